@@ -1,0 +1,98 @@
+"""The errors that a user can cause, and the one form in which they are told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class Inflate3dError(Exception):
+    """A mistake that the user can mend.
+
+    The command line prints it without a traceback and exits with 2.
+
+    Args:
+        what: What is wrong, as one sentence without a full stop.
+        expected: What would have been right.
+        got: What was found instead.
+        remedy: What the user can do.
+        case: Id of the case (one scan with its labels) that it concerns.
+        file: The file that it concerns.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        expected: object = None,
+        got: object = None,
+        remedy: str | None = None,
+        case: str | None = None,
+        file: str | Path | None = None,
+    ) -> None:
+        self.what = what
+        self.expected = expected
+        self.got = got
+        self.remedy = remedy
+        self.case = case
+        self.file = None if file is None else str(file)
+        super().__init__(what)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Crosses process borders whole, keyword arguments included."""
+        return _rebuild, (type(self), self.to_dict())
+
+    def to_dict(self) -> dict[str, str]:
+        """Everything that is known of the mistake, as plain strings, for ``--json``."""
+        parts = {
+            "what": self.what,
+            "case": self.case,
+            "file": self.file,
+            "expected": self.expected,
+            "got": self.got,
+            "remedy": self.remedy,
+        }
+        return {name: str(value) for name, value in parts.items() if value is not None}
+
+    def __str__(self) -> str:
+        details = [f"  {name + ':':<10}{text}" for name, text in self.to_dict().items() if name != "what"]
+        return "\n".join([self.what, *details])
+
+
+class ConfigError(Inflate3dError):
+    """An option or a configuration file that can't be used."""
+
+
+class DataError(Inflate3dError):
+    """A scan, a label map or a data set that can't be used."""
+
+
+class ModelError(Inflate3dError):
+    """A backbone, a weight file or a model folder that can't be used."""
+
+
+class OutputError(Inflate3dError):
+    """A result that can't be written."""
+
+
+class DatasetProblems(DataError):  # noqa: N818 - it is a list of errors
+    """All that is wrong with a data set, told at once.
+
+    Args:
+        problems: The single errors, at least one.
+    """
+
+    def __init__(self, problems: Sequence[Inflate3dError]) -> None:
+        self.problems = list(problems)
+        super().__init__(f"{len(self.problems)} problem(s) in the data set")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Crosses process borders with every single error."""
+        return type(self), (self.problems,)
+
+    def __str__(self) -> str:
+        return "\n".join([self.what, *(f"- {problem}" for problem in self.problems)])
+
+
+def _rebuild(kind: type[Inflate3dError], parts: dict[str, str]) -> Inflate3dError:
+    return kind(parts.pop("what"), **parts)  # type: ignore[arg-type]
