@@ -1,0 +1,83 @@
+"""Writing a file whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from inflate3d.errors import OutputError
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space, or choose a folder on another disk",
+    errno.EDQUOT: "free some space, or choose a folder outside the quota",
+    errno.EROFS: "choose a folder on a disk that can be written",
+    errno.EACCES: "choose a folder that you may write in, or change its permissions",
+    errno.EPERM: "choose a folder that you may write in, or change its permissions",
+    errno.ENOTDIR: "a part of the path is a file; choose another path",
+    errno.EEXIST: "a part of the path is a file; choose another path",
+    errno.EISDIR: "the path is a folder; name a file in it",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+
+
+@contextmanager
+def atomic_path(final: str | Path) -> Iterator[Path]:
+    """Gives a temporary path to write to, which becomes ``final`` when the block ends well.
+
+    Readers see the old file or the whole new one, never a part, whatever interrupts the writing. The
+    temporary file lies hidden in the same folder under the same suffixes, and is removed on any failure.
+    The folder is made where it is missing.
+
+    Example:
+        >>> with atomic_path("plan.json") as temporary:
+        ...     temporary.write_text("{}")
+
+    Args:
+        final: The file to be written; replaced where it exists.
+
+    Yields:
+        The path to write, closed when the block ends.
+
+    Raises:
+        OutputError: The system refuses to write (no space, no permission, ...).
+    """
+    final = Path(final)
+    temporary = final.with_name(f".{secrets.token_hex(4)}-{final.name}")
+    try:
+        try:
+            final.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            with temporary.open("r+b") as written:
+                os.fsync(written.fileno())
+            temporary.replace(final)
+        except BaseException:
+            _remove(temporary)
+            raise
+    except OSError as error:
+        raise OutputError(
+            "the file can't be written",
+            got=error.strerror or error,
+            remedy=_REMEDIES.get(error.errno or 0, "choose another place to write to"),
+            file=final,
+        ) from error
+
+
+def _remove(temporary: Path) -> None:
+    try:
+        temporary.unlink(missing_ok=True)
+    except OSError:
+        return  # the folder itself is gone or read-only, which the first error tells
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes a text file whole or not at all, as UTF-8.
+
+    Raises:
+        OutputError: The system refuses to write.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
