@@ -66,6 +66,20 @@ def atomic_path(final: str | Path) -> Iterator[Path]:
         ) from error
 
 
+def write_text(path: str | Path, text: str) -> None:
+    """Writes a text file in UTF-8, whole or not at all.
+
+    Args:
+        path: The file to be written; replaced where it exists.
+        text: All that it will hold; line ends are kept as they are.
+
+    Raises:
+        OutputError: The system refuses to write.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+
 def _remove(temporary: Path) -> None:
     try:
         temporary.unlink(missing_ok=True)
