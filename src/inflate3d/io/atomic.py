@@ -85,13 +85,3 @@ def _remove(temporary: Path) -> None:
         temporary.unlink(missing_ok=True)
     except OSError:
         return  # the folder itself is gone or read-only, which the first error tells
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Writes a text file whole or not at all, as UTF-8.
-
-    Raises:
-        OutputError: The system refuses to write.
-    """
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
