@@ -1,0 +1,198 @@
+"""Everything that a run decides, as frozen data: typed, checked, saved beside what it made.
+
+The command line reads these models as flags, a run's folder keeps them as ``config.yaml``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from inflate3d.errors import ConfigError
+
+Inflation = Literal["center", "average"]
+Precision = Literal["32", "bf16-mixed", "16-mixed"]
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+class FrozenModel(BaseModel):
+    """Immutable settings; a key that is not known is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class DataConfig(FrozenModel):
+    """What to train on."""
+
+    fold: int = Field(0, ge=0)
+    """Which of the folds is held out for validation."""
+    folds: int = Field(5, ge=2)
+    """How many folds the cases are split into."""
+    split_seed: int = Field(12345, ge=0)
+    """Seed of the split; the default gives nnU-Net's folds."""
+
+
+class ModelConfig(FrozenModel):
+    """The network."""
+
+    encoder: str = "vit_small_patch16_224"
+    """The 2D backbone, by its timm name; `inflate3d encoders` lists them."""
+    weights: str = "timm"
+    """Where its 2D weights come from: timm (its hub), none (random), or a file."""
+    inflation: Inflation = "center"
+    """How the first convolution is spread over the window's slices."""
+    depth: int = Field(5, ge=1)
+    """Slices in a window; odd. 1 is the plain 2D network."""
+    image_size: tuple[int, int] | None = None
+    """In-plane size in pixels (rows, columns) that slices are resized to; the plan's if not given."""
+    decoder: Literal["upernet"] = "upernet"
+    """What turns feature maps into a label map."""
+    decoder_channels: int = Field(128, ge=8)
+    """Width of the decoder."""
+    detail_channels: int = Field(32, ge=0)
+    """Width of the full-resolution path that brings small structures back; 0 leaves it out."""
+    input_scaling: Literal["pretrained", "unit"] = "pretrained"
+    """Intensities as the 2D weights were trained on, or 0 to 1 as in the paper."""
+
+    @field_validator("depth")
+    @classmethod
+    def _odd(cls, depth: int) -> int:
+        if depth % 2 == 0:
+            raise ValueError(f"must be odd, so that a window has a centre slice; try {depth - 1} or {depth + 1}")
+        return depth
+
+
+class AugmentationConfig(FrozenModel):
+    """Random changes of the training windows; geometry acts in plane, alike on all slices of a window."""
+
+    augment_probability: float = Field(0.8, ge=0, le=1)
+    """How often a window's geometry is changed at all."""
+    max_zoom: float = Field(1.4, ge=1)
+    """Zoom between 1 / max_zoom and max_zoom."""
+    max_rotation: float = Field(20.0, ge=0, le=180)
+    """In-plane rotation in degrees, either way."""
+    max_shift: float = Field(0.1, ge=0, le=1)
+    """In-plane shift as a part of the slice's size, either way."""
+    flip_probability: float = Field(0.2, ge=0, le=1)
+    """How often a window is mirrored along each axis on which the plan allows it."""
+    intensity_probability: float = Field(0.5, ge=0, le=1)
+    """How often each of the intensity changes below acts."""
+    max_intensity_scale: float = Field(0.25, ge=0, lt=1)
+    """Intensities are multiplied by 1 - x to 1 + x."""
+    max_intensity_shift: float = Field(0.1, ge=0)
+    """Added to intensities that run from 0 to 1, either way."""
+    max_noise: float = Field(0.05, ge=0)
+    """Largest standard deviation of the Gaussian noise."""
+    max_gamma: float = Field(1.5, ge=1)
+    """Exponent between 1 / max_gamma and max_gamma."""
+
+
+class TrainingConfig(FrozenModel):
+    """How it is trained."""
+
+    steps: int = Field(2000, ge=1)
+    """Optimizer steps."""
+    batch_size: int = Field(16, ge=2)
+    """Windows in a batch (per device)."""
+    accumulate: int = Field(1, ge=1)
+    """Batches whose gradients are added up for one step."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Peak learning rate of the decoder."""
+    encoder_learning_rate: float = Field(1e-4, gt=0)
+    """Peak learning rate of the encoder."""
+    weight_decay: float = Field(0.05, ge=0)
+    """AdamW's weight decay; norms, biases and embeddings have none."""
+    warmup_steps: int = Field(20, ge=0)
+    """Steps over which the learning rate rises linearly; a tenth of all steps at most."""
+    decay: Literal["linear", "cosine"] = "cosine"
+    """How it falls to zero after that."""
+    loss: Literal["dice-ce", "dice-focal", "ce"] = "dice-ce"
+    """The loss, from MONAI."""
+    gradient_clip: float = Field(1.0, ge=0)
+    """Largest norm of the gradient; 0 is no limit."""
+    precision: Precision = "32"
+    """Number format of the arithmetic."""
+    foreground_fraction: float = Field(0.5, ge=0, le=1)
+    """Part of the windows that are drawn so that the centre slice holds a class, each class alike."""
+    validate_every: int | None = Field(None, ge=1)
+    """Steps between validations; a fifth of the steps if not given."""
+    validation_cases: int | None = Field(20, ge=1)
+    """At most so many held-out cases are watched while training (evaluation always takes all)."""
+    seed: int = Field(0, ge=0)
+    """Seed of weights, windows and augmentation."""
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    """Device to train on."""
+    devices: int = Field(1, ge=1)
+    """How many of them."""
+    workers: int | None = Field(None, ge=0)
+    """Processes that read windows; 0 on a CPU, up to 8 beside a GPU, if not given."""
+
+
+class RunConfig(FrozenModel):
+    """All of a run: enough, with its data, to train it again."""
+
+    dataset: Path
+    """The data set's folder."""
+    store: Path
+    """Where its prepared cases lie."""
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    training: TrainingConfig = TrainingConfig()
+
+    def write(self, path: Path) -> None:
+        """Writes the configuration as YAML, atomically.
+
+        Raises:
+            OutputError: The file can't be written.
+        """
+        from inflate3d.io.atomic import write_text
+
+        write_text(path, yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
+
+    @classmethod
+    def read(cls, path: Path) -> RunConfig:
+        """Reads what :meth:`write` wrote.
+
+        Raises:
+            ConfigError: The file is missing, is not YAML, or holds a key or a value that is not known.
+        """
+        return parse_settings(cls, read_yaml(path), file=path)
+
+
+def read_yaml(path: Path) -> Any:
+    """Reads plain YAML (no tags are constructed).
+
+    Raises:
+        ConfigError: The file is missing or is not YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError("configuration can't be read", file=path, got=error.strerror) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError("configuration is not YAML", file=path, got=error) from error
+
+
+def parse_settings(kind: type[Settings], values: Any, *, file: Path | None = None) -> Settings:
+    """Builds ``kind`` from plain values, with our error in place of pydantic's.
+
+    Raises:
+        ConfigError: A key is unknown or missing, or a value does not fit.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise settings_error(error, file=file) from error
+
+
+def settings_error(error: ValidationError, *, file: Path | None = None) -> ConfigError:
+    """Tells the first of pydantic's complaints as one of our errors."""
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"]) or "the configuration"
+    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return ConfigError(f"{name} is not usable{more}", expected=first["msg"], got=repr(first["input"])[:80], file=file)

@@ -1,0 +1,80 @@
+"""UPerNet (Xiao et al. 2018, arXiv:1807.10221): pyramid pooling on the coarsest map, a feature pyramid, a fusion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from inflate3d.models.decoders.layers import ConvNormAct, resize
+from inflate3d.models.decoders.pyramid import build_pyramid
+
+POOLED_SIZES = (1, 2, 3, 6)
+
+
+class PyramidPooling(nn.Module):
+    """Sees the coarsest map as a whole: pooled to a few sizes, brought back, joined (Zhao et al. 2017).
+
+    Args:
+        in_channels: Channels of the map.
+        width: Channels of each pooled map and of the result.
+    """
+
+    def __init__(self, in_channels: int, width: int) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(ConvNormAct(in_channels, width, kernel_size=1) for _ in POOLED_SIZES)
+        self.join = ConvNormAct(in_channels + len(POOLED_SIZES) * width, width)
+
+    def forward(self, feature: Float[Tensor, "b c h w"]) -> Float[Tensor, "b width h w"]:
+        size = (feature.shape[-2], feature.shape[-1])
+        pooled = [
+            resize(branch(F.adaptive_avg_pool2d(feature, bins)), size)
+            for bins, branch in zip(POOLED_SIZES, self.branches, strict=True)
+        ]
+        return self.join(torch.cat([feature, *pooled], dim=1))
+
+
+class UPerNet(nn.Module):
+    """Feature maps in, one map at the finest stride out.
+
+    Args:
+        channels: Channels of the encoder's maps.
+        strides: Their strides. Equal ones (a plain ViT's) are first made into a pyramid.
+        width: Channels of the decoder; the paper takes 768.
+        dropout: Part of the result's channels dropped in training.
+
+    Attributes:
+        channels: Channels of the result.
+        stride: Pixels of the input for a pixel of the result.
+    """
+
+    def __init__(
+        self, channels: Sequence[int], strides: Sequence[int], width: int = 128, dropout: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.pyramid, self.stride = build_pyramid(channels, strides)
+        self.channels = width
+        self.pooling = PyramidPooling(channels[-1], width)
+        self.laterals = nn.ModuleList(ConvNormAct(c, width, kernel_size=1) for c in channels[:-1])
+        self.smooth = nn.ModuleList(ConvNormAct(width, width) for _ in channels[:-1])
+        self.fuse = ConvNormAct(len(channels) * width, width)
+        self.dropout = nn.Dropout2d(dropout)
+
+    def forward(self, features: list[Tensor]) -> Float[Tensor, "b width h w"]:
+        """Decodes maps ``(B, c_i, H/s_i, W/s_i)``, finest first, to ``(B, width, H/stride, W/stride)``."""
+        levels = [
+            cast(nn.Module, scale)(feature) for scale, feature in zip(self.pyramid, features, strict=True)
+        ]
+        decoded = [lateral(level) for lateral, level in zip(self.laterals, levels[:-1], strict=True)]
+        decoded.append(self.pooling(levels[-1]))
+        for index in range(len(decoded) - 2, -1, -1):
+            finer = decoded[index]
+            decoded[index] = finer + resize(decoded[index + 1], (finer.shape[-2], finer.shape[-1]))
+        smoothed = [smooth(level) for smooth, level in zip(self.smooth, decoded[:-1], strict=True)]
+        finest = (smoothed[0].shape[-2], smoothed[0].shape[-1])
+        joined = torch.cat([resize(level, finest) for level in (*smoothed, decoded[-1])], dim=1)
+        return self.dropout(self.fuse(joined))

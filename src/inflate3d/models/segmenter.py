@@ -1,0 +1,179 @@
+"""The whole network: windows in, label scores of their centre slices out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from inflate3d.config import FrozenModel, Inflation, ModelConfig
+from inflate3d.errors import ModelError
+from inflate3d.models.decoders.layers import ConvNormAct, resize
+from inflate3d.models.decoders.upernet import UPerNet
+from inflate3d.models.encoders import Encoder, create_encoder
+
+if TYPE_CHECKING:
+    from inflate3d.preparation.plan import Plan
+
+
+class Architecture(FrozenModel):
+    """All that is needed to build a network anew, without its weights."""
+
+    encoder: str
+    depth: int
+    in_channels: int
+    image_size: tuple[int, int]
+    inflation: Inflation
+    levels: tuple[int, ...] | None
+    decoder: Literal["upernet"]
+    decoder_channels: int
+    detail_channels: int
+    num_classes: int
+    input_mean: float
+    input_deviation: float
+
+
+class Segmenter(nn.Module):
+    """Windows in, logits of the centre slices at input resolution out.
+
+    Args:
+        encoder: Gives feature maps of a window.
+        architecture: The rest.
+
+    Attributes:
+        architecture: What it is built from.
+        plan: How scans become its windows; none until a training or a model folder gives it.
+    """
+
+    def __init__(self, encoder: Encoder, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.plan: Plan | None = None
+        self.encoder = encoder
+        width, detail = architecture.decoder_channels, architecture.detail_channels
+        self.decoder = UPerNet(encoder.channels, encoder.strides, width)
+        if detail:
+            # Strides of 4 and more lose what is a few pixels small; these layers see every pixel of every slice.
+            self.detail = nn.Sequential(
+                ConvNormAct(encoder.depth * encoder.in_channels, detail), ConvNormAct(detail, detail)
+            )
+            self.narrow = ConvNormAct(width, detail, kernel_size=1)
+            self.join = nn.Sequential(ConvNormAct(2 * detail, detail), ConvNormAct(detail, detail))
+        self.classifier = nn.Conv2d(detail or width, architecture.num_classes, 1)
+
+    def forward(self, windows: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b k h w"]:
+        """Scores every pixel of the centre slices.
+
+        Args:
+            windows: ``(B, C, D, H, W)``, intensities from 0 to 1.
+
+        Returns:
+            Logits ``(B, K, H, W)``, background first.
+
+        Raises:
+            ModelError: Depth, modalities or size are not the network's own.
+        """
+        self._check(windows)
+        size = (windows.shape[-2], windows.shape[-1])
+        scaled = (windows - self.architecture.input_mean) / self.architecture.input_deviation
+        decoded = self.decoder(self.encoder(scaled))
+        if not self.architecture.detail_channels:
+            return resize(self.classifier(decoded), size)
+        coarse = resize(self.narrow(decoded), size)
+        return self.classifier(self.join(torch.cat([coarse, self.detail(scaled.flatten(1, 2))], dim=1)))
+
+    def save(self, folder: str | Path) -> None:
+        """Writes ``model.safetensors`` and ``model.json`` (see :mod:`inflate3d.models.checkpoint`).
+
+        Raises:
+            OutputError: A file can't be written.
+        """
+        from inflate3d.models.checkpoint import save_model
+
+        save_model(self, Path(folder))
+
+    def _check(self, windows: Tensor) -> None:
+        wanted = (self.architecture.in_channels, self.architecture.depth, *self.architecture.image_size)
+        if windows.ndim != 5 or tuple(windows.shape[1:]) != wanted:
+            raise ModelError(
+                "windows do not fit the network",
+                expected="(batch, modalities, slices, rows, columns) = (B, " + ", ".join(map(str, wanted)) + ")",
+                got=tuple(windows.shape),
+            )
+
+
+def create_model(
+    *,
+    encoder: Encoder,
+    num_classes: int,
+    decoder: Literal["upernet"] = "upernet",
+    decoder_channels: int = 128,
+    detail_channels: int = 32,
+    input_scaling: Literal["pretrained", "unit"] = "pretrained",
+) -> Segmenter:
+    """Puts a decoder on an encoder.
+
+    Args:
+        encoder: From :func:`inflate3d.create_encoder`.
+        num_classes: Classes, background counted.
+        decoder: Its kind; ``"upernet"`` works on plain and hierarchical encoders.
+        decoder_channels: Its width; the paper's UPerNet has 768.
+        detail_channels: Width of the full-resolution path; 0 leaves it out, as in the paper.
+        input_scaling: ``"pretrained"`` brings intensities from 0 to 1 to the mean and deviation that the 2D weights were
+            trained on; ``"unit"`` leaves them, as in the paper.
+    """
+    pretrained = input_scaling == "pretrained"
+    architecture = Architecture(
+        encoder=encoder.name,
+        depth=encoder.depth,
+        in_channels=encoder.in_channels,
+        image_size=encoder.image_size,
+        inflation=encoder.inflation,
+        levels=encoder.levels,
+        decoder=decoder,
+        decoder_channels=decoder_channels,
+        detail_channels=detail_channels,
+        num_classes=num_classes,
+        input_mean=encoder.mean if pretrained else 0.0,
+        input_deviation=encoder.std if pretrained else 1.0,
+    )
+    return Segmenter(encoder, architecture)
+
+
+def model_from_config(
+    config: ModelConfig, *, in_channels: int, image_size: tuple[int, int], num_classes: int
+) -> Segmenter:
+    """Builds the network that a run's configuration asks for, with its 2D weights."""
+    encoder = create_encoder(
+        config.encoder,
+        depth=config.depth,
+        in_channels=in_channels,
+        image_size=image_size,
+        inflation=config.inflation,
+        weights=config.weights,
+    )
+    return create_model(
+        encoder=encoder,
+        num_classes=num_classes,
+        decoder=config.decoder,
+        decoder_channels=config.decoder_channels,
+        detail_channels=config.detail_channels,
+        input_scaling=config.input_scaling,
+    )
+
+
+def rebuild(architecture: Architecture) -> Segmenter:
+    """Builds a network with random weights, to be filled from a file."""
+    encoder = create_encoder(
+        architecture.encoder,
+        depth=architecture.depth,
+        in_channels=architecture.in_channels,
+        image_size=architecture.image_size,
+        inflation=architecture.inflation,
+        weights="none",
+        levels=architecture.levels,
+    )
+    return Segmenter(encoder, architecture)

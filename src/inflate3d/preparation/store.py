@@ -1,0 +1,230 @@
+"""The store: every prepared case once, in a file pair, read slice by slice.
+
+A case's image and labels lie in the model's frame on their own voxel grid, values unchanged; nothing is resized
+or normalised, so that the store is as small as the data set and serves every image size.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Integer, Shaped
+
+from inflate3d.config import FrozenModel, parse_settings
+from inflate3d.errors import DataError
+from inflate3d.io.atomic import atomic_path, write_text
+from inflate3d.preparation.fingerprint import Fingerprint
+from inflate3d.preparation.plan import Plan
+from inflate3d.volume import Orientation, Volume
+
+STORE_VERSION = 1
+
+CHUNK_BYTES = 256 * 1024
+"""Slices are compressed together up to this size: a window is a few neighbouring ones."""
+
+
+class StoredCase(FrozenModel):
+    """What is known of a case without opening its arrays.
+
+    Attributes:
+        case: Its id.
+        shape: ``(D, H, W)`` in voxels.
+        spacing: Millimetres along ``(D, H, W)``.
+        ranges: For each modality, the voxel values that become 0 and 1.
+        slices: For each class but the background, the slices that hold it.
+    """
+
+    case: str
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    ranges: tuple[tuple[float, float], ...]
+    slices: dict[int, tuple[int, ...]]
+
+
+class _Index(FrozenModel):
+    version: Literal[1] = STORE_VERSION
+    source: str
+    cases: tuple[StoredCase, ...]
+
+
+def frame_case(
+    volume: Volume, plan: Plan
+) -> tuple[Orientation, Shaped[np.ndarray, "c d h w"], tuple[tuple[float, float], ...]]:
+    """Brings a scan into the model's frame: the one way for training and prediction alike.
+
+    Args:
+        volume: The scan, ``(C, I, J, K)``.
+        plan: How.
+
+    Returns:
+        The orientation (with the way back), the voxels ``(C, D, H, W)`` with their values unchanged, and for
+        each modality the values that become 0 and 1.
+
+    Raises:
+        DataError: The scan has not the plan's number of modalities.
+    """
+    if len(volume.array) != len(plan.modalities):
+        raise DataError(
+            "wrong number of modalities",
+            expected=f"{len(plan.modalities)} ({', '.join(plan.modalities)})",
+            got=len(volume.array),
+        )
+    orientation = Orientation.of(volume.affine, plan.depth_axis)
+    pairs = zip(plan.normalisation, volume.array, strict=True)
+    return orientation, orientation.apply(volume.array), tuple(rule.value_range(channel) for rule, channel in pairs)
+
+
+def number_classes(labels: Integer[np.ndarray, "*grid"], plan: Plan) -> Integer[np.ndarray, "*grid"]:
+    """Turns label values into class numbers 0 to K-1; every value must be one of the plan's."""
+    numbered = np.searchsorted(plan.label_values, labels)
+    return numbered.astype(np.uint8 if len(plan.classes) <= 256 else np.uint16)
+
+
+def write_case(folder: Path, case: str, volume: Volume, labels: Volume, plan: Plan) -> StoredCase:
+    """Writes one case's file pair, atomically.
+
+    Args:
+        folder: The store's folder.
+        case: Id of the case.
+        volume: The scan ``(C, I, J, K)``, checked.
+        labels: Its label map ``(1, I, J, K)``, checked.
+        plan: How to bring it into the model's frame.
+
+    Raises:
+        OutputError: A file can't be written.
+    """
+    orientation, image, ranges = frame_case(volume, plan)
+    numbered = number_classes(orientation.apply(labels.array[0]), plan)
+    _write_array(folder / f"{case}.image.b2nd", image)
+    _write_array(folder / f"{case}.label.b2nd", numbered)
+    depth, height, width = (volume.spacing[axis] for axis in orientation.axes)
+    present = [np.flatnonzero((numbered == k).any(axis=(1, 2))) for k in range(len(plan.classes))]
+    return StoredCase(
+        case=case,
+        shape=numbered.shape,
+        spacing=(depth, height, width),
+        ranges=ranges,
+        slices={k: tuple(where.tolist()) for k, where in enumerate(present) if k > 0 and len(where)},
+    )
+
+
+class Store:
+    """A prepared data set, opened for reading.
+
+    Args:
+        folder: Where ``prepare`` wrote it.
+
+    Raises:
+        DataError: There is none, it is not finished, or another version wrote it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        index = _read_index(folder)
+        self.source = Path(index.source)
+        self.cases = {case.case: case for case in index.cases}
+        self._arrays: dict[Path, Any] = {}
+
+    @cached_property
+    def plan(self) -> Plan:
+        """How its cases were prepared."""
+        return Plan.read(self.folder / "plan.json")
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """What its cases are like."""
+        path = self.folder / "fingerprint.json"
+        return parse_settings(Fingerprint, json.loads(path.read_text(encoding="utf-8")), file=path)
+
+    def image_slices(self, case: str, slices: list[int]) -> Shaped[np.ndarray, "c n h w"]:
+        """Reads slices of a scan, ``(C, len(slices), H, W)``; an index may stand twice.
+
+        Args:
+            case: Its id.
+            slices: Ascending indices along the frame's depth.
+        """
+        first, last = slices[0], slices[-1]
+        block = self._array(case, "image")[:, first : last + 1]
+        return block[:, [index - first for index in slices]]
+
+    def label_slice(self, case: str, index: int) -> Integer[np.ndarray, "h w"]:
+        """Reads one slice of a label map, class numbers ``(H, W)``."""
+        return self._array(case, "label")[index]
+
+    def _array(self, case: str, kind: str) -> Any:
+        import blosc2
+
+        path = self.folder / f"{case}.{kind}.b2nd"
+        if path not in self._arrays:
+            blosc2.set_nthreads(1)  # loader processes run side by side, each reads a few slices at a time
+            try:
+                self._arrays[path] = blosc2.open(str(path), mode="r")
+            except (OSError, RuntimeError) as error:
+                raise DataError(
+                    "prepared case can't be read",
+                    got=error,
+                    remedy="prepare the data set again",
+                    case=case,
+                    file=path,
+                ) from error
+        return self._arrays[path]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_arrays": {}}  # open files stay with their process
+
+
+def write_index(folder: Path, source: Path, cases: list[StoredCase], plan: Plan, fingerprint: Fingerprint) -> None:
+    """Finishes a store: from now on it can be opened.
+
+    Raises:
+        OutputError: A file can't be written.
+    """
+    write_text(folder / "fingerprint.json", fingerprint.model_dump_json(indent=1) + "\n")
+    plan.write(folder / "plan.json")
+    index = _Index(source=str(source), cases=tuple(sorted(cases, key=lambda stored: stored.case)))
+    write_text(folder / "store.json", index.model_dump_json() + "\n")
+
+
+def _read_index(folder: Path) -> _Index:
+    path = folder / "store.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(
+            "no prepared data set here", file=folder, remedy="run `inflate3d prepare` first"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise DataError("prepared data set can't be read", file=path, got=error) from error
+    version = values.get("version") if isinstance(values, dict) else None
+    if version != STORE_VERSION:
+        raise DataError(
+            "prepared by another version of inflate3d",
+            expected=f"store version {STORE_VERSION}",
+            got=version,
+            file=path,
+            remedy="prepare the data set again",
+        )
+    return parse_settings(_Index, values, file=path)
+
+
+def _write_array(path: Path, array: Shaped[np.ndarray, "..."]) -> None:
+    import blosc2
+
+    contiguous = np.ascontiguousarray(array)
+    depth_at = contiguous.ndim - 3
+    slice_bytes = contiguous.nbytes // max(1, contiguous.shape[depth_at])
+    together = max(1, min(contiguous.shape[depth_at], CHUNK_BYTES // max(1, slice_bytes)))
+    chunks = list(contiguous.shape)
+    chunks[depth_at] = together
+    with atomic_path(path) as temporary:
+        blosc2.asarray(
+            contiguous,
+            urlpath=str(temporary),
+            mode="w",
+            chunks=tuple(chunks),
+            cparams={"codec": blosc2.Codec.ZSTD, "clevel": 5},
+        )

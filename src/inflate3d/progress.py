@@ -1,0 +1,28 @@
+"""How long work tells of its progress: the library iterates through a function that the caller may replace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol, TypeVar
+
+Item = TypeVar("Item")
+
+
+class Progress(Protocol):
+    """Passes the items of a loop through, and may show how far it is."""
+
+    def __call__(self, items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
+        """Yields ``items`` unchanged.
+
+        Args:
+            items: What the loop goes over.
+            total: How many there will be.
+            description: What is being done, in a few words.
+        """
+        ...
+
+
+def silent(items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
+    """Shows nothing."""
+    del total, description
+    yield from items

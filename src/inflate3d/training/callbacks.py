@@ -1,0 +1,173 @@
+"""What happens beside the training steps: the log, the progress display, a stop that loses nothing."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as lightning
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from inflate3d.io.atomic import write_text
+
+LOG_INTERVALS = 100
+"""Rows of the log for a whole training, besides those of validations."""
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error, the user wanted it
+    """The training was stopped by a signal, after a checkpoint was written.
+
+    Attributes:
+        step: Optimizer steps done.
+    """
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        super().__init__(f"stopped after step {step}")
+
+
+class StopOnSignal(lightning.Callback):
+    """On Ctrl-C or SIGTERM finishes the step, writes a checkpoint, and leaves; a second Ctrl-C leaves at once.
+
+    Args:
+        checkpoint: The file to write.
+    """
+
+    def __init__(self, checkpoint: Path) -> None:
+        self.checkpoint = checkpoint
+        self.asked = False
+        self._before: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Takes the signals over."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._ask)
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any
+    ) -> None:
+        """Leaves between two optimizer steps, if asked."""
+        batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        if self.asked and batches % trainer.accumulate_grad_batches == 0:
+            trainer.save_checkpoint(self.checkpoint)
+            raise Interrupted(trainer.global_step)
+
+    def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Gives the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+class CsvLog(lightning.Callback):
+    """Writes ``metrics.csv``: loss, learning rate and time of some steps, Dice of each validation.
+
+    A resumed training keeps the rows up to the step it goes on from.
+
+    Args:
+        path: The file.
+        steps: Steps of the whole training.
+        class_names: Foreground classes.
+    """
+
+    def __init__(self, path: Path, steps: int, class_names: tuple[str, ...]) -> None:
+        self.path = path
+        self.every = max(1, steps // LOG_INTERVALS)
+        self.columns = ["step", "loss", "learning_rate", "seconds", "dice", *(f"dice/{c}" for c in class_names)]
+        self._started = time.monotonic()
+        self._losses: list[float] = []
+        self._logged = -1
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Starts the file anew, or cuts it back to the step that the training goes on from."""
+        kept: list[dict[str, str]] = []
+        if trainer.global_step and self.path.exists():
+            with self.path.open(newline="", encoding="utf-8") as file:
+                kept = [row for row in csv.DictReader(file) if int(row["step"]) <= trainer.global_step]
+        self._started = time.monotonic() - (float(kept[-1]["seconds"]) if kept else 0.0)
+        lines = [self.columns, *([row[column] for column in self.columns] for row in kept)]
+        write_text(self.path, "".join(",".join(line) + "\n" for line in lines))
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, *_: Any
+    ) -> None:
+        """Gathers losses, and writes their mean now and then."""
+        self._losses.append(float(outputs["loss"]))
+        step = trainer.global_step
+        if step % self.every == 0 and step != self._logged:
+            self._row(trainer, {"loss": sum(self._losses) / len(self._losses)})
+            self._losses, self._logged = [], step
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Writes the validation's Dice."""
+        values = {name: float(value) for name, value in trainer.callback_metrics.items() if name in self.columns}
+        self._row(trainer, {name: value for name, value in values.items() if name.startswith("dice")})
+
+    def _row(self, trainer: lightning.Trainer, values: dict[str, float]) -> None:
+        if not trainer.is_global_zero:
+            return
+        rate = max(group["lr"] for group in trainer.optimizers[0].param_groups)
+        known = {"learning_rate": rate, "seconds": time.monotonic() - self._started, **values}
+        cells = [str(trainer.global_step), *(f"{known[c]:.6g}" if c in known else "" for c in self.columns[1:])]
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(",".join(cells) + "\n")
+
+
+class ShowProgress(lightning.Callback):
+    """A bar with loss, validation Dice and time left; single lines where the output is no terminal.
+
+    Args:
+        console: Where to show it.
+        steps: Steps of the whole training.
+    """
+
+    def __init__(self, console: Console, steps: int) -> None:
+        self.console, self.steps = console, steps
+        self.bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.3f}  dice {task.fields[dice]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self.task = self.bar.add_task("training", total=steps, loss=float("nan"), dice="–", visible=True)
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Shows the bar."""
+        self.bar.update(self.task, completed=trainer.global_step)
+        if self.console.is_terminal:
+            self.bar.start()
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, *_: Any
+    ) -> None:
+        """Moves on."""
+        step, loss = trainer.global_step, float(outputs["loss"])
+        self.bar.update(self.task, completed=step, loss=loss)
+        if not self.console.is_terminal and step % max(1, self.steps // 20) == 0:
+            remaining = self.bar.tasks[0].time_remaining
+            left = f", {remaining:.0f} s left" if remaining is not None else ""
+            self.console.print(f"training: step {step}/{self.steps}, loss {loss:.3f}{left}", highlight=False)
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Shows the validation's Dice."""
+        dice = f"{float(trainer.callback_metrics['dice']):.3f}"
+        self.bar.update(self.task, dice=dice)
+        if not self.console.is_terminal:
+            self.console.print(f"training: step {trainer.global_step}, validation dice {dice}", highlight=False)
+
+    def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Takes the bar away."""
+        self.bar.stop()

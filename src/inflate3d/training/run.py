@@ -1,0 +1,253 @@
+"""A training from its configuration to its folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from inflate3d.config import RunConfig
+from inflate3d.datasets.splits import Split, kfold_split
+from inflate3d.errors import ConfigError
+from inflate3d.preparation.plan import Plan, check_depth
+from inflate3d.preparation.store import Store
+
+if TYPE_CHECKING:
+    import pytorch_lightning as lightning
+    from rich.console import Console
+
+    from inflate3d.models.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run keeps what.
+
+    Attributes:
+        root: The run's folder.
+    """
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """Everything that was decided."""
+        return self.root / "config.yaml"
+
+    @property
+    def plan(self) -> Path:
+        """How scans became windows."""
+        return self.root / "plan.json"
+
+    @property
+    def split(self) -> Path:
+        """Who was learned from and who was held out."""
+        return self.root / "split.json"
+
+    @property
+    def metrics(self) -> Path:
+        """Loss and validation Dice over the steps."""
+        return self.root / "metrics.csv"
+
+    @property
+    def best(self) -> Path:
+        """State at the best validation."""
+        return self.root / "checkpoints" / "best.ckpt"
+
+    @property
+    def last(self) -> Path:
+        """State to go on from."""
+        return self.root / "checkpoints" / "last.ckpt"
+
+    @property
+    def model(self) -> Path:
+        """What prediction needs; exists once the training is finished."""
+        return self.root / "model"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the training has come to its end."""
+        return (self.model / "model.json").exists()
+
+
+def train(
+    config: RunConfig, root: Path, store: Store, *, resume: bool = False, console: Console | None = None
+) -> RunFolder:
+    """Trains one network and leaves its folder.
+
+    Args:
+        config: Everything that is decided.
+        root: The run's folder.
+        store: The prepared data set.
+        resume: Whether to go on with an unfinished run; without one there it starts.
+        console: Where to show progress; nowhere if not given.
+
+    Raises:
+        ConfigError: The run exists already, or is to be resumed with another configuration.
+        DataError: A scan has fewer slices than a window.
+        ModelError: The backbone or its weights can't be used.
+        OutputError: A file can't be written.
+        Interrupted: The user stopped it; a checkpoint was written.
+    """
+    folder = RunFolder(root)
+    _claim(folder, config, resume)
+    check_depth(store.fingerprint, store.plan.depth_axis, config.model.depth)
+    split = kfold_split(
+        list(store.cases), fold=config.data.fold, folds=config.data.folds, seed=config.data.split_seed
+    )
+    if resume and folder.finished:
+        return folder
+    model = _build(config, store.plan)
+    assert model.plan is not None
+    config.write(folder.config)
+    model.plan.write(folder.plan)
+    split.write(folder.split)
+    _fit(config, folder, store, split, model, model.plan, console)
+    _keep_best(folder, model)
+    return folder
+
+
+def _claim(folder: RunFolder, config: RunConfig, resume: bool) -> None:
+    if not folder.config.exists():
+        return
+    if not resume:
+        raise ConfigError(
+            "a run is there already",
+            file=folder.root,
+            remedy="go on with it by --resume, or choose another folder by --run",
+        )
+    before = RunConfig.read(folder.config)
+    if before != config:
+        differing = _differing(before.model_dump(), config.model_dump())
+        raise ConfigError(
+            "the run was started with other settings",
+            expected=", ".join(f"{name} {old}" for name, (old, _) in differing.items()),
+            got=", ".join(f"{name} {new}" for name, (_, new) in differing.items()),
+            file=folder.config,
+            remedy="give the same options again, or choose another folder by --run",
+        )
+
+
+def _differing(before: dict, after: dict) -> dict[str, tuple[object, object]]:
+    found: dict[str, tuple[object, object]] = {}
+    for name, old in before.items():
+        if isinstance(old, dict):
+            found |= _differing(old, after[name])
+        elif old != after[name]:
+            found[name] = (old, after[name])
+    return found
+
+
+def _build(config: RunConfig, plan: Plan) -> Segmenter:
+    import pytorch_lightning as lightning
+
+    from inflate3d.models.encoders import nearest_image_size
+    from inflate3d.models.segmenter import model_from_config
+
+    lightning.seed_everything(config.training.seed, verbose=False)
+    size = config.model.image_size
+    if size is None:
+        size = nearest_image_size(config.model.encoder, plan.image_size)
+    model = model_from_config(
+        config.model, in_channels=len(plan.modalities), image_size=size, num_classes=len(plan.classes)
+    )
+    model.plan = plan.model_copy(update={"image_size": size})
+    return model
+
+
+def _fit(
+    config: RunConfig,
+    folder: RunFolder,
+    store: Store,
+    split: Split,
+    model: Segmenter,
+    plan: Plan,
+    console: Console | None,
+) -> None:
+    from inflate3d.training.task import SegmentationTask
+    from inflate3d.windows.datamodule import WindowsModule
+
+    training = config.training
+    watched = _evenly(split.validation, training.validation_cases)
+    trainer = _trainer(config, folder, plan, console)
+    on_gpu = trainer.accelerator.__class__.__name__ == "CUDAAccelerator"
+    data = WindowsModule(
+        store,
+        train=split.train,
+        validation=watched,
+        depth=config.model.depth,
+        batch_size=training.batch_size,
+        batches=training.steps * training.accumulate,
+        foreground_fraction=training.foreground_fraction,
+        seed=training.seed,
+        workers=training.workers if training.workers is not None else (min(8, os.cpu_count() or 1) * on_gpu),
+    )
+    task = SegmentationTask(model, config, plan, list(store.cases), watched)
+    checkpoint = str(folder.last) if folder.last.exists() else None
+    with warnings.catch_warnings():
+        # The loader does go on from the right window: it asks for the step (see WindowsModule).
+        warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
+        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+
+
+def _trainer(config: RunConfig, folder: RunFolder, plan: Plan, console: Console | None) -> lightning.Trainer:
+    import pytorch_lightning as lightning
+    from pytorch_lightning.callbacks import ModelCheckpoint
+
+    from inflate3d.training.callbacks import CsvLog, ShowProgress, StopOnSignal
+
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    training = config.training
+    every = training.validate_every or max(1, training.steps // 5)
+    callbacks: list[lightning.Callback] = [
+        CsvLog(folder.metrics, training.steps, plan.class_names[1:]),
+        *([ShowProgress(console, training.steps)] if console else []),
+        ModelCheckpoint(
+            folder.best.parent,
+            filename=folder.best.stem,
+            monitor="dice",
+            mode="max",
+            save_last=True,
+            enable_version_counter=False,
+        ),
+        StopOnSignal(folder.last),
+    ]
+    return lightning.Trainer(
+        max_steps=training.steps,
+        val_check_interval=min(every, training.steps) * training.accumulate,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        accumulate_grad_batches=training.accumulate,
+        gradient_clip_val=training.gradient_clip or None,
+        precision=training.precision,
+        accelerator=training.accelerator,
+        devices=training.devices,
+        use_distributed_sampler=False,
+        callbacks=callbacks,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder.root,
+    )
+
+
+def _keep_best(folder: RunFolder, model: Segmenter) -> None:
+    import torch
+
+    state = torch.load(folder.best, map_location="cpu", weights_only=True)["state_dict"]
+    own = {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+    model.load_state_dict(own)
+    model.save(folder.model)
+
+
+def _evenly(cases: tuple[str, ...], most: int | None) -> tuple[str, ...]:
+    """At most so many of the cases, spread evenly over them."""
+    if most is None or len(cases) <= most:
+        return cases
+    return tuple(cases[index] for index in np.linspace(0, len(cases) - 1, most).round().astype(int))

@@ -1,0 +1,96 @@
+"""What a training step and a validation step do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as lightning
+import torch
+from torch import Tensor
+
+from inflate3d.config import RunConfig
+from inflate3d.evaluation.metrics import CaseDice, mean_over_defined
+from inflate3d.models.decoders.layers import resize
+from inflate3d.models.segmenter import Segmenter
+from inflate3d.preparation.plan import Plan
+from inflate3d.training.optimization import make_loss, make_optimizer, make_schedule
+from inflate3d.windows.augment import change_intensities, mirror_depth, random_matrices
+from inflate3d.windows.datamodule import WindowBatch
+from inflate3d.windows.resample import identity_matrices, normalise, resample_labels, resample_windows
+
+
+class SegmentationTask(lightning.LightningModule):
+    """Trains a network on windows.
+
+    Args:
+        model: The network.
+        config: The run's configuration.
+        plan: How its scans became windows.
+        cases: All ids of the store in order; a batch names its cases by their numbers in it.
+        watched: Ids of the cases that are validated on.
+    """
+
+    def __init__(
+        self, model: Segmenter, config: RunConfig, plan: Plan, cases: Sequence[str], watched: Sequence[str]
+    ) -> None:
+        super().__init__()
+        self.model, self.config, self.plan = model, config, plan
+        self.loss = make_loss(config.training)
+        self.rows = {cases.index(case): row for row, case in enumerate(watched)}
+        self.case_dice = CaseDice(len(watched), len(plan.classes))
+
+    def training_step(self, batch: WindowBatch, batch_idx: int) -> Tensor:
+        """Normalise, augment and resize the windows, predict, compare."""
+        generator = self._seed(batch_idx)
+        settings, size = self.config.augmentation, self.model.architecture.image_size
+        matrices = random_matrices(settings, self.plan.flips, batch.sides, generator)
+        windows = normalise(batch.windows, batch.ranges)
+        windows = resample_windows(windows, matrices, size, batch.extents)
+        if self.plan.flips[0]:
+            windows = mirror_depth(windows, settings, generator)
+        windows = change_intensities(windows, settings, generator)
+        labels = resample_labels(batch.labels, matrices, size, batch.extents)
+
+        loss = self.loss(self.model(windows).float(), labels[:, None])
+        self.log("loss", loss, batch_size=len(windows))
+        return loss
+
+    def validation_step(self, batch: WindowBatch, batch_idx: int) -> None:
+        """Predict every slice on its own pixel grid and count overlaps by case."""
+        windows = normalise(batch.windows, batch.ranges)
+        matrices = identity_matrices(len(windows), windows.device)
+        windows = resample_windows(windows, matrices, self.model.architecture.image_size, batch.extents)
+        logits = self.model(windows).float()
+        for row, extent in enumerate(batch.extents.long().tolist()):
+            height, width = extent
+            predicted = resize(logits[row : row + 1], (height, width)).argmax(1)[0]
+            case = self.rows[int(batch.cases[row])]
+            self.case_dice.update(case, predicted, batch.labels[row, :height, :width])
+
+    def on_validation_epoch_end(self) -> None:
+        """Mean over the watched cases of each class's Dice in native space."""
+        per_case = self.case_dice.compute()
+        self.case_dice.reset()
+        for number, name in enumerate(self.plan.class_names[1:], start=1):
+            self.log(f"dice/{name}", mean_over_defined(per_case[:, number]), sync_dist=False)
+        self.log("dice", mean_over_defined(torch.nanmean(per_case[:, 1:], dim=1)), sync_dist=False)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, its learning rate set anew at each step."""
+        optimizer = make_optimizer(self.model, self.config.training)
+        schedule = make_schedule(optimizer, self.config.training)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _seed(self, batch_idx: int) -> torch.Generator:
+        """Makes all that is random in this step depend on the seed and the step alone.
+
+        A resumed training then does what the undisturbed one would have done; nothing has to be saved for it.
+        """
+        part = batch_idx % self.trainer.accumulate_grad_batches
+        number = (self.global_step * self.trainer.accumulate_grad_batches + part) * self.trainer.world_size
+        seeds = np.random.SeedSequence((self.config.training.seed, number + self.global_rank))
+        seed = int(seeds.generate_state(1, np.uint64)[0] >> 1)
+        torch.manual_seed(seed)  # dropout and stochastic depth
+        return torch.Generator(self.device).manual_seed(seed)

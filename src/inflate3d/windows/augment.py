@@ -1,0 +1,87 @@
+"""Random changes of a batch of training windows, on the device where they lie, all windows at once."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from inflate3d.config import AugmentationConfig
+
+
+def random_matrices(
+    config: AugmentationConfig,
+    flips: tuple[bool, bool, bool],
+    sides: Float[Tensor, "b 2"],
+    generator: torch.Generator,
+) -> Float[Tensor, "b 2 3"]:
+    """Draws a plane geometry for each window: zoom, rotation, shift and mirrors, as one matrix.
+
+    Args:
+        config: How much of each.
+        flips: Whether the frame's (depth, row, column) axis may be mirrored; the depth is not this function's.
+        sides: Height and width of each slice in millimetres, so that a rotation keeps shapes.
+        generator: Random numbers, on the device of ``sides``.
+
+    Returns:
+        ``(B, 2, 3)``, output to input, normalised coordinates (see :mod:`inflate3d.windows.resample`).
+    """
+    draw = _Draw(len(sides), generator, sides.device)
+    changed = draw.chance(config.augment_probability)
+    angle = draw.between(-math.radians(config.max_rotation), math.radians(config.max_rotation)) * changed
+    zoom = torch.exp(draw.between(-math.log(config.max_zoom), math.log(config.max_zoom)) * changed)
+    shift = torch.stack([draw.between(-2 * config.max_shift, 2 * config.max_shift) for _ in range(2)], -1)
+    mirror = [1 - 2 * draw.chance(config.flip_probability if flips[axis] else 0.0) for axis in (2, 1)]
+
+    height, width = sides[:, 0], sides[:, 1]
+    cosine, sine = torch.cos(angle) / zoom, torch.sin(angle) / zoom
+    linear = torch.stack(
+        [
+            torch.stack([cosine * mirror[0], -sine * height / width * mirror[1]], -1),
+            torch.stack([sine * width / height * mirror[0], cosine * mirror[1]], -1),
+        ],
+        dim=1,
+    )
+    return torch.cat([linear, (shift * changed[:, None])[..., None]], dim=-1)
+
+
+def mirror_depth(
+    windows: Float[Tensor, "b c d h w"], config: AugmentationConfig, generator: torch.Generator
+) -> Float[Tensor, "b c d h w"]:
+    """Turns some windows upside down along the depth; the centre slice stays the centre slice."""
+    chosen = _Draw(len(windows), generator, windows.device).chance(config.flip_probability)
+    return torch.where(chosen.bool()[:, None, None, None, None], windows.flip(2), windows)
+
+
+def change_intensities(
+    windows: Float[Tensor, "b c d h w"], config: AugmentationConfig, generator: torch.Generator
+) -> Float[Tensor, "b c d h w"]:
+    """Gamma, scale, shift and noise on intensities that run from 0 to 1, alike on all slices of a window."""
+    draw = _Draw(len(windows), generator, windows.device)
+    often = config.intensity_probability
+
+    def some(values: Tensor) -> Tensor:
+        return (values * draw.chance(often))[:, None, None, None, None]
+
+    gamma = torch.exp(some(draw.between(-math.log(config.max_gamma), math.log(config.max_gamma))))
+    scale = 1 + some(draw.between(-config.max_intensity_scale, config.max_intensity_scale))
+    shift = some(draw.between(-config.max_intensity_shift, config.max_intensity_shift))
+    noise = some(draw.between(0.0, config.max_noise))
+    grain = torch.randn(windows.shape, generator=generator, device=windows.device)
+    return windows.clamp(0, 1) ** gamma * scale + shift + noise * grain
+
+
+class _Draw:
+    """Random numbers, one for each window of a batch."""
+
+    def __init__(self, batch: int, generator: torch.Generator, device: torch.device) -> None:
+        self.batch, self.generator, self.device = batch, generator, device
+
+    def between(self, low: float, high: float) -> Float[Tensor, " b"]:
+        return low + (high - low) * torch.rand(self.batch, generator=self.generator, device=self.device)
+
+    def chance(self, probability: float) -> Float[Tensor, " b"]:
+        """1 with the given probability, else 0."""
+        return (self.between(0, 1) < probability).float()

@@ -1,0 +1,73 @@
+"""From slices on their own pixel grid to the model's input size, with any plane geometry, in one resampling.
+
+A ``(2, 3)`` matrix takes a point of the output plane to a point of the slice. Both are in normalised coordinates
+``(x, y)``: x along columns, y along rows, -1 and +1 at the outer edges of the first and the last pixel.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def normalise(
+    windows: Float[Tensor, "b c d h w"], ranges: Float[Tensor, "b c 2"]
+) -> Float[Tensor, "b c d h w"]:
+    """Maps voxel values so that ``ranges[..., 0]`` becomes 0 and ``ranges[..., 1]`` becomes 1; clips beyond."""
+    low, high = (ranges[:, :, end, None, None, None] for end in (0, 1))
+    return ((windows - low) / (high - low)).clamp(0, 1)
+
+
+def identity_matrices(batch: int, device: torch.device | str = "cpu") -> Float[Tensor, "b 2 3"]:
+    """The geometry that only resizes."""
+    return torch.eye(2, 3, device=device).expand(batch, 2, 3)
+
+
+def resample_windows(
+    windows: Float[Tensor, "b c d h w"],
+    matrices: Float[Tensor, "b 2 3"],
+    size: tuple[int, int],
+    extents: Float[Tensor, "b 2"] | None = None,
+) -> Float[Tensor, "b c d height width"]:
+    """Resamples windows bilinearly in plane; outside the slice there is 0.
+
+    Args:
+        windows: ``(B, C, D, h, w)``.
+        matrices: Geometry of each window, the same for all its slices.
+        size: ``(H, W)`` of the result.
+        extents: Rows and columns of each window that hold its slice, from the first on; the rest is padding.
+            All of them if not given.
+    """
+    grid = _grid(matrices, size, extents, windows.shape[-2:])
+    flat = F.grid_sample(windows.flatten(1, 2), grid, mode="bilinear", align_corners=False)
+    return flat.unflatten(1, windows.shape[1:3])
+
+
+def resample_labels(
+    labels: Integer[Tensor, "b h w"],
+    matrices: Float[Tensor, "b 2 3"],
+    size: tuple[int, int],
+    extents: Float[Tensor, "b 2"] | None = None,
+) -> Integer[Tensor, "b height width"]:
+    """Resamples class numbers to the nearest pixel, with the very geometry of :func:`resample_windows`."""
+    grid = _grid(matrices, size, extents, labels.shape[-2:])
+    nearest = F.grid_sample(labels[:, None].float(), grid, mode="nearest", align_corners=False)
+    return nearest[:, 0].to(labels.dtype)
+
+
+def _grid(
+    matrices: Float[Tensor, "b 2 3"],
+    size: tuple[int, int],
+    extents: Float[Tensor, "b 2"] | None,
+    padded: tuple[int, ...],
+) -> Float[Tensor, "b height width 2"]:
+    grid = F.affine_grid(matrices, [len(matrices), 1, *size], align_corners=False)
+    if extents is None:
+        return grid
+    rows, columns = padded
+    part = torch.stack([extents[:, 1] / columns, extents[:, 0] / rows], dim=-1)[:, None, None, :]
+    inside = grid * part + (part - 1)
+    # A point beyond the slice lies in the padding or, on the far side, out of the array: both hold 0.
+    return inside

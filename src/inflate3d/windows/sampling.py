@@ -1,0 +1,50 @@
+"""Which window a training step sees: drawn anew for each, from nothing but the seed and the window's number.
+
+Without a state to save, a resumed training draws what the undisturbed one would have drawn, whatever the number
+of loader processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from inflate3d.preparation.store import StoredCase
+
+
+class WindowSampler:
+    """Draws (case, centre slice) for the n-th window of a training.
+
+    A part of the windows is drawn by class: first a class, each alike, then a case that has it, then a slice of
+    the case that holds it. Rare classes and small cases are thus seen as often as others. The other windows are
+    drawn evenly over all slices of all cases.
+
+    Args:
+        cases: The training cases.
+        foreground_fraction: The part drawn by class.
+        seed: Seed of it all.
+    """
+
+    def __init__(self, cases: Mapping[str, StoredCase], foreground_fraction: float, seed: int) -> None:
+        self.cases = dict(sorted(cases.items()))
+        self.foreground_fraction = foreground_fraction
+        self.seed = seed
+        self.names = list(self.cases)
+        self.ends = np.cumsum([case.shape[0] for case in self.cases.values()])
+        classes = sorted({k for case in self.cases.values() for k in case.slices})
+        self.holders = [[name for name in self.names if k in self.cases[name].slices] for k in classes]
+        self.classes = classes
+
+    def draw(self, number: int) -> tuple[str, int]:
+        """The case and the centre slice of window ``number``."""
+        random = np.random.default_rng((self.seed, number))
+        if self.classes and random.random() < self.foreground_fraction:
+            chosen = int(random.integers(len(self.classes)))
+            name = self.holders[chosen][int(random.integers(len(self.holders[chosen])))]
+            slices = self.cases[name].slices[self.classes[chosen]]
+            return name, slices[int(random.integers(len(slices)))]
+        place = int(random.integers(self.ends[-1]))
+        index = int(np.searchsorted(self.ends, place, side="right"))
+        before = int(self.ends[index - 1]) if index else 0
+        return self.names[index], place - before
