@@ -1,0 +1,73 @@
+"""The rule that gives a 2D first convolution a depth."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from inflate3d.config import Inflation
+from inflate3d.errors import ConfigError, ModelError
+
+
+def inflate_stem(
+    weight: Float[Tensor, "o rgb h w"], depth: int, in_channels: int, method: Inflation = "center"
+) -> Float[Tensor, "o c d h w"]:
+    """Inflates the weight of a backbone's first convolution from an RGB image to a window of slices.
+
+    RGB is summed to one grey channel, which is copied to the ``C`` modalities and divided by ``C``. Then
+    ``"center"`` puts it on the middle slice and zeros on the others; ``"average"`` puts it on every slice,
+    divided by ``D``. Source: Zhang et al., ML4H 2022, PMLR 193:391-404.
+
+    Args:
+        weight: ``(O, 3, h, w)``; a stem that is grey already, ``(O, 1, h, w)``, is taken too.
+        depth: Slices of a window, ``D``; odd, so that there is a middle one.
+        in_channels: Modalities, ``C``.
+        method: Where the grey channel goes.
+
+    Returns:
+        ``(O, C, D, h, w)``, in the data type of ``weight``.
+
+    Raises:
+        ConfigError: ``depth`` is even or below 1, or ``in_channels`` is below 1.
+        ModelError: The convolution reads neither RGB nor grey.
+    """
+    check_window(depth, in_channels)
+    if weight.ndim != 4 or weight.shape[1] not in (1, 3):
+        raise ModelError(
+            "the first convolution can't be inflated",
+            expected="a 2D convolution of RGB or grey, (O, 3, h, w) or (O, 1, h, w)",
+            got=tuple(weight.shape),
+        )
+    grey = weight.sum(dim=1) / in_channels
+    inflated = grey.new_zeros(grey.shape[0], in_channels, depth, *grey.shape[1:])
+    if method == "center":
+        inflated[:, :, depth // 2] = grey[:, None]
+    else:
+        inflated[:] = grey[:, None, None] / depth
+    return inflated
+
+
+def flatten_depth(tensor: Float[Tensor, "n c d h w"]) -> Float[Tensor, "n c*d h w"]:
+    """Views ``(N, C, D, H, W)`` as ``(N, C·D, H, W)``: slice ``d`` of modality ``c`` is channel ``c·D + d``.
+
+    A 3D convolution whose kernel is as deep as the window is the 2D convolution of the two when flattened,
+    weight and windows.
+    """
+    return torch.flatten(tensor, 1, 2)
+
+
+def check_window(depth: int, in_channels: int) -> None:
+    """Refuses windows that no stem can be inflated to.
+
+    Raises:
+        ConfigError: ``depth`` is even or below 1, or ``in_channels`` is below 1.
+    """
+    if depth < 1 or depth % 2 == 0:
+        raise ConfigError(
+            "depth of the window can't be used",
+            expected="an odd number of slices, 1 or more: the middle one is predicted",
+            got=depth,
+        )
+    if in_channels < 1:
+        raise ConfigError("number of modalities can't be used", expected="1 or more", got=in_channels)
