@@ -35,7 +35,7 @@ RGB = 3
 
 _PLAIN_LEVELS = 4
 _FINEST_STRIDE = 4
-_SIZES_TRIED = 16
+_SIZES_TRIED = 8
 _STANDARDIZED = (StdConv2d, StdConv2dSame, ScaledStdConv2d, ScaledStdConv2dSame)
 
 
@@ -82,43 +82,45 @@ class Backbone:
 def find_backbone(
     name: str, image_size: int | tuple[int, int] | None = None, levels: Sequence[int] | None = None
 ) -> Backbone:
-    """Looks a backbone up and makes sure that it takes an image size; nothing is computed.
+    """Looks a backbone up and makes sure that it can be inflated and takes an image size; nothing is computed.
 
     Args:
         name: timm's name, with or without a tag.
-        image_size: Pixels, one number or ``(H, W)``; none for the size that it was trained at.
+        image_size: Pixels, one number or ``(H, W)``; none for about the size that it was trained at.
         levels: Which of its feature maps to take. None takes four evenly spaced blocks of a plain transformer
             (blocks 3, 6, 9, 12 of 12), and of a hierarchical backbone the last map of each stride from 4 on.
 
     Raises:
-        ModelError: There is no such backbone, or it has no feature maps of whole strides.
+        ModelError: There is no such backbone, or it has no RGB convolution or no feature maps of whole strides.
         ConfigError: It can't take this image size, or has no such levels.
     """
-    size = _default_size(name)
-    maps = _all_feature_maps(name, size)
-    chosen = _default_levels([entry["reduction"] for entry in maps]) if levels is None else tuple(levels)
-    if (
-        not chosen
-        or any(not 0 <= level < len(maps) for level in chosen)
-        or list(chosen) != sorted(set(chosen))
-    ):
-        raise ConfigError(
-            f"levels of {name} can't be used",
-            expected=f"ascending numbers from 0 to {len(maps) - 1}",
-            got=chosen,
-        )
-    if image_size is not None:
-        size = (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
-    backbone = Backbone(
-        name,
-        size,
-        chosen,
-        channels=tuple(maps[level]["num_chs"] for level in chosen),
-        strides=tuple(maps[level]["reduction"] for level in chosen),
-    )
+    backbone = _look_up(name, image_size, levels)
     if problem := _problem(backbone):
-        _raise_unfit(backbone, problem)
+        raise ConfigError(
+            f"{name} can't take this image size",
+            expected=" or ".join(_text(size) for size in _sizes_around(backbone)),
+            got=f"{_text(backbone.image_size)}: {problem}",
+        )
     return backbone
+
+
+def nearest_image_size(name: str, image_size: int | tuple[int, int]) -> tuple[int, int]:
+    """The image size that a backbone takes and that is nearest to a wanted one; of two as near, the larger.
+
+    Args:
+        name: timm's name, with or without a tag.
+        image_size: Pixels, one number or ``(H, W)``.
+
+    Returns:
+        ``(H, W)`` in pixels.
+
+    Raises:
+        ModelError: There is no such backbone, or it can't be an encoder.
+    """
+    backbone = _look_up(name, image_size, None)
+    height, width = backbone.image_size
+    sizes = reversed(_sizes_around(backbone))
+    return min(sizes, key=lambda size: abs(size[0] - height) + abs(size[1] - width))
 
 
 def published_settings(name: str) -> PretrainedCfg:
@@ -166,45 +168,67 @@ def feature_maps(network: nn.Module, images: Float[Tensor, "b n h w"]) -> list[F
     return list(maps)
 
 
+def _look_up(name: str, image_size: int | tuple[int, int] | None, levels: Sequence[int] | None) -> Backbone:
+    _check_name(name)
+    _, *trained_at = published_settings(name).input_size
+    maps = _all_feature_maps(name, (trained_at[0], trained_at[1]))
+    strides = [entry["reduction"] for entry in maps]
+    chosen = _default_levels(strides) if levels is None else tuple(levels)
+    if not chosen or list(chosen) != sorted(set(chosen)) or not set(chosen) <= set(range(len(maps))):
+        raise ConfigError(
+            f"levels of {name} can't be used",
+            expected=f"ascending numbers from 0 to {len(maps) - 1}",
+            got=chosen,
+        )
+    step = strides[chosen[-1]]
+    if image_size is None:
+        height, width = (-(-side // step) * step for side in trained_at)
+    else:
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    return Backbone(
+        name,
+        image_size=(height, width),
+        levels=chosen,
+        channels=tuple(maps[level]["num_chs"] for level in chosen),
+        strides=tuple(strides[level] for level in chosen),
+    )
+
+
+def _check_name(name: str) -> None:
+    architectures = timm.list_models()
+    architecture, _, tag = name.partition(".")
+    if architecture not in architectures:
+        similar = difflib.get_close_matches(architecture, architectures, n=5, cutoff=0.5)
+        raise ModelError(
+            f"no backbone is named {name}",
+            expected="a name that timm knows" + (f", such as {', '.join(similar)}" if similar else ""),
+            remedy="`inflate3d encoders` lists all names",
+        )
+    tagged = timm.list_models(f"{architecture}.*", include_tags=True)
+    if tag and name not in tagged:
+        raise ModelError(f"no weights of {architecture} are named {tag}", expected=", ".join(tagged))
+
+
+def _all_feature_maps(name: str, image_size: tuple[int, int]) -> list[dict[str, Any]]:
+    """What timm says of every feature map that it can extract, coarsest last."""
+    try:
+        with torch.device("meta"):
+            network = _create(name, image_size, in_chans=RGB)
+    except TIMM_ERRORS as error:
+        raise ModelError(f"timm can't build {name}", got=error) from error
+    maps = getattr(network, "feature_info", None)
+    if not maps:
+        raise ModelError(
+            f"{name} can't be an encoder", expected="feature maps", got="timm extracts none from it"
+        )
+    stem_names(network, name)
+    return list(maps)
+
+
 def _create(name: str, image_size: tuple[int, int], **arguments: Any) -> nn.Module:
     if published_settings(name).fixed_input_size:
         arguments["img_size"] = image_size
     return timm.create_model(name, **arguments)
-
-
-def _default_size(name: str) -> tuple[int, int]:
-    """Size that the weights were trained at. The first look at a name, so it tells of a wrong one."""
-    known = timm.list_models()
-    architecture, _, tag = name.partition(".")
-    if architecture not in known:
-        raise ModelError(
-            f"no backbone is named {name}",
-            expected=_nearest(architecture, known),
-            remedy="`inflate3d encoders` lists all names",
-        )
-    tags = timm.list_models(f"{architecture}.*", include_tags=True)
-    if tag and name not in tags:
-        raise ModelError(f"no weights of {architecture} are named {tag}", expected=", ".join(tags))
-    _, height, width = published_settings(name).input_size
-    return height, width
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    nearest = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
-    return "a name that timm knows" + (f", such as {', '.join(nearest)}" if nearest else "")
-
-
-def _all_feature_maps(name: str, size: tuple[int, int]) -> list[dict[str, Any]]:
-    try:
-        with torch.device("meta"):
-            info = getattr(_create(name, size), "feature_info", None)
-    except TIMM_ERRORS as error:
-        raise ModelError(f"timm can't build {name}", got=error) from error
-    if not info:
-        raise ModelError(
-            f"{name} can't be an encoder", expected="feature maps", got="timm extracts none from it"
-        )
-    return list(info)
 
 
 def _default_levels(strides: list[int]) -> tuple[int, ...]:
@@ -216,18 +240,17 @@ def _default_levels(strides: list[int]) -> tuple[int, ...]:
 
 
 def _problem(backbone: Backbone) -> str | None:
-    """Why the backbone can't be run at its size; none when it can."""
+    """Why the backbone can't be run at its image size; none when it can."""
     height, width = backbone.image_size
-    step = max(backbone.strides)
-    if height < step or width < step or height % step or width % step:
+    step = backbone.strides[-1]
+    if min(height, width) < step or height % step or width % step:
         return f"not a multiple of {step}, its largest stride"
+    images = torch.empty(1, RGB, height, width, device="meta")
     try:
         with torch.no_grad():
-            maps = feature_maps(
-                backbone.build_weightless().eval(), torch.empty(1, RGB, height, width, device="meta")
-            )
+            maps = feature_maps(backbone.build_weightless().eval(), images)
     except TIMM_ERRORS as error:
-        return f"timm says: {error}"
+        return f"timm says: {str(error) or type(error).__name__}"
     expected = [
         (1, channels, height // stride, width // stride)
         for channels, stride in zip(backbone.channels, backbone.strides, strict=True)
@@ -236,50 +259,31 @@ def _problem(backbone: Backbone) -> str | None:
     return None if found == expected else f"feature maps are {found} instead of {expected}"
 
 
-def _raise_unfit(backbone: Backbone, problem: str) -> None:
-    step = max(backbone.strides)
-    height, width = backbone.image_size
-    below = [(height // step - n, width // step - n) for n in range(_SIZES_TRIED)]
-    above = [(-(-height // step) + n, -(-width // step) + n) for n in range(_SIZES_TRIED)]
-    nearest = [size for steps in (below, above) if (size := _first_fit(backbone, step, steps))]
-    if not nearest:
-        raise ModelError(f"{backbone.name} can't be an encoder", got=problem)
-    raise ConfigError(
-        f"{backbone.name} can't take this image size",
-        expected=" or ".join(f"{rows} x {columns}" for rows, columns in dict.fromkeys(nearest)),
-        got=f"{height} x {width}: {problem}",
-    )
+def _sizes_around(backbone: Backbone) -> list[tuple[int, int]]:
+    """The image sizes that fit next at or below the backbone's and at or above it, one or two."""
+    step = backbone.strides[-1]
+    height, width = (side / step for side in backbone.image_size)
+    below = [(math.floor(height) - n, math.floor(width) - n) for n in range(_SIZES_TRIED)]
+    above = [(math.ceil(height) + n, math.ceil(width) + n) for n in range(_SIZES_TRIED)]
+    around: list[tuple[int, int]] = []
+    problems: list[str] = []
+    for steps in (below, above):
+        for rows, columns in steps:
+            size = (rows * step, columns * step)
+            problem = _problem(dataclasses.replace(backbone, image_size=size))
+            if problem is None:
+                around.append(size)
+                break
+            problems.append(f"at {_text(size)}: {problem}")
+    if not around:
+        raise ModelError(
+            f"{backbone.name} can't be an encoder",
+            expected="feature maps as large as the image divided by their strides",
+            got=problems[-1],
+        )
+    return list(dict.fromkeys(around))
 
 
-def _first_fit(backbone: Backbone, step: int, steps: list[tuple[int, int]]) -> tuple[int, int] | None:
-    for rows, columns in steps:
-        size = (rows * step, columns * step)
-        if _problem(dataclasses.replace(backbone, image_size=size)) is None:
-            return size
-    return None
-
-
-def nearest_image_size(name: str, wanted: tuple[int, int]) -> tuple[int, int]:
-    """The size nearest to a wanted one that a backbone can take; the larger of two equally near.
-
-    Args:
-        name: timm's name.
-        wanted: ``(H, W)`` in pixels.
-
-    Raises:
-        ModelError: There is no such backbone, or it can't be an encoder.
-        ConfigError: It can take no size near that.
-    """
-    step = max(find_backbone(name).strides)
-    rows, columns = (max(1, math.floor(side / step + 0.5)) for side in wanted)
-    offsets = [0, *(sign * n for n in range(1, _SIZES_TRIED) for sign in (1, -1))]
-    for offset in offsets:
-        size = ((rows + offset) * step, (columns + offset) * step)
-        if min(size) > 0:
-            try:
-                return find_backbone(name, size).image_size
-            except ConfigError:
-                continue
-    raise ConfigError(
-        f"{name} can take no image size near {wanted[0]} x {wanted[1]}", remedy="give --image-size"
-    )
+def _text(image_size: tuple[int, int]) -> str:
+    height, width = image_size
+    return f"{height} x {width}"

@@ -123,7 +123,6 @@ def create_encoder(
     """
     check_window(depth, in_channels)
     backbone = find_backbone(name, image_size, levels)
-    stem_names(backbone.build_weightless(), name)
     network, report = backbone.build(in_channels * depth), None
     if weights is not None and weights != "none":
         rgb, report = load_backbone(backbone, weights)
@@ -170,7 +169,7 @@ def check_inflation(
         name: timm's name.
         depth: Slices of a window.
         in_channels: Modalities.
-        image_size: Pixels, one number or ``(H, W)``; none for the size that the backbone was trained at.
+        image_size: Pixels, one number or ``(H, W)``; none for about the size that the backbone was trained at.
         methods: What to check.
 
     Raises:
@@ -240,7 +239,7 @@ def describe_encoder(name: str, image_size: int | tuple[int, int] | None = None)
 
     Args:
         name: timm's name.
-        image_size: Pixels, one number or ``(H, W)``; none for the size that the backbone was trained at.
+        image_size: Pixels, one number or ``(H, W)``; none for about the size that the backbone was trained at.
 
     Raises:
         ModelError: There is no such backbone, or it can't be inflated.
@@ -248,7 +247,6 @@ def describe_encoder(name: str, image_size: int | tuple[int, int] | None = None)
     """
     backbone = find_backbone(name, image_size)
     network = backbone.build_weightless().eval()
-    stem_names(network, name)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.empty(1, RGB, *backbone.image_size, device="meta"))
     return EncoderDescription(

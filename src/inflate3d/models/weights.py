@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +20,9 @@ from torch.hub import load_state_dict_from_url
 from inflate3d.errors import ModelError
 from inflate3d.models.backbones import RGB, TIMM_ERRORS, Backbone, published_settings, stem_names
 
-_NESTED_UNDER = ("state_dict_ema", "model_ema", "state_dict", "model", "teacher", "module")
+_NESTED_UNDER = (
+    "state_dict_ema", "model_ema", "state_dict", "model", "model_state", "module", "teacher", "encoder"
+)  # fmt: skip
 """Where published checkpoints keep their tensors; averaged weights before the last step's, as timm does."""
 
 _WRAPPERS = ("model.", "body.")
@@ -32,8 +36,8 @@ _REMEDY = "give the backbone that the weights were made for, or other weights"
 class WeightsReport:
     """What became of a checkpoint's tensors.
 
-    Names are the encoder network's, in ``unused`` the checkpoint's. A checkpoint that doesn't fill the backbone
-    is an error, so none is missing.
+    Names are the encoder network's, in ``unused`` the checkpoint's. A checkpoint that doesn't fill the whole
+    backbone is an error, so none is missing.
 
     Attributes:
         source: Where the checkpoint came from: a file, a hub id or an address.
@@ -101,15 +105,29 @@ def _build_filled(backbone: Backbone, tensors: dict[str, Tensor], source: str) -
     classifier = published_settings(backbone.name).classifier or "head"
     overlay = {"state_dict": dict(tensors), "num_classes": -1, "classifier": classifier}
     try:
-        return backbone.build(RGB, pretrained=True, pretrained_cfg_overlay=overlay)
+        with _quiet_timm():
+            return backbone.build(RGB, pretrained=True, pretrained_cfg_overlay=overlay)
     except TIMM_ERRORS as error:
+        problems = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
         raise ModelError(
             f"weights do not fit {backbone.name}",
             expected="the backbone's tensors, in timm's layout or the one they were published in",
-            got=f"tensors such as {_first(list(tensors))}; {error}",
+            got=f"tensors such as {_first(list(tensors))}: {' '.join(problems[:_NAMES_TOLD])}",
             remedy=_REMEDY,
             file=source,
         ) from error
+
+
+@contextmanager
+def _quiet_timm() -> Iterator[None]:
+    """Keeps timm from logging names of tensors that it has no place for; :class:`WeightsReport` tells them."""
+    logger = logging.getLogger("timm")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _report(network: nn.Module, name: str, tensors: dict[str, Tensor], source: str) -> WeightsReport:
