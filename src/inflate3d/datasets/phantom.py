@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int16, Integer, UInt8
 
 from inflate3d.datasets.case import Case, Dataset
 from inflate3d.datasets.msd import write_msd_listing
@@ -155,8 +155,9 @@ def _draw_organs(
 ) -> tuple[Float[np.ndarray, "d h w"], UInt8[np.ndarray, "d h w"], Bool[np.ndarray, "d h w"]]:
     """Draws all but vessels and lesions: tissue brightness, labels, and where the body is."""
     depth, height, width = grid.extent()
-    body = _blob(random, grid, (0, 0, 0), (2.5 * depth, *_body_radii(grid)), bumps=0.04)
-    inside = _blob(random, grid, (0, 0, 0), (2.5 * depth, *(_body_radii(grid) - 4)), bumps=0.04) & body
+    middle, body_radii = np.zeros(3), np.array([2.5 * depth, *_body_radii(grid)])
+    body = _blob(random, grid, middle, body_radii, bumps=0.04)
+    inside = _blob(random, grid, middle, body_radii - 4, bumps=0.04) & body
     tissue = np.where(inside, 0.4, np.where(body, 0.22, 0.0))
     for _ in range(8):  # neighbours without a label, in the organs' range of brightness
         centre = random.uniform(-0.3, 0.3, 3) * (depth, height, width)
@@ -178,12 +179,12 @@ def _draw_organs(
 def _blob(
     random: np.random.Generator,
     grid: _Grid,
-    centre: tuple[float, ...] | Float[np.ndarray, "3"],
-    radii: tuple[float, ...] | Float[np.ndarray, "3"],
+    centre: Float[np.ndarray, "3"],
+    radii: Float[np.ndarray, "3"],
     bumps: float = 0.1,
 ) -> Bool[np.ndarray, "d h w"]:
     """An ellipsoid whose radius swells and shrinks smoothly with the direction, ``bumps`` a wave."""
-    places = zip(grid.mesh(), np.asarray(centre, np.float32), np.asarray(radii, np.float32), strict=True)
+    places = zip(grid.mesh(), centre.astype(np.float32), radii.astype(np.float32), strict=True)
     offsets = [(axis - middle) / radius for axis, middle, radius in places]
     distance = np.sqrt(sum(offset**2 for offset in offsets)) + 1e-6
     surface = np.ones(grid.shape, np.float32)
@@ -244,7 +245,7 @@ def _acquire(
     tissue: Float[np.ndarray, "d h w"],
     body: Bool[np.ndarray, "d h w"],
     modality: Modality,
-) -> Int[np.ndarray, "d h w"]:
+) -> Int16[np.ndarray, "d h w"]:
     """Blurs within each slice, which leaves a lesion's last slice as bright as a vessel's, and adds noise."""
     from scipy.ndimage import gaussian_filter
 
@@ -273,7 +274,7 @@ def _affine(random: np.random.Generator, grid: _Grid, *, tilted: bool) -> Float[
     return affine
 
 
-def _store(array: Int[np.ndarray, "d h w"], affine: Float[np.ndarray, "4 4"], codes: str) -> Volume:
+def _store(array: Integer[np.ndarray, "d h w"], affine: Float[np.ndarray, "4 4"], codes: str) -> Volume:
     """Lays the frame ``(D, H, W)`` out along the axes that ``codes`` names, without moving it in space."""
     from nibabel import orientations
 

@@ -1,0 +1,47 @@
+import pickle
+from pathlib import Path
+
+import pytest
+
+from inflate3d.errors import ConfigError, DataError, DatasetProblems, Inflate3dError, ModelError, OutputError
+
+
+def test_message_is_told_part_by_part_and_without_the_parts_that_are_unknown():
+    error = DataError(
+        "the scan is upside down", expected="RAS", got=None, remedy="turn it", case="c1", file=Path("a/b.nii")
+    )
+    assert str(error) == (
+        "the scan is upside down\n"
+        "  case:     c1\n"
+        f"  file:     {Path('a/b.nii')}\n"
+        "  expected: RAS\n"
+        "  remedy:   turn it"
+    )
+
+
+def test_parts_are_plain_strings():
+    error = ConfigError("wrong size", expected=(1, 2), got=3)
+    assert error.to_dict() == {"what": "wrong size", "expected": "(1, 2)", "got": "3"}
+
+
+@pytest.mark.parametrize("kind", [Inflate3dError, ConfigError, DataError, ModelError, OutputError])
+def test_every_kind_crosses_process_borders_whole(kind):
+    error = kind("what", expected=1, got=[2], remedy="mend", case="c", file="f")
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is kind
+    assert copy.to_dict() == error.to_dict()
+
+
+def test_problems_keep_every_error_across_process_borders():
+    problems = DatasetProblems([DataError("first", case="a"), OutputError("second", got=2)])
+    copy = pickle.loads(pickle.dumps(problems))
+    assert [type(problem) for problem in copy.problems] == [DataError, OutputError]
+    assert [problem.to_dict() for problem in copy.problems] == [
+        {"what": "first", "case": "a"},
+        {"what": "second", "got": "2"},
+    ]
+
+
+def test_problems_are_told_one_below_the_other():
+    problems = DatasetProblems([DataError("first", case="a"), DataError("second")])
+    assert str(problems) == "2 problem(s) in the data set\n- first\n  case:     a\n- second"
