@@ -82,7 +82,7 @@ class Backbone:
 def find_backbone(
     name: str, image_size: int | tuple[int, int] | None = None, levels: Sequence[int] | None = None
 ) -> Backbone:
-    """Looks a backbone up and makes sure that it can be inflated and takes an image size; nothing is computed.
+    """Looks a backbone up and makes sure that it takes an image size; nothing is computed.
 
     Args:
         name: timm's name, with or without a tag.
@@ -91,7 +91,7 @@ def find_backbone(
             (blocks 3, 6, 9, 12 of 12), and of a hierarchical backbone the last map of each stride from 4 on.
 
     Raises:
-        ModelError: There is no such backbone, or it has no RGB convolution or no feature maps of whole strides.
+        ModelError: There is no such backbone, or it has no RGB convolution or no feature maps.
         ConfigError: It can't take this image size, or has no such levels.
     """
     backbone = _look_up(name, image_size, levels)
@@ -105,7 +105,7 @@ def find_backbone(
 
 
 def nearest_image_size(name: str, image_size: int | tuple[int, int]) -> tuple[int, int]:
-    """The image size that a backbone takes and that is nearest to a wanted one; of two as near, the larger.
+    """The image size that a backbone takes and that is nearest to a wanted one.
 
     Args:
         name: timm's name, with or without a tag.
@@ -119,8 +119,11 @@ def nearest_image_size(name: str, image_size: int | tuple[int, int]) -> tuple[in
     """
     backbone = _look_up(name, image_size, None)
     height, width = backbone.image_size
-    sizes = reversed(_sizes_around(backbone))
-    return min(sizes, key=lambda size: abs(size[0] - height) + abs(size[1] - width))
+    step = backbone.strides[-1]
+    rounded = (max(1, round(height / step)) * step, max(1, round(width / step)) * step)
+    if _problem(dataclasses.replace(backbone, image_size=rounded)) is None:
+        return rounded
+    return min(_sizes_around(backbone), key=lambda size: abs(size[0] - height) + abs(size[1] - width))
 
 
 def published_settings(name: str) -> PretrainedCfg:

@@ -169,7 +169,7 @@ def check_inflation(
         name: timm's name.
         depth: Slices of a window.
         in_channels: Modalities.
-        image_size: Pixels, one number or ``(H, W)``; none for about the size that the backbone was trained at.
+        image_size: Pixels, one number or ``(H, W)``; none for about the size it was trained at.
         methods: What to check.
 
     Raises:
@@ -239,7 +239,7 @@ def describe_encoder(name: str, image_size: int | tuple[int, int] | None = None)
 
     Args:
         name: timm's name.
-        image_size: Pixels, one number or ``(H, W)``; none for about the size that the backbone was trained at.
+        image_size: Pixels, one number or ``(H, W)``; none for about the size it was trained at.
 
     Raises:
         ModelError: There is no such backbone, or it can't be inflated.

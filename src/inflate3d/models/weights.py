@@ -120,7 +120,7 @@ def _build_filled(backbone: Backbone, tensors: dict[str, Tensor], source: str) -
 
 @contextmanager
 def _quiet_timm() -> Iterator[None]:
-    """Keeps timm from logging names of tensors that it has no place for; :class:`WeightsReport` tells them."""
+    """Keeps timm from logging tensors that it has no place for; :class:`WeightsReport` tells them."""
     logger = logging.getLogger("timm")
     level = logger.level
     logger.setLevel(logging.ERROR)
