@@ -28,11 +28,11 @@ class FrozenModel(BaseModel):
 class DataConfig(FrozenModel):
     """What to train on."""
 
-    fold: int = Field(0, ge=0)
+    fold: int = Field(default=0, ge=0)
     """Which of the folds is held out for validation."""
-    folds: int = Field(5, ge=2)
+    folds: int = Field(default=5, ge=2)
     """How many folds the cases are split into."""
-    split_seed: int = Field(12345, ge=0)
+    split_seed: int = Field(default=12345, ge=0)
     """Seed of the split; the default gives nnU-Net's folds."""
 
 
@@ -45,15 +45,15 @@ class ModelConfig(FrozenModel):
     """Where its 2D weights come from: timm (its hub), none (random), or a file."""
     inflation: Inflation = "center"
     """How the first convolution is spread over the window's slices."""
-    depth: int = Field(5, ge=1)
+    depth: int = Field(default=5, ge=1)
     """Slices in a window; odd. 1 is the plain 2D network."""
     image_size: tuple[int, int] | None = None
     """In-plane size in pixels (rows, columns) that slices are resized to; the plan's if not given."""
     decoder: Literal["upernet"] = "upernet"
     """What turns feature maps into a label map."""
-    decoder_channels: int = Field(128, ge=8)
+    decoder_channels: int = Field(default=128, ge=8)
     """Width of the decoder."""
-    detail_channels: int = Field(32, ge=0)
+    detail_channels: int = Field(default=32, ge=0)
     """Width of the full-resolution path that brings small structures back; 0 leaves it out."""
     input_scaling: Literal["pretrained", "unit"] = "pretrained"
     """Intensities as the 2D weights were trained on, or 0 to 1 as in the paper."""
@@ -69,66 +69,66 @@ class ModelConfig(FrozenModel):
 class AugmentationConfig(FrozenModel):
     """Random changes of the training windows; geometry acts in plane, alike on all slices of a window."""
 
-    augment_probability: float = Field(0.8, ge=0, le=1)
+    augment_probability: float = Field(default=0.8, ge=0, le=1)
     """How often a window's geometry is changed at all."""
-    max_zoom: float = Field(1.4, ge=1)
+    max_zoom: float = Field(default=1.4, ge=1)
     """Zoom between 1 / max_zoom and max_zoom."""
-    max_rotation: float = Field(20.0, ge=0, le=180)
+    max_rotation: float = Field(default=20.0, ge=0, le=180)
     """In-plane rotation in degrees, either way."""
-    max_shift: float = Field(0.1, ge=0, le=1)
+    max_shift: float = Field(default=0.1, ge=0, le=1)
     """In-plane shift as a part of the slice's size, either way."""
-    flip_probability: float = Field(0.2, ge=0, le=1)
+    flip_probability: float = Field(default=0.2, ge=0, le=1)
     """How often a window is mirrored along each axis on which the plan allows it."""
-    intensity_probability: float = Field(0.5, ge=0, le=1)
+    intensity_probability: float = Field(default=0.5, ge=0, le=1)
     """How often each of the intensity changes below acts."""
-    max_intensity_scale: float = Field(0.25, ge=0, lt=1)
+    max_intensity_scale: float = Field(default=0.25, ge=0, lt=1)
     """Intensities are multiplied by 1 - x to 1 + x."""
-    max_intensity_shift: float = Field(0.1, ge=0)
+    max_intensity_shift: float = Field(default=0.1, ge=0)
     """Added to intensities that run from 0 to 1, either way."""
-    max_noise: float = Field(0.05, ge=0)
+    max_noise: float = Field(default=0.05, ge=0)
     """Largest standard deviation of the Gaussian noise."""
-    max_gamma: float = Field(1.5, ge=1)
+    max_gamma: float = Field(default=1.5, ge=1)
     """Exponent between 1 / max_gamma and max_gamma."""
 
 
 class TrainingConfig(FrozenModel):
     """How it is trained."""
 
-    steps: int = Field(2000, ge=1)
+    steps: int = Field(default=2000, ge=1)
     """Optimizer steps."""
-    batch_size: int = Field(16, ge=2)
+    batch_size: int = Field(default=16, ge=2)
     """Windows in a batch (per device)."""
-    accumulate: int = Field(1, ge=1)
+    accumulate: int = Field(default=1, ge=1)
     """Batches whose gradients are added up for one step."""
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0)
     """Peak learning rate of the decoder."""
-    encoder_learning_rate: float = Field(1e-4, gt=0)
+    encoder_learning_rate: float = Field(default=1e-4, gt=0)
     """Peak learning rate of the encoder."""
-    weight_decay: float = Field(0.05, ge=0)
+    weight_decay: float = Field(default=0.05, ge=0)
     """AdamW's weight decay; norms, biases and embeddings have none."""
-    warmup_steps: int = Field(20, ge=0)
+    warmup_steps: int = Field(default=20, ge=0)
     """Steps over which the learning rate rises linearly; a tenth of all steps at most."""
     decay: Literal["linear", "cosine"] = "cosine"
     """How it falls to zero after that."""
     loss: Literal["dice-ce", "dice-focal", "ce"] = "dice-ce"
     """The loss, from MONAI."""
-    gradient_clip: float = Field(1.0, ge=0)
+    gradient_clip: float = Field(default=1.0, ge=0)
     """Largest norm of the gradient; 0 is no limit."""
     precision: Precision = "32"
     """Number format of the arithmetic."""
-    foreground_fraction: float = Field(0.5, ge=0, le=1)
+    foreground_fraction: float = Field(default=0.5, ge=0, le=1)
     """Part of the windows that are drawn so that the centre slice holds a class, each class alike."""
-    validate_every: int | None = Field(None, ge=1)
+    validate_every: int | None = Field(default=None, ge=1)
     """Steps between validations; a fifth of the steps if not given."""
-    validation_cases: int | None = Field(20, ge=1)
+    validation_cases: int | None = Field(default=20, ge=1)
     """At most so many held-out cases are watched while training (evaluation always takes all)."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     """Seed of weights, windows and augmentation."""
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     """Device to train on."""
-    devices: int = Field(1, ge=1)
+    devices: int = Field(default=1, ge=1)
     """How many of them."""
-    workers: int | None = Field(None, ge=0)
+    workers: int | None = Field(default=None, ge=0)
     """Processes that read windows; 0 on a CPU, up to 8 beside a GPU, if not given."""
 
 

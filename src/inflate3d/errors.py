@@ -42,6 +42,11 @@ class Inflate3dError(Exception):
         """Crosses process borders whole, keyword arguments included."""
         return _rebuild, (type(self), self.to_dict())
 
+    def about(self, *, case: str, file: str | Path) -> Inflate3dError:
+        """The same error, with the case and the file that its caller knows."""
+        parts = {"case": case, "file": str(file), **self.to_dict()}
+        return _rebuild(type(self), parts)
+
     def to_dict(self) -> dict[str, str]:
         """Everything that is known of the mistake, as plain strings, for ``--json``."""
         parts = {

@@ -1,0 +1,1 @@
+"""Arms under one protocol to one table."""

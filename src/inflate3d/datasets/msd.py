@@ -138,9 +138,7 @@ def _read_listing(path: Path) -> _Listing:
 
 
 def _first_mistakes(error: ValidationError, most: int = 3) -> str:
-    mistakes = [
-        f"{'.'.join(map(str, mistake['loc'])) or 'the file'}: {mistake['msg']}" for mistake in error.errors()
-    ]
+    mistakes = [f"{'.'.join(map(str, mistake['loc'])) or 'the file'}: {mistake['msg']}" for mistake in error.errors()]
     return "; ".join(mistakes[:most]) + (f"; and {len(mistakes) - most} more" if len(mistakes) > most else "")
 
 

@@ -85,9 +85,7 @@ class _Strand:
         return bool((apart > _GAP).all())
 
 
-def write_phantoms(
-    folder: str | Path, cases: int = 16, *, seed: int = 0, modality: Modality = "CT"
-) -> Dataset:
+def write_phantoms(folder: str | Path, cases: int = 16, *, seed: int = 0, modality: Modality = "CT") -> Dataset:
     """Writes a data set of phantoms in the Decathlon's layout.
 
     Args:
@@ -218,9 +216,7 @@ def _draw_vessel(random: np.random.Generator, grid: _Grid, case_brightness: floa
     room = 0.78 * _body_radii(grid)
     while True:
         lean = random.uniform(-0.08, 0.08, 2) * height
-        sway = random.uniform(0.5, 2.5, 2) * np.sin(
-            height / random.uniform(20, 30, 2) + random.uniform(0, 6.3, 2)
-        )
+        sway = random.uniform(0.5, 2.5, 2) * np.sin(height / random.uniform(20, 30, 2) + random.uniform(0, 6.3, 2))
         centres = random.uniform(-1, 1, 2) * room + lean + sway
         if (np.sum((centres / room) ** 2, axis=1) < 1).all():
             return _Strand(0, centres, random.uniform(3.0, 4.0), case_brightness + random.normal(0, 0.015))
@@ -254,9 +250,7 @@ def _acquire(
         blurred = gaussian_filter(hounsfield, (0, 0.6, 0.6))
         return np.rint(blurred + random.normal(0, random.uniform(18, 28), tissue.shape)).astype(np.int16)
     blurred = gaussian_filter(tissue, (0, 0.6, 0.6))
-    field = gaussian_filter(
-        random.normal(size=tissue.shape), [size / 4 for size in tissue.shape], mode="wrap"
-    )
+    field = gaussian_filter(random.normal(size=tissue.shape), [size / 4 for size in tissue.shape], mode="wrap")
     signal = blurred * np.exp(0.15 * field / field.std())
     real, imaginary = random.normal(0, random.uniform(0.04, 0.06), (2, *tissue.shape))
     scale = np.exp(random.uniform(np.log(200), np.log(5000)))

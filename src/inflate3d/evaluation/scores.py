@@ -78,8 +78,7 @@ class Scores:
                 },
             },
             "pooled_dice": {
-                "definition": "the paper's: over the pixels of all slices of all cases together, "
-                "on the model's grid",
+                "definition": "the paper's: over the pixels of all slices of all cases together, on the model's grid",
                 "mean": _plain(self.pooled_mean()),
                 "classes": dict(zip(self.classes, map(_plain, self.pooled_dice.tolist()), strict=True)),
             },
@@ -132,9 +131,7 @@ class ScoreKeeper:
         counts = overlap_counts(prediction, label, len(self.class_names))
         self.native[case] = self.native.get(case, torch.zeros_like(counts)) + counts
 
-    def add_pooled(
-        self, prediction: Integer[torch.Tensor, "*grid"], label: Integer[torch.Tensor, "*grid"]
-    ) -> None:
+    def add_pooled(self, prediction: Integer[torch.Tensor, "*grid"], label: Integer[torch.Tensor, "*grid"]) -> None:
         """Counts some slices, class numbers on the model's grid."""
         self.pooled += overlap_counts(prediction, label, len(self.class_names))
 
@@ -153,7 +150,7 @@ def show(value: float) -> str:
     return NOT_DEFINED if math.isnan(value) else f"{value:.4f}"
 
 
-def _over_defined(reduce, values: np.ndarray) -> float:  # noqa: ANN001
+def _over_defined(reduce, values: np.ndarray) -> float:
     defined = values[~np.isnan(values)]
     return float(reduce(defined)) if len(defined) else math.nan
 

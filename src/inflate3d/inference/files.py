@@ -7,10 +7,8 @@ from pathlib import Path
 from inflate3d.datasets.case import Case
 from inflate3d.errors import DataError
 from inflate3d.inference.predictor import Predictor
-from inflate3d.io import read_case, write_labels
+from inflate3d.io import SUFFIXES, read_images, write_labels
 from inflate3d.progress import Progress, silent
-
-SUFFIXES = (".nii.gz", ".nii")
 
 
 def find_scans(path: Path) -> list[Case]:
@@ -35,9 +33,7 @@ def find_scans(path: Path) -> list[Case]:
     return [Case(id=_stem(file), images=(file,), label=None) for file in files]
 
 
-def predict_files(
-    predictor: Predictor, scans: list[Case], folder: Path, *, progress: Progress = silent
-) -> list[Path]:
+def predict_files(predictor: Predictor, scans: list[Case], folder: Path, *, progress: Progress = silent) -> list[Path]:
     """Segments scans and writes their label maps, named as the scans are.
 
     Args:
@@ -55,7 +51,7 @@ def predict_files(
     """
     written: list[Path] = []
     for scan in progress(iter(scans), len(scans), "predicting"):
-        target = folder / f"{scan.id}.nii.gz"
+        target = folder / scan.images[0].name
         if target.resolve() in {image.resolve() for image in scan.images}:
             raise DataError(
                 "label map would overwrite its scan",
@@ -63,7 +59,7 @@ def predict_files(
                 file=target,
                 remedy="choose another folder for the result",
             )
-        volume = read_case(scan)
+        volume = read_images(scan.images, case=scan.id)
         try:
             labels = predictor.predict(volume)
         except DataError as error:
@@ -74,7 +70,7 @@ def predict_files(
 
 
 def _stem(file: Path) -> str:
-    for suffix in SUFFIXES:
+    for suffix in sorted(SUFFIXES, key=len, reverse=True):
         if file.name.endswith(suffix):
             return file.name.removesuffix(suffix)
     return file.stem

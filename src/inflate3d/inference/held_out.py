@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from inflate3d.datasets.case import Case, Dataset
+from inflate3d.config import RunConfig
+from inflate3d.datasets import Case, Dataset, Split, read_dataset
 from inflate3d.errors import DataError
 from inflate3d.evaluation.scores import ScoreKeeper, Scores
 from inflate3d.inference.predictor import Predictor
@@ -15,7 +16,33 @@ from inflate3d.io import write_labels
 from inflate3d.preparation.store import number_classes
 from inflate3d.preparation.verify import check_case
 from inflate3d.progress import Progress, silent
+from inflate3d.run_folder import RunFolder
 from inflate3d.windows.resample import identity_matrices, resample_labels
+
+
+def evaluate_run(folder: RunFolder, *, batch_size: int = 16, progress: Progress = silent) -> Scores:
+    """Predicts and scores the cases that a run held out, and writes both into its folder.
+
+    Args:
+        folder: A finished run.
+        batch_size: Windows predicted at a time.
+        progress: Shows how far it is.
+
+    Raises:
+        ModelError: The run has no model.
+        DataError: Its data set is gone, or a case can't be read.
+        OutputError: A file can't be written.
+    """
+    predictor = Predictor.load(folder.model, batch_size=batch_size)
+    scores = score_held_out(
+        predictor,
+        read_dataset(RunConfig.read(folder.config).dataset),
+        Split.read(folder.split).validation,
+        predictions=folder.predictions,
+        progress=progress,
+    )
+    scores.write(folder.evaluation)
+    return scores
 
 
 def score_held_out(
@@ -70,4 +97,4 @@ def _score_case(
     keeper.add_native(case.id, predicted, label)
     if predictions is not None:
         values = predictor.plan.label_values[predicted.numpy()]
-        write_labels(predictions / f"{case.id}.nii.gz", scan.orientation.undo(values), like=case.images[0])
+        write_labels(predictions / case.images[0].name, scan.orientation.undo(values), like=case.images[0])

@@ -126,9 +126,7 @@ class Predictor:
             windows = resample_windows(normalise(windows, ranges), geometry, architecture.image_size)
             yield first, self.model(windows).float()
 
-    def on_own_grid(
-        self, logits: Float[Tensor, "b k height width"], scan: FramedScan
-    ) -> Integer[Tensor, "b h w"]:
+    def on_own_grid(self, logits: Float[Tensor, "b k height width"], scan: FramedScan) -> Integer[Tensor, "b h w"]:
         """The likeliest class of each pixel of the scan's own slices, ``(B, H, W)``."""
         rows, columns = scan.image.shape[2:]
         return resize(logits, (rows, columns)).argmax(1)

@@ -75,9 +75,7 @@ def write_like(path: Path, labels: Integer[np.ndarray, "i j k"], like: Path) -> 
         shape = _volume_shape(scan, like, None)[:3]
         header = scan.header.copy()
     if labels.shape != shape:
-        raise DataError(
-            "the labels don't lie on the scan's grid", expected=shape, got=labels.shape, file=like
-        )
+        raise DataError("the labels don't lie on the scan's grid", expected=shape, got=labels.shape, file=like)
     if labels.min() < 0:
         raise DataError("a label is negative", expected="0 or more", got=labels.min(), file=path)
     dtype = np.min_scalar_type(labels.max())

@@ -1,0 +1,1 @@
+"""2D backbones to 3D segmentation networks."""

@@ -221,9 +221,7 @@ def _all_feature_maps(name: str, image_size: tuple[int, int]) -> list[dict[str, 
         raise ModelError(f"timm can't build {name}", got=error) from error
     maps = getattr(network, "feature_info", None)
     if not maps:
-        raise ModelError(
-            f"{name} can't be an encoder", expected="feature maps", got="timm extracts none from it"
-        )
+        raise ModelError(f"{name} can't be an encoder", expected="feature maps", got="timm extracts none from it")
     stem_names(network, name)
     return list(maps)
 

@@ -127,9 +127,7 @@ def create_encoder(
     if weights is not None and weights != "none":
         rgb, report = load_backbone(backbone, weights)
         _inflate(network, rgb, name, depth=depth, in_channels=in_channels, inflation=inflation)
-    return Encoder(
-        network, backbone, depth=depth, in_channels=in_channels, inflation=inflation, weights_report=report
-    )
+    return Encoder(network, backbone, depth=depth, in_channels=in_channels, inflation=inflation, weights_report=report)
 
 
 @dataclass(frozen=True)

@@ -122,8 +122,8 @@ def create_model(
         decoder: Its kind; ``"upernet"`` works on plain and hierarchical encoders.
         decoder_channels: Its width; the paper's UPerNet has 768.
         detail_channels: Width of the full-resolution path; 0 leaves it out, as in the paper.
-        input_scaling: ``"pretrained"`` brings intensities from 0 to 1 to the mean and deviation that the 2D weights were
-            trained on; ``"unit"`` leaves them, as in the paper.
+        input_scaling: ``"pretrained"`` brings intensities from 0 to 1 to the mean and deviation that the 2D weights
+            were trained on; ``"unit"`` leaves them, as in the paper.
     """
     pretrained = input_scaling == "pretrained"
     architecture = Architecture(

@@ -92,9 +92,7 @@ def _missing(backbone: Backbone, tensors: dict[str, Tensor], source: str) -> lis
     timm translates names and tells nobody how. So the checkpoint is loaded once with every number NaN: what
     is not NaN afterwards didn't come from it.
     """
-    dyed = {
-        name: torch.full_like(t, torch.nan) if t.is_floating_point() else t for name, t in tensors.items()
-    }
+    dyed = {name: torch.full_like(t, torch.nan) if t.is_floating_point() else t for name, t in tensors.items()}
     filled = _build_filled(backbone, dyed, source).state_dict()
     return [name for name, t in filled.items() if t.is_floating_point() and not t.isnan().any()]
 
@@ -158,9 +156,7 @@ def _download(name: str) -> tuple[str, dict[str, Tensor]]:
     published = published_settings(name)
     hub_id, url = published.hf_hub_id, published.url
     if not (hub_id or url):
-        raise ModelError(
-            f"timm publishes no weights of {name}", remedy="give a file, or none for random weights"
-        )
+        raise ModelError(f"timm publishes no weights of {name}", remedy="give a file, or none for random weights")
     source = f"hf-hub:{hub_id}" if hub_id else str(url)
     try:
         if hub_id:
@@ -184,9 +180,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         with torch.serialization.safe_globals([argparse.Namespace]):  # plain flags, in many published files
             return _tensors(torch.load(path, map_location="cpu", weights_only=True))
     except FileNotFoundError as error:
-        raise ModelError(
-            "there is no such weight file", expected="a path, timm or none", file=path
-        ) from error
+        raise ModelError("there is no such weight file", expected="a path, timm or none", file=path) from error
     except pickle.UnpicklingError as error:
         raise ModelError(
             "weight file is refused",

@@ -77,9 +77,7 @@ def measure_case(case: str, volume: Volume, labels: Integer[np.ndarray, "i j k"]
         spacing=_triple(volume.spacing[axis] for axis in ordered),
         orientation="".join(str(code) for code in nibabel.aff2axcodes(volume.affine)),
         whole=tuple(measure_intensities(channel) for channel in volume.array),
-        foreground=tuple(measure_intensities(channel[inside]) for channel in volume.array)
-        if inside.any()
-        else None,
+        foreground=tuple(measure_intensities(channel[inside]) for channel in volume.array) if inside.any() else None,
         class_voxels={int(value): int(count) for value, count in zip(values, counts, strict=True)},
     )
 

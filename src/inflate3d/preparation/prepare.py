@@ -119,9 +119,7 @@ def _store_case(dataset: Dataset, folder: Path, plan: Plan, case: Case) -> Store
         return error
 
 
-def _in_parallel(
-    work: Callable[[Case], Result], cases: Sequence[Case], workers: int
-) -> Iterator[Result]:
+def _in_parallel(work: Callable[[Case], Result], cases: Sequence[Case], workers: int) -> Iterator[Result]:
     """Yields ``work(case)`` in order; in this process when one worker is enough."""
     if workers == 1 or len(cases) < 4:
         yield from map(work, cases)

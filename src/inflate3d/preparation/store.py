@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from jaxtyping import Integer, Shaped
 
 from inflate3d.config import FrozenModel, parse_settings
+from inflate3d.datasets.case import Dataset
 from inflate3d.errors import DataError
 from inflate3d.io.atomic import atomic_path, write_text
 from inflate3d.preparation.fingerprint import Fingerprint
@@ -75,7 +76,11 @@ def frame_case(
         )
     orientation = Orientation.of(volume.affine, plan.depth_axis)
     pairs = zip(plan.normalisation, volume.array, strict=True)
-    return orientation, orientation.apply(volume.array), tuple(rule.value_range(channel) for rule, channel in pairs)
+    return (
+        orientation,
+        orientation.apply(volume.array),
+        tuple(rule.value_range(channel) for rule, channel in pairs),
+    )
 
 
 def number_classes(labels: Integer[np.ndarray, "*grid"], plan: Plan) -> Integer[np.ndarray, "*grid"]:
@@ -140,6 +145,22 @@ class Store:
         path = self.folder / "fingerprint.json"
         return parse_settings(Fingerprint, json.loads(path.read_text(encoding="utf-8")), file=path)
 
+    def check_source(self, dataset: Dataset) -> None:
+        """Makes sure that the store holds this data set, as it is now.
+
+        Raises:
+            DataError: It was prepared from another folder, or from other cases.
+        """
+        cases = {case.id for case in dataset.cases}
+        if self.source != dataset.root.resolve() or set(self.cases) != cases:
+            raise DataError(
+                "the store holds another data set, or other cases of it",
+                expected=f"{len(cases)} cases of {dataset.root.resolve()}",
+                got=f"{len(self.cases)} cases of {self.source}",
+                remedy="run `inflate3d prepare` again, or choose another --store",
+                file=self.folder,
+            )
+
     def image_slices(self, case: str, slices: list[int]) -> Shaped[np.ndarray, "c n h w"]:
         """Reads slices of a scan, ``(C, len(slices), H, W)``; an index may stand twice.
 
@@ -177,6 +198,11 @@ class Store:
         return {**self.__dict__, "_arrays": {}}  # open files stay with their process
 
 
+def default_store(dataset: Path) -> Path:
+    """Where a data set's store lies if the user does not say: ``prepared/`` and the folder's name."""
+    return Path("prepared") / dataset.resolve().name
+
+
 def write_index(folder: Path, source: Path, cases: list[StoredCase], plan: Plan, fingerprint: Fingerprint) -> None:
     """Finishes a store: from now on it can be opened.
 
@@ -194,9 +220,7 @@ def _read_index(folder: Path) -> _Index:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise DataError(
-            "no prepared data set here", file=folder, remedy="run `inflate3d prepare` first"
-        ) from error
+        raise DataError("no prepared data set here", file=folder, remedy="run `inflate3d prepare` first") from error
     except (OSError, ValueError) as error:
         raise DataError("prepared data set can't be read", file=path, got=error) from error
     version = values.get("version") if isinstance(values, dict) else None
@@ -222,7 +246,7 @@ def _write_array(path: Path, array: Shaped[np.ndarray, "..."]) -> None:
     chunks[depth_at] = together
     with atomic_path(path) as temporary:
         blosc2.asarray(
-            contiguous,
+            cast(Any, contiguous),  # its type hints forget numpy arrays
             urlpath=str(temporary),
             mode="w",
             chunks=tuple(chunks),

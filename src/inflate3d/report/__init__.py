@@ -1,0 +1,1 @@
+"""Scores and scans to figures and a page."""

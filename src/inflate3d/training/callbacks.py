@@ -11,7 +11,14 @@ from typing import Any
 
 import pytorch_lightning as lightning
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from inflate3d.io.atomic import write_text
 
@@ -49,7 +56,12 @@ class StopOnSignal(lightning.Callback):
             self._before[number] = signal.signal(number, self._ask)
 
     def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Leaves between two optimizer steps, if asked."""
         batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready
@@ -83,7 +95,14 @@ class CsvLog(lightning.Callback):
     def __init__(self, path: Path, steps: int, class_names: tuple[str, ...]) -> None:
         self.path = path
         self.every = max(1, steps // LOG_INTERVALS)
-        self.columns = ["step", "loss", "learning_rate", "seconds", "dice", *(f"dice/{c}" for c in class_names)]
+        self.columns = [
+            "step",
+            "loss",
+            "learning_rate",
+            "seconds",
+            "dice",
+            *(f"dice/{c}" for c in class_names),
+        ]
         self._started = time.monotonic()
         self._losses: list[float] = []
         self._logged = -1
@@ -99,7 +118,12 @@ class CsvLog(lightning.Callback):
         write_text(self.path, "".join(",".join(line) + "\n" for line in lines))
 
     def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, *_: Any
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Gathers losses, and writes their mean now and then."""
         self._losses.append(float(outputs["loss"]))
@@ -118,7 +142,10 @@ class CsvLog(lightning.Callback):
             return
         rate = max(group["lr"] for group in trainer.optimizers[0].param_groups)
         known = {"learning_rate": rate, "seconds": time.monotonic() - self._started, **values}
-        cells = [str(trainer.global_step), *(f"{known[c]:.6g}" if c in known else "" for c in self.columns[1:])]
+        cells = [
+            str(trainer.global_step),
+            *(f"{known[c]:.6g}" if c in known else "" for c in self.columns[1:]),
+        ]
         with self.path.open("a", encoding="utf-8") as file:
             file.write(",".join(cells) + "\n")
 
@@ -151,7 +178,12 @@ class ShowProgress(lightning.Callback):
             self.bar.start()
 
     def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, *_: Any
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Moves on."""
         step, loss = trainer.global_step, float(outputs["loss"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 from torch.optim import AdamW
@@ -27,9 +28,7 @@ def make_optimizer(model: Segmenter, config: TrainingConfig) -> AdamW:
         rate = config.encoder_learning_rate if name.startswith("encoder.") else config.learning_rate
         decay = 0.0 if parameter.ndim <= 1 or name in undecayed else config.weight_decay
         groups.setdefault((rate, decay), []).append(parameter)
-    return AdamW(
-        [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]
-    )
+    return AdamW([{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()])
 
 
 def make_schedule(optimizer: AdamW, config: TrainingConfig) -> LambdaLR:
@@ -58,10 +57,10 @@ def make_loss(config: TrainingConfig) -> nn.Module:
     """
     from monai.losses.dice import DiceCELoss, DiceFocalLoss
 
-    shape = {"to_onehot_y": True, "softmax": True, "batch": True, "include_background": False}
+    dice: dict[str, Any] = {"to_onehot_y": True, "softmax": True, "batch": True, "include_background": False}
     if config.loss == "dice-focal":
-        return DiceFocalLoss(**shape, gamma=2.0)
-    return DiceCELoss(**shape, lambda_dice=0.0 if config.loss == "ce" else 1.0)
+        return DiceFocalLoss(**dice, gamma=2.0)
+    return DiceCELoss(**dice, lambda_dice=0.0 if config.loss == "ce" else 1.0)
 
 
 def _embeddings(model: Segmenter) -> set[str]:

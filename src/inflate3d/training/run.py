@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +14,7 @@ from inflate3d.datasets.splits import Split, kfold_split
 from inflate3d.errors import ConfigError
 from inflate3d.preparation.plan import Plan, check_depth
 from inflate3d.preparation.store import Store
+from inflate3d.run_folder import RunFolder
 
 if TYPE_CHECKING:
     import pytorch_lightning as lightning
@@ -24,65 +23,19 @@ if TYPE_CHECKING:
     from inflate3d.models.segmenter import Segmenter
 
 
-@dataclass(frozen=True)
-class RunFolder:
-    """Where a run keeps what.
-
-    Attributes:
-        root: The run's folder.
-    """
-
-    root: Path
-
-    @property
-    def config(self) -> Path:
-        """Everything that was decided."""
-        return self.root / "config.yaml"
-
-    @property
-    def plan(self) -> Path:
-        """How scans became windows."""
-        return self.root / "plan.json"
-
-    @property
-    def split(self) -> Path:
-        """Who was learned from and who was held out."""
-        return self.root / "split.json"
-
-    @property
-    def metrics(self) -> Path:
-        """Loss and validation Dice over the steps."""
-        return self.root / "metrics.csv"
-
-    @property
-    def best(self) -> Path:
-        """State at the best validation."""
-        return self.root / "checkpoints" / "best.ckpt"
-
-    @property
-    def last(self) -> Path:
-        """State to go on from."""
-        return self.root / "checkpoints" / "last.ckpt"
-
-    @property
-    def model(self) -> Path:
-        """What prediction needs; exists once the training is finished."""
-        return self.root / "model"
-
-    @property
-    def finished(self) -> bool:
-        """Whether the training has come to its end."""
-        return (self.model / "model.json").exists()
-
-
 def train(
-    config: RunConfig, root: Path, store: Store, *, resume: bool = False, console: Console | None = None
-) -> RunFolder:
+    config: RunConfig,
+    folder: RunFolder,
+    store: Store,
+    *,
+    resume: bool = False,
+    console: Console | None = None,
+) -> None:
     """Trains one network and leaves its folder.
 
     Args:
         config: Everything that is decided.
-        root: The run's folder.
+        folder: The run's folder.
         store: The prepared data set.
         resume: Whether to go on with an unfinished run; without one there it starts.
         console: Where to show progress; nowhere if not given.
@@ -94,14 +47,11 @@ def train(
         OutputError: A file can't be written.
         Interrupted: The user stopped it; a checkpoint was written.
     """
-    folder = RunFolder(root)
     _claim(folder, config, resume)
     check_depth(store.fingerprint, store.plan.depth_axis, config.model.depth)
-    split = kfold_split(
-        list(store.cases), fold=config.data.fold, folds=config.data.folds, seed=config.data.split_seed
-    )
+    split = kfold_split(list(store.cases), fold=config.data.fold, folds=config.data.folds, seed=config.data.split_seed)
     if resume and folder.finished:
-        return folder
+        return
     model = _build(config, store.plan)
     assert model.plan is not None
     config.write(folder.config)
@@ -109,7 +59,6 @@ def train(
     split.write(folder.split)
     _fit(config, folder, store, split, model, model.plan, console)
     _keep_best(folder, model)
-    return folder
 
 
 def _claim(folder: RunFolder, config: RunConfig, resume: bool) -> None:
@@ -146,7 +95,7 @@ def _differing(before: dict, after: dict) -> dict[str, tuple[object, object]]:
 def _build(config: RunConfig, plan: Plan) -> Segmenter:
     import pytorch_lightning as lightning
 
-    from inflate3d.models.encoders import nearest_image_size
+    from inflate3d.models.backbones import nearest_image_size
     from inflate3d.models.segmenter import model_from_config
 
     lightning.seed_everything(config.training.seed, verbose=False)
@@ -193,6 +142,7 @@ def _fit(
         # The loader does go on from the right window: it asks for the step (see WindowsModule).
         warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning 2.6 beside torch 2.15
         trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
 
 

@@ -48,9 +48,7 @@ class Windows(Dataset[WindowBatch]):
         depth: Slices in a window.
     """
 
-    def __init__(
-        self, store: Store, places: WindowSampler | Sequence[tuple[str, int]], count: int, depth: int
-    ) -> None:
+    def __init__(self, store: Store, places: WindowSampler | Sequence[tuple[str, int]], count: int, depth: int) -> None:
         self.store, self.places, self.count, self.depth = store, places, count, depth
         self.numbers = {name: number for number, name in enumerate(store.cases)}
 
@@ -88,8 +86,7 @@ def collate(batches: Sequence[WindowBatch]) -> WindowBatch:
         windows[index, :channels, :, :rows, :columns] = batch.windows[0]
         labels[index, :rows, :columns] = batch.labels[0]
     joined = {
-        name: torch.cat([getattr(batch, name) for batch in batches])
-        for name in ("extents", "sides", "ranges", "cases")
+        name: torch.cat([getattr(batch, name) for batch in batches]) for name in ("extents", "sides", "ranges", "cases")
     }
     return WindowBatch(windows=windows, labels=labels, **joined)
 

@@ -12,9 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def normalise(
-    windows: Float[Tensor, "b c d h w"], ranges: Float[Tensor, "b c 2"]
-) -> Float[Tensor, "b c d h w"]:
+def normalise(windows: Float[Tensor, "b c d h w"], ranges: Float[Tensor, "b c 2"]) -> Float[Tensor, "b c d h w"]:
     """Maps voxel values so that ``ranges[..., 0]`` becomes 0 and ``ranges[..., 1]`` becomes 1; clips beyond."""
     low, high = (ranges[:, :, end, None, None, None] for end in (0, 1))
     return ((windows - low) / (high - low)).clamp(0, 1)

@@ -30,6 +30,7 @@ class PyramidPooling(nn.Module):
         self.join = ConvNormAct(in_channels + len(POOLED_SIZES) * width, width)
 
     def forward(self, feature: Float[Tensor, "b c h w"]) -> Float[Tensor, "b width h w"]:
+        """Adds to each pixel what the map shows round it, near and far."""
         size = (feature.shape[-2], feature.shape[-1])
         pooled = [
             resize(branch(F.adaptive_avg_pool2d(feature, bins)), size)
@@ -52,9 +53,7 @@ class UPerNet(nn.Module):
         stride: Pixels of the input for a pixel of the result.
     """
 
-    def __init__(
-        self, channels: Sequence[int], strides: Sequence[int], width: int = 128, dropout: float = 0.1
-    ) -> None:
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int = 128, dropout: float = 0.1) -> None:
         super().__init__()
         self.pyramid, self.stride = build_pyramid(channels, strides)
         self.channels = width
@@ -66,9 +65,7 @@ class UPerNet(nn.Module):
 
     def forward(self, features: list[Tensor]) -> Float[Tensor, "b width h w"]:
         """Decodes maps ``(B, c_i, H/s_i, W/s_i)``, finest first, to ``(B, width, H/stride, W/stride)``."""
-        levels = [
-            cast(nn.Module, scale)(feature) for scale, feature in zip(self.pyramid, features, strict=True)
-        ]
+        levels = [cast(nn.Module, scale)(feature) for scale, feature in zip(self.pyramid, features, strict=True)]
         decoded = [lateral(level) for lateral, level in zip(self.laterals, levels[:-1], strict=True)]
         decoded.append(self.pooling(levels[-1]))
         for index in range(len(decoded) - 2, -1, -1):

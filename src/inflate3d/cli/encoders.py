@@ -1,0 +1,59 @@
+"""List the 2D backbones that can be inflated, with parameters and cost where a pattern names a few."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tyro.conf import Positional
+
+from inflate3d.cli.terminal import CommandOptions, Terminal
+from inflate3d.errors import Inflate3dError, ModelError
+
+DESCRIBED = 60
+"""More matches than this are listed by name alone: each one described takes a fraction of a second."""
+
+
+class Options(CommandOptions):
+    """Options of ``encoders``."""
+
+    pattern: Positional[str] = "*"
+    """Shell pattern that names must match, such as 'dino*'."""
+
+
+def run(options: Options, terminal: Terminal) -> dict[str, Any]:
+    """Lists backbones."""
+    from inflate3d.models.encoders import describe_encoder, list_encoders
+
+    names = list_encoders(options.pattern)
+    if not names:
+        raise ModelError("no backbone has such a name", got=options.pattern, remedy="try '*vit*'")
+    if len(names) > DESCRIBED:
+        terminal.console.print("\n".join(names), highlight=False)
+        terminal.status.print(f"{len(names)} backbones; a narrower pattern tells their size and cost")
+        return {"encoders": [{"name": name} for name in names]}
+    rows, found = [], []
+    for name in terminal.progress(iter(names), len(names), "looking at backbones"):
+        try:
+            about = describe_encoder(name)
+        except Inflate3dError as error:
+            found.append({"name": name, "problem": error.what})
+            rows.append([name, error.what, "", "", ""])
+            continue
+        size = "×".join(map(str, about.image_size))
+        strides = ", ".join(map(str, about.strides))
+        cost = [f"{about.parameters / 1e6:.1f}", f"{2 * about.multiply_adds / 1e9:.1f}"]
+        rows.append([name, size, strides, *cost])
+        found.append(
+            {
+                "name": name,
+                "image_size": about.image_size,
+                "strides": about.strides,
+                "channels": about.channels,
+                "parameters": about.parameters,
+                "flops_2d": 2 * about.multiply_adds,
+                "pretrained": about.pretrained,
+            }
+        )
+    columns = ["backbone", "trained at", "strides", "parameters (M)", "cost of a slice (GFLOP)"]
+    terminal.table("2D backbones", columns, rows)
+    return {"encoders": found}

@@ -1,0 +1,45 @@
+"""Score a run on the cases that it held out: per case and class, on each scan's own grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tyro.conf import Positional
+
+from inflate3d.cli.terminal import CommandOptions, Terminal
+from inflate3d.evaluation.scores import Scores, show
+from inflate3d.run_folder import RunFolder
+
+
+class Options(CommandOptions):
+    """Options of ``evaluate``."""
+
+    run: Positional[Path]
+    """The run's folder."""
+    batch_size: int = 16
+    """Windows predicted at a time."""
+
+
+def run(options: Options, terminal: Terminal) -> dict[str, Any]:
+    """Evaluates."""
+    from inflate3d.inference.held_out import evaluate_run
+
+    folder = RunFolder(options.run)
+    scores = evaluate_run(folder, batch_size=options.batch_size, progress=terminal.progress)
+    show_scores(scores, terminal)
+    terminal.console.print(f"scores: {folder.evaluation}\nlabel maps: {folder.predictions}", highlight=False)
+    return scores.to_dict()
+
+
+def show_scores(scores: Scores, terminal: Terminal, *, cases: bool = True) -> None:
+    """Shows the scores as a table: a row a case, then means, medians and the paper's figure."""
+    rows = []
+    if cases:
+        for case, row, mean in zip(scores.cases, scores.native_dice.tolist(), scores.case_means(), strict=True):
+            rows.append([case, *map(show, row), show(mean)])
+    rows.append(["mean over cases", *map(show, scores.class_means()), show(scores.mean())])
+    rows.append(["median over cases", *map(show, scores.class_medians()), show(scores.median())])
+    rows.append(["pooled over slices *", *map(show, scores.pooled_dice.tolist()), show(scores.pooled_mean())])
+    terminal.table("Dice of the held-out cases, native space", ["case", *scores.classes, "mean"], rows)
+    terminal.console.print("* the paper's figure, on the model's grid; not comparable with the others")

@@ -1,0 +1,37 @@
+"""Segment scans with a trained model; each label map lies on its scan's own grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tyro.conf import Positional
+
+from inflate3d.cli.terminal import CommandOptions, Terminal
+
+
+class Options(CommandOptions):
+    """Options of ``predict``."""
+
+    model: Positional[Path]
+    """A run's folder, or a model folder."""
+    scans: Positional[Path]
+    """A scan file, or a folder of them."""
+    out: Positional[Path]
+    """Folder for the label maps, which are named as the scans are."""
+    batch_size: int = 16
+    """Windows predicted at a time."""
+    device: str | None = None
+    """Where to compute, such as cpu or cuda:1; the GPU if there is one, if not given."""
+
+
+def run(options: Options, terminal: Terminal) -> dict[str, Any]:
+    """Predicts."""
+    from inflate3d.inference.files import find_scans, predict_files
+    from inflate3d.inference.predictor import Predictor
+
+    scans = find_scans(options.scans)
+    predictor = Predictor.load(options.model, device=options.device, batch_size=options.batch_size)
+    written = predict_files(predictor, scans, options.out, progress=terminal.progress)
+    terminal.console.print("\n".join(str(file) for file in written), highlight=False)
+    return {"written": [str(file) for file in written]}

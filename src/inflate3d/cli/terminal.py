@@ -1,0 +1,68 @@
+"""What a command shows: results on stdout, progress on stderr, nothing but one document with ``--json``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated, TypeVar
+
+import tyro
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from inflate3d.config import FrozenModel
+
+Item = TypeVar("Item")
+
+
+class Interruption(Exception):  # noqa: N818 - not an error, the user wanted it
+    """The user stopped the command; the message says how to go on."""
+
+
+class CommandOptions(FrozenModel):
+    """What every command has."""
+
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print one JSON document on stdout and nothing else there."""
+
+
+class Terminal:
+    """Where a command shows what it does.
+
+    Args:
+        as_json: Whether stdout belongs to the JSON document alone.
+
+    Attributes:
+        console: For results.
+        status: For progress.
+    """
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.console = Console(quiet=as_json)
+        self.status = Console(stderr=True)
+
+    def progress(self, items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
+        """Passes items through, with a bar on a terminal and one closing line elsewhere."""
+        if not self.status.is_terminal:
+            yield from items
+            self.status.print(f"{description}: {total} of {total} done", highlight=False)
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self.status) as bar:
+            yield from bar.track(items, total=total, description=description)
+
+    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Shows a table; the first column is text, the others are figures."""
+        table = Table(title=title, title_justify="left")
+        for index, column in enumerate(columns):
+            table.add_column(column, justify="right" if index else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        self.console.print(table)
