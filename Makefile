@@ -1,0 +1,25 @@
+# Both targets make .venv and install what they need; nothing else has to be set up.
+PYTHON ?= python3
+PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: demo test clean
+
+demo: .venv/installed
+	.venv/bin/inflate3d demo
+
+test: .venv/installed-dev
+	scripts/check
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "inflate3d needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	@echo "installing inflate3d and what it needs (some GB, minutes) ..."
+	$(PIP) install --constraint constraints.txt --editable .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv
