@@ -1,0 +1,313 @@
+import argparse
+import fractions
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub.constants
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+
+from inflate3d.errors import ModelError
+from inflate3d.models.backbones import published_settings
+from inflate3d.models.encoders import create_encoder
+
+SHARED = Path(__file__).parents[2].parent / "shared"
+DINOV2 = SHARED / "weights" / "vit_small_patch14_dinov2.safetensors"
+
+
+def plain_model(name, image_size=64, **arguments) -> Any:
+    """timm's whole classifier with random weights, none of them zero or one, at its own image size."""
+    torch.manual_seed(1)
+    if published_settings(name).fixed_input_size:
+        arguments["img_size"] = image_size
+    model = timm.create_model(name, **arguments).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    return model
+
+
+def assert_repeats(encoder, model):
+    """The encoder's maps of a window are timm's own of the centre slice."""
+    size = encoder.image_size
+    window = torch.randn(1, encoder.in_channels, encoder.depth, *size)
+    window[:] = window[:, :1]
+    image = window[:, 0, encoder.depth // 2].expand(3, *size)[None]
+    with torch.no_grad():
+        found = encoder.eval()(window)
+        wanted = model.forward_intermediates(
+            image, indices=list(encoder.levels), intermediates_only=True, output_fmt="NCHW"
+        )
+    for pair in zip(found, wanted, strict=True):
+        torch.testing.assert_close(*pair, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "convnext_atto", "resnet10t", "fastvit_t8"]
+)
+def test_file_in_timm_layout_fills_the_encoder(name, tmp_path):
+    model = plain_model(name, num_classes=10)
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+
+    encoder = create_encoder(name, depth=3, in_channels=2, image_size=64, weights=tmp_path / "w.safetensors")
+
+    assert_repeats(encoder, model)
+    report = encoder.weights_report
+    assert report is not None
+    assert report.source == str(tmp_path / "w.safetensors")
+    assert set(report.loaded) == set(encoder.network.state_dict())
+    assert report.inflated
+    assert report.resampled == ()
+    assert any("head" in name or "fc" in name for name in report.unused)
+
+
+def test_every_convolution_that_reads_the_image_is_inflated(tmp_path):
+    save_file(plain_model("fastvit_t8").state_dict(), tmp_path / "w.safetensors")
+
+    encoder = create_encoder("fastvit_t8", image_size=64, weights=tmp_path / "w.safetensors")
+
+    assert encoder.weights_report is not None
+    assert encoder.weights_report.inflated == (
+        "stem_0.conv_kxk.0.conv.weight",
+        "stem_0.conv_scale.conv.weight",
+    )
+
+
+@pytest.mark.parametrize("nested", ["model", "state_dict", "model_ema", "teacher"])
+def test_nested_training_checkpoint(nested, tmp_path):
+    model = plain_model("vit_tiny_patch16_224")
+    checkpoint = {
+        nested: {f"module.{name}": tensor for name, tensor in model.state_dict().items()},
+        "args": argparse.Namespace(lr=0.1),
+        "epoch": 3,
+    }
+    torch.save(checkpoint, tmp_path / "w.pth")
+
+    encoder = create_encoder("vit_tiny_patch16_224", depth=1, image_size=64, weights=str(tmp_path / "w.pth"))
+
+    assert_repeats(encoder, model)
+
+
+def test_dino_checkpoint(tmp_path):
+    model = plain_model("vit_tiny_patch16_224", num_classes=0)
+    teacher = {f"backbone.{name}": tensor for name, tensor in model.state_dict().items()}
+    head = {"head.mlp.0.weight": torch.randn(8, 192), "head.last_layer.weight_v": torch.randn(8, 8)}
+    torch.save({"student": {}, "teacher": teacher | head, "epoch": 100}, tmp_path / "w.pth")
+
+    encoder = create_encoder("vit_tiny_patch16_224", image_size=64, weights=tmp_path / "w.pth")
+
+    assert_repeats(encoder, model)
+    assert encoder.weights_report is not None
+    assert encoder.weights_report.unused == ("norm.weight", "norm.bias", *head)
+
+
+def test_original_swin_checkpoint(tmp_path):
+    """Microsoft's layout: `layers`, a stage's merging at its end, masks and indices stored."""
+    model = plain_model("swin_tiny_patch4_window7_224", num_classes=10)
+    original = {"layers.0.blocks.1.attn_mask": torch.zeros(4, 49, 49)}
+    for name, tensor in model.state_dict().items():
+        if "downsample" in name:
+            stage = int(name.split(".")[1])
+            name = name.replace(f"layers.{stage}", f"layers.{stage - 1}")
+        original[name.replace("head.fc", "head")] = tensor
+    torch.save({"model": original}, tmp_path / "w.pth")
+
+    encoder = create_encoder("swin_tiny_patch4_window7_224", image_size=64, weights=tmp_path / "w.pth")
+
+    assert_repeats(encoder, model)
+
+
+def test_openai_clip_layout(tmp_path):
+    model = plain_model("vit_xsmall_patch16_clip_224", num_classes=0)
+    original = {"positional_embedding": torch.zeros(77, 8), "logit_scale": torch.zeros(())}
+    renamed = {
+        "cls_token": "class_embedding",
+        "pos_embed": "positional_embedding",
+        "patch_embed.proj": "conv1",
+        "norm_pre": "ln_pre",
+        "blocks.": "transformer.resblocks.",
+        "attn.qkv.": "attn.in_proj_",
+        "attn.proj": "attn.out_proj",
+        "mlp.fc1": "mlp.c_fc",
+        "mlp.fc2": "mlp.c_proj",
+        "norm1": "ln_1",
+        "norm2": "ln_2",
+    }
+    for name, tensor in model.state_dict().items():
+        if name.startswith("norm."):
+            name = name.replace("norm.", "ln_post.")
+        for ours, theirs in renamed.items():
+            name = name.replace(ours, theirs)
+        if name in ("class_embedding", "positional_embedding"):
+            tensor = tensor.flatten() if name == "class_embedding" else tensor[0]
+        original[f"visual.{name}"] = tensor
+    torch.save(original, tmp_path / "w.pt")
+
+    encoder = create_encoder("vit_xsmall_patch16_clip_224", image_size=64, weights=tmp_path / "w.pt")
+
+    assert_repeats(encoder, model)
+    assert encoder.weights_report is not None
+    assert encoder.weights_report.unused == ()  # names were translated, so they can't be told
+
+
+def test_position_embedding_is_resampled_to_the_image_size(tmp_path):
+    model = plain_model("vit_tiny_patch16_224", image_size=224)
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+
+    encoder = create_encoder("vit_tiny_patch16_224", image_size=(64, 96), weights=tmp_path / "w.safetensors")
+
+    assert encoder.weights_report is not None
+    assert encoder.weights_report.resampled == ("model.pos_embed",)
+    model.set_input_size(img_size=(64, 96))
+    assert_repeats(encoder, model)
+
+
+def test_half_precision_becomes_float32(tmp_path):
+    model = plain_model("resnet10t").half()
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+
+    encoder = create_encoder("resnet10t", image_size=64, weights=tmp_path / "w.safetensors")
+
+    assert {weight.dtype for weight in encoder.parameters()} == {torch.float32}
+    assert_repeats(encoder, model.float())
+
+
+def test_other_inflation_reaches_the_stem(tmp_path):
+    model = plain_model("vit_tiny_patch16_224")
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+
+    encoder = create_encoder(
+        "vit_tiny_patch16_224", image_size=64, inflation="average", weights=tmp_path / "w.safetensors"
+    )
+
+    stem = encoder.get_parameter("network.model.patch_embed.proj.weight")
+    grey = model.get_parameter("patch_embed.proj.weight").sum(dim=1, keepdim=True)
+    torch.testing.assert_close(stem, (grey / 5).expand(-1, 5, -1, -1))
+
+
+def test_pickle_of_foreign_objects_is_refused(tmp_path):
+    torch.save({"model": {}, "made": fractions.Fraction(1, 2)}, tmp_path / "w.pth")
+
+    with pytest.raises(ModelError, match="run code") as caught:
+        create_encoder("resnet10t", image_size=64, weights=tmp_path / "w.pth")
+    assert caught.value.file == str(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+def test_garbage_is_refused(name, tmp_path):
+    (tmp_path / name).write_bytes(b"<html>404</html>")
+
+    with pytest.raises(ModelError) as caught:
+        create_encoder("resnet10t", image_size=64, weights=tmp_path / name)
+    assert caught.value.file == str(tmp_path / name)
+
+
+def test_absent_file_is_told(tmp_path):
+    with pytest.raises(ModelError, match="no such weight file"):
+        create_encoder("resnet10t", image_size=64, weights=tmp_path / "w.pth")
+
+
+def test_single_missing_tensor_is_told(tmp_path):
+    tensors = dict(plain_model("resnet10t").state_dict())
+    del tensors["layer3.0.bn1.running_var"]
+    save_file(tensors, tmp_path / "w.safetensors")
+
+    with pytest.raises(ModelError, match=r"1 missing: layer3\.0\.bn1\.running_var"):
+        create_encoder("resnet10t", image_size=64, weights=tmp_path / "w.safetensors")
+
+
+def test_missing_layers_that_no_level_needs_are_fine(tmp_path):
+    tensors = {
+        name: tensor
+        for name, tensor in plain_model("resnet10t").state_dict().items()
+        if not name.startswith(("layer4", "fc"))
+    }
+    save_file(tensors, tmp_path / "w.safetensors")
+
+    encoder = create_encoder("resnet10t", image_size=64, levels=(1, 2), weights=tmp_path / "w.safetensors")
+
+    assert encoder.strides == (4, 8)
+
+
+@pytest.mark.parametrize("other", ["vit_small_patch16_224", "resnet10t"])
+def test_weights_of_another_backbone_are_refused(other, tmp_path):
+    save_file(plain_model(other).state_dict(), tmp_path / "w.safetensors")
+
+    with pytest.raises(ModelError, match="weights do not fit vit_tiny_patch16_224") as caught:
+        create_encoder("vit_tiny_patch16_224", image_size=64, weights=tmp_path / "w.safetensors")
+    assert len(str(caught.value)) < 1500
+
+
+def test_list_instead_of_tensors_is_refused(tmp_path):
+    torch.save([torch.zeros(1)], tmp_path / "w.pth")
+
+    with pytest.raises(ModelError, match="holds a list"):
+        create_encoder("resnet10t", image_size=64, weights=tmp_path / "w.pth")
+
+
+@pytest.fixture
+def offline_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def test_published_weights_without_network_name_the_hub_id(offline_cache):
+    with pytest.raises(ModelError, match="can't be fetched") as caught:
+        create_encoder("resnet18.a1_in1k", image_size=64, weights="timm")
+    assert "timm/resnet18.a1_in1k" in str(caught.value.expected)
+    assert "--weights" in str(caught.value.remedy)
+
+
+def test_published_weights_come_from_the_cache(offline_cache):
+    model = plain_model("resnet10t")
+    repository = offline_cache / "models--timm--resnet10t.c3_in1k"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    snapshot = repository / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    save_file(model.state_dict(), snapshot / "model.safetensors")
+
+    encoder = create_encoder("resnet10t", image_size=64, weights="timm")
+
+    assert_repeats(encoder, model)
+    assert encoder.weights_report is not None
+    assert encoder.weights_report.source == "hf-hub:timm/resnet10t.c3_in1k"
+
+
+def test_backbone_without_published_weights_is_told():
+    with pytest.raises(ModelError, match="publishes no weights"):
+        create_encoder("resnetblur18", image_size=64, weights="timm")
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not DINOV2.exists(), reason=f"needs {DINOV2.name} beside the checkout")
+def test_real_dinov2_weights():
+    encoder = create_encoder("vit_small_patch14_dinov2", depth=5, image_size=112, weights=DINOV2).eval().double()
+    published = {name: tensor.float() for name, tensor in load_file(DINOV2).items()}
+    model: Any = timm.create_model(
+        "vit_small_patch14_dinov2",
+        img_size=112,
+        pretrained=True,
+        pretrained_cfg_overlay={"state_dict": published},
+    )
+    window = torch.rand(1, 1, 5, 112, 112, dtype=torch.float64)
+
+    with torch.no_grad():
+        found = encoder(window)
+        wanted = (
+            model.eval()
+            .double()
+            .forward_intermediates(
+                window[:, :, 2].expand(-1, 3, -1, -1), indices=[2, 5, 8, 11], intermediates_only=True
+            )
+        )
+
+    assert published["pos_embed"].shape == (1, 1 + 37 * 37, 384)
+    assert encoder.weights_report is not None
+    assert encoder.weights_report.resampled == ("model.pos_embed",)
+    assert encoder.weights_report.inflated == ("model.patch_embed.proj.weight",)
+    for pair in zip(found, wanted, strict=True):
+        torch.testing.assert_close(*pair, rtol=1e-5, atol=1e-6)
