@@ -84,9 +84,7 @@ def test_one_file_a_modality(case, dataset, tmp_path):
     two = dataclasses.replace(dataset, modalities=("T1", "T2"))
     volume, _ = check_case(dataclasses.replace(case, images=(*case.images, second)), two)
     assert volume.array.shape == (2, *SHAPE)
-    assert problems_of(case, two) == [
-        ("the scan has another number of modalities than the data set", "scan.nii.gz")
-    ]
+    assert problems_of(case, two) == [("the scan has another number of modalities than the data set", "scan.nii.gz")]
 
 
 @pytest.mark.parametrize(
@@ -123,9 +121,7 @@ def test_unknown_labels_are_counted_even_on_another_grid(case, dataset):
 
 
 def test_case_without_a_label_map(case, dataset):
-    assert problems_of(dataclasses.replace(case, label=None), dataset) == [
-        ("the case has no label map", "scan.nii.gz")
-    ]
+    assert problems_of(dataclasses.replace(case, label=None), dataset) == [("the case has no label map", "scan.nii.gz")]
 
 
 def test_every_class_in_some_case_is_enough(dataset):

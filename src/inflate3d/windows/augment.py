@@ -84,4 +84,4 @@ class _Draw:
 
     def chance(self, probability: float) -> Float[Tensor, " b"]:
         """1 with the given probability, else 0."""
-        return (self.between(0, 1) < probability).float()
+        return (self.between(0.0, 1.0) < probability).float()

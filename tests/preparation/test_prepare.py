@@ -1,0 +1,93 @@
+import dataclasses
+
+import nibabel
+import numpy as np
+import pytest
+
+from inflate3d.errors import DataError, DatasetProblems, OutputError
+from inflate3d.io import read_labels, read_volume
+from inflate3d.preparation import prepare as preparation
+from inflate3d.preparation.prepare import PlanOptions, examine, prepare
+from inflate3d.preparation.store import Store
+from inflate3d.volume import Orientation
+
+
+def test_prepared_phantoms_are_the_files_in_the_models_frame(phantoms, phantom_store):
+    assert set(phantom_store.cases) == {case.id for case in phantoms.cases}
+    for case in phantoms.cases:
+        scan, labels = read_volume(case.images[0]), read_labels(case.label)
+        orientation = Orientation.of(scan.affine, phantom_store.plan.depth_axis)
+        depth = range(phantom_store.cases[case.id].shape[0])
+        assert np.array_equal(phantom_store.image_slices(case.id, list(depth)), orientation.apply(scan.array))
+        stored = np.stack([phantom_store.label_slice(case.id, index) for index in depth])
+        assert np.array_equal(stored, orientation.apply(labels.array[0]))
+
+
+def test_plan_and_fingerprint_are_kept(phantoms, phantom_store):
+    assert phantom_store.plan.depth_axis == "axial"
+    assert phantom_store.plan.normalisation[0].kind == "clip"
+    assert [case.case for case in phantom_store.fingerprint.cases] == [case.id for case in phantoms.cases]
+    assert phantom_store.fingerprint == examine(phantoms, workers=1)
+
+
+def test_several_processes_make_the_same_store(tmp_path, write_toys):
+    toys = write_toys(tmp_path / "data", cases=4)
+    one, two = (prepare(toys, tmp_path / str(workers), workers=workers) for workers in (1, 2))
+    assert (one.cases, one.plan, one.fingerprint) == (two.cases, two.plan, two.fingerprint)
+    for name in one.cases:
+        assert np.array_equal(one.image_slices(name, [0, 3]), two.image_slices(name, [0, 3]))
+        assert np.array_equal(one.label_slice(name, 3), two.label_slice(name, 3))
+
+
+def test_options_go_into_the_plan(tmp_path, write_toys):
+    options = PlanOptions(depth_axis="coronal", planned_size=(64, 96), clip=(0.0, 1.0), flips=False)
+    plan = prepare(write_toys(tmp_path / "data"), tmp_path / "store", options=options, workers=1).plan
+    assert (plan.depth_axis, plan.image_size, plan.flips) == ("coronal", (64, 96), (False,) * 3)
+    assert (plan.normalisation[0].low, plan.normalisation[0].high) == (0, 1)
+
+
+def test_all_problems_are_told_at_once_and_nothing_is_written(tmp_path, write_toys):
+    toys = write_toys(tmp_path / "data")
+    first, second, third, fourth, _ = toys.cases
+    nibabel.Nifti1Image(np.full((20, 24, 7), np.nan, np.float32), np.eye(4)).to_filename(first.images[0])
+    second.images[0].write_bytes(second.images[0].read_bytes()[:-20])
+    nibabel.Nifti1Image(np.full((20, 24, 7), 4, np.uint8), np.diag([1.0, 1, 3, 1])).to_filename(third.label)
+    fourth.label.unlink()
+    with pytest.raises(DatasetProblems) as caught:
+        prepare(toys, tmp_path / "store", workers=1)
+    assert {problem.case for problem in caught.value.problems} == {"toy0", "toy1", "toy2", "toy3"}
+    assert all(str(case.id) in str(caught.value) for case in (first, second, third, fourth))
+    assert not (tmp_path / "store").exists()
+
+
+def test_class_that_no_case_has(tmp_path, write_toys):
+    toys = dataclasses.replace(write_toys(tmp_path / "data", cases=2), classes={0: "a", 2: "b", 5: "c", 6: "d"})
+    with pytest.raises(DatasetProblems, match="a class occurs in no case"):
+        prepare(toys, tmp_path / "store", workers=1)
+
+
+def test_interrupted_preparation_does_not_pass_for_a_finished_one(tmp_path, write_toys, monkeypatch):
+    toys = write_toys(tmp_path / "data", cases=3)
+    prepare(toys, tmp_path / "store", workers=1)
+    real, done = preparation.write_case, []
+
+    def stop_at_the_second(folder, case, *rest):
+        if done:
+            raise KeyboardInterrupt
+        done.append(case)
+        return real(folder, case, *rest)
+
+    monkeypatch.setattr(preparation, "write_case", stop_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(toys, tmp_path / "store", workers=1)
+    with pytest.raises(DataError, match="no prepared data set here"):
+        Store(tmp_path / "store")
+    monkeypatch.undo()
+    assert len(prepare(toys, tmp_path / "store", workers=1).cases) == 3
+
+
+def test_folder_that_can_not_be_made(tmp_path, write_toys):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(OutputError) as caught:
+        prepare(write_toys(tmp_path / "data", cases=1), tmp_path / "taken" / "store", workers=1)
+    assert caught.value.file == str(tmp_path / "taken" / "store")

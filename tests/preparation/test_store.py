@@ -1,0 +1,154 @@
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+from inflate3d.datasets.case import Dataset
+from inflate3d.errors import DataError, Inflate3dError
+from inflate3d.preparation.fingerprint import Fingerprint, measure_case
+from inflate3d.preparation.plan import Plan, make_plan
+from inflate3d.preparation.store import Store, frame_case, number_classes, write_case, write_index
+from inflate3d.volume import Orientation, Volume
+
+PIR = np.array([[0, 0, 1.0, 0], [-1.5, 0, 0, 0], [0, -4.0, 0, 0], [0, 0, 0, 1]])
+"""Voxel axes to the back (1.5 mm), down (4 mm), to the right (1 mm)."""
+CLASSES = {0: "background", 3: "liver", 9: "tumour"}
+
+
+def make_case(seed=0, shape=(6, 4, 5), dtype=np.int16, modalities=1):
+    random = np.random.default_rng(seed)
+    scan = random.integers(-1000, 1000, (modalities, *shape)).astype(dtype)
+    labels = np.array([0, 3, 9], np.uint8)[random.integers(0, 3, (1, *shape))]
+    return Volume(scan, PIR), Volume(labels, PIR)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return Dataset("Toy", tmp_path / "data", ("CT",), CLASSES, ())
+
+
+def write_store(folder, dataset, cases) -> Plan:
+    measured = [measure_case(name, scan, labels.array[0]) for name, (scan, labels) in cases.items()]
+    fingerprint = Fingerprint(cases=tuple(measured))
+    plan = make_plan(dataset, fingerprint)
+    stored = [write_case(folder, name, scan, labels, plan) for name, (scan, labels) in cases.items()]
+    write_index(folder, dataset.root.resolve(), stored, plan, fingerprint)
+    return plan
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+@pytest.mark.parametrize("modalities", [1, 2])
+def test_round_trip_is_exact_to_the_bit(tmp_path, dtype, modalities):
+    dataset = Dataset("Toy", tmp_path, ("MRI",) * modalities, CLASSES, ())
+    scan, labels = make_case(dtype=dtype, modalities=modalities)
+    plan = write_store(tmp_path / "store", dataset, {"a": (scan, labels)})
+    store = Store(tmp_path / "store")
+    case = store.cases["a"]
+
+    assert plan.depth_axis == "axial"
+    assert (case.shape, case.spacing) == ((4, 5, 6), (4.0, 1.0, 1.5))
+    orientation = Orientation.of(PIR, "axial")
+    image = store.image_slices("a", [0, 1, 2, 3])
+    assert image.dtype == dtype
+    assert np.array_equal(image, orientation.apply(scan.array))
+    numbered = np.stack([store.label_slice("a", index) for index in range(4)])
+    assert np.array_equal(orientation.undo(plan.label_values[numbered]), labels.array[0])
+
+
+def test_slices_may_stand_twice(tmp_path, dataset):
+    scan, labels = make_case()
+    write_store(tmp_path, dataset, {"a": (scan, labels)})
+    oriented = Orientation.of(PIR, "axial").apply(scan.array)
+    assert np.array_equal(Store(tmp_path).image_slices("a", [0, 0, 0, 1, 2]), oriented[:, [0, 0, 0, 1, 2]])
+    assert np.array_equal(Store(tmp_path).image_slices("a", [2, 3, 3]), oriented[:, [2, 3, 3]])
+
+
+def test_each_volume_is_kept_once_and_nothing_else(tmp_path, dataset):
+    write_store(tmp_path, dataset, {"a": make_case(0), "b": make_case(1)})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "a.image.b2nd",
+        "a.label.b2nd",
+        "b.image.b2nd",
+        "b.label.b2nd",
+        "fingerprint.json",
+        "plan.json",
+        "store.json",
+    ]
+
+
+def test_index_knows_which_slices_hold_a_class(tmp_path, dataset):
+    scan, labels = make_case()
+    array = np.zeros_like(labels.array)
+    array[0, 2, 1, 3] = 9  # second slice from the top of four, which is the third from below
+    write_store(tmp_path, dataset, {"a": (scan, Volume(array, PIR))})
+    assert Store(tmp_path).cases["a"].slices == {2: (2,)}
+
+
+def test_ranges_are_those_of_the_plan(tmp_path, dataset):
+    scan, labels = make_case()
+    plan = write_store(tmp_path, dataset, {"a": (scan, labels)})
+    rule = plan.normalisation[0]
+    assert Store(tmp_path).cases["a"].ranges == ((rule.low, rule.high),)
+
+
+def test_label_values_with_gaps_become_class_numbers_and_return(dataset):
+    scan, labels = make_case()
+    plan = make_plan(dataset, Fingerprint(cases=(measure_case("a", scan, labels.array[0]),)))
+    numbers = number_classes(np.array([[0, 3], [9, 3]], np.uint8), plan)
+    assert numbers.tolist() == [[0, 1], [2, 1]]
+    assert plan.label_values[numbers].tolist() == [[0, 3], [9, 3]]
+
+
+def test_wrong_number_of_modalities(dataset):
+    scan, labels = make_case()
+    plan = make_plan(dataset, Fingerprint(cases=(measure_case("a", scan, labels.array[0]),)))
+    with pytest.raises(DataError) as caught:
+        frame_case(make_case(modalities=2)[0], plan)
+    assert (caught.value.expected, caught.value.got) == ("1 (CT)", 2)
+
+
+def test_store_crosses_process_borders_without_its_open_files(tmp_path, dataset):
+    write_store(tmp_path, dataset, {"a": make_case()})
+    store = Store(tmp_path)
+    expected = store.image_slices("a", [1])
+    assert np.array_equal(pickle.loads(pickle.dumps(store)).image_slices("a", [1]), expected)
+
+
+def test_there_is_no_store(tmp_path):
+    with pytest.raises(DataError, match="no prepared data set here") as caught:
+        Store(tmp_path)
+    assert caught.value.remedy == "run `inflate3d prepare` first"
+
+
+def test_store_of_another_version(tmp_path, dataset):
+    write_store(tmp_path, dataset, {"a": make_case()})
+    index = tmp_path / "store.json"
+    index.write_text(json.dumps({**json.loads(index.read_text()), "version": 99}))
+    with pytest.raises(DataError, match="another version") as caught:
+        Store(tmp_path)
+    assert caught.value.got == 99
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"version": 1}'])
+def test_damaged_index(tmp_path, text):
+    (tmp_path / "store.json").write_text(text)
+    with pytest.raises(Inflate3dError) as caught:
+        Store(tmp_path)
+    assert caught.value.file == str(tmp_path / "store.json")
+
+
+@pytest.mark.parametrize("damage", ["missing", "short"])
+def test_case_file_that_is_gone_or_cut_short(tmp_path, dataset, damage):
+    write_store(tmp_path, dataset, {"a": make_case()})
+    path = tmp_path / "a.image.b2nd"
+    path.unlink() if damage == "missing" else path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(DataError, match="prepared case can't be read") as caught:
+        Store(tmp_path).image_slices("a", [0])
+    assert (caught.value.case, caught.value.file) == ("a", str(path))
+
+
+def test_store_of_other_data_is_refused(tmp_path, dataset, phantoms, phantom_store):
+    phantom_store.check_source(phantoms)
+    with pytest.raises(DataError, match="another data set"):
+        phantom_store.check_source(dataset)
