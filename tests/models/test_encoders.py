@@ -182,7 +182,7 @@ def test_unknown_tag_tells_the_known_ones():
         ("tresnet_m", "RGB image"),  # pixels go to channels before the first convolution
         ("resnetv2_50x1_bit", "standardizes its weight"),
         ("nfnet_l0", "standardizes its weight"),
-        ("inception_v3", "divided by their strides"),  # convolutions without padding
+        ("pit_ti_224", "divided by their strides"),  # convolutions without padding
     ],
 )
 def test_backbone_that_can_not_work_is_refused(name, why):

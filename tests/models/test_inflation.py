@@ -78,10 +78,10 @@ def test_no_modality_is_refused():
         inflate_stem(torch.randn(1, 3, 1, 1), depth=1, in_channels=0)
 
 
-@pytest.mark.parametrize("shape", [(8, 48, 3, 3), (8, 4, 3, 3), (8, 3), (8, 3, 1, 1, 1)])
-def test_other_stems_are_refused(shape):
+@pytest.mark.parametrize("channels", [2, 4, 48])
+def test_stems_of_other_images_are_refused(channels):
     with pytest.raises(ModelError, match="can't be inflated"):
-        inflate_stem(torch.randn(shape), depth=3, in_channels=1)
+        inflate_stem(torch.randn(8, channels, 3, 3), depth=3, in_channels=1)
 
 
 def test_importing_the_rule_needs_no_timm():

@@ -33,7 +33,7 @@ def inflate_stem(
         ModelError: The convolution reads neither RGB nor grey.
     """
     check_window(depth, in_channels)
-    if weight.ndim != 4 or weight.shape[1] not in (1, 3):
+    if weight.shape[1] not in (1, 3):
         raise ModelError(
             "the first convolution can't be inflated",
             expected="a 2D convolution of RGB or grey, (O, 3, h, w) or (O, 1, h, w)",
