@@ -1,0 +1,118 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from inflate3d.windows.datamodule import WindowBatch, Windows, WindowsModule, collate
+from inflate3d.windows.resample import identity_matrices, normalise, resample_windows
+from inflate3d.windows.windows import window_slices
+
+
+def module_of(store, *, done=0, accumulate=1, workers=0, rank=0, ranks=1, **changes):
+    names = list(store.cases)
+    settings = {"batches": 3, "batch_size": 2, "seed": 0, "depth": 3, "foreground_fraction": 0.5, **changes}
+    module = WindowsModule(store, train=names[:3], validation=names[3:], workers=workers, **settings)
+    module.trainer = SimpleNamespace(  # type: ignore[assignment]
+        global_step=done, accumulate_grad_batches=accumulate, world_size=ranks, global_rank=rank
+    )
+    return module
+
+
+def single(height, width, number, low=-100.0):
+    return WindowBatch(
+        windows=torch.full((1, 1, 3, height, width), 7.0),
+        labels=torch.ones(1, height, width, dtype=torch.int64),
+        extents=torch.tensor([[float(height), float(width)]]),
+        sides=torch.tensor([[float(height), 2.0 * width]]),
+        ranges=torch.tensor([[[low, 100.0]]]),
+        cases=torch.tensor([number]),
+    )
+
+
+def equal(first, second):
+    return all(torch.equal(*pair) for pair in zip(first, second, strict=True))
+
+
+def test_window_is_what_the_store_holds(phantom_store):
+    name = list(phantom_store.cases)[2]
+    case = phantom_store.cases[name]
+    batch = Windows(phantom_store, [(name, 0)], 1, depth=5)[0]
+    expected = phantom_store.image_slices(name, window_slices(0, 5, case.shape[0]))
+    assert np.array_equal(batch.windows[0].numpy(), expected.astype(np.float32))
+    assert np.array_equal(batch.labels[0].numpy(), phantom_store.label_slice(name, 0))
+    assert batch.extents.tolist() == [list(case.shape[1:])]
+    assert batch.sides[0].tolist() == pytest.approx(
+        [n * mm for n, mm in zip(case.shape[1:], case.spacing[1:], strict=True)]
+    )
+    assert torch.equal(batch.ranges[0], torch.tensor(case.ranges))
+    assert batch.cases.tolist() == [2]
+
+
+def test_smaller_slices_are_padded_with_what_becomes_0():
+    batch = collate([single(4, 6, 0, low=-100.0), single(5, 3, 1, low=-50.0)])
+    assert batch.windows.shape == (2, 1, 3, 5, 6)
+    assert (batch.windows[0, :, :, :4] == 7).all()
+    assert (batch.windows[0, :, :, 4:] == -100).all()
+    assert (batch.windows[1, :, :, :, 3:] == -50).all()
+    assert (normalise(batch.windows, batch.ranges)[1, :, :, :, 3:] == 0).all()
+    assert batch.labels.sum(dim=(1, 2)).tolist() == [24, 15]
+    assert (batch.labels[0, 4:] == 0).all()
+    assert batch.extents.tolist() == [[4, 6], [5, 3]]
+    assert batch.cases.tolist() == [0, 1]
+
+
+def test_window_in_a_padded_batch_is_resampled_as_alone(phantom_store):
+    places = [(name, 5) for name in phantom_store.cases]
+    singles = [Windows(phantom_store, places, len(places), depth=3)[index] for index in range(len(places))]
+    assert len({tuple(batch.labels.shape) for batch in singles}) > 1
+
+    def resampled(batch):
+        windows = normalise(batch.windows, batch.ranges)
+        return resample_windows(windows, identity_matrices(len(windows)), (64, 64), batch.extents)
+
+    together = resampled(collate(singles))
+    for index, alone in enumerate(singles):
+        assert torch.allclose(together[index], resampled(alone)[0], atol=1e-4)
+
+
+def test_training_draws_from_training_cases_only(phantom_store):
+    batches = list(module_of(phantom_store, batches=20).train_dataloader())
+    assert [len(batch.cases) for batch in batches] == [2] * 20
+    assert set(torch.cat([batch.cases for batch in batches]).tolist()) == {0, 1, 2}
+
+
+def test_number_of_processes_does_not_matter(phantom_store):
+    alone = list(module_of(phantom_store).train_dataloader())
+    helped = list(module_of(phantom_store, workers=2).train_dataloader())
+    assert len(alone) == len(helped) == 3
+    assert all(equal(*pair) for pair in zip(alone, helped, strict=True))
+
+
+@pytest.mark.parametrize(("done", "accumulate"), [(2, 1), (1, 2)])
+def test_resumed_training_goes_on_with_the_next_window(phantom_store, done, accumulate):
+    whole = list(module_of(phantom_store, batches=6).train_dataloader())
+    rest = list(module_of(phantom_store, batches=6, done=done, accumulate=accumulate).train_dataloader())
+    assert len(rest) == 4
+    assert all(equal(*pair) for pair in zip(whole[2:], rest, strict=True))
+
+
+def test_ranks_share_the_windows_out(phantom_store):
+    ranks = [list(module_of(phantom_store, rank=rank, ranks=2).train_dataloader()) for rank in (0, 1)]
+    whole = module_of(phantom_store, batches=6)
+    expected = [whole.sampler.draw(number)[0] for number in range(12)]
+    names = list(phantom_store.cases)
+    for rank, batches in enumerate(ranks):
+        assert [names[number] for batch in batches for number in batch.cases.tolist()] == expected[rank::2]
+
+
+def test_validation_sees_every_slice_of_the_watched_cases_once(phantom_store):
+    batches = list(module_of(phantom_store).val_dataloader())
+    numbers = torch.cat([batch.cases for batch in batches])
+    names = list(phantom_store.cases)
+    depths = {number: phantom_store.cases[names[number]].shape[0] for number in (3, 4)}
+    assert torch.bincount(numbers)[3:].tolist() == list(depths.values())
+    labels = [batch.labels[row] for batch in batches for row in range(len(batch.labels))]
+    for index, expected in enumerate([phantom_store.label_slice(names[3], i) for i in range(depths[3])]):
+        height, width = expected.shape
+        assert np.array_equal(labels[index][:height, :width].numpy(), expected)

@@ -1,0 +1,29 @@
+import pytest
+import torch
+
+from inflate3d.windows.windows import cut_windows, window_slices
+
+
+@pytest.mark.parametrize(
+    ("centre", "depth", "length", "slices"),
+    [
+        (3, 5, 9, [1, 2, 3, 4, 5]),
+        (0, 5, 9, [0, 0, 0, 1, 2]),
+        (1, 5, 9, [0, 0, 1, 2, 3]),
+        (8, 5, 9, [6, 7, 8, 8, 8]),
+        (4, 1, 9, [4]),
+        (1, 7, 3, [0, 0, 0, 1, 2, 2, 2]),
+    ],
+)
+def test_end_slices_are_repeated(centre, depth, length, slices):
+    assert window_slices(centre, depth, length) == slices
+
+
+@pytest.mark.parametrize("depth", [1, 3, 7])
+def test_windows_cut_from_a_volume_are_those_read_from_the_store(depth):
+    volume = torch.arange(2 * 6 * 2 * 3).reshape(2, 6, 2, 3)
+    windows = cut_windows(volume, torch.arange(6), depth)
+    assert windows.shape == (6, 2, depth, 2, 3)
+    for centre in range(6):
+        assert torch.equal(windows[centre], volume[:, window_slices(centre, depth, 6)])
+        assert torch.equal(windows[centre, :, depth // 2], volume[:, centre])
