@@ -19,15 +19,7 @@ from torch import Tensor, nn
 
 from inflate3d.errors import ConfigError, ModelError
 
-TIMM_ERRORS = (
-    RuntimeError,
-    AssertionError,
-    TypeError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    NotImplementedError,
-)
+TIMM_ERRORS = (RuntimeError, AssertionError, TypeError, ValueError, LookupError, AttributeError)
 """What timm raises when a backbone can't do what is asked; it has no error class of its own."""
 
 RGB = 3
