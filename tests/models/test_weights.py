@@ -240,10 +240,14 @@ def test_weights_of_another_backbone_are_refused(other, tmp_path):
     assert len(str(caught.value)) < 1500
 
 
-def test_list_instead_of_tensors_is_refused(tmp_path):
-    torch.save([torch.zeros(1)], tmp_path / "w.pth")
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [([torch.zeros(1)], "holds a list"), ({}, "no tensors"), ({"state_dict": {"epoch": 3}}, "no tensors")],
+)
+def test_file_without_named_tensors_is_refused(content, why, tmp_path):
+    torch.save(content, tmp_path / "w.pth")
 
-    with pytest.raises(ModelError, match="holds a list"):
+    with pytest.raises(ModelError, match=why):
         create_encoder("resnet10t", image_size=64, weights=tmp_path / "w.pth")
 
 

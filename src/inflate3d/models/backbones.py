@@ -157,7 +157,7 @@ def stem_names(network: nn.Module, name: str) -> tuple[str, ...]:
 def feature_maps(network: nn.Module, images: Float[Tensor, "b n h w"]) -> list[Float[Tensor, "b c _ _"]]:
     """Runs a network from :meth:`Backbone.build`; channels come first, whatever its own layout is."""
     maps = network(images)
-    # Only timm's graph extractor, for convolutional backbones alone, doesn't state a layout.
+    # The extractors of EfficientNet, MobileNet and HRNet state no layout; theirs is the usual one.
     if getattr(network, "output_fmt", Format.NCHW) == Format.NHWC:
         return [features.permute(0, 3, 1, 2) for features in maps]
     return list(maps)

@@ -202,6 +202,8 @@ def _tensors(checkpoint: object) -> dict[str, Tensor]:
     if not isinstance(checkpoint, Mapping):
         raise RuntimeError(f"it holds a {type(checkpoint).__name__}, not tensors by name")
     named = clean_state_dict({name: value for name, value in checkpoint.items() if isinstance(value, Tensor)})
+    if not named:
+        raise RuntimeError("it holds no tensors")
     return {
         name.removeprefix("backbone."): tensor.float() if tensor.is_floating_point() else tensor
         for name, tensor in named.items()
