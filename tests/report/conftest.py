@@ -1,0 +1,90 @@
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from inflate3d.config import ModelConfig, RunConfig, TrainingConfig
+from inflate3d.datasets import Dataset, Split
+from inflate3d.datasets.phantom import write_phantoms
+from inflate3d.evaluation.scores import ScoreKeeper, Scores
+from inflate3d.io import read_labels, write_labels
+from inflate3d.preparation.plan import Plan
+from inflate3d.preparation.prepare import prepare
+from inflate3d.report.figures import draw_slice
+from inflate3d.report.page import write_report
+from inflate3d.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class MadeUpRun:
+    folder: RunFolder
+    scores: Scores
+
+
+def make_up_run(root: Path, dataset: Dataset, plan: Plan, held_out: list[str], *, depth: int, shift: int) -> MadeUpRun:
+    """A run whose predictions are the labels moved by ``shift`` voxels for the first case, twice that for the next."""
+    folder = RunFolder(root)
+    training = TrainingConfig(steps=40)
+    RunConfig(
+        dataset=dataset.root, store=root, model=ModelConfig(depth=depth, weights="none"), training=training
+    ).write(folder.config)
+    plan.write(folder.plan)
+    train = tuple(case.id for case in dataset.cases if case.id not in held_out)
+    Split(train=train, validation=tuple(held_out), fold=0, folds=5, seed=12345).write(folder.split)
+    names = plan.class_names[1:]
+    lines = [",".join(["step", "loss", "learning_rate", "seconds", "dice", *(f"dice/{name}" for name in names)])]
+    for step in range(1, 41):
+        lines.append(f"{step},{2 / step:.4f},0.001,{step * 2.5},," + "," * (len(names) - 1))
+        if step % 10 == 0:
+            lines.append(f"{step},,0.001,{step * 2.5},{step / 50}," + ",".join(f"{step / 45}" for _ in names))
+    folder.metrics.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    keeper = ScoreKeeper(plan.class_names)
+    for place, name in enumerate(held_out, start=1):
+        case = next(case for case in dataset.cases if case.id == name)
+        assert case.label is not None
+        label = read_labels(case.label).array[0]
+        predicted = np.roll(label, shift * place, axis=0)
+        write_labels(folder.predictions / case.images[0].name, predicted, like=case.images[0])
+        counted = [torch.from_numpy(array.astype(np.int64)) for array in (predicted, label)]
+        keeper.add_native(name, counted[0], counted[1])
+        keeper.add_pooled(counted[0], counted[1])
+    return MadeUpRun(folder, keeper.scores())
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory):
+    return write_phantoms(tmp_path_factory.mktemp("phantoms"), cases=4)
+
+
+@pytest.fixture(scope="session")
+def plan(phantoms, tmp_path_factory):
+    return prepare(phantoms, tmp_path_factory.mktemp("store"), workers=1).plan
+
+
+@pytest.fixture(scope="session")
+def held_out(phantoms):
+    return [case.id for case in phantoms.cases[1:]]
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory, phantoms, plan, held_out):
+    """A run and its twin, with the run's page; not to be changed."""
+    root = tmp_path_factory.mktemp("runs")
+    run = make_up_run(root / "run", phantoms, plan, held_out, depth=5, shift=1)
+    twin = make_up_run(root / "twin", phantoms, plan, held_out, depth=1, shift=2)
+    write_report(run.folder, phantoms, run.scores, twin=("1 slice", twin.scores, twin.folder))
+    write_report(twin.folder, phantoms, twin.scores)
+    return run, twin
+
+
+@pytest.fixture
+def run(written, tmp_path, monkeypatch):
+    """A run without a page, to be changed at will; its slices are not drawn."""
+    blank = draw_slice(np.zeros((2, 2)), np.zeros((2, 2), int), np.zeros((2, 2), int), (1.0, 1.0))
+    monkeypatch.setattr("inflate3d.report.cases.draw_slice", lambda *_: blank)
+    root = shutil.copytree(written[0].folder.root, tmp_path / "run")
+    RunFolder(root).report.unlink()
+    return MadeUpRun(RunFolder(root), written[0].scores)

@@ -1,0 +1,193 @@
+import base64
+import dataclasses
+import html
+import io
+import re
+import subprocess
+import sys
+
+import nibabel
+import numpy as np
+import pytest
+from matplotlib import image as matplotlib_image
+
+from inflate3d.datasets import Dataset
+from inflate3d.errors import DataError, OutputError
+from inflate3d.evaluation.scores import Scores
+from inflate3d.report.cases import noteworthy_cases
+from inflate3d.report.page import write_report
+
+PLOTS = 4  # loss and Dice, each for light and dark
+
+
+def embedded(page: str) -> list[bytes]:
+    return [base64.b64decode(data, validate=True) for data in re.findall(r'"data:image/png;base64,([^"]*)"', page)]
+
+
+def words(page: str) -> str:
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", page.split("</head>")[1])).split())
+
+
+def scores_of(*means: float) -> Scores:
+    return Scores(tuple(f"c{n}" for n in range(len(means))), ("liver",), np.array(means)[:, None], np.array([0.5]))
+
+
+@pytest.fixture(scope="session")
+def twin_page(written):
+    return written[0].folder.report.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def page(written):
+    return written[1].folder.report.read_text(encoding="utf-8")
+
+
+def test_page_tells_what_was_done_and_every_score(page, written):
+    text, scores = words(page), written[1].scores
+    assert "vit_small_patch16_224 with random weights, on single slices, was trained on 1 case" in text
+    assert "for 40 steps, which took 1 min 40 s" in text
+    assert "the 3 cases of fold 0 (of 5)" in text
+    assert f"{scores.mean():.4f} mean Dice" in text
+    for number, name in enumerate(("organ", "gland", "vessel", "lesion")):
+        mean, median, pooled = scores.class_means(), scores.class_medians(), scores.pooled_dice
+        assert f"{name} {mean[number]:.4f} {median[number]:.4f} {pooled[number]:.4f}" in text
+    for case, row, mean in zip(scores.cases, scores.native_dice, scores.case_means(), strict=True):
+        assert f"{case} {' '.join(f'{value:.4f}' for value in row)} {mean:.4f}" in text
+    assert "The paper's figure" in text
+
+
+def test_page_tells_the_plan_with_its_reasons(page, plan):
+    assert plan.reasons
+    for choice, reason in plan.reasons.items():
+        assert f"{choice.replace('_', ' ')} {reason}" in words(page)
+
+
+def test_best_median_and_worst_case_are_shown_in_pictures(page, held_out):
+    pictures = embedded(page)
+    assert len(pictures) == PLOTS + 3 * 5
+    for picture in pictures:
+        assert matplotlib_image.imread(io.BytesIO(picture), format="png").size
+    standings = (("Best", held_out[0]), ("Median", held_out[1]), ("Worst", held_out[2]))
+    places = [words(page).index(f"{standing} case: {case}") for standing, case in standings]
+    assert places == sorted(places)
+
+
+def test_twin_stands_beside_in_scores_and_pictures(twin_page, written):
+    run, twin = written
+    text, pictures = words(twin_page), embedded(twin_page)
+    assert len(pictures) == PLOTS + 2 * 3 * 5
+    assert len(set(pictures)) == len(pictures)
+    assert "on windows of 5 slices" in text
+    assert f"{run.scores.mean():.4f} mean Dice, 5 slices {twin.scores.mean():.4f} mean Dice, 1 slice" in text
+    for number, name in enumerate(run.scores.classes):
+        assert f"{name} {run.scores.class_means()[number]:.4f} {twin.scores.class_means()[number]:.4f}" in text
+    for case, own, other in zip(run.scores.cases, run.scores.case_means(), twin.scores.case_means(), strict=True):
+        assert f"{own:.4f} {other:.4f}" in text[text.index("Every held-out case") :]
+        assert f"case: {case}" not in text or f"{case} – Dice {own:.4f} (5 slices), {other:.4f} (1 slice)" in text
+
+
+def test_page_loads_nothing_from_elsewhere(page, twin_page):
+    for made in (page, twin_page):
+        bare = re.sub(r"base64,[A-Za-z0-9+/=]*", "", made)
+        assert not re.search(r"https?:|//|@import|<script|<link|url\(", bare)
+        assert set(re.findall(r'(?:src|srcset|href)="([^"]{5})', bare)) == {"data:"}
+        assert "default-src 'none'" in bare
+
+
+def test_hostile_names_are_shown_as_text(run, phantoms, held_out):
+    evil = "<script>alert(1)</script>\"'$_{&"
+    cases = tuple(dataclasses.replace(case, id=evil) if case.id == held_out[0] else case for case in phantoms.cases)
+    scores = dataclasses.replace(run.scores, cases=(evil, *run.scores.cases[1:]))
+    hostile = Dataset(phantoms.name, phantoms.root, phantoms.modalities, phantoms.classes, cases)
+    page = write_report(run.folder, hostile, scores).read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert f"Best case: {evil}" in words(page)
+    assert len(re.findall(r"<img [^>]*>", page)) == 2 + 3 * 5
+
+
+def test_hostile_class_names_are_shown_as_text(run, phantoms, plan):
+    classes = {**plan.classes, 1: "<b>$x_{1}$, left"}
+    plan.model_copy(update={"classes": classes}).write(run.folder.plan)
+    scores = dataclasses.replace(run.scores, classes=tuple(classes.values())[1:])
+    page = write_report(run.folder, phantoms, scores).read_text(encoding="utf-8")
+    assert "<b>$x" not in page
+    assert "<b>$x_{1}$, left" in words(page)
+
+
+def test_class_without_score_is_shown_as_such(run, phantoms):
+    undefined = run.scores.native_dice.copy()
+    undefined[:, 0] = np.nan
+    scores = dataclasses.replace(run.scores, native_dice=undefined)
+    text = words(write_report(run.folder, phantoms, scores).read_text(encoding="utf-8"))
+    assert "organ n/a n/a" in text
+
+
+@pytest.mark.parametrize(
+    ("means", "expected"),
+    [
+        ([0.5, 0.9, 0.1, 0.7, 0.3], [("c1", "best"), ("c0", "median"), ("c2", "worst")]),
+        ([0.5, 0.9], [("c1", "best"), ("c0", "worst")]),
+        ([0.5], [("c0", "best")]),
+        ([0.2, float("nan"), 0.4, 0.3], [("c2", "best"), ("c3", "median"), ("c0", "worst")]),
+        ([float("nan")], []),
+    ],
+)
+def test_noteworthy_cases(means, expected):
+    assert noteworthy_cases(scores_of(*means)) == expected
+
+
+def test_no_case_with_a_score_gives_a_page_without_pictures(run, phantoms):
+    scores = dataclasses.replace(run.scores, native_dice=np.full_like(run.scores.native_dice, np.nan))
+    page = write_report(run.folder, phantoms, scores).read_text(encoding="utf-8")
+    assert len(embedded(page)) == PLOTS
+    assert "No held-out case has a score" in words(page)
+
+
+def test_failure_leaves_the_page_before_and_no_part_of_a_new_one(run, phantoms, monkeypatch):
+    run.folder.report.write_text("before")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.replace", full)
+    with pytest.raises(OutputError):
+        write_report(run.folder, phantoms, run.scores)
+    assert run.folder.report.read_text() == "before"
+    assert not [path for path in run.folder.root.iterdir() if path.name.startswith(".")]
+
+
+def test_missing_prediction_names_case_and_remedy(run, phantoms, held_out):
+    for file in run.folder.predictions.iterdir():
+        file.unlink()
+    with pytest.raises(DataError, match="predicted label map") as caught:
+        write_report(run.folder, phantoms, run.scores)
+    assert caught.value.case == held_out[0]
+    assert "inflate3d evaluate" in str(caught.value.remedy)
+    assert not run.folder.report.exists()
+
+
+def test_prediction_on_another_grid_is_refused(run, phantoms, held_out):
+    file = run.folder.predictions / f"{held_out[0]}.nii.gz"
+    nibabel.Nifti1Image(np.zeros((3, 4, 5), np.uint8), np.eye(4)).to_filename(file)
+    with pytest.raises(DataError, match="differ in shape"):
+        write_report(run.folder, phantoms, run.scores)
+
+
+def test_case_that_the_data_set_lacks_is_refused(run, phantoms):
+    fewer = dataclasses.replace(phantoms, cases=phantoms.cases[:1])
+    with pytest.raises(DataError, match="not in the data set"):
+        write_report(run.folder, fewer, run.scores)
+
+
+@pytest.mark.parametrize("log", ["step,loss\n1,nonsense\n", "loss\n1\n", None])
+def test_log_that_cannot_be_read_is_refused(run, phantoms, log):
+    run.folder.metrics.unlink()
+    if log is not None:
+        run.folder.metrics.write_text(log)
+    with pytest.raises(DataError, match="log"):
+        write_report(run.folder, phantoms, run.scores)
+
+
+def test_importing_the_report_imports_no_drawing_library():
+    look = "import sys, inflate3d.report.figures; print({'matplotlib', 'jinja2', 'torch'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", look], text=True).strip() == "set()"
