@@ -1,3 +1,100 @@
-"""inflate3d gives 2D pre-trained vision backbones a third dimension, for 3D medical image segmentation."""
+"""inflate3d gives 2D pre-trained vision backbones a third dimension, for 3D medical image segmentation.
+
+Names are imported when they are first used, so that ``import inflate3d`` itself is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from inflate3d.config import AugmentationConfig, DataConfig, ModelConfig, RunConfig, TrainingConfig
+    from inflate3d.datasets import Dataset, read_dataset
+    from inflate3d.errors import Inflate3dError
+    from inflate3d.evaluation.scores import Scores
+    from inflate3d.inference.held_out import evaluate_run
+    from inflate3d.inference.predictor import Predictor
+    from inflate3d.io import read_volume, write_labels
+    from inflate3d.models.checkpoint import load_model
+    from inflate3d.models.encoders import Encoder, check_inflation, create_encoder, list_encoders
+    from inflate3d.models.inflation import inflate_stem
+    from inflate3d.models.segmenter import Segmenter, create_model
+    from inflate3d.preparation.plan import Plan
+    from inflate3d.preparation.prepare import prepare
+    from inflate3d.preparation.store import Store
+    from inflate3d.run_folder import RunFolder
+    from inflate3d.training.run import train
+    from inflate3d.volume import Volume
+
+_HOMES = {
+    "AugmentationConfig": "config",
+    "DataConfig": "config",
+    "Dataset": "datasets",
+    "Encoder": "models.encoders",
+    "Inflate3dError": "errors",
+    "ModelConfig": "config",
+    "Plan": "preparation.plan",
+    "Predictor": "inference.predictor",
+    "RunConfig": "config",
+    "RunFolder": "run_folder",
+    "Scores": "evaluation.scores",
+    "Segmenter": "models.segmenter",
+    "Store": "preparation.store",
+    "TrainingConfig": "config",
+    "Volume": "volume",
+    "check_inflation": "models.encoders",
+    "create_encoder": "models.encoders",
+    "create_model": "models.segmenter",
+    "evaluate_run": "inference.held_out",
+    "inflate_stem": "models.inflation",
+    "list_encoders": "models.encoders",
+    "load_model": "models.checkpoint",
+    "prepare": "preparation.prepare",
+    "read_dataset": "datasets",
+    "read_volume": "io",
+    "train": "training.run",
+    "write_labels": "io",
+}
+
+__all__ = [
+    "AugmentationConfig",
+    "DataConfig",
+    "Dataset",
+    "Encoder",
+    "Inflate3dError",
+    "ModelConfig",
+    "Plan",
+    "Predictor",
+    "RunConfig",
+    "RunFolder",
+    "Scores",
+    "Segmenter",
+    "Store",
+    "TrainingConfig",
+    "Volume",
+    "check_inflation",
+    "create_encoder",
+    "create_model",
+    "evaluate_run",
+    "inflate_stem",
+    "list_encoders",
+    "load_model",
+    "prepare",
+    "read_dataset",
+    "read_volume",
+    "train",
+    "write_labels",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -53,7 +53,7 @@ class ModelConfig(FrozenModel):
     """What turns feature maps into a label map."""
     decoder_channels: int = Field(default=128, ge=8)
     """Width of the decoder."""
-    detail_channels: int = Field(default=32, ge=0)
+    detail_channels: int = Field(default=16, ge=0)
     """Width of the full-resolution path that brings small structures back; 0 leaves it out."""
     input_scaling: Literal["pretrained", "unit"] = "pretrained"
     """Intensities as the 2D weights were trained on, or 0 to 1 as in the paper."""

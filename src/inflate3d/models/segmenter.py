@@ -111,7 +111,7 @@ def create_model(
     num_classes: int,
     decoder: Literal["upernet"] = "upernet",
     decoder_channels: int = 128,
-    detail_channels: int = 32,
+    detail_channels: int = 16,
     input_scaling: Literal["pretrained", "unit"] = "pretrained",
 ) -> Segmenter:
     """Puts a decoder on an encoder.

@@ -118,6 +118,8 @@ def _fit(
     plan: Plan,
     console: Console | None,
 ) -> None:
+    import torch
+
     from inflate3d.training.task import SegmentationTask
     from inflate3d.windows.datamodule import WindowsModule
 
@@ -136,12 +138,14 @@ def _fit(
         seed=training.seed,
         workers=training.workers if training.workers is not None else (min(8, os.cpu_count() or 1) * on_gpu),
     )
+    model.to(memory_format=torch.channels_last)
     task = SegmentationTask(model, config, plan, list(store.cases), watched)
     checkpoint = str(folder.last) if folder.last.exists() else None
     with warnings.catch_warnings():
         # The loader does go on from the right window: it asks for the step (see WindowsModule).
         warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a resumed run's
         warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning 2.6 beside torch 2.15
         trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
 
@@ -154,23 +158,19 @@ def _trainer(config: RunConfig, folder: RunFolder, plan: Plan, console: Console 
 
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     training = config.training
-    every = training.validate_every or max(1, training.steps // 5)
+    every = min(training.validate_every or max(1, training.steps // 5), training.steps)
     callbacks: list[lightning.Callback] = [
         CsvLog(folder.metrics, training.steps, plan.class_names[1:]),
         *([ShowProgress(console, training.steps)] if console else []),
+        StopOnSignal(folder.last, every),
         ModelCheckpoint(
-            folder.best.parent,
-            filename=folder.best.stem,
-            monitor="dice",
-            mode="max",
-            save_last=True,
-            enable_version_counter=False,
+            folder.best.parent, filename=folder.best.stem, monitor="dice", mode="max", enable_version_counter=False
         ),
-        StopOnSignal(folder.last),
+        ModelCheckpoint(folder.last.parent, filename=folder.last.stem, enable_version_counter=False),
     ]
     return lightning.Trainer(
         max_steps=training.steps,
-        val_check_interval=min(every, training.steps) * training.accumulate,
+        val_check_interval=every * training.accumulate,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         accumulate_grad_batches=training.accumulate,
