@@ -80,7 +80,7 @@ def _config(options: Options) -> RunConfig:
             weights="none",
             image_size=(96, 96),
             decoder_channels=48,
-            detail_channels=24,
+            detail_channels=16,
         ),
         augmentation=AugmentationConfig(max_zoom=1.15, max_rotation=10.0, max_shift=0.05),
         training=TrainingConfig(

@@ -54,6 +54,13 @@ class WeightsReport:
     resampled: tuple[str, ...]
     unused: tuple[str, ...]
 
+    def summary(self) -> str:
+        """What became of the tensors, as a few lines."""
+        told = {"inflated": self.inflated, "resampled": self.resampled, "not used": self.unused}
+        lines = [f"2D weights: all {len(self.loaded)} tensors of the backbone from {self.source}"]
+        lines += [f"  {what}: {_first(list(names))}" for what, names in told.items() if names]
+        return "\n".join(lines)
+
 
 def load_backbone(backbone: Backbone, weights: str | Path) -> tuple[nn.Module, WeightsReport]:
     """Builds a backbone for RGB images and fills it from a checkpoint.

@@ -53,6 +53,10 @@ def train(
     if resume and folder.finished:
         return
     model = _build(config, store.plan)
+    report = model.encoder.weights_report
+    if console:
+        told = report.summary() if report else "2D weights: none, the backbone starts from random ones"
+        console.print(told, highlight=False, soft_wrap=True)
     assert model.plan is not None
     config.write(folder.config)
     model.plan.write(folder.plan)
