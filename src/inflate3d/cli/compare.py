@@ -40,7 +40,7 @@ def compare_arms(config: RunConfig, arms: str, root: Path, terminal: Terminal) -
     def run_arm(arm: RunConfig, folder: RunFolder) -> Scores:
         from inflate3d.inference.held_out import evaluate_run
 
-        terminal.status.print(f"[bold]{folder.root.name}[/bold]")
+        terminal.tell(f"arm: {folder.root.name}")
         train_run(arm, folder, store, terminal, resume=True)
         return evaluate_run(folder, progress=terminal.progress)
 
@@ -62,4 +62,4 @@ def show_comparison(results: dict[str, Scores], terminal: Terminal) -> None:
     ]
     columns = ["arm", *classes, "mean", "median", "pooled *"]
     terminal.table("Dice of the held-out cases, native space, mean over cases", columns, rows)
-    terminal.console.print("* the paper's figure, over all slices on the model's grid")
+    terminal.say("* the paper's figure, over all slices on the model's grid")

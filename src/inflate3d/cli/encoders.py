@@ -28,8 +28,8 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     if not names:
         raise ModelError("no backbone has such a name", got=options.pattern, remedy="try '*vit*'")
     if len(names) > DESCRIBED:
-        terminal.console.print("\n".join(names), highlight=False)
-        terminal.status.print(f"{len(names)} backbones; a narrower pattern tells their size and cost")
+        terminal.say("\n".join(names))
+        terminal.tell(f"{len(names)} backbones; a narrower pattern tells their size and cost")
         return {"encoders": [{"name": name} for name in names]}
     rows, found = [], []
     for name in terminal.progress(iter(names), len(names), "looking at backbones"):

@@ -8,6 +8,8 @@ from typing import Any
 from tyro.conf import Positional
 
 from inflate3d.cli.terminal import CommandOptions, Terminal
+from inflate3d.config import RunConfig
+from inflate3d.datasets import read_dataset
 from inflate3d.evaluation.scores import Scores, show
 from inflate3d.run_folder import RunFolder
 
@@ -24,11 +26,15 @@ class Options(CommandOptions):
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     """Evaluates."""
     from inflate3d.inference.held_out import evaluate_run
+    from inflate3d.report.page import write_report
 
     folder = RunFolder(options.run)
     scores = evaluate_run(folder, batch_size=options.batch_size, progress=terminal.progress)
     show_scores(scores, terminal)
-    terminal.console.print(f"scores: {folder.evaluation}\nlabel maps: {folder.predictions}", highlight=False)
+    page = write_report(folder, read_dataset(RunConfig.read(folder.config).dataset), scores)
+    places = {"scores": folder.evaluation, "label maps": folder.predictions, "pictures": page}
+    for what, where in places.items():
+        terminal.say(f"{what}: {where}")
     return scores.to_dict()
 
 
@@ -42,4 +48,4 @@ def show_scores(scores: Scores, terminal: Terminal, *, cases: bool = True) -> No
     rows.append(["median over cases", *map(show, scores.class_medians()), show(scores.median())])
     rows.append(["pooled over slices *", *map(show, scores.pooled_dice.tolist()), show(scores.pooled_mean())])
     terminal.table("Dice of the held-out cases, native space", ["case", *scores.classes, "mean"], rows)
-    terminal.console.print("* the paper's figure, on the model's grid; not comparable with the others")
+    terminal.say("* the paper's figure, on the model's grid; not comparable with the others")

@@ -33,5 +33,5 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     scans = find_scans(options.scans)
     predictor = Predictor.load(options.model, device=options.device, batch_size=options.batch_size)
     written = predict_files(predictor, scans, options.out, progress=terminal.progress)
-    terminal.console.print("\n".join(str(file) for file in written), highlight=False)
+    terminal.say("\n".join(str(file) for file in written))
     return {"written": [str(file) for file in written]}

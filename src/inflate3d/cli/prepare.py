@@ -40,6 +40,6 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
 
 def show_plan(store: Store, terminal: Terminal) -> None:
     """Tells what was decided, and why."""
-    terminal.console.print(f"{len(store.cases)} cases of {store.plan.dataset} are in {store.folder}")
+    terminal.say(f"{len(store.cases)} cases of {store.plan.dataset} are in {store.folder}")
     for choice, reason in store.plan.reasons.items():
-        terminal.console.print(f"  {choice}: {reason}", highlight=False)
+        terminal.say(f"  {choice}: {reason}")

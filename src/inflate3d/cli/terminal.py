@@ -7,6 +7,7 @@ from typing import Annotated, TypeVar
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -48,11 +49,19 @@ class Terminal:
         self.console = Console(quiet=as_json)
         self.status = Console(stderr=True)
 
+    def say(self, text: str) -> None:
+        """Prints a result as it stands: no line is broken, nothing in it is taken for markup."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def tell(self, text: str) -> None:
+        """Prints what is being done."""
+        self.status.print(text, highlight=False, markup=False, soft_wrap=True)
+
     def progress(self, items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
         """Passes items through, with a bar on a terminal and one closing line elsewhere."""
         if not self.status.is_terminal:
             yield from items
-            self.status.print(f"{description}: {total} of {total} done", highlight=False)
+            self.tell(f"{description}: {total} of {total} done")
             return
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self.status) as bar:
@@ -62,7 +71,7 @@ class Terminal:
         """Shows a table; the first column is text, the others are figures."""
         table = Table(title=title, title_justify="left")
         for index, column in enumerate(columns):
-            table.add_column(column, justify="right" if index else "left", overflow="fold")
+            table.add_column(escape(column), justify="right" if index else "left", overflow="fold")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(escape, row))
         self.console.print(table)

@@ -55,7 +55,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     folder = RunFolder(options.run or Path("runs") / options.dataset.resolve().name)
     store = open_store(config, terminal)
     train_run(config, folder, store, terminal, resume=options.resume)
-    terminal.console.print(f"model: {folder.model}\nnext:  inflate3d evaluate {folder.root}", highlight=False)
+    terminal.say(f"model: {folder.model}\nnext:  inflate3d evaluate {folder.root}")
     return {"run": str(folder.root), "model": str(folder.model)}
 
 

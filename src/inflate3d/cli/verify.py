@@ -25,5 +25,5 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     """Checks the cases."""
     dataset = read_dataset(options.dataset)
     fingerprint = examine(dataset, workers=options.jobs, progress=terminal.progress)
-    terminal.console.print(f"{len(fingerprint.cases)} cases of {dataset.name}, no problem found")
+    terminal.say(f"{len(fingerprint.cases)} cases of {dataset.name}, no problem found")
     return {"dataset": dataset.name, "cases": len(fingerprint.cases), "problems": []}
