@@ -28,7 +28,7 @@ class Options(CommandOptions):
     """Folder for all of it; a demo that was stopped goes on there."""
     cases: int = 20
     """Scans to generate; a fifth is held out."""
-    steps: int = 250
+    steps: int = 200
     """Training steps of each of the two networks."""
     seed: int = 0
     """Seed of the scans and of the training."""

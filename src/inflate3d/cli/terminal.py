@@ -71,7 +71,7 @@ class Terminal:
         """Shows a table; the first column is text, the others are figures."""
         table = Table(title=title, title_justify="left")
         for index, column in enumerate(columns):
-            table.add_column(escape(column), justify="right" if index else "left", overflow="fold")
+            table.add_column(escape(column), justify="right" if index else "left", no_wrap=not index)
         for row in rows:
             table.add_row(*map(escape, row))
         self.console.print(table)
