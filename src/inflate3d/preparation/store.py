@@ -132,7 +132,6 @@ class Store:
         index = _read_index(folder)
         self.source = Path(index.source)
         self.cases = {case.case: case for case in index.cases}
-        self._arrays: dict[Path, Any] = {}
 
     @cached_property
     def plan(self) -> Plan:
@@ -180,22 +179,18 @@ class Store:
         import blosc2
 
         path = self.folder / f"{case}.{kind}.b2nd"
-        if path not in self._arrays:
-            blosc2.set_nthreads(1)  # loader processes run side by side, each reads a few slices at a time
-            try:
-                self._arrays[path] = blosc2.open(str(path), mode="r")
-            except (OSError, RuntimeError) as error:
-                raise DataError(
-                    "prepared case can't be read",
-                    got=error,
-                    remedy="prepare the data set again",
-                    case=case,
-                    file=path,
-                ) from error
-        return self._arrays[path]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_arrays": {}}  # open files stay with their process
+        blosc2.set_nthreads(1)  # loader processes run side by side, each reads a few slices at a time
+        try:
+            # Opened anew each time, a quarter of a millisecond: kept open, thousands of cases would be too many files.
+            return blosc2.open(str(path), mode="r")
+        except (OSError, RuntimeError) as error:
+            raise DataError(
+                "prepared case can't be read",
+                got=error,
+                remedy="prepare the data set again",
+                case=case,
+                file=path,
+            ) from error
 
 
 def default_store(dataset: Path) -> Path:
