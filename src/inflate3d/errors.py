@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 
 class Inflate3dError(Exception):
@@ -40,15 +41,18 @@ class Inflate3dError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Crosses process borders whole, keyword arguments included."""
-        return _rebuild, (type(self), self.to_dict())
+        return _rebuild, (type(self), self._parts())
 
     def about(self, *, case: str, file: str | Path) -> Inflate3dError:
         """The same error, with the case and the file that its caller knows."""
-        parts = {"case": case, "file": str(file), **self.to_dict()}
+        parts = {"case": case, "file": str(file), **self._parts()}
         return _rebuild(type(self), parts)
 
-    def to_dict(self) -> dict[str, str]:
+    def to_dict(self) -> dict[str, Any]:
         """Everything that is known of the mistake, as plain strings, for ``--json``."""
+        return dict(self._parts())
+
+    def _parts(self) -> dict[str, str]:
         parts = {
             "what": self.what,
             "case": self.case,
@@ -60,7 +64,7 @@ class Inflate3dError(Exception):
         return {name: str(value) for name, value in parts.items() if value is not None}
 
     def __str__(self) -> str:
-        details = [f"  {name + ':':<10}{text}" for name, text in self.to_dict().items() if name != "what"]
+        details = [f"  {name + ':':<10}{text}" for name, text in self._parts().items() if name != "what"]
         return "\n".join([self.what, *details])
 
 
@@ -94,6 +98,14 @@ class DatasetProblems(DataError):  # noqa: N818 - it is a list of errors
     def __reduce__(self) -> tuple[object, ...]:
         """Crosses process borders with every single error."""
         return type(self), (self.problems,)
+
+    def about(self, *, case: str, file: str | Path) -> DatasetProblems:
+        """The same errors, each with the case and the file where it has none."""
+        return DatasetProblems([problem.about(case=case, file=file) for problem in self.problems])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every single error under ``problems``."""
+        return {**super().to_dict(), "problems": [problem.to_dict() for problem in self.problems]}
 
     def __str__(self) -> str:
         return "\n".join([self.what, *(f"- {problem}" for problem in self.problems)])

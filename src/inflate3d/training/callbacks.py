@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -41,13 +43,18 @@ class Interrupted(Exception):  # noqa: N818 - not an error, the user wanted it
 class StopOnSignal(lightning.Callback):
     """On Ctrl-C or SIGTERM finishes the step, writes a checkpoint, and leaves; a second Ctrl-C leaves at once.
 
+    A step that a validation follows is left after the validation, with the checkpoint that this writes: a resumed
+    training would not go back to it.
+
     Args:
         checkpoint: The file to write.
+        validate_every: Steps between validations.
     """
 
-    def __init__(self, checkpoint: Path) -> None:
-        self.checkpoint = checkpoint
+    def __init__(self, checkpoint: Path, validate_every: int) -> None:
+        self.checkpoint, self.validate_every = checkpoint, validate_every
         self.asked = False
+        self._validated: int | None = None
         self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -64,13 +71,35 @@ class StopOnSignal(lightning.Callback):
         batch_idx: int,
     ) -> None:
         """Leaves between two optimizer steps, if asked."""
+        self._validated = None
         batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        if self.asked and batches % trainer.accumulate_grad_batches == 0:
+        validation_is_due = trainer.global_step % self.validate_every == 0
+        if self.asked and batches % trainer.accumulate_grad_batches == 0 and not validation_is_due:
             trainer.save_checkpoint(self.checkpoint)
+            raise Interrupted(trainer.global_step)
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Remembers which step has been validated."""
+        self._validated = trainer.global_step
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Leaves after a validation, if asked."""
+        if self.asked and self._validated == trainer.global_step:
             raise Interrupted(trainer.global_step)
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         """Gives the signals back."""
+        self._give_back()
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """Gives the signals back: Lightning leaves out the teardown then."""
+        self._give_back()
+
+    def _give_back(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
@@ -105,7 +134,7 @@ class CsvLog(lightning.Callback):
         ]
         self._started = time.monotonic()
         self._losses: list[float] = []
-        self._logged = -1
+        self._logged = 0
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Starts the file anew, or cuts it back to the step that the training goes on from."""
@@ -114,8 +143,9 @@ class CsvLog(lightning.Callback):
             with self.path.open(newline="", encoding="utf-8") as file:
                 kept = [row for row in csv.DictReader(file) if int(row["step"]) <= trainer.global_step]
         self._started = time.monotonic() - (float(kept[-1]["seconds"]) if kept else 0.0)
+        self._logged = trainer.global_step
         lines = [self.columns, *([row[column] for column in self.columns] for row in kept)]
-        write_text(self.path, "".join(",".join(line) + "\n" for line in lines))
+        write_text(self.path, "".join(map(_csv_line, lines)))
 
     def on_train_batch_end(
         self,
@@ -126,9 +156,9 @@ class CsvLog(lightning.Callback):
         batch_idx: int,
     ) -> None:
         """Gathers losses, and writes their mean now and then."""
-        self._losses.append(float(outputs["loss"]))
+        self._losses.append(float(outputs["loss"]) * trainer.accumulate_grad_batches)
         step = trainer.global_step
-        if step % self.every == 0 and step != self._logged:
+        if step % self.every == 0 and step > self._logged:
             self._row(trainer, {"loss": sum(self._losses) / len(self._losses)})
             self._losses, self._logged = [], step
 
@@ -147,7 +177,7 @@ class CsvLog(lightning.Callback):
             *(f"{known[c]:.6g}" if c in known else "" for c in self.columns[1:]),
         ]
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(",".join(cells) + "\n")
+            file.write(_csv_line(cells))
 
 
 class ShowProgress(lightning.Callback):
@@ -186,7 +216,7 @@ class ShowProgress(lightning.Callback):
         batch_idx: int,
     ) -> None:
         """Moves on."""
-        step, loss = trainer.global_step, float(outputs["loss"])
+        step, loss = trainer.global_step, float(outputs["loss"]) * trainer.accumulate_grad_batches
         self.bar.update(self.task, completed=step, loss=loss)
         if not self.console.is_terminal and step % max(1, self.steps // 20) == 0:
             remaining = self.bar.tasks[0].time_remaining
@@ -203,3 +233,15 @@ class ShowProgress(lightning.Callback):
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         """Takes the bar away."""
         self.bar.stop()
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """Takes the bar away: Lightning leaves out the teardown then."""
+        self.bar.stop()
+
+
+def _csv_line(cells: Sequence[str]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue()

@@ -74,4 +74,6 @@ def _embeddings(model: Segmenter) -> set[str]:
 
 
 def _is_embedding(name: str) -> bool:
-    return any(part in name for part in ("pos_embed", "cls_token", "reg_token", "relative_position_bias_table"))
+    return any(
+        part in name for part in ("pos_embed", "cls_token", "reg_token", "relative_position_bias_table", "rel_pos_")
+    )

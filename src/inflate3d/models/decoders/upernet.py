@@ -72,6 +72,7 @@ class UPerNet(nn.Module):
             finer = decoded[index]
             decoded[index] = finer + resize(decoded[index + 1], (finer.shape[-2], finer.shape[-1]))
         smoothed = [smooth(level) for smooth, level in zip(self.smooth, decoded[:-1], strict=True)]
+        smoothed.append(decoded[-1])
         finest = (smoothed[0].shape[-2], smoothed[0].shape[-1])
-        joined = torch.cat([resize(level, finest) for level in (*smoothed, decoded[-1])], dim=1)
+        joined = torch.cat([resize(level, finest) for level in smoothed], dim=1)
         return self.dropout(self.fuse(joined))

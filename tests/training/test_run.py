@@ -1,0 +1,228 @@
+import csv
+import os
+import signal
+
+import pytest
+import torch
+
+from inflate3d.config import RunConfig
+from inflate3d.datasets import Split
+from inflate3d.errors import ConfigError, DataError
+from inflate3d.models.checkpoint import load_model
+from inflate3d.preparation.plan import Plan
+from inflate3d.run_folder import RunFolder
+from inflate3d.training import callbacks
+from inflate3d.training.callbacks import Interrupted
+from inflate3d.training.run import train
+
+
+def changed(config, model=(), **training):
+    return config.model_copy(
+        update={
+            "model": config.model.model_copy(update=dict(model)),
+            "training": config.training.model_copy(update=training),
+        }
+    )
+
+
+def rows_of(folder):
+    """The log without its times."""
+    with folder.metrics.open(newline="") as file:
+        return [{name: cell for name, cell in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+
+
+def weights_of(folder):
+    return load_model(folder.root).state_dict()
+
+
+def last_state_of(folder):
+    return torch.load(folder.last, weights_only=True)["state_dict"]
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """Sends a signal to this very process in the middle of a step."""
+
+    def stop(batches, number=signal.SIGINT):
+        done = []
+        real = callbacks.CsvLog.on_train_batch_end
+
+        def count(self, *arguments):
+            done.append(1)
+            if len(done) == batches:
+                os.kill(os.getpid(), number)
+            real(self, *arguments)
+
+        monkeypatch.setattr(callbacks.CsvLog, "on_train_batch_end", count)
+
+    return stop
+
+
+def test_run_folder_holds_all_that_was_decided(tiny_run, tiny_config, phantom_store):
+    assert RunConfig.read(tiny_run.config) == tiny_config
+    plan = Plan.read(tiny_run.plan)
+    assert plan == phantom_store.plan.model_copy(update={"image_size": (64, 64)})
+    assert load_model(tiny_run.root).plan == plan
+    split = Split.read(tiny_run.split)
+    assert sorted(split.train + split.validation) == sorted(phantom_store.cases)
+    assert tiny_run.finished
+    assert sorted(path.name for path in tiny_run.best.parent.iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert sorted(path.name for path in tiny_run.root.iterdir()) == [
+        "checkpoints",
+        "config.yaml",
+        "metrics.csv",
+        "model",
+        "plan.json",
+        "split.json",
+    ]
+
+
+def test_log_has_a_row_a_step_and_one_a_validation(tiny_run):
+    rows = rows_of(tiny_run)
+    assert [row["step"] for row in rows] == ["1", "2", "2"]
+    assert [bool(row["loss"]) for row in rows] == [True, True, False]
+    assert list(rows[0]) == [
+        "step",
+        "loss",
+        "learning_rate",
+        "dice",
+        "dice/organ",
+        "dice/gland",
+        "dice/vessel",
+        "dice/lesion",
+    ]
+    dice = [float(rows[-1][f"dice/{name}"]) for name in ("organ", "gland", "vessel", "lesion")]
+    assert float(rows[-1]["dice"]) == pytest.approx(sum(dice) / 4, rel=1e-4)
+
+
+def test_same_seed_gives_the_same_run_twice(tiny_run, tiny_config, phantom_store, tmp_path):
+    again, other = RunFolder(tmp_path / "again"), RunFolder(tmp_path / "other")
+    train(tiny_config, again, phantom_store)
+    assert same(weights_of(again), weights_of(tiny_run))
+    assert rows_of(again) == rows_of(tiny_run)
+    train(changed(tiny_config, seed=1), other, phantom_store)
+    assert not same(weights_of(other), weights_of(tiny_run))
+
+
+def test_number_of_loader_processes_does_not_matter(tiny_run, tiny_config, phantom_store, tmp_path):
+    helped = RunFolder(tmp_path / "helped")
+    train(changed(tiny_config, workers=1), helped, phantom_store)
+    assert same(weights_of(helped), weights_of(tiny_run))
+    assert rows_of(helped) == rows_of(tiny_run)
+
+
+@pytest.mark.parametrize(
+    ("accumulate", "stop_at", "number"),
+    [
+        (1, 1, signal.SIGINT),
+        (1, 2, signal.SIGTERM),  # right before a validation
+        (2, 5, signal.SIGINT),  # in the middle of a step of two batches
+    ],
+)
+def test_stopped_and_resumed_is_as_undisturbed(
+    tiny_config, phantom_store, tmp_path, stop_after, accumulate, stop_at, number
+):
+    config = changed(tiny_config, steps=4, validate_every=2, accumulate=accumulate)
+    straight, stopped = RunFolder(tmp_path / "straight"), RunFolder(tmp_path / "stopped")
+    train(config, straight, phantom_store)
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+
+    stop_after(stop_at, number)
+    with pytest.raises(Interrupted) as caught:
+        train(config, stopped, phantom_store)
+    assert caught.value.step == -(-stop_at // accumulate)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    assert not stopped.finished
+    assert [row["step"] for row in rows_of(stopped) if row["loss"]] == [
+        str(step + 1) for step in range(caught.value.step)
+    ]
+
+    train(config, stopped, phantom_store, resume=True)
+    assert rows_of(stopped) == rows_of(straight)
+    assert same(last_state_of(stopped), last_state_of(straight))
+    assert same(weights_of(stopped), weights_of(straight))
+
+
+def test_killed_run_goes_on_from_its_last_validation(tiny_config, phantom_store, tmp_path, monkeypatch):
+    config = changed(tiny_config, steps=5, validate_every=2)
+    straight, killed = RunFolder(tmp_path / "straight"), RunFolder(tmp_path / "killed")
+    train(config, straight, phantom_store)
+    real = callbacks.CsvLog.on_train_batch_end
+
+    def fail(self, trainer, *rest):
+        if trainer.global_step == 4:
+            raise MemoryError
+        real(self, trainer, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(callbacks.CsvLog, "on_train_batch_end", fail)
+        train(config, killed, phantom_store)
+    train(config, killed, phantom_store, resume=True)
+    assert rows_of(killed) == rows_of(straight)
+    assert same(weights_of(killed), weights_of(straight))
+
+
+def test_resuming_without_a_run_starts_one_and_a_finished_one_is_left_alone(tiny_config, phantom_store, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    train(changed(tiny_config, steps=1), folder, phantom_store, resume=True)
+    before = {path: path.stat().st_mtime_ns for path in folder.root.rglob("*")}
+    train(changed(tiny_config, steps=1), folder, phantom_store, resume=True)
+    assert {path: path.stat().st_mtime_ns for path in folder.root.rglob("*")} == before
+
+
+def test_run_is_not_overwritten(tiny_run, tiny_config, phantom_store):
+    with pytest.raises(ConfigError, match="a run is there already") as caught:
+        train(tiny_config, tiny_run, phantom_store)
+    assert caught.value.file == str(tiny_run.root)
+
+
+def test_other_settings_are_refused_on_resume(tiny_run, tiny_config, phantom_store):
+    other = changed(tiny_config, model={"depth": 5}, steps=7)
+    with pytest.raises(ConfigError, match="other settings") as caught:
+        train(other, tiny_run, phantom_store, resume=True)
+    assert caught.value.expected == "depth 3, steps 2"
+    assert caught.value.got == "depth 5, steps 7"
+
+
+def test_window_deeper_than_a_scan_leaves_no_run(tiny_config, phantom_store, tmp_path):
+    with pytest.raises(DataError, match="thinner than the window"):
+        train(changed(tiny_config, model={"depth": 99}), RunFolder(tmp_path / "run"), phantom_store)
+    assert not (tmp_path / "run").exists()
+
+
+def test_accumulated_losses_are_logged_in_full(tiny_config, phantom_store, tmp_path):
+    """Two batches of two are a step; the logged loss is their mean, as large as that of one batch."""
+    folder = RunFolder(tmp_path / "run")
+    train(changed(tiny_config, accumulate=2), folder, phantom_store)
+    rows = rows_of(folder)
+    assert [row["step"] for row in rows] == ["1", "2", "2"]
+    assert float(rows[0]["loss"]) > 1.5  # ln 5 + nearly 1
+
+
+def test_mixed_precision(tiny_config, phantom_store, tmp_path, tiny_run):
+    folder = RunFolder(tmp_path / "run")
+    train(changed(tiny_config, precision="bf16-mixed"), folder, phantom_store)
+    assert all(tensor.dtype != torch.bfloat16 for tensor in weights_of(folder).values())
+    first, first_32 = (float(rows_of(run)[0]["loss"]) for run in (folder, tiny_run))
+    assert first == pytest.approx(first_32, rel=0.05)
+    assert first != first_32
+
+
+def test_it_learns(tiny_config, phantom_store, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    config = changed(
+        tiny_config,
+        model={"decoder_channels": 16, "detail_channels": 8},
+        steps=30,
+        batch_size=4,
+        validate_every=30,
+        learning_rate=1e-2,
+        encoder_learning_rate=1e-3,
+    )
+    train(config, folder, phantom_store)
+    losses = [float(row["loss"]) for row in rows_of(folder) if row["loss"]]
+    assert sum(losses[-5:]) / 5 < 0.75 * sum(losses[:5]) / 5
