@@ -163,6 +163,34 @@ class RunConfig(FrozenModel):
         """
         return parse_settings(cls, read_yaml(path), file=path)
 
+    def check_unchanged(self, path: Path) -> None:
+        """Makes sure that a run which was started with the configuration in ``path`` is this very run.
+
+        Raises:
+            ConfigError: It was started with other settings, or the file can't be read.
+        """
+        before = RunConfig.read(path)
+        if before == self:
+            return
+        differing = _differing(before.model_dump(), self.model_dump())
+        raise ConfigError(
+            "the run was started with other settings",
+            expected=", ".join(f"{name} {old}" for name, (old, _) in differing.items()),
+            got=", ".join(f"{name} {new}" for name, (_, new) in differing.items()),
+            file=path,
+            remedy="give the same options again, or choose another folder by --run or --out",
+        )
+
+
+def _differing(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    found: dict[str, tuple[Any, Any]] = {}
+    for name, old in before.items():
+        if isinstance(old, dict):
+            found |= _differing(old, after[name])
+        elif old != after[name]:
+            found[name] = (old, after[name])
+    return found
+
 
 def read_yaml(path: Path) -> Any:
     """Reads plain YAML (no tags are constructed).

@@ -16,7 +16,7 @@ ENCODERS = [  # name, image size
 ]
 
 
-@pytest.mark.parametrize(("name", "size"), ENCODERS, ids=lambda value: str(value))
+@pytest.mark.parametrize(("name", "size"), ENCODERS, ids=str)
 @pytest.mark.parametrize(("classes", "detail"), [(2, 4), (5, 0)])
 def test_any_encoder_size_and_class_count(name, size, classes, detail):
     encoder = create_encoder(name, depth=3, in_channels=2, image_size=size, weights="none")

@@ -9,7 +9,8 @@ import torch
 from inflate3d.config import ModelConfig, RunConfig, TrainingConfig
 from inflate3d.datasets import Dataset, Split
 from inflate3d.datasets.phantom import write_phantoms
-from inflate3d.evaluation.scores import ScoreKeeper, Scores
+from inflate3d.evaluation.keeper import ScoreKeeper
+from inflate3d.evaluation.scores import Scores
 from inflate3d.io import read_labels, write_labels
 from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.prepare import prepare

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from monai.losses.dice import DiceCELoss, DiceFocalLoss
@@ -76,7 +78,7 @@ def example():
 
 
 def test_losses_are_monais(example):
-    how = {"to_onehot_y": True, "softmax": True, "batch": True, "include_background": False}
+    how: Any = {"to_onehot_y": True, "softmax": True, "batch": True, "include_background": False}
     expected = {
         "dice-ce": DiceCELoss(**how),
         "dice-focal": DiceFocalLoss(**how, gamma=2.0),

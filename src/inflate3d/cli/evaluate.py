@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
 from tyro.conf import Positional
 
 from inflate3d.cli.terminal import CommandOptions, Terminal
@@ -19,7 +20,7 @@ class Options(CommandOptions):
 
     run: Positional[Path]
     """The run's folder."""
-    batch_size: int = 16
+    batch_size: int = Field(default=16, ge=1)
     """Windows predicted at a time."""
 
 

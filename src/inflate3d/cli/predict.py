@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
 from tyro.conf import Positional
 
 from inflate3d.cli.terminal import CommandOptions, Terminal
@@ -19,7 +20,7 @@ class Options(CommandOptions):
     """A scan file, or a folder of them."""
     out: Positional[Path]
     """Folder for the label maps, which are named as the scans are."""
-    batch_size: int = 16
+    batch_size: int = Field(default=16, ge=1)
     """Windows predicted at a time."""
     device: str | None = None
     """Where to compute, such as cpu or cuda:1; the GPU if there is one, if not given."""

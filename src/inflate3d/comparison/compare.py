@@ -61,10 +61,17 @@ def compare(
 
     Returns:
         Scores by arm, in the order given.
+
+    Raises:
+        ConfigError: An arm was finished with other settings.
     """
     results: dict[str, Scores] = {}
     for arm in arms:
         folder = RunFolder(root / arm.name)
-        finished = (folder.evaluation / "scores.json").exists()
-        results[arm.name] = Scores.read(folder.evaluation) if finished else run_arm(arm.config(base), folder)
+        config = arm.config(base)
+        if (folder.evaluation / "scores.json").exists():
+            config.check_unchanged(folder.config)
+            results[arm.name] = Scores.read(folder.evaluation)
+        else:
+            results[arm.name] = run_arm(config, folder)
     return results

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 
-from inflate3d.evaluation.metrics import dice, overlap_counts
 from inflate3d.io.atomic import write_text
 
 NOT_DEFINED = "n/a"
@@ -109,39 +107,6 @@ class Scores:
             classes=tuple(pooled["classes"]),
             native_dice=np.array(rows),
             pooled_dice=np.array([_number(value) for value in pooled["classes"].values()]),
-        )
-
-
-class ScoreKeeper:
-    """Gathers scores case by case, keeping counts only.
-
-    Args:
-        class_names: Names of the classes 0 to K-1, background first.
-    """
-
-    def __init__(self, class_names: tuple[str, ...]) -> None:
-        self.class_names = class_names
-        self.native: dict[str, torch.Tensor] = {}
-        self.pooled = torch.zeros(len(class_names), 3, dtype=torch.long)
-
-    def add_native(
-        self, case: str, prediction: Integer[torch.Tensor, "*grid"], label: Integer[torch.Tensor, "*grid"]
-    ) -> None:
-        """Counts a part of a case, class numbers on the scan's own grid."""
-        counts = overlap_counts(prediction, label, len(self.class_names))
-        self.native[case] = self.native.get(case, torch.zeros_like(counts)) + counts
-
-    def add_pooled(self, prediction: Integer[torch.Tensor, "*grid"], label: Integer[torch.Tensor, "*grid"]) -> None:
-        """Counts some slices, class numbers on the model's grid."""
-        self.pooled += overlap_counts(prediction, label, len(self.class_names))
-
-    def scores(self) -> Scores:
-        """What has been gathered."""
-        return Scores(
-            cases=tuple(self.native),
-            classes=self.class_names[1:],
-            native_dice=dice(torch.stack(list(self.native.values())))[:, 1:].numpy(),
-            pooled_dice=dice(self.pooled)[1:].numpy(),
         )
 
 

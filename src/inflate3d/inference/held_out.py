@@ -10,7 +10,8 @@ import torch
 from inflate3d.config import RunConfig
 from inflate3d.datasets import Case, Dataset, Split, read_dataset
 from inflate3d.errors import DataError
-from inflate3d.evaluation.scores import ScoreKeeper, Scores
+from inflate3d.evaluation.keeper import ScoreKeeper
+from inflate3d.evaluation.scores import Scores
 from inflate3d.inference.predictor import Predictor
 from inflate3d.io import write_labels
 from inflate3d.preparation.store import number_classes

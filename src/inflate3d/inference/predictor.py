@@ -46,7 +46,7 @@ class Predictor:
         batch_size: Windows predicted at a time.
 
     Raises:
-        ModelError: The network has no plan.
+        ModelError: The network has no plan, or there is no such device.
     """
 
     def __init__(self, model: Segmenter, *, device: str | None = None, batch_size: int = 16) -> None:
@@ -56,9 +56,12 @@ class Predictor:
                 remedy="train it with inflate3d, or set model.plan",
             )
         self.plan: Plan = model.plan
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.batch_size = batch_size
-        self.model = model.eval().to(self.device)
+        try:
+            self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+            self.model = model.eval().to(self.device)
+        except (RuntimeError, AssertionError) as error:  # torch's, for names and for devices that are not there
+            raise ModelError("device can't be used", expected="cpu, cuda, cuda:1, mps", got=device) from error
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str | None = None, batch_size: int = 16) -> Predictor:

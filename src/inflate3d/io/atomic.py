@@ -25,7 +25,7 @@ _REMEDIES = {
 
 
 @contextmanager
-def atomic_path(final: str | Path) -> Iterator[Path]:
+def atomic_path(final: str | Path, *, refusals: tuple[type[Exception], ...] = ()) -> Iterator[Path]:
     """Gives a temporary path to write to, which becomes ``final`` when the block ends well.
 
     Readers see the old file or the whole new one, never a part, whatever interrupts the writing. The
@@ -38,6 +38,7 @@ def atomic_path(final: str | Path) -> Iterator[Path]:
 
     Args:
         final: The file to be written; replaced where it exists.
+        refusals: What the library that writes raises, besides OSError, when the system refuses.
 
     Yields:
         The path to write, closed when the block ends.
@@ -62,6 +63,13 @@ def atomic_path(final: str | Path) -> Iterator[Path]:
             "the file can't be written",
             got=error.strerror or error,
             remedy=_REMEDIES.get(error.errno or 0, "choose another place to write to"),
+            file=final,
+        ) from error
+    except refusals as error:
+        raise OutputError(
+            "the file can't be written",
+            got=error,
+            remedy="check how much space is left there, or choose another place to write to",
             file=final,
         ) from error
 

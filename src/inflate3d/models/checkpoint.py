@@ -31,10 +31,11 @@ def save_model(model: Segmenter, folder: Path) -> None:
     Raises:
         OutputError: A file can't be written.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with atomic_path(folder / "model.safetensors") as temporary:
+    with atomic_path(folder / "model.safetensors", refusals=(SafetensorError,)) as temporary:
         save_file(tensors, temporary)
     description = _Description(inflate3d=inflate3d.__version__, architecture=model.architecture, plan=model.plan)
     write_text(folder / "model.json", description.model_dump_json(indent=2) + "\n")

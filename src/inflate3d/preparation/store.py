@@ -239,7 +239,7 @@ def _write_array(path: Path, array: Shaped[np.ndarray, "..."]) -> None:
     together = max(1, min(contiguous.shape[depth_at], CHUNK_BYTES // max(1, slice_bytes)))
     chunks = list(contiguous.shape)
     chunks[depth_at] = together
-    with atomic_path(path) as temporary:
+    with atomic_path(path, refusals=(RuntimeError,)) as temporary:
         blosc2.asarray(
             cast(Any, contiguous),  # its type hints forget numpy arrays
             urlpath=str(temporary),

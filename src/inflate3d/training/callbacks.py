@@ -5,13 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import signal
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytorch_lightning as lightning
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -22,10 +26,25 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from inflate3d.io.atomic import write_text
+from inflate3d.io.atomic import atomic_path, write_text
 
 LOG_INTERVALS = 100
 """Rows of the log for a whole training, besides those of validations."""
+
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def signals_given_back() -> Iterator[None]:
+    """Leaves the process's signal handlers as they were, whatever a training does with them."""
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error, the user wanted it
@@ -38,6 +57,19 @@ class Interrupted(Exception):  # noqa: N818 - not an error, the user wanted it
     def __init__(self, step: int) -> None:
         self.step = step
         super().__init__(f"stopped after step {step}")
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints whole or not at all; Lightning's own way can leave half of one over the one before."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Writes one.
+
+        Raises:
+            OutputError: The system refuses to write.
+        """
+        with atomic_path(path, refusals=(RuntimeError,)) as temporary:
+            torch.save(checkpoint, temporary)
 
 
 class StopOnSignal(lightning.Callback):
@@ -55,12 +87,12 @@ class StopOnSignal(lightning.Callback):
         self.checkpoint, self.validate_every = checkpoint, validate_every
         self.asked = False
         self._validated: int | None = None
-        self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Takes the signals over."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._ask)
+        """Takes the signals over, Lightning's own handler included."""
+        if threading.current_thread() is threading.main_thread():  # others can't
+            for number in STOP_SIGNALS:
+                signal.signal(number, self._ask)
 
     def on_train_batch_end(
         self,
@@ -88,21 +120,6 @@ class StopOnSignal(lightning.Callback):
         """Leaves after a validation, if asked."""
         if self.asked and self._validated == trainer.global_step:
             raise Interrupted(trainer.global_step)
-
-    def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        """Gives the signals back."""
-        self._give_back()
-
-    def on_exception(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
-    ) -> None:
-        """Gives the signals back: Lightning leaves out the teardown then."""
-        self._give_back()
-
-    def _give_back(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.asked and number == signal.SIGINT:

@@ -41,7 +41,8 @@ def train(
         console: Where to show progress; nowhere if not given.
 
     Raises:
-        ConfigError: The run exists already, or is to be resumed with another configuration.
+        ConfigError: The run exists already, is to be resumed with another configuration, or its accelerator is
+            not there.
         DataError: A scan has fewer slices than a window.
         ModelError: The backbone or its weights can't be used.
         OutputError: A file can't be written.
@@ -58,10 +59,11 @@ def train(
         told = report.summary() if report else "2D weights: none, the backbone starts from random ones"
         console.print(told, highlight=False, soft_wrap=True)
     assert model.plan is not None
+    trainer = _trainer(config, folder, model.plan, console)
     config.write(folder.config)
     model.plan.write(folder.plan)
     split.write(folder.split)
-    _fit(config, folder, store, split, model, model.plan, console)
+    _fit(trainer, config, folder, store, split, model, model.plan)
     _keep_best(folder, model)
 
 
@@ -74,26 +76,7 @@ def _claim(folder: RunFolder, config: RunConfig, resume: bool) -> None:
             file=folder.root,
             remedy="go on with it by --resume, or choose another folder by --run",
         )
-    before = RunConfig.read(folder.config)
-    if before != config:
-        differing = _differing(before.model_dump(), config.model_dump())
-        raise ConfigError(
-            "the run was started with other settings",
-            expected=", ".join(f"{name} {old}" for name, (old, _) in differing.items()),
-            got=", ".join(f"{name} {new}" for name, (_, new) in differing.items()),
-            file=folder.config,
-            remedy="give the same options again, or choose another folder by --run",
-        )
-
-
-def _differing(before: dict, after: dict) -> dict[str, tuple[object, object]]:
-    found: dict[str, tuple[object, object]] = {}
-    for name, old in before.items():
-        if isinstance(old, dict):
-            found |= _differing(old, after[name])
-        elif old != after[name]:
-            found[name] = (old, after[name])
-    return found
+    config.check_unchanged(folder.config)
 
 
 def _build(config: RunConfig, plan: Plan) -> Segmenter:
@@ -114,22 +97,22 @@ def _build(config: RunConfig, plan: Plan) -> Segmenter:
 
 
 def _fit(
+    trainer: lightning.Trainer,
     config: RunConfig,
     folder: RunFolder,
     store: Store,
     split: Split,
     model: Segmenter,
     plan: Plan,
-    console: Console | None,
 ) -> None:
     import torch
 
+    from inflate3d.training.callbacks import signals_given_back
     from inflate3d.training.task import SegmentationTask
     from inflate3d.windows.datamodule import WindowsModule
 
     training = config.training
     watched = _evenly(split.validation, training.validation_cases)
-    trainer = _trainer(config, folder, plan, console)
     on_gpu = trainer.accelerator.__class__.__name__ == "CUDAAccelerator"
     data = WindowsModule(
         store,
@@ -145,7 +128,7 @@ def _fit(
     model.to(memory_format=torch.channels_last)
     task = SegmentationTask(model, config, plan, list(store.cases), watched)
     checkpoint = str(folder.last) if folder.last.exists() else None
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), signals_given_back():
         # The loader does go on from the right window: it asks for the step (see WindowsModule).
         warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
@@ -156,9 +139,10 @@ def _fit(
 
 def _trainer(config: RunConfig, folder: RunFolder, plan: Plan, console: Console | None) -> lightning.Trainer:
     import pytorch_lightning as lightning
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
     from pytorch_lightning.callbacks import ModelCheckpoint
 
-    from inflate3d.training.callbacks import CsvLog, ShowProgress, StopOnSignal
+    from inflate3d.training.callbacks import AtomicCheckpoints, CsvLog, ShowProgress, StopOnSignal
 
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     training = config.training
@@ -172,23 +156,31 @@ def _trainer(config: RunConfig, folder: RunFolder, plan: Plan, console: Console 
         ),
         ModelCheckpoint(folder.last.parent, filename=folder.last.stem, enable_version_counter=False),
     ]
-    return lightning.Trainer(
-        max_steps=training.steps,
-        val_check_interval=every * training.accumulate,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        accumulate_grad_batches=training.accumulate,
-        gradient_clip_val=training.gradient_clip or None,
-        precision=training.precision,
-        accelerator=training.accelerator,
-        devices=training.devices,
-        use_distributed_sampler=False,
-        callbacks=callbacks,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=folder.root,
-    )
+    try:
+        return lightning.Trainer(
+            max_steps=training.steps,
+            val_check_interval=every * training.accumulate,
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            accumulate_grad_batches=training.accumulate,
+            gradient_clip_val=training.gradient_clip or None,
+            precision=training.precision,
+            accelerator=training.accelerator,
+            devices=training.devices,
+            use_distributed_sampler=False,
+            callbacks=callbacks,
+            plugins=[AtomicCheckpoints()],
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=folder.root,
+        )
+    except MisconfigurationException as error:
+        raise ConfigError(
+            "the accelerator can't be used",
+            got=f"--accelerator {training.accelerator} --devices {training.devices}: {error}",
+            remedy="give --accelerator auto",
+        ) from error
 
 
 def _keep_best(folder: RunFolder, model: Segmenter) -> None:

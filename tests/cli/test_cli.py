@@ -1,0 +1,135 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from inflate3d import __version__
+from inflate3d.cli import COMMANDS, main
+
+
+def stopped(*words) -> int:
+    """The exit code, whether it is returned or raised as the option parser does."""
+    try:
+        return main(list(words))
+    except SystemExit as stop:
+        assert isinstance(stop.code, int)
+        return stop.code
+
+
+def test_overview_names_every_command(capsys):
+    assert main([]) == main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in COMMANDS)
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"{__version__}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_and_json(command, capsys):
+    assert stopped(command, "--help") == 0
+    shown = capsys.readouterr().out
+    assert f"usage: inflate3d {command}" in shown
+    assert "--json" in shown
+
+
+def test_help_does_not_import_torch():
+    code = (
+        "import contextlib, io, sys\n"
+        "from inflate3d.cli import COMMANDS, main\n"
+        "for command in ('verify', 'prepare', 'train', 'evaluate', 'predict', 'compare', 'encoders'):\n"
+        "    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
+        "        main([command, '--help'])\n"
+        "    heavy = {'torch', 'timm', 'monai', 'pytorch_lightning', 'matplotlib'} & set(sys.modules)\n"
+        "    assert not heavy, (command, heavy)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_unknown_command(capsys):
+    assert main(["trian"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: no such command\n")
+    assert "did you mean train?" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["predict"], "required"),
+        (["train", "data", "--nonsense"], "--nonsense"),
+        (["train", "data", "--steps", "many"], "many"),
+        (["train", "data", "--precision", "8"], "8"),
+    ],
+)
+def test_wrong_options(words, part, capsys):
+    assert stopped(*words) == 2
+    told = capsys.readouterr()
+    assert part in told.err
+    assert told.out == ""
+    assert "Traceback" not in told.err
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["train", "data", "--depth", "4"], "must be odd"),
+        (["train", "data", "--steps", "0"], "greater than or equal to 1"),
+        (["predict", "run", "scan.nii.gz", "out", "--batch-size", "0"], "greater than or equal to 1"),
+        (["compare", "data", "--arms", "legs"], "no such set of arms"),
+        (["encoders", "vitamin*zzz"], "no backbone has such a name"),
+    ],
+)
+def test_values_that_can_not_be(words, part, capsys):
+    assert stopped(*words) == 2
+    assert part in capsys.readouterr().err
+
+
+def test_error_as_json(capsys):
+    assert main(["verify", "nowhere", "--json"]) == 2
+    told = capsys.readouterr()
+    assert json.loads(told.out)["error"]["what"] == "the data set's folder does not exist"
+
+
+def test_all_problems_as_json(tmp_path, write_toys, capsys):
+    toys = write_toys(tmp_path / "data", cases=2)
+    for case in toys.cases:
+        case.images[0].write_bytes(b"damaged")
+    assert main(["verify", str(toys.root), "--json"]) == 2
+    problems = json.loads(capsys.readouterr().out)["error"]["problems"]
+    assert [(problem["case"], problem["what"]) for problem in problems] == [
+        ("toy0", "the file can't be read"),
+        ("toy1", "the file can't be read"),
+    ]
+
+
+def test_main_job(tmp_path, write_toys, capsys):
+    """Verify, prepare, train, resume, evaluate, predict: one JSON document each, and what they leave."""
+    data, store, run = write_toys(tmp_path / "data").root, tmp_path / "store", tmp_path / "run"
+
+    def document(*words):
+        assert main([*map(str, words), "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    assert document("verify", data, "--jobs", 1)["cases"] == 5
+    assert document("prepare", data, "--store", store, "--jobs", 1)["plan"]["classes"] == {
+        "0": "background",
+        "2": "liver",
+        "5": "tumour",
+    }
+    train = ["train", data, "--store", store, "--run", run, "--encoder", "resnet10t", "--weights", "none"]
+    train += ["--depth", 3, "--image-size", 32, 32, "--decoder-channels", 8, "--steps", 1, "--batch-size", 2]
+    train += ["--accelerator", "cpu"]
+    assert document(*train)["model"] == str(run / "model")
+    assert document(*train, "--resume")["model"] == str(run / "model")
+    assert main([*map(str, train)]) == 2
+    assert "a run is there already" in capsys.readouterr().err
+    scores = document("evaluate", run)
+    assert set(scores["native_dice"]["class_means"]) == {"liver", "tumour"}
+    written = document("predict", run, data / "imagesTr", tmp_path / "out", "--device", "cpu")["written"]
+    assert written == [str(tmp_path / "out" / f"toy{index}.nii.gz") for index in range(5)]
+    listed = document("encoders", "resnet10t")["encoders"]
+    assert listed[0]["strides"] == [4, 8, 16, 32]

@@ -1,0 +1,58 @@
+import math
+
+import pytest
+import torch
+from monai.metrics.meandice import compute_dice
+from torch.nn import functional as F
+
+from inflate3d.evaluation.metrics import CaseDice, dice, mean_over_defined, overlap_counts
+
+LABEL = torch.tensor([[0, 0, 1, 1], [2, 2, 0, 0]])
+PREDICTION = torch.tensor([[0, 1, 1, 1], [2, 0, 0, 0]])
+
+
+def test_counts_by_hand():
+    counts = overlap_counts(PREDICTION, LABEL, 4)
+    assert counts.tolist() == [[3, 4, 4], [2, 3, 2], [1, 1, 2], [0, 0, 0]]
+    scores = dice(counts)
+    assert scores[:3].tolist() == pytest.approx([3 / 4, 4 / 5, 2 / 3])
+
+
+def test_absent_from_both_is_not_defined_and_absent_from_one_is_0():
+    counts = torch.tensor([[0, 0, 0], [0, 5, 0], [0, 0, 5]])
+    assert math.isnan(dice(counts)[0])
+    assert dice(counts)[1:].tolist() == [0, 0]
+
+
+def test_undefined_scores_are_left_out_of_means():
+    assert mean_over_defined(torch.tensor([0.5, math.nan, 1.0])) == 0.75
+    assert math.isnan(mean_over_defined(torch.tensor([math.nan])))
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_equal_to_monais(classes):
+    generator = torch.Generator().manual_seed(classes)
+    prediction, label = (torch.randint(0, classes, (3, 6, 7, 8), generator=generator) for _ in range(2))
+    label[0][label[0] == 1] = 0
+    prediction[0][prediction[0] == 1] = 0  # in neither of the first case's maps
+    label[1][label[1] == 1] = 0
+    one_hot = [F.one_hot(array, classes).movedim(-1, 1) for array in (prediction, label)]
+    expected = compute_dice(*one_hot, include_background=True, ignore_empty=True)
+    ours = torch.stack([dice(overlap_counts(*pair, classes)) for pair in zip(prediction, label, strict=True)])
+    assert math.isnan(ours[0, 1])
+    ours[1, 1], expected[1, 1] = ours[1, 1].nan_to_num(9), 0  # MONAI has none where the label is empty; ours is 0
+    assert ours[1, 1] == 0
+    assert torch.allclose(ours.float(), expected.float(), equal_nan=True)
+
+
+def test_case_dice_adds_up_over_slices():
+    generator = torch.Generator().manual_seed(0)
+    prediction, label = (torch.randint(0, 3, (2, 6, 7, 8), generator=generator) for _ in range(2))
+    metric = CaseDice(2, 3)
+    for index in range(6):
+        for case in (1, 0):
+            metric.update(case, prediction[case, index], label[case, index])
+    whole = torch.stack([dice(overlap_counts(prediction[case], label[case], 3)) for case in (0, 1)])
+    assert torch.equal(metric.compute(), whole)
+    metric.reset()
+    assert metric.counts.sum() == 0

@@ -1,0 +1,99 @@
+import errno
+import os
+
+import nibabel
+import numpy as np
+import pytest
+
+from inflate3d.errors import DataError, OutputError
+from inflate3d.inference.files import find_scans, predict_files
+from inflate3d.inference.predictor import Predictor
+
+OBLIQUE = np.array([[-0.9, 0.1, 0.3, 12.5], [0.1, 0.95, 0.2, -7.25], [0.02, -0.1, 3.0, 99.0], [0, 0, 0, 1]])
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_run):
+    return Predictor.load(tiny_run.root, device="cpu")
+
+
+@pytest.fixture
+def scan(tmp_path):
+    array = np.random.default_rng(0).integers(-200, 400, (20, 24, 6)).astype(np.int16)
+    image = nibabel.Nifti1Image(array, OBLIQUE)
+    image.header.set_sform(OBLIQUE, code=2)
+    image.header.set_qform(OBLIQUE, code=1, strip_shears=True)
+    image.header.set_xyzt_units("mm")
+    path = tmp_path / "in" / "scan.nii.gz"
+    path.parent.mkdir()
+    image.to_filename(path)
+    return path
+
+
+def test_label_map_lies_where_the_scan_does_to_the_bit(predictor, scan, tmp_path):
+    (written,) = predict_files(predictor, find_scans(scan), tmp_path / "out")
+    assert written == tmp_path / "out" / "scan.nii.gz"
+    source, result = nibabel.Nifti1Image.load(scan), nibabel.Nifti1Image.load(written)
+    assert result.shape == source.shape
+    assert result.get_data_dtype() == np.uint8
+    assert np.array_equal(result.affine, source.affine)  # type: ignore[arg-type]
+    for form in ("get_sform", "get_qform"):
+        expected, found = (getattr(image.header, form)(coded=True) for image in (source, result))
+        assert found[1] == expected[1] > 0
+        assert np.array_equal(found[0], expected[0])
+    fields = ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "srow_x", "srow_y", "srow_z", "pixdim", "xyzt_units")
+    for name in fields:
+        assert result.header[name].tobytes() == source.header[name].tobytes(), name
+    assert np.array_equal(np.asarray(result.dataobj), predictor.predict(read(scan)))
+
+
+def read(path):
+    from inflate3d.io import read_volume
+
+    return read_volume(path)
+
+
+def test_every_scan_of_a_folder(predictor, scan, tmp_path):
+    plain = scan.with_name("other.nii")
+    nibabel.Nifti1Image.load(scan).to_filename(plain)
+    scan.with_name("notes.txt").write_text("")
+    scan.with_name("._scan.nii.gz").write_text("")
+    cases = find_scans(scan.parent)
+    assert [case.id for case in cases] == ["other", "scan"]
+    written = predict_files(predictor, cases, tmp_path / "out")
+    assert [path.name for path in written] == ["other.nii", "scan.nii.gz"]
+    first, second = (np.asarray(nibabel.Nifti1Image.load(path).dataobj) for path in written)
+    assert np.array_equal(first, second)
+
+
+def test_folder_without_scans(tmp_path):
+    with pytest.raises(DataError, match="no scans here"):
+        find_scans(tmp_path)
+
+
+def test_scan_is_never_overwritten(predictor, scan):
+    before = scan.read_bytes()
+    with pytest.raises(DataError, match="would overwrite its scan"):
+        predict_files(predictor, find_scans(scan), scan.parent)
+    assert scan.read_bytes() == before
+
+
+def test_writing_that_fails_leaves_nothing(predictor, scan, tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match="No space left on device"):
+        predict_files(predictor, find_scans(scan), tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_scan_that_does_not_fit_is_named(predictor, scan, tmp_path, monkeypatch):
+    def refuse(volume):
+        raise DataError("scan is thinner than the window")
+
+    monkeypatch.setattr(predictor, "predict", refuse)
+    with pytest.raises(DataError) as caught:
+        predict_files(predictor, find_scans(scan), tmp_path / "out")
+    assert (caught.value.case, caught.value.file) == ("scan", str(scan))
+    assert not (tmp_path / "out").exists()

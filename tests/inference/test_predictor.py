@@ -1,0 +1,143 @@
+import shutil
+
+import nibabel.orientations as orientations
+import numpy as np
+import pytest
+import torch
+
+from inflate3d.errors import DataError, ModelError
+from inflate3d.inference.held_out import evaluate_run
+from inflate3d.inference.predictor import Predictor
+from inflate3d.io import read_volume
+from inflate3d.models.encoders import create_encoder
+from inflate3d.models.segmenter import create_model
+from inflate3d.run_folder import RunFolder
+from inflate3d.volume import Volume
+from inflate3d.windows.datamodule import Windows
+from inflate3d.windows.resample import identity_matrices, normalise, resample_windows
+
+
+@pytest.fixture(scope="module")
+def predictor(phantom_store):
+    """Random weights, so that every class is predicted somewhere; label values with gaps."""
+    torch.manual_seed(0)
+    encoder = create_encoder("resnet10t", depth=3, image_size=64, weights="none")
+    model = create_model(encoder=encoder, num_classes=5, decoder_channels=8, detail_channels=4)
+    torch.nn.init.zeros_(model.classifier.bias)  # type: ignore[arg-type]
+    names = phantom_store.plan.class_names
+    classes = dict(zip((0, 3, 4, 90, 700), names, strict=True))
+    model.plan = phantom_store.plan.model_copy(update={"image_size": (64, 64), "classes": classes})
+    return Predictor(model, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def scan(phantoms):
+    return read_volume(phantoms.cases[4].images[0])
+
+
+@pytest.fixture(scope="module")
+def labels(predictor, scan):
+    return predictor.predict(scan)
+
+
+def test_labels_lie_on_the_scans_own_grid_and_have_its_label_values(labels, scan):
+    assert labels.shape == scan.shape
+    assert labels.dtype == np.uint16
+    assert set(np.unique(labels)) <= {0, 3, 4, 90, 700}
+    assert len(np.unique(labels)) > 2
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "PIR", "SLA", "IPR"])
+def test_orientation_in_the_file_does_not_matter(predictor, scan, labels, codes):
+    turn = orientations.ornt_transform(
+        orientations.io_orientation(scan.affine), orientations.axcodes2ornt(tuple(codes))
+    )
+    affine = scan.affine @ orientations.inv_ornt_aff(turn, scan.shape)
+    turned = Volume(orientations.apply_orientation(scan.array[0], turn)[np.newaxis], affine)
+    assert np.array_equal(predictor.predict(turned), orientations.apply_orientation(labels, turn))
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 1000])
+def test_batch_size_changes_nothing(predictor, scan, labels, batch_size):
+    other = Predictor(predictor.model, device="cpu", batch_size=batch_size)
+    assert (other.predict(scan) != labels).mean() < 1e-4  # sums in another order
+
+
+def test_training_and_prediction_see_the_same_tensors(predictor, phantoms, phantom_store, monkeypatch):
+    case = phantoms.cases[2]
+    seen = []
+    real = predictor.model.forward
+    monkeypatch.setattr(predictor.model, "forward", lambda windows: seen.append(windows) or real(windows))
+    scan = predictor.frame(read_volume(case.images[0]))
+    logits = [logits for _, logits in predictor.slice_logits(scan)]
+    depth = phantom_store.cases[case.id].shape[0]
+    assert sum(map(len, logits)) == depth
+
+    windows = Windows(phantom_store, [(case.id, index) for index in range(depth)], depth, depth=3)
+    for index in range(depth):
+        batch = windows[index]
+        prepared = resample_windows(
+            normalise(batch.windows, batch.ranges), identity_matrices(1), (64, 64), batch.extents
+        )
+        predicted = seen[index // predictor.batch_size][index % predictor.batch_size]
+        assert torch.allclose(predicted, prepared[0], atol=1e-5)
+        if index in (0, 9):
+            assert torch.equal(
+                predicted, resample_windows(normalise(batch.windows, batch.ranges), identity_matrices(1), (64, 64))[0]
+            )
+
+
+def test_pixels_are_the_logits_enlarged_to_the_slices_own(predictor, scan, labels):
+    framed = predictor.frame(scan)
+    classes = []
+    for _, logits in predictor.slice_logits(framed):
+        rows, columns = framed.image.shape[2:]
+        enlarged = torch.nn.functional.interpolate(logits, (rows, columns), mode="bilinear")
+        classes.append(enlarged.argmax(1))
+    values = predictor.plan.label_values[torch.cat(classes).numpy()]
+    assert np.array_equal(framed.orientation.undo(values), labels)
+
+
+def test_integer_scans_of_any_type_are_taken(predictor, scan, labels):
+    assert np.array_equal(predictor.predict(Volume(scan.array.astype(np.float64), scan.affine)), labels)
+    assert np.array_equal(predictor.predict(Volume(scan.array.astype(">i2"), scan.affine)), labels)
+
+
+def test_thin_scan(predictor, scan):
+    framed = predictor.frame(scan)
+    with pytest.raises(DataError, match="scan is thinner than the window") as caught:
+        predictor.predict(Volume(framed.image[:, :2].numpy().transpose(0, 2, 3, 1), np.diag([1.0, 1, 3, 1])))
+    assert caught.value.got == "2 slices"
+
+
+def test_wrong_number_of_modalities(predictor, scan):
+    with pytest.raises(DataError, match="wrong number of modalities"):
+        predictor.predict(Volume(np.repeat(scan.array, 2, axis=0), scan.affine))
+
+
+def test_model_without_a_plan():
+    encoder = create_encoder("resnet10t", depth=3, image_size=64, weights="none")
+    with pytest.raises(ModelError, match="no plan"):
+        Predictor(create_model(encoder=encoder, num_classes=2, decoder_channels=8))
+
+
+@pytest.mark.parametrize("device", ["nonsense", "cpu:x"])
+def test_no_such_device(predictor, device):
+    with pytest.raises(ModelError, match="device can't be used"):
+        Predictor(predictor.model, device=device)
+
+
+def test_evaluation_scores_the_files_that_it_writes(tiny_run, phantoms, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(tiny_run.root, run.root)
+    scores = evaluate_run(run)
+    (name,) = scores.cases
+    case = next(case for case in phantoms.cases if case.id == name)
+    predicted = read_volume(run.predictions / case.images[0].name).array
+    label = read_volume(case.label).array
+    for index in range(4):
+        ours, theirs = predicted == index + 1, label == index + 1
+        expected = 2 * (ours & theirs).sum() / (ours.sum() + theirs.sum())
+        assert scores.native_dice[0, index] == pytest.approx(expected)
+    assert np.array_equal(predicted[0], Predictor.load(run.root, device="cpu").predict(read_volume(case.images[0])))
+    assert (run.evaluation / "scores.json").exists()

@@ -1,0 +1,99 @@
+"""Who may import whom, and what `import inflate3d` may cost."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import inflate3d
+
+ROOT = Path(inflate3d.__file__).parent
+
+LAYERS = [
+    {"cli"},
+    {"comparison", "report"},
+    {"training", "inference"},
+    {"evaluation", "windows", "models"},
+    {"preparation"},
+    {"datasets"},
+    {"io"},
+    {"volume", "run_folder"},
+    {"config", "errors", "progress"},
+]
+"""A room imports those below it, itself, and its neighbours where that makes no circle."""
+
+HEAVY = {"torch", "timm", "monai", "pytorch_lightning", "matplotlib", "SimpleITK"}
+
+
+def level_of(room):
+    return next(level for level, rooms in enumerate(LAYERS) if room in rooms)
+
+
+def room_of(module):
+    return module.split(".")[1] if "." in module else ""
+
+
+def modules():
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT.parent).with_suffix("").parts
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def imports_of(path, *, at_start_only=False):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = tree.body if at_start_only else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: say where from in full"
+            assert node.module is not None
+            yield from (_resolve(node.module, name.name) for name in node.names)
+
+
+def _resolve(module, name):
+    """`from package import module` imports the module, `from module import name` the module it is from."""
+    inside = ROOT.parent.joinpath(*module.split("."), name)
+    return f"{module}.{name}" if inside.is_dir() or inside.with_suffix(".py").exists() else module
+
+
+def test_every_module_has_its_place():
+    rooms = {room_of(name) for name, _ in modules()} - {""}
+    assert rooms <= set().union(*LAYERS)
+
+
+def test_rooms_import_downwards_only():
+    wrong = []
+    for name, path in modules():
+        if not room_of(name):
+            continue  # the public face names everything, lazily
+        for imported in imports_of(path):
+            if imported.startswith("inflate3d.") and level_of(room_of(imported)) < level_of(room_of(name)):
+                wrong.append(f"{name} imports {imported}")
+    # config and run settings are written through io, inside the function that writes
+    allowed = {"inflate3d.config imports inflate3d.io.atomic"}
+    assert set(wrong) <= allowed, sorted(set(wrong) - allowed)
+
+
+def test_modules_import_in_no_circle_when_they_are_loaded():
+    names = {name for name, _ in modules()}
+    graph = {name: {i for i in imports_of(path, at_start_only=True) if i in names} for name, path in modules()}
+    done: set[str] = set()
+
+    def visit(name, way):
+        assert name not in way, " > ".join([*way, name])
+        if name in done:
+            return
+        for imported in sorted(graph[name]):
+            if imported != "inflate3d":
+                visit(imported, [*way, name])
+        done.add(name)
+
+    for name in sorted(graph):
+        visit(name, [])
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = "import sys, inflate3d; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert HEAVY & set(shown.split()) == set()
