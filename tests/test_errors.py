@@ -11,11 +11,7 @@ def test_message_is_told_part_by_part_and_without_the_parts_that_are_unknown():
         "the scan is upside down", expected="RAS", got=None, remedy="turn it", case="c1", file=Path("a/b.nii")
     )
     assert str(error) == (
-        "the scan is upside down\n"
-        "  case:     c1\n"
-        f"  file:     {Path('a/b.nii')}\n"
-        "  expected: RAS\n"
-        "  remedy:   turn it"
+        f"the scan is upside down\n  case:     c1\n  file:     {Path('a/b.nii')}\n  expected: RAS\n  remedy:   turn it"
     )
 
 

@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from inflate3d.inference.held_out import evaluate_run
     from inflate3d.inference.predictor import Predictor
     from inflate3d.io import read_volume, write_labels
-    from inflate3d.models.checkpoint import load_model
     from inflate3d.models.encoders import Encoder, check_inflation, create_encoder, list_encoders
     from inflate3d.models.inflation import inflate_stem
-    from inflate3d.models.segmenter import Segmenter, create_model
+    from inflate3d.models.segmenter import Segmenter, create_model, load_model
     from inflate3d.preparation.plan import Plan
     from inflate3d.preparation.prepare import prepare
     from inflate3d.preparation.store import Store
@@ -51,7 +50,7 @@ _HOMES = {
     "evaluate_run": "inference.held_out",
     "inflate_stem": "models.inflation",
     "list_encoders": "models.encoders",
-    "load_model": "models.checkpoint",
+    "load_model": "models.segmenter",
     "prepare": "preparation.prepare",
     "read_dataset": "datasets",
     "read_volume": "io",

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from inflate3d.atomic import write_text
 from inflate3d.errors import ConfigError
 
 Inflation = Literal["center", "average"]
@@ -119,7 +120,7 @@ class TrainingConfig(FrozenModel):
     foreground_fraction: float = Field(default=0.5, ge=0, le=1)
     """Part of the windows that are drawn so that the centre slice holds a class, each class alike."""
     validate_every: int | None = Field(default=None, ge=1)
-    """Steps between validations; a fifth of the steps if not given."""
+    """Steps between validations, rounded so that the last one falls on the last steps; a fifth of all if not given."""
     validation_cases: int | None = Field(default=20, ge=1)
     """At most so many held-out cases are watched while training (evaluation always takes all)."""
     seed: int = Field(default=0, ge=0)
@@ -150,8 +151,6 @@ class RunConfig(FrozenModel):
         Raises:
             OutputError: The file can't be written.
         """
-        from inflate3d.io.atomic import write_text
-
         write_text(path, yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
 
     @classmethod

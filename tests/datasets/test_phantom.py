@@ -46,18 +46,12 @@ def sections(value, index, modality):
 @pytest.mark.parametrize("modality", MODALITIES)
 def test_one_slice_does_not_tell_a_lesion_from_a_vessel_but_its_neighbours_do(modality):
     vessels, lesions = (
-        list(
-            zip(
-                *[section for index in range(24) for section in sections(value, index, modality)], strict=True
-            )
-        )
+        list(zip(*[section for index in range(24) for section in sections(value, index, modality)], strict=True))
         for value in (VESSEL, LESION)
     )
     assert len(vessels[0]) > 500
     assert len(lesions[0]) > 500
-    for of_vessels, of_lesions in zip(
-        zip(*vessels[0], strict=True), zip(*lesions[0], strict=True), strict=True
-    ):
+    for of_vessels, of_lesions in zip(zip(*vessels[0], strict=True), zip(*lesions[0], strict=True), strict=True):
         test: Any = stats.ks_2samp(of_vessels, of_lesions)
         assert test.statistic < 0.15
     assert np.all(vessels[1])
@@ -97,8 +91,7 @@ def test_cases_are_stored_in_many_orientations_and_tilts():
 def test_organ_lies_to_the_right_of_the_gland_in_space_however_it_is_stored(index):
     _, labels = make_phantom(0, index)
     right, left = (
-        nibabel.affines.apply_affine(labels.affine, np.argwhere(labels.array[0] == value)).mean(0)
-        for value in (1, 2)
+        nibabel.affines.apply_affine(labels.affine, np.argwhere(labels.array[0] == value)).mean(0) for value in (1, 2)
     )
     assert right[0] > left[0] + 10
 
@@ -114,9 +107,7 @@ def test_slices_are_thick():
 
 def test_scale_of_mri_differs_and_that_of_ct_does_not():
     levels = {
-        modality: [
-            np.median(scan[labels > 0]) for scan, labels, _ in (in_frame(i, modality) for i in range(6))
-        ]
+        modality: [np.median(scan[labels > 0]) for scan, labels, _ in (in_frame(i, modality) for i in range(6))]
         for modality in MODALITIES
     }
     assert max(levels["MRI"]) > 2 * min(levels["MRI"])
@@ -134,9 +125,7 @@ def test_written_data_set_is_read_back_and_depends_on_the_seed_alone(tmp_path):
         names = sorted(path.name for path in (tmp_path / "few" / part).iterdir())
         assert names == ["phantom_000.nii.gz", "phantom_001.nii.gz"]
         for name in names:
-            few_bytes, more_bytes = (
-                (tmp_path / folder / part / name).read_bytes() for folder in ("few", "more")
-            )
+            few_bytes, more_bytes = ((tmp_path / folder / part / name).read_bytes() for folder in ("few", "more"))
             assert few_bytes == more_bytes
     scan: Any = nibabel.load(few.cases[1].images[0])
     made, labels = make_phantom(3, 1)

@@ -121,9 +121,7 @@ def test_one_damaged_byte_in_a_compressed_file(tmp_path):
         refused(tmp_path / "scan.nii.gz", "the file can't be read")
 
 
-@pytest.mark.parametrize(
-    "content", [b"no image", b"\0" * 4000, gzip.compress(b"\0" * 4000), b"\x1f\x8b" + b"x" * 99]
-)
+@pytest.mark.parametrize("content", [b"no image", b"\0" * 4000, gzip.compress(b"\0" * 4000), b"\x1f\x8b" + b"x" * 99])
 def test_file_that_is_no_nifti(tmp_path, content):
     (tmp_path / "scan.nii.gz").write_bytes(content)
     refused(tmp_path / "scan.nii.gz", "the file can't be read")
@@ -290,9 +288,7 @@ def test_written_labels_lie_where_the_scan_does_to_the_bit(tmp_path, scan, name)
     assert written.header["descrip"].item() == b"inflate3d"
     assert written.header["cal_max"] == 0
     assert list(written.header.extensions) == []
-    assert b"patient" not in (gzip.decompress if name.endswith("gz") else bytes)(
-        (tmp_path / "out" / name).read_bytes()
-    )
+    assert b"patient" not in (gzip.decompress if name.endswith("gz") else bytes)((tmp_path / "out" / name).read_bytes())
 
 
 def test_written_labels_read_back(tmp_path, scan):

@@ -6,9 +6,8 @@ import torch
 from safetensors.torch import load_file
 
 from inflate3d.errors import Inflate3dError, ModelError
-from inflate3d.models.checkpoint import load_model
 from inflate3d.models.encoders import create_encoder
-from inflate3d.models.segmenter import Segmenter, create_model
+from inflate3d.models.segmenter import Segmenter, create_model, load_model
 
 
 def make_model(**changes) -> Segmenter:

@@ -8,7 +8,7 @@ import torch
 from inflate3d.config import RunConfig
 from inflate3d.datasets import Split
 from inflate3d.errors import ConfigError, DataError
-from inflate3d.models.checkpoint import load_model
+from inflate3d.models.segmenter import load_model
 from inflate3d.preparation.plan import Plan
 from inflate3d.run_folder import RunFolder
 from inflate3d.training import callbacks

@@ -61,7 +61,10 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
 
 def open_store(config: RunConfig, terminal: Terminal) -> Store:
     """Opens the prepared data set; prepares it where there is none, or where it has other cases."""
+    from inflate3d.models.backbones import find_backbone
+
     dataset = read_dataset(config.dataset)
+    find_backbone(config.model.encoder)  # an unknown one is told before the minutes that preparing may take
     if (config.store / "store.json").exists():
         store = Store(config.store)
         store.check_source(dataset)

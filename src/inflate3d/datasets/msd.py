@@ -8,9 +8,10 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from inflate3d.atomic import write_text
 from inflate3d.datasets.case import Case, Dataset
 from inflate3d.errors import DataError, DatasetProblems
-from inflate3d.io import SUFFIXES, write_text
+from inflate3d.io import SUFFIXES
 
 LISTING = "dataset.json"
 """The file that describes the data set."""

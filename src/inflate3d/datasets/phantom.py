@@ -14,10 +14,10 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int16, Integer, UInt8
 
+from inflate3d.atomic import atomic_path
 from inflate3d.datasets.case import Case, Dataset
 from inflate3d.datasets.msd import write_msd_listing
 from inflate3d.errors import ConfigError
-from inflate3d.io import atomic_path
 from inflate3d.volume import Volume
 
 Modality = Literal["CT", "MRI"]

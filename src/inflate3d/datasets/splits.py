@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from inflate3d.atomic import write_text
 from inflate3d.errors import ConfigError, DataError
-from inflate3d.io import write_text
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from inflate3d.io.atomic import write_text
+from inflate3d.atomic import write_text
 
 NOT_DEFINED = "n/a"
 """How a score is shown where a class is in neither map."""

@@ -12,9 +12,8 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from inflate3d.errors import DataError, ModelError
-from inflate3d.models.checkpoint import load_model
 from inflate3d.models.decoders.layers import resize
-from inflate3d.models.segmenter import Segmenter
+from inflate3d.models.segmenter import Segmenter, load_model
 from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.store import frame_case
 from inflate3d.volume import Orientation, Volume

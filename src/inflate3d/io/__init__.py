@@ -1,15 +1,12 @@
 """Scan files to volumes, label maps to files."""
 
-from inflate3d.io.atomic import atomic_path, write_text
 from inflate3d.io.scan import SUFFIXES, check_same_grid, read_images, read_labels, read_volume, write_labels
 
 __all__ = [
     "SUFFIXES",
-    "atomic_path",
     "check_same_grid",
     "read_images",
     "read_labels",
     "read_volume",
     "write_labels",
-    "write_text",
 ]

@@ -16,8 +16,8 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 from nibabel.wrapstruct import WrapStructError
 
+from inflate3d.atomic import atomic_path
 from inflate3d.errors import DataError
-from inflate3d.io.atomic import atomic_path
 from inflate3d.volume import Volume
 
 _UNREADABLE = (

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
+from torch import Tensor
 
 import inflate3d
+from inflate3d.atomic import atomic_path, write_text
 from inflate3d.config import FrozenModel, parse_settings
 from inflate3d.errors import ModelError
-from inflate3d.io.atomic import atomic_path, write_text
-from inflate3d.models.segmenter import Architecture, Segmenter, rebuild
+from inflate3d.models.architecture import Architecture
 from inflate3d.preparation.plan import Plan
 
 MODEL_VERSION = 1
@@ -25,7 +27,26 @@ class _Description(FrozenModel):
     plan: Plan | None
 
 
-def save_model(model: Segmenter, folder: Path) -> None:
+@dataclass(frozen=True)
+class ModelFolder:
+    """What a model folder holds.
+
+    Attributes:
+        architecture: What the network is built from.
+        plan: How scans become its windows.
+        tensors: Its weights by name.
+        weights: The file that they are from.
+    """
+
+    architecture: Architecture
+    plan: Plan | None
+    tensors: dict[str, Tensor]
+    weights: Path
+
+
+def write_model_folder(
+    folder: Path, architecture: Architecture, plan: Plan | None, tensors: Mapping[str, Tensor]
+) -> None:
     """Writes a model folder; each file whole or not at all, the description last.
 
     Raises:
@@ -34,18 +55,15 @@ def save_model(model: Segmenter, folder: Path) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_path(folder / "model.safetensors", refusals=(SafetensorError,)) as temporary:
-        save_file(tensors, temporary)
-    description = _Description(inflate3d=inflate3d.__version__, architecture=model.architecture, plan=model.plan)
+        save_file(plain, temporary)
+    description = _Description(inflate3d=inflate3d.__version__, architecture=architecture, plan=plan)
     write_text(folder / "model.json", description.model_dump_json(indent=2) + "\n")
 
 
-def load_model(folder: str | Path) -> Segmenter:
-    """Reads a model folder, ready to predict (in eval mode, on the CPU).
-
-    Args:
-        folder: A model folder, or a run's folder that holds one as ``model/``.
+def read_model_folder(folder: Path) -> ModelFolder:
+    """Reads a model folder, or the one in a run's folder.
 
     Raises:
         ModelError: There is none, a file is damaged, or another version wrote it.
@@ -53,19 +71,15 @@ def load_model(folder: str | Path) -> Segmenter:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    folder = Path(folder)
     if not (folder / "model.json").exists() and (folder / "model" / "model.json").exists():
         folder = folder / "model"
     description = parse_settings(_Description, _read_description(folder), file=folder / "model.json")
-    model = rebuild(description.architecture)
     weights = folder / "model.safetensors"
     try:
         tensors = load_file(weights)
     except (OSError, SafetensorError) as error:
         raise ModelError("weights can't be read", file=weights, got=error) from error
-    _fill(model, tensors, weights)
-    model.plan = description.plan
-    return model.eval()
+    return ModelFolder(description.architecture, description.plan, tensors, weights)
 
 
 def _read_description(folder: Path) -> dict[str, Any]:
@@ -91,17 +105,3 @@ def _read_description(folder: Path) -> dict[str, Any]:
             file=path,
         )
     return values
-
-
-def _fill(model: Segmenter, tensors: dict[str, torch.Tensor], file: Path) -> None:
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if wanted != found:
-        differing = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
-        raise ModelError(
-            "weights do not fit the model's description",
-            expected=f"{differing[0]} {wanted.get(differing[0], 'absent')}",
-            got=f"{found.get(differing[0], 'absent')}, and {len(differing) - 1} more differ",
-            file=file,
-        )
-    model.load_state_dict(tensors)

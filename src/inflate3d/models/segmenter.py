@@ -9,31 +9,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from inflate3d.config import FrozenModel, Inflation, ModelConfig
+from inflate3d.config import ModelConfig
 from inflate3d.errors import ModelError
+from inflate3d.models.architecture import Architecture
+from inflate3d.models.checkpoint import ModelFolder, read_model_folder, write_model_folder
 from inflate3d.models.decoders.layers import ConvNormAct, resize
 from inflate3d.models.decoders.upernet import UPerNet
 from inflate3d.models.encoders import Encoder, create_encoder
 
 if TYPE_CHECKING:
     from inflate3d.preparation.plan import Plan
-
-
-class Architecture(FrozenModel):
-    """All that is needed to build a network anew, without its weights."""
-
-    encoder: str
-    depth: int
-    in_channels: int
-    image_size: tuple[int, int]
-    inflation: Inflation
-    levels: tuple[int, ...] | None
-    decoder: Literal["upernet"]
-    decoder_channels: int
-    detail_channels: int
-    num_classes: int
-    input_mean: float
-    input_deviation: float
 
 
 class Segmenter(nn.Module):
@@ -86,14 +71,12 @@ class Segmenter(nn.Module):
         return self.classifier(self.join(torch.cat([coarse, self.detail(scaled.flatten(1, 2))], dim=1)))
 
     def save(self, folder: str | Path) -> None:
-        """Writes ``model.safetensors`` and ``model.json`` (see :mod:`inflate3d.models.checkpoint`).
+        """Writes ``model.safetensors`` and ``model.json``, all that :func:`load_model` needs.
 
         Raises:
             OutputError: A file can't be written.
         """
-        from inflate3d.models.checkpoint import save_model
-
-        save_model(self, Path(folder))
+        write_model_folder(Path(folder), self.architecture, self.plan, self.state_dict())
 
     def _check(self, windows: Tensor) -> None:
         wanted = (self.architecture.in_channels, self.architecture.depth, *self.architecture.image_size)
@@ -165,7 +148,23 @@ def model_from_config(
     )
 
 
-def rebuild(architecture: Architecture) -> Segmenter:
+def load_model(folder: str | Path) -> Segmenter:
+    """Reads a model folder, ready to predict (in eval mode, on the CPU).
+
+    Args:
+        folder: A model folder, or a run's folder that holds one as ``model/``.
+
+    Raises:
+        ModelError: There is none, a file is damaged, or another version wrote it.
+    """
+    saved = read_model_folder(Path(folder))
+    model = _rebuild(saved.architecture)
+    _fill(model, saved)
+    model.plan = saved.plan
+    return model.eval()
+
+
+def _rebuild(architecture: Architecture) -> Segmenter:
     """Builds a network with random weights, to be filled from a file."""
     encoder = create_encoder(
         architecture.encoder,
@@ -177,3 +176,17 @@ def rebuild(architecture: Architecture) -> Segmenter:
         levels=architecture.levels,
     )
     return Segmenter(encoder, architecture)
+
+
+def _fill(model: Segmenter, saved: ModelFolder) -> None:
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in saved.tensors.items()}
+    if wanted != found:
+        differing = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
+        raise ModelError(
+            "weights do not fit the model's description",
+            expected=f"{differing[0]} {wanted.get(differing[0], 'absent')}",
+            got=f"{found.get(differing[0], 'absent')}, and {len(differing) - 1} more differ",
+            file=saved.weights,
+        )
+    model.load_state_dict(saved.tensors)

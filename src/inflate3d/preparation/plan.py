@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Shaped
 
+from inflate3d.atomic import write_text
 from inflate3d.config import FrozenModel, parse_settings
 from inflate3d.datasets.case import Dataset
 from inflate3d.errors import ConfigError, DataError
@@ -85,8 +86,6 @@ class Plan(FrozenModel):
 
     def write(self, path: Path) -> None:
         """Writes the plan as JSON, atomically."""
-        from inflate3d.io.atomic import write_text
-
         write_text(path, self.model_dump_json(indent=2) + "\n")
 
     @classmethod

@@ -14,10 +14,10 @@ from typing import Any, Literal, cast
 import numpy as np
 from jaxtyping import Integer, Shaped
 
+from inflate3d.atomic import atomic_path, write_text
 from inflate3d.config import FrozenModel, parse_settings
 from inflate3d.datasets.case import Dataset
 from inflate3d.errors import DataError
-from inflate3d.io.atomic import atomic_path, write_text
 from inflate3d.preparation.fingerprint import Fingerprint
 from inflate3d.preparation.plan import Plan
 from inflate3d.volume import Orientation, Volume

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inflate3d import __version__
+from inflate3d.atomic import write_text
 from inflate3d.config import ModelConfig, RunConfig
 from inflate3d.datasets import Case, Dataset, Split
 from inflate3d.errors import DataError
 from inflate3d.evaluation.scores import Scores, show
-from inflate3d.io import write_text
 from inflate3d.preparation.plan import Plan
 from inflate3d.report.cases import Method, case_pictures, noteworthy_cases
 from inflate3d.report.figures import Curve, class_colour, data_address, draw_curves

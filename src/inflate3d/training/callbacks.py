@@ -26,7 +26,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from inflate3d.io.atomic import atomic_path, write_text
+from inflate3d.atomic import atomic_path, write_text
 
 LOG_INTERVALS = 100
 """Rows of the log for a whole training, besides those of validations."""

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from inflate3d.models.segmenter import Segmenter
 
+VALIDATIONS = 5
+"""In a whole training, if the user does not say."""
+
 
 def train(
     config: RunConfig,
@@ -146,7 +149,9 @@ def _trainer(config: RunConfig, folder: RunFolder, plan: Plan, console: Console 
 
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     training = config.training
-    every = min(training.validate_every or max(1, training.steps // 5), training.steps)
+    # Evenly, so that the last validation falls on the last steps: the model that is kept is a validated one.
+    validations = max(1, round(training.steps / training.validate_every)) if training.validate_every else VALIDATIONS
+    every = max(1, training.steps // validations)
     callbacks: list[lightning.Callback] = [
         CsvLog(folder.metrics, training.steps, plan.class_names[1:]),
         *([ShowProgress(console, training.steps)] if console else []),

@@ -3,8 +3,8 @@ import os
 
 import pytest
 
+from inflate3d.atomic import atomic_path, write_text
 from inflate3d.errors import DataError, OutputError
-from inflate3d.io import atomic_path, write_text
 
 
 def names_in(folder):
