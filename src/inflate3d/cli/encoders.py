@@ -40,7 +40,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
             rows.append([name, error.what, "", "", ""])
             continue
         size = "×".join(map(str, about.image_size))
-        strides = ", ".join(map(str, about.strides))
+        strides = "/".join(map(str, dict.fromkeys(about.strides)))  # a plain transformer has one
         cost = [f"{about.parameters / 1e6:.1f}", f"{2 * about.multiply_adds / 1e9:.1f}"]
         rows.append([name, size, strides, *cost])
         found.append(
@@ -54,6 +54,6 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
                 "pretrained": about.pretrained,
             }
         )
-    columns = ["backbone", "trained at", "strides", "parameters (M)", "cost of a slice (GFLOP)"]
+    columns = ["backbone", "image size", "strides", "M weights", "GFLOP a slice"]
     terminal.table("2D backbones", columns, rows)
     return {"encoders": found}
