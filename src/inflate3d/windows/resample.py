@@ -66,6 +66,5 @@ def _grid(
         return grid
     rows, columns = padded
     part = torch.stack([extents[:, 1] / columns, extents[:, 0] / rows], dim=-1)[:, None, None, :]
-    inside = grid * part + (part - 1)
     # A point beyond the slice lies in the padding or, on the far side, out of the array: both hold 0.
-    return inside
+    return grid * part + (part - 1)
