@@ -22,10 +22,12 @@ class Volume:
     Attributes:
         array: Voxel values, ``(C, I, J, K)``: modality, then the file's own three voxel axes.
         affine: ``(4, 4)``, from voxel index ``(i, j, k, 1)`` to millimetres in RAS+ world space.
+        notes: What its reader found odd but could use, each a sentence without a full stop.
     """
 
     array: Shaped[np.ndarray, "c i j k"]
     affine: Float[np.ndarray, "4 4"]
+    notes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
