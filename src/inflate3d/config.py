@@ -29,6 +29,8 @@ class FrozenModel(BaseModel):
 class DataConfig(FrozenModel):
     """What to train on."""
 
+    split: str = "auto"
+    """Who is held out: folds, own (the data set's), paper, or a JSON file; own where there is one, else folds."""
     fold: int = Field(default=0, ge=0)
     """Which of the folds is held out for validation."""
     folds: int = Field(default=5, ge=2)

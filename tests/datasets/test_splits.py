@@ -2,7 +2,9 @@ import json
 
 import pytest
 
+from inflate3d.config import DataConfig
 from inflate3d.datasets import Split, kfold_split
+from inflate3d.datasets.splits import choose_split
 from inflate3d.errors import ConfigError, DataError, OutputError
 
 IDS = [f"hippocampus_{number:03d}" for number in range(1, 24)]
@@ -19,15 +21,83 @@ HELD_OUT = [
 
 @pytest.mark.parametrize("fold", range(5))
 def test_folds_are_nnunets(fold):
-    split = kfold_split(reversed(IDS), fold)
+    split = kfold_split(IDS[::-1], fold)
     assert split.validation == tuple(f"hippocampus_{number:03d}" for number in HELD_OUT[fold])
     assert split.train == tuple(sorted(set(IDS) - set(split.validation)))
-    assert (split.fold, split.folds, split.seed) == (fold, 5, 12345)
+    assert split.source == f"fold {fold} of 5, seed 12345"
+    assert split.held_out == split.validation
 
 
 def test_each_case_validates_once():
     held_out = [case for fold in range(4) for case in kfold_split(IDS, fold, folds=4, seed=1).validation]
     assert sorted(held_out) == IDS
+
+
+def test_groups_stay_together():
+    groups = {f"p{patient:02d}_{frame}": f"p{patient:02d}" for patient in range(10) for frame in (1, 2)}
+    held_out = []
+    for fold in range(5):
+        split = kfold_split(groups, fold)
+        patients = {groups[case] for case in split.validation}
+        assert len(split.validation) == 4 and len(patients) == 2
+        assert not patients & {groups[case] for case in split.train}
+        held_out += split.validation
+    assert sorted(held_out) == sorted(groups)
+
+
+def test_fewer_groups_than_folds():
+    with pytest.raises(DataError, match="fewer groups of cases than folds"):
+        kfold_split({"a1": "a", "a2": "a", "b1": "b"}, folds=3)
+
+
+OWN = (Split(("a", "b"), ("c",), source="own 0"), Split(("a", "c"), ("b",), source="own 1"))
+PAPER = Split(("a",), ("b",), ("c",), source="the paper's")
+GROUPS = dict.fromkeys("abc")
+
+
+def choose(split, fold=0):
+    return choose_split(DataConfig(split=split, fold=fold, folds=3), GROUPS, {"own": OWN, "paper": (PAPER,)})
+
+
+def test_the_data_sets_own_split_goes_first_and_has_its_folds():
+    assert choose("auto") == choose("own") == OWN[0]
+    assert choose("own", fold=1) == OWN[1]
+    assert choose("folds", fold=2) == kfold_split("abc", 2, 3)
+    assert choose_split(DataConfig(folds=3), GROUPS, {}) == kfold_split("abc", 0, 3)
+
+
+def test_test_cases_are_scored_where_there_are_some():
+    assert choose("paper").held_out == ("c",)
+
+
+@pytest.mark.parametrize(
+    ("split", "fold", "said"), [("own", 2, "0 to 1"), ("paper", 1, "no folds"), ("paper-holdout", 0, "own, paper")]
+)
+def test_split_or_fold_that_does_not_exist(split, fold, said):
+    with pytest.raises(ConfigError) as caught:
+        choose(split, fold)
+    assert said in str(caught.value.expected)
+
+
+def test_split_from_a_file(tmp_path):
+    PAPER.write(tmp_path / "mine.json")
+    assert choose(str(tmp_path / "mine.json")) == PAPER
+
+
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [
+        (Split(("a", "x"), ("b",)), "not there: x"),
+        (Split(("a", "b"), ("b",)), "twice: b"),
+        (Split((), ("b",)), "no case to train on"),
+        (Split(("a",), ()), "no case to validate on"),
+    ],
+)
+def test_file_that_does_not_fit_the_cases(tmp_path, split, said):
+    split.write(tmp_path / "mine.json")
+    with pytest.raises(DataError) as caught:
+        choose(str(tmp_path / "mine.json"))
+    assert said in str(caught.value.got)
 
 
 def test_another_seed_gives_another_split():
@@ -55,7 +125,7 @@ def test_split_is_read_as_it_was_written(tmp_path):
     split.write(tmp_path / "split.json")
     assert Split.read(tmp_path / "split.json") == split
     stored = json.loads((tmp_path / "split.json").read_text())
-    assert list(stored) == ["train", "validation", "fold", "folds", "seed"]
+    assert list(stored) == ["train", "validation", "test", "source"]
     assert stored["validation"] == list(split.validation)
 
 

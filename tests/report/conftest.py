@@ -34,7 +34,7 @@ def make_up_run(root: Path, dataset: Dataset, plan: Plan, held_out: list[str], *
     ).write(folder.config)
     plan.write(folder.plan)
     train = tuple(case.id for case in dataset.cases if case.id not in held_out)
-    Split(train=train, validation=tuple(held_out), fold=0, folds=5, seed=12345).write(folder.split)
+    Split(train=train, validation=tuple(held_out), source="fold 0 of 5").write(folder.split)
     names = plan.class_names[1:]
     lines = [",".join(["step", "loss", "learning_rate", "seconds", "dice", *(f"dice/{name}" for name in names)])]
     for step in range(1, 41):

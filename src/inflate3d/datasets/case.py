@@ -1,9 +1,12 @@
-"""What every data set layout is read into: cases, classes, modalities."""
+"""What every data set layout is read into: cases, classes, modalities, splits."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from inflate3d.datasets.splits import Split
 
 
 @dataclass(frozen=True)
@@ -11,14 +14,22 @@ class Case:
     """One scan with its labels.
 
     Attributes:
-        id: Unique in the data set; names the case in splits, tables and messages.
-        images: The scan's files; one that holds all modalities (4D), or one for each.
+        id: Unique in the data set; names the case in splits, tables, messages and result files.
+        images: The scan's files; one that holds all modalities (4D), or one for each, ``None`` where that
+            modality is missing. A DICOM series is named by its folder (see `inflate3d.io`).
         label: The label map's file; none for a scan to be predicted.
+        group: What must not be torn apart by a split, such as the patient; the case alone if none.
     """
 
     id: str
-    images: tuple[Path, ...]
+    images: tuple[Path | None, ...]
     label: Path | None
+    group: str | None = None
+
+    @property
+    def scan(self) -> Path:
+        """The first of the scan's files: it names the scan in messages, and its grid is the case's."""
+        return next(image for image in self.images if image is not None)
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,10 @@ class Dataset:
         modalities: Names of the input channels, in order, such as ``("CT",)`` or ``("FLAIR", "T1w")``.
         classes: Label value to class name, ascending; 0 is the background.
         cases: The labelled cases, sorted by id.
+        merged: Label values that count as another class: value in the files to a value of ``classes``. What
+            counts as 0 is background.
+        ignore: Label value of voxels that nobody labelled: neither learned from nor scored.
+        splits: Splits that come with the data set, by name; each a split, or all its folds.
     """
 
     name: str
@@ -38,3 +53,11 @@ class Dataset:
     modalities: tuple[str, ...]
     classes: dict[int, str]
     cases: tuple[Case, ...]
+    merged: Mapping[int, int] = field(default_factory=dict)
+    ignore: int | None = None
+    splits: Mapping[str, tuple[Split, ...]] = field(default_factory=dict)
+
+    @property
+    def label_values(self) -> set[int]:
+        """Every value that its label maps may hold."""
+        return {*self.classes, *self.merged, *([] if self.ignore is None else [self.ignore])}

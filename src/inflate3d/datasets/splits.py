@@ -1,35 +1,43 @@
-"""Which cases train and which validate."""
+"""Which cases train, which validate, and which are left for the test."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from inflate3d.atomic import write_text
+from inflate3d.config import DataConfig
 from inflate3d.errors import ConfigError, DataError
 
+OWN = "own"
+"""Name of the split that a data set's own description gives."""
 
+
+@with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
 class Split:
-    """One fold of a cross-validation.
+    """Who is learned from and who is held out.
 
     Attributes:
         train: Ids of the cases to train on, sorted.
-        validation: Ids of the cases held out, sorted.
-        fold: Which fold this is, from 0.
-        folds: How many there are; each case validates in exactly one.
-        seed: What the cases were shuffled with.
+        validation: Ids of the cases that the checkpoint is chosen on, sorted.
+        test: Ids of the cases that nothing is chosen on, sorted; may be empty.
+        source: Where the split comes from, in words.
     """
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
-    fold: int
-    folds: int
-    seed: int
+    test: tuple[str, ...] = ()
+    source: str = ""
+
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        """The cases to be scored: the test cases, or where there are none those of the validation."""
+        return self.test or self.validation
 
     def write(self, path: str | Path) -> None:
         """Writes the split as JSON.
@@ -41,7 +49,7 @@ class Split:
 
     @classmethod
     def read(cls, path: str | Path) -> Split:
-        """Reads what `write` wrote.
+        """Reads what `write` wrote, or a file of that form from another hand.
 
         Raises:
             DataError: The file is missing or doesn't hold a split.
@@ -51,46 +59,123 @@ class Split:
         except OSError as error:
             raise DataError("the split can't be read", got=error.strerror, file=path) from error
         except (ValidationError, UnicodeDecodeError) as error:
-            raise DataError("the file holds no split", got=error, file=path) from error
+            raise DataError(
+                "the file holds no split",
+                expected='{"train": ["case", ...], "validation": [...], "test": [...]}',
+                got=error,
+                file=path,
+            ) from error
 
 
-def kfold_split(case_ids: Iterable[str], fold: int = 0, folds: int = 5, seed: int = 12345) -> Split:
-    """Splits cases into folds and holds one of them out.
-
-    Equal to nnU-Net's folds for equal ids, with the defaults: scikit-learn's shuffled ``KFold`` over the
-    sorted ids (``nnunetv2/utilities/crossval_split.py``).
+def choose_split(config: DataConfig, groups: Mapping[str, str | None], named: Mapping[str, tuple[Split, ...]]) -> Split:
+    """The split that a configuration asks for.
 
     Args:
-        case_ids: The cases, in any order, each once.
+        config: Which split.
+        groups: Every case's id, and what it must stay together with.
+        named: Splits that came with the data set, by name.
+
+    Raises:
+        ConfigError: There is no such split or fold.
+        DataError: The split names a case that is not there, or one case twice, or there are too few cases.
+    """
+    name = config.split
+    if name == "auto":
+        name = OWN if OWN in named else "folds"
+    if name == "folds":
+        return kfold_split(groups, config.fold, config.folds, config.split_seed)
+    if name in named:
+        return _fold_of(named[name], name, config.fold)
+    path = Path(name)
+    if not path.suffix:
+        raise ConfigError(
+            "the data set has no such split",
+            expected=", ".join(["auto", "folds", *sorted(named), "or a JSON file"]),
+            got=f"--split {name}",
+            remedy="the paper's splits are known for BCV, ACDC and Decathlon tasks with all of their published cases"
+            if name.startswith("paper")
+            else None,
+        )
+    split = Split.read(path)
+    check_split(split, groups, file=path)
+    return split
+
+
+def check_split(split: Split, cases: Mapping[str, object] | Sequence[str], *, file: Path) -> None:
+    """Makes sure that a split fits the cases.
+
+    Raises:
+        DataError: It has no case to train on or to hold out, one that is not there, or one twice.
+    """
+    listed = [*split.train, *split.validation, *split.test]
+    unknown = sorted(set(listed) - set(cases))
+    twice = sorted({case for case in listed if listed.count(case) > 1})
+    wrong = None
+    if unknown:
+        wrong = f"cases that are not there: {_some(unknown)}"
+    elif twice:
+        wrong = f"cases that stand in it twice: {_some(twice)}"
+    elif not split.train or not split.validation:
+        wrong = "no case to train on" if not split.train else "no case to validate on"
+    if wrong:
+        raise DataError("the split does not fit the data set", got=wrong, remedy="correct the split", file=file)
+
+
+def kfold_split(
+    case_ids: Mapping[str, str | None] | Sequence[str], fold: int = 0, folds: int = 5, seed: int = 12345
+) -> Split:
+    """Splits cases into folds and holds one of them out; the cases of a group stay together.
+
+    Equal to nnU-Net's folds for equal ids, with the defaults and no groups: scikit-learn's shuffled ``KFold``
+    over the sorted ids (``nnunetv2/utilities/crossval_split.py``).
+
+    Args:
+        case_ids: The cases, in any order, each once; with their groups, or alone.
         fold: The fold to hold out, from 0.
         folds: How many folds.
         seed: What the cases are shuffled with.
 
     Raises:
         ConfigError: There is no such fold.
-        DataError: There are fewer cases than folds.
+        DataError: There are fewer cases, or groups, than folds.
     """
     from sklearn.model_selection import KFold
 
     ids = sorted(case_ids)
     assert len(ids) == len(set(ids)), "a case that is listed twice could train and validate"
+    group_of = {case: (case_ids[case] if isinstance(case_ids, Mapping) else None) or case for case in ids}
+    groups = sorted(set(group_of.values()))
     if folds < 2:
         raise ConfigError("a split needs two folds or more", expected="--folds of at least 2", got=folds)
     if not 0 <= fold < folds:
         raise ConfigError("there is no such fold", expected=f"--fold from 0 to {folds - 1}", got=fold)
-    if len(ids) < folds:
-        remedy = f"give --folds {len(ids)}" if len(ids) >= 2 else "label more cases; two are the least"
+    what = "cases" if len(groups) == len(ids) else "groups of cases"
+    if len(groups) < folds:
+        remedy = f"give --folds {len(groups)}" if len(groups) >= 2 else "label more cases; two are the least"
         raise DataError(
-            "there are fewer cases than folds",
-            expected=f"at least {folds} cases",
-            got=f"{len(ids)} cases",
+            f"there are fewer {what} than folds",
+            expected=f"at least {folds} {what}",
+            got=f"{len(groups)} {what}",
             remedy=remedy,
         )
-    train, validation = list(KFold(folds, shuffle=True, random_state=seed).split(ids))[fold]
+    _, chosen = list(KFold(folds, shuffle=True, random_state=seed).split(groups))[fold]
+    held_out = {groups[index] for index in chosen}
     return Split(
-        train=tuple(ids[index] for index in train),
-        validation=tuple(ids[index] for index in validation),
-        fold=fold,
-        folds=folds,
-        seed=seed,
+        train=tuple(case for case in ids if group_of[case] not in held_out),
+        validation=tuple(case for case in ids if group_of[case] in held_out),
+        source=f"fold {fold} of {folds}, seed {seed}",
     )
+
+
+def _fold_of(folds: tuple[Split, ...], name: str, fold: int) -> Split:
+    if fold >= len(folds):
+        raise ConfigError(
+            "the split has no such fold",
+            expected=f"--fold from 0 to {len(folds) - 1}" if len(folds) > 1 else "--fold 0, the split has no folds",
+            got=f"--split {name} --fold {fold}",
+        )
+    return folds[fold]
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

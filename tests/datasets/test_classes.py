@@ -1,0 +1,58 @@
+from pathlib import Path
+
+import pytest
+
+from inflate3d.datasets.case import Dataset
+from inflate3d.datasets.classes import choose_classes
+from inflate3d.errors import ConfigError
+
+CLASSES = {0: "background", 1: "spleen", 2: "right kidney", 3: "left kidney", 5: "liver", 52: "aorta"}
+DATASET = Dataset("Abdomen", Path("abdomen"), ("CT",), CLASSES, ())
+
+
+def test_all_classes_without_a_choice():
+    assert choose_classes(DATASET) == DATASET
+
+
+def test_classes_that_are_not_kept_count_as_background():
+    chosen = choose_classes(DATASET, keep=["Liver", "52"])
+    assert chosen.classes == {0: "background", 5: "liver", 52: "aorta"}
+    assert chosen.merged == {1: 0, 2: 0, 3: 0}
+    assert chosen.label_values == set(CLASSES)
+
+
+def test_joined_classes_have_the_smallest_value():
+    chosen = choose_classes(DATASET, merge=["kidneys = left kidney + right kidney", "rest=5+52"])
+    assert chosen.classes == {0: "background", 1: "spleen", 2: "kidneys", 5: "rest"}
+    assert chosen.merged == {3: 2, 52: 5}
+
+
+def test_a_join_of_joins_and_a_join_that_is_not_kept():
+    chosen = choose_classes(DATASET, merge=["kidneys=2+3", "organs=1+kidneys", "other=5+52"], keep=["organs"])
+    assert chosen.classes == {0: "background", 1: "organs"}
+    assert chosen.merged == {2: 1, 3: 1, 5: 0, 52: 0}
+
+
+@pytest.mark.parametrize(("ignore", "value"), [("255", 255), ("aorta", 52), ("52", 52)])
+def test_ignored_values_are_no_class(ignore, value):
+    chosen = choose_classes(DATASET, ignore=ignore)
+    assert chosen.ignore == value
+    assert value not in chosen.classes
+    assert value in chosen.label_values
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        ({"keep": ["livre"]}, "did you mean liver?"),
+        ({"keep": ["background"]}, "no class is left"),
+        ({"merge": ["kidneys"]}, "can't be joined"),
+        ({"merge": ["kidneys=2"]}, "can't be joined"),
+        ({"merge": ["=2+3"]}, "can't be joined"),
+        ({"merge": ["a=2+3", "b=3+5"]}, "no such class"),
+    ],
+)
+def test_choices_that_can_not_be_made(choice, said):
+    with pytest.raises(ConfigError) as caught:
+        choose_classes(DATASET, **choice)
+    assert said in str(caught.value)
