@@ -127,7 +127,7 @@ def test_written_data_set_is_read_back_and_depends_on_the_seed_alone(tmp_path):
         for name in names:
             few_bytes, more_bytes = ((tmp_path / folder / part / name).read_bytes() for folder in ("few", "more"))
             assert few_bytes == more_bytes
-    scan: Any = nibabel.load(few.cases[1].images[0])
+    scan: Any = nibabel.load(few.cases[1].scan)
     made, labels = make_phantom(3, 1)
     assert scan.get_data_dtype() == np.int16
     assert np.array_equal(np.asarray(scan.dataobj), made.array[0])
