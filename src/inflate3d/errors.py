@@ -89,23 +89,32 @@ class DatasetProblems(DataError):  # noqa: N818 - it is a list of errors
 
     Args:
         problems: The single errors, at least one.
+        warnings: What is odd besides, but would stop nobody.
     """
 
-    def __init__(self, problems: Sequence[Inflate3dError]) -> None:
+    def __init__(self, problems: Sequence[Inflate3dError], *, warnings: Sequence[Inflate3dError] = ()) -> None:
         self.problems = list(problems)
+        self.warnings = list(warnings)
         super().__init__(f"{len(self.problems)} problem(s) in the data set")
 
     def __reduce__(self) -> tuple[object, ...]:
         """Crosses process borders with every single error."""
-        return type(self), (self.problems,)
+        return _rebuild_problems, (self.problems, self.warnings)
 
     def about(self, *, case: str, file: str | Path) -> DatasetProblems:
         """The same errors, each with the case and the file where it has none."""
-        return DatasetProblems([problem.about(case=case, file=file) for problem in self.problems])
+        return DatasetProblems(
+            [problem.about(case=case, file=file) for problem in self.problems],
+            warnings=[warning.about(case=case, file=file) for warning in self.warnings],
+        )
 
     def to_dict(self) -> dict[str, Any]:
-        """Every single error under ``problems``."""
-        return {**super().to_dict(), "problems": [problem.to_dict() for problem in self.problems]}
+        """Every single error under ``problems``, and every warning under ``warnings``."""
+        return {
+            **super().to_dict(),
+            "problems": [problem.to_dict() for problem in self.problems],
+            "warnings": [warning.to_dict() for warning in self.warnings],
+        }
 
     def __str__(self) -> str:
         return "\n".join([self.what, *(f"- {problem}" for problem in self.problems)])
@@ -113,3 +122,7 @@ class DatasetProblems(DataError):  # noqa: N818 - it is a list of errors
 
 def _rebuild(kind: type[Inflate3dError], parts: dict[str, str]) -> Inflate3dError:
     return kind(parts.pop("what"), **parts)  # type: ignore[arg-type]
+
+
+def _rebuild_problems(problems: list[Inflate3dError], warnings: list[Inflate3dError]) -> DatasetProblems:
+    return DatasetProblems(problems, warnings=warnings)

@@ -1,0 +1,56 @@
+"""Work on many cases side by side, in processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import TypeVar
+
+from inflate3d.errors import ConfigError, Inflate3dError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+FEWEST_ITEMS = 4
+"""Fewer are worked on in this process: others take seconds to start."""
+
+
+def in_parallel(work: Callable[[Item], Result], items: Sequence[Item], workers: int | None = None) -> Iterator[Result]:
+    """Yields ``work(item)`` for each item, in order.
+
+    Args:
+        work: A function of a module, or a ``functools.partial`` of one; other processes import it.
+        items: What it is done to.
+        workers: Processes; as many as cores if not given. With one, or few items, all is done in this process.
+
+    Raises:
+        ConfigError: There is less than one worker.
+        Inflate3dError: A process was killed.
+    """
+    processes = count_cores() if workers is None else workers
+    if processes < 1:
+        raise ConfigError("the work needs at least one process", expected="--jobs of 1 or more", got=workers)
+    if processes == 1 or len(items) < FEWEST_ITEMS:
+        yield from map(work, items)
+        return
+    # Fresh processes: a fork of a process that has used torch or blosc2 threads can hang.
+    with ProcessPoolExecutor(min(processes, len(items)), mp_context=get_context("spawn")) as pool:
+        try:
+            yield from pool.map(work, items, chunksize=max(1, len(items) // (8 * processes)))
+        except BrokenProcessPool as error:
+            raise Inflate3dError(
+                "a process was killed at its work, or could not start",
+                expected="memory for as many scans at a time as there are processes",
+                got=error,
+                remedy="give fewer --jobs; in a script, call it below `if __name__ == '__main__':`",
+            ) from error
+
+
+def count_cores() -> int:
+    """The cores that this process may use, which a cluster or a container limits."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,86 @@
+"""Whether a case's files are still the ones that were read, told without reading them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from inflate3d.config import FrozenModel
+from inflate3d.datasets.case import Case
+
+_PARTNERS = {
+    ".hdr": (".img",),
+    ".img": (".hdr",),
+    ".mhd": (".raw", ".zraw"),
+    ".nhdr": (".raw", ".raw.gz"),
+}
+"""Suffix to those of the files that hold the other part of a scan, under the same name."""
+
+_WRAP = 2**63
+"""Sums of times are kept below this, so that any reader of JSON takes them for integers."""
+
+
+class FileStamp(FrozenModel):
+    """What tells one state of a file from another.
+
+    Attributes:
+        file: Its path, from the data set's folder on where it lies in there.
+        size: Its bytes. Of a scan in several files, such as a DICOM series, those of all.
+        modified: When it was last written, in nanoseconds. Of several files the sum, modulo 2^63.
+    """
+
+    file: str
+    size: int
+    modified: int
+
+
+def stamp_case(case: Case, root: Path) -> tuple[FileStamp, ...]:
+    """Stamps a case's scan and label map; files that are missing have no stamp.
+
+    Args:
+        case: The case.
+        root: The data set's folder.
+    """
+    stamps = (stamp_file(path, root) for path in files_of(case))
+    return tuple(stamp for stamp in stamps if stamp is not None)
+
+
+def stamp_file(path: Path, root: Path) -> FileStamp | None:
+    """Stamps one path of a case; none if there is nothing.
+
+    Args:
+        path: A file, or what names a DICOM series: its folder, one of its files, or the folder and a UID.
+        root: The data set's folder.
+    """
+    states = [part.stat() for part in _parts_of(path)]
+    if not states:
+        return None
+    return FileStamp(
+        file=(path.relative_to(root) if path.is_relative_to(root) else path).as_posix(),
+        size=sum(state.st_size for state in states),
+        modified=sum(state.st_mtime_ns for state in states) % _WRAP,
+    )
+
+
+def files_of(case: Case) -> Iterator[Path]:
+    """The paths of a case's scan and label map, without those of missing modalities."""
+    for path in (*case.images, case.label):
+        if path is not None:
+            yield path
+
+
+def _parts_of(path: Path) -> list[Path]:
+    """Every file on the disk that a path stands for."""
+    if path.is_dir():
+        return [part for part in path.iterdir() if part.is_file()]
+    if not path.is_file():
+        # FOLDER/SERIES-UID: nothing of that name is on the disk
+        return _parts_of(path.parent) if path.parent.is_dir() and _is_unique_identifier(path.name) else []
+    if path.suffix.lower() in (".dcm", ".dicom"):
+        return _parts_of(path.parent)
+    partners = (path.with_suffix(suffix) for suffix in _PARTNERS.get(path.suffix.lower(), ()))
+    return [path, *(partner for partner in partners if partner.is_file())]
+
+
+def _is_unique_identifier(name: str) -> bool:
+    return all(part.isdecimal() for part in name.split(".")) and "." in name
