@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
+from math import gcd
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Integer, Shaped
+from pydantic import Field
 
 from inflate3d.config import FrozenModel
+from inflate3d.datasets.case import Dataset
+from inflate3d.preparation.stamps import FileStamp, files_of, stamp_file
 from inflate3d.volume import Volume
 
 Number = TypeVar("Number", int, float)
 
 MAX_SAMPLES = 200_000
 """Voxels looked at for a percentile; beyond that a regular subset gives the same figure."""
+
+
+def _same_as(name: str) -> Any:
+    """A default for a percentile that was not measured: what is known nearest to it."""
+    return Field(default_factory=lambda known: known[name])
 
 
 class Intensities(FrozenModel):
@@ -24,12 +36,33 @@ class Intensities(FrozenModel):
     deviation: float
     percentile_00_5: float
     percentile_99_5: float
+    percentile_05_0: float = _same_as("percentile_00_5")
+    percentile_50_0: float = _same_as("mean")
+    percentile_95_0: float = _same_as("percentile_99_5")
 
 
 class CaseFingerprint(FrozenModel):
     """One case, measured on its own grid.
 
-    ``shape`` and ``spacing`` (mm) follow the RAS+ axes: left-right, posterior-anterior, inferior-superior.
+    What follows three axes follows the RAS+ ones: left-right, posterior-anterior, inferior-superior. Labels
+    are counted after merging.
+
+    Attributes:
+        case: Its id.
+        shape: Number of voxels along each axis.
+        spacing: Millimetres between voxels along each axis.
+        orientation: Where the file's own axes lead, such as ``"LPS"``.
+        whole: For each modality, the values of all voxels.
+        foreground: For each modality, the values of voxels with a class; none if there are no such voxels.
+        outside: For each modality, the values of background voxels; none if there are no such voxels.
+        ranges: For each modality, its least and its largest value.
+        missing: Modalities, by their number, that the case lacks; zeros stand in their place.
+        class_voxels: Label value to number of voxels; background and ignored ones under their own values.
+        class_slices: Class to the number of slices that hold it, along each axis.
+        data_type: The voxels' type, such as ``"int16"``.
+        image_hash: Equal for scans that are equal voxel by voxel.
+        label_hash: Likewise for label maps.
+        files: The files that it was read from; none if it was measured in memory.
     """
 
     case: str
@@ -38,7 +71,15 @@ class CaseFingerprint(FrozenModel):
     orientation: str
     whole: tuple[Intensities, ...]
     foreground: tuple[Intensities, ...] | None
+    outside: tuple[Intensities, ...] | None = None
+    ranges: tuple[tuple[float, float], ...] = ()
+    missing: tuple[int, ...] = ()
     class_voxels: dict[int, int]
+    class_slices: dict[int, tuple[int, int, int]] = Field(default_factory=dict)
+    data_type: str = ""
+    image_hash: str = ""
+    label_hash: str = ""
+    files: tuple[FileStamp, ...] = ()
 
 
 class Fingerprint(FrozenModel):
@@ -48,51 +89,104 @@ class Fingerprint(FrozenModel):
 
     def median_shape(self) -> tuple[float, float, float]:
         """Median number of voxels along the RAS+ axes."""
-        i, j, k = (float(n) for n in np.median([case.shape for case in self.cases], axis=0))
-        return i, j, k
+        return _triple(np.median([case.shape for case in self.cases], axis=0).tolist())
 
     def median_spacing(self) -> tuple[float, float, float]:
         """Median millimetres between voxels along the RAS+ axes."""
-        i, j, k = (float(n) for n in np.median([case.spacing for case in self.cases], axis=0))
-        return i, j, k
+        return _triple(np.median([case.spacing for case in self.cases], axis=0).tolist())
+
+    def slice_share(self, axis: int) -> dict[int, float]:
+        """For each class, the part of all cases' slices along an axis that hold it.
+
+        Args:
+            axis: 0, 1 or 2: slices along left-right, posterior-anterior or inferior-superior.
+        """
+        slices = sum(case.shape[axis] for case in self.cases)
+        classes = sorted({value for case in self.cases for value in case.class_slices})
+        none = (0, 0, 0)
+        return {
+            value: sum(case.class_slices.get(value, none)[axis] for case in self.cases) / slices for value in classes
+        }
+
+    def rarest_class(self, axis: int) -> tuple[int, float]:
+        """The class that the smallest part of the slices along an axis holds, and that part.
+
+        Args:
+            axis: As for `slice_share`.
+        """
+        shares = self.slice_share(axis)
+        rarest = min(shares, key=lambda value: shares[value])
+        return rarest, shares[rarest]
+
+    def changed_files(self, dataset: Dataset) -> list[Path]:
+        """The files of a data set that are not what they were when it was measured: changed, new or gone.
+
+        Sizes and times are compared, nothing is read.
+
+        Args:
+            dataset: The data set as it is now.
+        """
+        before = {stamp.file: stamp for case in self.cases for stamp in case.files}
+        changed = []
+        for path in (path for case in dataset.cases for path in files_of(case)):
+            stamp = stamp_file(path, dataset.root)
+            if stamp is None or before.get(stamp.file) != stamp:
+                changed.append(path)
+        return changed
 
 
-def measure_case(case: str, volume: Volume, labels: Integer[np.ndarray, "i j k"]) -> CaseFingerprint:
+def measure_case(
+    case: str,
+    volume: Volume,
+    labels: Integer[np.ndarray, "i j k"],
+    *,
+    merged: Mapping[int, int] = MappingProxyType({}),
+    ignore: int | None = None,
+    missing: Sequence[int] = (),
+    files: Sequence[FileStamp] = (),
+) -> CaseFingerprint:
     """Measures one case.
 
     Args:
         case: Its id.
         volume: The scan, ``(C, I, J, K)``.
         labels: Its label map on the same grid, ``(I, J, K)``; 0 is background.
+        merged: Label values that count as another value.
+        ignore: Label value of voxels that belong neither to the foreground nor to the background.
+        missing: Modalities, by their number, that are zeros in place of a scan.
+        files: The files that it was read from.
     """
     import nibabel
 
     world = nibabel.orientations.io_orientation(volume.affine)[:, 0].astype(int)
-    ordered = np.argsort(world)  # voxel axes in the order of the world axes
-    values, counts = np.unique(labels, return_counts=True)
-    inside = labels > 0
+    ordered = _triple(int(axis) for axis in np.argsort(world))  # voxel axes in the order of the world axes
+    learned = _merge(labels, merged)
+    voxels, slices = _count_classes(learned.transpose(ordered))
+    inside, outside = learned > 0, learned == 0
+    if ignore is not None:
+        inside &= learned != ignore
     return CaseFingerprint(
         case=case,
         shape=_triple(int(volume.shape[axis]) for axis in ordered),
         spacing=_triple(volume.spacing[axis] for axis in ordered),
         orientation="".join(str(code) for code in nibabel.aff2axcodes(volume.affine)),
         whole=tuple(measure_intensities(channel) for channel in volume.array),
-        foreground=tuple(measure_intensities(channel[inside]) for channel in volume.array) if inside.any() else None,
-        class_voxels={int(value): int(count) for value, count in zip(values, counts, strict=True)},
+        foreground=_measure_part(volume, inside),
+        outside=_measure_part(volume, outside),
+        ranges=tuple((float(channel.min()), float(channel.max())) for channel in volume.array),
+        missing=tuple(missing),
+        class_voxels=voxels,
+        class_slices={value: counts for value, counts in slices.items() if value != ignore},
+        data_type=str(volume.array.dtype),
+        image_hash=_hash(volume.array),
+        label_hash=_hash(labels),
+        files=tuple(files),
     )
 
 
 def measure_intensities(values: Shaped[np.ndarray, "..."]) -> Intensities:
     """Mean, deviation and percentiles of voxel values of any shape, at least one."""
-    flat = values.reshape(-1)
-    sample = flat[:: max(1, flat.size // MAX_SAMPLES)].astype(np.float64)
-    low, high = np.percentile(sample, [0.5, 99.5])
-    return Intensities(
-        mean=float(sample.mean()),
-        deviation=float(sample.std()),
-        percentile_00_5=float(low),
-        percentile_99_5=float(high),
-    )
+    return _measure_sample(values.flat[:: _step(values.size, values.size)])
 
 
 def merge_intensities(parts: Sequence[Intensities]) -> Intensities:
@@ -100,6 +194,82 @@ def merge_intensities(parts: Sequence[Intensities]) -> Intensities:
     return Intensities(
         **{name: float(np.median([getattr(part, name) for part in parts])) for name in Intensities.model_fields}
     )
+
+
+def _measure_part(volume: Volume, part: Shaped[np.ndarray, "i j k"]) -> tuple[Intensities, ...] | None:
+    """Measures each modality where ``part`` is true."""
+    flat = part.reshape(-1)
+    count = int(np.count_nonzero(flat))
+    if not count:
+        return None
+    step = _step(flat.size, count)
+    sample = np.flatnonzero(flat[::step]) * step
+    if not len(sample):  # a sparse part can lie between the steps
+        sample = np.flatnonzero(flat)
+    places = np.unravel_index(sample, part.shape)
+    return tuple(_measure_sample(channel[places]) for channel in volume.array)
+
+
+def _measure_sample(sample: Shaped[np.ndarray, " n"]) -> Intensities:
+    values = sample.astype(np.float64)
+    lowest, low, middle, high, highest = np.percentile(values, [0.5, 5, 50, 95, 99.5]).tolist()
+    return Intensities(
+        mean=float(values.mean()),
+        deviation=float(values.std()),
+        percentile_00_5=lowest,
+        percentile_05_0=low,
+        percentile_50_0=middle,
+        percentile_95_0=high,
+        percentile_99_5=highest,
+    )
+
+
+def _step(size: int, wanted: int) -> int:
+    """From one sampled voxel to the next: ``wanted`` of ``size`` voxels are of interest, evenly spread."""
+    step = max(1, wanted // MAX_SAMPLES)
+    while gcd(step, size) > 1:  # a common divisor with a side of the volume would leave out whole slices
+        step += 1
+    return step
+
+
+def _merge(labels: Integer[np.ndarray, "i j k"], merged: Mapping[int, int]) -> Integer[np.ndarray, "i j k"]:
+    if not merged:
+        return labels
+    largest = np.min_scalar_type(max(merged.values()))
+    result = labels.astype(np.promote_types(labels.dtype, largest))  # a copy
+    for value, target in merged.items():
+        result[labels == value] = target
+    return result
+
+
+def _count_classes(
+    labels: Integer[np.ndarray, "x y z"],
+) -> tuple[dict[int, int], dict[int, tuple[int, int, int]]]:
+    """Voxels of every label value, and for all but 0 the slices along each axis that hold it."""
+    from scipy.ndimage import find_objects
+
+    order = _triple(int(axis) for axis in np.argsort([-abs(stride) for stride in labels.strides]))
+    stored = labels.transpose(order)  # as it lies in memory, which is five times as fast
+    voxels: dict[int, int] = {}
+    slices: dict[int, tuple[int, int, int]] = {}
+    for value, box in enumerate(find_objects(stored), start=1):
+        if box is None:
+            continue
+        mask = stored[box] == value
+        voxels[value] = int(np.count_nonzero(mask))
+        first, second, third = (int(mask.any(axis=others).sum()) for others in ((1, 2), (0, 2), (0, 1)))
+        counts = dict(zip(order, (first, second, third), strict=True))
+        slices[value] = counts[0], counts[1], counts[2]
+    background = labels.size - sum(voxels.values())
+    return ({0: background} if background else {}) | voxels, slices
+
+
+def _hash(array: Shaped[np.ndarray, "..."]) -> str:
+    """A digest of type, shape and voxels, however they lie in memory."""
+    digest = blake2b(f"{array.dtype.str}{array.shape}".encode(), digest_size=16)
+    for plane in array.T:  # files keep the first axis together, so that this copies nothing
+        digest.update(np.ascontiguousarray(plane).data)
+    return digest.hexdigest()
 
 
 def _triple(values: Iterable[Number]) -> tuple[Number, Number, Number]:
