@@ -5,34 +5,47 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Integer
 
 from inflate3d.datasets.case import Case, Dataset
-from inflate3d.errors import DataError, DatasetProblems
-from inflate3d.io import check_same_grid, read_images, read_labels
+from inflate3d.errors import DataError, DatasetProblems, Inflate3dError
+from inflate3d.io import check_same_grid, read_images, read_labels, read_volume
 from inflate3d.volume import Volume
 
+_MASK = 255
+"""What image editors write for "yes", and some annotators for "not looked at"."""
 
-def check_case(case: Case, dataset: Dataset) -> tuple[Volume, Volume]:
+_COUNTED_VALUES = 2**16
+"""Label values below this are counted in a table, larger ones by sorting, which is ten times as slow."""
+
+
+def check_case(case: Case, dataset: Dataset, *, allow_missing_modality: bool = False) -> tuple[Volume, Volume]:
     """Reads a labelled case and checks all that can be known from it alone.
 
     Args:
         case: The case.
-        dataset: The data set that it belongs to, which says how many modalities and which classes to expect.
+        dataset: The data set that it belongs to, which says how many modalities and which label values to expect.
+        allow_missing_modality: Whether zeros may stand in for a modality that the case lacks.
 
     Returns:
-        The scan ``(C, I, J, K)`` and its label map ``(1, I, J, K)``, on one grid. The labels may be all
-        background.
+        The scan ``(C, I, J, K)`` and its label map ``(1, I, J, K)`` with the file's own values, on one grid.
+        The labels may be all background.
 
     Raises:
         DatasetProblems: All that is wrong with the case: files that are missing, damaged or not volumes, NaN
-            or infinite voxels, another number of modalities than the data set's, a label map on another grid
-            than the scan's, labels that are no whole numbers or no class of the data set's.
+            or infinite voxels, a modality that is missing, another number of modalities than the data set's,
+            images or labels on another grid than the first image's, labels that are no whole numbers or no
+            class of the data set's.
     """
-    problems: list[DataError] = []
+    problems: list[Inflate3dError] = []
+    if not allow_missing_modality:
+        problems.extend(_missing_modalities(case, dataset))
     volume = labels = None
     try:
-        volume = read_images(case.images, case=case.id)
+        volume = _read_scan(case)
         _check_modalities(volume, case, dataset)
+    except DatasetProblems as error:
+        problems.extend(error.problems)
     except DataError as error:
         problems.append(error)
     try:
@@ -42,7 +55,7 @@ def check_case(case: Case, dataset: Dataset) -> tuple[Volume, Volume]:
     except DataError as error:
         problems.append(error)
     if labels is not None:
-        problems.extend(_class_problems(labels, case, dataset))
+        problems.extend(_label_problems(labels, case, dataset))
     if problems:
         raise DatasetProblems(problems)
     assert volume is not None and labels is not None
@@ -54,13 +67,13 @@ def check_classes(dataset: Dataset, class_voxels: Sequence[Mapping[int, int]]) -
 
     Args:
         dataset: The data set.
-        class_voxels: Number of voxels of each label value, case by case.
+        class_voxels: Number of voxels of each label value, after merging, case by case.
 
     Returns:
         One error if no case has any label, or else one for each class that no case has.
     """
     seen = {value for voxels in class_voxels for value, count in voxels.items() if count}
-    wanted = [value for value in dataset.classes if value != 0]
+    wanted = [value for value in dataset.classes if value not in (0, dataset.ignore)]
     if not seen.intersection(wanted):
         return [
             DataError(
@@ -83,39 +96,99 @@ def check_classes(dataset: Dataset, class_voxels: Sequence[Mapping[int, int]]) -
     ]
 
 
+def _missing_modalities(case: Case, dataset: Dataset) -> list[DataError]:
+    return [
+        DataError(
+            "a modality is missing",
+            expected=f"a file of {name}",
+            remedy="add the file, leave the case out, or let zeros stand in for it by --allow-missing-modality",
+            case=case.id,
+            file=next((image for image in case.images if image is not None), case.label),
+        )
+        for name, image in zip(dataset.modalities, case.images, strict=False)
+        if image is None
+    ]
+
+
+def _read_scan(case: Case) -> Volume:
+    """Reads all images, or raises what is wrong with each."""
+    if not any(case.images):
+        raise DataError("the case has no scan", remedy="leave the case out", case=case.id, file=case.label)
+    try:
+        return read_images(case.images, case=case.id)
+    except DataError as error:
+        raise DatasetProblems(_image_problems(case) or [error]) from error
+
+
+def _image_problems(case: Case) -> list[DataError]:
+    """Reads one image after the other, where reading them together has met a first problem."""
+    problems: list[DataError] = []
+    first: Volume | None = None
+    for path in filter(None, case.images):
+        try:
+            volume = read_volume(path, case=case.id)
+            first = first or volume
+            check_same_grid(volume, first, case=case.id, file=path)
+        except DataError as error:
+            problems.append(error)
+    return problems
+
+
 def _check_modalities(volume: Volume, case: Case, dataset: Dataset) -> None:
     if len(volume.array) != len(dataset.modalities):
         raise DataError(
             "the scan has another number of modalities than the data set",
             expected=f"{len(dataset.modalities)} ({', '.join(dataset.modalities)})",
             got=len(volume.array),
+            remedy="correct the data set's list of modalities, or the scan",
             case=case.id,
-            file=case.images[0],
+            file=case.scan,
         )
 
 
 def _read_labels_of(case: Case) -> Volume:
     if case.label is None:
-        raise DataError("the case has no label map", case=case.id, file=case.images[0])
+        raise DataError("the case has no label map", remedy="label it, or leave it out", case=case.id, file=case.scan)
     return read_labels(case.label, case=case.id)
 
 
-def _class_problems(labels: Volume, case: Case, dataset: Dataset) -> list[DataError]:
-    values, counts = np.unique(labels.array, return_counts=True)
-    unknown = [
-        f"{value} in {count} voxels"
-        for value, count in zip(values.tolist(), counts.tolist(), strict=True)
-        if value not in dataset.classes
-    ]
+def _label_problems(labels: Volume, case: Case, dataset: Dataset) -> list[DataError]:
+    counts = _count_values(labels.array)
+    unknown = {value: count for value, count in counts.items() if value not in dataset.label_values}
     if not unknown:
         return []
+    told = [f"{value} in {count} voxels" for value, count in unknown.items()]
     return [
         DataError(
             "labels are none of the data set's classes",
             expected=", ".join(f"{value} ({name})" for value, name in dataset.classes.items()),
-            got=", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else ""),
-            remedy="name them in the data set's list of classes, or correct the label map",
+            got=", ".join(told[:5]) + (", ..." if len(told) > 5 else ""),
+            remedy=_label_remedy(set(counts), set(unknown)),
             case=case.id,
             file=case.label,
         )
     ]
+
+
+def _label_remedy(values: set[int], unknown: set[int]) -> str:
+    if values <= {0, _MASK}:
+        return (
+            f"the map is a mask of 0 and {_MASK}: list {_MASK} as the class (`inflate3d init` proposes such a "
+            f"list), or divide the mask by {_MASK}"
+        )
+    listed = "name them in the data set's list of classes (`inflate3d init` proposes one), or correct the label map"
+    if unknown == {_MASK}:
+        return f"if {_MASK} marks voxels that nobody labelled, give --ignore {_MASK}; else {listed}"
+    return listed
+
+
+def _count_values(labels: Integer[np.ndarray, "1 i j k"]) -> dict[int, int]:
+    """Number of voxels of each label value, ascending."""
+    if labels.max() < _COUNTED_VALUES:
+        # plane by plane, since bincount copies what it counts to 64 bits
+        counts = np.zeros(int(labels.max()) + 1, np.int64)
+        for plane in labels.T:
+            counts += np.bincount(plane.ravel(), minlength=len(counts))
+        return {value: int(counts[value]) for value in np.flatnonzero(counts).tolist()}
+    values, numbers = np.unique(labels, return_counts=True)
+    return dict(zip(values.tolist(), numbers.tolist(), strict=True))
