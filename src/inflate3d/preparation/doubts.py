@@ -1,0 +1,229 @@
+"""What is odd about cases that can be used all the same: told, so that somebody looks."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from inflate3d.datasets.case import Case, Dataset
+from inflate3d.datasets.splits import Split
+from inflate3d.errors import DataError
+from inflate3d.preparation.fingerprint import CaseFingerprint, Fingerprint
+
+AXES = ("left-right", "back-front", "down-up")
+"""Names of the RAS+ axes."""
+
+FAR_SPACING = 3.0
+"""A case's spacing is told when it is so many times the median, or less than the median by so many times."""
+FAR_EXTENT = 5.0
+"""Likewise for its length in millimetres, which differs more between scans that are as they should be."""
+FEWEST_FOR_MEDIAN = 3
+"""Of fewer cases none is the odd one out."""
+
+AIR = (-1100, -900)
+"""Hounsfield units about air; a CT's least value lies here, or is one of `PADDING`."""
+PADDING = (-3024, -2048, -2000)
+"""What scanners write outside their field of view."""
+NARROW_RANGE = 20
+"""All values of a scan within so many: it was scaled, Hounsfield units span hundreds."""
+
+
+def is_ct(modality: str) -> bool:
+    """Whether a modality's name says that its values are Hounsfield units."""
+    return re.fullmatch(r"ct(\W.*)?|computed tomography", modality.strip(), re.IGNORECASE) is not None
+
+
+def doubt_cases(dataset: Dataset, fingerprint: Fingerprint) -> list[DataError]:
+    """What is odd about single cases, or about some beside the others.
+
+    Args:
+        dataset: The data set.
+        fingerprint: Its cases; those that can't be used may lack.
+    """
+    cases = {case.id: case for case in dataset.cases}
+    pairs = [(cases[measured.case], measured) for measured in fingerprint.cases]
+    return [
+        *_missing_modalities(dataset, fingerprint),
+        *(doubt for case, measured in pairs for doubt in _doubt_case(dataset, case, measured)),
+        *_far_off(pairs, "spacing", FAR_SPACING, lambda measured: measured.spacing),
+        *_far_off(pairs, "length", FAR_EXTENT, _lengths),
+        *_orientations(dataset, fingerprint),
+        *_repeated_scans(dataset, pairs),
+        *_repeated_labels(pairs),
+    ]
+
+
+def doubt_classes(dataset: Dataset, fingerprint: Fingerprint) -> list[DataError]:
+    """Whether every class can be both learned and scored.
+
+    Args:
+        dataset: The data set.
+        fingerprint: All of its cases.
+    """
+    remedy = "label more cases: it can't be both learned and scored"
+    if len(fingerprint.cases) == 1:
+        only = fingerprint.cases[0].case
+        return [DataError("the data set has one case only", remedy=remedy, case=only, file=dataset.root)]
+    doubts = []
+    for value, name in dataset.classes.items():
+        holders = [measured.case for measured in fingerprint.cases if value in measured.class_slices]
+        if len(holders) == 1:
+            got = f"{value} ({name})"
+            doubts.append(DataError("a class occurs in one case only", got=got, remedy=remedy, case=holders[0]))
+    return doubts
+
+
+def _missing_modalities(dataset: Dataset, fingerprint: Fingerprint) -> Iterator[DataError]:
+    for index, modality in enumerate(dataset.modalities):
+        lacking = [measured.case for measured in fingerprint.cases if index in measured.missing]
+        if lacking:
+            yield DataError(
+                "a modality is missing in some cases",
+                expected=f"{modality} in each of {len(fingerprint.cases)} cases",
+                got=f"none in {_some(lacking)}",
+                remedy="zeros stand in for it; whoever predicts can leave it out, too",
+                file=dataset.root,
+            )
+
+
+def _doubt_case(dataset: Dataset, case: Case, measured: CaseFingerprint) -> Iterator[DataError]:
+    if not measured.class_slices:
+        yield DataError(
+            "the label map is empty",
+            remedy="nothing, if the scan shows none of the classes; else label it, or leave it out",
+            case=case.id,
+            file=case.label,
+        )
+    for index, (modality, (low, high)) in enumerate(zip(dataset.modalities, measured.ranges, strict=True)):
+        doubt = None if index in measured.missing else _doubt_values(modality, low, high)
+        if doubt:
+            what, expected, remedy = doubt
+            got = f"{low:g} to {high:g}" if low < high else f"{low:g} everywhere"
+            file = case.images[index] if len(case.images) > 1 else case.scan
+            yield DataError(what, expected=expected, got=f"{modality}: {got}", remedy=remedy, case=case.id, file=file)
+
+
+def _doubt_values(modality: str, low: float, high: float) -> tuple[str, str, str] | None:
+    """What is odd about a modality's least and largest value, what was expected, and the remedy."""
+    if low == high:
+        return "the scan is empty", "different voxel values", "export it again, or leave the case out"
+    if is_ct(modality):
+        if low >= 0 or high - low <= NARROW_RANGE:
+            return (
+                "the scan is said to be CT, but its values are no Hounsfield units",
+                "air at about -1000, water at 0",
+                "export it in Hounsfield units, or call the modality another name than CT: the values of a CT "
+                "are clipped to one range for all cases",
+            )
+    elif high > 0 and low == round(low) and (AIR[0] <= low <= AIR[1] or low in PADDING):
+        return (
+            "the scan's values are like a CT's",
+            f"values of {modality}",
+            "if it is CT, call the modality CT: its values are then clipped to one range for all cases",
+        )
+    return None
+
+
+def _lengths(measured: CaseFingerprint) -> tuple[float, float, float]:
+    x, y, z = (size * side for size, side in zip(measured.shape, measured.spacing, strict=True))
+    return x, y, z
+
+
+def _far_off(
+    pairs: Sequence[tuple[Case, CaseFingerprint]],
+    name: str,
+    factor: float,
+    sides_of: Callable[[CaseFingerprint], tuple[float, float, float]],
+) -> Iterator[DataError]:
+    """The cases of which one side is far from the median case's."""
+    if len(pairs) < FEWEST_FOR_MEDIAN:
+        return
+    median = np.median([sides_of(measured) for _, measured in pairs], axis=0)
+    for case, measured in pairs:
+        sides = np.array(sides_of(measured))
+        far = np.flatnonzero((sides > factor * median) | (sides * factor < median))
+        if len(far):
+            yield DataError(
+                f"the scan's {name} is far from that of the others",
+                expected=f"about {_sides(median)} mm ({', '.join(AXES)}), the median",
+                got=f"{_sides(sides)} mm",
+                remedy="check the header's spacing, and that the scan is of the same kind as the others",
+                case=case.id,
+                file=case.scan,
+            )
+
+
+def _orientations(dataset: Dataset, fingerprint: Fingerprint) -> Iterator[DataError]:
+    counts = Counter(measured.orientation for measured in fingerprint.cases)
+    if len(counts) > 1:
+        yield DataError(
+            "the cases are stored in different orientations",
+            got=", ".join(f"{codes} in {count}" for codes, count in counts.most_common()),
+            remedy="nothing: every case is turned alike, and predictions are turned back",
+            file=dataset.root,
+        )
+
+
+def _repeated_scans(dataset: Dataset, pairs: Sequence[tuple[Case, CaseFingerprint]]) -> Iterator[DataError]:
+    by_hash: dict[str, list[Case]] = defaultdict(list)
+    for case, measured in pairs:
+        by_hash[measured.image_hash].append(case)
+    for copies in by_hash.values():
+        if len(copies) > 1:
+            leaks = _leaks(dataset, copies)
+            yield DataError(
+                "one scan stands under several names" + (", and could be trained on and held out" if leaks else ""),
+                expected="different voxels in each case",
+                got="; ".join([_some([case.id for case in copies]), *leaks]),
+                remedy="leave all but one out" + (", or put them into one group" if leaks else ""),
+                case=copies[0].id,
+                file=copies[0].scan,
+            )
+
+
+def _leaks(dataset: Dataset, copies: Sequence[Case]) -> list[str]:
+    """In words, the splits that do not keep copies of a scan on one side."""
+    names = {case.id for case in copies}
+    told = [
+        f"the split {name} has them on both sides"
+        for name, folds in dataset.splits.items()
+        if any(_parts(split, names) > 1 for split in folds)
+    ]
+    if len({case.group or case.id for case in copies}) > 1:
+        told.append("folds can have them on both sides, as they are in different groups")
+    return told
+
+
+def _parts(split: Split, names: set[str]) -> int:
+    """How many parts of a split hold one of the cases."""
+    return sum(not names.isdisjoint(part) for part in (split.train, split.validation, split.test))
+
+
+def _repeated_labels(pairs: Sequence[tuple[Case, CaseFingerprint]]) -> Iterator[DataError]:
+    by_hash: dict[str, list[tuple[Case, CaseFingerprint]]] = defaultdict(list)
+    for case, measured in pairs:
+        if measured.class_slices:
+            by_hash[measured.label_hash].append((case, measured))
+    for copies in by_hash.values():
+        if len({measured.image_hash for _, measured in copies}) > 1:
+            first = copies[0][0]
+            yield DataError(
+                "different scans have one label map",
+                expected="labels of each scan's own",
+                got=_some([case.id for case, _ in copies]),
+                remedy="check for a file copied by mistake; scans of one body that share labels belong in one group",
+                case=first.id,
+                file=first.label,
+            )
+
+
+def _sides(lengths: Float[np.ndarray, "3"]) -> str:
+    return " × ".join(f"{length:.3g}" for length in lengths)
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,95 @@
+"""Looking at every case of a data set once: whether it can be used, what it is like, what is odd about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+from inflate3d.datasets.case import Case, Dataset
+from inflate3d.errors import DataError, DatasetProblems, Inflate3dError
+from inflate3d.preparation.doubts import doubt_cases, doubt_classes
+from inflate3d.preparation.fingerprint import CaseFingerprint, Fingerprint, measure_case
+from inflate3d.preparation.parallel import in_parallel
+from inflate3d.preparation.stamps import stamp_case
+from inflate3d.preparation.verify import check_case, check_classes
+from inflate3d.progress import Progress, silent
+from inflate3d.volume import Volume
+
+
+@dataclass(frozen=True)
+class Examination:
+    """A data set that can be used.
+
+    Attributes:
+        fingerprint: What its cases are like.
+        warnings: What is odd about it, each told as an error would be.
+    """
+
+    fingerprint: Fingerprint
+    warnings: tuple[DataError, ...]
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What was found out about one case; it is not measured if there are problems."""
+
+    measured: CaseFingerprint | None
+    problems: tuple[Inflate3dError, ...] = ()
+    notes: tuple[DataError, ...] = ()
+
+
+def examine(
+    dataset: Dataset,
+    *,
+    allow_missing_modality: bool = False,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> Examination:
+    """Checks and measures every case, reading each once.
+
+    Args:
+        dataset: What to look at.
+        allow_missing_modality: Whether zeros may stand in for modalities that a case lacks.
+        workers: Processes; as many as cores if not given.
+        progress: Shows how far it is.
+
+    Raises:
+        DatasetProblems: All that is wrong with any case, or with all together, at once; with the warnings.
+    """
+    look = partial(_examine_case, replace(dataset, cases=()), allow_missing_modality)
+    looked = in_parallel(look, dataset.cases, workers)
+    outcomes = list(progress(looked, len(dataset.cases), "checking cases"))
+    fingerprint = Fingerprint(cases=tuple(outcome.measured for outcome in outcomes if outcome.measured))
+    problems = [problem for outcome in outcomes for problem in outcome.problems]
+    warnings = [note for outcome in outcomes for note in outcome.notes]
+    warnings.extend(doubt_cases(dataset, fingerprint))
+    if not problems:
+        problems.extend(check_classes(dataset, [case.class_voxels for case in fingerprint.cases]))
+        warnings.extend(doubt_classes(dataset, fingerprint))
+    if problems:
+        raise DatasetProblems(problems, warnings=warnings)
+    return Examination(fingerprint, tuple(warnings))
+
+
+def _examine_case(dataset: Dataset, allow_missing_modality: bool, case: Case) -> _Outcome:
+    files = stamp_case(case, dataset.root)  # before it is read: a change in between is then seen
+    try:
+        volume, labels = check_case(case, dataset, allow_missing_modality=allow_missing_modality)
+    except DatasetProblems as error:
+        return _Outcome(None, problems=tuple(error.problems))
+    measured = measure_case(
+        case.id,
+        volume,
+        labels.array[0],
+        merged=dataset.merged,
+        ignore=dataset.ignore,
+        missing=[index for index, image in enumerate(case.images) if image is None],
+        files=files,
+    )
+    return _Outcome(measured, notes=_notes(case, volume, labels))
+
+
+def _notes(case: Case, volume: Volume, labels: Volume) -> tuple[DataError, ...]:
+    """What the files' readers found odd."""
+    found = [(note, case.scan) for note in volume.notes] + [(note, case.label) for note in labels.notes]
+    return tuple(DataError(note, case=case.id, file=file) for note, file in found)
