@@ -6,10 +6,10 @@ The command line reads these models as flags, a run's folder keeps them as ``con
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from inflate3d.atomic import write_text
 from inflate3d.errors import ConfigError
@@ -26,6 +26,21 @@ class FrozenModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+class Proposals(FrozenModel):
+    """What a data set's plan proposes for its training, taken where the user does not say."""
+
+    depth: int = 5
+    """Slices in a window."""
+    batch_size: int = 16
+    """Windows in a batch."""
+    accumulate: int = 1
+    """Batches whose gradients are added up for one step."""
+    foreground_fraction: float = 0.5
+    """Part of the windows that are drawn by class."""
+    steps: int = 2000
+    """Optimizer steps."""
+
+
 class DataConfig(FrozenModel):
     """What to train on."""
 
@@ -39,8 +54,8 @@ class DataConfig(FrozenModel):
     """Seed of the split; the default gives nnU-Net's folds."""
 
 
-class ModelConfig(FrozenModel):
-    """The network."""
+class _ModelSettings(FrozenModel):
+    """What a user and a run say of the network alike."""
 
     encoder: str = "vit_small_patch16_224"
     """The 2D backbone, by its timm name; `inflate3d encoders` lists them."""
@@ -48,8 +63,6 @@ class ModelConfig(FrozenModel):
     """Where its 2D weights come from: timm (its hub), none (random), or a file."""
     inflation: Inflation = "center"
     """How the first convolution is spread over the window's slices."""
-    depth: int = Field(default=5, ge=1)
-    """Slices in a window; odd. 1 is the plain 2D network."""
     image_size: tuple[int, int] | None = None
     """In-plane size in pixels (rows, columns) that slices are resized to; the plan's if not given."""
     decoder: Literal["upernet"] = "upernet"
@@ -61,12 +74,32 @@ class ModelConfig(FrozenModel):
     input_scaling: Literal["pretrained", "unit"] = "pretrained"
     """Intensities as the 2D weights were trained on, or 0 to 1 as in the paper."""
 
-    @field_validator("depth")
-    @classmethod
-    def _odd(cls, depth: int) -> int:
-        if depth % 2 == 0:
-            raise ValueError(f"must be odd, so that a window has a centre slice; try {depth - 1} or {depth + 1}")
-        return depth
+
+def _odd(depth: int) -> int:
+    if depth % 2 == 0:
+        raise ValueError(f"must be odd, so that a window has a centre slice; try {depth - 1} or {depth + 1}")
+    return depth
+
+
+Depth = Annotated[int, Field(ge=1), AfterValidator(_odd)]
+
+
+class ModelConfig(_ModelSettings):
+    """The network."""
+
+    depth: Depth = Proposals().depth
+    """Slices in a window; odd. 1 is the plain 2D network."""
+
+
+class ModelOptions(_ModelSettings):
+    """The network, as a user asks for it."""
+
+    depth: Depth | None = None
+    """Slices in a window; odd, 1 is the plain 2D network; the plan's, mostly 5, if not given."""
+
+    def decided(self, proposals: Proposals) -> ModelConfig:
+        """With the plan's choice where the user does not say."""
+        return ModelConfig(**_filled(self, proposals))
 
 
 class AugmentationConfig(FrozenModel):
@@ -94,15 +127,9 @@ class AugmentationConfig(FrozenModel):
     """Exponent between 1 / max_gamma and max_gamma."""
 
 
-class TrainingConfig(FrozenModel):
-    """How it is trained."""
+class _TrainingSettings(FrozenModel):
+    """What a user and a run say of the training alike."""
 
-    steps: int = Field(default=2000, ge=1)
-    """Optimizer steps."""
-    batch_size: int = Field(default=16, ge=2)
-    """Windows in a batch (per device)."""
-    accumulate: int = Field(default=1, ge=1)
-    """Batches whose gradients are added up for one step."""
     learning_rate: float = Field(default=1e-3, gt=0)
     """Peak learning rate of the decoder."""
     encoder_learning_rate: float = Field(default=1e-4, gt=0)
@@ -119,8 +146,6 @@ class TrainingConfig(FrozenModel):
     """Largest norm of the gradient; 0 is no limit."""
     precision: Precision = "32"
     """Number format of the arithmetic."""
-    foreground_fraction: float = Field(default=0.5, ge=0, le=1)
-    """Part of the windows that are drawn so that the centre slice holds a class, each class alike."""
     validate_every: int | None = Field(default=None, ge=1)
     """Steps between validations, rounded so that the last one falls on the last steps; a fifth of all if not given."""
     validation_cases: int | None = Field(default=20, ge=1)
@@ -133,6 +158,44 @@ class TrainingConfig(FrozenModel):
     """How many of them."""
     workers: int | None = Field(default=None, ge=0)
     """Processes that read windows; 0 on a CPU, up to 8 beside a GPU, if not given."""
+
+
+class TrainingConfig(_TrainingSettings):
+    """How it is trained."""
+
+    steps: int = Field(default=Proposals().steps, ge=1)
+    """Optimizer steps."""
+    batch_size: int = Field(default=Proposals().batch_size, ge=2)
+    """Windows in a batch (per device)."""
+    accumulate: int = Field(default=Proposals().accumulate, ge=1)
+    """Batches whose gradients are added up for one step."""
+    foreground_fraction: float = Field(default=Proposals().foreground_fraction, ge=0, le=1)
+    """Part of the windows that are drawn so that the centre slice holds a class, each class alike."""
+
+
+class TrainingOptions(_TrainingSettings):
+    """How it is trained, as a user asks for it."""
+
+    steps: int | None = Field(default=None, ge=1)
+    """Optimizer steps; the plan's if not given."""
+    batch_size: int | None = Field(default=None, ge=2)
+    """Windows in a batch (per device); what fits the memory, by the plan, if not given."""
+    accumulate: int | None = Field(default=None, ge=1)
+    """Batches whose gradients are added up for one step; 1 beside --batch-size, else the plan's, if not given."""
+    foreground_fraction: float | None = Field(default=None, ge=0, le=1)
+    """Part of the windows that are drawn so that the centre slice holds a class; the plan's if not given."""
+
+    def decided(self, proposals: Proposals) -> TrainingConfig:
+        """With the plan's choices where the user does not say."""
+        if self.batch_size is not None:
+            proposals = proposals.model_copy(update={"accumulate": 1})
+        return TrainingConfig(**_filled(self, proposals))
+
+
+def _filled(options: FrozenModel, proposals: Proposals) -> dict[str, Any]:
+    """The options' values; a proposal for each of its fields that is open, and no other."""
+    values = options.model_dump()
+    return {name: getattr(proposals, name, None) if value is None else value for name, value in values.items()}
 
 
 class RunConfig(FrozenModel):

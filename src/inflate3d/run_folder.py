@@ -61,6 +61,10 @@ class RunFolder:
         """Predicted label maps of the held-out cases."""
         return self.root / "predictions"
 
+    def prediction(self, case: str) -> Path:
+        """Predicted label map of a held-out case."""
+        return self.predictions / f"{case}.nii.gz"
+
     @property
     def report(self) -> Path:
         """The page with pictures."""

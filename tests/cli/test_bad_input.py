@@ -22,15 +22,15 @@ def save(path, array, affine=AFFINE):
 
 
 def truncated(case):
-    whole = case.images[0].read_bytes()
-    case.images[0].write_bytes(whole[: len(whole) // 2])
+    whole = case.scan.read_bytes()
+    case.scan.write_bytes(whole[: len(whole) // 2])
 
 
 def voxel(value):
     def damage(case):
         scan = np.zeros(SHAPE, np.float32)
         scan[3, 4, 5] = value
-        save(case.images[0], scan)
+        save(case.scan, scan)
 
     return damage
 
@@ -42,9 +42,9 @@ def labels_of(value, dtype: Any = np.uint8, shape=SHAPE, affine=AFFINE):
 SCAN, LABEL = "imagesTr/toy3.nii.gz", "labelsTr/toy3.nii.gz"
 
 DAMAGES = {  # what is done to case toy3, what is told, the file that is named
-    "missing scan": (lambda case: case.images[0].unlink(), "a listed file is missing", SCAN),
+    "missing scan": (lambda case: case.scan.unlink(), "a listed file is missing", SCAN),
     "missing labels": (lambda case: case.label.unlink(), "a listed file is missing", LABEL),
-    "unreadable": (lambda case: case.images[0].write_bytes(b"no scan"), "the file can't be read", SCAN),
+    "unreadable": (lambda case: case.scan.write_bytes(b"no scan"), "the file can't be read", SCAN),
     "truncated gzip": (truncated, "the file can't be read", SCAN),
     "another shape": (labels_of(2, shape=(20, 24, 6)), "images of a case differ in shape", LABEL),
     "another affine": (labels_of(2, affine=np.diag([1.0, 1, 4, 1])), "images of a case differ in place", LABEL),
@@ -52,9 +52,9 @@ DAMAGES = {  # what is done to case toy3, what is told, the file that is named
     "fraction": (labels_of(0.5, np.float32), "label values are not class numbers", LABEL),
     "NaN": (voxel(np.nan), "voxels are NaN or infinite", SCAN),
     "infinite": (voxel(np.inf), "voxels are NaN or infinite", SCAN),
-    "2D": (lambda case: save(case.images[0], np.zeros((20, 24), np.int16)), "the image is not a volume", SCAN),
+    "2D": (lambda case: save(case.scan, np.zeros((20, 24), np.int16)), "the image is not a volume", SCAN),
     "modalities": (
-        lambda case: save(case.images[0], np.zeros((*SHAPE, 2), np.int16)),
+        lambda case: save(case.scan, np.zeros((*SHAPE, 2), np.int16)),
         "the scan has another number of modalities",
         SCAN,
     ),
@@ -138,7 +138,7 @@ def test_model_of_another_version(tiny_run, toys, tmp_path, told, command):
         (model / path.name).write_bytes(path.read_bytes())
     values = json.loads((model / "model.json").read_text())
     (model / "model.json").write_text(json.dumps({**values, "version": 99}))
-    more = [toys.cases[0].images[0], tmp_path / "out"] if command == "predict" else []
+    more = [toys.cases[0].scan, tmp_path / "out"] if command == "predict" else []
     message = told(command, tmp_path / "run", *more)
     assert "another version of inflate3d" in message
     assert not (tmp_path / "out").exists()
@@ -184,7 +184,7 @@ def full_disk(*_):
 
 def test_no_space_left_while_predicting(tiny_run, toys, tmp_path, told, monkeypatch):
     monkeypatch.setattr(os, "fsync", full_disk)
-    scan = toys.cases[0].images[0]
+    scan = toys.cases[0].scan
     message = told("predict", tiny_run.root, scan, tmp_path / "out", "--device", "cpu")
     assert "No space left on device" in message
     assert str(tmp_path / "out" / scan.name) in message

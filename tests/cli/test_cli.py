@@ -97,7 +97,7 @@ def test_error_as_json(capsys):
 def test_all_problems_as_json(tmp_path, write_toys, capsys):
     toys = write_toys(tmp_path / "data", cases=2)
     for case in toys.cases:
-        case.images[0].write_bytes(b"damaged")
+        case.scan.write_bytes(b"damaged")
     assert main(["verify", str(toys.root), "--json"]) == 2
     problems = json.loads(capsys.readouterr().out)["error"]["problems"]
     assert [(problem["case"], problem["what"]) for problem in problems] == [

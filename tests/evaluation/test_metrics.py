@@ -18,6 +18,14 @@ def test_counts_by_hand():
     assert scores[:3].tolist() == pytest.approx([3 / 4, 4 / 5, 2 / 3])
 
 
+def test_ignored_voxels_are_not_counted():
+    label = torch.tensor([0, 1, 2, 255, 255, 1])
+    prediction = torch.tensor([0, 1, 0, 1, 2, 2])
+    known = label != 255
+    assert torch.equal(overlap_counts(prediction, label, 3), overlap_counts(prediction[known], label[known], 3))
+    assert overlap_counts(prediction, label, 3).tolist() == [[1, 2, 1], [1, 1, 2], [0, 1, 1]]
+
+
 def test_absent_from_both_is_not_defined_and_absent_from_one_is_0():
     counts = torch.tensor([[0, 0, 0], [0, 5, 0], [0, 0, 5]])
     assert math.isnan(dice(counts)[0])

@@ -11,10 +11,11 @@ from inflate3d.inference.predictor import Predictor
 from inflate3d.io import read_volume
 from inflate3d.models.encoders import create_encoder
 from inflate3d.models.segmenter import create_model
+from inflate3d.resampling import resample_slices
 from inflate3d.run_folder import RunFolder
 from inflate3d.volume import Volume
 from inflate3d.windows.datamodule import Windows
-from inflate3d.windows.resample import identity_matrices, normalise, resample_windows
+from inflate3d.windows.resample import normalise, resample_windows
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def predictor(phantom_store):
 
 @pytest.fixture(scope="module")
 def scan(phantoms):
-    return read_volume(phantoms.cases[4].images[0])
+    return read_volume(phantoms.cases[4].scan)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def test_training_and_prediction_see_the_same_tensors(predictor, phantoms, phant
     seen = []
     real = predictor.model.forward
     monkeypatch.setattr(predictor.model, "forward", lambda windows: seen.append(windows) or real(windows))
-    scan = predictor.frame(read_volume(case.images[0]))
+    scan = predictor.frame(read_volume(case.scan))
     logits = [logits for _, logits in predictor.slice_logits(scan)]
     depth = phantom_store.cases[case.id].shape[0]
     assert sum(map(len, logits)) == depth
@@ -77,13 +78,14 @@ def test_training_and_prediction_see_the_same_tensors(predictor, phantoms, phant
     for index in range(depth):
         batch = windows[index]
         prepared = resample_windows(
-            normalise(batch.windows, batch.ranges), identity_matrices(1), (64, 64), batch.extents
+            normalise(batch.windows, batch.ranges), torch.eye(2, 3).expand(1, 2, 3), (64, 64), batch.extents
         )
         predicted = seen[index // predictor.batch_size][index % predictor.batch_size]
         assert torch.allclose(predicted, prepared[0], atol=1e-5)
         if index in (0, 9):
             assert torch.equal(
-                predicted, resample_windows(normalise(batch.windows, batch.ranges), identity_matrices(1), (64, 64))[0]
+                predicted,
+                resample_windows(normalise(batch.windows, batch.ranges), torch.eye(2, 3).expand(1, 2, 3), (64, 64))[0],
             )
 
 
@@ -96,6 +98,32 @@ def test_pixels_are_the_logits_enlarged_to_the_slices_own(predictor, scan, label
         classes.append(enlarged.argmax(1))
     values = predictor.plan.label_values[torch.cat(classes).numpy()]
     assert np.array_equal(framed.orientation.undo(values), labels)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 1000])
+@pytest.mark.parametrize("spacing", [0.7, 1.9, 4.0, 60.0])
+def test_resampled_slices_come_back_to_the_scans_own(predictor, scan, spacing, batch_size, monkeypatch):
+    """The stream of batches gives what interpolating all slices at once gives."""
+    one_slice = predictor.model.architecture.model_copy(update={"depth": 1})
+    monkeypatch.setattr(predictor.model, "architecture", one_slice)
+    monkeypatch.setattr(predictor.model, "forward", lambda windows: windows[:, 0])
+    monkeypatch.setattr(predictor, "plan", predictor.plan.model_copy(update={"slice_spacing": spacing}))
+    monkeypatch.setattr(predictor, "batch_size", batch_size)
+    framed = predictor.frame(scan)
+    parts = list(predictor.slice_logits(framed))
+    assert [first for first, _ in parts] == np.cumsum([0, *(len(part) for _, part in parts)])[:-1].tolist()
+    everything = torch.cat([part for _, part in predictor._framed_logits(framed)])
+    assert len(everything) == framed.image.shape[1] != framed.own_slices
+    expected = resample_slices(everything[:, 0].numpy(), framed.own_slices)
+    np.testing.assert_allclose(torch.cat([part for _, part in parts])[:, 0].numpy(), expected, atol=1e-5)
+
+
+def test_spacing_changes_neither_shape_nor_label_values(predictor, scan, monkeypatch):
+    spaced = predictor.plan.model_copy(update={"slice_spacing": 2.0, "pixel_spacing": (1.5, 1.5), "stride": 2})
+    monkeypatch.setattr(predictor, "plan", spaced)
+    labels = predictor.predict(scan)
+    assert labels.shape == scan.shape
+    assert set(np.unique(labels)) <= {0, 3, 4, 90, 700}
 
 
 def test_integer_scans_of_any_type_are_taken(predictor, scan, labels):
@@ -133,11 +161,11 @@ def test_evaluation_scores_the_files_that_it_writes(tiny_run, phantoms, tmp_path
     scores = evaluate_run(run)
     (name,) = scores.cases
     case = next(case for case in phantoms.cases if case.id == name)
-    predicted = read_volume(run.predictions / case.images[0].name).array
+    predicted = read_volume(run.prediction(case.id)).array
     label = read_volume(case.label).array
     for index in range(4):
         ours, theirs = predicted == index + 1, label == index + 1
         expected = 2 * (ours & theirs).sum() / (ours.sum() + theirs.sum())
         assert scores.native_dice[0, index] == pytest.approx(expected)
-    assert np.array_equal(predicted[0], Predictor.load(run.root, device="cpu").predict(read_volume(case.images[0])))
+    assert np.array_equal(predicted[0], Predictor.load(run.root, device="cpu").predict(read_volume(case.scan)))
     assert (run.evaluation / "scores.json").exists()

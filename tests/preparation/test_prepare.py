@@ -7,7 +7,9 @@ import pytest
 from inflate3d.errors import DataError, DatasetProblems, OutputError
 from inflate3d.io import read_labels, read_volume
 from inflate3d.preparation import prepare as preparation
-from inflate3d.preparation.prepare import PlanOptions, examine, prepare
+from inflate3d.preparation.examine import examine
+from inflate3d.preparation.planning import PlanOptions
+from inflate3d.preparation.prepare import prepare
 from inflate3d.preparation.store import Store
 from inflate3d.volume import Orientation
 
@@ -15,7 +17,7 @@ from inflate3d.volume import Orientation
 def test_prepared_phantoms_are_the_files_in_the_models_frame(phantoms, phantom_store):
     assert set(phantom_store.cases) == {case.id for case in phantoms.cases}
     for case in phantoms.cases:
-        scan, labels = read_volume(case.images[0]), read_labels(case.label)
+        scan, labels = read_volume(case.scan), read_labels(case.label)
         orientation = Orientation.of(scan.affine, phantom_store.plan.depth_axis)
         depth = range(phantom_store.cases[case.id].shape[0])
         assert np.array_equal(phantom_store.image_slices(case.id, list(depth)), orientation.apply(scan.array))
@@ -27,7 +29,7 @@ def test_plan_and_fingerprint_are_kept(phantoms, phantom_store):
     assert phantom_store.plan.depth_axis == "axial"
     assert phantom_store.plan.normalisation[0].kind == "clip"
     assert [case.case for case in phantom_store.fingerprint.cases] == [case.id for case in phantoms.cases]
-    assert phantom_store.fingerprint == examine(phantoms, workers=1)
+    assert phantom_store.fingerprint == examine(phantoms, workers=1).fingerprint
 
 
 def test_several_processes_make_the_same_store(tmp_path, write_toys):
@@ -49,8 +51,8 @@ def test_options_go_into_the_plan(tmp_path, write_toys):
 def test_all_problems_are_told_at_once_and_nothing_is_written(tmp_path, write_toys):
     toys = write_toys(tmp_path / "data")
     first, second, third, fourth, _ = toys.cases
-    nibabel.Nifti1Image(np.full((20, 24, 7), np.nan, np.float32), np.eye(4)).to_filename(first.images[0])
-    second.images[0].write_bytes(second.images[0].read_bytes()[:-20])
+    nibabel.Nifti1Image(np.full((20, 24, 7), np.nan, np.float32), np.eye(4)).to_filename(first.scan)
+    second.scan.write_bytes(second.scan.read_bytes()[:-20])
     nibabel.Nifti1Image(np.full((20, 24, 7), 4, np.uint8), np.diag([1.0, 1, 3, 1])).to_filename(third.label)
     fourth.label.unlink()
     with pytest.raises(DatasetProblems) as caught:

@@ -4,11 +4,15 @@ import pickle
 import numpy as np
 import pytest
 
-from inflate3d.datasets.case import Dataset
-from inflate3d.errors import DataError, Inflate3dError
+from inflate3d.datasets import Split
+from inflate3d.datasets.case import Case, Dataset
+from inflate3d.errors import ConfigError, DataError, Inflate3dError
 from inflate3d.preparation.fingerprint import Fingerprint, measure_case
-from inflate3d.preparation.plan import Plan, make_plan
-from inflate3d.preparation.store import Store, frame_case, number_classes, write_case, write_index
+from inflate3d.preparation.memory import Memory
+from inflate3d.preparation.plan import Plan
+from inflate3d.preparation.planning import PlanOptions, make_plan
+from inflate3d.preparation.prepare import prepare
+from inflate3d.preparation.store import Store, write_case, write_index
 from inflate3d.volume import Orientation, Volume
 
 PIR = np.array([[0, 0, 1.0, 0], [-1.5, 0, 0, 0], [0, -4.0, 0, 0], [0, 0, 0, 1]])
@@ -28,12 +32,15 @@ def dataset(tmp_path):
     return Dataset("Toy", tmp_path / "data", ("CT",), CLASSES, ())
 
 
-def write_store(folder, dataset, cases) -> Plan:
+def write_store(folder, dataset, cases, options=PlanOptions()) -> Plan:  # noqa: B008 - frozen
     measured = [measure_case(name, scan, labels.array[0]) for name, (scan, labels) in cases.items()]
     fingerprint = Fingerprint(cases=tuple(measured))
-    plan = make_plan(dataset, fingerprint)
-    stored = [write_case(folder, name, scan, labels, plan) for name, (scan, labels) in cases.items()]
-    write_index(folder, dataset.root.resolve(), stored, plan, fingerprint)
+    plan = make_plan(dataset, fingerprint, Memory(2**34, "the test's memory"), options)
+    stored = [
+        write_case(folder, Case(name, (), None, group=f"patient {name}"), scan, labels, plan)
+        for name, (scan, labels) in cases.items()
+    ]
+    write_index(folder, dataset, options, stored, plan, fingerprint)
     return plan
 
 
@@ -92,20 +99,23 @@ def test_ranges_are_those_of_the_plan(tmp_path, dataset):
     assert Store(tmp_path).cases["a"].ranges == ((rule.low, rule.high),)
 
 
-def test_label_values_with_gaps_become_class_numbers_and_return(dataset):
-    scan, labels = make_case()
-    plan = make_plan(dataset, Fingerprint(cases=(measure_case("a", scan, labels.array[0]),)))
-    numbers = number_classes(np.array([[0, 3], [9, 3]], np.uint8), plan)
-    assert numbers.tolist() == [[0, 1], [2, 1]]
-    assert plan.label_values[numbers].tolist() == [[0, 3], [9, 3]]
+def test_groups_and_splits_are_kept(tmp_path):
+    own = (Split(("a",), ("b",), source="own"),)
+    dataset = Dataset("Toy", tmp_path / "data", ("CT",), CLASSES, (), splits={"own": own})
+    write_store(tmp_path, dataset, {"a": make_case(0), "b": make_case(1)})
+    store = Store(tmp_path)
+    assert store.groups == {"a": "patient a", "b": "patient b"}
+    assert store.splits == {"own": own}
 
 
-def test_wrong_number_of_modalities(dataset):
-    scan, labels = make_case()
-    plan = make_plan(dataset, Fingerprint(cases=(measure_case("a", scan, labels.array[0]),)))
-    with pytest.raises(DataError) as caught:
-        frame_case(make_case(modalities=2)[0], plan)
-    assert (caught.value.expected, caught.value.got) == ("1 (CT)", 2)
+def test_ignored_voxels_are_no_class(tmp_path):
+    dataset = Dataset("Toy", tmp_path / "data", ("CT",), {0: "background", 3: "liver"}, (), ignore=9)
+    plan = write_store(tmp_path, dataset, {"a": make_case()})
+    store = Store(tmp_path)
+    assert plan.ignore == 9
+    assert set(store.cases["a"].slices) == {1}
+    values = np.unique(np.stack([store.label_slice("a", index) for index in range(4)]))
+    assert values.tolist() == [0, 1, 255]
 
 
 def test_store_crosses_process_borders_without_its_open_files(tmp_path, dataset):
@@ -148,7 +158,28 @@ def test_case_file_that_is_gone_or_cut_short(tmp_path, dataset, damage):
     assert (caught.value.case, caught.value.file) == ("a", str(path))
 
 
-def test_store_of_other_data_is_refused(tmp_path, dataset, phantoms, phantom_store):
-    phantom_store.check_source(phantoms)
+def test_store_of_other_data_is_refused(dataset, phantoms, phantom_store):
+    phantom_store.check_source(phantoms, PlanOptions())
     with pytest.raises(DataError, match="another data set"):
-        phantom_store.check_source(dataset)
+        phantom_store.check_source(dataset, PlanOptions())
+
+
+def test_store_of_files_that_have_changed_is_refused(tmp_path, write_toys):
+    toys = write_toys(tmp_path / "data", cases=2)
+    store = prepare(toys, tmp_path / "store", workers=1)
+    store.check_source(toys, PlanOptions())
+    toys.cases[1].scan.write_bytes(toys.cases[0].scan.read_bytes())
+    with pytest.raises(DataError, match="files have changed") as caught:
+        store.check_source(toys, PlanOptions())
+    assert "toy1.nii.gz" in str(caught.value.got)
+
+
+def test_store_with_other_choices_is_refused(tmp_path, write_toys):
+    toys = write_toys(tmp_path / "data", cases=2)
+    chosen = PlanOptions(clip=(0.0, 9.0))
+    store = prepare(toys, tmp_path / "store", options=chosen, workers=1)
+    store.check_source(toys, chosen)
+    store.check_source(toys, PlanOptions())  # no wish
+    with pytest.raises(ConfigError, match="prepared with other choices") as caught:
+        store.check_source(toys, PlanOptions(clip=(0.0, 8.0)))
+    assert (caught.value.expected, caught.value.got) == ({"clip": (0.0, 8.0)}, {"clip": (0.0, 9.0)})

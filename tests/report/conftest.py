@@ -48,7 +48,7 @@ def make_up_run(root: Path, dataset: Dataset, plan: Plan, held_out: list[str], *
         assert case.label is not None
         label = read_labels(case.label).array[0]
         predicted = np.roll(label, shift * place, axis=0)
-        write_labels(folder.predictions / case.images[0].name, predicted, like=case.images[0])
+        write_labels(folder.prediction(case.id), predicted, like=case.scan)
         counted = [torch.from_numpy(array.astype(np.int64)) for array in (predicted, label)]
         keeper.add_native(name, counted[0], counted[1])
         keeper.add_pooled(counted[0], counted[1])

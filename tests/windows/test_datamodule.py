@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from inflate3d.windows.datamodule import WindowBatch, Windows, WindowsModule, collate
-from inflate3d.windows.resample import identity_matrices, normalise, resample_windows
+from inflate3d.windows.resample import normalise, resample_windows
 from inflate3d.windows.windows import window_slices
 
 
@@ -69,7 +69,7 @@ def test_window_in_a_padded_batch_is_resampled_as_alone(phantom_store):
 
     def resampled(batch):
         windows = normalise(batch.windows, batch.ranges)
-        return resample_windows(windows, identity_matrices(len(windows)), (64, 64), batch.extents)
+        return resample_windows(windows, torch.eye(2, 3).expand(len(windows), 2, 3), (64, 64), batch.extents)
 
     together = resampled(collate(singles))
     for index, alone in enumerate(singles):

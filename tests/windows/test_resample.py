@@ -1,8 +1,18 @@
+import math
+
 import pytest
 import torch
 from torch.nn import functional as F
 
-from inflate3d.windows.resample import identity_matrices, normalise, resample_labels, resample_windows
+from inflate3d.windows.resample import (
+    field_matrices,
+    field_sides,
+    follow,
+    normalise,
+    resample_labels,
+    resample_logits,
+    resample_windows,
+)
 
 
 @pytest.fixture
@@ -12,7 +22,7 @@ def windows():
 
 def shifted(columns):
     """Takes what lies so many slice widths to the right."""
-    matrices = identity_matrices(1).clone()
+    matrices = torch.eye(2, 3).expand(1, 2, 3).clone()
     matrices[:, 0, 2] = 2 * columns
     return matrices
 
@@ -24,17 +34,17 @@ def test_normalise_maps_each_modalitys_range_to_0_and_1_and_clips():
 
 
 def test_same_size_is_the_same_image(windows):
-    same = resample_windows(windows, identity_matrices(3), (12, 17))
+    same = resample_windows(windows, torch.eye(2, 3).expand(3, 2, 3), (12, 17))
     assert torch.allclose(same, windows, atol=1e-5)
 
 
 def test_same_size_is_the_same_label_map():
     labels = torch.randint(0, 9, (3, 12, 17), generator=torch.Generator().manual_seed(0))
-    assert torch.equal(resample_labels(labels, identity_matrices(3), (12, 17)), labels)
+    assert torch.equal(resample_labels(labels, torch.eye(2, 3).expand(3, 2, 3), (12, 17)), labels)
 
 
 def test_resizing_is_that_of_torch_inside_the_slice(windows):
-    small = resample_windows(windows, identity_matrices(3), (6, 17))
+    small = resample_windows(windows, torch.eye(2, 3).expand(3, 2, 3), (6, 17))
     expected = F.interpolate(windows.flatten(1, 2), (6, 17), mode="bilinear", align_corners=False)
     assert torch.allclose(small.flatten(1, 2), expected, atol=1e-5)
 
@@ -70,4 +80,75 @@ def test_padding_changes_nothing(windows, size):
 
 def test_class_numbers_beyond_a_byte_survive():
     labels = torch.tensor([[[0, 255], [256, 1000]]])
-    assert torch.equal(resample_labels(labels, identity_matrices(1), (2, 2)), labels)
+    assert torch.equal(resample_labels(labels, torch.eye(2, 3).expand(1, 2, 3), (2, 2)), labels)
+
+
+def disc(rows, columns, pixel, radius=20.0, centre=(6.0, -9.0)):
+    """A disc on a grid of square pixels, centre and radius in millimetres from the middle of the slice."""
+    y = (torch.arange(rows) - (rows - 1) / 2) * pixel - centre[0]
+    x = (torch.arange(columns) - (columns - 1) / 2) * pixel - centre[1]
+    return ((y[:, None] ** 2 + x**2) < radius**2).float()
+
+
+def sides_of(image, pixel):
+    return torch.tensor([[image.shape[0] * pixel, image.shape[1] * pixel]])
+
+
+def test_without_a_pixel_spacing_every_slice_fills_the_input():
+    sides = torch.tensor([[100.0, 80.0], [300.0, 40.0]])
+    fields = field_sides(sides, (64, 64), None)
+    assert torch.equal(fields, sides)
+    assert torch.equal(field_matrices(sides, fields), torch.eye(2, 3).expand(2, 2, 3))
+
+
+def test_with_a_pixel_spacing_things_of_one_size_stay_of_one_size():
+    areas = []
+    for rows, columns, pixel in ((60, 60, 1.0), (50, 110, 1.25), (120, 90, 0.7)):
+        image = disc(rows, columns, pixel)
+        sides = sides_of(image, pixel)
+        fields = field_sides(sides, (96, 128), (1.5, 1.5))
+        assert fields.tolist() == [[144.0, 192.0]]
+        shown = resample_windows(image[None, None, None], field_matrices(sides, fields), (96, 128))[0, 0, 0]
+        areas.append(float(shown.sum()) * 1.5**2)
+        middle = (shown.sum(1) @ (torch.arange(96) - 47.5)) / shown.sum() * 1.5
+        assert middle == pytest.approx(6.0, abs=0.2)
+    assert areas == pytest.approx([math.pi * 20**2] * 3, rel=0.02)
+
+
+def test_a_slice_larger_than_the_field_is_scaled_down_whole():
+    sides = torch.tensor([[100.0, 400.0]])
+    fields = field_sides(sides, (100, 100), (2.0, 2.0))
+    assert fields.tolist() == [[400.0, 400.0]]
+    everything = torch.ones(1, 1, 1, 50, 200)
+    shown = resample_windows(everything, field_matrices(sides, fields), (100, 100))[0, 0, 0]
+    assert float(shown.mean()) == pytest.approx(0.25, abs=0.01)
+    assert (shown[40:60] > 0.99).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("pixel_spacing", [None, (1.0, 1.0), (1.5, 2.0)])
+def test_logits_come_back_to_where_their_slice_was(pixel_spacing):
+    image = disc(70, 90, 1.2)
+    sides = sides_of(image, 1.2)
+    fields = field_sides(sides, (128, 128), pixel_spacing)
+    there = resample_windows(image[None, None, None], field_matrices(sides, fields), (128, 128))[:, 0]
+    back = resample_logits(there, (70, 90), sides, fields)[0, 0]
+    assert ((back > 0.5) != (image > 0.5)).float().mean() < 0.01
+
+
+def test_logits_are_brought_back_as_torch_interpolates_where_slices_fill_the_input():
+    logits = torch.randn(2, 3, 24, 40, generator=torch.Generator().manual_seed(0))
+    sides = torch.tensor([[30.0, 20.0], [31.0, 27.0]])
+    expected = torch.nn.functional.interpolate(logits, size=(31, 17), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(resample_logits(logits, (31, 17), sides, sides), expected, atol=1e-4, rtol=0)
+
+
+def test_two_geometries_in_one_matrix():
+    generator = torch.Generator().manual_seed(0)
+    first, then = torch.randn(2, 4, 2, 3, generator=generator)
+    point = torch.randn(2, generator=generator)
+
+    def moved(matrix, at):
+        return matrix[:, :, :2] @ at[..., None] + matrix[:, :, 2:]
+
+    expected = moved(then, moved(first, point)[..., 0])
+    torch.testing.assert_close(moved(follow(first, then), point), expected)

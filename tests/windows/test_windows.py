@@ -19,11 +19,18 @@ def test_end_slices_are_repeated(centre, depth, length, slices):
     assert window_slices(centre, depth, length) == slices
 
 
+def test_stride_leaves_slices_out_between_those_of_a_window():
+    assert window_slices(4, 3, 9, stride=2) == [2, 4, 6]
+    assert window_slices(1, 5, 9, stride=3) == [0, 0, 1, 4, 7]
+    assert window_slices(4, 1, 9, stride=3) == [4]
+
+
 @pytest.mark.parametrize("depth", [1, 3, 7])
-def test_windows_cut_from_a_volume_are_those_read_from_the_store(depth):
+@pytest.mark.parametrize("stride", [1, 2])
+def test_windows_cut_from_a_volume_are_those_read_from_the_store(depth, stride):
     volume = torch.arange(2 * 6 * 2 * 3).reshape(2, 6, 2, 3)
-    windows = cut_windows(volume, torch.arange(6), depth)
+    windows = cut_windows(volume, torch.arange(6), depth, stride)
     assert windows.shape == (6, 2, depth, 2, 3)
     for centre in range(6):
-        assert torch.equal(windows[centre], volume[:, window_slices(centre, depth, 6)])
+        assert torch.equal(windows[centre], volume[:, window_slices(centre, depth, 6, stride)])
         assert torch.equal(windows[centre, :, depth // 2], volume[:, centre])

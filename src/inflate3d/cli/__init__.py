@@ -50,6 +50,7 @@ def _run(command: str, words: list[str]) -> int:
     import tyro
     from pydantic import ValidationError
 
+    from inflate3d.cli.preset_defaults import preset_defaults
     from inflate3d.cli.terminal import Interruption, Terminal
     from inflate3d.config import settings_error
 
@@ -61,6 +62,7 @@ def _run(command: str, words: list[str]) -> int:
             prog=f"inflate3d {command}",
             description=module.__doc__,
             args=words,
+            default=preset_defaults(module.Options, words),
             config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
         )
         document = module.run(options, Terminal(as_json=as_json))

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from inflate3d.cli.terminal import Terminal
-from inflate3d.cli.train import RunOptions, open_store, train_run
+from inflate3d.cli.train import RunOptions, train_run
 from inflate3d.comparison.compare import ARM_SETS, compare
 from inflate3d.config import RunConfig
 from inflate3d.errors import ConfigError
 from inflate3d.evaluation.scores import Scores, show
+from inflate3d.preparation.store import Store
 from inflate3d.run_folder import RunFolder
 
 
@@ -28,14 +29,14 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     if options.arms not in ARM_SETS:
         raise ConfigError("no such set of arms", expected=", ".join(ARM_SETS), got=options.arms)
     root = options.out or Path("runs") / f"{options.dataset.resolve().name}-compare"
-    results = compare_arms(options.config(), options.arms, root, terminal)
+    config, store = options.open(terminal)
+    results = compare_arms(config, store, options.arms, root, terminal)
     show_comparison(results, terminal)
     return {arm: scores.to_dict() for arm, scores in results.items()}
 
 
-def compare_arms(config: RunConfig, arms: str, root: Path, terminal: Terminal) -> dict[str, Scores]:
+def compare_arms(config: RunConfig, store: Store, arms: str, root: Path, terminal: Terminal) -> dict[str, Scores]:
     """Runs the arms one after another, with progress."""
-    store = open_store(config, terminal)
 
     def run_arm(arm: RunConfig, folder: RunFolder) -> Scores:
         from inflate3d.inference.held_out import evaluate_run

@@ -13,9 +13,11 @@ from typing import Any
 from inflate3d.cli.compare import compare_arms, show_comparison
 from inflate3d.cli.evaluate import show_scores
 from inflate3d.cli.terminal import CommandOptions, Terminal
+from inflate3d.cli.train import open_store
 from inflate3d.config import AugmentationConfig, ModelConfig, RunConfig, TrainingConfig
 from inflate3d.datasets import read_dataset
 from inflate3d.errors import ConfigError
+from inflate3d.preparation.planning import PlanOptions
 from inflate3d.run_folder import RunFolder
 
 DEPTH_CLASSES = ("vessel", "lesion")
@@ -41,14 +43,15 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     started = time.monotonic()
     config = _config(options)
     _generate(options, config.dataset, terminal)
-    results = compare_arms(config, "depth", options.out / "runs", terminal)
+    store = open_store(config.dataset, config.store, PlanOptions(), terminal)
+    results = compare_arms(config, store, "depth", options.out / "runs", terminal)
     ours, twin = results["ours"], results["without-depth"]
     folder, twin_folder = (RunFolder(options.out / "runs" / arm) for arm in results)
     show_scores(ours, terminal)
     show_comparison(results, terminal)
 
     dataset = read_dataset(config.dataset)
-    scan = next(case for case in dataset.cases if case.id == ours.cases[0]).images[0]
+    scan = next(case for case in dataset.cases if case.id == ours.cases[0]).scan
     predicted = _predict(folder, scan, options.out / "predicted", terminal)
     page = write_report(folder, dataset, ours, twin=("1 slice", twin, twin_folder))
 

@@ -9,7 +9,8 @@ from tyro.conf import Positional
 
 from inflate3d.cli.terminal import CommandOptions, Terminal
 from inflate3d.datasets import read_dataset
-from inflate3d.preparation.prepare import PlanOptions, prepare
+from inflate3d.preparation.planning import PlanOptions
+from inflate3d.preparation.prepare import prepare
 from inflate3d.preparation.store import Store, default_store
 
 
@@ -18,6 +19,8 @@ class Options(CommandOptions):
 
     dataset: Positional[Path]
     """The data set's folder."""
+    preset: str = "auto"
+    """Choices made beforehand, which other options override; see `inflate3d train --help`."""
     store: Path | None = None
     """Where the prepared cases go; prepared/NAME-OF-THE-FOLDER if not given."""
     plan: PlanOptions = PlanOptions()

@@ -9,8 +9,9 @@ from tyro.conf import Positional
 
 from inflate3d.cli.prepare import show_plan
 from inflate3d.cli.terminal import CommandOptions, Interruption, Terminal
-from inflate3d.config import AugmentationConfig, DataConfig, ModelConfig, RunConfig, TrainingConfig
+from inflate3d.config import AugmentationConfig, DataConfig, ModelOptions, RunConfig, TrainingOptions
 from inflate3d.datasets import read_dataset
+from inflate3d.preparation.planning import PlanOptions
 from inflate3d.preparation.prepare import prepare
 from inflate3d.preparation.store import Store, default_store
 from inflate3d.run_folder import RunFolder
@@ -21,23 +22,32 @@ class RunOptions(CommandOptions):
 
     dataset: Positional[Path]
     """The data set's folder."""
+    preset: str = "auto"
+    """Choices made beforehand; other options override them: auto (the plan's), bcv, acdc, msd-task09, ... or a file."""
     store: Path | None = None
     """Where its prepared cases lie or go; prepared/NAME-OF-THE-FOLDER if not given."""
+    plan: PlanOptions = PlanOptions()
     data: DataConfig = DataConfig()
-    model: ModelConfig = ModelConfig()
+    model: ModelOptions = ModelOptions()
     augmentation: AugmentationConfig = AugmentationConfig()
-    training: TrainingConfig = TrainingConfig()
+    training: TrainingOptions = TrainingOptions()
 
-    def config(self) -> RunConfig:
-        """All that is decided, for the run's folder."""
-        return RunConfig(
+    def open(self, terminal: Terminal) -> tuple[RunConfig, Store]:
+        """Opens the prepared data set, and decides by its plan what the user leaves open."""
+        from inflate3d.models.backbones import find_backbone
+
+        find_backbone(self.model.encoder)  # an unknown one is told before the minutes that preparing may take
+        store = open_store(self.dataset, self.store or default_store(self.dataset), self.plan, terminal)
+        proposals = store.plan.proposals
+        config = RunConfig(
             dataset=self.dataset.resolve(),
-            store=(self.store or default_store(self.dataset)).resolve(),
+            store=store.folder.resolve(),
             data=self.data,
-            model=self.model,
+            model=self.model.decided(proposals),
             augmentation=self.augmentation,
-            training=self.training,
+            training=self.training.decided(proposals),
         )
+        return config, store
 
 
 class Options(RunOptions):
@@ -51,25 +61,21 @@ class Options(RunOptions):
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     """Trains."""
-    config = options.config()
+    config, store = options.open(terminal)
     folder = RunFolder(options.run or Path("runs") / options.dataset.resolve().name)
-    store = open_store(config, terminal)
     train_run(config, folder, store, terminal, resume=options.resume)
     terminal.say(f"model: {folder.model}\nnext:  inflate3d evaluate {folder.root}")
     return {"run": str(folder.root), "model": str(folder.model)}
 
 
-def open_store(config: RunConfig, terminal: Terminal) -> Store:
-    """Opens the prepared data set; prepares it where there is none, or where it has other cases."""
-    from inflate3d.models.backbones import find_backbone
-
-    dataset = read_dataset(config.dataset)
-    find_backbone(config.model.encoder)  # an unknown one is told before the minutes that preparing may take
-    if (config.store / "store.json").exists():
-        store = Store(config.store)
-        store.check_source(dataset)
+def open_store(dataset: Path, folder: Path, options: PlanOptions, terminal: Terminal) -> Store:
+    """Opens the prepared data set; prepares it where there is none."""
+    described = read_dataset(dataset)
+    if (folder / "store.json").exists():
+        store = Store(folder)
+        store.check_source(described, options)
         return store
-    store = prepare(dataset, config.store, progress=terminal.progress)
+    store = prepare(described, folder, options=options, progress=terminal.progress)
     show_plan(store, terminal)
     return store
 

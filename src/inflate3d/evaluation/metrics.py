@@ -9,6 +9,8 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 from torchmetrics import Metric
 
+from inflate3d.preparation.plan import IGNORED
+
 MATCHED, PREDICTED, LABELLED = range(3)
 """What is counted for each class: voxels in both, in the prediction, in the label."""
 
@@ -20,10 +22,13 @@ def overlap_counts(
 
     Args:
         prediction: Class numbers, any shape.
-        label: Class numbers, the same shape.
+        label: Class numbers, the same shape; where it is `IGNORED` nothing is counted.
         num_classes: Classes, background counted.
     """
     predicted, labelled = prediction.flatten().long(), label.flatten().long()
+    known = labelled != IGNORED
+    if not known.all():
+        predicted, labelled = predicted[known], labelled[known]
     matched = torch.bincount(predicted[predicted == labelled], minlength=num_classes)
     return torch.stack(
         [

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 
@@ -14,11 +12,10 @@ from inflate3d.evaluation.keeper import ScoreKeeper
 from inflate3d.evaluation.scores import Scores
 from inflate3d.inference.predictor import Predictor
 from inflate3d.io import write_labels
-from inflate3d.preparation.store import number_classes
 from inflate3d.preparation.verify import check_case
 from inflate3d.progress import Progress, silent
 from inflate3d.run_folder import RunFolder
-from inflate3d.windows.resample import identity_matrices, resample_labels
+from inflate3d.windows.resample import field_matrices, field_sides, resample_labels
 
 
 def evaluate_run(folder: RunFolder, *, batch_size: int = 16, progress: Progress = silent) -> Scores:
@@ -38,8 +35,8 @@ def evaluate_run(folder: RunFolder, *, batch_size: int = 16, progress: Progress 
     scores = score_held_out(
         predictor,
         read_dataset(RunConfig.read(folder.config).dataset),
-        Split.read(folder.split).validation,
-        predictions=folder.predictions,
+        Split.read(folder.split).held_out,
+        folder=folder,
         progress=progress,
     )
     scores.write(folder.evaluation)
@@ -51,7 +48,7 @@ def score_held_out(
     dataset: Dataset,
     held_out: tuple[str, ...],
     *,
-    predictions: Path | None = None,
+    folder: RunFolder | None = None,
     progress: Progress = silent,
 ) -> Scores:
     """Predicts and scores the held-out cases from their own files.
@@ -60,7 +57,7 @@ def score_held_out(
         predictor: The trained network.
         dataset: Where the cases are.
         held_out: Their ids.
-        predictions: Folder for their predicted label maps; none are written if not given.
+        folder: The run that keeps their predicted label maps; none are written if not given.
         progress: Shows how far it is.
 
     Raises:
@@ -77,25 +74,26 @@ def score_held_out(
         )
     keeper = ScoreKeeper(predictor.plan.class_names)
     for name in progress(iter(held_out), len(held_out), "evaluating"):
-        _score_case(predictor, dataset, cases[name], keeper, predictions)
+        _score_case(predictor, dataset, cases[name], keeper, folder)
     return keeper.scores()
 
 
 def _score_case(
-    predictor: Predictor, dataset: Dataset, case: Case, keeper: ScoreKeeper, predictions: Path | None
+    predictor: Predictor, dataset: Dataset, case: Case, keeper: ScoreKeeper, folder: RunFolder | None
 ) -> None:
-    volume, label_volume = check_case(case, dataset)
+    plan, size = predictor.plan, predictor.model.architecture.image_size
+    volume, label_volume = check_case(case, dataset, allow_missing_modality=plan.allow_missing_modality)
     scan = predictor.frame(volume)
-    labels = number_classes(scan.orientation.apply(label_volume.array[0]), predictor.plan)
+    labels = plan.number_classes(scan.orientation.apply(label_volume.array[0]))
     label = torch.from_numpy(labels.astype(np.int64))
     predicted = torch.empty_like(label)
+    geometry = field_matrices(scan.sides, field_sides(scan.sides, size, plan.pixel_spacing))
     for first, logits in predictor.slice_logits(scan):
         part = slice(first, first + len(logits))
         predicted[part] = predictor.on_own_grid(logits, scan).cpu()
-        size = (logits.shape[-2], logits.shape[-1])
-        on_model_grid = resample_labels(label[part], identity_matrices(len(logits)), size)
+        on_model_grid = resample_labels(label[part], geometry.expand(len(logits), -1, -1), size)
         keeper.add_pooled(logits.argmax(1).cpu(), on_model_grid)
     keeper.add_native(case.id, predicted, label)
-    if predictions is not None:
-        values = predictor.plan.label_values[predicted.numpy()]
-        write_labels(predictions / case.images[0].name, scan.orientation.undo(values), like=case.images[0])
+    if folder is not None:
+        values = scan.orientation.undo(plan.label_values[predicted.numpy()])
+        write_labels(folder.prediction(case.id), values, like=case.scan)

@@ -12,12 +12,12 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from inflate3d.errors import DataError, ModelError
-from inflate3d.models.decoders.layers import resize
 from inflate3d.models.segmenter import Segmenter, load_model
-from inflate3d.preparation.plan import Plan
-from inflate3d.preparation.store import frame_case
+from inflate3d.preparation.framing import frame_case
+from inflate3d.preparation.plan import Plan, window_span
+from inflate3d.resampling import slice_weights
 from inflate3d.volume import Orientation, Volume
-from inflate3d.windows.resample import identity_matrices, normalise, resample_windows
+from inflate3d.windows.resample import field_matrices, field_sides, normalise, resample_logits, resample_windows
 from inflate3d.windows.windows import cut_windows
 
 
@@ -29,11 +29,20 @@ class FramedScan:
         orientation: The way back to the scan's own grid.
         image: Voxel values, ``(C, D, H, W)``.
         ranges: For each modality the voxel values that become 0 and 1, ``(C, 2)``.
+        sides: Height and width of a slice in millimetres, ``(1, 2)``.
+        own_slices: How many slices the scan itself has along the frame's depth.
     """
 
     orientation: Orientation
     image: Tensor
     ranges: Tensor
+    sides: Tensor
+    own_slices: int
+
+    @property
+    def own_shape(self) -> tuple[int, int, int]:
+        """Slices, rows and columns of the scan itself."""
+        return self.own_slices, self.image.shape[2], self.image.shape[3]
 
 
 class Predictor:
@@ -84,7 +93,7 @@ class Predictor:
             DataError: Wrong number of modalities, or fewer slices than a window.
         """
         scan = self.frame(volume)
-        classes = np.empty(tuple(scan.image.shape[1:]), dtype=np.int64)
+        classes = np.empty(scan.own_shape, dtype=np.int64)
         for first, logits in self.slice_logits(scan):
             classes[first : first + len(logits)] = self.on_own_grid(logits, scan).cpu().numpy()
         values = self.plan.label_values
@@ -97,38 +106,67 @@ class Predictor:
         Raises:
             DataError: Wrong number of modalities, or fewer slices than a window.
         """
-        orientation, image, ranges = frame_case(volume, self.plan)
-        depth = self.model.architecture.depth
-        if image.shape[1] < depth:
+        framed = frame_case(volume, self.plan)
+        needed = window_span(self.model.architecture.depth, self.plan.stride)
+        if framed.image.shape[1] < needed:
             raise DataError(
                 "scan is thinner than the window",
-                expected=f"at least {depth} slices along the {self.plan.depth_axis} direction",
-                got=f"{image.shape[1]} slices",
+                expected=f"at least {needed} slices along the {self.plan.depth_axis} direction",
+                got=f"{framed.image.shape[1]} slices",
             )
         # A copy: flipped views have negative strides, and torch takes neither those nor unsigned 16 bit.
-        voxels = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
-        return FramedScan(orientation, voxels, torch.tensor(ranges, dtype=torch.float32))
+        voxels = torch.from_numpy(np.ascontiguousarray(framed.image, dtype=np.float32))
+        _, rows, columns = voxels.shape[1:]
+        sides = torch.tensor([[rows * framed.spacing[1], columns * framed.spacing[2]]], dtype=torch.float32)
+        ranges = torch.tensor(framed.ranges, dtype=torch.float32)
+        return FramedScan(framed.orientation, voxels, ranges, sides, framed.own_slices)
 
-    @torch.inference_mode()
     def slice_logits(self, scan: FramedScan) -> Iterator[tuple[int, Float[Tensor, "b k height width"]]]:
-        """Scores all slices in order, a batch at a time.
+        """Scores all of the scan's own slices in order, a batch at a time.
+
+        Where the plan resamples slices, logits are interpolated back; only a batch of them is held at a time.
 
         Yields:
             The first slice's index, and logits ``(B, K, H, W)`` at the model's input size.
         """
-        architecture = self.model.architecture
         length = scan.image.shape[1]
+        if length == scan.own_slices:
+            yield from self._framed_logits(scan)
+            return
+        lower, upper, weight = (torch.from_numpy(part) for part in slice_weights(length, scan.own_slices))
+        done, before = 0, None
+        for first, logits in self._framed_logits(scan):
+            if before is not None:
+                first, logits = first - 1, torch.cat([before, logits])
+            before = logits[-1:]
+            ready = int(torch.searchsorted(upper, first + len(logits)))  # slices with both neighbours known
+            if ready > done:
+                part = slice(done, ready)
+                share = weight[part, None, None, None].to(logits)
+                yield done, torch.lerp(logits[lower[part] - first], logits[upper[part] - first], share)
+                done = ready
+
+    @torch.inference_mode()
+    def _framed_logits(self, scan: FramedScan) -> Iterator[tuple[int, Float[Tensor, "b k height width"]]]:
+        """Scores the slices of the model's frame in order, a batch at a time."""
+        architecture, plan = self.model.architecture, self.plan
+        depth, stride, length = architecture.depth, plan.stride, scan.image.shape[1]
+        fields = field_sides(scan.sides, architecture.image_size, plan.pixel_spacing)
+        geometry = field_matrices(scan.sides, fields).to(self.device)
+        ranges = scan.ranges.to(self.device)
         for first in range(0, length, self.batch_size):
             centres = torch.arange(first, min(first + self.batch_size, length))
-            low = max(0, first - architecture.depth)
-            near = scan.image[:, low : int(centres[-1]) + architecture.depth + 1].to(self.device)
-            windows = cut_windows(near, centres.to(self.device) - low, architecture.depth)
-            ranges = scan.ranges.to(self.device).expand(len(centres), -1, -1)
-            geometry = identity_matrices(len(centres), self.device)
-            windows = resample_windows(normalise(windows, ranges), geometry, architecture.image_size)
-            yield first, self.model(windows).float()
+            low = max(0, first - depth * stride)
+            near = scan.image[:, low : int(centres[-1]) + depth * stride + 1].to(self.device)
+            windows = cut_windows(near, centres.to(self.device) - low, depth, stride)
+            windows = normalise(windows, ranges.expand(len(centres), -1, -1))
+            geometries = geometry.expand(len(centres), -1, -1)
+            yield first, self.model(resample_windows(windows, geometries, architecture.image_size)).float()
 
     def on_own_grid(self, logits: Float[Tensor, "b k height width"], scan: FramedScan) -> Integer[Tensor, "b h w"]:
         """The likeliest class of each pixel of the scan's own slices, ``(B, H, W)``."""
-        rows, columns = scan.image.shape[2:]
-        return resize(logits, (rows, columns)).argmax(1)
+        _, rows, columns = scan.own_shape
+        sides = scan.sides.to(logits.device)
+        fields = field_sides(sides, self.model.architecture.image_size, self.plan.pixel_spacing)
+        ends = (side.expand(len(logits), -1) for side in (sides, fields))
+        return resample_logits(logits, (rows, columns), *ends).argmax(1)

@@ -1,7 +1,8 @@
 """The store: every prepared case once, in a file pair, read slice by slice.
 
-A case's image and labels lie in the model's frame on their own voxel grid, values unchanged; nothing is resized
-or normalised, so that the store is as small as the data set and serves every image size.
+A case's image and labels lie in the model's frame, each slice on its own pixel grid; nothing is resized in plane or
+normalised, so that the store is as small as the data set and serves every image size. Voxel values are the scan's
+own unless the plan resamples slices.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ from jaxtyping import Integer, Shaped
 
 from inflate3d.atomic import atomic_path, write_text
 from inflate3d.config import FrozenModel, parse_settings
-from inflate3d.datasets.case import Dataset
-from inflate3d.errors import DataError
+from inflate3d.datasets.case import Case, Dataset
+from inflate3d.datasets.splits import Split
+from inflate3d.errors import ConfigError, DataError
 from inflate3d.preparation.fingerprint import Fingerprint
+from inflate3d.preparation.framing import frame_case
 from inflate3d.preparation.plan import Plan
-from inflate3d.volume import Orientation, Volume
+from inflate3d.preparation.planning import PlanOptions
+from inflate3d.volume import Volume
 
-STORE_VERSION = 1
+STORE_VERSION = 2
 
 CHUNK_BYTES = 256 * 1024
 """Slices are compressed together up to this size: a window is a few neighbouring ones."""
@@ -37,9 +41,11 @@ class StoredCase(FrozenModel):
         spacing: Millimetres along ``(D, H, W)``.
         ranges: For each modality, the voxel values that become 0 and 1.
         slices: For each class but the background, the slices that hold it.
+        group: What the case must stay together with in a split.
     """
 
     case: str
+    group: str | None = None
     shape: tuple[int, int, int]
     spacing: tuple[float, float, float]
     ranges: tuple[tuple[float, float], ...]
@@ -47,72 +53,37 @@ class StoredCase(FrozenModel):
 
 
 class _Index(FrozenModel):
-    version: Literal[1] = STORE_VERSION
+    version: Literal[2] = STORE_VERSION
     source: str
+    options: PlanOptions
+    splits: dict[str, tuple[Split, ...]]
     cases: tuple[StoredCase, ...]
 
 
-def frame_case(
-    volume: Volume, plan: Plan
-) -> tuple[Orientation, Shaped[np.ndarray, "c d h w"], tuple[tuple[float, float], ...]]:
-    """Brings a scan into the model's frame: the one way for training and prediction alike.
-
-    Args:
-        volume: The scan, ``(C, I, J, K)``.
-        plan: How.
-
-    Returns:
-        The orientation (with the way back), the voxels ``(C, D, H, W)`` with their values unchanged, and for
-        each modality the values that become 0 and 1.
-
-    Raises:
-        DataError: The scan has not the plan's number of modalities.
-    """
-    if len(volume.array) != len(plan.modalities):
-        raise DataError(
-            "wrong number of modalities",
-            expected=f"{len(plan.modalities)} ({', '.join(plan.modalities)})",
-            got=len(volume.array),
-        )
-    orientation = Orientation.of(volume.affine, plan.depth_axis)
-    pairs = zip(plan.normalisation, volume.array, strict=True)
-    return (
-        orientation,
-        orientation.apply(volume.array),
-        tuple(rule.value_range(channel) for rule, channel in pairs),
-    )
-
-
-def number_classes(labels: Integer[np.ndarray, "*grid"], plan: Plan) -> Integer[np.ndarray, "*grid"]:
-    """Turns label values into class numbers 0 to K-1; every value must be one of the plan's."""
-    numbered = np.searchsorted(plan.label_values, labels)
-    return numbered.astype(np.uint8 if len(plan.classes) <= 256 else np.uint16)
-
-
-def write_case(folder: Path, case: str, volume: Volume, labels: Volume, plan: Plan) -> StoredCase:
+def write_case(folder: Path, case: Case, volume: Volume, labels: Volume, plan: Plan) -> StoredCase:
     """Writes one case's file pair, atomically.
 
     Args:
         folder: The store's folder.
-        case: Id of the case.
-        volume: The scan ``(C, I, J, K)``, checked.
+        case: The case.
+        volume: Its scan ``(C, I, J, K)``, checked.
         labels: Its label map ``(1, I, J, K)``, checked.
         plan: How to bring it into the model's frame.
 
     Raises:
         OutputError: A file can't be written.
     """
-    orientation, image, ranges = frame_case(volume, plan)
-    numbered = number_classes(orientation.apply(labels.array[0]), plan)
-    _write_array(folder / f"{case}.image.b2nd", image)
-    _write_array(folder / f"{case}.label.b2nd", numbered)
-    depth, height, width = (volume.spacing[axis] for axis in orientation.axes)
+    framed = frame_case(volume, plan)
+    numbered = plan.number_classes(framed.labels(labels.array[0]))
+    _write_array(folder / f"{case.id}.image.b2nd", framed.image)
+    _write_array(folder / f"{case.id}.label.b2nd", numbered)
     present = [np.flatnonzero((numbered == k).any(axis=(1, 2))) for k in range(len(plan.classes))]
     return StoredCase(
-        case=case,
+        case=case.id,
+        group=case.group,
         shape=numbered.shape,
-        spacing=(depth, height, width),
-        ranges=ranges,
+        spacing=framed.spacing,
+        ranges=framed.ranges,
         slices={k: tuple(where.tolist()) for k, where in enumerate(present) if k > 0 and len(where)},
     )
 
@@ -131,7 +102,14 @@ class Store:
         self.folder = folder
         index = _read_index(folder)
         self.source = Path(index.source)
+        self.options = index.options
+        self.splits = index.splits
         self.cases = {case.case: case for case in index.cases}
+
+    @property
+    def groups(self) -> dict[str, str | None]:
+        """Every case's id, and what it must stay together with in a split."""
+        return {name: case.group for name, case in self.cases.items()}
 
     @cached_property
     def plan(self) -> Plan:
@@ -144,20 +122,39 @@ class Store:
         path = self.folder / "fingerprint.json"
         return parse_settings(Fingerprint, json.loads(path.read_text(encoding="utf-8")), file=path)
 
-    def check_source(self, dataset: Dataset) -> None:
-        """Makes sure that the store holds this data set, as it is now.
+    def check_source(self, dataset: Dataset, options: PlanOptions) -> None:
+        """Makes sure that the store holds this data set, as it is now, prepared as it is wanted.
+
+        Args:
+            dataset: The data set.
+            options: What is asked of the plan; without a wish any plan is right.
 
         Raises:
-            DataError: It was prepared from another folder, or from other cases.
+            DataError: It was prepared from another folder, from other cases, or from files that have changed since.
+            ConfigError: It was prepared with other choices.
         """
         cases = {case.id for case in dataset.cases}
+        again = "run `inflate3d prepare` again, or choose another --store"
         if self.source != dataset.root.resolve() or set(self.cases) != cases:
             raise DataError(
                 "the store holds another data set, or other cases of it",
                 expected=f"{len(cases)} cases of {dataset.root.resolve()}",
                 got=f"{len(self.cases)} cases of {self.source}",
-                remedy="run `inflate3d prepare` again, or choose another --store",
+                remedy=again,
                 file=self.folder,
+            )
+        if changed := self.fingerprint.changed_files(dataset):
+            raise DataError(
+                "files have changed since the store was made",
+                got=f"{len(changed)}, such as {changed[0]}",
+                remedy=again,
+                file=self.folder,
+            )
+        if options not in (PlanOptions(), self.options):
+            wanted = options.model_dump(exclude_defaults=True)
+            got = {name: getattr(self.options, name) for name in wanted}
+            raise ConfigError(
+                "the data set was prepared with other choices", expected=wanted, got=got, remedy=again, file=self.folder
             )
 
     def image_slices(self, case: str, slices: list[int]) -> Shaped[np.ndarray, "c n h w"]:
@@ -198,7 +195,9 @@ def default_store(dataset: Path) -> Path:
     return Path("prepared") / dataset.resolve().name
 
 
-def write_index(folder: Path, source: Path, cases: list[StoredCase], plan: Plan, fingerprint: Fingerprint) -> None:
+def write_index(
+    folder: Path, dataset: Dataset, options: PlanOptions, cases: list[StoredCase], plan: Plan, fingerprint: Fingerprint
+) -> None:
     """Finishes a store: from now on it can be opened.
 
     Raises:
@@ -206,7 +205,12 @@ def write_index(folder: Path, source: Path, cases: list[StoredCase], plan: Plan,
     """
     write_text(folder / "fingerprint.json", fingerprint.model_dump_json(indent=1) + "\n")
     plan.write(folder / "plan.json")
-    index = _Index(source=str(source), cases=tuple(sorted(cases, key=lambda stored: stored.case)))
+    index = _Index(
+        source=str(dataset.root.resolve()),
+        options=options,
+        splits=dict(dataset.splits),
+        cases=tuple(sorted(cases, key=lambda stored: stored.case)),
+    )
     write_text(folder / "store.json", index.model_dump_json() + "\n")
 
 

@@ -13,8 +13,8 @@ from inflate3d.datasets import Case
 from inflate3d.errors import DataError
 from inflate3d.evaluation.scores import Scores, show
 from inflate3d.io import check_same_grid, read_images, read_labels
-from inflate3d.preparation.plan import Plan
-from inflate3d.preparation.store import frame_case, number_classes
+from inflate3d.preparation.framing import frame_case
+from inflate3d.preparation.plan import IGNORED, Plan
 from inflate3d.report.figures import crop_box, data_address, draw_slice, spread_slices, upright
 from inflate3d.run_folder import RunFolder
 from inflate3d.volume import Volume
@@ -106,23 +106,20 @@ def case_pictures(case: Case, standing: str, plan: Plan, methods: list[Method]) 
         DataError: The scan, its label map or a prediction is missing, can't be read, or lies on another grid.
     """
     scan = read_images(case.images, case=case.id)
-    orientation, image, ranges = frame_case(scan, plan)
+    framed = frame_case(scan, plan.model_copy(update={"slice_spacing": None}))  # on the scan's own slices
     assert case.label is not None, "held-out cases have labels"
-    label = number_classes(orientation.apply(_labels_on(scan, case.label, case.id)), plan)
-    predictions = [
-        number_classes(orientation.apply(_labels_on(scan, _prediction(method, case), case.id)), plan)
-        for method in methods
-    ]
+    files = [case.label, *(_prediction(method, case) for method in methods)]
+    label, *predictions = (plan.number_classes(framed.labels(_labels_on(scan, file, case.id))) for file in files)
+    label[label == IGNORED] = 0
     rows, columns = crop_box(np.any([label, *predictions], axis=0))
-    depth, height, width = (scan.spacing[axis] for axis in orientation.axes)
-    del depth
-    low, high = ranges[0]
+    _, height, width = framed.spacing
+    low, high = framed.ranges[0]
     slices = []
     for index in spread_slices(_slices_to_choose(label), SLICES_SHOWN):
-        seen, *outlined = (upright(volume[index, rows, columns]) for volume in (image[0], label, *predictions))
+        seen, *outlined = (upright(volume[index, rows, columns]) for volume in (framed.image[0], label, *predictions))
         grey = np.clip((seen.astype(np.float32) - low) / (high - low), 0, 1)
-        files = [draw_slice(grey, outlined[0], prediction, (width, height)) for prediction in outlined[1:]]
-        named = zip((method.name for method in methods), map(data_address, files), strict=True)
+        drawn = [draw_slice(grey, outlined[0], prediction, (width, height)) for prediction in outlined[1:]]
+        named = zip((method.name for method in methods), map(data_address, drawn), strict=True)
         slices.append(SlicePictures(index + 1, tuple(named)))
     means = tuple((method.name, show(method.case_mean(case.id))) for method in methods)
     return CasePictures(case.id, standing, means, tuple(slices), len(label))
@@ -135,7 +132,7 @@ def _slices_to_choose(label: Integer[np.ndarray, "d h w"]) -> list[int]:
 
 
 def _prediction(method: Method, case: Case) -> Path:
-    file = method.folder.predictions / case.images[0].name
+    file = method.folder.prediction(case.id)
     if not file.exists():
         raise DataError(
             "the predicted label map of a held-out case is missing",

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from inflate3d.config import RunConfig
-from inflate3d.datasets.splits import Split, kfold_split
+from inflate3d.datasets.splits import Split, choose_split
 from inflate3d.errors import ConfigError
-from inflate3d.preparation.plan import Plan, check_depth
+from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.store import Store
 from inflate3d.run_folder import RunFolder
 
@@ -44,16 +44,16 @@ def train(
         console: Where to show progress; nowhere if not given.
 
     Raises:
-        ConfigError: The run exists already, is to be resumed with another configuration, or its accelerator is
-            not there.
-        DataError: A scan has fewer slices than a window.
+        ConfigError: The run exists already, is to be resumed with another configuration, its split or its
+            accelerator is not there.
+        DataError: A scan has fewer slices than a window, or the split doesn't fit the cases.
         ModelError: The backbone or its weights can't be used.
         OutputError: A file can't be written.
         Interrupted: The user stopped it; a checkpoint was written.
     """
     _claim(folder, config, resume)
-    check_depth(store.fingerprint, store.plan.depth_axis, config.model.depth)
-    split = kfold_split(list(store.cases), fold=config.data.fold, folds=config.data.folds, seed=config.data.split_seed)
+    store.plan.check_depth(store.fingerprint, config.model.depth)
+    split = choose_split(config.data, store.groups, store.splits)
     if resume and folder.finished:
         return
     model = _build(config, store.plan)

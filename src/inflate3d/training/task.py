@@ -8,17 +8,25 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as lightning
 import torch
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from inflate3d.config import RunConfig
 from inflate3d.evaluation.metrics import CaseDice, mean_over_defined
-from inflate3d.models.decoders.layers import resize
 from inflate3d.models.segmenter import Segmenter
-from inflate3d.preparation.plan import Plan
+from inflate3d.preparation.plan import IGNORED, Plan
 from inflate3d.training.optimization import make_loss, make_optimizer, make_schedule
 from inflate3d.windows.augment import change_intensities, mirror_depth, random_matrices
 from inflate3d.windows.datamodule import WindowBatch
-from inflate3d.windows.resample import identity_matrices, normalise, resample_labels, resample_windows
+from inflate3d.windows.resample import (
+    field_matrices,
+    field_sides,
+    follow,
+    normalise,
+    resample_labels,
+    resample_logits,
+    resample_windows,
+)
 
 
 class SegmentationTask(lightning.LightningModule):
@@ -45,7 +53,10 @@ class SegmentationTask(lightning.LightningModule):
         """Normalise, augment and resize the windows, predict, compare."""
         generator = self._seed(batch_idx)
         settings, size = self.config.augmentation, self.model.architecture.image_size
-        matrices = random_matrices(settings, self.plan.flips, batch.sides, generator)
+        fields = field_sides(batch.sides, size, self.plan.pixel_spacing)
+        matrices = follow(
+            random_matrices(settings, self.plan.flips, fields, generator), field_matrices(batch.sides, fields)
+        )
         windows = normalise(batch.windows, batch.ranges)
         windows = resample_windows(windows, matrices, size, batch.extents)
         if self.plan.flips[0]:
@@ -53,21 +64,25 @@ class SegmentationTask(lightning.LightningModule):
         windows = change_intensities(windows, settings, generator)
         labels = resample_labels(batch.labels, matrices, size, batch.extents)
 
-        loss = self.loss(self.model(windows).float(), labels[:, None])
+        logits = self.model(windows).float()
+        if self.plan.ignore is not None:
+            logits, labels = settle_ignored(logits, labels)
+        loss = self.loss(logits, labels[:, None])
         self.log("loss", loss, batch_size=len(windows))
         return loss
 
     def validation_step(self, batch: WindowBatch, batch_idx: int) -> None:
         """Predict every slice on its own pixel grid and count overlaps by case."""
+        size = self.model.architecture.image_size
+        fields = field_sides(batch.sides, size, self.plan.pixel_spacing)
         windows = normalise(batch.windows, batch.ranges)
-        matrices = identity_matrices(len(windows), windows.device)
-        windows = resample_windows(windows, matrices, self.model.architecture.image_size, batch.extents)
+        windows = resample_windows(windows, field_matrices(batch.sides, fields), size, batch.extents)
         logits = self.model(windows).float()
-        for row, extent in enumerate(batch.extents.long().tolist()):
-            height, width = extent
-            predicted = resize(logits[row : row + 1], (height, width)).argmax(1)[0]
+        for row, (height, width) in enumerate(batch.extents.long().tolist()):
+            one = slice(row, row + 1)
+            own = resample_logits(logits[one], (height, width), batch.sides[one], fields[one])
             case = self.rows[int(batch.cases[row])]
-            self.case_dice.update(case, predicted, batch.labels[row, :height, :width])
+            self.case_dice.update(case, own.argmax(1)[0], batch.labels[row, :height, :width])
 
     def on_validation_epoch_end(self) -> None:
         """Mean over the watched cases of each class's Dice in native space."""
@@ -94,3 +109,13 @@ class SegmentationTask(lightning.LightningModule):
         seed = int(seeds.generate_state(1, np.uint64)[0] >> 1)
         torch.manual_seed(seed)  # dropout and stochastic depth
         return torch.Generator(self.device).manual_seed(seed)
+
+
+def settle_ignored(
+    logits: Float[Tensor, "b k h w"], labels: Integer[Tensor, "b h w"]
+) -> tuple[Float[Tensor, "b k h w"], Integer[Tensor, "b h w"]]:
+    """Makes every loss blind to ignored pixels: there, label and prediction become a sure background."""
+    ignored = labels == IGNORED
+    sure = torch.full_like(logits[:1, :, :1, :1], -30.0)
+    sure[:, 0] = 30.0
+    return torch.where(ignored[:, None], sure, logits), labels.masked_fill(ignored, 0)

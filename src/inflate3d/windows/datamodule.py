@@ -45,11 +45,12 @@ class Windows(Dataset[WindowBatch]):
         store: The prepared cases.
         places: The sampler that names case and centre slice of the n-th window, or the list of them.
         count: How many windows there are.
-        depth: Slices in a window.
+        depth: Slices in a window; how far apart they are, the store's plan says.
     """
 
     def __init__(self, store: Store, places: WindowSampler | Sequence[tuple[str, int]], count: int, depth: int) -> None:
         self.store, self.places, self.count, self.depth = store, places, count, depth
+        self.stride = store.plan.stride
         self.numbers = {name: number for number, name in enumerate(store.cases)}
 
     def __len__(self) -> int:
@@ -59,7 +60,7 @@ class Windows(Dataset[WindowBatch]):
         places = self.places
         name, centre = places.draw(number) if isinstance(places, WindowSampler) else places[number]
         case = self.store.cases[name]
-        slices = window_slices(centre, self.depth, case.shape[0])
+        slices = window_slices(centre, self.depth, case.shape[0], self.stride)
         image = self.store.image_slices(name, slices).astype(np.float32)
         label = self.store.label_slice(name, centre).astype(np.int64)
         extent = torch.tensor([case.shape[1:]], dtype=torch.float32)

@@ -18,9 +18,53 @@ def normalise(windows: Float[Tensor, "b c d h w"], ranges: Float[Tensor, "b c 2"
     return ((windows - low) / (high - low)).clamp(0, 1)
 
 
-def identity_matrices(batch: int, device: torch.device | str = "cpu") -> Float[Tensor, "b 2 3"]:
-    """The geometry that only resizes."""
-    return torch.eye(2, 3, device=device).expand(batch, 2, 3)
+def field_sides(
+    sides: Float[Tensor, "b 2"], size: tuple[int, int], pixel_spacing: tuple[float, float] | None
+) -> Float[Tensor, "b 2"]:
+    """Height and width in millimetres of what the model's input shows, ``(B, 2)``.
+
+    Without a pixel spacing that is the slice, whatever its size. With one it is the same for every slice, but a
+    slice that is larger is scaled down until it fits: nothing of it is lost.
+
+    Args:
+        sides: Height and width of each slice in millimetres.
+        size: ``(H, W)`` of the model's input.
+        pixel_spacing: Millimetres between its rows and between its columns.
+    """
+    if pixel_spacing is None:
+        return sides
+    field = sides.new_tensor([size[0] * pixel_spacing[0], size[1] * pixel_spacing[1]])
+    return field * (sides / field).amax(dim=1, keepdim=True).clamp(min=1)
+
+
+def field_matrices(sides: Float[Tensor, "b 2"], fields: Float[Tensor, "b 2"]) -> Float[Tensor, "b 2 3"]:
+    """The geometry that lays a slice into the middle of its field, both in millimetres (see `field_sides`)."""
+    scale = (fields / sides).flip(1)  # x first
+    return torch.cat([torch.diag_embed(scale), torch.zeros_like(scale)[..., None]], dim=-1)
+
+
+def follow(first: Float[Tensor, "b 2 3"], then: Float[Tensor, "b 2 3"]) -> Float[Tensor, "b 2 3"]:
+    """One matrix for two: a point goes through ``first``, and from there through ``then``."""
+    linear, shift = then[..., :2] @ first[..., :2], then[..., :2] @ first[..., 2:] + then[..., 2:]
+    return torch.cat([linear, shift], dim=-1)
+
+
+def resample_logits(
+    logits: Float[Tensor, "b k height width"],
+    shape: tuple[int, int],
+    sides: Float[Tensor, "b 2"],
+    fields: Float[Tensor, "b 2"],
+) -> Float[Tensor, "b k h w"]:
+    """Brings logits from the model's input back to the slices' own pixels, bilinearly.
+
+    Args:
+        logits: ``(B, K, H, W)``.
+        shape: Rows and columns of the slices.
+        sides: Height and width of each slice in millimetres.
+        fields: The same of what the model's input shows.
+    """
+    grid = F.affine_grid(field_matrices(fields, sides), [len(logits), 1, *shape], align_corners=False)
+    return F.grid_sample(logits, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def resample_windows(

@@ -6,20 +6,21 @@ from jaxtyping import Integer, Shaped
 from torch import Tensor
 
 
-def window_slices(centre: int, depth: int, length: int) -> list[int]:
+def window_slices(centre: int, depth: int, length: int, stride: int = 1) -> list[int]:
     """Indices of the slices in a window, ascending; at the volume's ends the last slice stands repeatedly.
 
     Args:
         centre: Index of the centre slice.
         depth: Slices in a window, odd.
         length: Slices in the volume.
+        stride: Steps from one slice of the window to the next; 1 takes neighbours.
     """
-    half = depth // 2
-    return [min(max(index, 0), length - 1) for index in range(centre - half, centre + half + 1)]
+    reach = stride * (depth // 2)
+    return [min(max(index, 0), length - 1) for index in range(centre - reach, centre + reach + 1, stride)]
 
 
 def cut_windows(
-    volume: Shaped[Tensor, "c slices h w"], centres: Integer[Tensor, " b"], depth: int
+    volume: Shaped[Tensor, "c slices h w"], centres: Integer[Tensor, " b"], depth: int, stride: int = 1
 ) -> Shaped[Tensor, "b c depth h w"]:
     """Cuts a window round each centre slice out of a volume, on the device where the volume lies.
 
@@ -27,10 +28,11 @@ def cut_windows(
         volume: ``(C, D, H, W)``.
         centres: Indices of the centre slices, ``(B,)``.
         depth: Slices in a window, odd.
+        stride: Steps from one slice of the window to the next.
     """
     import torch
 
-    half = depth // 2
-    offsets = torch.arange(-half, half + 1, device=volume.device)
+    reach = stride * (depth // 2)
+    offsets = torch.arange(-reach, reach + 1, stride, device=volume.device)
     indices = (centres[:, None] + offsets).clamp(0, volume.shape[1] - 1)
     return volume[:, indices].movedim(0, 1)

@@ -1,0 +1,5 @@
+"""Choices made beforehand: one YAML file a data set of the paper, and ``auto``."""
+
+from inflate3d.presets.preset import Preset, preset_names, read_preset
+
+__all__ = ["Preset", "preset_names", "read_preset"]

@@ -1,0 +1,243 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from inflate3d.config import Proposals
+from inflate3d.datasets.case import Case, Dataset
+from inflate3d.errors import ConfigError
+from inflate3d.preparation.fingerprint import CaseFingerprint, Fingerprint, Intensities
+from inflate3d.preparation.memory import Memory, available_memory
+from inflate3d.preparation.plan import Normalisation
+from inflate3d.preparation.planning import PlanOptions, make_plan
+
+LIVER = {0: "background", 1: "liver"}
+GIB = 2**30
+
+
+def dataset(modalities=("CT",), classes=LIVER):
+    return Dataset("Toy", Path("toy"), modalities, dict(classes), ())
+
+
+def case(name="c1", shape=(200, 180, 40), spacing=(1.0, 1.0, 5.0), foreground=(0.0, 100.0), modalities=1, slices=None):
+    low, high = foreground
+    tissue = Intensities(
+        mean=50,
+        deviation=10,
+        percentile_00_5=low,
+        percentile_05_0=low,
+        percentile_50_0=50,
+        percentile_95_0=high,
+        percentile_99_5=high,
+    )
+    return CaseFingerprint(
+        case=name,
+        shape=shape,
+        spacing=spacing,
+        orientation="RAS",
+        whole=(tissue,) * modalities,
+        foreground=(tissue,) * modalities,
+        class_voxels={0: 9, 1: 1},
+        class_slices=slices or {1: (20, 20, 20)},
+    )
+
+
+def fingerprint(**what):
+    return Fingerprint(cases=(case(**what),))
+
+
+def plan_of(described=None, measured=None, *, gib=100, **options):
+    memory = Memory(gib * GIB, "the test's memory")
+    return make_plan(described or dataset(), measured or fingerprint(), memory, PlanOptions(**options))
+
+
+@pytest.mark.parametrize(
+    ("spacing", "axis"),
+    [
+        ((1.0, 1.0, 5.0), "axial"),
+        ((1.0, 5.0, 1.0), "coronal"),
+        ((5.0, 1.0, 1.0), "sagittal"),
+        ((1.0, 1.0, 1.0), "axial"),
+        ((5.0, 5.0, 1.0), "coronal"),
+        ((1.0, 1.0, 0.995), "axial"),  # scanners round
+        ((1.0, 1.0, 0.9), "coronal"),
+    ],
+)
+def test_depth_axis_is_that_of_largest_spacing_and_ties_go_to_the_last(spacing, axis):
+    plan = plan_of(measured=fingerprint(spacing=spacing))
+    assert plan.depth_axis == axis
+    assert plan.reasons["depth_axis"].startswith(f"{axis}: median spacing is ")
+
+
+@pytest.mark.parametrize(
+    ("shape", "side"),
+    [
+        ((200, 180, 40), 224),
+        ((192, 180, 40), 192),
+        ((512, 512, 40), 512),
+        ((800, 700, 40), 512),
+        ((35, 51, 40), 128),  # slices this small are enlarged twice
+        ((20, 20, 40), 96),
+    ],
+)
+def test_image_size_is_that_of_the_median_slice(shape, side):
+    plan = plan_of(measured=fingerprint(shape=shape))
+    assert plan.image_size == (side, side)
+    assert plan.reasons["image_size"] == f"{side}×{side}: the median slice has {shape[0]}×{shape[1]} pixels"
+
+
+def test_image_size_is_in_the_plane_of_the_slices():
+    assert plan_of(measured=fingerprint(shape=(160, 300, 128), spacing=(1.0, 4.0, 1.0))).image_size == (160, 160)
+
+
+@pytest.mark.parametrize("name", ["CT", "ct", "CT venous", "Computed Tomography"])
+def test_ct_is_clipped_alike_in_all_cases(name):
+    (rule,) = plan_of(dataset((name,)), fingerprint(foreground=(0.0, 100.0))).normalisation
+    assert rule == Normalisation(kind="clip", low=-50, high=150)
+
+
+@pytest.mark.parametrize("name", ["MRI", "T1w", "FLAIR", "PET", "OCT"])
+def test_mr_goes_by_each_case(name):
+    (rule,) = plan_of(dataset((name,)), fingerprint()).normalisation
+    assert rule.kind == "case"
+
+
+def test_each_modality_by_itself():
+    plan = plan_of(dataset(("CT", "PET")), fingerprint(modalities=2))
+    assert [rule.kind for rule in plan.normalisation] == ["clip", "case"]
+    assert "CT is CT" in plan.reasons["normalisation"]
+    assert "PET is not CT" in plan.reasons["normalisation"]
+
+
+@pytest.mark.parametrize(
+    ("names", "spacing", "flips"),
+    [
+        (["liver", "tumour"], (1.0, 1.0, 5.0), (True, True, True)),
+        (["left kidney", "right kidney"], (1.0, 1.0, 5.0), (False, False, False)),
+        (["Kidney_L"], (1.0, 1.0, 5.0), (False, False, False)),
+        (["leftover", "brightness"], (1.0, 1.0, 5.0), (True, True, True)),  # whole words count
+        (["Anterior", "Posterior"], (1.0, 1.0, 5.0), (True, True, False)),  # columns run to the front
+        (["Anterior", "Posterior"], (1.0, 5.0, 1.0), (False, True, True)),
+        (["Anterior", "Posterior"], (5.0, 1.0, 1.0), (True, False, True)),
+        (["upper lobe"], (1.0, 1.0, 5.0), (False, True, True)),
+    ],
+)
+def test_mirrors_that_would_make_a_class_name_wrong_are_forbidden(names, spacing, flips):
+    classes = {0: "background", **dict(enumerate(names, start=1))}
+    plan = plan_of(dataset(classes=classes), fingerprint(spacing=spacing))
+    assert plan.flips == flips
+    assert plan.reasons["flips"]
+
+
+def test_reason_names_the_words():
+    classes = {0: "background", 1: "right lung", 2: "left lung"}
+    assert plan_of(dataset(classes=classes), fingerprint()).reasons["flips"] == (
+        "none: a class name says left and right"
+    )
+
+
+def test_user_knows_better():
+    wishes = {"depth_axis": "coronal", "planned_size": (96, 64), "clip": (-10.0, 20.0), "flips": False, "stride": 2}
+    plan = plan_of(**wishes)
+    assert (plan.depth_axis, plan.image_size, plan.flips) == ("coronal", (96, 64), (False,) * 3)
+    assert plan.normalisation == (Normalisation(kind="clip", low=-10, high=20),)
+    told = ("depth_axis", "image_size", "normalisation", "flips", "stride")
+    assert all(plan.reasons[choice].endswith("as asked for") for choice in told)
+
+
+def test_every_choice_has_its_reason():
+    choices = {"depth_axis", "spacing", "image_size", "stride", "normalisation", "flips"}
+    assert set(plan_of().reasons) == choices | set(Proposals.model_fields) - {"accumulate"}
+
+
+def test_clip_has_to_be_a_range():
+    with pytest.raises(ConfigError, match="clip is not a range"):
+        plan_of(clip=(5.0, 5.0))
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 0.0, 1.0), (-1.0, 1.0, 1.0)])
+def test_spacing_has_to_be_a_length(spacing):
+    with pytest.raises(ConfigError, match="spacing is not a length"):
+        plan_of(spacing=spacing)
+
+
+def test_scans_keep_their_own_slices_and_fill_the_image():
+    plan = plan_of()
+    assert (plan.slice_spacing, plan.pixel_spacing, plan.stride) == (None, None, 1)
+
+
+def test_median_spacing_in_the_order_of_the_frame():
+    cases = tuple(case(f"c{n}", (100, 40, 120), (0.5 * n, 4.0, 0.7)) for n in (1, 2, 4))
+    plan = plan_of(measured=Fingerprint(cases=cases), spacing="median")
+    assert plan.depth_axis == "coronal"
+    assert (plan.slice_spacing, plan.pixel_spacing) == (4.0, (1.0, 0.7))
+    assert plan.reasons["spacing"].startswith("4 × 1 × 0.7 mm (slices, rows, columns)")
+
+
+@pytest.mark.parametrize(("pixel", "side", "why"), [(1.0, 224, "holds the largest"), (0.25, 512, "scaled down")])
+def test_image_holds_the_largest_slice_at_the_wanted_spacing(pixel, side, why):
+    cases = (case("small", (100, 100, 40)), case("large", (110, 200, 40), (1.0, 1.1, 5.0)))
+    plan = plan_of(measured=Fingerprint(cases=cases), spacing=(5.0, pixel, pixel))
+    assert plan.image_size == (side, side)
+    assert why in plan.reasons["image_size"]
+
+
+@pytest.mark.parametrize(
+    ("gib", "size", "batch", "accumulate"),
+    [(72, 512, 16, 1), (22, 512, 8, 2), (12, 512, 4, 4), (3, 512, 2, 8), (12, 224, 16, 1), (1, 512, 2, 8)],
+)
+def test_batch_fits_the_memory_and_a_step_has_sixteen_windows(gib, size, batch, accumulate):
+    plan = plan_of(gib=gib, planned_size=(size, size))
+    assert (plan.proposals.batch_size, plan.proposals.accumulate) == (batch, accumulate)
+    assert f"{batch} windows: {gib} GiB of the test's memory" in plan.reasons["batch_size"]
+
+
+def test_memory_of_this_machine():
+    memory = available_memory()
+    assert 2**28 < memory.usable < 2**46
+
+
+@pytest.mark.parametrize(
+    ("slices", "stride", "depth"), [(40, 1, 5), (5, 1, 5), (4, 1, 3), (2, 1, 1), (8, 2, 3), (9, 2, 5)]
+)
+def test_window_is_no_deeper_than_the_thinnest_scan(slices, stride, depth):
+    cases = (case("thick"), case("thin", (200, 180, slices)))
+    assert plan_of(measured=Fingerprint(cases=cases), stride=stride).proposals.depth == depth
+
+
+def test_rare_class_is_drawn_more_often():
+    classes = {0: "background", 1: "liver", 2: "duct"}
+    common = plan_of(dataset(classes=classes), fingerprint(slices={1: (9, 9, 30), 2: (9, 9, 10)}))
+    rare = plan_of(dataset(classes=classes), fingerprint(slices={1: (9, 9, 30), 2: (90, 90, 1)}))
+    assert (common.proposals.foreground_fraction, rare.proposals.foreground_fraction) == (0.5, 0.67)
+    assert "the rarest, duct, is in 2% of the slices" in rare.reasons["foreground_fraction"]
+
+
+@pytest.mark.parametrize(("cases", "steps"), [(5, 1_000), (100, 2_500), (4_000, 25_000)])
+def test_steps_are_ten_passes_over_the_slices_within_bounds(cases, steps):
+    measured = Fingerprint(cases=tuple(case(f"c{n}") for n in range(cases)))
+    assert plan_of(measured=measured).proposals.steps == steps
+
+
+def test_resampled_slices_count():
+    measured = Fingerprint(cases=tuple(case(f"c{n}") for n in range(100)))
+    plan = plan_of(measured=measured, spacing=(2.5, 1.0, 1.0))
+    assert plan.proposals.steps == 5_000
+
+
+def test_chosen_classes_missing_modalities_and_ignored_voxels_stand_in_the_plan():
+    options = PlanOptions(
+        classes=("liver", "vessels"), merge=("vessels=2+3",), ignore="255", allow_missing_modality=True
+    )
+    classes = {0: "background", 1: "liver", 2: "artery", 3: "vein", 4: "spleen"}
+    lacking = Case("a", (Path("a_t1.nii"), None), Path("a.nii"))
+    described = options.choose_classes(replace(dataset(("T1", "T2"), classes), cases=(lacking,)))
+    plan = make_plan(described, fingerprint(modalities=2), Memory(GIB, "the test's"), options)
+    assert plan.classes == {0: "background", 1: "liver", 2: "vessels"}
+    assert (plan.merged, plan.ignore, plan.allow_missing_modality) == ({3: 2, 4: 0}, 255, True)
+    assert plan.reasons["allow_missing_modality"] == "zeros stand in for what 1 cases lack"
+
+
+def test_too_many_classes():
+    with pytest.raises(ConfigError, match="too many classes"):
+        plan_of(dataset(classes=dict(enumerate(map(str, range(256))))))

@@ -1,0 +1,85 @@
+import pytest
+
+from inflate3d.cli.preset_defaults import preset_defaults
+from inflate3d.cli.train import Options
+from inflate3d.errors import ConfigError
+from inflate3d.preparation.planning import PlanOptions
+from inflate3d.presets import Preset, preset_names, read_preset
+
+CT_CLIP = (-175.0, 250.0)
+
+# Zhang et al. 2022: in-plane size, clip and steps of each experiment
+PAPER = {
+    "bcv": (512, CT_CLIP, 25_000),
+    "acdc-paper": (512, CT_CLIP, 25_000),
+    "msd-task01": (240, None, 250_000),
+    "msd-task02": (320, (601.0, 1511.0), 25_000),
+    "msd-task03": (512, CT_CLIP, 25_000),
+    "msd-task04": (240, (29.0, 205431.0), 25_000),
+    "msd-task05": (320, (0.0, 2152.0), 25_000),
+    "msd-task06": (512, CT_CLIP, 25_000),
+    "msd-task07": (512, CT_CLIP, 100_000),
+    "msd-task08": (512, CT_CLIP, 100_000),
+    "msd-task09": (512, CT_CLIP, 25_000),
+    "msd-task10": (512, CT_CLIP, 25_000),
+}
+
+
+def test_there_is_one_for_each_data_set_of_the_paper_and_auto():
+    assert set(preset_names()) == {*PAPER, "acdc", "auto"}
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_presets_have_the_papers_values(name):
+    size, clip, steps = PAPER[name]
+    preset = read_preset(name)
+    assert (preset.plan.planned_size, preset.plan.clip) == ((size, size), clip)
+    assert (preset.training.steps, preset.model.depth, preset.data.split) == (steps, 5, "paper")
+    assert preset.description.endswith("as in the paper.") or name == "acdc-paper"
+
+
+def test_our_acdc_is_normalised_as_mr_and_nothing_is_chosen_on_the_test_patients():
+    ours, theirs = read_preset("acdc"), read_preset("acdc-paper")
+    assert (ours.plan.clip, ours.data.split) == (None, "paper-holdout")
+    assert ours.training == theirs.training
+
+
+def test_auto_leaves_everything_to_the_plan():
+    auto = read_preset("auto")
+    assert auto == Preset(description=auto.description)
+
+
+def test_a_file_of_ones_own(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("description: Mine.\nplan: {clip: [0, 80], classes: [liver]}\ntraining: {steps: 7}\n")
+    mine = read_preset(str(path))
+    assert mine.plan == PlanOptions(clip=(0, 80), classes=("liver",))
+    assert mine.training.steps == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("msd-task9", "did you mean msd-task09?"), ("nothing.yaml", "can't be read"), ("", "no such preset")],
+)
+def test_preset_that_is_not_there(name, said):
+    with pytest.raises(ConfigError) as caught:
+        read_preset(name)
+    assert said in str(caught.value)
+
+
+def test_key_that_is_not_known(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("description: Mine.\nplan: {clop: [0, 80]}\n")
+    with pytest.raises(ConfigError, match="plan.clop is not usable") as caught:
+        read_preset(str(path))
+    assert caught.value.file == str(path)
+
+
+@pytest.mark.parametrize("words", [["data", "--preset", "bcv"], ["--preset=bcv", "data", "--steps", "3"]])
+def test_options_go_before_the_preset(words):
+    import tyro
+
+    config = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
+    options = tyro.cli(Options, args=words, default=preset_defaults(Options, words), config=config)
+    assert (options.preset, options.plan.clip) == ("bcv", CT_CLIP)
+    assert options.training.steps == (3 if "--steps" in words else 25_000)
