@@ -1,0 +1,135 @@
+"""ACDC, the cardiac MR scans of the "Automated Cardiac Diagnosis Challenge"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from inflate3d.datasets.case import Case, Dataset
+from inflate3d.datasets.splits import Split
+from inflate3d.errors import DataError
+
+CLASSES = {0: "background", 1: "right ventricle", 2: "myocardium", 3: "left ventricle"}
+"""Label value to name; the ventricles are their cavities."""
+
+_PATIENTS = range(1, 101)
+"""The training patients; 101 to 150 are the challenge's test set."""
+
+_PAPER_TEST = (2, 3, 8, 9, 12, 14, 17, 24, 42, 48, 49, 53, 55, 64, 67, 79, 81, 88, 92, 95)
+"""The patients whom the paper tests on, and picks its checkpoint on too."""
+
+_HOLDOUT_VALIDATION = (13, 20, 21, 25, 43, 58, 62, 63, 85, 97)
+"""Who picks the checkpoint instead: two of each diagnosis (each is twenty patients in a row), drawn once.
+
+Drawn by ``random.Random(1234)``: a ``sample`` of 2 for each diagnosis in turn, from its patients, ascending, who are
+not in ``_PAPER_TEST``.
+"""
+
+_PATIENT = re.compile(r"patient(\d{3})")
+_FRAME = re.compile(r"(patient\d{3}_frame\d{2})(?:_gt)?\.nii(?:\.gz)?")
+
+
+def is_acdc(folder: Path) -> bool:
+    """Whether the folder, or its ``training`` or ``database/training``, holds the patients of ACDC."""
+    return _training_of(folder) is not None
+
+
+def read_acdc(folder: Path) -> Dataset:
+    """Reads ACDC's training patients; no scan is opened.
+
+    Args:
+        folder: The folder ``training`` with ``patientNNN/patientNNN_frameMM.nii.gz``, ``..._gt.nii.gz`` and
+            ``Info.cfg``, or one above it: ``database``, or what holds that.
+
+    Returns:
+        The two labelled frames of each patient, named ``patientNNN_frameMM``, grouped by patient. Left out are the
+        whole cine scans (``_4d``) and the challenge's test patients, 101 to 150, wherever they lie.
+
+        Two splits, where both frames of all 100 patients are there: ``paper`` (80 to train; 20 on whom the checkpoint
+        is picked and scored) and ``paper-holdout`` (the same 20 as test alone, 10 others to validate, 70 to train).
+
+    Raises:
+        DataError: An ``Info.cfg`` can't be read.
+    """
+    training = _training_of(folder)
+    assert training is not None, "the layout is told by is_acdc"
+    cases = tuple(
+        case
+        for patient in sorted(training.iterdir())
+        if (match := _PATIENT.fullmatch(patient.name)) and int(match[1]) in _PATIENTS and patient.is_dir()
+        for case in _cases_of(patient)
+    )
+    return Dataset("ACDC", folder, ("MRI",), CLASSES, cases, splits=_splits(cases))
+
+
+def _training_of(folder: Path) -> Path | None:
+    for candidate in (folder / "database" / "training", folder / "training", folder):
+        if any(_PATIENT.fullmatch(path.name) and path.is_dir() for path in _entries(candidate)):
+            return candidate
+    return None
+
+
+def _entries(folder: Path) -> Iterable[Path]:
+    return folder.iterdir() if folder.is_dir() else ()
+
+
+def _cases_of(patient: Path) -> list[Case]:
+    """The frames that lie in the patient's folder, and those that ``Info.cfg`` promises."""
+    files = {path.name: path for path in patient.iterdir()}
+    frames = {match[1] for name in files if (match := _FRAME.fullmatch(name))}
+    frames |= {f"{patient.name}_frame{frame:02d}" for frame in _labelled_frames(patient / "Info.cfg")}
+
+    def file(stem: str) -> Path:
+        return files.get(f"{stem}.nii", patient / f"{stem}.nii.gz")
+
+    return [Case(frame, (file(frame),), file(f"{frame}_gt"), group=patient.name) for frame in sorted(frames)]
+
+
+def _labelled_frames(info: Path) -> list[int]:
+    """End-diastole and end-systole, from lines like ``ED: 1``; none where a copy of the data left the file out."""
+    if not info.exists():
+        return []
+    try:
+        lines = [line.partition(":") for line in info.read_text(encoding="utf-8").splitlines()]
+        values = {key.strip(): value.strip() for key, _, value in lines}
+        return [int(values["ED"]), int(values["ES"])]
+    except (OSError, UnicodeDecodeError, KeyError, ValueError) as error:
+        raise DataError(
+            "Info.cfg does not name the labelled frames",
+            expected="lines like ED: 1 and ES: 12",
+            got=f"{type(error).__name__}: {error}",
+            remedy="fetch the file again, or take it away: the frames that lie there are then taken",
+            file=info,
+        ) from error
+
+
+def _splits(cases: tuple[Case, ...]) -> dict[str, tuple[Split, ...]]:
+    patients = [f"patient{number:03d}" for number in _PATIENTS]
+    if sorted(case.group or "" for case in cases) != sorted(2 * patients):
+        return {}
+    test, others = _parted(cases, _PAPER_TEST)
+    validation, train = _parted(others, _HOLDOUT_VALIDATION)
+    paper = Split(
+        train=_ids(others),
+        validation=_ids(test),
+        source="the paper's 80 training and 20 test patients; its checkpoint is picked on the test patients",
+    )
+    holdout = Split(
+        train=_ids(train),
+        validation=_ids(validation),
+        test=_ids(test),
+        source="the paper's 20 test patients, held out to the end; the checkpoint is picked on 10 of its 80 others",
+    )
+    return {"paper": (paper,), "paper-holdout": (holdout,)}
+
+
+def _parted(cases: Iterable[Case], numbers: tuple[int, ...]) -> tuple[list[Case], list[Case]]:
+    """The cases of the patients with these numbers, and all others."""
+    chosen = {f"patient{number:03d}" for number in numbers}
+    cases = list(cases)
+    return [case for case in cases if case.group in chosen], [case for case in cases if case.group not in chosen]
+
+
+def _ids(cases: list[Case]) -> tuple[str, ...]:
+    return tuple(case.id for case in cases)

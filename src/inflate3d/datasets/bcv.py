@@ -1,0 +1,93 @@
+"""BCV, the abdominal CT scans of "Multi-Atlas Labeling Beyond the Cranial Vault" (BTCV, on Synapse)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from inflate3d.datasets.case import Case, Dataset
+from inflate3d.datasets.splits import Split
+
+CLASSES = {
+    0: "background",
+    1: "spleen",
+    2: "right kidney",
+    3: "left kidney",
+    4: "gallbladder",
+    5: "oesophagus",
+    6: "liver",
+    7: "stomach",
+    8: "aorta",
+    9: "inferior vena cava",
+    10: "portal and splenic veins",
+    11: "pancreas",
+    12: "right adrenal gland",
+    13: "left adrenal gland",
+}
+"""Label value to name."""
+
+PAPER_ORGANS = ("spleen", "right kidney", "left kidney", "gallbladder", "liver", "stomach", "aorta", "pancreas")
+"""The eight organs over which the paper takes the mean of BCV in its main tables."""
+
+_NUMBERS = (*range(1, 11), *range(21, 41))
+"""The published labelled scans."""
+
+_PAPER_VALIDATION = (1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38)
+"""The paper's 12 held-out scans (``val_slc`` in its ``data/bcv/split_data_to_slices_nii.py``)."""
+
+_FILE = re.compile(r"(?:img|label)(\d{4})\.nii(?:\.gz)?")
+
+
+def is_bcv(folder: Path) -> bool:
+    """Whether the folder, or its ``RawData`` or ``Training``, is laid out as BCV is unpacked."""
+    return _training_of(folder) is not None
+
+
+def read_bcv(folder: Path) -> Dataset:
+    """Reads BCV; no scan is opened.
+
+    Args:
+        folder: The folder ``Training`` with ``img/imgNNNN.nii.gz`` and ``label/labelNNNN.nii.gz``, or one above it:
+            ``RawData``, or what holds that.
+
+    Returns:
+        The labelled scans, named ``imgNNNN``; the challenge's ``Testing`` scans have no labels and are left out.
+        The split ``paper``, where all 30 published scans are there: 18 to train, 12 to validate.
+    """
+    training = _training_of(folder)
+    assert training is not None, "the layout is told by is_bcv"
+    images, labels = (_files_of(training / part) for part in ("img", "label"))
+    cases = tuple(
+        Case(
+            f"img{number:04d}",
+            (images.get(number, training / "img" / f"img{number:04d}.nii.gz"),),
+            labels.get(number, training / "label" / f"label{number:04d}.nii.gz"),
+        )
+        for number in sorted(images.keys() | labels.keys())
+    )
+    return Dataset("BCV", folder, ("CT",), CLASSES, cases, splits=_splits(cases))
+
+
+def _training_of(folder: Path) -> Path | None:
+    for candidate in (folder / "RawData" / "Training", folder / "Training", folder):
+        if all((candidate / part).is_dir() for part in ("img", "label")) and _files_of(candidate / "img"):
+            return candidate
+    return None
+
+
+def _files_of(folder: Path) -> dict[int, Path]:
+    found = {path: _FILE.fullmatch(path.name) for path in folder.iterdir()}
+    return {int(match[1]): path for path, match in found.items() if match}
+
+
+def _splits(cases: tuple[Case, ...]) -> dict[str, tuple[Split, ...]]:
+    validation = {f"img{number:04d}" for number in _PAPER_VALIDATION}
+    ids = [case.id for case in cases]
+    if ids != [f"img{number:04d}" for number in _NUMBERS]:
+        return {}
+    paper = Split(
+        train=tuple(case for case in ids if case not in validation),
+        validation=tuple(case for case in ids if case in validation),
+        source="the paper's 18 training and 12 validation scans; its checkpoint is picked and scored on the 12",
+    )
+    return {"paper": (paper,)}
