@@ -1,0 +1,255 @@
+"""``cases.csv``: the cases of a folder of one's own, one row each, as a spreadsheet program edits it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from inflate3d.atomic import write_text
+from inflate3d.errors import DataError, DatasetProblems
+
+TABLE = "cases.csv"
+"""What the table is called where its folder's listing doesn't say otherwise."""
+
+PARTS = ("train", "validation", "test")
+"""What the column ``split`` may hold, besides its usual other spellings."""
+
+_SPELLINGS = {part: part for part in PARTS} | {
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "testing": "test",
+}
+
+_EXAMPLE = "case,image,label / case_01,images/case_01.nii.gz,labels/case_01.nii.gz"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A case as the table has it.
+
+    Attributes:
+        case: The case's id.
+        images: What the image columns hold, in order: a path, or ``None`` for a modality that is missing.
+        label: The label map's path.
+        part: One of `PARTS`; ``None`` in a table that gives no split.
+        group: What must not be torn apart by a split, such as the patient.
+    """
+
+    case: str
+    images: tuple[str | None, ...]
+    label: str
+    part: str | None = None
+    group: str | None = None
+
+
+def read_table(path: Path) -> list[Row]:
+    """Reads the table; no listed file is looked for.
+
+    Columns are ``case, image, label``, further ``image2``, ``image3`` ... for scans that have a file for each
+    modality, and ``split`` and ``group`` where wanted, in any order. Comma, semicolon and tab separate them.
+
+    Args:
+        path: The table.
+
+    Returns:
+        Its rows, in order; empty ones are passed over.
+
+    Raises:
+        DataError: The table can't be read, has other columns, or has no row.
+        DatasetProblems: All that is wrong with the rows, each with its number in the table.
+    """
+    lines = _read_lines(path)
+    columns = _columns(lines[0][1], path)
+    rows: dict[int, Row] = {}
+    problems: list[DataError] = []
+    for number, cells in lines[1:]:
+        row = _row(columns, cells)
+        rows[number] = row
+        problems += _row_problems(row, len(cells) - len(columns), number, path)
+    if not rows:
+        raise DataError("no case is listed", expected=f"rows like {_EXAMPLE}", got="the header alone", file=path)
+    problems += _repetition_problems(rows, path)
+    problems += _split_problems(rows, path)
+    if problems:
+        raise DatasetProblems(problems)
+    return [
+        Row(row.case, row.images, row.label, row.part and _SPELLINGS[row.part.lower()], row.group)
+        for row in rows.values()
+    ]
+
+
+def write_table(path: Path, rows: Sequence[Row]) -> None:
+    """Writes the table; the columns ``split`` and ``group`` stand in it where some row has one.
+
+    Raises:
+        OutputError: The file can't be written.
+    """
+    image_columns = image_column_names(max(len(row.images) for row in rows))
+    with_parts = any(row.part for row in rows)
+    with_groups = any(row.group for row in rows)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["case", *image_columns, "label", *["split"] * with_parts, *["group"] * with_groups])
+    for row in rows:
+        cells = [row.case, *(image or "" for image in row.images), row.label]
+        writer.writerow([*cells, *[row.part or ""] * with_parts, *[row.group or ""] * with_groups])
+    write_text(path, text.getvalue())
+
+
+def image_column_names(count: int) -> list[str]:
+    """``image``, ``image2``, ``image3`` ..."""
+    return ["image", *(f"image{number}" for number in range(2, count + 1))]
+
+
+def _read_lines(path: Path) -> list[tuple[int, list[str]]]:
+    """The rows that hold anything, each with its number, the header first."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(
+            f"{path.name} can't be read", expected=f"a table like {_EXAMPLE}", got=error.strerror, file=path
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path.name} is not text in UTF-8",
+            got=error,
+            remedy='save it again as "CSV UTF-8"; a spreadsheet itself (.xlsx) can\'t be read',
+            file=path,
+        ) from error
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    separator = max(",;\t", key=first.count)
+    try:
+        lines = list(_numbered(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)))
+    except csv.Error as error:
+        raise DataError(
+            f"{path.name} is not a table", got=error, remedy="check its quotation marks", file=path
+        ) from error
+    if not lines:
+        raise DataError(f"{path.name} is empty", expected=f"a table like {_EXAMPLE}", file=path)
+    return lines
+
+
+def _numbered(lines: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
+    for number, cells in enumerate(lines, start=1):
+        stripped = [cell.strip() for cell in cells]
+        while stripped and not stripped[-1]:  # spreadsheets save empty columns behind the last one
+            stripped.pop()
+        if stripped:
+            yield number, stripped
+
+
+def _columns(header: list[str], path: Path) -> list[str]:
+    """The header's names, lower case, after it was found to make sense."""
+    columns = [name.lower() for name in header]
+    images = image_column_names(sum(bool(re.fullmatch(r"image\d*", name)) for name in columns))
+    known = {"case", *images, "label", "split", "group"}
+    wrong = ""
+    if missing := [name for name in ("case", *images, "label") if name not in columns]:
+        wrong = f"no column {' or '.join(missing)}"
+    elif unknown := [name or "(no name)" for name in columns if name not in known]:
+        wrong = f"a column {' and a column '.join(unknown)}"
+    elif twice := [name for name, count in Counter(columns).items() if count > 1]:
+        wrong = f"the column {twice[0]} twice"
+    if wrong:
+        raise DataError(
+            f"{path.name} has not the columns of a table of cases",
+            expected="case, image, label; image2, image3 ... where each modality has its file; split, group if wanted",
+            got=f"{wrong}, in the header {', '.join(columns)}",
+            remedy="correct the first row",
+            file=path,
+        )
+    return columns
+
+
+def _row(columns: list[str], cells: list[str]) -> Row:
+    """A row as it stands, with whatever is wrong in it; cells that a short row leaves out are empty."""
+    padded = cells + [""] * (len(columns) - len(cells))
+    values = dict(zip(columns, padded, strict=False))
+    images = image_column_names(sum(name.startswith("image") for name in columns))
+    return Row(
+        case=values["case"],
+        images=tuple(values[name] or None for name in images),
+        label=values["label"],
+        part=values.get("split") or None,
+        group=values.get("group") or None,
+    )
+
+
+def _row_problems(row: Row, surplus: int, number: int, path: Path) -> Iterator[DataError]:
+    case = row.case or None
+    if surplus > 0:
+        yield DataError(
+            "a row has more cells than there are columns",
+            got=f"row {number}: {surplus} more",
+            remedy="put quotation marks round a cell that holds a separator",
+            case=case,
+            file=path,
+        )
+    filled = {"case": row.case, "image": any(row.images), "label": row.label}
+    wanted = {"case": "the case's name", "image": "the scan's file", "label": "the label map's file"}
+    for column in (name for name, value in filled.items() if not value):
+        yield DataError(
+            "a cell is empty",
+            expected=wanted[column],
+            got=f"row {number}, column {column}: nothing",
+            remedy="fill it, or take the row out",
+            case=case,
+            file=path,
+        )
+    if row.part and row.part.lower() not in _SPELLINGS:
+        yield DataError(
+            "a case's part in the split is not known",
+            expected=", ".join(PARTS),
+            got=f"row {number}, column split: {row.part}",
+            case=case,
+            file=path,
+        )
+
+
+def _repetition_problems(rows: dict[int, Row], path: Path) -> Iterator[DataError]:
+    places: dict[str, list[int]] = {}
+    for number, row in rows.items():
+        places.setdefault(row.case, []).append(number)
+    for case, numbers in places.items():
+        if case and len(numbers) > 1:
+            yield DataError(
+                "cases have one name",
+                expected="another name in each row",
+                got=f"rows {', '.join(map(str, numbers))}, column case: {case}",
+                case=case,
+                file=path,
+            )
+
+
+def _split_problems(rows: dict[int, Row], path: Path) -> Iterator[DataError]:
+    """Cases without a part where others have one, and groups that the split tears apart."""
+    if not any(row.part for row in rows.values()):
+        return
+    parts_of: dict[str, set[str]] = {}
+    for number, row in rows.items():
+        if not row.part:
+            yield DataError(
+                "a case has no part in the split that the others give",
+                expected=", ".join(PARTS),
+                got=f"row {number}, column split: nothing",
+                remedy="fill the column split in every row, or in none",
+                case=row.case,
+                file=path,
+            )
+        elif row.group:
+            parts_of.setdefault(row.group, set()).add(_SPELLINGS.get(row.part.lower(), row.part))
+    for group, parts in parts_of.items():
+        if len(parts) > 1:
+            yield DataError(
+                "the split tears a group apart",
+                expected="all cases of a group in one part",
+                got=f"cases of {group} in {' and '.join(sorted(parts))}",
+                remedy="correct the columns split and group",
+                file=path,
+            )

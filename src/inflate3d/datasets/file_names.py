@@ -1,0 +1,203 @@
+"""What the name of a scan file tells: image or label map, which case, which modality, which patient."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+LABEL_WORDS = frozenset(
+    """
+    label labels labelmap labelmaps lbl mask masks seg segs segmentation segmentations annotation annotations
+    annot gt truth groundtruth ground roi contour contours
+    """.split()  # noqa: SIM905 - a line a word would be long
+)
+"""Words that make a file a label map, in its own name or in that of a folder."""
+
+IMAGE_WORDS = frozenset(
+    """
+    image images img imgs scan scans volume volumes vol vols dicom dicoms dcm nifti raw data series orig
+    """.split()  # noqa: SIM905 - a line a word would be long
+)
+"""Words that stand for any image, and so don't tell one case from another."""
+
+MODALITY_WORDS = {
+    "ct": "CT",
+    **dict.fromkeys(("t1", "t1w", "t1n"), "T1w"),
+    **dict.fromkeys(("t1ce", "t1gd", "t1c", "t1post"), "T1Gd"),
+    **dict.fromkeys(("t2", "t2w"), "T2w"),
+    **dict.fromkeys(("flair", "t2f"), "FLAIR"),
+    **dict.fromkeys(("pd", "pdw"), "PDw"),
+    "adc": "ADC",
+    "dwi": "DWI",
+    "swi": "SWI",
+    **dict.fromkeys(("pet", "pt"), "PET"),
+    "suv": "SUV",
+    **dict.fromkeys(("mr", "mri"), "MRI"),
+}
+"""Words that tell the files of one case apart, and the modality that each means; in the order of the channels."""
+
+_PARTS = {
+    **dict.fromkeys(("train", "training", "tr"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "va"), "validation"),
+    **dict.fromkeys(("test", "testing", "ts"), "test"),
+}
+
+_VISITS = re.compile(
+    r"(?i)(.+?)[_-](?:frame|ses|session|visit|tp|timepoint|time|t|phase|scan|day|week|month|year|baseline|followup)"
+    r"[_-]?\d*"
+)
+_NUMBERED = re.compile(r"(.*?(\d{3,}))[_-](\d+)")
+
+
+@dataclass(frozen=True)
+class ScanFile:
+    """A file, or a DICOM series, as its path names it.
+
+    Attributes:
+        path: Below the data set's folder.
+        parts: The path's parts, the last without the format's suffix, without those that all files share.
+    """
+
+    path: Path
+    parts: tuple[str, ...]
+
+    @property
+    def is_label(self) -> bool:
+        """Whether some part of the name says that it is a label map."""
+        return any(word in LABEL_WORDS for part in self.parts for word in words_of(part))
+
+    @property
+    def part_of_split(self) -> str | None:
+        """What its folders say of training, validation and test."""
+        words = [word for part in self.parts[:-1] for word in words_of(part)]
+        return next((_PARTS[word] for word in reversed(words) if word in _PARTS), None)
+
+
+Key = tuple[str, ...]
+"""What is left of a name that image and label map of a case share."""
+
+Reading = Callable[[ScanFile], tuple[ScanFile, str]]
+"""A way to read names: the file as if its name told no channel, and the channel (empty where there is only one)."""
+
+
+def words_of(part: str) -> list[str]:
+    """The words of one part of a path, lower case; ``img0001`` and ``imagesTr`` are two words each."""
+    words: list[str] = []
+    for word in re.findall(r"[^\W_]+", part.lower()):
+        glued = re.fullmatch(r"([a-z]+?)(\d+|tr|ts|va|val)", word)
+        words += glued.groups() if glued and glued[1] in LABEL_WORDS | IMAGE_WORDS else [word]
+    return words
+
+
+def one_image_a_case(file: ScanFile) -> tuple[ScanFile, str]:
+    """``case_01.nii.gz`` and ``case_01_seg.nii.gz``."""
+    return file, ""
+
+
+def numbered_channels(file: ScanFile) -> tuple[ScanFile, str]:
+    """nnU-Net's ``case_01_0000.nii.gz``, ``case_01_0001.nii.gz`` and ``case_01.nii.gz``."""
+    numbered = None if file.is_label else re.fullmatch(r"(.+)_(00\d\d)", file.parts[-1])
+    if numbered is None:
+        return file, ""
+    return dataclasses.replace(file, parts=(*file.parts[:-1], numbered[1])), numbered[2]
+
+
+def named_channels(file: ScanFile) -> tuple[ScanFile, str]:
+    """``case_01_t1.nii.gz``, ``case_01_flair.nii.gz`` and ``case_01_seg.nii.gz``."""
+    named = [MODALITY_WORDS[word] for part in file.parts for word in words_of(part) if word in MODALITY_WORDS]
+    parts = tuple(_without(part, MODALITY_WORDS) for part in file.parts)
+    return dataclasses.replace(file, parts=parts), named[-1] if named and not file.is_label else ""
+
+
+READINGS: tuple[Reading, ...] = (one_image_a_case, numbered_channels, named_channels)
+"""Every way to read names; of those that fit alike, the first is taken."""
+
+
+def channel_order(channel: str) -> tuple[int, str]:
+    """Sorts channels: those of a name in the order of the table, those of a number by it."""
+    names = list(dict.fromkeys(MODALITY_WORDS.values()))
+    return (names.index(channel) if channel in names else -1), channel
+
+
+def key_of(file: ScanFile) -> Key:
+    """What the names of a case's files share: all words but those of the role."""
+    key: list[str] = []
+    for part in file.parts:
+        name = "_".join(word for word in words_of(part) if word not in LABEL_WORDS | IMAGE_WORDS)
+        if name and name not in key[-1:]:  # a case's folder and file often have one name
+            key.append(name)
+    return tuple(key)
+
+
+def case_ids(scans: Sequence[ScanFile]) -> list[str]:
+    """A short name for each case, from its first scan: with as many folders as tell it from the others."""
+    parts = [_plain_parts(scan) for scan in scans]
+    lengths = [1] * len(parts)
+    while True:
+        names = ["_".join(part[-length:]) for part, length in zip(parts, lengths, strict=True)]
+        folded = [name.casefold() for name in names]
+        clashing = [index for index, name in enumerate(folded) if folded.count(name) > 1]
+        longer = [index for index in clashing if lengths[index] < len(parts[index])]
+        if not longer:
+            break
+        for index in longer:
+            lengths[index] += 1
+    for index in clashing:  # names that differ in nothing but words of the role
+        names[index] = _printable("_".join(scans[index].parts))
+    return names
+
+
+def patients(ids: Sequence[str]) -> list[str] | None:
+    """The patient of each case, where the names of all cases tell, as ``patient001_frame01`` does.
+
+    Returns:
+        As many names as cases; ``None`` where a name tells no patient, or every case is another's.
+    """
+    found = []
+    for name in ids:
+        visit = _VISITS.fullmatch(name)
+        numbered = _NUMBERED.fullmatch(name)
+        if visit:
+            found.append(visit[1])
+        elif numbered and len(numbered[3]) < len(numbered[2]):
+            found.append(numbered[1])
+        else:
+            return None
+    return found if 1 < len(set(found)) < len(ids) else None
+
+
+def _without(part: str, words: Container[str]) -> str:
+    """A part of a path without some words and the separators before them."""
+    pieces = re.split(r"([^\W_]+)", part)  # separators at even places, words at odd ones
+    kept = "".join(
+        separator + word
+        for separator, word in zip(pieces[::2], [*pieces[1::2], ""], strict=True)
+        if word.lower() not in words
+    )
+    return kept.strip("_-. ")
+
+
+def _plain_parts(file: ScanFile) -> list[str]:
+    """The path's parts without the words at their ends that tell a role, and without what can't name a file."""
+    plain: list[str] = []
+    for part in file.parts:
+        pieces = re.split(r"([_\-. ]+)", part)
+        while pieces and _is_role(pieces[-1]):
+            del pieces[-2:]
+        name = _printable("".join(pieces))
+        if name and name not in plain[-1:]:
+            plain.append(name)
+    return plain or [_printable(file.path.parent.name) or "case"]
+
+
+def _is_role(piece: str) -> bool:
+    """Whether a piece of a name is a word like ``img`` or ``imagesTr``, or empty."""
+    words = words_of(piece)
+    return not words or (words[0] in LABEL_WORDS | IMAGE_WORDS and set(words[1:]) <= _PARTS.keys())
+
+
+def _printable(name: str) -> str:
+    return re.sub(r"[^\w.+ -]|\.\.+", "_", name).lstrip(".")
