@@ -31,7 +31,7 @@ def scan(tmp_path):
 
 
 def test_label_map_lies_where_the_scan_does_to_the_bit(predictor, scan, tmp_path):
-    (written,) = predict_files(predictor, find_scans(scan), tmp_path / "out")
+    (written,) = predict_files(predictor, find_scans(scan, predictor.plan), tmp_path / "out")
     assert written == tmp_path / "out" / "scan.nii.gz"
     source, result = nibabel.Nifti1Image.load(scan), nibabel.Nifti1Image.load(written)
     assert result.shape == source.shape
@@ -58,7 +58,7 @@ def test_every_scan_of_a_folder(predictor, scan, tmp_path):
     nibabel.Nifti1Image.load(scan).to_filename(plain)
     scan.with_name("notes.txt").write_text("")
     scan.with_name("._scan.nii.gz").write_text("")
-    cases = find_scans(scan.parent)
+    cases = find_scans(scan.parent, predictor.plan)
     assert [case.id for case in cases] == ["other", "scan"]
     written = predict_files(predictor, cases, tmp_path / "out")
     assert [path.name for path in written] == ["other.nii", "scan.nii.gz"]
@@ -66,15 +66,65 @@ def test_every_scan_of_a_folder(predictor, scan, tmp_path):
     assert np.array_equal(first, second)
 
 
-def test_folder_without_scans(tmp_path):
+def test_folder_without_scans(predictor, tmp_path):
     with pytest.raises(DataError, match="no scans here"):
-        find_scans(tmp_path)
+        find_scans(tmp_path, predictor.plan)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nrrd", ".mha"])
+def test_label_maps_in_another_format(predictor, scan, tmp_path, suffix):
+    voxels = np.asarray(nibabel.Nifti1Image.load(scan).dataobj)
+    nibabel.Nifti1Image(voxels, np.diag([-0.9, 0.95, 3.0, 1.0])).to_filename(scan)  # without the shear
+    (own,) = predict_files(predictor, find_scans(scan, predictor.plan), tmp_path / "own")
+    (other,) = predict_files(predictor, find_scans(scan, predictor.plan), tmp_path / "other", suffix=suffix)
+    assert other.name == f"scan{suffix}"
+    assert np.array_equal(read(other).array, read(own).array)
+    np.testing.assert_allclose(read(other).affine, read(own).affine, atol=1e-4)
+
+
+def test_scans_of_one_name_do_not_overwrite_each_other(predictor, scan, tmp_path):
+    nibabel.Nifti1Image.load(scan).to_filename(scan.with_name("scan.nii"))
+    scans = find_scans(scan.parent, predictor.plan)
+    assert len(predict_files(predictor, scans, tmp_path / "own")) == 2
+    with pytest.raises(DataError, match="two scans have one name"):
+        predict_files(predictor, scans, tmp_path / "other", suffix=".nrrd")
+    assert not (tmp_path / "other").exists()
+
+
+def two_modalities(predictor, *, allow=False):
+    return predictor.plan.model_copy(update={"modalities": ("T1", "T2"), "allow_missing_modality": allow})
+
+
+def test_files_of_several_modalities_make_one_scan(predictor, tmp_path):
+    for name in ("a_0000.nii.gz", "a_0001.nii.gz", "b_0000.nrrd", "b_0001.nrrd"):
+        (tmp_path / name).write_bytes(b"")
+    cases = find_scans(tmp_path, two_modalities(predictor))
+    assert [(case.id, [image and image.name for image in case.images]) for case in cases] == [
+        ("a", ["a_0000.nii.gz", "a_0001.nii.gz"]),
+        ("b", ["b_0000.nrrd", "b_0001.nrrd"]),
+    ]
+    assert len(find_scans(tmp_path, predictor.plan)) == 4  # a model of one modality has four scans here
+
+
+@pytest.mark.parametrize(("names", "said"), [(["a_0001.nii"], "no T1"), (["a_0000.nii", "a_0002.nii"], "no T2")])
+def test_missing_modality(predictor, tmp_path, names, said):
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(DataError, match="has not the model's modalities") as caught:
+        find_scans(tmp_path, two_modalities(predictor))
+    assert (caught.value.case, caught.value.got) == ("a", said)
+
+
+def test_missing_modality_that_is_allowed(predictor, tmp_path):
+    (tmp_path / "a_0001.nii").write_bytes(b"")
+    (case,) = find_scans(tmp_path, two_modalities(predictor, allow=True))
+    assert case.images == (None, tmp_path / "a_0001.nii")
 
 
 def test_scan_is_never_overwritten(predictor, scan):
     before = scan.read_bytes()
     with pytest.raises(DataError, match="would overwrite its scan"):
-        predict_files(predictor, find_scans(scan), scan.parent)
+        predict_files(predictor, find_scans(scan, predictor.plan), scan.parent)
     assert scan.read_bytes() == before
 
 
@@ -84,7 +134,7 @@ def test_writing_that_fails_leaves_nothing(predictor, scan, tmp_path, monkeypatc
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputError, match="No space left on device"):
-        predict_files(predictor, find_scans(scan), tmp_path / "out")
+        predict_files(predictor, find_scans(scan, predictor.plan), tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -94,6 +144,6 @@ def test_scan_that_does_not_fit_is_named(predictor, scan, tmp_path, monkeypatch)
 
     monkeypatch.setattr(predictor, "predict", refuse)
     with pytest.raises(DataError) as caught:
-        predict_files(predictor, find_scans(scan), tmp_path / "out")
+        predict_files(predictor, find_scans(scan, predictor.plan), tmp_path / "out")
     assert (caught.value.case, caught.value.file) == ("scan", str(scan))
     assert not (tmp_path / "out").exists()

@@ -70,7 +70,7 @@ def test_preset_that_is_not_there(name, said):
 def test_key_that_is_not_known(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("description: Mine.\nplan: {clop: [0, 80]}\n")
-    with pytest.raises(ConfigError, match="plan.clop is not usable") as caught:
+    with pytest.raises(ConfigError, match=r"plan\.clop is not usable") as caught:
         read_preset(str(path))
     assert caught.value.file == str(path)
 

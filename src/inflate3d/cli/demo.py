@@ -111,5 +111,6 @@ def _predict(folder: RunFolder, scan: Path, out: Path, terminal: Terminal) -> Pa
     from inflate3d.inference.files import find_scans, predict_files
     from inflate3d.inference.predictor import Predictor
 
-    (written,) = predict_files(Predictor.load(folder.model), find_scans(scan), out, progress=terminal.progress)
+    predictor = Predictor.load(folder.model)
+    (written,) = predict_files(predictor, find_scans(scan, predictor.plan), out, progress=terminal.progress)
     return written

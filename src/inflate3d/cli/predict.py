@@ -9,6 +9,8 @@ from pydantic import Field
 from tyro.conf import Positional
 
 from inflate3d.cli.terminal import CommandOptions, Terminal
+from inflate3d.cli.verify import show_warnings
+from inflate3d.errors import DataError
 
 
 class Options(CommandOptions):
@@ -17,11 +19,13 @@ class Options(CommandOptions):
     model: Positional[Path]
     """A run's folder, or a model folder."""
     scans: Positional[Path]
-    """A scan file, or a folder of them."""
+    """A scan (a file, a DICOM series' folder, or FOLDER/SERIES-UID), or a folder of scans."""
     out: Positional[Path]
     """Folder for the label maps, which are named as the scans are."""
     batch_size: int = Field(default=16, ge=1)
     """Windows predicted at a time."""
+    suffix: str | None = None
+    """Format of the label maps, such as .nrrd; that of the scan if not given, .nii.gz for DICOM."""
     device: str | None = None
     """Where to compute, such as cpu or cuda:1; the GPU if there is one, if not given."""
 
@@ -31,8 +35,12 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     from inflate3d.inference.files import find_scans, predict_files
     from inflate3d.inference.predictor import Predictor
 
-    scans = find_scans(options.scans)
     predictor = Predictor.load(options.model, device=options.device, batch_size=options.batch_size)
-    written = predict_files(predictor, scans, options.out, progress=terminal.progress)
+    scans = find_scans(options.scans, predictor.plan)
+    warnings: list[DataError] = []
+    written = predict_files(
+        predictor, scans, options.out, suffix=options.suffix, progress=terminal.progress, warn=warnings.append
+    )
+    show_warnings(warnings, terminal)
     terminal.say("\n".join(str(file) for file in written))
-    return {"written": [str(file) for file in written]}
+    return {"written": [str(file) for file in written], "warnings": [warning.to_dict() for warning in warnings]}

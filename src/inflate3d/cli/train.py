@@ -7,12 +7,11 @@ from typing import Any
 
 from tyro.conf import Positional
 
-from inflate3d.cli.prepare import show_plan
+from inflate3d.cli.prepare import prepare_shown
 from inflate3d.cli.terminal import CommandOptions, Interruption, Terminal
 from inflate3d.config import AugmentationConfig, DataConfig, ModelOptions, RunConfig, TrainingOptions
 from inflate3d.datasets import read_dataset
 from inflate3d.preparation.planning import PlanOptions
-from inflate3d.preparation.prepare import prepare
 from inflate3d.preparation.store import Store, default_store
 from inflate3d.run_folder import RunFolder
 
@@ -75,9 +74,7 @@ def open_store(dataset: Path, folder: Path, options: PlanOptions, terminal: Term
         store = Store(folder)
         store.check_source(described, options)
         return store
-    store = prepare(described, folder, options=options, progress=terminal.progress)
-    show_plan(store, terminal)
-    return store
+    return prepare_shown(described, folder, options, terminal)
 
 
 def train_run(config: RunConfig, folder: RunFolder, store: Store, terminal: Terminal, *, resume: bool) -> None:
