@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from inflate3d.volume import DEPTH_AXES, Orientation, Volume, spacing_of
+from inflate3d.errors import ConfigError, DataError
+from inflate3d.volume import DEPTH_AXES, Grid, Orientation, Volume, spacing_of
 
 SHAPE = (3, 4, 5)
 FRAME_WORLD = {"sagittal": (0, 1, 2), "coronal": (1, 0, 2), "axial": (2, 0, 1)}
@@ -21,17 +22,49 @@ AXIS_SETS = [
 """The 48 ways to lay voxel axes along world axes; half of them are left-handed."""
 
 
+CODES = ["".join(code) for axes in itertools.permutations(("LR", "PA", "IS")) for code in itertools.product(*axes)]
+"""The 48 ways to name where three axes lead."""
+
+
 @st.composite
-def affines(draw, most_tilt=0.6):
+def affines(draw, most_tilt=0.6, most_shear=0.0):
     permutation, signs = draw(st.sampled_from(AXIS_SETS))
     tilt = np.array(draw(st.tuples(*[st.floats(-1, 1)] * 3)))
     tilt *= most_tilt / max(1.0, float(np.linalg.norm(tilt)))
     spacing = draw(st.tuples(*[st.floats(0.3, 8)] * 3))
     affine = np.eye(4)
     directions = Rotation.from_rotvec(tilt).as_matrix() @ (np.eye(3)[:, permutation] * signs)
-    affine[:3, :3] = directions * spacing
+    shear = np.eye(3)
+    shear[np.triu_indices(3, 1)] = draw(st.tuples(*[st.floats(-most_shear, most_shear)] * 3))
+    affine[:3, :3] = directions @ shear * spacing
     affine[:3, 3] = draw(st.tuples(*[st.floats(-300, 300)] * 3))
     return affine
+
+
+ANY_AFFINE = affines(most_tilt=3.2, most_shear=0.4)
+"""Oblique, left-handed and sheared."""
+
+
+def moved(data, volume, steps=("reorient", "crop", "pad")):
+    """The volume after a chain of moves; what is put around it has the value 0."""
+    for step in data.draw(st.lists(st.sampled_from(steps), max_size=6)):
+        if step == "reorient":
+            volume = volume.reorient(data.draw(st.sampled_from(CODES)))
+        elif step == "pad":
+            before, after = (data.draw(st.tuples(*[st.integers(0, 3)] * 3)) for _ in range(2))
+            volume = volume.pad(before, after)
+        else:
+            start = data.draw(st.tuples(*[st.integers(0, size - 1) for size in volume.shape]))
+            stop = data.draw(
+                st.tuples(*[st.integers(low + 1, size) for low, size in zip(start, volume.shape, strict=True)])
+            )
+            volume = volume.crop(start, stop)
+    return volume
+
+
+def numbered(affine, shape=SHAPE):
+    """A volume whose every voxel has a number of its own, from 1 on."""
+    return Volume(1 + np.arange(np.prod(shape), dtype=np.int32).reshape(1, *shape), affine, ("its note",))
 
 
 def world_of_voxels(affine, shape=SHAPE):
@@ -93,3 +126,210 @@ def test_volume_tells_shape_and_spacing_in_array_order():
     volume = Volume(np.zeros((2, *SHAPE)), np.diag([-0.5, 2.0, 3.0, 1.0]))
     assert volume.shape == SHAPE
     assert volume.spacing == (0.5, 2.0, 3.0)
+
+
+def test_a_volumes_grid_is_its_shape_and_affine():
+    affine = np.diag([-0.5, 2.0, 3.0, 1.0])
+    grid = Volume(np.zeros((2, *SHAPE)), affine).grid
+    assert (grid.shape, grid.spacing) == (SHAPE, (0.5, 2.0, 3.0))
+    assert grid.affine is affine
+    assert grid == Grid(SHAPE, affine.copy())
+    assert hash(grid) == hash(Grid(SHAPE, affine.copy()))
+    assert grid != Grid((3, 4, 6), affine)
+    assert grid != Grid(SHAPE, affine + 1e-9 * (affine != 0) * (affine != 1))
+    assert grid != "grid"
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "value"), [(0, 0, 0.0), (0, 1, 1e7), (1, 3, np.nan), (2, 2, np.inf), (3, 0, 1.0), (3, 3, 2.0)]
+)
+def test_a_grid_needs_an_affine_that_can_be_inverted(row, column, value):
+    affine = np.eye(4)
+    affine[row, column] = value
+    with pytest.raises(DataError, match="affine can't be inverted"):
+        Grid(SHAPE, affine)
+
+
+def test_a_grid_needs_voxels():
+    with pytest.raises(DataError, match=r"no voxels[\s\S]*\(3, 0, 5\)"):
+        Grid((3, 0, 5), np.eye(4))
+
+
+# --- moves, and their undo -----------------------------------------------------------------------------------
+
+
+@given(st.data(), ANY_AFFINE)
+def test_any_chain_of_moves_is_undone_to_the_bit(data, affine):
+    scan = numbered(affine)
+    there = moved(data, scan)
+    back = there.onto(scan.grid)
+    kept = np.isin(scan.array, there.array)
+    assert np.array_equal(back.array, np.where(kept, scan.array, 0))
+    assert back.affine is affine
+    assert back.array.dtype == scan.array.dtype
+    assert there.notes == back.notes == ("its note",)
+
+
+@given(st.data(), ANY_AFFINE)
+def test_nothing_is_lost_where_nothing_is_cropped(data, affine):
+    scan = numbered(affine)
+    back = moved(data, scan, ("reorient", "pad")).onto(scan.grid, fill=-1)
+    assert np.array_equal(back.array, scan.array)
+
+
+@given(st.data(), ANY_AFFINE)
+def test_no_voxel_moves_in_the_world(data, affine):
+    scan = numbered(affine)
+    there = moved(data, scan)
+    before = dict(zip(scan.array.ravel().tolist(), world_of_voxels(affine).reshape(3, -1).T, strict=True))
+    after = zip(there.array.ravel().tolist(), world_of_voxels(there.affine, there.shape).reshape(3, -1).T, strict=True)
+    assert all(np.allclose(before[number], place, rtol=0, atol=1e-9) for number, place in after if number)
+
+
+@given(st.data(), ANY_AFFINE)
+def test_a_grid_in_single_precision_is_the_same_place(data, affine):
+    scan = numbered(affine)
+    there = moved(data, scan, ("reorient", "pad"))
+    rounded = Volume(there.array, there.affine.astype(np.float32))
+    back = rounded.onto(scan.grid)
+    assert np.array_equal(back.array, scan.array)
+
+
+@given(ANY_AFFINE, st.sampled_from(CODES))
+def test_codes_are_those_of_nibabel(affine, codes):
+    scan = numbered(affine)
+    turned = scan.reorient(codes)
+    before, after = nibabel.orientations.io_orientation(affine), nibabel.orientations.axcodes2ornt(codes)
+    way = nibabel.orientations.ornt_transform(before, after)
+    assert np.array_equal(turned.array[0], nibabel.orientations.apply_orientation(scan.array[0], way))
+    assert turned.affine == pytest.approx(affine @ nibabel.orientations.inv_ornt_aff(way, SHAPE))
+    assert np.shares_memory(turned.array, scan.array)
+    assert sorted(turned.spacing) == pytest.approx(sorted(scan.spacing))
+
+
+@pytest.mark.parametrize("codes", ["RAX", "RA", "RASS", "RAL", "ras", ""])
+def test_codes_that_name_no_orientation_are_refused(codes):
+    with pytest.raises(ConfigError, match=r"three directions[\s\S]*such as RAS or LPS"):
+        numbered(np.eye(4)).reorient(codes)
+
+
+def test_crop_keeps_the_box():
+    scan = numbered(np.diag([2.0, 3.0, 4.0, 1.0]))
+    part = scan.crop((1, 0, 2), (3, 4, 5))
+    assert np.array_equal(part.array, scan.array[:, 1:3, :, 2:5])
+    assert part.affine[:3, 3].tolist() == [2.0, 0.0, 8.0]
+    assert np.shares_memory(part.array, scan.array)
+
+
+@pytest.mark.parametrize(("start", "stop"), [((-1, 0, 0), SHAPE), ((0, 0, 0), (3, 4, 6)), ((0, 2, 0), (3, 2, 5))])
+def test_a_box_that_is_not_inside_is_refused(start, stop):
+    with pytest.raises(DataError, match=r"box to crop[\s\S]*\(3, 4, 5\)"):
+        numbered(np.eye(4)).crop(start, stop)
+
+
+def test_pad_puts_the_value_around_all_modalities():
+    scan = Volume(np.ones((2, *SHAPE), np.int16), np.diag([2.0, 3.0, 4.0, 1.0]))
+    padded = scan.pad((1, 0, 2), (0, 1, 0), -1024)
+    assert padded.array.shape == (2, 4, 5, 7)
+    assert np.array_equal(padded.array[:, 1:, :4, 2:], scan.array)
+    assert (padded.array == -1024).sum() == 2 * (4 * 5 * 7 - 60)
+    assert padded.affine[:3, 3].tolist() == [-2.0, 0.0, -8.0]
+
+
+def test_pad_refuses_negative_numbers():
+    with pytest.raises(DataError, match=r"negative[\s\S]*\(0, -1, 0\)"):
+        numbered(np.eye(4)).pad((0, 0, 0), (0, -1, 0))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fill"), [("uint8", -1), ("uint8", 256), ("int16", 0.5), ("int16", np.nan), ("int16", np.inf), ("?", 2)]
+)
+def test_a_fill_that_the_type_cannot_hold_is_refused(dtype, fill):
+    scan = Volume(np.zeros((1, *SHAPE), dtype), np.eye(4))
+    with pytest.raises(DataError, match="can't hold the value"):
+        scan.pad((1, 1, 1), (0, 0, 0), fill)
+    with pytest.raises(DataError, match="can't hold the value"):
+        scan.onto(scan.grid, fill)
+
+
+def test_floats_are_filled_with_any_number():
+    scan = Volume(np.zeros((1, *SHAPE), np.float32), np.eye(4))
+    assert np.isnan(scan.pad((1, 0, 0), (0, 0, 0), np.nan).array[:, 0]).all()
+    assert (scan.pad((1, 0, 0), (0, 0, 0), 0.1).array[:, 0] == np.float32(0.1)).all()
+
+
+def test_onto_a_grid_far_away_is_all_fill():
+    scan = numbered(np.eye(4))
+    far = scan.pad((9, 9, 9), (0, 0, 0)).crop((0, 0, 0), (2, 2, 2))
+    assert (far.onto(scan.grid, fill=7).array == 7).all()
+
+
+def test_onto_copies():
+    scan = numbered(np.eye(4))
+    assert not np.shares_memory(scan.onto(scan.grid).array, scan.array)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        np.diag([2.0, 1, 1, 1]),
+        np.block([[np.eye(3), np.array([[0.5], [0], [0]])], [np.array([[0, 0, 0, 1.0]])]]),
+        np.block([[Rotation.from_rotvec([0, 0, 0.1]).as_matrix(), np.zeros((3, 1))], [np.array([[0, 0, 0, 1.0]])]]),
+        np.array([[1.0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]),
+        np.array([[1.0, 1, 0, 0], [-1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]),
+    ],
+    ids=["spacing", "half a voxel", "turned", "sheared", "diagonal"],
+)
+def test_onto_refuses_voxels_that_lie_elsewhere(change):
+    scan = numbered(np.diag([1.0, 1.0, 3.0, 1.0]))
+    with pytest.raises(DataError, match=r"don't lie on the grid's[\s\S]*remedy:\s+resample"):
+        scan.onto(Grid(SHAPE, scan.affine @ change))
+
+
+# --- grids of another spacing --------------------------------------------------------------------------------
+
+
+def edges(grid):
+    """Corners of the box that the grid's voxels fill, in millimetres."""
+    corners = np.array(list(itertools.product((0, 1), repeat=3))) * grid.shape - 0.5
+    return corners @ grid.affine[:3, :3].T + grid.affine[:3, 3]
+
+
+spacings = st.tuples(*[st.floats(0.3, 8)] * 3)
+
+
+@given(ANY_AFFINE, spacings)
+def test_another_spacing_keeps_the_outer_edges(affine, spacing):
+    grid = Grid(SHAPE, affine)
+    other = grid.at_spacing(spacing)
+    assert edges(other) == pytest.approx(edges(grid), abs=1e-9)
+
+
+@given(ANY_AFFINE, spacings)
+def test_another_spacing_is_the_nearest_that_fills_the_box(affine, spacing):
+    grid = Grid(SHAPE, affine)
+    other = grid.at_spacing(spacing)
+    for old_count, old, count, new, wanted in zip(
+        SHAPE, grid.spacing, other.shape, other.spacing, spacing, strict=True
+    ):
+        assert new == pytest.approx(old_count * old / count)
+        assert count == 1 or abs(count - old_count * old / wanted) <= 0.5 + 1e-9
+
+
+def test_a_spacing_that_divides_the_box_is_met():
+    grid = Grid((6, 4, 3), np.diag([1.0, 2.0, 5.0, 1.0]))
+    other = grid.at_spacing((2.0, 0.5, 1.0))
+    assert (other.shape, other.spacing) == ((3, 16, 15), (2.0, 0.5, 1.0))
+    assert other.affine[:3, 3].tolist() == [0.5, -0.75, -2.0]
+    assert other.at_spacing(grid.spacing) == grid
+
+
+def test_the_same_spacing_is_the_same_grid():
+    grid = Grid(SHAPE, np.array([[0.9, 0.1, 0.3, -20], [-0.1, 0.95, 0.2, 5], [-0.1, -0.1, 3, 7], [0, 0, 0, 1.0]]))
+    assert grid.at_spacing(grid.spacing) is grid
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 0.0, 1.0), (1.0, -1.0, 1.0), (np.nan, 1.0, 1.0), (1.0, 1.0, np.inf)])
+def test_a_spacing_that_is_no_length_is_refused(spacing):
+    with pytest.raises(ConfigError, match=r"spacing can't be used[\s\S]*positive"):
+        Grid(SHAPE, np.eye(4)).at_spacing(spacing)

@@ -1,0 +1,107 @@
+"""The directions that voxel axes run in, and the exact way from some to others and back: transposition and flips."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from inflate3d.errors import ConfigError
+
+DepthAxis = Literal["sagittal", "coronal", "axial"]
+"""The anatomical direction along which slices are stacked: left-right, posterior-anterior, inferior-superior."""
+
+DEPTH_AXES: tuple[DepthAxis, ...] = ("sagittal", "coronal", "axial")
+"""In the order of the RAS+ world axes."""
+
+_FRAME_CODES: dict[DepthAxis, str] = {"sagittal": "RAS", "coronal": "ARS", "axial": "SRA"}
+
+_WORLD_AXES = ("LR", "PA", "IS")
+"""For each axis of RAS+ world space, the letters of its two ends, the positive one last."""
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """The way from a scan's voxel axes to others, such as the model's frame, by transposition and flips alone.
+
+    No voxel value changes, so ``undo(apply(x))`` is ``x`` to the bit.
+
+    Attributes:
+        axes: ``axes[n]`` is the scan's voxel axis that becomes axis ``n``; in the model's frame: depth, row, column.
+        flips: Whether axis ``n`` runs against the scan's.
+    """
+
+    axes: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+
+    @classmethod
+    def of(cls, affine: Float[np.ndarray, "4 4"], depth_axis: DepthAxis) -> Orientation:
+        """The orientation that brings a scan to closest-canonical RAS+ with the depth axis first.
+
+        Args:
+            affine: ``(4, 4)``, voxel index to RAS+ millimetres; may be oblique or left-handed.
+            depth_axis: The anatomical direction that becomes the frame's depth. The other two follow in
+                the order left-right, posterior-anterior, inferior-superior.
+        """
+        return cls.towards(affine, _FRAME_CODES[depth_axis])
+
+    @classmethod
+    def towards(cls, affine: Float[np.ndarray, "4 4"], codes: str) -> Orientation:
+        """The orientation that makes each axis lead, as nearly as it can, to a given side.
+
+        Args:
+            affine: ``(4, 4)``, voxel index to RAS+ millimetres; may be oblique, left-handed or sheared.
+            codes: For each axis of the result the side that it leads to, such as ``"RAS"`` or ``"LPS"``: one
+                letter each of L/R (left, right), P/A (posterior, anterior) and I/S (inferior, superior).
+
+        Raises:
+            ConfigError: The codes don't name three directions.
+        """
+        import nibabel.orientations
+
+        worlds = [world for letter in codes for world, ends in enumerate(_WORLD_AXES) if letter in ends]
+        if len(codes) != 3 or sorted(worlds) != [0, 1, 2]:
+            raise ConfigError(
+                "orientation codes don't name three directions",
+                expected="one letter each of L/R, P/A and I/S, such as RAS or LPS",
+                got=codes,
+            )
+        voxel_to_world = nibabel.orientations.io_orientation(affine)  # per voxel axis: world axis, direction
+        world_to_voxel = {int(world): voxel for voxel, (world, _) in enumerate(voxel_to_world)}
+        axes = [world_to_voxel[world] for world in worlds]
+        positive = [letter == _WORLD_AXES[world][1] for letter, world in zip(codes, worlds, strict=True)]
+        flips = [bool(voxel_to_world[axis, 1] > 0) != wanted for axis, wanted in zip(axes, positive, strict=True)]
+        return cls((axes[0], axes[1], axes[2]), (flips[0], flips[1], flips[2]))
+
+    def apply(self, array: Shaped[np.ndarray, "*batch i j k"]) -> Shaped[np.ndarray, "*batch d h w"]:
+        """Brings ``(..., I, J, K)`` on the scan's grid to ``(..., D, H, W)``; a view, nothing is copied."""
+        lead = array.ndim - 3
+        moved = array.transpose(*range(lead), *(lead + axis for axis in self.axes))
+        return moved[(..., *self._steps())]
+
+    def undo(self, array: Shaped[np.ndarray, "*batch d h w"]) -> Shaped[np.ndarray, "*batch i j k"]:
+        """Brings ``(..., D, H, W)`` back to ``(..., I, J, K)`` on the scan's grid; a view."""
+        lead = array.ndim - 3
+        back = [self.axes.index(axis) for axis in range(3)]
+        return array[(..., *self._steps())].transpose(*range(lead), *(lead + axis for axis in back))
+
+    def index_matrix(self, shape: tuple[int, int, int]) -> Float[np.ndarray, "4 4"]:
+        """From voxel index after ``apply`` to voxel index before it.
+
+        Args:
+            shape: Number of voxels along ``(I, J, K)``, before.
+
+        Returns:
+            ``(4, 4)``, for indices with a 1 behind them. The affine of the result is the scan's times this.
+        """
+        matrix = np.zeros((4, 4))
+        matrix[3, 3] = 1
+        for after, (before, flip) in enumerate(zip(self.axes, self.flips, strict=True)):
+            matrix[before, after] = -1 if flip else 1
+            matrix[before, 3] = shape[before] - 1 if flip else 0
+        return matrix
+
+    def _steps(self) -> list[slice]:
+        return [slice(None, None, -1 if flip else 1) for flip in self.flips]
