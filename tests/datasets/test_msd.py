@@ -1,13 +1,16 @@
+import dataclasses
 import json
-from pathlib import Path
+import random
 
+import nibabel
+import numpy as np
 import pytest
 
-from inflate3d.datasets import read_dataset
-from inflate3d.datasets.msd import read_msd, write_msd_listing
-from inflate3d.errors import DataError, DatasetProblems
-
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+from inflate3d.datasets import Case, Dataset, read_dataset
+from inflate3d.datasets.msd import paper_split, read_msd, write_msd, write_msd_listing
+from inflate3d.errors import ConfigError, DataError, DatasetProblems
+from inflate3d.io import read_images, read_labels, write_volume
+from inflate3d.volume import Volume
 
 
 def listing(*entries, **changes):
@@ -66,31 +69,20 @@ def test_byte_order_mark_and_macos_files_are_passed_over(folder):
     assert [case.id for case in read_msd(folder).cases] == ["prostate_02"]
 
 
-def test_all_missing_files_are_told_at_once(folder):
-    (folder / "imagesTr" / "prostate_10.nii.gz").unlink()
-    (folder / "labelsTr" / "prostate_02.nii.gz").unlink()
-    with pytest.raises(DatasetProblems) as caught:
-        read_msd(folder)
-    assert [(problem.what, problem.case, problem.file) for problem in caught.value.problems] == [
-        ("a listed file is missing", "prostate_10", str(folder / "imagesTr" / "prostate_10.nii.gz")),
-        ("a listed file is missing", "prostate_02", str(folder / "labelsTr" / "prostate_02.nii.gz")),
-    ]
-
-
 @pytest.mark.parametrize("path", ["../prostate_02.nii.gz", "./imagesTr/../../x.nii.gz", "/etc/passwd"])
 def test_paths_out_of_the_folder_are_refused(folder, path):
     describe(folder, listing(training=[{"image": path, "label": "./labelsTr/prostate_02.nii.gz"}]))
     with pytest.raises(DatasetProblems) as caught:
-        read_msd(folder)
+        read_dataset(folder)
     assert [(problem.what, problem.got) for problem in caught.value.problems] == [
-        ("a listed path leads out of the data set", path)
+        ("a listed path leads out of the data set", str(folder / path))
     ]
 
 
 def test_two_entries_of_one_name(folder):
     describe(folder, listing("prostate_02.nii.gz", "prostate_02.nii.gz"))
     with pytest.raises(DatasetProblems, match="two entries have one name"):
-        read_msd(folder)
+        read_dataset(folder)
 
 
 @pytest.mark.parametrize(
@@ -115,39 +107,164 @@ def test_listing_that_says_too_little(folder, content, told):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"), [({"training": []}, "no labelled case is listed"), ({"modality": {}}, "no modality")]
+    ("changes", "told"), [({"training": []}, "no labelled case"), ({"modality": {}}, "no modality")]
 )
 def test_listing_without_cases_or_modalities(folder, changes, told):
     describe(folder, listing(**changes))
     with pytest.raises(DataError, match=told):
-        read_msd(folder)
-
-
-def test_folder_of_no_known_layout_shows_what_was_expected_and_found(folder):
-    (folder / "dataset.json").unlink()
-    with pytest.raises(DataError, match="layout is not known") as caught:
         read_dataset(folder)
-    assert caught.value.expected == "dataset.json (Medical Segmentation Decathlon)"
-    assert caught.value.got == "imagesTr, labelsTr"
 
 
-def test_folder_that_does_not_exist_names_the_nearest(tmp_path):
-    (tmp_path / "Task09_Spleen").mkdir()
-    (tmp_path / "Task04_Hippocampus").mkdir()
-    with pytest.raises(DataError, match="does not exist") as caught:
-        read_dataset(tmp_path / "task9_spleen")
-    assert caught.value.remedy == f"did you mean {tmp_path / 'Task09_Spleen'}?"
+TASKS = {  # the published tasks, with the lengths of their lists
+    "Task01_BrainTumour": 484,
+    "Task02_Heart": 20,
+    "Task03_Liver": 131,
+    "Task04_Hippocampus": 260,
+    "Task05_Prostate": 32,
+    "Task06_Lung": 63,
+    "Task07_Pancreas": 281,
+    "Task08_HepaticVessel": 303,
+    "Task09_Spleen": 41,
+    "Task10_Colon": 126,
+}
 
 
-def test_file_in_the_place_of_the_folder(folder):
-    with pytest.raises(DataError, match="a file, not a folder"):
-        read_dataset(folder / "dataset.json")
+def ids_of(task):
+    """Ids of a task in an order that is not that of their names, as in the published lists."""
+    return [f"{task[7:].lower()}_{number:03d}" for number in random.Random(task).sample(range(600), TASKS[task])]
+
+
+@pytest.fixture(scope="module")
+def shuffled_by_the_paper():
+    """What the paper's preparation does: one seed, ten tasks, lists that are shuffled in place."""
+    state = random.getstate()
+    random.seed(1234)
+    parts = {}
+    for task in sorted(TASKS):
+        ids = ids_of(task)
+        random.shuffle(ids)
+        cuts = int(len(ids) * 0.8), int(len(ids) * 0.95)
+        parts[task] = [set(ids[: cuts[0]]), set(ids[cuts[0] : cuts[1]]), set(ids[cuts[1] :])]
+    random.setstate(state)
+    return parts
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_paper_split_of_a_task_alone_is_that_of_all_ten_in_turn(tmp_path, task, shuffled_by_the_paper):
+    (tmp_path / task).mkdir()
+    describe(tmp_path / task, listing(*(f"{name}.nii.gz" for name in ids_of(task))))
+    (split,) = read_msd(tmp_path / task).splits["paper"]
+    assert [set(split.train), set(split.validation), set(split.test)] == shuffled_by_the_paper[task]
+    assert "not the paper's" not in split.source
+
+
+def test_paper_split_of_a_listing_by_name_says_that_it_may_be_another():
+    split = paper_split("Task09_Spleen", sorted(ids_of("Task09_Spleen")))
+    assert split is not None
+    assert "not the paper's cases" in split.source
+
+
+@pytest.mark.parametrize(
+    ("folder", "cases"), [("Spleen", 41), ("Task09_Spleen", 40), ("Task00_Spleen", 41), ("Task11_Spleen", 41)]
+)
+def test_no_paper_split_of_other_data(folder, cases):
+    assert paper_split(folder, [f"spleen_{number}" for number in range(cases)]) is None
 
 
 @pytest.mark.real
-@pytest.mark.skipif(not (SHARED / "Task04_Hippocampus").is_dir(), reason="the real scans are not there")
-def test_hippocampus():
-    dataset = read_dataset(SHARED / "Task04_Hippocampus")
+def test_hippocampus(shared):
+    dataset = read_dataset(shared / "data" / "Task04_Hippocampus")
     assert len(dataset.cases) == 260
     assert dataset.classes == {0: "background", 1: "Anterior", 2: "Posterior"}
     assert dataset.modalities == ("MRI",)
+
+
+AFFINE = np.array([[0, -1.5, 0, 20.0], [0.8, 0, 0, -30.0], [0, 0, 3, 7.5], [0, 0, 0, 1]])
+
+
+@pytest.fixture
+def prostates(tmp_path):
+    """Two cases of two modalities, a file each, one of them missing; labels with gaps, one of them merged."""
+    random = np.random.default_rng(1)
+    cases = []
+    for name in ("a", "b"):
+        images = (tmp_path / "in" / f"{name}_t2.nii", tmp_path / "in" / f"{name}_adc.nii" if name == "a" else None)
+        for image in filter(None, images):
+            write_volume(image, Volume(random.integers(-500, 1500, (1, 5, 6, 4), np.int16), AFFINE))
+        label = tmp_path / "in" / f"{name}_seg.nii.gz"
+        write_volume(label, Volume(random.choice([0, 2, 5, 9], (1, 5, 6, 4)).astype(np.uint8), AFFINE))
+        cases.append(Case(name, images, label))
+    classes = {0: "background", 2: "PZ", 5: "TZ"}
+    return Dataset("Prostate", tmp_path / "in", ("T2", "ADC"), classes, tuple(cases), merged={9: 5})
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
+def test_written_data_set_has_the_same_voxels_places_and_classes(prostates, tmp_path, suffix):
+    written = write_msd(prostates, tmp_path / "out", suffix=suffix)
+    assert written == read_dataset(tmp_path / "out")
+    assert (written.name, written.modalities, written.classes) == ("Prostate", ("T2", "ADC"), prostates.classes)
+    assert not written.merged
+    for before, after in zip(prostates.cases, written.cases, strict=True):
+        assert after.id == before.id
+        assert after.images == (tmp_path / "out" / "imagesTr" / f"{before.id}{suffix}",)
+        assert before.label and after.label
+        scan, copy = read_images(before.images), read_images(after.images)
+        labels, renumbered = read_labels(before.label).array, read_labels(after.label)
+        assert np.array_equal(copy.array, scan.array)
+        assert copy.array.dtype == np.int16
+        assert np.array_equal(renumbered.array, np.where(labels == 9, 5, labels))
+        for affine in (copy.affine, renumbered.affine):
+            assert affine == pytest.approx(AFFINE, rel=1e-6)
+
+
+def test_one_modality_is_written_as_3d(phantoms, tmp_path):
+    written = write_msd(phantoms, tmp_path, suffix=".nii.gz")
+    assert json.loads((tmp_path / "dataset.json").read_text())["tensorImageSize"] == "3D"
+    stored, original = (nibabel.Nifti1Image.from_filename(data.cases[0].scan) for data in (written, phantoms))
+    assert stored.shape == original.shape
+
+
+def test_listing_is_written_last(prostates, tmp_path):
+    prostates.cases[1].label.unlink()
+    with pytest.raises(DataError):
+        write_msd(prostates, tmp_path / "out")
+    assert (tmp_path / "out" / "imagesTr" / "a.nii.gz").exists()
+    assert not (tmp_path / "out" / "dataset.json").exists()
+
+
+def test_progress_is_told(prostates, tmp_path):
+    told = []
+
+    def progress(items, total, description):
+        told.append((total, description))
+        return iter(items)
+
+    write_msd(prostates, tmp_path / "out", progress=progress)
+    assert told == [(2, "writing")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"ignore": 255}, "no value for voxels that are ignored"),
+        ({"merged": {}}, "labels are none of the data set's classes"),
+        ({"modalities": ("T2",)}, "another number of modalities"),
+    ],
+)
+def test_data_set_that_can_not_be_written(prostates, tmp_path, changes, what):
+    with pytest.raises(DataError, match=what):
+        write_msd(dataclasses.replace(prostates, **changes), tmp_path / "out")
+
+
+def test_labels_that_lie_elsewhere_are_not_moved(prostates, tmp_path):
+    moved = AFFINE.copy()
+    moved[0, 3] += 2
+    write_volume(prostates.cases[0].label, Volume(np.zeros((1, 5, 6, 4), np.uint8), moved))
+    with pytest.raises(DataError, match="differ in place"):
+        write_msd(prostates, tmp_path / "out")
+
+
+def test_format_that_can_not_be_written(prostates, tmp_path):
+    with pytest.raises(ConfigError, match="can't be written in this format"):
+        write_msd(prostates, tmp_path / "out", suffix=".png")
+    assert not (tmp_path / "out").exists()

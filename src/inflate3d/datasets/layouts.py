@@ -1,15 +1,17 @@
-"""Which layout a data set's folder has."""
+"""Which layout a data set's folder has, and what holds for a data set of any layout."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from inflate3d.datasets import msd
+from inflate3d.datasets import acdc, bcv, msd, nnunet
 from inflate3d.datasets.case import Dataset
-from inflate3d.errors import DataError
+from inflate3d.errors import DataError, DatasetProblems
 
 
 @dataclass(frozen=True)
@@ -18,16 +20,25 @@ class Layout:
 
     Attributes:
         name: What the field calls it.
-        mark: The file in the folder that tells it from the others.
-        read: Reads the folder.
+        looks: What its folder holds, in words.
+        matches: Whether a folder looks so.
+        read: Reads a folder that does; what `read_dataset` checks is left to it.
+        inside: Whether all files have to lie in the folder.
     """
 
     name: str
-    mark: str
+    looks: str
+    matches: Callable[[Path], bool]
     read: Callable[[Path], Dataset]
+    inside: bool = True
 
 
-LAYOUTS = (Layout("Medical Segmentation Decathlon", msd.LISTING, msd.read_msd),)
+LAYOUTS = (
+    Layout("nnU-Net", 'dataset.json with "channel_names"', nnunet.is_nnunet, nnunet.read_nnunet),
+    Layout("Medical Segmentation Decathlon", 'dataset.json with "training"', msd.is_msd, msd.read_msd),
+    Layout("BCV", "RawData/Training/img and label", bcv.is_bcv, bcv.read_bcv),
+    Layout("ACDC", "training/patient001 and so on", acdc.is_acdc, acdc.read_acdc),
+)
 """Every layout that is known, in the order in which they are tried."""
 
 
@@ -38,9 +49,24 @@ def read_dataset(folder: str | Path) -> Dataset:
         folder: The data set's folder.
 
     Raises:
-        DataError: The folder doesn't exist, has no known layout, or its description is wrong.
+        DataError: The folder doesn't exist, has no known layout, its description is wrong, or no case is in it.
+        DatasetProblems: All files that are missing or, where a listing names them, lie outside the folder, and all
+            case ids that can't name files or stand there twice.
     """
     folder = Path(folder)
+    layout = _layout_of(folder)
+    dataset = layout.read(folder)
+    if not dataset.cases:
+        raise DataError(
+            "the data set has no labelled case", expected=f"{layout.looks} ({layout.name})", got="none", file=folder
+        )
+    problems = [*_id_problems(dataset), *_file_problems(dataset, inside=layout.inside)]
+    if problems:
+        raise DatasetProblems(problems)
+    return dataset
+
+
+def _layout_of(folder: Path) -> Layout:
     if not folder.is_dir():
         raise DataError(
             "the data set's path is a file, not a folder"
@@ -50,14 +76,14 @@ def read_dataset(folder: str | Path) -> Dataset:
             file=folder,
         )
     for layout in LAYOUTS:
-        if (folder / layout.mark).is_file():
-            return layout.read(folder)
+        if layout.matches(folder):
+            return layout
     found = sorted(path.name for path in folder.iterdir())
     raise DataError(
         "the data set's layout is not known",
-        expected=" or ".join(f"{layout.mark} ({layout.name})" for layout in LAYOUTS),
+        expected=" or ".join(f"{layout.looks} ({layout.name})" for layout in LAYOUTS),
         got=", ".join(found[:8]) + (", ..." if len(found) > 8 else "") if found else "an empty folder",
-        remedy="give the folder that holds the listing itself, or write one",
+        remedy=_inside(folder),
         file=folder,
     )
 
@@ -70,3 +96,59 @@ def _near(folder: Path) -> str:
     siblings = {path.name.lower(): path.name for path in parent.iterdir() if path.is_dir()}
     close = [siblings[name] for name in get_close_matches(folder.name.lower(), siblings)]
     return f"did you mean {' or '.join(str(parent / name) for name in close)}?" if close else "check the path"
+
+
+def _inside(folder: Path, most: int = 3) -> str:
+    """Names the data sets that lie one folder deeper."""
+    inner = sorted(path for path in folder.iterdir() if path.is_dir())
+    readable = [path for path in inner if any(layout.matches(path) for layout in LAYOUTS)]
+    if readable:
+        return f"did you mean {' or '.join(map(str, readable[:most]))}?"
+    return f"give the data set's own folder, or describe what lies there: inflate3d init {folder}"
+
+
+def _id_problems(dataset: Dataset) -> Iterator[DataError]:
+    """Ids name files, on disks too that don't tell ``A`` from ``a``."""
+    same = Counter(case.id.casefold() for case in dataset.cases)
+    for case in dataset.cases:
+        if not case.id.isprintable() or re.search(r"^$|^\.|[/\\]|\.\.", case.id):
+            yield DataError(
+                "a case's name can't be a file's name",
+                expected="a name without slashes, control characters and .. that doesn't begin with a dot",
+                got=repr(case.id),
+                file=dataset.root,
+            )
+        if (count := same.pop(case.id.casefold(), 1)) > 1:
+            yield DataError("two entries have one name", got=f"{count} scans", case=case.id, file=dataset.root)
+
+
+def _file_problems(dataset: Dataset, *, inside: bool) -> Iterator[DataError]:
+    for case in dataset.cases:
+        if not any(case.images):
+            yield DataError("a case has no scan", case=case.id, file=dataset.root)
+        for path in (*case.images, case.label):
+            if path is not None and inside and _leads_out(path, dataset.root):
+                yield DataError(
+                    "a listed path leads out of the data set",
+                    expected="a path below the folder, like ./imagesTr/case.nii.gz",
+                    got=str(path),
+                    remedy="put the file into the folder and correct the entry",
+                    case=case.id,
+                    file=dataset.root,
+                )
+            elif path is not None and not path.is_file() and not _is_series(path):
+                yield DataError(
+                    "a listed file is missing",
+                    remedy="fetch it again, or leave the case out",
+                    case=case.id,
+                    file=path,
+                )
+
+
+def _leads_out(path: Path, root: Path) -> bool:
+    return not path.is_relative_to(root) or ".." in path.relative_to(root).parts
+
+
+def _is_series(path: Path) -> bool:
+    """Whether the path names a DICOM series: a folder, or the series of one by its UID."""
+    return path.is_dir() or (re.fullmatch(r"\d+(\.\d+)+", path.name) is not None and path.parent.is_dir())

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections import Counter
+import random
+import re
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from inflate3d.atomic import write_text
 from inflate3d.datasets.case import Case, Dataset
-from inflate3d.errors import DataError, DatasetProblems
-from inflate3d.io import SUFFIXES
+from inflate3d.datasets.conversion import check_suffix, read_case
+from inflate3d.datasets.listing import LISTING, check_classes, read_listing
+from inflate3d.datasets.splits import Split
+from inflate3d.errors import DataError
+from inflate3d.io import stem_of, write_labels, write_volume
+from inflate3d.progress import Progress, silent
 
-LISTING = "dataset.json"
-"""The file that describes the data set."""
+TRAINING_CASES = (484, 20, 131, 260, 32, 63, 281, 303, 41, 126)
+"""How many cases the published listings of Task01 to Task10 name under ``training``."""
 
 _EXAMPLE = '{"modality": {"0": "CT"}, "labels": {"0": "background", "1": "spleen"}, "training": [...]}'
 
@@ -35,6 +42,11 @@ class _Listing(BaseModel):
     training: list[_Pair]
 
 
+def is_msd(folder: Path) -> bool:
+    """Whether the folder has a listing; that of nnU-Net, of the same name, is told apart before."""
+    return (folder / LISTING).is_file()
+
+
 def read_msd(folder: str | Path) -> Dataset:
     """Reads the listing of a data set in the Decathlon's layout; no scan is opened.
 
@@ -42,45 +54,110 @@ def read_msd(folder: str | Path) -> Dataset:
         folder: The folder that holds ``dataset.json``.
 
     Returns:
-        The labelled cases (``training``), each named by its scan's file without the suffix.
+        The labelled cases (``training``), each named by its scan's file without the suffix. The split ``paper``, if
+        the folder is named as a task of the Decathlon (``Task09_Spleen``) and lists as many cases as are published
+        (see `paper_split`).
 
     Raises:
         DataError: ``dataset.json`` is missing, is not JSON, or says too little.
-        DatasetProblems: All entries that lead to no file, out of the folder, or to one name twice.
     """
     folder = Path(folder)
-    listing = _read_listing(folder / LISTING)
-    pairs = [pair for pair in listing.training if not _is_macos_shadow(pair)]
-    if not pairs:
-        raise DataError(
-            "no labelled case is listed",
-            expected='entries {"image": "./imagesTr/...", "label": "./labelsTr/..."} in "training"',
-            file=folder / LISTING,
+    path = folder / LISTING
+    listing = read_listing(path, _Listing, whose="the Decathlon", example=_EXAMPLE)
+    if not listing.modality:
+        raise DataError("no modality is named", expected='"modality" like {"0": "CT"}', file=path)
+    listed = [
+        Case(
+            stem_of(PurePosixPath(pair.image).name),
+            (folder / PurePosixPath(pair.image),),
+            folder / PurePosixPath(pair.label),
         )
-    cases = [
-        Case(_case_id(pair.image), (folder / PurePosixPath(pair.image),), folder / PurePosixPath(pair.label))
-        for pair in pairs
+        for pair in listing.training
     ]
-    problems = [
-        problem
-        for case, pair in zip(cases, pairs, strict=True)
-        for entry in (pair.image, pair.label)
-        if (problem := _entry_problem(folder, entry, case.id))
-    ]
-    problems += [
-        DataError("two entries have one name", got=f"{count} scans", case=case, file=folder / LISTING)
-        for case, count in Counter(case.id for case in cases).items()
-        if count > 1
-    ]
-    if problems:
-        raise DatasetProblems(problems)
+    paper = paper_split(folder.resolve().name, [case.id for case in listed])
     return Dataset(
         name=listing.name or folder.resolve().name,
         root=folder,
         modalities=tuple(name for _, name in sorted(listing.modality.items())),
-        classes=dict(sorted(listing.labels.items())),
-        cases=tuple(sorted(cases, key=lambda case: case.id)),
+        classes=check_classes(listing.labels, file=path),
+        cases=tuple(sorted((case for case in listed if not _is_macos_shadow(case)), key=lambda case: case.id)),
+        splits={"paper": (paper,)} if paper else {},
     )
+
+
+def paper_split(folder: str, listed: Sequence[str]) -> Split | None:
+    """The paper's split of a task: 80 % to train, 15 % to pick the checkpoint on, 5 % to score.
+
+    The paper's ``data/msd/split_data_to_slices_nii.py`` seeds Python's random numbers with 1234 and shuffles the ten
+    tasks' lists one after the other, so that a task's split depends on the lengths of the lists before it.
+
+    Args:
+        folder: The name of the task's folder, such as ``Task09_Spleen``.
+        listed: Ids of its training cases in the order of the published ``dataset.json``. In another order, such as by
+            name, the split has the same sizes but not the paper's cases.
+
+    Returns:
+        The split; none if the folder names no task, or another number of cases is listed than is published.
+    """
+    match = re.match(r"Task(0[1-9]|10)_", folder)
+    if match is None or len(listed) != TRAINING_CASES[int(match[1]) - 1]:
+        return None
+    shuffled = list(listed)
+    generator = random.Random(1234)  # noqa: S311 - the paper's
+    for length in TRAINING_CASES[: int(match[1]) - 1]:
+        generator.shuffle(list(range(length)))
+    generator.shuffle(shuffled)
+    first, second = int(0.8 * len(shuffled)), int(0.95 * len(shuffled))
+    doubt = "; the listing is sorted by name: if the published one is not, these are not the paper's cases"
+    return Split(
+        train=tuple(sorted(shuffled[:first])),
+        validation=tuple(sorted(shuffled[first:second])),
+        test=tuple(sorted(shuffled[second:])),
+        source=f"the paper's shuffle (seed 1234) of Task{match[1]} at 80 % and 95 %"
+        + (doubt if list(listed) == sorted(listed) else ""),
+    )
+
+
+def write_msd(dataset: Dataset, folder: str | Path, *, suffix: str = ".nii.gz", progress: Progress = silent) -> Dataset:
+    """Writes a data set in the Decathlon's layout; ``dataset.json`` comes last.
+
+    Each scan is one file, with several modalities one whose last axis is the modality; a missing modality becomes
+    zeros. Label values are kept, but for those that are merged into another class: these get its value. The layout
+    has no place for groups and splits.
+
+    Args:
+        dataset: The data set.
+        folder: Where it goes; files of the same names are replaced.
+        suffix: The files' format.
+        progress: Shows how many cases are written.
+
+    Returns:
+        The data set as it is read from the folder.
+
+    Raises:
+        ConfigError: Files of that suffix can't be written.
+        DataError: Some voxels are ignored, which the layout can't say, or a case can't be used.
+        OutputError: A file can't be written.
+    """
+    if dataset.ignore is not None:
+        raise DataError(
+            "the Decathlon's layout has no value for voxels that are ignored",
+            got=f"{dataset.ignore} is ignored",
+            remedy="choose another layout, such as nnU-Net's",
+            file=dataset.root,
+        )
+    check_suffix(suffix)
+    folder = Path(folder)
+    values = {value: value for value in dataset.classes} | dict(dataset.merged)
+    written = []
+    for case in progress(dataset.cases, len(dataset.cases), "writing"):
+        volume, labels = read_case(case, dataset, values)
+        image, label = (folder / part / f"{case.id}{suffix}" for part in ("imagesTr", "labelsTr"))
+        write_volume(image, volume)
+        write_labels(label, labels, like=image)
+        written.append(Case(case.id, (image,), label))
+    write_msd_listing(dataclasses.replace(dataset, root=folder, cases=tuple(written)))
+    return read_msd(folder)
 
 
 def write_msd_listing(dataset: Dataset) -> None:
@@ -107,71 +184,6 @@ def write_msd_listing(dataset: Dataset) -> None:
     write_text(dataset.root / LISTING, json.dumps(listing, indent=1) + "\n")
 
 
-def _read_listing(path: Path) -> _Listing:
-    try:
-        listing = _Listing.model_validate_json(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise DataError(
-            f"{LISTING} can't be read",
-            expected=f"a file like {_EXAMPLE}",
-            got=error.strerror,
-            file=path,
-        ) from error
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{LISTING} does not describe a data set of the Decathlon",
-            expected=f"JSON like {_EXAMPLE}",
-            got=_first_mistakes(error) if isinstance(error, ValidationError) else error,
-            remedy="correct the file",
-            file=path,
-        ) from error
-    if not listing.modality:
-        raise DataError("no modality is named", expected='"modality" like {"0": "CT"}', file=path)
-    if 0 not in listing.labels or len(listing.labels) < 2 or min(listing.labels) < 0:
-        raise DataError(
-            "the classes can't be used",
-            expected="a name for 0, the background, and for at least one class from 1 on",
-            got=listing.labels,
-            remedy='correct "labels"',
-            file=path,
-        )
-    return listing
-
-
-def _first_mistakes(error: ValidationError, most: int = 3) -> str:
-    mistakes = [f"{'.'.join(map(str, mistake['loc'])) or 'the file'}: {mistake['msg']}" for mistake in error.errors()]
-    return "; ".join(mistakes[:most]) + (f"; and {len(mistakes) - most} more" if len(mistakes) > most else "")
-
-
-def _is_macos_shadow(pair: _Pair) -> bool:
+def _is_macos_shadow(case: Case) -> bool:
     """Whether the entry is one of the ``._`` files that macOS leaves beside the real ones in archives."""
-    return PurePosixPath(pair.image).name.startswith("._")
-
-
-def _case_id(entry: str) -> str:
-    name = PurePosixPath(entry).name
-    for suffix in sorted(SUFFIXES, key=len, reverse=True):
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return name
-
-
-def _entry_problem(folder: Path, entry: str, case: str) -> DataError | None:
-    path = PurePosixPath(entry)
-    if path.is_absolute() or ".." in path.parts:
-        return DataError(
-            "a listed path leads out of the data set",
-            expected="a path below the folder, like ./imagesTr/case.nii.gz",
-            got=entry,
-            remedy="put the file into the folder and correct the entry",
-            case=case,
-            file=folder / LISTING,
-        )
-    if not (folder / path).is_file():
-        return DataError(
-            "a listed file is missing",
-            remedy=f"fetch it again, or take its entry out of {LISTING}",
-            case=case,
-            file=folder / path,
-        )
-    return None
+    return case.id.startswith("._")

@@ -1,0 +1,261 @@
+"""The layout of nnU-Net's raw data, version 2: ``dataset.json``, a file a modality, a label map a case."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from inflate3d.atomic import write_text
+from inflate3d.datasets.case import Case, Dataset
+from inflate3d.datasets.conversion import check_suffix, read_case
+from inflate3d.datasets.listing import LISTING, check_classes, first_mistakes, keys_of, read_listing
+from inflate3d.datasets.splits import OWN, Split, check_split, kfold_split
+from inflate3d.errors import DataError
+from inflate3d.io import SUFFIXES, write_labels, write_volume
+from inflate3d.progress import Progress, silent
+from inflate3d.volume import Volume
+
+SPLITS = "splits_final.json"
+"""The file that holds the folds."""
+
+_EXAMPLE = '{"channel_names": {"0": "CT"}, "labels": {"background": 0, "spleen": 1}, "file_ending": ".nii.gz"}'
+_BACKGROUND, _IGNORE = "background", "ignore"  # nnU-Net knows these two by their names
+
+
+class _Files(BaseModel):
+    images: list[str]
+    label: str
+
+
+class _Listing(BaseModel):
+    """What is read of ``dataset.json``."""
+
+    name: str | None = None
+    channel_names: dict[int, str]
+    labels: dict[str, int | list[int]]
+    file_ending: str
+    dataset: dict[str, _Files] | None = None
+
+
+class _Fold(BaseModel):
+    train: list[str]
+    val: list[str]
+
+
+def is_nnunet(folder: Path) -> bool:
+    """Whether the folder has nnU-Net's listing."""
+    return not keys_of(folder / LISTING).isdisjoint({"channel_names", "file_ending"})
+
+
+def read_nnunet(folder: str | Path) -> Dataset:
+    """Reads a data set of nnU-Net's raw data; no scan is opened.
+
+    Args:
+        folder: The folder that holds ``dataset.json``, such as ``nnUNet_raw/Dataset009_Spleen``.
+
+    Returns:
+        The cases of ``imagesTr`` and ``labelsTr``, or those that the listing names under ``dataset``. A modality's
+        file that is missing is ``None``. The split ``own`` has the folds of ``splits_final.json``, which may lie in
+        the folder or in ``nnUNet_preprocessed`` beside ``nnUNet_raw``.
+
+    Raises:
+        DataError: ``dataset.json`` or ``splits_final.json`` is not JSON, says too little or what can't be; classes
+            are regions; or a case has more images than there are modalities.
+    """
+    folder = Path(folder)
+    path = folder / LISTING
+    listing = read_listing(path, _Listing, whose="nnU-Net", example=_EXAMPLE)
+    _check_usable(listing, path)
+    classes, ignore = _classes_of(listing, path)
+    cases = _listed_cases(folder, listing) if listing.dataset is not None else _found_cases(folder, listing)
+    for case in cases:
+        if len(case.images) > len(listing.channel_names):
+            raise DataError(
+                "a case has more images than the data set has modalities",
+                expected=f"{len(listing.channel_names)} ({', '.join(listing.channel_names.values())})",
+                got=f"{len(case.images)}",
+                remedy='correct "channel_names"',
+                case=case.id,
+                file=path,
+            )
+    return Dataset(
+        name=listing.name or folder.resolve().name,
+        root=folder,
+        modalities=tuple(name for _, name in sorted(listing.channel_names.items())),
+        classes=classes,
+        cases=cases,
+        ignore=ignore,
+        splits=_own_split(folder, cases),
+    )
+
+
+def write_nnunet(
+    dataset: Dataset, folder: str | Path, *, suffix: str = ".nii.gz", progress: Progress = silent
+) -> Dataset:
+    """Writes a data set as nnU-Net's raw data; ``dataset.json`` comes last.
+
+    Classes get consecutive values in their order, as nnU-Net demands: 0 is ``background``, and voxels that are
+    ignored get the value after the last class. Merged values get that of their class; a missing modality becomes
+    zeros. ``splits_final.json`` holds the data set's own folds, or else five by `kfold_split`, which keeps groups
+    together (as many as there are groups, if fewer; with one group there are none). nnU-Net looks for it in
+    ``nnUNet_preprocessed``, below the data set's name, and for the folder itself in ``nnUNet_raw``, under a name like
+    ``Dataset123_Name``.
+
+    Args:
+        dataset: The data set.
+        folder: Where it goes; files of the same names are replaced.
+        suffix: The files' format; nnU-Net reads ``.nii.gz``, ``.nrrd`` and ``.mha`` itself.
+        progress: Shows how many cases are written.
+
+    Returns:
+        The data set as it is read from the folder.
+
+    Raises:
+        ConfigError: Files of that suffix can't be written.
+        DataError: Two classes have one name, or one that nnU-Net keeps for itself, or a case can't be used.
+        OutputError: A file can't be written.
+    """
+    check_suffix(suffix)
+    folder = Path(folder)
+    numbers = {value: number for number, value in enumerate(sorted(dataset.classes))}
+    values = numbers | {value: numbers[target] for value, target in dataset.merged.items()}
+    labels = _label_names(dataset, numbers)
+    if dataset.ignore is not None:
+        values[dataset.ignore] = labels[_IGNORE] = len(numbers)
+    for case in progress(dataset.cases, len(dataset.cases), "writing"):
+        volume, renumbered = read_case(case, dataset, values)
+        images = [folder / "imagesTr" / f"{case.id}_{channel:04d}{suffix}" for channel in range(len(volume.array))]
+        for channel, image in enumerate(images):
+            write_volume(image, Volume(volume.array[channel : channel + 1], volume.affine))
+        write_labels(folder / "labelsTr" / f"{case.id}{suffix}", renumbered, like=images[0])
+    folds = [{"train": fold.train, "val": fold.validation} for fold in _folds_of(dataset)]
+    if folds:
+        write_text(folder / SPLITS, json.dumps(folds, indent=1) + "\n")
+    listing = {
+        "name": dataset.name,
+        "channel_names": {str(channel): name for channel, name in enumerate(dataset.modalities)},
+        "labels": labels,
+        "numTraining": len(dataset.cases),
+        "file_ending": suffix,
+    }
+    write_text(folder / LISTING, json.dumps(listing, indent=1) + "\n")
+    return read_nnunet(folder)
+
+
+def _check_usable(listing: _Listing, path: Path) -> None:
+    if listing.file_ending not in SUFFIXES:
+        raise DataError(
+            "the data set's file format can't be read",
+            expected=f'"file_ending" of {", ".join(SUFFIXES)}',
+            got=listing.file_ending,
+            remedy="convert the files",
+            file=path,
+        )
+    if sorted(listing.channel_names) != list(range(len(listing.channel_names))) or not listing.channel_names:
+        raise DataError(
+            "the modalities can't be used",
+            expected='"channel_names" that count from 0, like {"0": "T2", "1": "ADC"}',
+            got=listing.channel_names,
+            file=path,
+        )
+
+
+def _classes_of(listing: _Listing, path: Path) -> tuple[dict[int, str], int | None]:
+    """The classes by value, and the value that is ignored."""
+    regions = [name for name, value in listing.labels.items() if isinstance(value, list)]
+    if regions:
+        raise DataError(
+            "classes are regions, which overlap",
+            expected="one value a class, as each voxel has one class",
+            got=", ".join(f"{name} {listing.labels[name]}" for name in regions),
+            remedy='name the single values in "labels" of a copy of the listing',
+            file=path,
+        )
+    values = {name: value for name, value in listing.labels.items() if isinstance(value, int)}
+    if len(set(values.values())) < len(values):
+        raise DataError("two classes have one value", got=values, remedy='correct "labels"', file=path)
+    ignore = values.pop(_IGNORE, None)
+    return check_classes({value: name for name, value in values.items()}, file=path), ignore
+
+
+def _listed_cases(folder: Path, listing: _Listing) -> tuple[Case, ...]:
+    assert listing.dataset is not None
+    return tuple(
+        Case(name, tuple(folder / PurePosixPath(image) for image in files.images), folder / PurePosixPath(files.label))
+        for name, files in sorted(listing.dataset.items())
+    )
+
+
+def _found_cases(folder: Path, listing: _Listing) -> tuple[Case, ...]:
+    ending = re.escape(listing.file_ending)
+    images = _matching(folder / "imagesTr", rf"(?P<case>.+)_(?P<channel>\d{{4}}){ending}")
+    labels = _matching(folder / "labelsTr", rf"(?P<case>.+){ending}")
+    channels: dict[str, dict[int, Path]] = {match["case"]: {} for match in labels.values()}
+    for path, match in images.items():
+        channels.setdefault(match["case"], {})[int(match["channel"])] = path
+    cases = []
+    for name, found in sorted(channels.items()):
+        if not found:  # the scan that is missing is told by the name of its first file
+            found[0] = folder / "imagesTr" / f"{name}_0000{listing.file_ending}"
+        count = max(len(listing.channel_names), max(found) + 1)
+        label = folder / "labelsTr" / f"{name}{listing.file_ending}"
+        cases.append(Case(name, tuple(found.get(channel) for channel in range(count)), label))
+    return tuple(cases)
+
+
+def _matching(folder: Path, pattern: str) -> Mapping[Path, re.Match[str]]:
+    if not folder.is_dir():
+        raise DataError("a folder is missing", expected="imagesTr and labelsTr", remedy="unpack it again", file=folder)
+    matches = {path: re.fullmatch(pattern, path.name) for path in folder.iterdir() if not path.name.startswith(".")}
+    return {path: match for path, match in matches.items() if match}
+
+
+def _own_split(folder: Path, cases: tuple[Case, ...]) -> dict[str, tuple[Split, ...]]:
+    beside = folder.resolve().parents[1] if len(folder.resolve().parents) > 1 else folder
+    places = (folder / SPLITS, beside / "nnUNet_preprocessed" / folder.resolve().name / SPLITS)
+    path = next((path for path in places if path.is_file()), None)
+    if path is None:
+        return {}
+    try:
+        folds = TypeAdapter(list[_Fold]).validate_json(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        raise DataError(
+            "the file holds no folds",
+            expected='[{"train": ["case", ...], "val": [...]}, ...]',
+            got=first_mistakes(error) if isinstance(error, ValidationError) else error,
+            remedy="correct the file, or take it away",
+            file=path,
+        ) from error
+    splits = tuple(
+        Split(tuple(sorted(fold.train)), tuple(sorted(fold.val)), source=f"fold {number} of {len(folds)} in {SPLITS}")
+        for number, fold in enumerate(folds)
+    )
+    for split in splits:
+        check_split(split, [case.id for case in cases], file=path)
+    return {OWN: splits} if splits else {}
+
+
+def _label_names(dataset: Dataset, numbers: Mapping[int, int]) -> dict[str, int]:
+    names = [name for value, name in dataset.classes.items() if value]
+    taken = sorted({name for name in names if names.count(name) > 1 or name in (_BACKGROUND, _IGNORE)})
+    if taken:
+        raise DataError(
+            "nnU-Net can't tell the classes by their names",
+            expected=f"names that differ from one another, none of them {_BACKGROUND} or {_IGNORE}",
+            got=", ".join(taken),
+            remedy="rename them in the data set's list of classes",
+            file=dataset.root,
+        )
+    return {_BACKGROUND: 0} | {name: numbers[value] for value, name in dataset.classes.items() if value}
+
+
+def _folds_of(dataset: Dataset) -> tuple[Split, ...]:
+    if OWN in dataset.splits:
+        return dataset.splits[OWN]
+    groups = {case.id: case.group for case in dataset.cases}
+    count = min(5, len({group or case for case, group in groups.items()}))
+    return tuple(kfold_split(groups, fold, count) for fold in range(count)) if count > 1 else ()
