@@ -7,7 +7,7 @@ from hashlib import blake2b
 from math import gcd
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Integer, Shaped
@@ -15,7 +15,7 @@ from pydantic import Field
 
 from inflate3d.config import FrozenModel
 from inflate3d.datasets.case import Dataset
-from inflate3d.preparation.stamps import FileStamp, files_of, stamp_file
+from inflate3d.preparation.stamps import FileStamp, changed_files, stamp_case
 from inflate3d.volume import Volume
 
 Number = TypeVar("Number", int, float)
@@ -24,21 +24,16 @@ MAX_SAMPLES = 200_000
 """Voxels looked at for a percentile; beyond that a regular subset gives the same figure."""
 
 
-def _same_as(name: str) -> Any:
-    """A default for a percentile that was not measured: what is known nearest to it."""
-    return Field(default_factory=lambda known: known[name])
-
-
 class Intensities(FrozenModel):
     """How one modality's voxel values are distributed, over some set of voxels."""
 
     mean: float
     deviation: float
     percentile_00_5: float
+    percentile_05_0: float
+    percentile_50_0: float
+    percentile_95_0: float
     percentile_99_5: float
-    percentile_05_0: float = _same_as("percentile_00_5")
-    percentile_50_0: float = _same_as("mean")
-    percentile_95_0: float = _same_as("percentile_99_5")
 
 
 class CaseFingerprint(FrozenModel):
@@ -114,9 +109,7 @@ class Fingerprint(FrozenModel):
         Args:
             axis: As for `slice_share`.
         """
-        shares = self.slice_share(axis)
-        rarest = min(shares, key=lambda value: shares[value])
-        return rarest, shares[rarest]
+        return min(self.slice_share(axis).items(), key=lambda item: item[1])
 
     def changed_files(self, dataset: Dataset) -> list[Path]:
         """The files of a data set that are not what they were when it was measured: changed, new or gone.
@@ -126,13 +119,10 @@ class Fingerprint(FrozenModel):
         Args:
             dataset: The data set as it is now.
         """
-        before = {stamp.file: stamp for case in self.cases for stamp in case.files}
-        changed = []
-        for path in (path for case in dataset.cases for path in files_of(case)):
-            stamp = stamp_file(path, dataset.root)
-            if stamp is None or before.get(stamp.file) != stamp:
-                changed.append(path)
-        return changed
+        cases = {case.id: case for case in dataset.cases}
+        before = (stamp for case in self.cases if case.case in cases for stamp in case.files)
+        now = (stamp for case in dataset.cases for stamp in stamp_case(case, dataset.root))
+        return changed_files(before, now, dataset.root)
 
 
 def measure_case(

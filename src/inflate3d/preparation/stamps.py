@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from inflate3d.config import FrozenModel
@@ -25,7 +25,7 @@ class FileStamp(FrozenModel):
 
     Attributes:
         file: Its path, from the data set's folder on where it lies in there.
-        size: Its bytes. Of a scan in several files, such as a DICOM series, those of all.
+        size: Its bytes, 0 if it is missing. Of a scan in several files, such as a DICOM series, those of all.
         modified: When it was last written, in nanoseconds. Of several files the sum, modulo 2^63.
     """
 
@@ -35,38 +35,36 @@ class FileStamp(FrozenModel):
 
 
 def stamp_case(case: Case, root: Path) -> tuple[FileStamp, ...]:
-    """Stamps a case's scan and label map; files that are missing have no stamp.
+    """Stamps a case's scan and label map, as they are now.
 
     Args:
         case: The case.
         root: The data set's folder.
     """
-    stamps = (stamp_file(path, root) for path in files_of(case))
-    return tuple(stamp for stamp in stamps if stamp is not None)
+    return tuple(_stamp_path(path, root) for path in (*case.images, case.label) if path is not None)
 
 
-def stamp_file(path: Path, root: Path) -> FileStamp | None:
-    """Stamps one path of a case; none if there is nothing.
+def changed_files(before: Iterable[FileStamp], now: Iterable[FileStamp], root: Path) -> list[Path]:
+    """The paths that changed, came or went between two times, sorted.
 
     Args:
-        path: A file, or what names a DICOM series: its folder, one of its files, or the folder and a UID.
+        before: What was stamped first.
+        now: What was stamped later.
         root: The data set's folder.
     """
+    old, new = ({stamp.file: stamp for stamp in stamps} for stamps in (before, now))
+    return [root / file for file in sorted(old.keys() | new.keys()) if old.get(file) != new.get(file)]
+
+
+def _stamp_path(path: Path, root: Path) -> FileStamp:
+    """Stamps a file, or what names a DICOM series: its folder, one of its files, or the folder and a UID."""
     states = [part.stat() for part in _parts_of(path)]
-    if not states:
-        return None
+    path, root = path.absolute(), root.absolute()  # the same folder may be named in another way next time
     return FileStamp(
         file=(path.relative_to(root) if path.is_relative_to(root) else path).as_posix(),
         size=sum(state.st_size for state in states),
         modified=sum(state.st_mtime_ns for state in states) % _WRAP,
     )
-
-
-def files_of(case: Case) -> Iterator[Path]:
-    """The paths of a case's scan and label map, without those of missing modalities."""
-    for path in (*case.images, case.label):
-        if path is not None:
-            yield path
 
 
 def _parts_of(path: Path) -> list[Path]:
