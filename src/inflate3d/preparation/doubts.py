@@ -103,7 +103,7 @@ def _doubt_case(dataset: Dataset, case: Case, measured: CaseFingerprint) -> Iter
         if doubt:
             what, expected, remedy = doubt
             got = f"{low:g} to {high:g}" if low < high else f"{low:g} everywhere"
-            file = case.images[index] if len(case.images) > 1 else case.scan
+            file = case.images[index] if len(case.images) == len(dataset.modalities) else case.scan
             yield DataError(what, expected=expected, got=f"{modality}: {got}", remedy=remedy, case=case.id, file=file)
 
 

@@ -1,0 +1,194 @@
+from pathlib import Path
+
+import pytest
+
+from inflate3d.datasets.case import Case, Dataset
+from inflate3d.datasets.splits import Split
+from inflate3d.preparation.doubts import doubt_cases, doubt_classes, is_ct
+from inflate3d.preparation.fingerprint import CaseFingerprint, Fingerprint
+
+CLASSES = {0: "background", 1: "liver", 2: "tumour"}
+
+
+def case_of(name, **what):
+    """A case in which nothing is odd."""
+    known = {
+        "shape": (200, 180, 40),
+        "spacing": (1.0, 1.0, 5.0),
+        "orientation": "RAS",
+        "whole": (),
+        "foreground": None,
+        "ranges": ((-1024.0, 1500.0),),
+        "class_voxels": {0: 9, 1: 1, 2: 1},
+        "class_slices": {1: (1, 1, 1), 2: (1, 1, 1)},
+        "image_hash": f"image {name}",
+        "label_hash": f"labels {name}",
+    }
+    return CaseFingerprint(case=name, **(known | what))
+
+
+def dataset_of(*measured, modalities=("CT",), splits=None, groups=None):
+    cases = [
+        Case(
+            case.case,
+            tuple(None if index in case.missing else Path(f"{case.case}_{index}") for index in range(len(modalities))),
+            Path(f"{case.case}_labels"),
+            (groups or {}).get(case.case),
+        )
+        for case in measured
+    ]
+    return Dataset("Toy", Path("toy"), modalities, CLASSES, tuple(cases), splits=splits or {})
+
+
+def doubts(*measured, **what):
+    return doubt_cases(dataset_of(*measured, **what), Fingerprint(cases=measured))
+
+
+def told(*measured, **what):
+    return [(doubt.what, doubt.case) for doubt in doubts(*measured, **what)]
+
+
+def three(**what):
+    return case_of("a"), case_of("b"), case_of("c", **what)
+
+
+def test_nothing_is_odd_about_cases_that_differ_as_scans_do():
+    cases = three(shape=(512, 512, 90), spacing=(0.7, 0.7, 3.0), ranges=((-3024.0, 3071.0),))
+    assert told(*cases) == []
+    assert doubt_classes(dataset_of(*cases), Fingerprint(cases=cases)) == []
+
+
+def test_no_case_could_be_used():
+    assert told() == []
+
+
+def test_empty_label_map():
+    (doubt,) = doubts(*three(class_slices={}, class_voxels={0: 9}))
+    assert (doubt.what, doubt.case, doubt.file) == ("the label map is empty", "c", "c_labels")
+    assert "nothing, if the scan shows none" in str(doubt.remedy)
+
+
+@pytest.mark.parametrize(
+    ("modality", "low", "high", "what"),
+    [
+        ("CT", -1024, 3071, None),
+        ("CT", -150, 250, None),  # cropped to soft tissue
+        ("CT", 0, 4095, "the scan is said to be CT, but its values are no Hounsfield units"),
+        ("ct (portal)", 0, 255, "the scan is said to be CT, but its values are no Hounsfield units"),
+        ("CT", -1, 1, "the scan is said to be CT, but its values are no Hounsfield units"),
+        ("CT", -3.5, 4.2, "the scan is said to be CT, but its values are no Hounsfield units"),
+        ("MRI", 0, 1.7e6, None),
+        ("MRI", -3.2, 800.5, None),  # interpolated
+        ("MRI", -4096, 4095, None),  # a phase image
+        ("MRI", -1000.5, 800, None),
+        ("PET", 0, 20, None),
+        ("MRI", -1024, 1800, "the scan's values are like a CT's"),
+        ("CBCT", -1000, 3071, "the scan's values are like a CT's"),
+        ("T1", -2048, 3071, "the scan's values are like a CT's"),
+        ("T1", 0, 0, "the scan is empty"),
+        ("CT", -1024, -1024, "the scan is empty"),
+    ],
+)
+def test_values_that_are_not_the_modalitys(modality, low, high, what):
+    told = doubts(*three(ranges=((low, high),)), modalities=(modality,))
+    assert [doubt.what for doubt in told if doubt.case == "c"] == ([what] if what else [])
+
+
+def test_values_are_told_with_the_file_of_the_modality():
+    cases = [case_of(name, ranges=((0.0, 9.0), (7.0, 7.0))) for name in "ab"]
+    first, _ = doubts(*cases, modalities=("T1", "T2"))
+    assert (first.file, first.got) == ("a_1", "T2: 7 everywhere")
+
+
+def test_missing_modalities_are_told_together_and_their_zeros_are_not():
+    lacking = [case_of(name, ranges=((-1024.0, 9.0), (0.0, 0.0)), missing=(1,)) for name in "abcdefg"]
+    (doubt,) = doubts(*lacking, modalities=("CT", "PET"))
+    assert doubt.what == "a modality is missing in some cases"
+    assert doubt.got == "none in a, b, c, d, e and 2 more"
+    assert doubt.expected == "PET in each of 7 cases"
+
+
+@pytest.mark.parametrize(
+    ("spacing", "far"),
+    [((1.0, 1.0, 15.0), False), ((1.0, 1.0, 15.1), True), ((0.3, 1.0, 5.0), True), ((0.001, 0.001, 0.005), True)],
+)
+def test_spacing_far_from_the_others(spacing, far):
+    shape = tuple(round(length / side) for length, side in zip((200, 180, 200), spacing, strict=True))
+    (doubt, *more) = doubts(*three(spacing=spacing, shape=shape)) or [None]
+    assert not more
+    if far:
+        assert doubt is not None
+        assert (doubt.what, doubt.case) == ("the scan's spacing is far from that of the others", "c")
+        assert "1 × 1 × 5 mm" in str(doubt.expected)
+    else:
+        assert doubt is None
+
+
+def test_length_far_from_the_others():
+    (doubt,) = doubts(*three(shape=(200, 180, 7)))
+    assert (doubt.what, doubt.got) == ("the scan's length is far from that of the others", "200 × 180 × 35 mm")
+
+
+def test_of_two_cases_none_is_the_odd_one_out():
+    assert told(case_of("a"), case_of("b", spacing=(9.0, 9.0, 9.0))) == []
+
+
+def test_orientations_are_counted():
+    (doubt,) = doubts(case_of("a"), case_of("b", orientation="LPS"), case_of("c", orientation="LPS"))
+    assert doubt.what == "the cases are stored in different orientations"
+    assert doubt.got == "LPS in 2, RAS in 1"
+    assert str(doubt.remedy).startswith("nothing")
+
+
+def test_copies_in_different_groups_could_be_trained_on_and_held_out():
+    (doubt,) = doubts(*three(image_hash="image a"))
+    assert doubt.what == "one scan stands under several names, and could be trained on and held out"
+    assert doubt.got == "a, c; folds can have them on both sides, as they are in different groups"
+
+
+def test_copies_in_one_group_do_not_leak():
+    (doubt,) = doubts(*three(image_hash="image a"), groups={"a": "p", "b": "q", "c": "p"})
+    assert (doubt.what, doubt.got) == ("one scan stands under several names", "a, c")
+
+
+@pytest.mark.parametrize(
+    ("split", "leaks"),
+    [
+        (Split(("a", "c"), ("b",)), False),
+        (Split(("a", "b"), ("c",)), True),
+        (Split(("b",), ("a",), ("c",)), True),
+        (Split(("b",), ("d",), ("a", "c")), False),
+    ],
+)
+def test_copies_on_both_sides_of_a_split(split, leaks):
+    groups = {"a": "p", "c": "p"}
+    (doubt,) = doubts(*three(image_hash="image a"), groups=groups, splits={"own": (Split(("a",), ("b",)), split)})
+    assert doubt.got == ("a, c; the split own has them on both sides" if leaks else "a, c")
+
+
+def test_one_label_map_for_different_scans():
+    (doubt,) = doubts(*three(label_hash="labels b"))
+    assert (doubt.what, doubt.got) == ("different scans have one label map", "b, c")
+
+
+@pytest.mark.parametrize("same", [{"class_slices": {}}, {"image_hash": "image b"}])
+def test_empty_label_maps_and_those_of_copies_may_be_equal(same):
+    cases = case_of("a"), case_of("b", **same), case_of("c", label_hash="labels b", **same)
+    assert "different scans have one label map" not in {what for what, _ in told(*cases)}
+
+
+def test_class_in_one_case_only():
+    cases = three(class_slices={1: (1, 1, 1)})[1:]
+    (doubt,) = doubt_classes(dataset_of(*cases), Fingerprint(cases=cases))
+    assert (doubt.what, doubt.got, doubt.case) == ("a class occurs in one case only", "2 (tumour)", "b")
+
+
+def test_one_case_is_told_once_for_all_classes():
+    cases = (case_of("a"),)
+    (doubt,) = doubt_classes(dataset_of(*cases), Fingerprint(cases=cases))
+    assert (doubt.what, doubt.case) == ("the data set has one case only", "a")
+
+
+@pytest.mark.parametrize(("name", "expected"), [("CT", True), (" ct ", True), ("CT-portal", True), ("CTA", False)])
+def test_name_of_ct(name, expected):
+    assert is_ct(name) == expected
