@@ -18,8 +18,8 @@ def save(path: Path, array, affine=AFFINE) -> Path:
     return path
 
 
-def labels_of(*values):
-    array = np.zeros(SHAPE, np.uint8)
+def labels_of(*values, dtype: type = np.uint8):
+    array = np.zeros(SHAPE, dtype)
     array.flat[: len(values)] = values
     return array
 
@@ -112,6 +112,93 @@ def test_labels_in_another_place(case, dataset, shift, good):
         assert problems_of(case, dataset) == [("images of a case differ in place", "labels.nii.gz")]
 
 
+@pytest.fixture
+def modalities(case, dataset, tmp_path):
+    """Two files, and the case and the data set that hold them."""
+    second = save(tmp_path / "second.nii.gz", np.ones(SHAPE, np.int16))
+    two = dataclasses.replace(case, images=(*case.images, second))
+    return two, dataclasses.replace(dataset, modalities=("T1", "T2"))
+
+
+def test_every_bad_image_is_told(modalities):
+    case, dataset = modalities
+    first, second = case.images
+    first.write_bytes(b"no scan")
+    save(second, np.full(SHAPE, np.inf, np.float32))
+    save(case.label, labels_of(5))
+    assert problems_of(case, dataset) == [
+        ("the file can't be read", "scan.nii.gz"),
+        ("voxels are NaN or infinite", "second.nii.gz"),
+        ("labels are none of the data set's classes", "labels.nii.gz"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("array", "affine", "what"),
+    [
+        (np.ones((4, 5, 7), np.int16), AFFINE, "images of a case differ in shape"),
+        (np.ones(SHAPE, np.int16), np.diag([1.0, 1.0, 3.1, 1.0]), "images of a case differ in place"),
+    ],
+)
+def test_modality_on_another_grid(modalities, array, affine, what):
+    case, dataset = modalities
+    save(case.images[1], array, affine)
+    assert problems_of(case, dataset) == [(what, "second.nii.gz")]
+
+
+@pytest.mark.parametrize("lacks", [0, 1])
+def test_missing_modality(modalities, lacks):
+    case, dataset = modalities
+    images = list(case.images)
+    images[lacks] = None
+    lacking = dataclasses.replace(case, images=tuple(images))
+    with pytest.raises(DatasetProblems) as caught:
+        check_case(lacking, dataset)
+    (problem,) = caught.value.problems
+    assert (problem.what, problem.expected) == ("a modality is missing", f"a file of {dataset.modalities[lacks]}")
+    assert "--allow-missing-modality" in str(problem.remedy)
+    assert problem.file == str(lacking.scan)
+    volume, _ = check_case(lacking, dataset, allow_missing_modality=True)
+    whole, _ = check_case(case, dataset)
+    assert not volume.array[lacks].any()
+    assert np.array_equal(volume.array[1 - lacks], whole.array[1 - lacks])
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_case_without_any_modality(modalities, allowed):
+    case, dataset = modalities
+    with pytest.raises(DatasetProblems) as caught:
+        check_case(dataclasses.replace(case, images=(None, None)), dataset, allow_missing_modality=allowed)
+    whats = [problem.what for problem in caught.value.problems]
+    assert whats == ["a modality is missing"] * (0 if allowed else 2) + ["the case has no scan"]
+    assert {problem.file for problem in caught.value.problems} == {str(case.label)}
+
+
+def test_merged_and_ignored_labels_are_known(case, dataset):
+    save(case.label, labels_of(1, 2, 7, 255))
+    assert problems_of(case, dataset) == [("labels are none of the data set's classes", "labels.nii.gz")]
+    _, labels = check_case(case, dataclasses.replace(dataset, merged={7: 1}, ignore=255))
+    assert set(np.unique(labels.array)) == {0, 1, 2, 7, 255}
+
+
+@pytest.mark.parametrize(
+    ("values", "remedy"),
+    [
+        ((255,), "the map is a mask of 0 and 255: list 255 as the class (`inflate3d init`"),
+        ((1, 255), "if 255 marks voxels that nobody labelled, give --ignore 255; else name"),
+        ((1, 7), "name them in the data set's list of classes (`inflate3d init`"),
+        ((70_000,), "name them in the data set's list of classes (`inflate3d init`"),
+    ],
+)
+def test_what_to_do_about_unknown_labels(case, dataset, values, remedy):
+    save(case.label, labels_of(*values, dtype=np.int32))
+    with pytest.raises(DatasetProblems) as caught:
+        check_case(case, dataset)
+    (problem,) = caught.value.problems
+    assert str(problem.remedy).startswith(remedy)
+    assert problem.got == f"{values[-1]} in 1 voxels"
+
+
 def test_unknown_labels_are_counted_even_on_another_grid(case, dataset):
     save(case.label, labels_of(7, 7, 9)[..., :5])
     with pytest.raises(DatasetProblems) as caught:
@@ -132,6 +219,12 @@ def test_class_that_no_case_has(dataset):
     (problem,) = check_classes(dataset, [{0: 5, 1: 4}, {0: 9, 2: 0}])
     assert problem.what == "a class occurs in no case"
     assert problem.expected == "voxels of 2 (tumour) in some case"
+
+
+def test_ignored_class_need_not_occur(dataset):
+    assert check_classes(dataclasses.replace(dataset, ignore=2), [{0: 5, 1: 4}]) == []
+    (problem,) = check_classes(dataclasses.replace(dataset, ignore=2), [{0: 5, 2: 4}])
+    assert problem.what == "the label maps of all cases are empty"
 
 
 def test_label_maps_that_are_empty_everywhere(dataset):

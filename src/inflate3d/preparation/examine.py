@@ -92,4 +92,13 @@ def _examine_case(dataset: Dataset, allow_missing_modality: bool, case: Case) ->
 def _notes(case: Case, volume: Volume, labels: Volume) -> tuple[DataError, ...]:
     """What the files' readers found odd."""
     found = [(note, case.scan) for note in volume.notes] + [(note, case.label) for note in labels.notes]
-    return tuple(DataError(note, case=case.id, file=file) for note, file in found)
+    return tuple(
+        DataError(
+            "a file is odd, but can be used",
+            got=note,
+            remedy="nothing if it is meant so; else correct the file's header",
+            case=case.id,
+            file=file,
+        )
+        for note, file in found
+    )
