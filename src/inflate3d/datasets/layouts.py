@@ -11,6 +11,7 @@ from pathlib import Path
 
 from inflate3d.datasets import acdc, bcv, msd, nnunet
 from inflate3d.datasets.case import Dataset
+from inflate3d.datasets.folder import is_folder, read_folder
 from inflate3d.errors import DataError, DatasetProblems
 
 
@@ -34,6 +35,7 @@ class Layout:
 
 
 LAYOUTS = (
+    Layout("folder of one's own", "dataset.yaml and cases.csv", is_folder, read_folder, inside=False),
     Layout("nnU-Net", 'dataset.json with "channel_names"', nnunet.is_nnunet, nnunet.read_nnunet),
     Layout("Medical Segmentation Decathlon", 'dataset.json with "training"', msd.is_msd, msd.read_msd),
     Layout("BCV", "RawData/Training/img and label", bcv.is_bcv, bcv.read_bcv),
