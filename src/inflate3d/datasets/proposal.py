@@ -1,0 +1,240 @@
+"""What ``inflate3d init`` proposes for a folder: its cases, modalities and classes, for a person to correct."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+from jaxtyping import Shaped
+
+from inflate3d.atomic import write_text
+from inflate3d.datasets.case_table import TABLE, Row, read_table, write_table
+from inflate3d.datasets.file_names import MODALITY_WORDS, ScanFile, named_channels
+from inflate3d.datasets.folder import LISTING, class_name, read_folder
+from inflate3d.datasets.layouts import LAYOUTS
+from inflate3d.datasets.pairing import pair_files
+from inflate3d.errors import DataError, DatasetProblems, OutputError
+from inflate3d.io import read_labels, read_volume
+from inflate3d.progress import Progress, silent
+
+_AIR = (-1100, -900)
+"""Hounsfield units that air has, noise included."""
+
+_MOST_VALUES = 256
+"""More label values than this are no classes."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What was found out about a folder.
+
+    Attributes:
+        folder: The folder.
+        rows: Its cases.
+        modalities: A name for each channel.
+        modality_reason: Where these names come from.
+        label_files: In how many label maps each value occurs.
+        left_out: Files that could not be used, each with the reason.
+        has_table: Whether the cases are those of a ``cases.csv`` that was there before.
+    """
+
+    folder: Path
+    rows: tuple[Row, ...]
+    modalities: tuple[str, ...]
+    modality_reason: str
+    label_files: dict[int, int]
+    left_out: tuple[tuple[str, str], ...]
+    has_table: bool
+
+    @property
+    def classes(self) -> dict[int, str]:
+        """Every value, with a name that stands for one; the background too where no file has it."""
+        return {value: class_name(value) for value in sorted({0, *self.label_files})}
+
+    @property
+    def groups(self) -> set[str]:
+        """The groups of cases that a split keeps together."""
+        return {row.group for row in self.rows if row.group}
+
+    def write(self) -> list[Path]:
+        """Writes ``cases.csv``, if it wasn't there, and ``dataset.yaml``, and gives their paths.
+
+        Raises:
+            OutputError: A file can't be written.
+        """
+        written = [self.folder / LISTING]
+        if not self.has_table:
+            written.insert(0, self.folder / TABLE)
+            write_table(self.folder / TABLE, self.rows)
+        write_text(self.folder / LISTING, self.listing())
+        return written
+
+    def listing(self) -> str:
+        """The text of ``dataset.yaml``, with comments that say what was guessed."""
+        lines = [
+            "# Proposed by `inflate3d init`: correct what is wrong; `inflate3d verify` then checks every case.",
+            "",
+            f"name: {_quoted(self.folder.resolve().name)}",
+            "",
+            f"# One name for each image column of {TABLE}, or for each channel where a file holds all.",
+            f"# Guess: {self.modality_reason}.",
+            "# CT is clipped to one range for all cases; anything else is normalised case by case.",
+            "modalities:",
+            *(f"  - {_quoted(name)}" for name in self.modalities),
+            "",
+            "# Label value and its name; 0 is the background. Name the classes. Say left or right where it matters:",
+            "# scans are then never mirrored.",
+            "classes:",
+            *(
+                f"  {value}: {_quoted(name)}  # in {self.label_files.get(value, 0)} of {len(self.rows)} label maps"
+                for value, name in self.classes.items()
+            ),
+            "",
+            *self._hints(),
+            f"cases: {TABLE}",
+        ]
+        if self.left_out:
+            lines += ["", "# Could not be used:", *(f"# - {_printable(file)}: {why}" for file, why in self.left_out)]
+        return "\n".join(lines) + "\n"
+
+    def _hints(self) -> list[str]:
+        """What else may be said of the classes."""
+        last = max(self.classes)
+        hints = [
+            "# Where it applies (and take the value out of the classes):",
+            f"# merge: {{{last}: {min(set(self.classes) - {0})}}}  # voxels of the one value count as the other",
+            f"# ignore: {last}  # voxels that nobody labelled are neither learned from nor scored",
+            "",
+        ]
+        return hints if len(self.classes) > 2 else []
+
+
+def propose(folder: str | Path, *, replace: bool = False, progress: Progress = silent) -> Proposal:
+    """Finds out what a folder holds: cases from the names of its files, classes and modality from their voxels.
+
+    A ``cases.csv`` that is there is used in place of the names.
+
+    Args:
+        folder: The folder.
+        replace: Whether files that are there are to be written anew.
+        progress: Shows how many label maps are read.
+
+    Raises:
+        OutputError: There is a ``dataset.yaml`` already, or the folder can be read as it is.
+        DataError: The folder holds nothing that could be paired, or its label maps no classes.
+        DatasetProblems: No label map can be read, or all that is wrong in ``cases.csv``.
+    """
+    folder = Path(folder)
+    _check_folder(folder, replace=replace)
+    has_table = (folder / TABLE).is_file() and not replace
+    if has_table:
+        rows = tuple(read_table(folder / TABLE))
+        channels, left_out = _channels_of(rows), ()
+    else:
+        pairing = pair_files(folder)
+        rows, channels, left_out = pairing.rows, pairing.channels, pairing.unpaired
+    label_files, unreadable = _label_values(folder, rows, progress)
+    modalities, reason = _modalities(folder, rows, channels)
+    return Proposal(folder, rows, modalities, reason, label_files, (*left_out, *unreadable), has_table)
+
+
+def looks_like_ct(array: Shaped[np.ndarray, "..."]) -> bool:
+    """Whether voxel values can be Hounsfield units: whole numbers, some of them those of air."""
+    air = (array >= _AIR[0]) & (array <= _AIR[1])
+    is_whole = array.dtype.kind in "iu" or np.array_equal(array, np.rint(array))
+    return is_whole and bool(air.mean() > 0.001)
+
+
+def _check_folder(folder: Path, *, replace: bool) -> None:
+    if not folder.is_dir():
+        raise DataError("the folder does not exist", remedy="check the path", file=folder)
+    if replace:
+        return
+    if (folder / LISTING).exists():
+        raise OutputError(
+            f"{LISTING} is there already",
+            remedy=f"edit it, or give --force to have it and {TABLE} proposed anew",
+            file=folder / LISTING,
+        )
+    known = [layout for layout in LAYOUTS if layout.read is not read_folder and layout.matches(folder)]
+    if known:
+        raise OutputError(
+            "the folder can be read as it is",
+            got=f"the layout of {known[0].name}",
+            remedy=f"use it: `inflate3d verify {folder}`; or give --force to describe it in {LISTING}",
+            file=folder,
+        )
+
+
+def _channels_of(rows: Sequence[Row]) -> tuple[str, ...]:
+    """What the names of a case's files say of its channels; nothing unless they tell all of them apart."""
+    images = max((row.images for row in rows), key=lambda images: len(images) - images.count(None))
+    paths = [Path(image or "") for image in images]
+    channels = [named_channels(ScanFile(path, (path.name,)))[1] for path in paths]
+    return tuple(channels) if len(channels) > 1 and len(set(channels) - {""}) == len(channels) else ("",) * len(images)
+
+
+def _label_values(
+    folder: Path, rows: Sequence[Row], progress: Progress
+) -> tuple[dict[int, int], list[tuple[str, str]]]:
+    """In how many label maps each value occurs, and the files that can't be read."""
+    counts: Counter[int] = Counter()
+    problems: list[DataError] = []
+    for row in progress(rows, len(rows), "reading label maps"):
+        try:
+            labels = read_labels(folder / row.label, case=row.case)
+        except DataError as error:
+            problems.append(error)
+            continue
+        counts.update(np.unique(labels.array).tolist())
+        if len(counts) > _MOST_VALUES:
+            raise DataError(
+                "the label maps hold too many values to be classes",
+                expected=f"at most {_MOST_VALUES}",
+                got=f"{len(counts)} and more, such as {', '.join(map(str, sorted(counts)[:5]))}",
+                remedy="check that label maps, not scans, are listed as labels",
+                case=row.case,
+                file=folder / row.label,
+            )
+    if not counts:
+        raise DatasetProblems(problems)
+    if set(counts) == {0}:
+        raise DataError("the label maps hold background alone", expected="voxels of some class", file=folder)
+    unreadable = [(str(Path(error.file or "").relative_to(folder)), error.what) for error in problems]
+    return dict(sorted(counts.items())), unreadable
+
+
+def _modalities(folder: Path, rows: Sequence[Row], channels: Sequence[str]) -> tuple[tuple[str, ...], str]:
+    """A name for each channel, and why it is that."""
+    if all(channel in MODALITY_WORDS.values() for channel in channels):
+        return tuple(channels), "from the names of the files"
+    named: list[str] = []
+    reasons: list[str] = []
+    for number, channel in enumerate(channels):
+        if channel in MODALITY_WORDS.values():
+            named.append(channel)
+            continue
+        image = next(row.images[number] for row in rows if row.images[number] is not None)
+        assert image is not None
+        for array in read_volume(folder / image).array:
+            named.append("CT" if looks_like_ct(array) else "MRI")
+            reasons.append(f"{_printable(image)} has values from {array.min():g} to {array.max():g}")
+    repeated = Counter(named)
+    names = [name if repeated[name] == 1 or name == "CT" else f"{name} {index}" for index, name in enumerate(named)]
+    return tuple(names), "; ".join(reasons)
+
+
+def _quoted(text: str) -> str:
+    """The text as YAML, in quotation marks where it would be read as something else."""
+    plain = yaml.safe_dump(text, allow_unicode=True, width=1000).removesuffix("\n...\n").strip()
+    is_safe = "\n" not in plain and not plain.startswith(("'", '"'))
+    return plain if is_safe else json.dumps(text)
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else repr(text)

@@ -1,0 +1,240 @@
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK
+import yaml
+
+from inflate3d.datasets import read_dataset
+from inflate3d.datasets.proposal import looks_like_ct, propose
+from inflate3d.errors import DataError, DatasetProblems, OutputError
+from inflate3d.io import read_images, read_labels
+
+SHAPE = (6, 5, 4)
+
+
+def save(folder, name, array):
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    nibabel.Nifti1Image(array, np.diag([1.0, 1, 3, 1])).to_filename(folder / name)
+
+
+def labels_of(*values):
+    return np.resize(np.array(values, np.uint8), SHAPE)
+
+
+def ct():
+    return np.linspace(-1000, 400, 120).reshape(SHAPE).astype(np.int16)
+
+
+def mr(*channels):
+    return np.random.default_rng(0).integers(0, 900, (*SHAPE, *channels)).astype(np.int16)
+
+
+@pytest.fixture
+def livers(tmp_path):
+    """Three CT scans, two of them with label maps."""
+    folder = tmp_path / "Livers"
+    for name, values in {"a": (0, 1), "b": (0, 1, 7), "c": None}.items():
+        save(folder, f"images/{name}.nii.gz", ct())
+        if values:
+            save(folder, f"labels/{name}.nii.gz", labels_of(*values))
+    return folder
+
+
+def test_proposal_can_be_read_as_it_stands(livers):
+    proposal = propose(livers)
+    assert proposal.write() == [livers / "cases.csv", livers / "dataset.yaml"]
+    dataset = read_dataset(livers)
+    assert (dataset.name, dataset.modalities) == ("Livers", ("CT",))
+    assert dataset.classes == proposal.classes == {0: "background", 1: "class 1", 7: "class 7"}
+    assert [(case.id, case.images, case.label) for case in dataset.cases] == [
+        (name, (livers / f"images/{name}.nii.gz",), livers / f"labels/{name}.nii.gz") for name in "ab"
+    ]
+    assert proposal.label_files == {0: 2, 1: 2, 7: 1}
+
+
+def test_comments_say_what_was_guessed_and_left_out(livers):
+    text = propose(livers).listing()
+    assert "# Guess: images/a.nii.gz has values from -1000 to 400.\n" in text
+    assert "  7: class 7  # in 1 of 2 label maps\n" in text
+    assert "# merge: {7: 1}" in text
+    assert "# ignore: 7" in text
+    assert text.endswith("# Could not be used:\n# - images/c.nii.gz: no label map of its name\n")
+
+
+@pytest.mark.parametrize("name", ["007", "no", "a: b", "Zoë's #1", "- x", "1e3", "~"])
+def test_any_folder_name_is_kept(livers, name):
+    folder = livers.rename(livers.parent / name)
+    assert yaml.safe_load(propose(folder).listing())["name"] == name
+
+
+def test_file_names_do_not_break_out_of_comments(livers):
+    (livers / "images/x\nclasses: [0, 9].nii").touch()
+    listing = yaml.safe_load(propose(livers).listing())
+    assert listing["classes"] == {0: "background", 1: "class 1", 7: "class 7"}
+
+
+def test_masks_of_0_and_255(livers):
+    for name in "ab":
+        save(livers, f"labels/{name}.nii.gz", labels_of(0, 255))
+    proposal = propose(livers)
+    assert proposal.classes == {0: "background", 255: "class 255"}
+    assert "ignore" not in proposal.listing()
+
+
+def test_named_modalities_one_missing(tmp_path):
+    for case, names in {"B1": ("flair", "t1", "seg"), "B2": ("t1", "seg")}.items():
+        for name in names:
+            save(tmp_path, f"{case}/{case}_{name}.nii.gz", labels_of(0, 4) if name == "seg" else mr())
+    propose(tmp_path).write()
+    dataset = read_dataset(tmp_path)
+    assert dataset.modalities == ("T1w", "FLAIR")
+    assert dataset.cases[1].images == (tmp_path / "B2/B2_t1.nii.gz", None)
+
+
+def test_numbered_channels_and_channels_of_one_file(tmp_path):
+    for channel in (0, 1):
+        save(tmp_path / "nnunet", f"imagesTr/a_000{channel}.nii.gz", ct() if channel else mr())
+    save(tmp_path / "nnunet", "labelsTr/a.nii.gz", labels_of(0, 1))
+    assert propose(tmp_path / "nnunet").modalities == ("MRI", "CT")
+    save(tmp_path / "msd", "imagesTr/a.nii.gz", mr(2))
+    save(tmp_path / "msd", "labelsTr/a.nii.gz", labels_of(0, 1))
+    proposal = propose(tmp_path / "msd")
+    assert proposal.modalities == ("MRI 0", "MRI 1")
+    proposal.write()
+    (case,) = read_dataset(tmp_path / "msd").cases
+    assert len(read_images(case.images).array) == 2
+
+
+def write_series(folder, values):
+    """A DICOM series of axial slices, 3 mm apart."""
+    folder.mkdir(parents=True)
+    for index, plane in enumerate(values):
+        image = SimpleITK.GetImageFromArray(plane[np.newaxis])
+        image.SetOrigin([0.0, 0.0, 3.0 * index])
+        tags = {"0008|0016": "1.2.840.10008.5.1.4.1.1.2", "0008|0060": "CT", "0020|000d": "1.2", "0020|000e": "1.2.3"}
+        tags |= {"0020|0032": f"0\\0\\{3 * index}", "0020|0037": "1\\0\\0\\0\\1\\0", "0020|0013": str(index)}
+        for tag, text in tags.items():
+            image.SetMetaData(tag, text)
+        writer = SimpleITK.ImageFileWriter()
+        writer.KeepOriginalImageUIDOn()
+        writer.SetFileName(str(folder / f"IM{index}"))
+        writer.SetImageIO("GDCMImageIO")
+        writer.Execute(image)
+
+
+@pytest.mark.parametrize(
+    ("series", "label"), [("P{}/dicom", "P{}/mask.nii.gz"), ("P{}", "P{}/mask.nii.gz"), ("ct/P{}", "gt/P{}.nii.gz")]
+)
+def test_dicom_series(tmp_path, series, label):
+    for patient in (1, 2):
+        write_series(tmp_path / series.format(patient), ct().T)
+        affine = np.diag([-1.0, -1, 3, 1])  # LPS+ to RAS+
+        path = tmp_path / label.format(patient)
+        path.parent.mkdir(exist_ok=True)
+        nibabel.Nifti1Image(labels_of(0, patient), affine).to_filename(path)
+    propose(tmp_path).write()
+    dataset = read_dataset(tmp_path)
+    assert dataset.modalities == ("CT",)
+    assert [case.id for case in dataset.cases] == ["P1", "P2"]
+    for case in dataset.cases:
+        assert case.label is not None
+        assert read_images(case.images).shape == read_labels(case.label).shape
+
+
+def test_table_that_is_there_is_used(livers):
+    (livers / "cases.csv").write_text("case;image;label;group\nmine;images/c.nii.gz;labels/b.nii.gz;p\n")
+    before = (livers / "cases.csv").read_bytes()
+    proposal = propose(livers)
+    assert proposal.write() == [livers / "dataset.yaml"]
+    assert (livers / "cases.csv").read_bytes() == before
+    assert [case.id for case in read_dataset(livers).cases] == ["mine"]
+    assert proposal.classes == {0: "background", 1: "class 1", 7: "class 7"}
+
+
+def test_modalities_of_a_table_that_is_there(livers):
+    save(livers, "images/a_flair.nii.gz", mr())
+    (livers / "cases.csv").write_text(
+        "case,image,image2,label\nb,,images/c.nii.gz,labels/b.nii.gz\n"
+        "a,images/a_flair.nii.gz,images/a.nii.gz,labels/a.nii.gz\n"
+    )
+    assert propose(livers).modalities == ("MRI", "CT")
+    save(livers, "images/a_t1.nii.gz", mr())
+    (livers / "cases.csv").write_text(
+        "case,image,image2,label\na,images/a_flair.nii.gz,images/a_t1.nii.gz,labels/a.nii.gz\n"
+    )
+    assert propose(livers).modalities == ("FLAIR", "T1w")
+
+
+def test_nothing_is_overwritten_unless_wanted(livers):
+    (livers / "dataset.yaml").write_text("mine")
+    (livers / "cases.csv").write_text("mine")
+    with pytest.raises(OutputError, match=r"dataset.yaml is there already"):
+        propose(livers)
+    propose(livers, replace=True).write()
+    assert len(read_dataset(livers).cases) == 2
+
+
+def test_known_layouts_need_no_proposal(write_toys, tmp_path):
+    toys = write_toys(tmp_path / "toys", cases=2)
+    with pytest.raises(OutputError, match="can be read as it is") as caught:
+        propose(toys.root)
+    assert caught.value.got == "the layout of Medical Segmentation Decathlon"
+    propose(toys.root, replace=True).write()
+    assert read_dataset(toys.root).classes[5] == "class 5"
+
+
+def test_a_damaged_label_map_is_told_and_the_others_used(livers):
+    (livers / "labels/a.nii.gz").write_bytes(b"damaged")
+    proposal = propose(livers)
+    assert ("labels/a.nii.gz", "the file can't be read") in proposal.left_out
+    assert proposal.label_files == {0: 1, 1: 1, 7: 1}
+    (livers / "labels/b.nii.gz").write_bytes(b"damaged")
+    with pytest.raises(DatasetProblems) as caught:
+        propose(livers)
+    assert len(caught.value.problems) == 2
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (labels_of(0), "background alone"),
+        (np.arange(300 * 4, dtype=np.int16).reshape(30, 10, 4) // 4, "too many values"),
+    ],
+)
+def test_label_maps_without_classes(livers, labels, told):
+    for name in "ab":
+        save(livers, f"labels/{name}.nii.gz", labels)
+    with pytest.raises(DataError, match=told):
+        propose(livers)
+
+
+def test_no_folder(tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        propose(tmp_path / "nowhere")
+
+
+def test_hounsfield_units_are_told_by_air():
+    assert looks_like_ct(ct())
+    assert looks_like_ct(ct().astype(np.float32))
+    assert not looks_like_ct(mr())
+    assert not looks_like_ct(ct() + np.float32(0.5))
+    assert not looks_like_ct(ct() // 2)
+
+
+@pytest.mark.real
+def test_abdomen(shared, tmp_path):
+    (tmp_path / "abdomen").symlink_to(shared / "data" / "abdomen_ct")
+    proposal = propose(tmp_path / "abdomen")
+    assert [row.case for row in proposal.rows] == ["example_ct_sm"]
+    assert proposal.modalities == ("CT",)
+    assert len(proposal.classes) == 42
+    assert list(proposal.classes) != list(range(42))
+
+
+@pytest.mark.real
+def test_sarcomas(shared):
+    proposal = propose(shared / "data" / "sarcoma_mr", replace=True)
+    assert len(proposal.rows) == 51
+    assert proposal.modalities == ("MRI",)
+    assert proposal.classes == {0: "background", 1: "class 1"}
+    assert proposal.left_out == ()
