@@ -13,12 +13,14 @@ from inflate3d.errors import ConfigError, Inflate3dError, OutputError
 
 COMMANDS = {
     "demo": "the whole job on generated scans, minutes on a CPU",
+    "init": "propose a description of a folder of scans and label maps",
     "verify": "check every case of a data set, and tell all problems at once",
     "prepare": "check, measure and plan a data set, and write its store",
     "train": "train a segmentation model",
     "evaluate": "score a run on the cases that it held out",
     "predict": "segment scans with a trained model",
     "compare": "train and score several methods under one protocol",
+    "convert": "write a data set in another layout or format, such as for nnU-Net",
     "encoders": "list the 2D backbones that can be inflated",
 }
 
