@@ -1,0 +1,107 @@
+"""Where voxels lie in space: whether a grid can be used, and whether two are the same."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from inflate3d.errors import DataError
+from inflate3d.volume import Volume
+
+GRID_TOLERANCE = 0.01
+"""How far, in voxels, two grids may lie apart and still be the same: headers round, and differently."""
+
+_LPS_TO_RAS = np.array([[-1.0], [-1.0], [1.0]])
+
+
+def affine_from_lps(axes: Float[np.ndarray, "3 3"], origin: Float[np.ndarray, "3"]) -> Float[np.ndarray, "4 4"]:
+    """The RAS+ affine of a grid that is given in LPS+, as ITK and DICOM do; only signs change, no digit.
+
+    Args:
+        axes: Column ``n`` is the step along voxel axis ``n``, in millimetres.
+        origin: The first voxel's centre, in millimetres.
+    """
+    affine = np.eye(4)
+    affine[:3, :3] = axes * _LPS_TO_RAS + 0.0  # no negative zeros
+    affine[:3, 3] = origin * _LPS_TO_RAS[:, 0] + 0.0
+    return affine
+
+
+def lps_of(affine: Float[np.ndarray, "4 4"]) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]]:
+    """The steps (columns) and the first voxel's centre in LPS+ millimetres: undoes `affine_from_lps`."""
+    return affine[:3, :3] * _LPS_TO_RAS + 0.0, affine[:3, 3] * _LPS_TO_RAS[:, 0] + 0.0
+
+
+def check_affine(affine: Float[np.ndarray, "4 4"], path: Path, case: str | None) -> None:
+    """Refuses an affine that maps no box of voxels to a box in space.
+
+    Raises:
+        DataError: It is not finite, or flat.
+    """
+    axes = affine[:3, :3]
+    lengths = np.linalg.norm(axes, axis=0)
+    # the determinant of the unit axes is the volume of their box: 1 at right angles, 0 in one plane
+    if not (np.isfinite(affine).all() and lengths.all() and abs(np.linalg.det(axes / lengths)) > 1e-6):
+        raise DataError(
+            "the affine can't be inverted, so the scan's place in space is unknown",
+            got=affine.tolist(),
+            remedy="export the scan again, or correct its header",
+            case=case,
+            file=path,
+        )
+
+
+def distance_between(
+    affine: Float[np.ndarray, "4 4"], other: Float[np.ndarray, "4 4"], shape: tuple[int, ...]
+) -> float:
+    """How far the two maps put any one voxel apart at most, in millimetres.
+
+    Args:
+        affine: Voxel index to millimetres.
+        other: Another such map.
+        shape: ``(I, J, K)``, the number of voxels.
+    """
+    # the distance between two affine maps is largest at a corner
+    corners = np.array([[*corner, 1] for corner in product(*((0, size - 1) for size in shape[:3]))])
+    return float(np.linalg.norm((affine - other)[:3] @ corners.T, axis=0).max())
+
+
+def check_same_grid(
+    volume: Volume, reference: Volume, *, case: str | None = None, file: str | Path | None = None
+) -> None:
+    """Refuses a volume that doesn't lie where the reference does.
+
+    Grids are the same when their shapes are and no voxel of one lies further from its counterpart than a
+    hundredth of the smallest spacing.
+
+    Args:
+        volume: What is checked.
+        reference: What it has to lie on.
+        case: Id of the case, for the error message.
+        file: The file that ``volume`` is from, for the error message.
+
+    Raises:
+        DataError: The shapes or the affines differ.
+    """
+    if volume.shape != reference.shape:
+        raise DataError(
+            "images of a case differ in shape",
+            expected=reference.shape,
+            got=volume.shape,
+            remedy="resample one to the grid of the other",
+            case=case,
+            file=file,
+        )
+    apart = distance_between(volume.affine, reference.affine, volume.shape)
+    if apart > GRID_TOLERANCE * min(reference.spacing):
+        raise DataError(
+            "images of a case differ in place",
+            expected=f"the affine {reference.affine.round(4).tolist()}",
+            got=f"the affine {volume.affine.round(4).tolist()}, up to {apart:.3g} mm away",
+            remedy="resample one to the grid of the other, or correct the header that is wrong",
+            case=case,
+            file=file,
+        )
