@@ -1,0 +1,224 @@
+"""NRRD and MetaImage files, through SimpleITK."""
+
+from __future__ import annotations
+
+import re
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import SimpleITK
+from jaxtyping import Float, Integer, Shaped
+
+from inflate3d.atomic import atomic_path
+from inflate3d.errors import DataError
+from inflate3d.io.damage import unreadable
+from inflate3d.io.grid import affine_from_lps, check_affine, lps_of
+from inflate3d.io.itk_header import TextHeader, read_header
+from inflate3d.io.simpleitk import reason_of
+from inflate3d.io.voxels import check_real, storable, storable_labels
+from inflate3d.volume import Volume, spacing_of
+
+_ENGINES = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
+
+_DATA_SUFFIXES = {".nhdr": ".raw.gz", ".mhd": ".zraw"}
+"""What SimpleITK calls the file beside a header that holds no voxels itself."""
+
+_TO_LPS = {
+    "left-posterior-superior": (1, 1, 1),
+    "lps": (1, 1, 1),
+    "left-anterior-superior": (1, -1, 1),
+    "las": (1, -1, 1),
+    "right-anterior-superior": (-1, -1, 1),
+    "ras": (-1, -1, 1),
+}
+"""The spaces of NRRD that say where left is, with the signs of their axes in LPS."""
+
+_NOT_MODALITIES = ("color", "complex", "quaternion", "matrix")
+"""Parts of the kinds by which NRRD says that an axis is no list of values."""
+
+_MOST_SHEAR = 1e-3
+"""Cosine between two axes from which on they are not at right angles; headers round."""
+
+
+def read(path: Path, *, case: str | None = None) -> Volume:
+    """Reads a 3D or 4D NRRD or MetaImage.
+
+    Args:
+        path: The file; the header where the voxels lie in another.
+        case: Id of the case, for error messages.
+
+    Returns:
+        The scan on its own grid; a vector's components, or else the fourth axis, are the modality. Integers
+        keep their type; all else is float32.
+
+    Raises:
+        DataError: A file is missing, damaged, not a real-valued 3D or 4D image, or has no usable affine.
+    """
+    header = read_header(path, case)
+    reader = _reader(path, case)
+    _check_is_volume(reader, header, case)
+    affine = _affine(reader, header)
+    check_affine(affine, path, case)
+    try:
+        voxels = SimpleITK.GetArrayFromImage(reader.Execute())  # axes from the slowest, components last
+    except RuntimeError as error:
+        raise unreadable(path, case, expected="a whole NRRD or MetaImage file", got=reason_of(error)) from error
+    check_real(voxels.dtype, path, case)
+    is_vector = reader.GetNumberOfComponents() > 1
+    if voxels.ndim == 3:
+        array = voxels.transpose(2, 1, 0)[np.newaxis]
+    else:
+        array = voxels.transpose(3, 2, 1, 0) if is_vector else voxels.transpose(0, 3, 2, 1)
+    return Volume(storable(array), affine, _notes(header))
+
+
+def write(path: Path, volume: Volume) -> None:
+    """Writes a volume; several modalities become a vector's components.
+
+    Args:
+        path: The file to write; ``.nhdr`` and ``.mhd`` get a data file beside them.
+        volume: Integers keep their type; all else becomes float32.
+
+    Raises:
+        DataError: The volume's grid is sheared.
+        OutputError: The file can't be written.
+    """
+    axes, origin = lps_of(volume.affine)
+    spacing = np.array(spacing_of(volume.affine))
+    direction = axes / spacing
+    if np.abs(direction.T @ direction - np.eye(3)).max() > _MOST_SHEAR:
+        raise DataError(
+            "the grid is sheared, which most programs can't read from this format",
+            expected="voxel axes at right angles",
+            got=f"the affine {volume.affine.round(4).tolist()}",
+            remedy="write it as .nii.gz",
+            file=path,
+        )
+    _save(storable(volume.array), path, axes, direction, spacing, origin)
+
+
+def write_like(path: Path, labels: Integer[np.ndarray, "i j k"], like: Path) -> None:
+    """Writes a label map that lies exactly where a scan does: its origin, spacing and direction to the bit.
+
+    Args:
+        path: The file to write; ``.nhdr`` and ``.mhd`` get a data file beside them.
+        labels: ``(I, J, K)`` on the scan's own grid, none negative.
+        like: The scan's NRRD or MetaImage file.
+
+    Raises:
+        DataError: The scan can't be read, or the labels don't fit its grid.
+        OutputError: The file can't be written.
+    """
+    header = read_header(like, None)
+    scan = _reader(like, None)
+    _check_is_volume(scan, header, None)
+    affine = _affine(scan, header)
+    check_affine(affine, like, None)
+    axes, origin = lps_of(affine)
+    labels = storable_labels(labels, tuple(scan.GetSize()[:3]), path, like)
+    _save(labels[np.newaxis], path, axes, _direction(scan), np.array(scan.GetSpacing()[:3]), origin)
+
+
+def _reader(path: Path, case: str | None) -> SimpleITK.ImageFileReader:
+    """A reader that has read the header."""
+    reader = SimpleITK.ImageFileReader()
+    reader.SetImageIO(_ENGINES[path.suffix.lower()])
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise unreadable(path, case, expected="a whole NRRD or MetaImage file", got=reason_of(error)) from error
+    return reader
+
+
+def _check_is_volume(reader: SimpleITK.ImageFileReader, header: TextHeader, case: str | None) -> None:
+    size, components = reader.GetSize(), reader.GetNumberOfComponents()
+    if len(size) not in (3, 4) or (len(size) == 4 and components > 1):
+        raise DataError(
+            "the image is not a volume",
+            expected="3 axes, or 4 where one is the modality",
+            got=f"{len(size)} axes, {size}" + (f", with {components} values a voxel" if components > 1 else ""),
+            case=case,
+            file=header.path,
+        )
+    kinds = header.fields.get("kinds", "").lower() if header.is_nrrd else ""
+    if any(kind in kinds for kind in _NOT_MODALITIES):
+        raise DataError(
+            "the voxels are not single real numbers",
+            expected="integers or floats",
+            got=f"the kinds {kinds}",
+            case=case,
+            file=header.path,
+        )
+
+
+def _direction(reader: SimpleITK.ImageFileReader) -> Float[np.ndarray, "3 3"]:
+    dimension = reader.GetDimension()
+    return np.array(reader.GetDirection()).reshape(dimension, dimension)[:3, :3]
+
+
+def _affine(reader: SimpleITK.ImageFileReader, header: TextHeader) -> Float[np.ndarray, "4 4"]:
+    axes = _nrrd_axes(header) if header.is_nrrd else None
+    if axes is None:
+        axes = _direction(reader) * np.array(reader.GetSpacing()[:3])
+    return affine_from_lps(axes, np.array(reader.GetOrigin()[:3]))
+
+
+def _nrrd_axes(header: TextHeader) -> Float[np.ndarray, "3 3"] | None:
+    """The steps along the voxel axes as the header spells them; ITK splits off their lengths, and so rounds."""
+    vectors = [
+        [float(number) for number in vector.split(",")]
+        for vector in re.findall(r"\(([^)]*)\)", header.fields.get("space directions", ""))
+    ]
+    if [len(vector) for vector in vectors] != [3, 3, 3]:
+        return None
+    signs = _TO_LPS.get(header.fields.get("space", "").lower(), (1, 1, 1))
+    return np.array(vectors).T * np.array(signs)[:, np.newaxis]
+
+
+def _notes(header: TextHeader) -> tuple[str, ...]:
+    if header.is_nrrd:
+        if "space directions" not in header.fields:
+            return ("the header has no space directions, so its axes are taken to run left, posterior and superior",)
+        if header.fields.get("space", "").lower().removesuffix("-time") not in _TO_LPS:
+            return ("the header doesn't say which way its space runs; left, posterior, superior is assumed",)
+    elif not {"transformmatrix", "orientation", "rotation"} & set(header.fields):
+        return ("the header has no TransformMatrix, so its axes are taken to run left, posterior and superior",)
+    return ()
+
+
+def _save(
+    array: Shaped[np.ndarray, "c i j k"],
+    path: Path,
+    axes: Float[np.ndarray, "3 3"],
+    direction: Float[np.ndarray, "3 3"],
+    spacing: Float[np.ndarray, "3"],
+    origin: Float[np.ndarray, "3"],
+) -> None:
+    """Writes voxels whose axes are ``direction * spacing``, given thrice for the digits' sake; LPS+ millimetres."""
+    if len(array) == 1:
+        image = SimpleITK.GetImageFromArray(np.ascontiguousarray(array[0].transpose(2, 1, 0)))
+    else:
+        image = SimpleITK.GetImageFromArray(np.ascontiguousarray(array.transpose(3, 2, 1, 0)), isVector=True)
+    is_nrrd = _ENGINES[path.suffix.lower()] == "NrrdImageIO"  # its header holds the axes whole, so they go in whole
+    image.SetDirection((axes if is_nrrd else direction).ravel().tolist())
+    image.SetSpacing([1.0, 1.0, 1.0] if is_nrrd else spacing.tolist())
+    image.SetOrigin(origin.tolist())
+    _write_image(image, path)
+
+
+def _write_image(image: SimpleITK.Image, path: Path) -> None:
+    suffix = path.suffix.lower()
+    files = {path: path.stem + suffix}  # to what SimpleITK calls it
+    if data_suffix := _DATA_SUFFIXES.get(suffix):
+        files[path.with_suffix(data_suffix)] = path.stem + data_suffix
+    with ExitStack() as stack:
+        # left in reverse: the voxels come into their place first, and no header ever points at nothing
+        temporaries = {file: stack.enter_context(atomic_path(file, refusals=(RuntimeError,))) for file in files}
+        # a header names its data file, so both are written under their own names, in a folder of their own
+        folder = Path(stack.enter_context(TemporaryDirectory(dir=path.parent, prefix=".")))
+        SimpleITK.WriteImage(image, str(folder / files[path]), useCompression=True)
+        for file, name in files.items():
+            (folder / name).replace(temporaries[file])
