@@ -1,0 +1,129 @@
+"""DICOM series to volumes, through SimpleITK's GDCM, which decodes the compressed ones too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Shaped
+
+from inflate3d.errors import DataError
+from inflate3d.io.damage import unreadable
+from inflate3d.io.dicom_header import ImageHeader, read_header, scan_folder
+from inflate3d.io.dicom_stack import stack_slices
+from inflate3d.io.simpleitk import SimpleITK, reason_of
+from inflate3d.io.voxels import storable
+from inflate3d.volume import Volume
+
+
+def read(path: Path, *, case: str | None = None) -> Volume:
+    """Reads a series of single slices.
+
+    Args:
+        path: The folder of the series, if that holds no other; ``FOLDER/SERIES-INSTANCE-UID``; or any file of
+            the series, which lies in one folder.
+        case: Id of the case, for error messages.
+
+    Returns:
+        The scan, ``(1, columns, rows, slices)``, slices by position along their normal. Slope and intercept
+        are applied slice by slice; what is then whole numbers stays so, all else is float32.
+
+    Raises:
+        DataError: There is no such series, it is damaged, or is no regular stack of grey slices.
+    """
+    try:
+        stack = stack_slices(_find(path))
+        voxels = _voxels(stack.slices)
+    except DataError as error:
+        raise _about(error, path, case) from error
+    notes = stack.notes
+    if any(header.text("photometric") == "MONOCHROME1" for header in stack.slices):
+        notes += ("the scan is meant to be shown inverted (MONOCHROME1); its values are taken as they are stored",)
+    return Volume(voxels[np.newaxis], stack.affine, notes)
+
+
+def _find(path: Path) -> list[ImageHeader]:
+    """The images of the series that a path names."""
+    if path.is_file():
+        header = read_header(path)
+        if header is None:
+            raise DataError("the file is no DICOM image of a scan", remedy="name a file of the series, or its folder")
+        folder, wanted = path.parent, header.text("series")
+    elif path.is_dir():
+        folder, wanted = path, None
+    elif path.parent.is_dir():
+        folder, wanted = path.parent, path.name
+    else:
+        raise DataError("the file is missing", remedy="check the path")
+    found = scan_folder(folder)
+    if found.damaged:
+        raise found.damaged[0]  # it may be a slice of the series
+    if wanted is None and len(found.series) == 1:
+        return next(iter(found.series.values()))
+    if wanted in found.series:
+        return found.series[wanted]
+    raise _no_single_series(folder, wanted, found.series)
+
+
+def _no_single_series(folder: Path, wanted: str | None, series: dict[str, list[ImageHeader]]) -> DataError:
+    listed = [
+        f"{uid} ({headers[0].text('modality') or '?'}, {headers[0].text('description') or 'no description'}, "
+        f"{len(headers)} slices)"
+        for uid, headers in sorted(series.items())
+    ]
+    if not series:
+        return DataError(
+            "the folder holds no DICOM images",
+            expected="the slices of a series in the folder itself, not in folders below it",
+            got="none",
+            remedy="name the folder that holds the slices",
+        )
+    return DataError(
+        "the folder holds several DICOM series" if wanted is None else "the folder holds no such DICOM series",
+        expected="exactly one" if wanted is None else wanted,
+        got="; ".join(listed),
+        remedy=f"name one as {folder / 'UID'}, such as {folder / min(series)}",
+    )
+
+
+def _voxels(slices: tuple[ImageHeader, ...]) -> Shaped[np.ndarray, "i j k"]:
+    volume = _slice_values(slices[0])[np.newaxis].repeat(len(slices), axis=0)
+    for index, header in enumerate(slices[1:], start=1):
+        values = _slice_values(header)
+        if not np.can_cast(values.dtype, volume.dtype, "same_kind" if volume.dtype.kind == "f" else "safe"):
+            # slopes differ from slice to slice, and types with them
+            volume = storable(volume.astype(np.promote_types(volume.dtype, values.dtype)))
+        volume[index] = values
+    return volume.transpose(2, 1, 0)
+
+
+def _slice_values(header: ImageHeader) -> Shaped[np.ndarray, "rows columns"]:
+    reader = SimpleITK.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileName(str(header.file))
+    try:
+        values = SimpleITK.GetArrayFromImage(reader.Execute())[0]
+    except RuntimeError as error:
+        raise unreadable(header.file, None, expected="a whole DICOM image", got=reason_of(error)) from error
+    if header.text("photometric") == "MONOCHROME1":
+        values = _as_stored(values, header)
+    return storable(values)
+
+
+def _as_stored(values: Shaped[np.ndarray, "rows columns"], header: ImageHeader) -> Shaped[np.ndarray, "rows columns"]:
+    """Undoes GDCM, which turns a MONOCHROME1 image's stored values over before it applies slope and intercept."""
+    highest_and_lowest = -1 if header.number("signed", 0.0) else 2 ** int(header.number("bits stored", 16.0)) - 1
+    slope, intercept = header.number("slope", 1.0), header.number("intercept", 0.0)
+    return (slope * highest_and_lowest + 2 * intercept - values).astype(values.dtype)
+
+
+def _about(error: DataError, path: Path, case: str | None) -> DataError:
+    """The error with the case, and with the path where it concerns no single file."""
+    return DataError(
+        error.what,
+        expected=error.expected,
+        got=error.got,
+        remedy=error.remedy,
+        case=case,
+        file=error.file or path,
+    )

@@ -1,0 +1,193 @@
+"""The headers of DICOM files: which are images, of which series, and how each lies in space."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from inflate3d.errors import DataError
+from inflate3d.io.damage import check_claim, unreadable
+from inflate3d.io.simpleitk import SimpleITK, reason_of
+
+_TAGS = {
+    "modality": "0008|0060",
+    "description": "0008|103e",
+    "patient": "0010|0020",
+    "study": "0020|000d",
+    "series": "0020|000e",
+    "echo time": "0018|0081",
+    "trigger time": "0018|1060",
+    "temporal position": "0020|0100",
+    "acquisition number": "0020|0012",
+    "acquisition time": "0008|0032",
+    "b-value": "0018|9087",
+    "image type": "0008|0008",
+    "instance": "0008|0018",
+    "position": "0020|0032",
+    "orientation": "0020|0037",
+    "pixel spacing": "0028|0030",
+    "frames": "0028|0008",
+    "samples": "0028|0002",
+    "photometric": "0028|0004",
+    "rows": "0028|0010",
+    "columns": "0028|0011",
+    "bits allocated": "0028|0100",
+    "bits stored": "0028|0101",
+    "signed": "0028|0103",
+    "intercept": "0028|1052",
+    "slope": "0028|1053",
+}
+
+_NOT_SCANS = ("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "SR", "PR", "KO", "REG", "DOC")
+"""Modalities of objects that are made from scans; some of them hold an image."""
+
+_STORES_IMAGES = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(1|2|3|4|6|7|12|20|77|128|130)(\..*)?")
+"""The storage classes of scans: radiography, CT, ultrasound, MR, captures, X-ray, nuclear, photographs, PET."""
+
+_UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
+"""The transfer syntaxes that store voxels as they are."""
+
+_MOST_COMPRESSION = 10_000
+"""No codec of DICOM makes a file of an image smaller than by this, but for headers that lie."""
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What the header of an image file says.
+
+    Attributes:
+        file: The file.
+        tags: Name of a tag (see the module's table) to its text; those that the file has.
+    """
+
+    file: Path
+    tags: dict[str, str]
+
+    def text(self, name: str) -> str:
+        """A tag's text, empty if the file doesn't have it."""
+        return self.tags.get(name, "")
+
+    def numbers(self, name: str, count: int, default: tuple[float, ...] | None = None) -> Float[np.ndarray, "{count}"]:
+        """A tag's numbers.
+
+        Raises:
+            DataError: There are not ``count`` finite numbers, and no default for a tag that is not there.
+        """
+        text = self.text(name)
+        if default is not None and not text:
+            return np.array(default)
+        try:
+            numbers = np.array([float(part) for part in text.split("\\")])
+        except ValueError:
+            numbers = np.array([])
+        if len(numbers) != count or not np.isfinite(numbers).all():
+            raise DataError(
+                f"an image has no usable {name}, so it is no slice of a volume",
+                expected=f"{count} number{'s' if count > 1 else ''} in ({_TAGS[name].replace('|', ',')})",
+                got=text or "none",
+                remedy="export the series again with its geometry, as classic CT or MR images",
+                file=self.file,
+            )
+        return numbers
+
+    def number(self, name: str, default: float) -> float:
+        """A tag's one number."""
+        return float(self.numbers(name, 1, (default,))[0])
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The DICOM images of a folder.
+
+    Attributes:
+        series: Series Instance UID to its images, sorted by file name.
+        damaged: The errors of files that hold an image and can't be read.
+    """
+
+    series: dict[str, list[ImageHeader]]
+    damaged: list[DataError]
+
+
+def scan_folder(folder: Path) -> Folder:
+    """Reads the headers of all DICOM images in a folder, not below it; hidden files are passed over.
+
+    Raises:
+        DataError: The folder can't be looked into.
+    """
+    try:
+        files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+    except OSError as error:
+        raise unreadable(folder, None, expected="a folder", got=error.strerror) from error
+    series: defaultdict[str, list[ImageHeader]] = defaultdict(list)
+    damaged: list[DataError] = []
+    for file in files:
+        try:
+            header = read_header(file)
+        except DataError as error:
+            damaged.append(error)
+            continue
+        if header is not None:
+            series[header.text("series")].append(header)
+    return Folder(dict(series), damaged)
+
+
+def read_header(file: Path) -> ImageHeader | None:
+    """Reads the header of a DICOM image.
+
+    Returns:
+        The header, or nothing if the file is no image of a scan.
+
+    Raises:
+        DataError: It holds an image, and can't be read.
+    """
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(4096)
+        size = file.stat().st_size
+    except OSError as error:
+        raise unreadable(file, None, expected="a DICOM file", got=error.strerror) from error
+    if start[128:132] != b"DICM":
+        return None
+    reader = SimpleITK.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileName(str(file))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        storage_class = _file_meta(start, 0x02)
+        if storage_class and not _STORES_IMAGES.fullmatch(storage_class):
+            return None
+        raise unreadable(file, None, expected="a whole DICOM image", got=reason_of(error)) from error
+    header = ImageHeader(
+        file, {name: _clean(reader.GetMetaData(key)) for name, key in _TAGS.items() if reader.HasMetaDataKey(key)}
+    )
+    if header.text("modality") in _NOT_SCANS:
+        return None
+    _check_size(header, start, size)
+    return header
+
+
+def _check_size(header: ImageHeader, start: bytes, size: int) -> None:
+    counts = [header.number(name, 1.0) for name in ("rows", "columns", "frames", "samples")]
+    claimed = int(np.prod(counts) * header.number("bits allocated", 16.0) / 8)
+    ratio = 1 if (_file_meta(start, 0x10) or _UNCOMPRESSED[0]) in _UNCOMPRESSED else _MOST_COMPRESSION
+    check_claim(claimed, size * ratio, deflated=False, path=header.file, case=None)
+
+
+def _file_meta(start: bytes, element: int) -> str:
+    """A UID of the file meta information, which is spelt alike in all DICOM files; empty if it isn't there."""
+    tag = start.find(bytes((2, 0, element, 0)) + b"UI", 132)
+    if tag < 0:
+        return ""
+    length = int.from_bytes(start[tag + 6 : tag + 8], "little")
+    return start[tag + 8 : tag + 8 + length].decode("latin-1").strip("\0 ")
+
+
+def _clean(text: str) -> str:
+    """Without padding, and without bytes that are no characters in UTF-8."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").strip(" \0")
