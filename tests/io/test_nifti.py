@@ -1,10 +1,12 @@
 import gzip
 import struct
+import tracemalloc
 from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
+from nibabel.fileholders import FileHolder
 from nibabel.nifti1 import Nifti1Extension
 
 from inflate3d.errors import DataError, OutputError
@@ -134,7 +136,7 @@ def test_folder_in_the_place_of_a_file(tmp_path):
 
 def test_unknown_suffix_names_the_known_ones(tmp_path):
     error = refused(tmp_path / "scan.png", "format is not known")
-    assert error.expected == "a name that ends in .nii or .nii.gz"
+    assert str(error.expected).startswith("a name that ends in .nii.gz, ")
 
 
 @pytest.mark.parametrize("shape", [(4, 5), (2, 3, 4, 5, 6)])
@@ -176,6 +178,118 @@ def test_affine_that_cannot_be_inverted(tmp_path):
     image.header.set_sform(flat, code=1)
     image.to_filename(tmp_path / "scan.nii")
     refused(tmp_path / "scan.nii", "can't be inverted")
+
+
+# --- geometry --------------------------------------------------------------------------------------------
+
+
+def with_forms(path, *, sform=None, qform=None, shape=(3, 4, 5)):
+    image = nibabel.Nifti1Image(counting(*shape), None)
+    image.header.set_zooms((1, 2, 3))
+    if qform is not None:
+        image.header.set_qform(qform, code=1)
+    if sform is not None:
+        image.header.set_sform(sform, code=2)
+    image.to_filename(path)
+    return path
+
+
+def test_sform_is_used_where_qform_disagrees_and_a_note_says_so(tmp_path):
+    moved = np.diag([1.0, 2, 3, 1])
+    moved[:3, 3] = (3, 0, 4)
+    volume = read_volume(with_forms(tmp_path / "scan.nii", sform=moved, qform=np.diag([1.0, 2, 3, 1])))
+    assert np.array_equal(volume.affine, moved)
+    assert volume.notes == ("the header's sform and qform disagree by up to 5 mm, and sform is used",)
+
+
+@pytest.mark.parametrize("forms", [("sform",), ("qform",), ("sform", "qform")])
+def test_affines_that_agree_need_no_note(tmp_path, forms):
+    affine = np.diag([-1.0, 2, 3, 1])
+    volume = read_volume(with_forms(tmp_path / "scan.nii", **dict.fromkeys(forms, affine)))
+    assert volume.affine == pytest.approx(affine)
+    assert volume.notes == ()
+
+
+def test_header_without_a_position_is_noted(tmp_path):
+    volume = read_volume(with_forms(tmp_path / "scan.nii"))
+    assert volume.spacing == (1, 2, 3)
+    assert "guessed from the voxel sizes" in volume.notes[0]
+
+
+def test_qform_that_is_no_rotation_is_noted(tmp_path):
+    path = with_forms(tmp_path / "scan.nii", sform=np.eye(4), qform=np.eye(4))
+    with path.open("r+b") as file:
+        file.seek(256)  # quatern_b, quatern_c
+        file.write(struct.pack("<ff", 0.9, 0.9))
+    volume = read_volume(path)
+    assert np.array_equal(volume.affine, np.eye(4))
+    assert "no rotation" in volume.notes[0]
+
+
+@pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, 1), (1, -1, 1), (-1, -1, -1)])
+def test_quaternions_of_either_hand(tmp_path, flips):
+    affine = np.diag([*np.multiply(flips, (1.0, 2, 3)), 1])
+    assert read_volume(with_forms(tmp_path / "scan.nii", qform=affine)).affine == pytest.approx(affine, abs=1e-6)
+
+
+def test_sheared_affine_is_kept(tmp_path):
+    sheared = np.array([[1, 0, 0, 0], [0, 1, -1, 0], [0, 0, 4, 0], [0, 0, 0, 1.0]])
+    assert np.array_equal(read_volume(with_forms(tmp_path / "scan.nii", sform=sheared)).affine, sheared)
+
+
+# --- pairs of header and image ---------------------------------------------------------------------------
+
+PAIRS = [("scan.hdr", "scan.img"), ("scan.hdr.gz", "scan.img.gz"), ("SCAN.HDR", "SCAN.IMG")]
+
+
+@pytest.mark.parametrize("names", PAIRS)
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Pair, nibabel.Nifti2Pair])
+def test_either_half_names_the_pair(tmp_path, names, kind):
+    array = counting(3, 4, 5)
+    halves = (tmp_path / names[0], tmp_path / names[1])
+    kind(array, OBLIQUE).to_file_map(
+        {"header": FileHolder(str(halves[0])), "image": FileHolder(str(halves[1]))},
+    )
+    for half in halves:
+        volume = read_volume(half)
+        assert np.array_equal(volume.array[0], array)
+        assert volume.affine == pytest.approx(OBLIQUE, rel=1e-6)
+
+
+@pytest.mark.parametrize("names", PAIRS)
+@pytest.mark.parametrize("gone", [0, 1])
+def test_missing_half_is_named(tmp_path, names, gone):
+    write_labels(tmp_path / names[0], counting(3, 4, 5), save(tmp_path / "like.nii", counting(3, 4, 5)))
+    (tmp_path / names[gone]).unlink()
+    with pytest.raises(DataError, match="other half of a header and image pair") as caught:
+        read_volume(tmp_path / names[1 - gone])
+    assert caught.value.file == str(tmp_path / names[gone])
+
+
+def test_analyze_pair_is_refused(tmp_path):
+    nibabel.AnalyzeImage(counting(3, 4, 5), np.eye(4)).to_filename(tmp_path / "scan.hdr")
+    error = refused(tmp_path / "scan.img", "doesn't tell left from right")
+    assert "Analyze 7.5" in error.what
+
+
+def test_header_that_is_none(tmp_path):
+    (tmp_path / "scan.hdr").write_bytes(b"ENVI\nsamples = 3\n" * 40)
+    (tmp_path / "scan.img").write_bytes(bytes(100))
+    refused(tmp_path / "scan.hdr", "the file can't be read")
+
+
+@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz", "scan.hdr"])
+def test_header_that_claims_more_than_its_file_takes_no_memory(tmp_path, name):
+    write_labels(tmp_path / name, counting(3, 4, 5), save(tmp_path / "like.nii", counting(3, 4, 5)))
+    content = (tmp_path / name).read_bytes()
+    content = bytearray(gzip.decompress(content) if name.endswith("gz") else content)
+    content[42:48] = struct.pack("<hhh", 2000, 2000, 2000)  # 8 GB
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    tracemalloc.start()
+    error = refused(tmp_path / name, "the file can't be read")
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+    assert error.expected == "8000000000 bytes of voxels"
 
 
 # --- several files, labels -------------------------------------------------------------------------------
@@ -274,7 +388,7 @@ GEOMETRY = [
 ]
 
 
-@pytest.mark.parametrize("name", ["labels.nii.gz", "labels.nii"])
+@pytest.mark.parametrize("name", ["labels.nii.gz", "labels.nii", "labels.hdr", "labels.img.gz"])
 def test_written_labels_lie_where_the_scan_does_to_the_bit(tmp_path, scan, name):
     labels = counting(4, 5, 6) % 7
     write_labels(tmp_path / "out" / name, labels, scan)
@@ -288,7 +402,8 @@ def test_written_labels_lie_where_the_scan_does_to_the_bit(tmp_path, scan, name)
     assert written.header["descrip"].item() == b"inflate3d"
     assert written.header["cal_max"] == 0
     assert list(written.header.extensions) == []
-    assert b"patient" not in (gzip.decompress if name.endswith("gz") else bytes)((tmp_path / "out" / name).read_bytes())
+    for file in (tmp_path / "out").iterdir():
+        assert b"patient" not in (gzip.decompress if name.endswith("gz") else bytes)(file.read_bytes())
 
 
 def test_written_labels_read_back(tmp_path, scan):
@@ -309,6 +424,19 @@ def test_labels_of_a_scan_with_several_modalities_are_a_volume(tmp_path, kind):
     assert type(written) is kind
     assert written.shape == (3, 4, 5)
     assert written.header["srow_x"].tobytes() == load(scan).header["srow_x"].tobytes()
+
+
+def test_labels_of_a_pair_are_a_pair_or_a_single_file(tmp_path):
+    image = nibabel.Nifti1Pair(counting(3, 4, 5), None)
+    image.header.set_sform(OBLIQUE, code=3)
+    image.header.set_qform(np.diag([1.0, 2, 3, 1]), code=1)
+    image.to_filename(tmp_path / "scan.hdr")
+    for name in ("labels.img", "labels.nii"):
+        write_labels(tmp_path / name, counting(3, 4, 5), tmp_path / "scan.img")
+        written = load(tmp_path / name)
+        assert np.array_equal(np.asarray(written.dataobj), counting(3, 4, 5))
+        for field in GEOMETRY:
+            assert written.header[field].tobytes() == load(tmp_path / "scan.hdr").header[field].tobytes(), field
 
 
 def test_equal_labels_give_equal_bytes(tmp_path, scan):

@@ -1,12 +1,21 @@
-"""Scan files to volumes, label maps to files."""
+"""Scan files to volumes, volumes and label maps to files."""
 
-from inflate3d.io.scan import SUFFIXES, check_same_grid, read_images, read_labels, read_volume, write_labels
+from inflate3d.io.formats import SUFFIXES, label_name, scan_files, stem_of
+from inflate3d.io.grid import check_same_grid
+from inflate3d.io.scan import read_images, read_labels, read_volume, write_labels, write_volume
+from inflate3d.io.series import Series, find_series
 
 __all__ = [
     "SUFFIXES",
+    "Series",
     "check_same_grid",
+    "find_series",
+    "label_name",
     "read_images",
     "read_labels",
     "read_volume",
+    "scan_files",
+    "stem_of",
     "write_labels",
+    "write_volume",
 ]

@@ -2,43 +2,30 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel
 import numpy as np
 from jaxtyping import Float, Integer, Shaped
 from nibabel.arrayproxy import ArrayProxy
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError, HeaderTypeError
-from nibabel.wrapstruct import WrapStructError
+from nibabel.spatialimages import HeaderDataError
 
-from inflate3d.atomic import atomic_path
 from inflate3d.errors import DataError
-from inflate3d.volume import Volume
+from inflate3d.io.damage import check_claim
+from inflate3d.io.grid import GRID_TOLERANCE, check_affine, distance_between
+from inflate3d.io.nifti_files import NiftiImage, open_image, pair_of, save_image
+from inflate3d.io.voxels import check_real, storable, storable_labels
+from inflate3d.volume import Volume, spacing_of
 
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    zlib.error,
-    ValueError,
-    OverflowError,
-    MemoryError,  # a damaged header can claim any size
-    ImageFileError,
-    HeaderDataError,
-    HeaderTypeError,
-    WrapStructError,
-)
+_LONGEST_AXIS = 2**15 - 1
+"""What the first version of NIfTI can count to."""
 
 
 def read(path: Path, *, case: str | None = None) -> Volume:
-    """Reads a 3D or 4D NIfTI file, compressed or not, checked to its last byte.
+    """Reads a 3D or 4D NIfTI image, compressed or not, checked to its last byte.
 
     Args:
-        path: The file, ``.nii`` or ``.nii.gz``, NIfTI-1 or NIfTI-2.
+        path: The file, NIfTI-1 or NIfTI-2; for a pair of header and image, either.
         case: Id of the case, for error messages.
 
     Returns:
@@ -46,14 +33,40 @@ def read(path: Path, *, case: str | None = None) -> Volume:
         scale keep their type; all else is float32. The affine is the header's best (sform, then qform).
 
     Raises:
-        DataError: The file is missing, damaged, not a real-valued 3D or 4D image, or has no usable affine.
+        DataError: A file is missing, damaged, not a real-valued 3D or 4D image, or has no usable affine.
     """
-    with _open(path, case) as image:
+    with open_image(path, case) as image:
         shape = _volume_shape(image, path, case)
-        affine = _checked_affine(image, path, case)
+        affine = np.asarray(image.affine, np.float64)
+        check_affine(affine, path, case)
         voxels = _voxels(image, path, case).reshape(shape)
+        notes = _notes(image, affine, shape)
     array = voxels[np.newaxis] if voxels.ndim == 3 else np.moveaxis(voxels, -1, 0)
-    return Volume(array, affine)
+    return Volume(array, affine, notes)
+
+
+def write(path: Path, volume: Volume) -> None:
+    """Writes a volume; modalities become the fourth axis.
+
+    The affine is stored as sform, and as qform too where a quaternion can say it (no shear), both as scanner
+    coordinates. Integers keep their type; all else is float32.
+
+    Args:
+        path: The file to write, or either one of a pair.
+        volume: What to write.
+
+    Raises:
+        OutputError: The file can't be written.
+    """
+    array = storable(volume.array)
+    array = array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)
+    kind = _kind_for(path, is_second=max(array.shape) > _LONGEST_AXIS)
+    header = kind.header_class()
+    header.set_data_dtype(array.dtype)
+    header.set_data_shape(array.shape)
+    _set_affine(header, volume)
+    header["descrip"] = b"inflate3d"
+    save_image(kind(np.asarray(array, order="F"), None, header), path)
 
 
 def write_like(path: Path, labels: Integer[np.ndarray, "i j k"], like: Path) -> None:
@@ -63,7 +76,7 @@ def write_like(path: Path, labels: Integer[np.ndarray, "i j k"], like: Path) -> 
     bytes. The scan's header extensions, which may hold a patient's data, are left out.
 
     Args:
-        path: The file to write, ``.nii`` or ``.nii.gz``.
+        path: The file to write, or either one of a pair.
         labels: ``(I, J, K)`` on the scan's own grid, none negative.
         like: The scan's NIfTI file.
 
@@ -71,52 +84,43 @@ def write_like(path: Path, labels: Integer[np.ndarray, "i j k"], like: Path) -> 
         DataError: The scan can't be read, or the labels don't fit its grid.
         OutputError: The file can't be written.
     """
-    with _open(like, None) as scan:
+    with open_image(like, None) as scan:
         shape = _volume_shape(scan, like, None)[:3]
-        header = scan.header.copy()
-    if labels.shape != shape:
-        raise DataError("the labels don't lie on the scan's grid", expected=shape, got=labels.shape, file=like)
-    if labels.min() < 0:
-        raise DataError("a label is negative", expected="0 or more", got=labels.min(), file=path)
-    dtype = np.min_scalar_type(labels.max())
-    header.set_data_dtype(dtype)
+        kind = _kind_for(path, is_second=isinstance(scan.header, nibabel.Nifti2Header))
+        header = kind.header_class(scan.header.binaryblock, scan.header.endianness, check=False)
+    labels = storable_labels(labels, shape, path, like)
+    header.set_data_dtype(labels.dtype)
     header.set_data_shape(shape)
     header.set_slope_inter(1, 0)
     header.set_intent("label")
-    for name in ("cal_min", "cal_max", "toffset", "slice_code", "slice_start", "slice_end", "slice_duration"):
+    for name in (
+        *("cal_min", "cal_max", "toffset", "slice_code", "slice_start", "slice_end", "slice_duration"),
+        "vox_offset",
+    ):
         header[name] = 0
     header["descrip"] = b"inflate3d"
     header["aux_file"] = b""
-    header.extensions.clear()
     # without an affine of its own, the image leaves the header's two as they are
-    image = type(scan)(np.asarray(labels, dtype, order="F"), None, header)
-    with atomic_path(path) as temporary:
-        image.to_filename(temporary)
+    save_image(kind(np.asarray(labels, order="F"), None, header), path)
 
 
-@contextmanager
-def _open(path: Path, case: str | None) -> Iterator[nibabel.Nifti1Image]:
-    """Opens an image whose voxels are read inside the block; whatever is wrong with the file becomes ours."""
-    try:
-        with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as stream:
-            header_size = stream.read(4)
-            stream.seek(0)
-            is_second = 540 in (int.from_bytes(header_size, "little"), int.from_bytes(header_size, "big"))
-            yield (nibabel.Nifti2Image if is_second else nibabel.Nifti1Image).from_stream(stream)
-    except FileNotFoundError as error:
-        raise DataError("the file is missing", remedy="check the path", case=case, file=path) from error
-    except _UNREADABLE as error:
-        raise DataError(
-            "the file can't be read",
-            expected="a whole NIfTI file",
-            got=f"{type(error).__name__}: {error}",
-            remedy="fetch or export the file again; it is probably damaged or cut short",
-            case=case,
-            file=path,
-        ) from error
+def _kind_for(path: Path, *, is_second: bool) -> type[NiftiImage]:
+    if pair_of(path):
+        return nibabel.Nifti2Pair if is_second else nibabel.Nifti1Pair
+    return nibabel.Nifti2Image if is_second else nibabel.Nifti1Image
 
 
-def _volume_shape(image: nibabel.Nifti1Image, path: Path, case: str | None) -> tuple[int, ...]:
+def _set_affine(header: nibabel.Nifti1Header, volume: Volume) -> None:
+    header.set_xyzt_units("mm")
+    header.set_sform(volume.affine, code="scanner")
+    header.set_qform(volume.affine, code="scanner")
+    apart = distance_between(np.asarray(header.get_qform()), volume.affine, volume.shape)
+    if apart > GRID_TOLERANCE * min(volume.spacing):
+        header.set_qform(None)  # it can't say a shear
+        header["pixdim"][1:4] = volume.spacing
+
+
+def _volume_shape(image: NiftiImage, path: Path, case: str | None) -> tuple[int, ...]:
     """``(I, J, K)`` or ``(I, J, K, C)``, singleton axes behind them dropped."""
     shape = tuple(int(size) for size in image.shape)
     while len(shape) > 3 and shape[-1] == 1:
@@ -134,36 +138,20 @@ def _volume_shape(image: nibabel.Nifti1Image, path: Path, case: str | None) -> t
     return shape
 
 
-def _checked_affine(image: nibabel.Nifti1Image, path: Path, case: str | None) -> Float[np.ndarray, "4 4"]:
-    affine = np.asarray(image.affine, np.float64)
-    axes = affine[:3, :3]
-    lengths = np.linalg.norm(axes, axis=0)
-    # the determinant of the unit axes is the volume of their box: 1 at right angles, 0 in one plane
-    if not (np.isfinite(affine).all() and lengths.all() and abs(np.linalg.det(axes / lengths)) > 1e-6):
-        raise DataError(
-            "the affine can't be inverted, so the scan's place in space is unknown",
-            got=affine.tolist(),
-            remedy="export the scan again, or set its sform and qform",
-            case=case,
-            file=path,
-        )
-    return affine
-
-
-def _voxels(image: nibabel.Nifti1Image, path: Path, case: str | None) -> Shaped[np.ndarray, "..."]:
+def _voxels(image: NiftiImage, path: Path, case: str | None) -> Shaped[np.ndarray, "..."]:
     proxy = image.dataobj
     assert isinstance(proxy, ArrayProxy)
-    kind = proxy.dtype.kind
-    if kind not in "iuf":
-        raise DataError(
-            "the voxels are not single real numbers",
-            expected="integers or floats",
-            got=f"colours ({proxy.dtype})" if kind == "V" else str(proxy.dtype),
-            case=case,
-            file=path,
-        )
-    if kind in "iu" and (proxy.slope, proxy.inter) == (1, 0):
-        voxels = proxy.get_unscaled().astype(proxy.dtype.newbyteorder("="), copy=False)
+    check_real(proxy.dtype, path, case)
+    voxel_file = (pair_of(path) or (path, path))[1]
+    check_claim(
+        int(np.prod(proxy.shape, dtype=object)) * proxy.dtype.itemsize,
+        voxel_file.stat().st_size - (0 if voxel_file.name.lower().endswith(".gz") else proxy.offset),
+        deflated=voxel_file.name.lower().endswith(".gz"),
+        path=path,
+        case=case,
+    )
+    if proxy.dtype.kind in "iu" and (proxy.slope, proxy.inter) == (1, 0):
+        voxels = storable(proxy.get_unscaled())
     else:
         with np.errstate(over="ignore", invalid="ignore"):  # infinite voxels are the caller's to refuse
             voxels = np.asarray(proxy, dtype=np.float32)
@@ -171,3 +159,22 @@ def _voxels(image: nibabel.Nifti1Image, path: Path, case: str | None) -> Shaped[
     while stream.read(1 << 20):  # to the end, where gzip checks its sum
         pass
     return voxels
+
+
+def _notes(image: NiftiImage, affine: Float[np.ndarray, "4 4"], shape: tuple[int, ...]) -> tuple[str, ...]:
+    sform = image.header.get_sform(coded=True)[0]
+    has_qform = int(image.header["qform_code"]) > 0
+    if sform is None and not has_qform:
+        return (
+            "the header sets neither sform nor qform, so position and orientation are guessed from the voxel sizes",
+        )
+    if sform is None or not has_qform:
+        return ()
+    try:
+        qform = np.asarray(image.header.get_qform())
+    except (HeaderDataError, ValueError):
+        return ("the header's qform is no rotation, so its sform alone is used",)
+    apart = distance_between(qform, affine, shape)
+    if not apart <= GRID_TOLERANCE * min(spacing_of(affine)):
+        return (f"the header's sform and qform disagree by up to {apart:.3g} mm, and sform is used",)
+    return ()

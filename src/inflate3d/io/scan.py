@@ -1,73 +1,78 @@
-"""Scans and label maps in files of any known format, which the file's suffix tells."""
+"""Scans and label maps in files of any known format."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 from jaxtyping import Integer
 
 from inflate3d.errors import DataError
+from inflate3d.io.formats import reader_of, writer_of
+from inflate3d.io.grid import check_same_grid
+from inflate3d.io.voxels import check_finite, storable_labels
 from inflate3d.volume import Volume
-
-_FORMATS = {".nii": "inflate3d.io.nifti", ".nii.gz": "inflate3d.io.nifti"}
-"""Suffix to the module that has ``read(path, case=...)`` and ``write_like(path, labels, like)`` for it."""
-
-SUFFIXES = tuple(_FORMATS)
-"""The suffixes of the files that can be read and written."""
-
-_GRID_TOLERANCE = 0.01
-"""How far, in voxels, two grids may lie apart and still be the same: headers round, and differently."""
 
 
 def read_volume(path: str | Path, *, case: str | None = None) -> Volume:
-    """Reads one file that holds a scan, with one modality (3D) or several (4D).
+    """Reads a scan with one modality (3D) or several (4D).
 
     Args:
-        path: The file.
+        path: A file of one of `SUFFIXES`; for a pair of header and image, either. A DICOM series is named by
+            the folder that holds it and no other, by ``FOLDER/SERIES-INSTANCE-UID``, or by any of its files.
         case: Id of the case, for error messages.
 
     Returns:
-        The scan on its own grid, ``(C, I, J, K)``; integers keep the file's type, all else is float32.
+        The scan on its own grid, ``(C, I, J, K)``; integers keep the file's type, all else is float32. Its
+        notes say what was odd but could be used.
 
     Raises:
-        DataError: The file is missing, damaged, not a volume, or some voxels are NaN or infinite.
+        DataError: The scan is missing, damaged, not a volume, or some voxels are NaN or infinite.
     """
     path = Path(path)
-    volume = _format_of(path, case).read(path, case=case)
-    _check_finite(volume, path, case)
+    volume = reader_of(path, case).read(path, case=case)
+    check_finite(volume, path, case)
     return volume
 
 
-def read_images(paths: Sequence[str | Path], *, case: str | None = None) -> Volume:
-    """Reads a scan from one file, or from several that lie on one grid, such as one for each modality.
+def read_images(paths: Sequence[str | Path | None], *, case: str | None = None) -> Volume:
+    """Reads a scan from one path, or from several that lie on one grid, such as one for each modality.
 
     Args:
-        paths: The files, at least one.
+        paths: The scan's paths, see `read_volume`; ``None`` where a modality is missing.
         case: Id of the case, for error messages.
 
     Returns:
-        All modalities in the order of the files, ``(C, I, J, K)``, with the first file's affine.
+        All modalities in the order of the paths, ``(C, I, J, K)``, with the first one's affine. A missing
+        modality is a channel of zeros.
 
     Raises:
-        DataError: A file can't be read (see `read_volume`), or lies on another grid than the first.
+        DataError: No modality is there, one can't be read (see `read_volume`), or lies on another grid than
+            the first.
     """
-    volumes = [read_volume(path, case=case) for path in paths]
-    for path, volume in zip(paths[1:], volumes[1:], strict=True):
-        check_same_grid(volume, volumes[0], case=case, file=path)
+    volumes = [None if path is None else read_volume(path, case=case) for path in paths]
+    present = [(path, volume) for path, volume in zip(paths, volumes, strict=True) if path is not None and volume]
+    if not present:
+        raise DataError("no modality of the scan is there", expected="at least one file", got="none", case=case)
+    first = present[0][1]
     if len(volumes) == 1:
-        return volumes[0]
-    return Volume(np.concatenate([volume.array for volume in volumes]), volumes[0].affine)
+        return first
+    for path, volume in present[1:]:
+        check_same_grid(volume, first, case=case, file=path)
+    missing = np.zeros((1, *first.shape), first.array.dtype)
+    return Volume(
+        np.concatenate([missing if volume is None else volume.array for volume in volumes]),
+        first.affine,
+        tuple(f"{Path(path).name}: {note}" for path, volume in present for note in volume.notes),
+    )
 
 
 def read_labels(path: str | Path, *, case: str | None = None) -> Volume:
     """Reads a label map.
 
     Args:
-        path: The file; floats are taken where they hold whole numbers.
+        path: See `read_volume`; floats are taken where they hold whole numbers.
         case: Id of the case, for error messages.
 
     Returns:
@@ -99,95 +104,52 @@ def read_labels(path: str | Path, *, case: str | None = None) -> Volume:
             case=case,
             file=path,
         )
-    return Volume(array.astype(np.min_scalar_type(int(array.max())), copy=False), volume.affine)
+    smallest = np.min_scalar_type(int(array.max()))
+    return Volume(array.astype(smallest, copy=False), volume.affine, volume.notes)
 
 
 def write_labels(path: str | Path, labels: Integer[np.ndarray, "i j k"], like: str | Path) -> None:
-    """Writes a label map on the grid of a scan: its shape, affine, orientation and units, to the bit.
+    """Writes a label map on the grid of a scan.
 
-    The file appears whole or not at all.
+    In the scan's own family of formats (NIfTI; NRRD and MetaImage) everything that says where voxels lie is
+    copied to the bit, units too. The file appears whole or not at all.
 
     Args:
-        path: The file to write, of the same format as the scan's.
+        path: The file to write, of one of `SUFFIXES`.
         labels: ``(I, J, K)`` on the scan's own grid, none negative.
-        like: The scan's file.
+        like: The scan, see `read_volume`.
 
     Raises:
-        DataError: The scan can't be read, the labels don't fit its grid, or the format isn't known.
+        DataError: The scan can't be read, the labels don't fit its grid, or the format can't be written or
+            can't say where the scan lies.
         OutputError: The file can't be written.
     """
     path, like = Path(path), Path(like)
-    _format_of(path, None).write_like(path, labels, like)
+    writer = writer_of(path)
+    if writer is reader_of(like, None):
+        writer.write_like(path, labels, like)
+        return
+    scan = read_volume(like)
+    labels = storable_labels(labels, scan.shape, path, like)
+    writer.write(path, Volume(labels[np.newaxis], scan.affine))
 
 
-def check_same_grid(
-    volume: Volume, reference: Volume, *, case: str | None = None, file: str | Path | None = None
-) -> None:
-    """Refuses a volume that doesn't lie where the reference does.
+def write_volume(path: str | Path, volume: Volume) -> None:
+    """Writes an image; several modalities go into one file.
 
-    Grids are the same when their shapes are and no voxel of one lies further from its counterpart than a
-    hundredth of the smallest spacing.
+    Read again, its voxels are the same. Its affine is too, to the digits that the format keeps: NIfTI has
+    float32.
 
     Args:
-        volume: What is checked.
-        reference: What it has to lie on.
-        case: Id of the case, for the error message.
-        file: The file that ``volume`` is from, for the error message.
+        path: The file to write, of one of `SUFFIXES`.
+        volume: Integers keep their type; all else becomes float32.
 
     Raises:
-        DataError: The shapes or the affines differ.
+        DataError: The format can't be written, or can't say where the volume lies.
+        OutputError: The file can't be written.
     """
-    if volume.shape != reference.shape:
-        raise DataError(
-            "images of a case differ in shape",
-            expected=reference.shape,
-            got=volume.shape,
-            remedy="resample one to the grid of the other",
-            case=case,
-            file=file,
-        )
-    # the distance between two affine maps is largest at a corner
-    last = [size - 1 for size in volume.shape]
-    corners = np.array([[i, j, k, 1] for i in (0, last[0]) for j in (0, last[1]) for k in (0, last[2])])
-    apart = np.linalg.norm((volume.affine - reference.affine)[:3] @ corners.T, axis=0).max()
-    if apart > _GRID_TOLERANCE * min(reference.spacing):
-        raise DataError(
-            "images of a case differ in place",
-            expected=f"the affine {reference.affine.round(4).tolist()}",
-            got=f"the affine {volume.affine.round(4).tolist()}, up to {apart:.3g} mm away",
-            remedy="resample one to the grid of the other, or correct the header that is wrong",
-            case=case,
-            file=file,
-        )
-
-
-def _format_of(path: Path, case: str | None) -> ModuleType:
-    for suffix, module in _FORMATS.items():
-        if path.name.lower().endswith(suffix):
-            return import_module(module)
-    raise DataError(
-        "the file's format is not known",
-        expected=f"a name that ends in {' or '.join(SUFFIXES)}",
-        got=path.name,
-        remedy="convert the file",
-        case=case,
-        file=path,
-    )
-
-
-def _check_finite(volume: Volume, path: Path, case: str | None) -> None:
-    if volume.array.dtype.kind != "f":
-        return
-    wrong = volume.array.size - np.count_nonzero(np.isfinite(volume.array))
-    if wrong:
-        raise DataError(
-            "voxels are NaN or infinite",
-            expected="finite numbers",
-            got=f"{wrong} of {volume.array.size} voxels are not",
-            remedy="replace them, by the value of air say, or leave the case out",
-            case=case,
-            file=path,
-        )
+    path = Path(path)
+    writer_of(path).write(path, volume)
 
 
 def _some(values: np.ndarray, most: int = 5) -> str:

@@ -1,0 +1,135 @@
+"""Which format a path is of, and how scans and their label maps are named."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from pathlib import Path, PurePath
+from types import ModuleType
+
+from inflate3d.errors import ConfigError, DataError
+from inflate3d.io.damage import unreadable
+
+_FORMATS = {
+    ".nii.gz": "inflate3d.io.nifti",
+    ".hdr.gz": "inflate3d.io.nifti",
+    ".img.gz": "inflate3d.io.nifti",
+    ".nii": "inflate3d.io.nifti",
+    ".hdr": "inflate3d.io.nifti",
+    ".img": "inflate3d.io.nifti",
+    ".nrrd": "inflate3d.io.itk",
+    ".nhdr": "inflate3d.io.itk",
+    ".mha": "inflate3d.io.itk",
+    ".mhd": "inflate3d.io.itk",
+}
+"""Suffix to the module that has ``read(path, case=...)``, ``write(path, volume)`` and
+``write_like(path, labels, like)`` for it, a suffix before its own end."""
+
+_DICOM = "inflate3d.io.dicom"
+"""The module that has ``read(path, case=...)`` for DICOM series, which no suffix tells."""
+
+SUFFIXES = tuple(_FORMATS)
+"""The suffixes, in lower case, of files that can be read and written, each before its own end.
+
+A DICOM series is a folder of files that may have any name, so DICOM has none here (see `find_series`).
+"""
+
+_UNIQUE_IDENTIFIER = re.compile(r"[0-9]+(\.[0-9]+)+")
+
+
+def suffix_of(path: str | PurePath) -> str:
+    """The suffix of a scan file as it is spelt in its name, such as ``.nii.gz``; empty if it has none of ours."""
+    name = PurePath(path).name
+    return next((name[-len(suffix) :] for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
+
+
+def stem_of(path: str | PurePath) -> str:
+    """A scan's name: its file's without the suffix, or what names its DICOM series: folder, UID or file.
+
+    The disk is not looked at.
+    """
+    name = PurePath(path).name
+    return name[: -len(suffix_of(path) or _dicom_suffix(name)) or None]
+
+
+def label_name(scan: str | PurePath, suffix: str | None = None) -> str:
+    """The file name for a scan's label map.
+
+    Args:
+        scan: The scan's path.
+        suffix: One of `SUFFIXES`; the scan's own if not given, and ``.nii.gz`` for DICOM.
+
+    Raises:
+        ConfigError: The suffix is not one that can be written.
+    """
+    if suffix is not None and suffix.lower() not in SUFFIXES:
+        raise ConfigError(
+            "label maps can't be written in this format",
+            expected=f"one of {', '.join(SUFFIXES)}",
+            got=suffix,
+        )
+    return stem_of(scan) + (suffix or suffix_of(scan) or ".nii.gz")
+
+
+def scan_files(folder: str | Path) -> list[Path]:
+    """The scan files that lie in a folder, sorted; hidden ones left out, a pair named once, by its header."""
+    files = sorted(
+        file for file in Path(folder).iterdir() if suffix_of(file) and not file.name.startswith(".") and file.is_file()
+    )
+    headers = {stem_of(file) for file in files if ".hdr" in suffix_of(file).lower()}
+    return [file for file in files if ".img" not in suffix_of(file).lower() or stem_of(file) not in headers]
+
+
+def reader_of(path: Path, case: str | None) -> ModuleType:
+    """The module that reads a path.
+
+    Raises:
+        DataError: The path is of no known format, or there is nothing.
+    """
+    if suffix := suffix_of(path):
+        return import_module(_FORMATS[suffix.lower()])
+    if _names_series(path, case):
+        return import_module(_DICOM)
+    if not path.suffix and not path.exists():
+        raise DataError("the file is missing", remedy="check the path", case=case, file=path)
+    raise DataError(
+        "the file's format is not known",
+        expected=f"a name that ends in {', '.join(SUFFIXES)}, or a DICOM series (its folder, or one of its files)",
+        got=path.name,
+        remedy="convert the file",
+        case=case,
+        file=path,
+    )
+
+
+def writer_of(path: Path) -> ModuleType:
+    """The module that writes a path.
+
+    Raises:
+        DataError: Its suffix is of no format that can be written.
+    """
+    if suffix := suffix_of(path):
+        return import_module(_FORMATS[suffix.lower()])
+    raise DataError(
+        "the format can't be written",
+        expected=f"a name that ends in {', '.join(SUFFIXES)}",
+        got=path.name,
+        remedy="choose a name that ends in .nii.gz",
+        file=path,
+    )
+
+
+def _names_series(path: Path, case: str | None) -> bool:
+    if path.is_dir() or _dicom_suffix(path.name):
+        return True
+    if path.is_file():
+        try:
+            with path.open("rb") as stream:
+                return stream.read(132)[128:] == b"DICM"
+        except OSError as error:
+            raise unreadable(path, case, expected="a scan file", got=error.strerror) from error
+    return path.parent.is_dir() and _UNIQUE_IDENTIFIER.fullmatch(path.name) is not None
+
+
+def _dicom_suffix(name: str) -> str:
+    return next((name[-len(suffix) :] for suffix in (".dcm", ".dicom") if name.lower().endswith(suffix)), "")

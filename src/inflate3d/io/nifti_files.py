@@ -1,0 +1,130 @@
+"""NIfTI files on disk: single ones and pairs of header and image, plain and compressed."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from io import BufferedReader
+from pathlib import Path
+
+import nibabel
+from nibabel.filebasedimages import ImageFileError
+from nibabel.fileholders import FileHolder
+from nibabel.spatialimages import HeaderDataError, HeaderTypeError
+from nibabel.wrapstruct import WrapStructError
+
+from inflate3d.atomic import atomic_path
+from inflate3d.errors import DataError
+from inflate3d.io.damage import unreadable
+
+NiftiImage = nibabel.Nifti1Pair
+"""What all kinds of NIfTI images are to nibabel: single and pair, version 1 and 2."""
+
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    zlib.error,
+    ValueError,
+    OverflowError,
+    MemoryError,  # a damaged header can claim any size
+    ImageFileError,
+    HeaderDataError,
+    HeaderTypeError,
+    WrapStructError,
+)
+
+_HALVES = {".hdr": ".img", ".img": ".hdr", ".hdr.gz": ".img.gz", ".img.gz": ".hdr.gz"}
+
+
+def pair_of(path: Path) -> tuple[Path, Path] | None:
+    """The header's and the image's file of the pair that a path names by either; nothing if it is a single file."""
+    for suffix, other in _HALVES.items():
+        if path.name.lower().endswith(suffix):
+            spelt = path.name[-len(suffix) :]
+            half = path.with_name(path.name[: -len(suffix)] + (other.upper() if spelt.isupper() else other))
+            return (path, half) if ".hdr" in suffix else (half, path)
+    return None
+
+
+@contextmanager
+def open_image(path: Path, case: str | None) -> Iterator[NiftiImage]:
+    """Opens an image whose voxels are read inside the block; whatever is wrong with the file becomes ours.
+
+    Args:
+        path: A single file, or either one of a pair.
+        case: Id of the case, for error messages.
+
+    Raises:
+        DataError: A file is missing or damaged, or is no NIfTI.
+    """
+    header, voxels = pair_of(path) or (path, path)
+    for half in {header, voxels}:
+        if not half.exists():
+            raise _missing(half, path, case)
+    try:
+        with ExitStack() as stack:
+            stream = stack.enter_context(_open(header))
+            start = stream.read(348)
+            stream.seek(0)
+            is_second = 540 in (int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big"))
+            if header == voxels:
+                yield (nibabel.Nifti2Image if is_second else nibabel.Nifti1Image).from_stream(stream)
+            else:
+                _refuse_analyze(start, is_second, path, case)
+                files = {
+                    "header": FileHolder(fileobj=stream),
+                    "image": FileHolder(fileobj=stack.enter_context(_open(voxels))),
+                }
+                yield (nibabel.Nifti2Pair if is_second else nibabel.Nifti1Pair).from_file_map(files)
+    except _UNREADABLE as error:
+        raise unreadable(path, case, expected="a whole NIfTI file", got=f"{type(error).__name__}: {error}") from error
+
+
+def save_image(image: NiftiImage, path: Path) -> None:
+    """Writes a single file, or both of a pair, each whole or not at all.
+
+    Args:
+        image: A pair's image if ``path`` names a pair.
+        path: The file, or either one of the pair.
+
+    Raises:
+        OutputError: A file can't be written.
+    """
+    pair = pair_of(path)
+    if pair is None:
+        with atomic_path(path) as temporary:
+            image.to_filename(temporary)
+        return
+    # the image comes into its place first: no header ever points at nothing
+    with atomic_path(pair[0]) as header, atomic_path(pair[1]) as voxels:
+        image.to_file_map({"header": FileHolder(str(header)), "image": FileHolder(str(voxels))})
+
+
+def _open(path: Path) -> gzip.GzipFile | BufferedReader:
+    return gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb")
+
+
+def _missing(half: Path, path: Path, case: str | None) -> DataError:
+    if half == path:
+        return DataError("the file is missing", remedy="check the path", case=case, file=path)
+    return DataError(
+        "the other half of a header and image pair is missing",
+        expected=f"{half.name} beside {path.name}",
+        remedy="copy both files of the pair into one folder",
+        case=case,
+        file=half,
+    )
+
+
+def _refuse_analyze(start: bytes, is_second: bool, path: Path, case: str | None) -> None:
+    is_first = 348 in (int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big"))
+    if is_first and not is_second and start[344:346] not in (b"ni", b"n+"):
+        raise DataError(
+            "the pair is of Analyze 7.5, which doesn't tell left from right",
+            expected="a NIfTI pair, whose header holds the word ni1",
+            remedy="convert the original scan again, to .nii.gz",
+            case=case,
+            file=path,
+        )
