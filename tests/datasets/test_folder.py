@@ -234,6 +234,13 @@ def test_format_that_can_not_be_written(heads, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_classes_of_one_name_are_refused_before_anything_is_written(heads, tmp_path):
+    twice = dataclasses.replace(heads, classes={0: "background", 1: "tumour", 2: "Tumour"})
+    with pytest.raises(DataError, match="classes can't be used"):
+        write_folder(twice, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_described_folder_reads_alike_by_its_own_reader(folder):
     assert read_folder(str(folder)) == read_dataset(folder)
 

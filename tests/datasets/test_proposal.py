@@ -54,11 +54,25 @@ def test_proposal_can_be_read_as_it_stands(livers):
 
 def test_comments_say_what_was_guessed_and_left_out(livers):
     text = propose(livers).listing()
-    assert "# Guess: images/a.nii.gz has values from -1000 to 400.\n" in text
+    assert "# Guess: images/a.nii.gz has values from -1000 to 400, with the air of CT at about -1000.\n" in text
     assert "  7: class 7  # in 1 of 2 label maps\n" in text
     assert "# merge: {7: 1}" in text
     assert "# ignore: 7" in text
     assert text.endswith("# Could not be used:\n# - images/c.nii.gz: no label map of its name\n")
+
+
+def test_guesses_of_patients_and_split_are_told(tmp_path):
+    for part, patient in (("train", 1), ("val", 2)):
+        for visit in (1, 2):
+            save(tmp_path, f"{part}/P{patient}_visit{visit}.nii", mr())
+            save(tmp_path, f"{part}/P{patient}_visit{visit}_seg.nii", labels_of(0, 1))
+    proposal = propose(tmp_path)
+    assert "# Guess: the column group names the patient, such as P1 of the cases P1...\n" in proposal.listing()
+    assert "# Guess: the column split, from the names of the folders.\n" in proposal.listing()
+    proposal.write()
+    dataset = read_dataset(tmp_path)
+    assert [case.group for case in dataset.cases] == ["P1", "P1", "P2", "P2"]
+    assert dataset.splits["own"][0].validation == ("P2_visit1", "P2_visit2")
 
 
 @pytest.mark.parametrize("name", ["007", "no", "a: b", "Zoë's #1", "- x", "1e3", "~"])

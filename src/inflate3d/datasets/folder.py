@@ -123,10 +123,18 @@ def write_folder(
 
     Raises:
         ConfigError: Files of that suffix can't be written.
-        DataError: A case can't be used (see `read_case`).
+        DataError: Two classes have one name, or a case can't be used (see `read_case`).
         OutputError: A file can't be written.
     """
     check_suffix(suffix)
+    listing = _Listing(
+        name=dataset.name,
+        modalities=list(dataset.modalities),
+        classes=dict(dataset.classes),
+        merge=dict(dataset.merged),
+        ignore=dataset.ignore,
+    )
+    _check_classes(listing, dataset.root)
     folder = Path(folder)
     parts = _parts(dataset)
     rows = [
@@ -134,15 +142,8 @@ def write_folder(
         for case in progress(dataset.cases, len(dataset.cases), "writing")
     ]
     write_table(folder / TABLE, rows)
-    listing = {
-        "name": dataset.name,
-        "modalities": list(dataset.modalities),
-        "classes": dict(dataset.classes),
-        **({"merge": dict(dataset.merged)} if dataset.merged else {}),
-        **({} if dataset.ignore is None else {"ignore": dataset.ignore}),
-        "cases": TABLE,
-    }
-    write_text(folder / LISTING, yaml.safe_dump(listing, sort_keys=False, allow_unicode=True))
+    lines = {**listing.model_dump(exclude_defaults=True), "cases": TABLE}
+    write_text(folder / LISTING, yaml.safe_dump(lines, sort_keys=False, allow_unicode=True))
     return read_folder(folder)
 
 
@@ -181,7 +182,7 @@ def _read_listing(folder: Path) -> _Listing:
     return listing
 
 
-def _check_classes(listing: _Listing, path: Path) -> None:
+def _check_classes(listing: _Listing, file: Path) -> None:
     classes = listing.classes
     names = [name.strip().lower() for name in classes.values()]
     wrong = ""
@@ -197,7 +198,11 @@ def _check_classes(listing: _Listing, path: Path) -> None:
         wrong = f"ignore: {listing.ignore} is a class or negative"
     if wrong:
         raise DataError(
-            "the classes can't be used", expected=f"like {_EXAMPLE}", got=wrong, remedy=f"correct {LISTING}", file=path
+            "the classes can't be used",
+            expected=f"like {_EXAMPLE}",
+            got=wrong,
+            remedy="correct the data set's list of classes",
+            file=file,
         )
 
 

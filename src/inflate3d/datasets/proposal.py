@@ -95,14 +95,27 @@ class Proposal:
                 for value, name in self.classes.items()
             ),
             "",
-            *self._hints(),
+            *self._class_hints(),
+            *self._table_hints(),
             f"cases: {TABLE}",
         ]
         if self.left_out:
             lines += ["", "# Could not be used:", *(f"# - {_printable(file)}: {why}" for file, why in self.left_out)]
         return "\n".join(lines) + "\n"
 
-    def _hints(self) -> list[str]:
+    def _table_hints(self) -> list[str]:
+        """What was guessed of the table's further columns."""
+        if self.has_table:
+            return []
+        hints = []
+        if self.groups:
+            patient = min(self.groups)
+            hints.append(f"# Guess: the column group names the patient, such as {patient} of the cases {patient}...")
+        if any(row.part for row in self.rows):
+            hints.append("# Guess: the column split, from the names of the folders.")
+        return hints
+
+    def _class_hints(self) -> list[str]:
         """What else may be said of the classes."""
         last = max(self.classes)
         hints = [
@@ -222,8 +235,10 @@ def _modalities(folder: Path, rows: Sequence[Row], channels: Sequence[str]) -> t
         image = next(row.images[number] for row in rows if row.images[number] is not None)
         assert image is not None
         for array in read_volume(folder / image).array:
-            named.append("CT" if looks_like_ct(array) else "MRI")
-            reasons.append(f"{_printable(image)} has values from {array.min():g} to {array.max():g}")
+            is_ct = looks_like_ct(array)
+            named.append("CT" if is_ct else "MRI")
+            values = f"{_printable(image)} has values from {array.min():g} to {array.max():g}"
+            reasons.append(f"{values}, {'with' if is_ct else 'without'} the air of CT at about -1000")
     repeated = Counter(named)
     names = [name if repeated[name] == 1 or name == "CT" else f"{name} {index}" for index, name in enumerate(named)]
     return tuple(names), "; ".join(reasons)
