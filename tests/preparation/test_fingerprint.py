@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from inflate3d.preparation import fingerprint as fingerprint_module
 from inflate3d.preparation.examine import examine
 from inflate3d.preparation.fingerprint import (
     MAX_SAMPLES,
@@ -74,6 +75,36 @@ def test_sample_is_of_all_slices_whatever_the_shape(order):
     assert (measured.percentile_00_5, measured.percentile_50_0, measured.percentile_99_5) == pytest.approx(
         (0, 39.5, 79), abs=1
     )
+
+
+@settings(max_examples=50, deadline=None)
+@given(arrays(st.sampled_from([np.uint8, np.int16, np.float32]), st.integers(1, 40)))
+def test_figures_are_numpys(values):
+    values = np.nan_to_num(values, posinf=1e30, neginf=-1e30)
+    measured = measure_intensities(values)
+    exact = values.astype(np.float64)
+    expected = np.percentile(exact, [0.5, 5, 50, 95, 99.5])
+    assert [getattr(measured, name) for name in PERCENTILES] == pytest.approx(expected, rel=1e-6, abs=1e-6)
+    assert (measured.mean, measured.deviation) == pytest.approx((exact.mean(), exact.std()), rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("sampled", [50, 1000])
+def test_part_is_sampled_evenly_or_taken_whole(monkeypatch, sampled):
+    monkeypatch.setattr(fingerprint_module, "MAX_SAMPLES", sampled)
+    scan = np.arange(9 * 10 * 11, dtype=np.int16).reshape(1, 9, 10, 11)
+    labels = (scan[0] >= 500).astype(np.uint8)
+    measured = measure_case("c", Volume(scan, np.eye(4)), labels)
+    assert measured.foreground is not None and measured.outside is not None
+    assert measured.foreground[0].mean == pytest.approx((500 + 989) / 2, abs=0 if sampled == 1000 else 8)
+    assert measured.outside[0].percentile_50_0 == pytest.approx(499 / 2, abs=0 if sampled == 1000 else 8)
+
+
+def test_part_that_lies_between_the_steps(monkeypatch):
+    monkeypatch.setattr(fingerprint_module, "MAX_SAMPLES", 6)
+    labels = (np.arange(27) % 2).astype(np.uint8).reshape(3, 3, 3)  # 13 voxels, of which a step of 2 meets none
+    measured = measure_case("c", Volume(np.arange(27, dtype=np.int16).reshape(1, 3, 3, 3), np.eye(4)), labels)
+    assert measured.foreground is not None
+    assert measured.foreground[0].mean == 13
 
 
 def part(value: float) -> Intensities:

@@ -148,8 +148,8 @@ def measure_case(
     """
     import nibabel
 
-    world = nibabel.orientations.io_orientation(volume.affine)[:, 0].astype(int)
-    ordered = _triple(int(axis) for axis in np.argsort(world))  # voxel axes in the order of the world axes
+    axes = nibabel.orientations.io_orientation(volume.affine)
+    ordered = _triple(int(axis) for axis in np.argsort(axes[:, 0]))  # voxel axes in the order of the world axes
     learned = _merge(labels, merged)
     voxels, slices = _count_classes(learned.transpose(ordered))
     inside, outside = learned > 0, learned == 0
@@ -159,7 +159,7 @@ def measure_case(
         case=case,
         shape=_triple(int(volume.shape[axis]) for axis in ordered),
         spacing=_triple(volume.spacing[axis] for axis in ordered),
-        orientation="".join(str(code) for code in nibabel.aff2axcodes(volume.affine)),
+        orientation="".join(str(code) for code in nibabel.orientations.ornt2axcodes(axes)),
         whole=tuple(measure_intensities(channel) for channel in volume.array),
         foreground=_measure_part(volume, inside),
         outside=_measure_part(volume, outside),
@@ -176,7 +176,8 @@ def measure_case(
 
 def measure_intensities(values: Shaped[np.ndarray, "..."]) -> Intensities:
     """Mean, deviation and percentiles of voxel values of any shape, at least one."""
-    return _measure_sample(values.flat[:: _step(values.size, values.size)])
+    step = _step(values.size, values.size)
+    return _measure_sample(values.reshape(-1) if step == 1 else values.flat[::step])
 
 
 def merge_intensities(parts: Sequence[Intensities]) -> Intensities:
@@ -188,24 +189,27 @@ def merge_intensities(parts: Sequence[Intensities]) -> Intensities:
 
 def _measure_part(volume: Volume, part: Shaped[np.ndarray, "i j k"]) -> tuple[Intensities, ...] | None:
     """Measures each modality where ``part`` is true."""
-    flat = part.reshape(-1)
-    count = int(np.count_nonzero(flat))
+    count = int(np.count_nonzero(part))
     if not count:
         return None
-    step = _step(flat.size, count)
-    sample = np.flatnonzero(flat[::step]) * step
-    if not len(sample):  # a sparse part can lie between the steps
-        sample = np.flatnonzero(flat)
-    places = np.unravel_index(sample, part.shape)
-    return tuple(_measure_sample(channel[places]) for channel in volume.array)
+    step = _step(part.size, count)
+    places = np.flatnonzero(part.flat[::step]) * step if step > 1 else None
+    if places is None or not len(places):  # few voxels, or all between the steps
+        # files keep the first axis together, so that the transposed are read as they lie in memory
+        return tuple(_measure_sample(channel.T[part.T]) for channel in volume.array)
+    indices = np.unravel_index(places, part.shape)
+    return tuple(_measure_sample(channel[indices]) for channel in volume.array)
 
 
 def _measure_sample(sample: Shaped[np.ndarray, " n"]) -> Intensities:
-    values = sample.astype(np.float64)
-    lowest, low, middle, high, highest = np.percentile(values, [0.5, 5, 50, 95, 99.5]).tolist()
+    places = np.array([0.005, 0.05, 0.5, 0.95, 0.995]) * (len(sample) - 1)
+    below, above = np.floor(places).astype(int), np.ceil(places).astype(int)
+    ordered = np.partition(sample, np.union1d(below, above))  # of the voxels' own type, which is faster
+    lower, upper = ordered[below].astype(np.float64), ordered[above].astype(np.float64)
+    lowest, low, middle, high, highest = (lower + (upper - lower) * (places - below)).tolist()
     return Intensities(
-        mean=float(values.mean()),
-        deviation=float(values.std()),
+        mean=float(sample.mean(dtype=np.float64)),
+        deviation=float(sample.std(dtype=np.float64)),
         percentile_00_5=lowest,
         percentile_05_0=low,
         percentile_50_0=middle,
