@@ -177,8 +177,7 @@ def _repeated_scans(dataset: Dataset, pairs: Sequence[tuple[Case, CaseFingerprin
             leaks = _leaks(dataset, copies)
             yield DataError(
                 "one scan stands under several names" + (", and could be trained on and held out" if leaks else ""),
-                expected="different voxels in each case",
-                got="; ".join([_some([case.id for case in copies]), *leaks]),
+                got="; ".join([f"equal to {_some([case.id for case in copies[1:]])}", *leaks]),
                 remedy="leave all but one out" + (", or put them into one group" if leaks else ""),
                 case=copies[0].id,
                 file=copies[0].scan,
@@ -213,8 +212,7 @@ def _repeated_labels(pairs: Sequence[tuple[Case, CaseFingerprint]]) -> Iterator[
             first = copies[0][0]
             yield DataError(
                 "different scans have one label map",
-                expected="labels of each scan's own",
-                got=_some([case.id for case, _ in copies]),
+                got=f"equal to that of {_some([case.id for case, _ in copies[1:]])}",
                 remedy="check for a file copied by mistake; scans of one body that share labels belong in one group",
                 case=first.id,
                 file=first.label,
