@@ -215,6 +215,7 @@ def test_folder_without_images(study):
     refused(study, "holds no DICOM images")
     refused(study / "patient" / "alone" / "report.dcm", "no DICOM image of a scan")
     refused(study / "gone" / "1.2.3", "format is not known|file is missing")
+    refused(study / "mixed" / "gone.dcm", "file is missing")
     assert find_series(study / "empty") == []
     with pytest.raises(DataError, match="no such folder"):
         find_series(study / "gone")

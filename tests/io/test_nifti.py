@@ -1,5 +1,7 @@
 import gzip
 import struct
+import subprocess
+import sys
 import tracemalloc
 from typing import Any
 
@@ -85,7 +87,13 @@ def test_last_axis_of_four_is_the_modality(tmp_path):
 
 @pytest.mark.parametrize(
     ("stored", "read"),
-    [((3, 4, 5, 1), (1, 3, 4, 5)), ((3, 4, 5, 1, 1), (1, 3, 4, 5)), ((3, 4, 1), (1, 3, 4, 1))],
+    [
+        ((3, 4, 5, 1), (1, 3, 4, 5)),
+        ((3, 4, 5, 1, 1), (1, 3, 4, 5)),
+        ((3, 4, 1), (1, 3, 4, 1)),
+        ((3, 4, 1, 2), (2, 3, 4, 1)),
+        ((3, 4, 5, 1, 2), (2, 3, 4, 5)),  # a vector image, by the standard
+    ],
 )
 def test_only_the_axes_behind_the_third_are_dropped(tmp_path, stored, read):
     assert read_volume(save(tmp_path / "scan.nii", counting(*stored))).array.shape == read
@@ -224,6 +232,20 @@ def test_qform_that_is_no_rotation_is_noted(tmp_path):
     volume = read_volume(path)
     assert np.array_equal(volume.affine, np.eye(4))
     assert "no rotation" in volume.notes[0]
+
+
+@pytest.mark.parametrize(("size", "read"), [(-2, 2), (0, 1)])
+def test_voxel_sizes_that_no_voxel_has_are_noted(tmp_path, size, read):
+    path = with_forms(tmp_path / "scan.nii", qform=np.diag([1.0, 2, 3, 1]))
+    with path.open("r+b") as file:
+        file.seek(84)  # pixdim[2]
+        file.write(struct.pack("<f", size))
+    volume = read_volume(path)
+    assert volume.spacing == (1, read, 3)
+    assert volume.notes == (f"the header's voxel sizes are 1, {size}, 3, read as 1, {read}, 3 mm",)
+    code = f"from inflate3d.io import read_volume; read_volume({str(path)!r})"  # pytest would catch its logging
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (shown.stdout, shown.stderr) == ("", "")
 
 
 @pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, 1), (1, -1, 1), (-1, -1, -1)])

@@ -11,6 +11,7 @@ from inflate3d.errors import DataError
 from inflate3d.io.damage import unreadable
 from inflate3d.io.dicom_header import ImageHeader, read_header, scan_folder
 from inflate3d.io.dicom_stack import stack_slices
+from inflate3d.io.formats import is_series_uid
 from inflate3d.io.simpleitk import SimpleITK, reason_of
 from inflate3d.io.voxels import storable
 from inflate3d.volume import Volume
@@ -51,7 +52,7 @@ def _find(path: Path) -> list[ImageHeader]:
         folder, wanted = path.parent, header.text("series")
     elif path.is_dir():
         folder, wanted = path, None
-    elif path.parent.is_dir():
+    elif path.parent.is_dir() and is_series_uid(path.name):
         folder, wanted = path.parent, path.name
     else:
         raise DataError("the file is missing", remedy="check the path")

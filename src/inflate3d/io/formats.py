@@ -80,6 +80,11 @@ def scan_files(folder: str | Path) -> list[Path]:
     return [file for file in files if ".img" not in suffix_of(file).lower() or stem_of(file) not in headers]
 
 
+def is_series_uid(name: str) -> bool:
+    """Whether a name may be the UID of a DICOM series."""
+    return _UNIQUE_IDENTIFIER.fullmatch(name) is not None
+
+
 def reader_of(path: Path, case: str | None) -> ModuleType:
     """The module that reads a path.
 
@@ -128,7 +133,7 @@ def _names_series(path: Path, case: str | None) -> bool:
                 return stream.read(132)[128:] == b"DICM"
         except OSError as error:
             raise unreadable(path, case, expected="a scan file", got=error.strerror) from error
-    return path.parent.is_dir() and _UNIQUE_IDENTIFIER.fullmatch(path.name) is not None
+    return path.parent.is_dir() and is_series_uid(path.name)
 
 
 def _dicom_suffix(name: str) -> str:

@@ -13,7 +13,7 @@ from nibabel.spatialimages import HeaderDataError
 from inflate3d.errors import DataError
 from inflate3d.io.damage import check_claim
 from inflate3d.io.grid import GRID_TOLERANCE, check_affine, distance_between
-from inflate3d.io.nifti_files import NiftiImage, open_image, pair_of, save_image
+from inflate3d.io.nifti_files import NiftiImage, open_image, pair_of, save_image, stored_header
 from inflate3d.io.voxels import check_real, storable, storable_labels
 from inflate3d.volume import Volume, spacing_of
 
@@ -40,7 +40,7 @@ def read(path: Path, *, case: str | None = None) -> Volume:
         affine = np.asarray(image.affine, np.float64)
         check_affine(affine, path, case)
         voxels = _voxels(image, path, case).reshape(shape)
-        notes = _notes(image, affine, shape)
+        notes = (*_size_notes(image, path), *_form_notes(image, affine, shape))
     array = voxels[np.newaxis] if voxels.ndim == 3 else np.moveaxis(voxels, -1, 0)
     return Volume(array, affine, notes)
 
@@ -121,10 +121,12 @@ def _set_affine(header: nibabel.Nifti1Header, volume: Volume) -> None:
 
 
 def _volume_shape(image: NiftiImage, path: Path, case: str | None) -> tuple[int, ...]:
-    """``(I, J, K)`` or ``(I, J, K, C)``, singleton axes behind them dropped."""
-    shape = tuple(int(size) for size in image.shape)
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
+    """``(I, J, K)`` or ``(I, J, K, C)``, singleton axes behind the third dropped.
+
+    The fourth axis is time by the standard, so modalities may stand on the fifth, as SimpleITK writes them.
+    """
+    sizes = [int(size) for size in image.shape]
+    shape = (*sizes[:3], *(size for size in sizes[3:] if size != 1))
     if len(shape) not in (3, 4):
         raise DataError(
             "the image is not a volume",
@@ -161,7 +163,15 @@ def _voxels(image: NiftiImage, path: Path, case: str | None) -> Shaped[np.ndarra
     return voxels
 
 
-def _notes(image: NiftiImage, affine: Float[np.ndarray, "4 4"], shape: tuple[int, ...]) -> tuple[str, ...]:
+def _size_notes(image: NiftiImage, path: Path) -> tuple[str, ...]:
+    sizes = np.asarray(stored_header(path)["pixdim"], np.float64)[1:4]
+    if (sizes > 0).all() or int(image.header["sform_code"]) > 0:
+        return ()
+    read = [f"{size:g}" for size in image.header["pixdim"][1:4]]
+    return (f"the header's voxel sizes are {', '.join(f'{size:g}' for size in sizes)}, read as {', '.join(read)} mm",)
+
+
+def _form_notes(image: NiftiImage, affine: Float[np.ndarray, "4 4"], shape: tuple[int, ...]) -> tuple[str, ...]:
     sform = image.header.get_sform(coded=True)[0]
     has_qform = int(image.header["qform_code"]) > 0
     if sform is None and not has_qform:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 import nibabel
 from nibabel.filebasedimages import ImageFileError
 from nibabel.fileholders import FileHolder
+from nibabel.imageglobals import logger
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 from nibabel.wrapstruct import WrapStructError
 
@@ -68,18 +70,27 @@ def open_image(path: Path, case: str | None) -> Iterator[NiftiImage]:
             stream = stack.enter_context(_open(header))
             start = stream.read(348)
             stream.seek(0)
-            is_second = 540 in (int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big"))
+            is_second = _is_second(start)
             if header == voxels:
-                yield (nibabel.Nifti2Image if is_second else nibabel.Nifti1Image).from_stream(stream)
+                with _quiet():
+                    image = (nibabel.Nifti2Image if is_second else nibabel.Nifti1Image).from_stream(stream)
             else:
                 _refuse_analyze(start, is_second, path, case)
-                files = {
-                    "header": FileHolder(fileobj=stream),
-                    "image": FileHolder(fileobj=stack.enter_context(_open(voxels))),
-                }
-                yield (nibabel.Nifti2Pair if is_second else nibabel.Nifti1Pair).from_file_map(files)
+                image_stream = stack.enter_context(_open(voxels))
+                files = {"header": FileHolder(fileobj=stream), "image": FileHolder(fileobj=image_stream)}
+                with _quiet():
+                    image = (nibabel.Nifti2Pair if is_second else nibabel.Nifti1Pair).from_file_map(files)
+            yield image
     except _UNREADABLE as error:
         raise unreadable(path, case, expected="a whole NIfTI file", got=f"{type(error).__name__}: {error}") from error
+
+
+def stored_header(path: Path) -> nibabel.Nifti1Header:
+    """The header as it is stored, before nibabel mends what it can, of a file that could be opened."""
+    with _open((pair_of(path) or (path, path))[0]) as stream:
+        block = stream.read(540)
+    kind = nibabel.Nifti2Header if _is_second(block) else nibabel.Nifti1Header
+    return kind(block[: kind.sizeof_hdr], check=False)
 
 
 def save_image(image: NiftiImage, path: Path) -> None:
@@ -104,6 +115,22 @@ def save_image(image: NiftiImage, path: Path) -> None:
 
 def _open(path: Path) -> gzip.GzipFile | BufferedReader:
     return gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps off the terminal what nibabel mends in a header; `stored_header` lets a reader tell it."""
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _is_second(start: bytes) -> bool:
+    """Whether a header is of NIfTI's second version, by its size in either byte order."""
+    return 540 in (int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big"))
 
 
 def _missing(half: Path, path: Path, case: str | None) -> DataError:
