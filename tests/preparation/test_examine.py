@@ -1,11 +1,12 @@
 import dataclasses
+import pickle
 
 import nibabel
 import numpy as np
 import pytest
 
 from inflate3d.datasets.case import Case, Dataset
-from inflate3d.errors import DatasetProblems
+from inflate3d.errors import DataError, DatasetProblems
 from inflate3d.io import read_labels, read_volume
 from inflate3d.preparation import examine as examination
 from inflate3d.preparation.examine import examine
@@ -80,6 +81,13 @@ def test_all_problems_and_warnings_at_once(tmp_path, write_toys):
         ("the label map is empty", "toy2"),
         ("the scan is said to be CT, but its values are no Hounsfield units", "toy3"),
     ]
+
+
+def test_warnings_go_with_the_problems_wherever_they_go():
+    problems = DatasetProblems([DataError("damaged")], warnings=[DataError("odd", case="b")])
+    copies = [pickle.loads(pickle.dumps(problems)), problems.about(case="a", file="f")]
+    assert [whats(copy.warnings) for copy in copies] == [[("odd", "b")]] * 2
+    assert problems.to_dict()["warnings"] == [{"what": "odd", "case": "b"}]
 
 
 def test_class_in_no_case_is_told_only_when_all_cases_can_be_used(tmp_path, write_toys):
