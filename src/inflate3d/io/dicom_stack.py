@@ -155,7 +155,7 @@ def _check_heights(heights: Sequence[float], slices: Sequence[ImageHeader]) -> N
             "slices of the series are missing",
             expected=f"a slice every {spacing:g} mm along the normal",
             got="missing " + _listed(gaps),
-            remedy="fetch the whole series again",
+            remedy="fetch the whole series again; if its slices are meant to be uneven, export it with even ones",
         )
 
 
