@@ -234,3 +234,13 @@ def test_changed_files(tmp_path, write_toys):
     assert fingerprint.changed_files(dataclasses.replace(toys, cases=(third,))) == []
     moved = dataclasses.replace(third, images=(third.label,))
     assert fingerprint.changed_files(dataclasses.replace(toys, cases=(moved,))) == [third.images[0]]
+
+
+@pytest.mark.parametrize("codes", ["LPI", "SAR", "PIR"])
+def test_measures_do_not_depend_on_how_the_file_lies(codes):
+    random = np.random.default_rng(0)
+    scan = Volume(random.integers(-1000, 1000, (1, 90, 80, 70)).astype(np.int16), np.diag([1.0, 2.0, 3.0, 1.0]))
+    labels = Volume((random.random((1, 90, 80, 70)) < 0.7).astype(np.uint8), scan.affine)
+    expected = measure_case("a", scan, labels.array[0])
+    turned = measure_case("a", scan.reorient(codes), labels.reorient(codes).array[0])
+    assert turned == expected.model_copy(update={"orientation": codes})

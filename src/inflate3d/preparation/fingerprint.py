@@ -15,6 +15,7 @@ from pydantic import Field
 
 from inflate3d.config import FrozenModel
 from inflate3d.datasets.case import Dataset
+from inflate3d.orientation import Orientation
 from inflate3d.preparation.stamps import FileStamp, changed_files, stamp_case
 from inflate3d.volume import Volume
 
@@ -55,7 +56,7 @@ class CaseFingerprint(FrozenModel):
         class_voxels: Label value to number of voxels; background and ignored ones under their own values.
         class_slices: Class to the number of slices that hold it, along each axis.
         data_type: The voxels' type, such as ``"int16"``.
-        image_hash: Equal for scans that are equal voxel by voxel.
+        image_hash: Equal for scans that are equal voxel by voxel, brought to RAS+.
         label_hash: Likewise for label maps.
         files: The files that it was read from; none if it was measured in memory.
     """
@@ -148,18 +149,20 @@ def measure_case(
     """
     import nibabel
 
-    axes = nibabel.orientations.io_orientation(volume.affine)
-    ordered = _triple(int(axis) for axis in np.argsort(axes[:, 0]))  # voxel axes in the order of the world axes
+    codes = nibabel.orientations.aff2axcodes(volume.affine)
+    # along the world's axes, so that neither samples nor digests depend on how the file lies
+    labels = Orientation.towards(volume.affine, "RAS").apply(labels)
+    volume = volume.reorient("RAS")
     learned = _merge(labels, merged)
-    voxels, slices = _count_classes(learned.transpose(ordered))
+    voxels, slices = _count_classes(learned)
     inside, outside = learned > 0, learned == 0
     if ignore is not None:
         inside &= learned != ignore
     return CaseFingerprint(
         case=case,
-        shape=_triple(int(volume.shape[axis]) for axis in ordered),
-        spacing=_triple(volume.spacing[axis] for axis in ordered),
-        orientation="".join(str(code) for code in nibabel.orientations.ornt2axcodes(axes)),
+        shape=volume.shape,
+        spacing=volume.spacing,
+        orientation="".join(map(str, codes)),
         whole=tuple(measure_intensities(channel) for channel in volume.array),
         foreground=_measure_part(volume, inside),
         outside=_measure_part(volume, outside),

@@ -12,6 +12,7 @@ from inflate3d.config import FrozenModel, Proposals
 from inflate3d.datasets.case import Dataset
 from inflate3d.datasets.classes import choose_classes
 from inflate3d.errors import ConfigError
+from inflate3d.preparation.doubts import is_ct
 from inflate3d.preparation.fingerprint import Fingerprint, merge_intensities
 from inflate3d.preparation.memory import Memory
 from inflate3d.preparation.plan import IGNORED, Normalisation, Plan, window_span
@@ -213,8 +214,8 @@ def _normalisation(
         return (rule,) * len(dataset.modalities), f"{low:g} to {high:g}, as asked for"
     chosen, why = [], []
     for index, modality in enumerate(dataset.modalities):
-        inside = [case.foreground[index] for case in fingerprint.cases if case.foreground]
-        if re.fullmatch(r"ct(\W.*)?|computed tomography", modality.strip(), re.IGNORECASE) and inside:
+        inside = [case.foreground[index] for case in fingerprint.cases if case.foreground and index not in case.missing]
+        if is_ct(modality) and inside:
             typical = merge_intensities(inside)
             # The labelled tissue, and as much again on both sides, so that its surroundings stay visible.
             margin = 0.5 * (typical.percentile_99_5 - typical.percentile_00_5)

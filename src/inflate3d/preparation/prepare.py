@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -44,17 +43,16 @@ def prepare(
         ConfigError: An option can't be used.
         OutputError: The store can't be written.
     """
-    processes = workers or os.cpu_count() or 1
     dataset = options.choose_classes(dataset)
     examined = examine(
-        dataset, allow_missing_modality=options.allow_missing_modality, workers=processes, progress=progress
+        dataset, allow_missing_modality=options.allow_missing_modality, workers=workers, progress=progress
     )
     for warning in examined.warnings:
         warn(warning)
     plan = make_plan(dataset, examined.fingerprint, available_memory(), options)
     _make_folder(folder)
     (folder / "store.json").unlink(missing_ok=True)  # an interrupted preparation must not pass for a finished one
-    written = in_parallel(partial(_store_case, dataset, folder, plan), dataset.cases, processes)
+    written = in_parallel(partial(_store_case, dataset, folder, plan), dataset.cases, workers)
     stored: list[StoredCase] = []
     for outcome in progress(written, len(dataset.cases), "writing the store"):
         if isinstance(outcome, Inflate3dError):
