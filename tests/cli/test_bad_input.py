@@ -136,7 +136,7 @@ def test_model_of_another_version(tiny_run, toys, tmp_path, told, command):
     model.mkdir(parents=True)
     for path in tiny_run.model.iterdir():
         (model / path.name).write_bytes(path.read_bytes())
-    values = json.loads((model / "model.json").read_text())
+    values = json.loads((model / "model.json").read_text(encoding="utf-8"))
     (model / "model.json").write_text(json.dumps({**values, "version": 99}))
     more = [toys.cases[0].scan, tmp_path / "out"] if command == "predict" else []
     message = told(command, tmp_path / "run", *more)
@@ -169,7 +169,7 @@ def test_bad_held_out_case(tiny_run, tmp_path, told):
     (root / "model").mkdir(parents=True)
     for path in [*tiny_run.model.iterdir(), tiny_run.config, tiny_run.split]:
         (root / path.relative_to(tiny_run.root)).write_bytes(path.read_bytes())
-    config = (root / "config.yaml").read_text()
+    config = (root / "config.yaml").read_text(encoding="utf-8")
     dataset = next(line for line in config.splitlines() if line.startswith("dataset:"))
     (root / "config.yaml").write_text(config.replace(dataset, f"dataset: {tmp_path / 'gone'}"))
     message = told("evaluate", root)

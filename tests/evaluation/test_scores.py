@@ -45,7 +45,7 @@ def test_table(scores, tmp_path):
 
 def test_json_names_each_score_for_what_it_is(scores, tmp_path):
     scores.write(tmp_path)
-    values = json.loads((tmp_path / "scores.json").read_text())
+    values = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
     assert "own grid" in values["native_dice"]["definition"]
     assert "model's grid" in values["pooled_dice"]["definition"]
     assert values["native_dice"]["cases"]["a"] == {"liver": 0.9, "tumour": None, "cyst": None}

@@ -59,7 +59,7 @@ def test_saved_model_computes_the_same(tmp_path, phantom_store):
 def test_model_folder_is_safetensors_and_json(saved):
     assert sorted(path.name for path in saved.iterdir()) == ["model.json", "model.safetensors"]
     assert load_file(saved / "model.safetensors").keys() == make_model().state_dict().keys()
-    assert json.loads((saved / "model.json").read_text())["architecture"]["encoder"] == "resnet10t"
+    assert json.loads((saved / "model.json").read_text(encoding="utf-8"))["architecture"]["encoder"] == "resnet10t"
 
 
 def test_no_model(tmp_path):
@@ -69,7 +69,7 @@ def test_no_model(tmp_path):
 
 
 def test_model_of_another_version(saved):
-    description = json.loads((saved / "model.json").read_text())
+    description = json.loads((saved / "model.json").read_text(encoding="utf-8"))
     (saved / "model.json").write_text(json.dumps({**description, "version": 2, "inflate3d": "9.9"}))
     with pytest.raises(ModelError, match="another version of inflate3d") as caught:
         load_model(saved)
@@ -90,7 +90,7 @@ def test_damaged_file_is_named(saved, name, damage):
 
 
 def test_description_with_a_key_too_many(saved):
-    description = json.loads((saved / "model.json").read_text())
+    description = json.loads((saved / "model.json").read_text(encoding="utf-8"))
     (saved / "model.json").write_text(json.dumps({**description, "more": 1}))
     with pytest.raises(Inflate3dError, match="more is not usable"):
         load_model(saved)
