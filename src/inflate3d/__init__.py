@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from inflate3d.evaluation.scores import Scores
     from inflate3d.inference.held_out import evaluate_run
     from inflate3d.inference.predictor import Predictor
-    from inflate3d.io import read_volume, write_labels
+    from inflate3d.io import read_volume, write_labels, write_volume
     from inflate3d.models.encoders import Encoder, check_inflation, create_encoder, list_encoders
     from inflate3d.models.inflation import inflate_stem
     from inflate3d.models.segmenter import Segmenter, create_model, load_model
     from inflate3d.preparation.plan import Plan
+    from inflate3d.preparation.planning import PlanOptions
     from inflate3d.preparation.prepare import prepare
     from inflate3d.preparation.store import Store
     from inflate3d.run_folder import RunFolder
@@ -36,6 +37,7 @@ _HOMES = {
     "Inflate3dError": "errors",
     "ModelConfig": "config",
     "Plan": "preparation.plan",
+    "PlanOptions": "preparation.planning",
     "Predictor": "inference.predictor",
     "RunConfig": "config",
     "RunFolder": "run_folder",
@@ -56,6 +58,7 @@ _HOMES = {
     "read_volume": "io",
     "train": "training.run",
     "write_labels": "io",
+    "write_volume": "io",
 }
 
 __all__ = [
@@ -66,6 +69,7 @@ __all__ = [
     "Inflate3dError",
     "ModelConfig",
     "Plan",
+    "PlanOptions",
     "Predictor",
     "RunConfig",
     "RunFolder",
@@ -86,6 +90,7 @@ __all__ = [
     "read_volume",
     "train",
     "write_labels",
+    "write_volume",
 ]
 
 
