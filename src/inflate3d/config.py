@@ -5,6 +5,7 @@ The command line reads these models as flags, a run's folder keeps them as ``con
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -16,6 +17,10 @@ from inflate3d.errors import ConfigError
 
 Inflation = Literal["center", "average"]
 Precision = Literal["32", "bf16-mixed", "16-mixed"]
+Network = Literal["inflated", "unetr", "swin-unetr", "segresnet", "dynunet"]
+
+PATCH_BATCH = 2
+"""3D patches in a batch if the user does not say, as nnU-Net has it."""
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -40,6 +45,12 @@ class Proposals(FrozenModel):
     steps: int = 2000
     """Optimizer steps."""
 
+    def for_network(self, network: Network) -> Proposals:
+        """These for windows; for a 3D network smaller batches, since a patch is as large as many windows."""
+        if network == "inflated":
+            return self
+        return self.model_copy(update={"batch_size": PATCH_BATCH, "accumulate": 1})
+
 
 class DataConfig(FrozenModel):
     """What to train on."""
@@ -57,6 +68,12 @@ class DataConfig(FrozenModel):
 class _ModelSettings(FrozenModel):
     """What a user and a run say of the network alike."""
 
+    network: Network = "inflated"
+    """The kind of network: an inflated 2D backbone, or a 3D network of MONAI's (dynunet is nnU-Net's) to compare with."""
+    patch_size: tuple[int, int, int] | None = None
+    """Patch of a 3D network in voxels (slices, rows, columns); from the median scan if not given."""
+    network_width: int | None = Field(default=None, ge=1)
+    """Channels of a 3D network's first level; its authors' choice if not given."""
     encoder: str = "vit_small_patch16_224"
     """The 2D backbone, by its timm name; `inflate3d encoders` lists them."""
     weights: str = "timm"
@@ -268,6 +285,20 @@ def read_yaml(path: Path) -> Any:
         raise ConfigError("configuration can't be read", file=path, got=error.strerror) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError("configuration is not YAML", file=path, got=error) from error
+
+
+def read_json(path: Path) -> Any:
+    """Reads JSON.
+
+    Raises:
+        ConfigError: The file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError("the file can't be read", file=path, got=error.strerror) from error
+    except ValueError as error:  # UnicodeDecodeError too
+        raise ConfigError("the file is not JSON", file=path, got=error) from error
 
 
 def parse_settings(kind: type[Settings], values: Any, *, file: Path | None = None) -> Settings:

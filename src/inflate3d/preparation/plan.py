@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Literal
 
@@ -10,8 +9,8 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 
 from inflate3d.atomic import write_text
-from inflate3d.config import FrozenModel, Proposals, parse_settings
-from inflate3d.errors import ConfigError, DataError
+from inflate3d.config import FrozenModel, Proposals, parse_settings, read_json
+from inflate3d.errors import DataError
 from inflate3d.preparation.fingerprint import Fingerprint, measure_intensities
 from inflate3d.volume import DEPTH_AXES, DepthAxis
 
@@ -138,10 +137,7 @@ class Plan(FrozenModel):
         Raises:
             ConfigError: The file is missing, is not JSON, or is no plan of this version.
         """
-        try:
-            return parse_settings(cls, json.loads(path.read_text(encoding="utf-8")), file=path)
-        except (OSError, ValueError) as error:
-            raise ConfigError("plan can't be read", file=path, got=error) from error
+        return parse_settings(cls, read_json(path), file=path)
 
 
 def window_span(depth: int, stride: int) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 
 from inflate3d.atomic import atomic_path, write_text
-from inflate3d.config import FrozenModel, parse_settings
+from inflate3d.config import FrozenModel, parse_settings, read_json
 from inflate3d.datasets.case import Case, Dataset
 from inflate3d.datasets.splits import Split
 from inflate3d.errors import ConfigError, DataError
@@ -120,7 +120,7 @@ class Store:
     def fingerprint(self) -> Fingerprint:
         """What its cases are like."""
         path = self.folder / "fingerprint.json"
-        return parse_settings(Fingerprint, json.loads(path.read_text(encoding="utf-8")), file=path)
+        return parse_settings(Fingerprint, read_json(path), file=path)
 
     def check_source(self, dataset: Dataset, options: PlanOptions) -> None:
         """Makes sure that the store holds this data set, as it is now, prepared as it is wanted.
@@ -171,6 +171,12 @@ class Store:
     def label_slice(self, case: str, index: int) -> Integer[np.ndarray, "h w"]:
         """Reads one slice of a label map, class numbers ``(H, W)``."""
         return self._array(case, "label")[index]
+
+    def label_slices(self, case: str, slices: list[int]) -> Integer[np.ndarray, "n h w"]:
+        """Reads slices of a label map, class numbers ``(len(slices), H, W)``, as :meth:`image_slices` does."""
+        first, last = slices[0], slices[-1]
+        block = self._array(case, "label")[first : last + 1]
+        return block[[index - first for index in slices]]
 
     def _array(self, case: str, kind: str) -> Any:
         import blosc2
