@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import torch
 
@@ -9,21 +11,25 @@ from inflate3d.config import RunConfig
 from inflate3d.datasets import Case, Dataset, Split, read_dataset
 from inflate3d.errors import DataError
 from inflate3d.evaluation.keeper import ScoreKeeper
-from inflate3d.evaluation.scores import Scores
+from inflate3d.evaluation.scores import TOLERANCE, Scores
 from inflate3d.inference.predictor import Predictor
 from inflate3d.io import write_labels
 from inflate3d.preparation.verify import check_case
 from inflate3d.progress import Progress, silent
 from inflate3d.run_folder import RunFolder
+from inflate3d.volume import spacing_of
 from inflate3d.windows.resample import field_matrices, field_sides, resample_labels
 
 
-def evaluate_run(folder: RunFolder, *, batch_size: int = 16, progress: Progress = silent) -> Scores:
+def evaluate_run(
+    folder: RunFolder, *, batch_size: int = 16, tolerance: float = TOLERANCE, progress: Progress = silent
+) -> Scores:
     """Predicts and scores the cases that a run held out, and writes both into its folder.
 
     Args:
         folder: A finished run.
         batch_size: Windows predicted at a time.
+        tolerance: Millimetres within which a surface counts as right.
         progress: Shows how far it is.
 
     Raises:
@@ -37,6 +43,7 @@ def evaluate_run(folder: RunFolder, *, batch_size: int = 16, progress: Progress 
         read_dataset(RunConfig.read(folder.config).dataset),
         Split.read(folder.split).held_out,
         folder=folder,
+        tolerance=tolerance,
         progress=progress,
     )
     scores.write(folder.evaluation)
@@ -49,6 +56,7 @@ def score_held_out(
     held_out: tuple[str, ...],
     *,
     folder: RunFolder | None = None,
+    tolerance: float = TOLERANCE,
     progress: Progress = silent,
 ) -> Scores:
     """Predicts and scores the held-out cases from their own files.
@@ -58,6 +66,7 @@ def score_held_out(
         dataset: Where the cases are.
         held_out: Their ids.
         folder: The run that keeps their predicted label maps; none are written if not given.
+        tolerance: Millimetres within which a surface counts as right.
         progress: Shows how far it is.
 
     Raises:
@@ -72,7 +81,7 @@ def score_held_out(
             file=dataset.root,
             remedy="evaluate with the data set that the run was trained on",
         )
-    keeper = ScoreKeeper(predictor.plan.class_names)
+    keeper = ScoreKeeper(predictor.plan.class_names, tolerance=tolerance)
     for name in progress(iter(held_out), len(held_out), "evaluating"):
         _score_case(predictor, dataset, cases[name], keeper, folder)
     return keeper.scores()
@@ -83,6 +92,7 @@ def _score_case(
 ) -> None:
     plan, size = predictor.plan, predictor.model.architecture.image_size
     volume, label_volume = check_case(case, dataset, allow_missing_modality=plan.allow_missing_modality)
+    started = time.perf_counter()
     scan = predictor.frame(volume)
     labels = plan.number_classes(scan.orientation.apply(label_volume.array[0]))
     label = torch.from_numpy(labels.astype(np.int64))
@@ -93,7 +103,10 @@ def _score_case(
         predicted[part] = predictor.on_own_grid(logits, scan).cpu()
         on_model_grid = resample_labels(label[part], geometry.expand(len(logits), -1, -1), size)
         keeper.add_pooled(logits.argmax(1).cpu(), on_model_grid)
+    keeper.add_seconds(case.id, time.perf_counter() - started)
     keeper.add_native(case.id, predicted, label)
+    own = volume.affine @ scan.orientation.index_matrix(volume.shape)
+    keeper.add_surfaces(case.id, predicted, label, spacing_of(own))
     if folder is not None:
         values = scan.orientation.undo(plan.label_values[predicted.numpy()])
         write_labels(folder.prediction(case.id), values, like=case.scan)
