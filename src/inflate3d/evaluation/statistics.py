@@ -1,0 +1,132 @@
+"""How sure a difference is: bootstrap intervals over cases, Wilcoxon's signed-rank test, Holm's correction."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Integer
+
+RESAMPLES = 10_000
+CONFIDENCE = 0.95
+
+_DIGITS = 12
+"""Digits of a difference that are no rounding error of the two scores."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its interval.
+
+    Attributes:
+        value: The figure itself.
+        low: The interval's lower end; NaN where there is none.
+        high: Its upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+def case_weights(
+    cases: int, *, resamples: int = RESAMPLES, seed: int = 0
+) -> Integer[np.ndarray, "{resamples} {cases}"]:
+    """How often each case is drawn in each resample of all cases, with replacement (Efron 1979).
+
+    The same weights serve every arm of a comparison, so that differences are resampled in pairs.
+
+    Args:
+        cases: How many there are.
+        resamples: How many resamples to draw.
+        seed: Seed of the draws.
+    """
+    return np.random.default_rng(seed).multinomial(cases, np.full(cases, 1 / cases), size=resamples)
+
+
+def mean_of_class_means(
+    scores: Float[np.ndarray, "seeds cases classes"], weights: Integer[np.ndarray, "resamples cases"]
+) -> Float[np.ndarray, " resamples"]:
+    """The figure of a run, `Scores.mean`, in each resample; mean over the seeds.
+
+    As there, a class's mean is over the cases in which it has a score, and a class without any is left out.
+
+    Args:
+        scores: NaN where a class has no score.
+        weights: How often each case counts.
+
+    Returns:
+        NaN in a resample without any score.
+    """
+    defined = ~np.isnan(scores)
+    total = np.einsum("rc,sck->rsk", weights.astype(np.float64), np.where(defined, scores, 0.0))
+    count = np.einsum("rc,sck->rsk", weights.astype(np.float64), defined.astype(np.float64))
+    return _mean_over_defined(_mean_over_defined(_ratio(total, count)))
+
+
+def estimate(value: float, resampled: Float[np.ndarray, " resamples"]) -> Estimate:
+    """A figure with its percentile interval: the middle 95 % of its resamples.
+
+    Args:
+        value: The figure for the cases as they are.
+        resampled: The figure in each resample; those without one are left out.
+    """
+    known = resampled[~np.isnan(resampled)]
+    if not len(known):
+        return Estimate(value, math.nan, math.nan)
+    low, high = np.quantile(known, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Estimate(value, float(low), float(high))
+
+
+def wilcoxon(differences: Float[np.ndarray, " cases"]) -> float:
+    """Two-sided p-value of the signed-rank test (Wilcoxon 1945) that differences lie symmetrically about 0.
+
+    Differences of 0 take part in the ranking and are then dropped (Pratt 1959). Exact up to 50 cases where there are
+    neither zeros nor ties, else by the normal approximation.
+
+    Args:
+        differences: One for each case; NaN, where a case has none, is left out.
+
+    Returns:
+        1 where all differences are 0, NaN where there are none.
+    """
+    from scipy import stats
+
+    known = np.round(differences[~np.isnan(differences)], _DIGITS)
+    if not known.any():
+        return 1.0 if len(known) else math.nan
+    sizes = np.abs(known)
+    exact = len(known) <= 50 and sizes.all() and len(np.unique(sizes)) == len(sizes)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sample size too small for normal approximation")
+        tested = stats.wilcoxon(known, zero_method="pratt", method="exact" if exact else "approx")
+    return float(tested.pvalue)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Corrects p-values for being several (Holm 1979): one below 0.05 stands although the others were tested too.
+
+    Args:
+        p_values: NaN, where nothing was tested, stays so and doesn't count.
+
+    Returns:
+        The corrected ones, in the order given, at most 1.
+    """
+    tested = sorted((p, place) for place, p in enumerate(p_values) if not math.isnan(p))
+    corrected, largest = [math.nan] * len(p_values), 0.0
+    for rank, (p, place) in enumerate(tested):
+        largest = max(largest, min(1.0, (len(tested) - rank) * p))
+        corrected[place] = largest
+    return corrected
+
+
+def _ratio(total: Float[np.ndarray, "*shape"], count: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+
+
+def _mean_over_defined(values: Float[np.ndarray, "*shape n"]) -> Float[np.ndarray, "*shape"]:
+    defined = ~np.isnan(values)
+    return _ratio(np.where(defined, values, 0.0).sum(-1), defined.sum(-1).astype(np.float64))
