@@ -63,6 +63,10 @@ class DataConfig(FrozenModel):
     """How many folds the cases are split into."""
     split_seed: int = Field(default=12345, ge=0)
     """Seed of the split; the default gives nnU-Net's folds."""
+    training_cases: int | None = Field(default=None, ge=1)
+    """Learn from so many of the training cases only, drawn at random; who is held out stays as it is."""
+    training_cases_seed: int = Field(default=0, ge=0)
+    """Seed of that draw; a smaller number's cases are among a larger number's."""
 
 
 class _ModelSettings(FrozenModel):

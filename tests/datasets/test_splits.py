@@ -142,3 +142,31 @@ def test_split_that_cannot_be_written(tmp_path):
     (tmp_path / "split.json").mkdir()
     with pytest.raises(OutputError):
         kfold_split(IDS).write(tmp_path / "split.json")
+
+
+def fewer(count, seed=0):
+    return choose_split(DataConfig(training_cases=count, training_cases_seed=seed), dict.fromkeys(IDS), {})
+
+
+def test_fewer_training_cases_are_nested_and_hold_out_the_same():
+    whole = choose_split(DataConfig(), dict.fromkeys(IDS), {})
+    nested = [fewer(count) for count in (1, 5, 10, len(whole.train))]
+    for split, count in zip(nested, (1, 5, 10, 18), strict=True):
+        assert (len(split.train), split.validation) == (count, whole.validation)
+        assert split.train == tuple(sorted(split.train))
+        assert split.source == f"fold 0 of 5, seed 12345; {count} of its 18 training cases, seed 0"
+    for small, large in zip(nested, nested[1:], strict=False):
+        assert set(small.train) < set(large.train)
+    assert nested[-1].train == whole.train
+
+
+def test_other_seed_draws_other_cases():
+    assert fewer(5, seed=1).train != fewer(5).train
+    assert fewer(5, seed=1).validation == fewer(5).validation
+    assert fewer(5, seed=1) == fewer(5, seed=1)
+
+
+def test_more_training_cases_than_there_are():
+    with pytest.raises(ConfigError, match="fewer training cases") as caught:
+        fewer(19)
+    assert (caught.value.expected, caught.value.got) == ("at most 18", "19 training cases asked for")

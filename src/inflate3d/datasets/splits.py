@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
@@ -76,9 +76,36 @@ def choose_split(config: DataConfig, groups: Mapping[str, str | None], named: Ma
         named: Splits that came with the data set, by name.
 
     Raises:
-        ConfigError: There is no such split or fold.
+        ConfigError: There is no such split or fold, or it has fewer training cases than are to be learned from.
         DataError: The split names a case that is not there, or one case twice, or there are too few cases.
     """
+    split = _whole_split(config, groups, named)
+    if config.training_cases is None:
+        return split
+    return _with_fewer(split, config.training_cases, config.training_cases_seed)
+
+
+def _with_fewer(split: Split, count: int, seed: int) -> Split:
+    """The split with some of its training cases; those of a smaller count are among those of a larger one."""
+    import numpy as np
+
+    whole = len(split.train)
+    if count > whole:
+        raise ConfigError(
+            "the split has fewer training cases",
+            expected=f"at most {whole}",
+            got=f"{count} training cases asked for",
+            remedy="ask for fewer, or leave the option out to learn from all",
+        )
+    order = np.random.default_rng(seed).permutation(whole)
+    return replace(
+        split,
+        train=tuple(split.train[index] for index in sorted(order[:count])),
+        source=f"{split.source}; {count} of its {whole} training cases, seed {seed}",
+    )
+
+
+def _whole_split(config: DataConfig, groups: Mapping[str, str | None], named: Mapping[str, tuple[Split, ...]]) -> Split:
     name = config.split
     if name == "auto":
         name = OWN if OWN in named else "folds"
