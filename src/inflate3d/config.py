@@ -16,6 +16,7 @@ from inflate3d.atomic import write_text
 from inflate3d.errors import ConfigError
 
 Inflation = Literal["center", "average"]
+DecoderName = Literal["fpn-lite", "upernet", "setr-pup", "conv-transpose", "unetr"]
 Precision = Literal["32", "bf16-mixed", "16-mixed"]
 Network = Literal["inflated", "unetr", "swin-unetr", "segresnet", "dynunet"]
 
@@ -86,12 +87,12 @@ class _ModelSettings(FrozenModel):
     """How the first convolution is spread over the window's slices."""
     image_size: tuple[int, int] | None = None
     """In-plane size in pixels (rows, columns) that slices are resized to; the plan's if not given."""
-    decoder: Literal["upernet"] = "upernet"
-    """What turns feature maps into a label map."""
-    decoder_channels: int = Field(default=128, ge=8)
-    """Width of the decoder."""
-    detail_channels: int = Field(default=16, ge=0)
-    """Width of the full-resolution path that brings small structures back; 0 leaves it out."""
+    decoder: DecoderName = "fpn-lite"
+    """What turns feature maps into a label map: fpn-lite (light, for small structures too) or one of the paper's."""
+    decoder_channels: int | None = Field(default=None, ge=8)
+    """Width of the decoder; 128, or the paper's width for upernet, setr-pup and conv-transpose, if not given."""
+    detail_channels: int | None = Field(default=None, ge=0)
+    """Width of the full-resolution path that brings small structures back, 0 for none; fpn-lite has 16, others none."""
     input_scaling: Literal["pretrained", "unit"] = "pretrained"
     """Intensities as the 2D weights were trained on, or 0 to 1 as in the paper."""
 

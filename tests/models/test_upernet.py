@@ -45,10 +45,10 @@ def test_pyramid_levels_of_a_128_pixel_image(channels, strides, sides, finest):
     assert [tuple(level.shape[1:]) for level in levels] == [(c, n, n) for c, n in zip(channels, sides, strict=True)]
     assert stride == finest
     decoder = UPerNet(channels, strides, width=8)
-    assert decoder(maps).shape == (2, 8, 128 // finest, 128 // finest)
+    assert decoder(maps, torch.zeros(2, 1, 1, 128, 128)).shape == (2, 8, 128 // finest, 128 // finest)
     assert (decoder.channels, decoder.stride) == (8, finest)
 
 
 def test_odd_sides_go_through():
     maps = [torch.rand(2, 8, 3, 5) for _ in range(4)]
-    assert UPerNet((8,) * 4, (14,) * 4, width=8)(maps).shape == (2, 8, 12, 20)
+    assert UPerNet((8,) * 4, (14,) * 4, width=8)(maps, torch.zeros(2, 1, 1, 42, 70)).shape == (2, 8, 12, 20)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from inflate3d.config import FrozenModel, Inflation
+from inflate3d.config import DecoderName, FrozenModel, Inflation
 
 
 class Architecture(FrozenModel):
@@ -16,7 +14,7 @@ class Architecture(FrozenModel):
     image_size: tuple[int, int]
     inflation: Inflation
     levels: tuple[int, ...] | None
-    decoder: Literal["upernet"]
+    decoder: DecoderName
     decoder_channels: int
     detail_channels: int
     num_classes: int

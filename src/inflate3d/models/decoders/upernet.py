@@ -10,10 +10,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from inflate3d.models.decoders.decoder import Decoder
 from inflate3d.models.decoders.layers import ConvNormAct, resize
 from inflate3d.models.decoders.pyramid import build_pyramid
 
 POOLED_SIZES = (1, 2, 3, 6)
+DROPOUT = 0.1
 
 
 class PyramidPooling(nn.Module):
@@ -39,31 +41,29 @@ class PyramidPooling(nn.Module):
         return self.join(torch.cat([feature, *pooled], dim=1))
 
 
-class UPerNet(nn.Module):
-    """Feature maps in, one map at the finest stride out.
+class UPerNet(Decoder):
+    """The paper's decoder, at any width.
 
-    Args:
-        channels: Channels of the encoder's maps.
-        strides: Their strides. Equal ones (a plain ViT's) are first made into a pyramid.
-        width: Channels of the decoder; the paper takes 768.
-        dropout: Part of the result's channels dropped in training.
+    Maps of equal strides (a plain ViT's) are first made into a pyramid. The result has the stride of the finest
+    level.
 
     Attributes:
-        channels: Channels of the result.
         stride: Pixels of the input for a pixel of the result.
     """
 
-    def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int = 128, dropout: float = 0.1) -> None:
-        super().__init__()
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], *, in_channels: int = 1, width: int) -> None:
+        super().__init__(channels, strides, in_channels=in_channels, width=width)
         self.pyramid, self.stride = build_pyramid(channels, strides)
         self.channels = width
         self.pooling = PyramidPooling(channels[-1], width)
         self.laterals = nn.ModuleList(ConvNormAct(c, width, kernel_size=1) for c in channels[:-1])
         self.smooth = nn.ModuleList(ConvNormAct(width, width) for _ in channels[:-1])
         self.fuse = ConvNormAct(len(channels) * width, width)
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = nn.Dropout2d(DROPOUT)
 
-    def forward(self, features: list[Tensor]) -> Float[Tensor, "b width h w"]:
+    def forward(
+        self, features: list[Tensor], windows: Float[Tensor, "b c d height width"]
+    ) -> Float[Tensor, "b channels _ _"]:
         """Decodes maps ``(B, c_i, H/s_i, W/s_i)``, finest first, to ``(B, width, H/stride, W/stride)``."""
         levels = [cast(nn.Module, scale)(feature) for scale, feature in zip(self.pyramid, features, strict=True)]
         decoded = [lateral(level) for lateral, level in zip(self.laterals, levels[:-1], strict=True)]
