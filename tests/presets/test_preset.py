@@ -26,7 +26,7 @@ PAPER = {
 
 
 def test_there_is_one_for_each_data_set_of_the_paper_and_auto():
-    assert set(preset_names()) == {*PAPER, "acdc", "auto"}
+    assert set(preset_names()) == {*PAPER, "acdc", "auto", "unetr-paper"}
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -42,6 +42,13 @@ def test_our_acdc_is_normalised_as_mr_and_nothing_is_chosen_on_the_test_patients
     ours, theirs = read_preset("acdc"), read_preset("acdc-paper")
     assert (ours.plan.clip, ours.data.split) == (None, "paper-holdout")
     assert ours.training == theirs.training
+
+
+def test_unetr_has_the_papers_patches_spacing_and_steps():
+    preset = read_preset("unetr-paper")
+    assert (preset.model.network, preset.model.patch_size) == ("unetr", (96, 96, 96))
+    assert (preset.plan.spacing, preset.plan.depth_axis) == ((2.0, 1.5, 1.5), "axial")
+    assert preset.training.steps == 25_000
 
 
 def test_auto_leaves_everything_to_the_plan():

@@ -30,7 +30,9 @@ def windows_of(count=64):
 def test_nothing_asked_for_changes_nothing():
     assert torch.equal(matrices_of(NOTHING), torch.eye(2, 3).expand(64, 2, 3))
     assert torch.equal(change_intensities(windows_of(), NOTHING, torch.Generator()), windows_of())
-    assert torch.equal(mirror_depth(windows_of(), NOTHING, torch.Generator()), windows_of())
+    labels = windows_of()[:, 0].long()
+    same = mirror_depth(windows_of(), labels, NOTHING, torch.Generator())
+    assert torch.equal(same[0], windows_of()) and torch.equal(same[1], labels)
 
 
 def test_same_seed_same_draws():
@@ -121,7 +123,9 @@ def test_labels_stay_on_their_image():
 
 def test_centre_slice_stays_the_centre_slice():
     windows = windows_of()
-    turned = mirror_depth(windows, only(flip_probability=0.5), torch.Generator().manual_seed(0))
+    labels = (10 * windows[:, 0]).long()
+    turned, labels_turned = mirror_depth(windows, labels, only(flip_probability=0.5), torch.Generator().manual_seed(0))
+    assert torch.equal(labels_turned, (10 * turned[:, 0]).long())
     assert torch.equal(turned[:, :, 2], windows[:, :, 2])
     upside_down = (turned == windows.flip(2)).flatten(1).all(dim=1)
     as_before = (turned == windows).flatten(1).all(dim=1)

@@ -6,6 +6,7 @@ import torch
 
 from inflate3d.windows.datamodule import WindowBatch, Windows, WindowsModule, collate
 from inflate3d.windows.resample import normalise, resample_windows
+from inflate3d.windows.sampling import Place
 from inflate3d.windows.windows import window_slices
 
 
@@ -22,9 +23,10 @@ def module_of(store, *, done=0, accumulate=1, workers=0, rank=0, ranks=1, **chan
 def single(height, width, number, low=-100.0):
     return WindowBatch(
         windows=torch.full((1, 1, 3, height, width), 7.0),
-        labels=torch.ones(1, height, width, dtype=torch.int64),
+        labels=torch.ones(1, 1, height, width, dtype=torch.int64),
         extents=torch.tensor([[float(height), float(width)]]),
         sides=torch.tensor([[float(height), 2.0 * width]]),
+        centres=torch.zeros(1, 2),
         ranges=torch.tensor([[[low, 100.0]]]),
         cases=torch.tensor([number]),
     )
@@ -37,10 +39,10 @@ def equal(first, second):
 def test_window_is_what_the_store_holds(phantom_store):
     name = list(phantom_store.cases)[2]
     case = phantom_store.cases[name]
-    batch = Windows(phantom_store, [(name, 0)], 1, depth=5)[0]
+    batch = Windows(phantom_store, [Place(name, 0)], 1, depth=5)[0]
     expected = phantom_store.image_slices(name, window_slices(0, 5, case.shape[0]))
     assert np.array_equal(batch.windows[0].numpy(), expected.astype(np.float32))
-    assert np.array_equal(batch.labels[0].numpy(), phantom_store.label_slice(name, 0))
+    assert np.array_equal(batch.labels[0, 0].numpy(), phantom_store.label_slice(name, 0))
     assert batch.extents.tolist() == [list(case.shape[1:])]
     assert batch.sides[0].tolist() == pytest.approx(
         [n * mm for n, mm in zip(case.shape[1:], case.spacing[1:], strict=True)]
@@ -56,14 +58,14 @@ def test_smaller_slices_are_padded_with_what_becomes_0():
     assert (batch.windows[0, :, :, 4:] == -100).all()
     assert (batch.windows[1, :, :, :, 3:] == -50).all()
     assert (normalise(batch.windows, batch.ranges)[1, :, :, :, 3:] == 0).all()
-    assert batch.labels.sum(dim=(1, 2)).tolist() == [24, 15]
-    assert (batch.labels[0, 4:] == 0).all()
+    assert batch.labels.sum(dim=(1, 2, 3)).tolist() == [24, 15]
+    assert (batch.labels[0, 0, 4:] == 0).all()
     assert batch.extents.tolist() == [[4, 6], [5, 3]]
     assert batch.cases.tolist() == [0, 1]
 
 
 def test_window_in_a_padded_batch_is_resampled_as_alone(phantom_store):
-    places = [(name, 5) for name in phantom_store.cases]
+    places = [Place(name, 5) for name in phantom_store.cases]
     singles = [Windows(phantom_store, places, len(places), depth=3)[index] for index in range(len(places))]
     assert len({tuple(batch.labels.shape) for batch in singles}) > 1
 
@@ -112,7 +114,7 @@ def test_validation_sees_every_slice_of_the_watched_cases_once(phantom_store):
     names = list(phantom_store.cases)
     depths = {number: phantom_store.cases[names[number]].shape[0] for number in (3, 4)}
     assert torch.bincount(numbers)[3:].tolist() == list(depths.values())
-    labels = [batch.labels[row] for batch in batches for row in range(len(batch.labels))]
+    labels = [batch.labels[row, 0] for batch in batches for row in range(len(batch.labels))]
     for index, expected in enumerate([phantom_store.label_slice(names[3], i) for i in range(depths[3])]):
         height, width = expected.shape
         assert np.array_equal(labels[index][:height, :width].numpy(), expected)

@@ -35,9 +35,10 @@ class RunOptions(CommandOptions):
         """Opens the prepared data set, and decides by its plan what the user leaves open."""
         from inflate3d.models.backbones import find_backbone
 
-        find_backbone(self.model.encoder)  # an unknown one is told before the minutes that preparing may take
+        if self.model.network == "inflated":
+            find_backbone(self.model.encoder)  # an unknown one is told before the minutes that preparing may take
         store = open_store(self.dataset, self.store or default_store(self.dataset), self.plan, terminal)
-        proposals = store.plan.proposals
+        proposals = store.plan.proposals.for_network(self.model.network)
         config = RunConfig(
             dataset=self.dataset.resolve(),
             store=store.folder.resolve(),

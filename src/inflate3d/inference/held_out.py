@@ -18,7 +18,6 @@ from inflate3d.preparation.verify import check_case
 from inflate3d.progress import Progress, silent
 from inflate3d.run_folder import RunFolder
 from inflate3d.volume import spacing_of
-from inflate3d.windows.resample import field_matrices, field_sides, resample_labels
 
 
 def evaluate_run(
@@ -90,19 +89,17 @@ def score_held_out(
 def _score_case(
     predictor: Predictor, dataset: Dataset, case: Case, keeper: ScoreKeeper, folder: RunFolder | None
 ) -> None:
-    plan, size = predictor.plan, predictor.model.architecture.image_size
+    plan = predictor.plan
     volume, label_volume = check_case(case, dataset, allow_missing_modality=plan.allow_missing_modality)
     started = time.perf_counter()
     scan = predictor.frame(volume)
     labels = plan.number_classes(scan.orientation.apply(label_volume.array[0]))
     label = torch.from_numpy(labels.astype(np.int64))
     predicted = torch.empty_like(label)
-    geometry = field_matrices(scan.sides, field_sides(scan.sides, size, plan.pixel_spacing))
     for first, logits in predictor.slice_logits(scan):
         part = slice(first, first + len(logits))
         predicted[part] = predictor.on_own_grid(logits, scan).cpu()
-        on_model_grid = resample_labels(label[part], geometry.expand(len(logits), -1, -1), size)
-        keeper.add_pooled(logits.argmax(1).cpu(), on_model_grid)
+        keeper.add_pooled(logits.argmax(1).cpu(), predictor.on_model_grid(label[part], scan))
     keeper.add_seconds(case.id, time.perf_counter() - started)
     keeper.add_native(case.id, predicted, label)
     own = volume.affine @ scan.orientation.index_matrix(volume.shape)

@@ -1,4 +1,8 @@
-"""From a scan to its label map, slice by slice: no array of classes × voxels is ever made."""
+"""From a scan to its label map.
+
+An inflated network goes slice by slice: no array of classes × voxels is ever made. A 3D network's patches overlap in
+all directions, and are blended in one such array.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +16,26 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from inflate3d.errors import DataError, ModelError
+from inflate3d.inference.sliding import plane_sides, volume_logits
 from inflate3d.models.segmenter import Segmenter, load_model
+from inflate3d.models.volumetric import VolumetricSegmenter
 from inflate3d.preparation.framing import frame_case
 from inflate3d.preparation.plan import Plan, window_span
 from inflate3d.resampling import slice_weights
 from inflate3d.volume import Orientation, Volume
-from inflate3d.windows.resample import field_matrices, field_sides, normalise, resample_logits, resample_windows
+from inflate3d.windows.patches import PlaneGrid, plane_grid
+from inflate3d.windows.resample import (
+    field_matrices,
+    field_sides,
+    normalise,
+    resample_labels,
+    resample_logits,
+    resample_windows,
+)
 from inflate3d.windows.windows import cut_windows
+
+WINDOWS_PER_PATCH = 8
+"""A patch needs as much memory as so many windows, about."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +48,7 @@ class FramedScan:
         ranges: For each modality the voxel values that become 0 and 1, ``(C, 2)``.
         sides: Height and width of a slice in millimetres, ``(1, 2)``.
         own_slices: How many slices the scan itself has along the frame's depth.
+        pixel_spacing: Millimetres between rows and between columns.
     """
 
     orientation: Orientation
@@ -38,6 +56,7 @@ class FramedScan:
     ranges: Tensor
     sides: Tensor
     own_slices: int
+    pixel_spacing: tuple[float, float]
 
     @property
     def own_shape(self) -> tuple[int, int, int]:
@@ -51,13 +70,15 @@ class Predictor:
     Args:
         model: A network with its plan.
         device: Where to compute; the GPU if there is one.
-        batch_size: Windows predicted at a time.
+        batch_size: Windows predicted at a time; of a 3D network an eighth as many patches.
 
     Raises:
         ModelError: The network has no plan, or there is no such device.
     """
 
-    def __init__(self, model: Segmenter, *, device: str | None = None, batch_size: int = 16) -> None:
+    def __init__(
+        self, model: Segmenter | VolumetricSegmenter, *, device: str | None = None, batch_size: int = 16
+    ) -> None:
         if model.plan is None:
             raise ModelError(
                 "model has no plan, so scans can't be prepared for it",
@@ -107,7 +128,7 @@ class Predictor:
             DataError: Wrong number of modalities, or fewer slices than a window.
         """
         framed = frame_case(volume, self.plan)
-        needed = window_span(self.model.architecture.depth, self.plan.stride)
+        needed = self._fewest_slices()
         if framed.image.shape[1] < needed:
             raise DataError(
                 "scan is thinner than the window",
@@ -119,7 +140,7 @@ class Predictor:
         _, rows, columns = voxels.shape[1:]
         sides = torch.tensor([[rows * framed.spacing[1], columns * framed.spacing[2]]], dtype=torch.float32)
         ranges = torch.tensor(framed.ranges, dtype=torch.float32)
-        return FramedScan(framed.orientation, voxels, ranges, sides, framed.own_slices)
+        return FramedScan(framed.orientation, voxels, ranges, sides, framed.own_slices, framed.spacing[1:])
 
     def slice_logits(self, scan: FramedScan) -> Iterator[tuple[int, Float[Tensor, "b k height width"]]]:
         """Scores all of the scan's own slices in order, a batch at a time.
@@ -146,10 +167,38 @@ class Predictor:
                 yield done, torch.lerp(logits[lower[part] - first], logits[upper[part] - first], share)
                 done = ready
 
-    @torch.inference_mode()
+    def _fewest_slices(self) -> int:
+        """Slices that a scan must have; a patch may be larger than the scan, a window not."""
+        if isinstance(self.model, VolumetricSegmenter):
+            return 1
+        return window_span(self.model.architecture.depth, self.plan.stride)
+
     def _framed_logits(self, scan: FramedScan) -> Iterator[tuple[int, Float[Tensor, "b k height width"]]]:
         """Scores the slices of the model's frame in order, a batch at a time."""
-        architecture, plan = self.model.architecture, self.plan
+        if isinstance(self.model, VolumetricSegmenter):
+            return self._patch_logits(self.model, scan)
+        return self._window_logits(self.model, scan)
+
+    def _patch_logits(
+        self, model: VolumetricSegmenter, scan: FramedScan
+    ) -> Iterator[tuple[int, Float[Tensor, "b k height width"]]]:
+        logits = volume_logits(
+            model,
+            scan.image,
+            scan.ranges,
+            scan.sides,
+            self._plane_grid(scan),
+            device=self.device,
+            patches_at_once=max(1, self.batch_size // WINDOWS_PER_PATCH),
+        )
+        for first in range(0, logits.shape[1], self.batch_size):
+            yield first, logits[:, first : first + self.batch_size].movedim(1, 0).to(self.device)
+
+    @torch.inference_mode()
+    def _window_logits(
+        self, model: Segmenter, scan: FramedScan
+    ) -> Iterator[tuple[int, Float[Tensor, "b k height width"]]]:
+        architecture, plan = model.architecture, self.plan
         depth, stride, length = architecture.depth, plan.stride, scan.image.shape[1]
         fields = field_sides(scan.sides, architecture.image_size, plan.pixel_spacing)
         geometry = field_matrices(scan.sides, fields).to(self.device)
@@ -161,12 +210,27 @@ class Predictor:
             windows = cut_windows(near, centres.to(self.device) - low, depth, stride)
             windows = normalise(windows, ranges.expand(len(centres), -1, -1))
             geometries = geometry.expand(len(centres), -1, -1)
-            yield first, self.model(resample_windows(windows, geometries, architecture.image_size)).float()
+            yield first, model(resample_windows(windows, geometries, architecture.image_size)).float()
 
     def on_own_grid(self, logits: Float[Tensor, "b k height width"], scan: FramedScan) -> Integer[Tensor, "b h w"]:
         """The likeliest class of each pixel of the scan's own slices, ``(B, H, W)``."""
         _, rows, columns = scan.own_shape
-        sides = scan.sides.to(logits.device)
-        fields = field_sides(sides, self.model.architecture.image_size, self.plan.pixel_spacing)
-        ends = (side.expand(len(logits), -1) for side in (sides, fields))
+        ends = (side.to(logits.device).expand(len(logits), -1) for side in (scan.sides, self._shown(scan)[1]))
         return resample_logits(logits, (rows, columns), *ends).argmax(1)
+
+    def on_model_grid(self, labels: Integer[Tensor, "b h w"], scan: FramedScan) -> Integer[Tensor, "b height width"]:
+        """Class numbers of the scan's own slices, on the grid of the network's logits."""
+        size, fields = self._shown(scan)
+        return resample_labels(labels, field_matrices(scan.sides, fields).expand(len(labels), -1, -1), size)
+
+    def _shown(self, scan: FramedScan) -> tuple[tuple[int, int], Float[Tensor, "1 2"]]:
+        """Rows and columns of the logits, and height and width in millimetres of what they show."""
+        if isinstance(self.model, VolumetricSegmenter):
+            grid = self._plane_grid(scan)
+            return grid.size, plane_sides(grid)
+        size = self.model.architecture.image_size
+        return size, field_sides(scan.sides, size, self.plan.pixel_spacing)
+
+    def _plane_grid(self, scan: FramedScan) -> PlaneGrid:
+        _, rows, columns = scan.own_shape
+        return plane_grid((rows, columns), scan.pixel_spacing, self.plan.pixel_spacing)

@@ -15,6 +15,7 @@ from inflate3d.atomic import atomic_path, write_text
 from inflate3d.config import FrozenModel, parse_settings
 from inflate3d.errors import ModelError
 from inflate3d.models.architecture import Architecture
+from inflate3d.models.volumetric_architecture import VolumetricArchitecture
 from inflate3d.preparation.plan import Plan
 
 MODEL_VERSION = 1
@@ -23,7 +24,7 @@ MODEL_VERSION = 1
 class _Description(FrozenModel):
     version: Literal[1] = MODEL_VERSION
     inflate3d: str
-    architecture: Architecture
+    architecture: Architecture | VolumetricArchitecture
     plan: Plan | None
 
 
@@ -38,14 +39,17 @@ class ModelFolder:
         weights: The file that they are from.
     """
 
-    architecture: Architecture
+    architecture: Architecture | VolumetricArchitecture
     plan: Plan | None
     tensors: dict[str, Tensor]
     weights: Path
 
 
 def write_model_folder(
-    folder: Path, architecture: Architecture, plan: Plan | None, tensors: Mapping[str, Tensor]
+    folder: Path,
+    architecture: Architecture | VolumetricArchitecture,
+    plan: Plan | None,
+    tensors: Mapping[str, Tensor],
 ) -> None:
     """Writes a model folder; each file whole or not at all, the description last.
 

@@ -11,11 +11,19 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from inflate3d.config import TrainingConfig
-from inflate3d.models.segmenter import Segmenter
+
+_EMBEDDINGS = (
+    "pos_embed",
+    "position_embeddings",
+    "cls_token",
+    "reg_token",
+    "relative_position_bias_table",
+    "rel_pos_",
+)
 
 
-def make_optimizer(model: Segmenter, config: TrainingConfig) -> AdamW:
-    """AdamW with one learning rate for the encoder and one for the rest.
+def make_optimizer(model: nn.Module, config: TrainingConfig) -> AdamW:
+    """AdamW with one learning rate for the encoder and one for the rest; a 3D network is all rest.
 
     Weight decay acts on matrices and kernels only, not on norms, biases, layer scales, position embeddings
     and class tokens.
@@ -50,7 +58,7 @@ def schedule(config: TrainingConfig) -> Callable[[int], float]:
 
 
 def make_loss(config: TrainingConfig) -> nn.Module:
-    """The loss on logits ``(B, K, H, W)`` and class numbers ``(B, 1, H, W)``.
+    """The loss on logits ``(B, K, S, H, W)`` and class numbers ``(B, 1, S, H, W)``.
 
     Dice is taken over the batch as a whole, foreground only: a class that is absent from a window then costs
     nothing by its absence.
@@ -63,7 +71,7 @@ def make_loss(config: TrainingConfig) -> nn.Module:
     return DiceCELoss(**dice, lambda_dice=0.0 if config.loss == "ce" else 1.0)
 
 
-def _embeddings(model: Segmenter) -> set[str]:
+def _embeddings(model: nn.Module) -> set[str]:
     """Names of the encoder's parameters that its authors exempt from decay, and of position tables."""
     exempt = {name for name, _ in model.named_parameters() if _is_embedding(name)}
     for prefix, module in model.named_modules():
@@ -74,6 +82,4 @@ def _embeddings(model: Segmenter) -> set[str]:
 
 
 def _is_embedding(name: str) -> bool:
-    return any(
-        part in name for part in ("pos_embed", "cls_token", "reg_token", "relative_position_bias_table", "rel_pos_")
-    )
+    return any(part in name for part in _EMBEDDINGS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from inflate3d.models.segmenter import Segmenter
+    from inflate3d.models.volumetric import VolumetricSegmenter
+    from inflate3d.windows.datamodule import SamplesModule
 
 VALIDATIONS = 5
 """In a whole training, if the user does not say."""
@@ -52,15 +54,14 @@ def train(
         Interrupted: The user stopped it; a checkpoint was written.
     """
     _claim(folder, config, resume)
-    store.plan.check_depth(store.fingerprint, config.model.depth)
+    if config.model.network == "inflated":
+        store.plan.check_depth(store.fingerprint, config.model.depth)
     split = choose_split(config.data, store.groups, store.splits)
     if resume and folder.finished:
         return
-    model = _build(config, store.plan)
-    report = model.encoder.weights_report
+    model = _build(config, store)
     if console:
-        told = report.summary() if report else "2D weights: none, the backbone starts from random ones"
-        console.print(told, highlight=False, soft_wrap=True)
+        console.print(_told(model), highlight=False, soft_wrap=True)
     assert model.plan is not None
     trainer = _trainer(config, folder, model.plan, console)
     config.write(folder.config)
@@ -82,21 +83,49 @@ def _claim(folder: RunFolder, config: RunConfig, resume: bool) -> None:
     config.check_unchanged(folder.config)
 
 
-def _build(config: RunConfig, plan: Plan) -> Segmenter:
+def _build(config: RunConfig, store: Store) -> Segmenter | VolumetricSegmenter:
     import pytorch_lightning as lightning
 
+    lightning.seed_everything(config.training.seed, verbose=False)
+    model = _build_inflated(config, store.plan) if config.model.network == "inflated" else _build_3d(config, store)
+    model.plan = store.plan.model_copy(update={"image_size": model.architecture.image_size})
+    return model
+
+
+def _build_inflated(config: RunConfig, plan: Plan) -> Segmenter:
     from inflate3d.models.backbones import nearest_image_size
     from inflate3d.models.segmenter import model_from_config
 
-    lightning.seed_everything(config.training.seed, verbose=False)
     size = config.model.image_size
     if size is None:
         size = nearest_image_size(config.model.encoder, plan.image_size)
-    model = model_from_config(
+    return model_from_config(
         config.model, in_channels=len(plan.modalities), image_size=size, num_classes=len(plan.classes)
     )
-    model.plan = plan.model_copy(update={"image_size": size})
-    return model
+
+
+def _build_3d(config: RunConfig, store: Store) -> VolumetricSegmenter:
+    from inflate3d.models.volumetric import volumetric_from_config
+    from inflate3d.windows.patches import median_grid
+
+    shape, spacing = median_grid(store)
+    return volumetric_from_config(
+        config.model,
+        in_channels=len(store.plan.modalities),
+        num_classes=len(store.plan.classes),
+        shape=shape,
+        spacing=spacing,
+    )
+
+
+def _told(model: Segmenter | VolumetricSegmenter) -> str:
+    """Where the network's weights are from, in words."""
+    from inflate3d.models.volumetric import VolumetricSegmenter
+
+    if isinstance(model, VolumetricSegmenter):
+        return model.summary()
+    report = model.encoder.weights_report
+    return report.summary() if report else "2D weights: none, the backbone starts from random ones"
 
 
 def _fit(
@@ -105,30 +134,19 @@ def _fit(
     folder: RunFolder,
     store: Store,
     split: Split,
-    model: Segmenter,
+    model: Segmenter | VolumetricSegmenter,
     plan: Plan,
 ) -> None:
     import torch
 
     from inflate3d.training.callbacks import signals_given_back
     from inflate3d.training.task import SegmentationTask
-    from inflate3d.windows.datamodule import WindowsModule
 
-    training = config.training
-    watched = _evenly(split.validation, training.validation_cases)
+    watched = _evenly(split.validation, config.training.validation_cases)
     on_gpu = trainer.accelerator.__class__.__name__ == "CUDAAccelerator"
-    data = WindowsModule(
-        store,
-        train=split.train,
-        validation=watched,
-        depth=config.model.depth,
-        batch_size=training.batch_size,
-        batches=training.steps * training.accumulate,
-        foreground_fraction=training.foreground_fraction,
-        seed=training.seed,
-        workers=training.workers if training.workers is not None else (min(8, os.cpu_count() or 1) * on_gpu),
-    )
-    model.to(memory_format=torch.channels_last)
+    data = _samples(config, store, split, watched, model, on_gpu)
+    if config.model.network == "inflated":
+        model.to(memory_format=torch.channels_last)
     task = SegmentationTask(model, config, plan, list(store.cases), watched)
     checkpoint = str(folder.last) if folder.last.exists() else None
     with warnings.catch_warnings(), signals_given_back():
@@ -138,6 +156,39 @@ def _fit(
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a resumed run's
         warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning 2.6 beside torch 2.15
         trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+
+
+def _samples(
+    config: RunConfig,
+    store: Store,
+    split: Split,
+    watched: tuple[str, ...],
+    model: Segmenter | VolumetricSegmenter,
+    on_gpu: bool,
+) -> SamplesModule:
+    from inflate3d.models.volumetric import VolumetricSegmenter
+    from inflate3d.windows.datamodule import WindowsModule
+    from inflate3d.windows.patches import PatchesModule
+
+    training = config.training
+    how: dict[str, Any] = {
+        "train": split.train,
+        "validation": watched,
+        "batch_size": training.batch_size,
+        "batches": training.steps * training.accumulate,
+        "foreground_fraction": training.foreground_fraction,
+        "seed": training.seed,
+        "workers": training.workers if training.workers is not None else (min(8, os.cpu_count() or 1) * on_gpu),
+    }
+    if isinstance(model, VolumetricSegmenter):
+        return PatchesModule(
+            store,
+            size=model.architecture.patch_size,
+            pixel_spacing=store.plan.pixel_spacing,
+            augmentation=config.augmentation,
+            **how,
+        )
+    return WindowsModule(store, depth=config.model.depth, stride=store.plan.stride, **how)
 
 
 def _trainer(config: RunConfig, folder: RunFolder, plan: Plan, console: Console | None) -> lightning.Trainer:
@@ -188,7 +239,7 @@ def _trainer(config: RunConfig, folder: RunFolder, plan: Plan, console: Console 
         ) from error
 
 
-def _keep_best(folder: RunFolder, model: Segmenter) -> None:
+def _keep_best(folder: RunFolder, model: Segmenter | VolumetricSegmenter) -> None:
     import torch
 
     state = torch.load(folder.best, map_location="cpu", weights_only=True)["state_dict"]

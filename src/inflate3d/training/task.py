@@ -13,11 +13,14 @@ from torch import Tensor
 
 from inflate3d.config import RunConfig
 from inflate3d.evaluation.metrics import CaseDice, mean_over_defined
+from inflate3d.inference.sliding import plane_sides, volume_logits
 from inflate3d.models.segmenter import Segmenter
+from inflate3d.models.volumetric import VolumetricSegmenter
 from inflate3d.preparation.plan import IGNORED, Plan
 from inflate3d.training.optimization import make_loss, make_optimizer, make_schedule
 from inflate3d.windows.augment import change_intensities, mirror_depth, random_matrices
 from inflate3d.windows.datamodule import WindowBatch
+from inflate3d.windows.patches import PlaneGrid, plane_grid
 from inflate3d.windows.resample import (
     field_matrices,
     field_sides,
@@ -30,18 +33,23 @@ from inflate3d.windows.resample import (
 
 
 class SegmentationTask(lightning.LightningModule):
-    """Trains a network on windows.
+    """Trains an inflated network on windows, or a 3D network on patches.
 
     Args:
         model: The network.
         config: The run's configuration.
-        plan: How its scans became windows.
+        plan: How its scans became samples.
         cases: All ids of the store in order; a batch names its cases by their numbers in it.
         watched: Ids of the cases that are validated on.
     """
 
     def __init__(
-        self, model: Segmenter, config: RunConfig, plan: Plan, cases: Sequence[str], watched: Sequence[str]
+        self,
+        model: Segmenter | VolumetricSegmenter,
+        config: RunConfig,
+        plan: Plan,
+        cases: Sequence[str],
+        watched: Sequence[str],
     ) -> None:
         super().__init__()
         self.model, self.config, self.plan = model, config, plan
@@ -50,21 +58,22 @@ class SegmentationTask(lightning.LightningModule):
         self.case_dice = CaseDice(len(watched), len(plan.classes))
 
     def training_step(self, batch: WindowBatch, batch_idx: int) -> Tensor:
-        """Normalise, augment and resize the windows, predict, compare."""
+        """Normalise, augment and resize the samples, predict, compare."""
         generator = self._seed(batch_idx)
         settings, size = self.config.augmentation, self.model.architecture.image_size
-        fields = field_sides(batch.sides, size, self.plan.pixel_spacing)
+        fields = self._fields(batch, size)
         matrices = follow(
-            random_matrices(settings, self.plan.flips, fields, generator), field_matrices(batch.sides, fields)
+            random_matrices(settings, self.plan.flips, fields, generator),
+            field_matrices(batch.sides, fields, batch.centres),
         )
         windows = normalise(batch.windows, batch.ranges)
         windows = resample_windows(windows, matrices, size, batch.extents)
-        if self.plan.flips[0]:
-            windows = mirror_depth(windows, settings, generator)
-        windows = change_intensities(windows, settings, generator)
         labels = resample_labels(batch.labels, matrices, size, batch.extents)
+        if self.plan.flips[0]:
+            windows, labels = mirror_depth(windows, labels, settings, generator)
+        windows = change_intensities(windows, settings, generator)
 
-        logits = self.model(windows).float()
+        logits = slice_logits(self.model(windows).float())
         if self.plan.ignore is not None:
             logits, labels = settle_ignored(logits, labels)
         loss = self.loss(logits, labels[:, None])
@@ -73,16 +82,52 @@ class SegmentationTask(lightning.LightningModule):
 
     def validation_step(self, batch: WindowBatch, batch_idx: int) -> None:
         """Predict every slice on its own pixel grid and count overlaps by case."""
-        size = self.model.architecture.image_size
+        if isinstance(self.model, VolumetricSegmenter):
+            self._validate_scan(self.model, batch)
+        else:
+            self._validate_windows(self.model, batch)
+
+    def _validate_windows(self, model: Segmenter, batch: WindowBatch) -> None:
+        size = model.architecture.image_size
         fields = field_sides(batch.sides, size, self.plan.pixel_spacing)
         windows = normalise(batch.windows, batch.ranges)
         windows = resample_windows(windows, field_matrices(batch.sides, fields), size, batch.extents)
-        logits = self.model(windows).float()
+        logits = model(windows).float()
         for row, (height, width) in enumerate(batch.extents.long().tolist()):
             one = slice(row, row + 1)
             own = resample_logits(logits[one], (height, width), batch.sides[one], fields[one])
             case = self.rows[int(batch.cases[row])]
-            self.case_dice.update(case, own.argmax(1)[0], batch.labels[row, :height, :width])
+            self.case_dice.update(case, own.argmax(1)[0], batch.labels[row, 0, :height, :width])
+
+    def _validate_scan(self, model: VolumetricSegmenter, batch: WindowBatch) -> None:
+        """One whole scan, as it is predicted later."""
+        grid = self._plane_grid(batch)
+        logits = volume_logits(
+            model,
+            batch.windows[0],
+            batch.ranges[0],
+            batch.sides,
+            grid,
+            device=self.device,
+            patches_at_once=self.config.training.batch_size,
+        )
+        shape, fields, case = batch.labels.shape[2:], plane_sides(grid), self.rows[int(batch.cases[0])]
+        for index, label in enumerate(batch.labels[0]):
+            own = resample_logits(logits[None, :, index], (shape[0], shape[1]), batch.sides.cpu(), fields)
+            self.case_dice.update(case, own.argmax(1)[0].to(label.device), label)
+
+    def _fields(self, batch: WindowBatch, size: tuple[int, int]) -> Tensor:
+        """Height and width in millimetres of what the model's input shows, ``(B, 2)``."""
+        spacing = self.plan.pixel_spacing
+        if not isinstance(self.model, VolumetricSegmenter):
+            return field_sides(batch.sides, size, spacing)
+        pixels = batch.sides / batch.extents if spacing is None else batch.sides.new_tensor([spacing])
+        return batch.sides.new_tensor([size]) * pixels.expand_as(batch.sides)
+
+    def _plane_grid(self, batch: WindowBatch) -> PlaneGrid:
+        rows, columns = batch.labels.shape[2:]
+        height, width = batch.sides[0].tolist()
+        return plane_grid((rows, columns), (height / rows, width / columns), self.plan.pixel_spacing)
 
     def on_validation_epoch_end(self) -> None:
         """Mean over the watched cases of each class's Dice in native space."""
@@ -111,11 +156,16 @@ class SegmentationTask(lightning.LightningModule):
         return torch.Generator(self.device).manual_seed(seed)
 
 
+def slice_logits(logits: Float[Tensor, "b k *s h w"]) -> Float[Tensor, "b k _ h w"]:
+    """Gives logits of one slice for each window an axis of slices, as those of patches have."""
+    return logits if logits.ndim == 5 else logits[:, :, None]
+
+
 def settle_ignored(
-    logits: Float[Tensor, "b k h w"], labels: Integer[Tensor, "b h w"]
-) -> tuple[Float[Tensor, "b k h w"], Integer[Tensor, "b h w"]]:
+    logits: Float[Tensor, "b k *s h w"], labels: Integer[Tensor, "b *s h w"]
+) -> tuple[Float[Tensor, "b k *s h w"], Integer[Tensor, "b *s h w"]]:
     """Makes every loss blind to ignored pixels: there, label and prediction become a sure background."""
     ignored = labels == IGNORED
-    sure = torch.full_like(logits[:1, :, :1, :1], -30.0)
+    sure = logits.new_full((1, logits.shape[1], *[1] * (logits.ndim - 2)), -30.0)
     sure[:, 0] = 30.0
     return torch.where(ignored[:, None], sure, logits), labels.masked_fill(ignored, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from inflate3d.config import AugmentationConfig
@@ -48,11 +48,17 @@ def random_matrices(
 
 
 def mirror_depth(
-    windows: Float[Tensor, "b c d h w"], config: AugmentationConfig, generator: torch.Generator
-) -> Float[Tensor, "b c d h w"]:
-    """Turns some windows upside down along the depth; the centre slice stays the centre slice."""
-    chosen = _Draw(len(windows), generator, windows.device).chance(config.flip_probability)
-    return torch.where(chosen.bool()[:, None, None, None, None], windows.flip(2), windows)
+    windows: Float[Tensor, "b c d h w"],
+    labels: Integer[Tensor, "b s height width"],
+    config: AugmentationConfig,
+    generator: torch.Generator,
+) -> tuple[Float[Tensor, "b c d h w"], Integer[Tensor, "b s height width"]]:
+    """Turns some windows upside down along the depth, and their labels; the centre slice stays the centre slice."""
+    chosen = _Draw(len(windows), generator, windows.device).chance(config.flip_probability).bool()
+    return (
+        torch.where(chosen[:, None, None, None, None], windows.flip(2), windows),
+        torch.where(chosen[:, None, None, None], labels.flip(1), labels),
+    )
 
 
 def change_intensities(

@@ -1,10 +1,11 @@
-"""Batches of windows from the store, for training and for validation."""
+"""Batches of samples from the store, for training and for validation."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytorch_lightning as lightning
@@ -14,43 +15,43 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from inflate3d.preparation.store import Store
-from inflate3d.windows.sampling import WindowSampler
+from inflate3d.windows.sampling import Place, WindowSampler
 from inflate3d.windows.windows import window_slices
 
 
 class WindowBatch(NamedTuple):
-    """Windows on their slices' own pixel grids, padded to the largest of the batch.
+    """Windows on their slices' own pixel grids, padded to the largest of the batch; 3D patches and whole scans, too.
 
     Attributes:
         windows: Voxel values as the scanner gave them, ``(B, C, D, h, w)``.
-        labels: Class numbers of the centre slices, ``(B, h, w)``.
+        labels: Class numbers of the slices to predict, ``(B, S, h, w)``: a window's centre slice, all of a patch.
         extents: Rows and columns of each window that are not padding, ``(B, 2)``.
-        sides: Height and width of each slice in millimetres, ``(B, 2)``.
+        sides: Height and width of each slice, or of what was cut out of it, in millimetres, ``(B, 2)``.
+        centres: Where in that the middle of the model's input lies (row, column), normalised, ``(B, 2)``; 0 of windows.
         ranges: For each modality the voxel values that become 0 and 1, ``(B, C, 2)``.
         cases: Number of each window's case, ``(B,)``.
     """
 
     windows: Float[Tensor, "b c d h w"]
-    labels: Integer[Tensor, "b h w"]
+    labels: Integer[Tensor, "b s h w"]
     extents: Float[Tensor, "b 2"]
     sides: Float[Tensor, "b 2"]
+    centres: Float[Tensor, "b 2"]
     ranges: Float[Tensor, "b c 2"]
     cases: Integer[Tensor, " b"]
 
 
-class Windows(Dataset[WindowBatch]):
-    """Reads single windows from a store, each as a batch of one.
+class Samples(Dataset[WindowBatch], ABC):
+    """Reads single samples from a store, each as a batch of one.
 
     Args:
         store: The prepared cases.
-        places: The sampler that names case and centre slice of the n-th window, or the list of them.
-        count: How many windows there are.
-        depth: Slices in a window; how far apart they are, the store's plan says.
+        places: The sampler that names the place of the n-th sample, or the list of them.
+        count: How many samples there are.
     """
 
-    def __init__(self, store: Store, places: WindowSampler | Sequence[tuple[str, int]], count: int, depth: int) -> None:
-        self.store, self.places, self.count, self.depth = store, places, count, depth
-        self.stride = store.plan.stride
+    def __init__(self, store: Store, places: WindowSampler | Sequence[Place], count: int) -> None:
+        self.store, self.places, self.count = store, places, count
         self.numbers = {name: number for number, name in enumerate(store.cases)}
 
     def __len__(self) -> int:
@@ -58,19 +59,46 @@ class Windows(Dataset[WindowBatch]):
 
     def __getitem__(self, number: int) -> WindowBatch:
         places = self.places
-        name, centre = places.draw(number) if isinstance(places, WindowSampler) else places[number]
-        case = self.store.cases[name]
-        slices = window_slices(centre, self.depth, case.shape[0], self.stride)
-        image = self.store.image_slices(name, slices).astype(np.float32)
-        label = self.store.label_slice(name, centre).astype(np.int64)
+        place = places.place(number) if isinstance(places, WindowSampler) else places[number]
+        return self.cut(place, number)
+
+    @abstractmethod
+    def cut(self, place: Place, number: int) -> WindowBatch:
+        """The sample at a place; what is random in it depends on its number alone."""
+
+
+class Windows(Samples):
+    """Windows of whole slices.
+
+    Args:
+        store: The prepared cases.
+        places: Where they lie.
+        count: How many there are.
+        depth: Slices in a window.
+        stride: Steps from one of them to the next.
+    """
+
+    def __init__(
+        self, store: Store, places: WindowSampler | Sequence[Place], count: int, depth: int, stride: int = 1
+    ) -> None:
+        super().__init__(store, places, count)
+        self.depth, self.stride = depth, stride
+
+    def cut(self, place: Place, number: int) -> WindowBatch:
+        """The window round the place's slice, and the labels of that."""
+        case = self.store.cases[place.case]
+        slices = window_slices(place.slice, self.depth, case.shape[0], self.stride)
+        image = self.store.image_slices(place.case, slices).astype(np.float32)
+        label = self.store.label_slice(place.case, place.slice).astype(np.int64)
         extent = torch.tensor([case.shape[1:]], dtype=torch.float32)
         return WindowBatch(
             windows=torch.from_numpy(image)[None],
-            labels=torch.from_numpy(label)[None],
+            labels=torch.from_numpy(label)[None, None],
             extents=extent,
             sides=extent * torch.tensor(case.spacing[1:]),
+            centres=torch.zeros(1, 2),
             ranges=torch.tensor([case.ranges], dtype=torch.float32),
-            cases=torch.tensor([self.numbers[name]]),
+            cases=torch.tensor([self.numbers[place.case]]),
         )
 
 
@@ -79,16 +107,16 @@ def collate(batches: Sequence[WindowBatch]) -> WindowBatch:
     height = max(batch.windows.shape[-2] for batch in batches)
     width = max(batch.windows.shape[-1] for batch in batches)
     channels, depth = batches[0].windows.shape[1:3]
+    labelled = batches[0].labels.shape[1]
     lows = torch.cat([batch.ranges[..., 0] for batch in batches])
     windows = lows[:, :, None, None, None].repeat(1, 1, depth, height, width)
-    labels = torch.zeros(len(batches), height, width, dtype=torch.int64)
+    labels = torch.zeros(len(batches), labelled, height, width, dtype=torch.int64)
     for index, batch in enumerate(batches):
         rows, columns = batch.labels.shape[-2:]
         windows[index, :channels, :, :rows, :columns] = batch.windows[0]
-        labels[index, :rows, :columns] = batch.labels[0]
-    joined = {
-        name: torch.cat([getattr(batch, name) for batch in batches]) for name in ("extents", "sides", "ranges", "cases")
-    }
+        labels[index, :, :rows, :columns] = batch.labels[0]
+    others = ("extents", "sides", "centres", "ranges", "cases")
+    joined = {name: torch.cat([getattr(batch, name) for batch in batches]) for name in others}
     return WindowBatch(windows=windows, labels=labels, **joined)
 
 
@@ -112,15 +140,14 @@ class _Share(Sampler[int]):
         return self.count
 
 
-class WindowsModule(lightning.LightningDataModule):
-    """Feeds a training: drawn windows to learn from, every slice of the watched cases to validate on.
+class SamplesModule(lightning.LightningDataModule, ABC):
+    """Feeds a training: drawn samples to learn from, and the watched cases to validate on.
 
     Args:
         store: The prepared cases.
         train: Ids of the cases to learn from.
         validation: Ids of the cases to validate on.
-        depth: Slices in a window.
-        batch_size: Windows in a batch.
+        batch_size: Samples in a batch.
         batches: Batches in the whole training, on one device.
         foreground_fraction: See :class:`WindowSampler`.
         seed: Seed of the draws.
@@ -133,7 +160,6 @@ class WindowsModule(lightning.LightningDataModule):
         *,
         train: Sequence[str],
         validation: Sequence[str],
-        depth: int,
         batch_size: int,
         batches: int,
         foreground_fraction: float,
@@ -141,33 +167,79 @@ class WindowsModule(lightning.LightningDataModule):
         workers: int,
     ) -> None:
         super().__init__()
-        self.store, self.depth, self.batch_size, self.batches = store, depth, batch_size, batches
+        self.store, self.batch_size, self.batches, self.seed = store, batch_size, batches, seed
         self.workers = workers
         self.validation = tuple(validation)
         self.sampler = WindowSampler({name: store.cases[name] for name in train}, foreground_fraction, seed)
 
+    @abstractmethod
+    def training_samples(self, count: int) -> Samples:
+        """What is learned from."""
+
+    @abstractmethod
+    def validation_places(self) -> list[Place]:
+        """Where the samples to validate on lie, case by case."""
+
+    @abstractmethod
+    def validation_samples(self, places: list[Place]) -> Samples:
+        """What is validated on."""
+
+    @property
+    @abstractmethod
+    def validation_batch(self) -> int:
+        """How many of them are validated at a time."""
+
     def train_dataloader(self) -> DataLoader[WindowBatch]:
-        """The windows that the training has not seen yet, in order."""
+        """The samples that the training has not seen yet, in order."""
         assert self.trainer is not None
         done = self.trainer.global_step * self.trainer.accumulate_grad_batches * self.batch_size
         ranks, rank = self.trainer.world_size, self.trainer.global_rank
         share = _Share(first=done, count=self.batches * self.batch_size, ranks=ranks, rank=rank)
-        windows = Windows(self.store, self.sampler, share.count * ranks, self.depth)
-        return self._loader(windows, sampler=share, batch_size=self.batch_size)
+        return self._loader(self.training_samples(share.count * ranks), sampler=share, batch_size=self.batch_size)
 
     def val_dataloader(self) -> DataLoader[WindowBatch]:
-        """Every slice of the watched cases, case by case, shared out over the ranks."""
+        """All of the watched cases, shared out over the ranks."""
         assert self.trainer is not None
-        places = [(name, index) for name in self.validation for index in range(self.store.cases[name].shape[0])]
-        mine = places[self.trainer.global_rank :: self.trainer.world_size]
-        windows = Windows(self.store, mine, len(mine), self.depth)
-        return self._loader(windows, batch_size=2 * self.batch_size)
+        mine = self.validation_places()[self.trainer.global_rank :: self.trainer.world_size]
+        return self._loader(self.validation_samples(mine), batch_size=self.validation_batch)
 
-    def _loader(self, windows: Windows, **how: object) -> DataLoader[WindowBatch]:
+    def _loader(self, samples: Samples, **how: object) -> DataLoader[WindowBatch]:
         return DataLoader(
-            windows,
+            samples,
             num_workers=self.workers,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             **how,  # type: ignore[arg-type]
         )
+
+
+class WindowsModule(SamplesModule):
+    """Feeds the training of an inflated network: windows, and every slice of the watched cases.
+
+    Args:
+        store: The prepared cases.
+        depth: Slices in a window.
+        stride: Steps from one of them to the next.
+        **how: More for :class:`SamplesModule`.
+    """
+
+    def __init__(self, store: Store, *, depth: int, stride: int = 1, **how: Any) -> None:
+        super().__init__(store, **how)
+        self.depth, self.stride = depth, stride
+
+    def training_samples(self, count: int) -> Windows:
+        """Drawn windows."""
+        return Windows(self.store, self.sampler, count, self.depth, self.stride)
+
+    def validation_places(self) -> list[Place]:
+        """Every slice of the watched cases."""
+        return [Place(name, index) for name in self.validation for index in range(self.store.cases[name].shape[0])]
+
+    def validation_samples(self, places: list[Place]) -> Windows:
+        """Windows round them."""
+        return Windows(self.store, places, len(places), self.depth, self.stride)
+
+    @property
+    def validation_batch(self) -> int:
+        """Twice as many as in training: no gradients are kept."""
+        return 2 * self.batch_size

@@ -37,10 +37,19 @@ def field_sides(
     return field * (sides / field).amax(dim=1, keepdim=True).clamp(min=1)
 
 
-def field_matrices(sides: Float[Tensor, "b 2"], fields: Float[Tensor, "b 2"]) -> Float[Tensor, "b 2 3"]:
-    """The geometry that lays a slice into the middle of its field, both in millimetres (see `field_sides`)."""
+def field_matrices(
+    sides: Float[Tensor, "b 2"], fields: Float[Tensor, "b 2"], centres: Float[Tensor, "b 2"] | None = None
+) -> Float[Tensor, "b 2 3"]:
+    """The geometry that lays a slice into its field, both in millimetres (see `field_sides`).
+
+    Args:
+        sides: Height and width of each slice.
+        fields: The same of what the model's input shows.
+        centres: Where in the slice the field's middle lies (row, column), normalised; its middle if not given.
+    """
     scale = (fields / sides).flip(1)  # x first
-    return torch.cat([torch.diag_embed(scale), torch.zeros_like(scale)[..., None]], dim=-1)
+    shift = torch.zeros_like(scale) if centres is None else centres.flip(1)
+    return torch.cat([torch.diag_embed(scale), shift[..., None]], dim=-1)
 
 
 def follow(first: Float[Tensor, "b 2 3"], then: Float[Tensor, "b 2 3"]) -> Float[Tensor, "b 2 3"]:
@@ -88,15 +97,23 @@ def resample_windows(
 
 
 def resample_labels(
-    labels: Integer[Tensor, "b h w"],
+    labels: Integer[Tensor, "b *s h w"],
     matrices: Float[Tensor, "b 2 3"],
     size: tuple[int, int],
     extents: Float[Tensor, "b 2"] | None = None,
-) -> Integer[Tensor, "b height width"]:
-    """Resamples class numbers to the nearest pixel, with the very geometry of :func:`resample_windows`."""
+) -> Integer[Tensor, "b *s height width"]:
+    """Resamples class numbers to the nearest pixel, with the very geometry of :func:`resample_windows`.
+
+    Args:
+        labels: One slice for each window, ``(B, h, w)``, or several, ``(B, S, h, w)``.
+        matrices: Geometry of each window.
+        size: ``(H, W)`` of the result.
+        extents: See :func:`resample_windows`.
+    """
     grid = _grid(matrices, size, extents, labels.shape[-2:])
-    nearest = F.grid_sample(labels[:, None].float(), grid, mode="nearest", align_corners=False)
-    return nearest[:, 0].to(labels.dtype)
+    slices = labels.reshape(len(labels), -1, *labels.shape[-2:]).float()
+    nearest = F.grid_sample(slices, grid, mode="nearest", align_corners=False)
+    return nearest.reshape(*labels.shape[:-2], *size).to(labels.dtype)
 
 
 def _grid(

@@ -7,10 +7,25 @@ of loader processes.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from inflate3d.preparation.store import StoredCase
+
+
+class Place(NamedTuple):
+    """Where a sample lies.
+
+    Attributes:
+        case: Id of its case.
+        slice: Its centre slice.
+        drawn_class: The class that the slice was drawn for; none if it was drawn from all slices.
+    """
+
+    case: str
+    slice: int
+    drawn_class: int | None = None
 
 
 class WindowSampler:
@@ -38,13 +53,18 @@ class WindowSampler:
 
     def draw(self, number: int) -> tuple[str, int]:
         """The case and the centre slice of window ``number``."""
+        place = self.place(number)
+        return place.case, place.slice
+
+    def place(self, number: int) -> Place:
+        """Where sample ``number`` lies."""
         random = np.random.default_rng((self.seed, number))
         if self.classes and random.random() < self.foreground_fraction:
             chosen = int(random.integers(len(self.classes)))
             name = self.holders[chosen][int(random.integers(len(self.holders[chosen])))]
             slices = self.cases[name].slices[self.classes[chosen]]
-            return name, slices[int(random.integers(len(slices)))]
+            return Place(name, slices[int(random.integers(len(slices)))], self.classes[chosen])
         place = int(random.integers(self.ends[-1]))
         index = int(np.searchsorted(self.ends, place, side="right"))
         before = int(self.ends[index - 1]) if index else 0
-        return self.names[index], place - before
+        return Place(self.names[index], place - before)

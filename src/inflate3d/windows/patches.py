@@ -1,0 +1,240 @@
+"""3D patches for volumetric networks, on the same grid for training and prediction.
+
+The grid has the slices of the model's frame. In plane it has the plan's pixel spacing, or else the scan's own pixels.
+Outside the scan there is 0 and background. A patch lies inside the scan where it fits; along an axis where the scan is
+smaller, the scan lies in its middle, as MONAI's sliding window has it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Integer
+
+from inflate3d.config import AugmentationConfig
+from inflate3d.preparation.store import Store, StoredCase
+from inflate3d.windows.datamodule import Samples, SamplesModule, WindowBatch
+from inflate3d.windows.sampling import Place, WindowSampler
+
+PixelSpacing = tuple[float, float] | None
+"""Millimetres between rows and between columns; none for a scan's own."""
+
+_DRAW_IN_PLANE = 1
+"""Tells the draw of a row and a column from the sampler's own draws of the same number."""
+
+
+class PlaneGrid(NamedTuple):
+    """The grid in plane that a scan's slices are brought to.
+
+    Attributes:
+        size: Rows and columns.
+        spacing: Millimetres between them; the grid's middle is that of the slice.
+    """
+
+    size: tuple[int, int]
+    spacing: tuple[float, float]
+
+
+def plane_grid(shape: tuple[int, int], spacing: tuple[float, float], wanted: PixelSpacing) -> PlaneGrid:
+    """The grid for slices of a shape and a spacing (rows, columns), at the wanted spacing or at their own."""
+    if wanted is None:
+        wanted = spacing
+    rows, columns = (max(1, round(pixels * own / new)) for pixels, own, new in zip(shape, spacing, wanted, strict=True))
+    return PlaneGrid((rows, columns), wanted)
+
+
+def median_grid(store: Store) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
+    """Slices, rows and columns of the median scan on its grid, and millimetres between them."""
+    cases = list(store.cases.values())
+    grids = [plane_grid(case.shape[1:], case.spacing[1:], store.plan.pixel_spacing) for case in cases]
+    shapes = np.array([(case.shape[0], *grid.size) for case, grid in zip(cases, grids, strict=True)])
+    spacings = np.array([(case.spacing[0], *grid.spacing) for case, grid in zip(cases, grids, strict=True)])
+    slices, rows, columns = (round(side) for side in np.median(shapes, axis=0).tolist())
+    through, down, right = np.median(spacings, axis=0).tolist()
+    return (slices, rows, columns), (through, down, right)
+
+
+def patch_start(centre: int, size: int, length: int) -> int:
+    """First voxel, along one axis, of a patch round a voxel of a grid; below 0 where the patch is larger than that."""
+    if size >= length:
+        return -((size - length) // 2)
+    return min(max(centre - size // 2, 0), length - size)
+
+
+class Patches(Samples):
+    """3D patches, drawn round voxels of a class or anywhere.
+
+    Only what augmentation can bring into the patch is cut out of the slices.
+
+    Args:
+        store: The prepared cases.
+        places: Where their centre slices lie.
+        count: How many there are.
+        size: Slices, rows and columns of a patch.
+        pixel_spacing: Millimetres between its rows and between its columns; none for the scan's own.
+        augmentation: What may become of it.
+        seed: Seed of the draws in plane.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        places: WindowSampler | Sequence[Place],
+        count: int,
+        *,
+        size: tuple[int, int, int],
+        pixel_spacing: PixelSpacing,
+        augmentation: AugmentationConfig,
+        seed: int,
+    ) -> None:
+        super().__init__(store, places, count)
+        self.size, self.pixel_spacing, self.augmentation, self.seed = size, pixel_spacing, augmentation, seed
+
+    def cut(self, place: Place, number: int) -> WindowBatch:
+        """The patch round the place's slice, and round a voxel of its class if it has one."""
+        case = self.store.cases[place.case]
+        grid = plane_grid(case.shape[1:], case.spacing[1:], self.pixel_spacing)
+        axes = (self._draw_voxel(place, case, number), case.shape[1:], case.spacing[1:], self.size[1:], *grid)
+        middles = [_patch_middle(*along) for along in zip(*axes, strict=True)]
+        reach = self._reach(grid.spacing)
+        rows, columns = (
+            _crop(middle, length, reach / spacing)
+            for middle, length, spacing in zip(middles, case.shape[1:], case.spacing[1:], strict=True)
+        )
+        centres = [
+            2 * (middle - part.start) / (part.stop - part.start) - 1
+            for middle, part in zip(middles, (rows, columns), strict=True)
+        ]
+        image, label = self._read(place, case, rows, columns)
+        extent = torch.tensor([image.shape[2:]], dtype=torch.float32)
+        return WindowBatch(
+            windows=torch.from_numpy(image)[None],
+            labels=torch.from_numpy(label)[None],
+            extents=extent,
+            sides=extent * torch.tensor(case.spacing[1:]),
+            centres=torch.tensor([centres], dtype=torch.float32),
+            ranges=torch.tensor([case.ranges], dtype=torch.float32),
+            cases=torch.tensor([self.numbers[place.case]]),
+        )
+
+    def _draw_voxel(self, place: Place, case: StoredCase, number: int) -> tuple[int, int]:
+        """Row and column of the voxel that the patch is to show."""
+        random = np.random.default_rng((self.seed, number, _DRAW_IN_PLANE))
+        if place.drawn_class is None:
+            return int(random.integers(case.shape[1])), int(random.integers(case.shape[2]))
+        found = np.flatnonzero(self.store.label_slice(place.case, place.slice) == place.drawn_class)
+        row, column = divmod(int(found[random.integers(len(found))]), case.shape[2])
+        return row, column
+
+    def _reach(self, spacing: tuple[float, float]) -> float:
+        """Millimetres in plane from the patch's middle to the farthest point that augmentation brings into it."""
+        sides = [pixels * side for pixels, side in zip(self.size[1:], spacing, strict=True)]
+        return self.augmentation.max_zoom * math.hypot(*sides) / 2 + self.augmentation.max_shift * max(sides)
+
+    def _read(
+        self, place: Place, case: StoredCase, rows: slice, columns: slice
+    ) -> tuple[np.ndarray, Integer[np.ndarray, "d h w"]]:
+        depth = self.size[0]
+        start = patch_start(place.slice, depth, case.shape[0])
+        first, last = max(start, 0), min(start + depth, case.shape[0])
+        slices = list(range(first, last))
+        found = self.store.image_slices(place.case, slices)[..., rows, columns]
+        lows = np.array(case.ranges, np.float32)[:, 0]
+        image = np.broadcast_to(lows[:, None, None, None], (len(found), depth, *found.shape[2:])).copy()
+        image[:, first - start : last - start] = found
+        label = np.zeros(image.shape[1:], np.int64)
+        label[first - start : last - start] = self.store.label_slices(place.case, slices)[..., rows, columns]
+        return image, label
+
+
+class Scans(Samples):
+    """Whole scans, all slices in one sample."""
+
+    def cut(self, place: Place, number: int) -> WindowBatch:
+        """The place's case."""
+        case = self.store.cases[place.case]
+        slices = list(range(case.shape[0]))
+        extent = torch.tensor([case.shape[1:]], dtype=torch.float32)
+        return WindowBatch(
+            windows=torch.from_numpy(self.store.image_slices(place.case, slices).astype(np.float32))[None],
+            labels=torch.from_numpy(self.store.label_slices(place.case, slices).astype(np.int64))[None],
+            extents=extent,
+            sides=extent * torch.tensor(case.spacing[1:]),
+            centres=torch.zeros(1, 2),
+            ranges=torch.tensor([case.ranges], dtype=torch.float32),
+            cases=torch.tensor([self.numbers[place.case]]),
+        )
+
+
+class PatchesModule(SamplesModule):
+    """Feeds the training of a volumetric network: patches, and the watched cases as a whole.
+
+    Args:
+        store: The prepared cases.
+        size: Slices, rows and columns of a patch.
+        pixel_spacing: See :class:`Patches`.
+        augmentation: See :class:`Patches`.
+        **how: More for :class:`SamplesModule`.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        size: tuple[int, int, int],
+        pixel_spacing: PixelSpacing,
+        augmentation: AugmentationConfig,
+        **how: Any,
+    ) -> None:
+        super().__init__(store, **how)
+        self.size, self.pixel_spacing, self.augmentation = size, pixel_spacing, augmentation
+
+    def training_samples(self, count: int) -> Patches:
+        """Drawn patches."""
+        return Patches(
+            self.store,
+            self.sampler,
+            count,
+            size=self.size,
+            pixel_spacing=self.pixel_spacing,
+            augmentation=self.augmentation,
+            seed=self.seed,
+        )
+
+    def validation_places(self) -> list[Place]:
+        """The watched cases; which slice does not matter."""
+        return [Place(name, 0) for name in self.validation]
+
+    def validation_samples(self, places: list[Place]) -> Scans:
+        """Their scans."""
+        return Scans(self.store, places, len(places))
+
+    @property
+    def validation_batch(self) -> int:
+        """One scan at a time: they differ in their slices."""
+        return 1
+
+
+def _patch_middle(voxel: int, length: int, own: float, size: int, count: int, spacing: float) -> float:
+    """The middle of a patch along an axis, in voxels of the slice from its first edge.
+
+    Args:
+        voxel: Index of the voxel that the patch is drawn round.
+        length: Voxels of the slice.
+        own: Millimetres between them.
+        size: Voxels of the patch; they are voxels of the grid.
+        count: Voxels of the grid.
+        spacing: Millimetres between them.
+    """
+    wanted = math.floor((voxel + 0.5 - length / 2) * own / spacing + count / 2)
+    start = patch_start(min(max(wanted, 0), count - 1), size, count)
+    return (start + size / 2 - count / 2) * spacing / own + length / 2
+
+
+def _crop(middle: float, length: int, reach: float) -> slice:
+    """Voxels along an axis within reach of a point, and one more on both sides for the interpolation."""
+    return slice(max(0, math.floor(middle - reach) - 1), min(length, math.ceil(middle + reach) + 1))
