@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from inflate3d.config import ModelConfig
-from inflate3d.errors import ModelError
+from inflate3d.config import DecoderName, ModelConfig
+from inflate3d.errors import ConfigError, ModelError
 from inflate3d.models.architecture import Architecture
 from inflate3d.models.checkpoint import ModelFolder, read_model_folder, write_model_folder
+from inflate3d.models.decoders import build_decoder, default_widths
 from inflate3d.models.decoders.layers import ConvNormAct, resize
-from inflate3d.models.decoders.upernet import UPerNet
 from inflate3d.models.encoders import Encoder, create_encoder
 from inflate3d.models.volumetric import VolumetricSegmenter
 from inflate3d.models.volumetric_architecture import VolumetricArchitecture
@@ -40,16 +40,25 @@ class Segmenter(nn.Module):
         self.architecture = architecture
         self.plan: Plan | None = None
         self.encoder = encoder
-        width, detail = architecture.decoder_channels, architecture.detail_channels
-        self.decoder = UPerNet(encoder.channels, encoder.strides, width)
+        detail = architecture.detail_channels
+        self.decoder = build_decoder(
+            architecture.decoder,
+            encoder.channels,
+            encoder.strides,
+            in_channels=encoder.in_channels,
+            width=architecture.decoder_channels,
+        )
+        self._check_image_size()
         if detail:
             # Strides of 4 and more lose what is a few pixels small; these layers see every pixel of every slice.
             self.detail = nn.Sequential(
                 ConvNormAct(encoder.depth * encoder.in_channels, detail), ConvNormAct(detail, detail)
             )
-            self.narrow = ConvNormAct(width, detail, kernel_size=1)
+            self.narrow = ConvNormAct(self.decoder.channels, detail, kernel_size=1)
             self.join = nn.Sequential(ConvNormAct(2 * detail, detail), ConvNormAct(detail, detail))
-        self.classifier = nn.Conv2d(detail or width, architecture.num_classes, 1)
+            self.classifier = nn.Conv2d(detail, architecture.num_classes, 1)
+        else:
+            self.classifier = self.decoder.classifier(architecture.num_classes)
 
     def forward(self, windows: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b k h w"]:
         """Scores every pixel of the centre slices.
@@ -66,7 +75,7 @@ class Segmenter(nn.Module):
         self._check(windows)
         size = (windows.shape[-2], windows.shape[-1])
         scaled = (windows - self.architecture.input_mean) / self.architecture.input_deviation
-        decoded = self.decoder(self.encoder(scaled))
+        decoded = self.decoder(self.encoder(scaled), scaled)
         if not self.architecture.detail_channels:
             return resize(self.classifier(decoded), size)
         coarse = resize(self.narrow(decoded), size)
@@ -79,6 +88,22 @@ class Segmenter(nn.Module):
             OutputError: A file can't be written.
         """
         write_model_folder(Path(folder), self.architecture, self.plan, self.state_dict())
+
+    def _check_image_size(self) -> None:
+        """Refuses images whose coarsest map is too small for the decoder.
+
+        Raises:
+            ConfigError: It is.
+        """
+        stride, smallest = self.encoder.strides[-1], self.decoder.smallest_map
+        height, width = self.architecture.image_size
+        if (height // stride) * (width // stride) < smallest:
+            raise ConfigError(
+                f"the image size is too small for the decoder {self.architecture.decoder}",
+                expected=f"a coarsest feature map, at a stride of {stride}, of {smallest} pixels or more",
+                got=f"{height} x {width}",
+                remedy="take a larger image size, or another decoder",
+            )
 
     def _check(self, windows: Tensor) -> None:
         wanted = (self.architecture.in_channels, self.architecture.depth, *self.architecture.image_size)
@@ -94,9 +119,9 @@ def create_model(
     *,
     encoder: Encoder,
     num_classes: int,
-    decoder: Literal["upernet"] = "upernet",
-    decoder_channels: int = 128,
-    detail_channels: int = 16,
+    decoder: DecoderName = "fpn-lite",
+    decoder_channels: int | None = None,
+    detail_channels: int | None = None,
     input_scaling: Literal["pretrained", "unit"] = "pretrained",
 ) -> Segmenter:
     """Puts a decoder on an encoder.
@@ -104,12 +129,20 @@ def create_model(
     Args:
         encoder: From :func:`inflate3d.create_encoder`.
         num_classes: Classes, background counted.
-        decoder: Its kind; ``"upernet"`` works on plain and hierarchical encoders.
-        decoder_channels: Its width; the paper's UPerNet has 768.
-        detail_channels: Width of the full-resolution path; 0 leaves it out, as in the paper.
+        decoder: Its kind; all work on plain and hierarchical encoders. ``"fpn-lite"`` is a narrow UPerNet with a
+            full-resolution path beside it, for small structures; ``"upernet"`` is the paper's, ``"setr-pup"`` and
+            ``"conv-transpose"`` are those that it compares; ``"unetr"`` is UNETR's head.
+        decoder_channels: Its width. None takes 128, or for the paper's the width of a plain transformer (768 for
+            the base size) and 512 behind a hierarchical encoder.
+        detail_channels: Width of the full-resolution path; 0 leaves it out. None takes 16 for ``"fpn-lite"`` and
+            0 for the others.
         input_scaling: ``"pretrained"`` brings intensities from 0 to 1 to the mean and deviation that the 2D weights
             were trained on; ``"unit"`` leaves them, as in the paper.
+
+    Raises:
+        ConfigError: The image is too small for the decoder, or the decoder can't join the encoder's maps.
     """
+    width, detail = default_widths(decoder, encoder.channels, encoder.strides)
     pretrained = input_scaling == "pretrained"
     architecture = Architecture(
         encoder=encoder.name,
@@ -119,8 +152,8 @@ def create_model(
         inflation=encoder.inflation,
         levels=encoder.levels,
         decoder=decoder,
-        decoder_channels=decoder_channels,
-        detail_channels=detail_channels,
+        decoder_channels=width if decoder_channels is None else decoder_channels,
+        detail_channels=detail if detail_channels is None else detail_channels,
         num_classes=num_classes,
         input_mean=encoder.mean if pretrained else 0.0,
         input_deviation=encoder.std if pretrained else 1.0,
