@@ -174,6 +174,20 @@ def test_from_files_to_label_maps(kind, tmp_path, monkeypatch, capsys):
         assert np.array_equal(read_volume(written).affine, AFFINE)
 
 
+def test_a_run_that_ignores_a_value_is_evaluated_without_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder, _, _ = msd(tmp_path / "data")
+    for path in (folder / "labelsTr").iterdir():
+        labels = np.asarray(nibabel.Nifti1Image.load(path).dataobj).copy()
+        labels[:, 12:, :] = 255
+        save(path, labels)
+    assert main(["train", str(folder), "--run", "run", *QUICK]) == 2
+    assert "--ignore 255" in capsys.readouterr().err
+    assert main(["train", str(folder), "--run", "run", "--ignore", "255", *QUICK]) == 0
+    assert main(["evaluate", "run"]) == 0
+    assert main(["evaluate", "run", "--json"]) == 0
+
+
 def test_missing_modality_without_leave(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     folder, _, _ = own_folder(tmp_path / "data")

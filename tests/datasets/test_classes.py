@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,9 +51,25 @@ def test_ignored_values_are_no_class(ignore, value):
         ({"merge": ["kidneys=2"]}, "can't be joined"),
         ({"merge": ["=2+3"]}, "can't be joined"),
         ({"merge": ["a=2+3", "b=3+5"]}, "no such class"),
+        ({"merge": ["liver=2+3"]}, "2 (liver), 5 (liver)"),
+        ({"ignore": "0"}, "the background can't be ignored"),
+        ({"ignore": "background"}, "the background can't be ignored"),
     ],
 )
 def test_choices_that_can_not_be_made(choice, said):
     with pytest.raises(ConfigError) as caught:
         choose_classes(DATASET, **choice)
     assert said in str(caught.value)
+
+
+def test_two_classes_of_one_name_have_to_be_joined_or_named_apart():
+    kidneys = replace(DATASET, classes={0: "background", 2: "kidney", 3: "kidney"})
+    with pytest.raises(ConfigError, match="two classes have one name"):
+        choose_classes(kidneys)
+    assert choose_classes(kidneys, merge=["kidney=2+3"]).classes == {0: "background", 2: "kidney"}
+
+
+@pytest.mark.parametrize("keep", [[], ["spleen"]])
+def test_what_counts_as_an_ignored_class_is_ignored(keep):
+    chosen = choose_classes(replace(DATASET, merged={7: 5}), ignore="liver", keep=keep)
+    assert (chosen.merged[7], chosen.ignore) == (5, 5)

@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from inflate3d.datasets.case import Dataset
 from inflate3d.errors import ConfigError, DataError
 from inflate3d.preparation.fingerprint import CaseFingerprint, Fingerprint
 from inflate3d.preparation.plan import IGNORED, Normalisation, Plan
@@ -59,6 +62,25 @@ def test_label_values_become_class_numbers_and_return():
     assert numbers.tolist() == [[0, 1, 1], [0, 2, IGNORED], [3, 3, 0]]
     assert numbers.dtype == np.uint8
     assert plan.label_values[numbers[2]].tolist() == [700, 700, 0]
+
+
+def test_what_counts_as_ignored_is_ignored():
+    plan = plan_of({0: "background", 3: "liver"}, merged={4: 9}, ignore=9)
+    assert plan.number_classes(np.array([0, 3, 4, 9])).tolist() == [0, 1, IGNORED, IGNORED]
+
+
+@pytest.mark.parametrize("value", [1, 4, 999])
+def test_value_that_the_plan_does_not_know(value):
+    with pytest.raises(DataError, match="none of the classes that were learned") as caught:
+        plan_of({0: "background", 3: "liver"}, merged={5: 3}).number_classes(np.array([[0, 3], [value, 5]]))
+    assert caught.value.got == str(value)
+
+
+def test_data_set_with_the_classes_of_the_plan():
+    described = Dataset("Toy", Path("toy"), ("CT",), {0: "background", 1: "a", 2: "b", 3: "c"}, ())
+    chosen = plan_of({0: "background", 1: "a"}, merged={2: 1}, ignore=3).apply_to(described)
+    assert chosen.label_values == {0, 1, 2, 3}
+    assert (chosen.classes, chosen.merged, chosen.ignore) == ({0: "background", 1: "a"}, {2: 1}, 3)
 
 
 def test_slices_are_counted_as_the_plan_resamples_them():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 
 from inflate3d.datasets.case import Dataset
@@ -26,24 +27,39 @@ def choose_classes(
         ignore: The class, or the value, of voxels that are neither learned from nor scored.
 
     Raises:
-        ConfigError: A class is not there, stands in two joins, or a join has not the form ``NAME=CLASS+CLASS``.
+        ConfigError: A class is not there, stands in two joins, or has the name of another; a join has not the form
+            ``NAME=CLASS+CLASS``; the background is to be ignored.
     """
     classes, merged = dict(dataset.classes), dict(dataset.merged)
     ignored = dataset.ignore
     if ignore is not None:
         ignored = int(ignore) if ignore.isdecimal() else _value_of(ignore, classes)
+        if ignored == 0:
+            raise ConfigError("the background can't be ignored", expected="another value or class", got=ignore)
         classes.pop(ignored, None)
     for join in merge:
         _join(join, classes, merged)
+    _check_names(classes, dataset)
     if keep:
         kept = {_value_of(name, classes) for name in keep} | {0}
         dropped = [value for value in classes if value not in kept]
-        merged = {value: target if target in kept else 0 for value, target in merged.items()}
+        merged = {value: target if target in kept or target == ignored else 0 for value, target in merged.items()}
         merged |= dict.fromkeys(dropped, 0)
         classes = {value: name for value, name in classes.items() if value in kept}
     if len(classes) < 2:
         raise ConfigError("no class is left to learn", expected="at least one besides the background", got=classes)
     return dataclasses.replace(dataset, classes=classes, merged=merged, ignore=ignored)
+
+
+def _check_names(classes: dict[int, str], dataset: Dataset) -> None:
+    repeated = sorted(name for name, count in Counter(classes.values()).items() if count > 1)
+    if repeated:
+        raise ConfigError(
+            "two classes have one name",
+            got=", ".join(f"{value} ({name})" for value, name in classes.items() if name in repeated),
+            remedy="name them apart, or join them by --merge NAME=VALUE+VALUE",
+            file=dataset.root,
+        )
 
 
 def _join(join: str, classes: dict[int, str], merged: dict[int, int]) -> None:

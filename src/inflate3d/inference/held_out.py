@@ -90,7 +90,8 @@ def _score_case(
     predictor: Predictor, dataset: Dataset, case: Case, keeper: ScoreKeeper, folder: RunFolder | None
 ) -> None:
     plan = predictor.plan
-    volume, label_volume = check_case(case, dataset, allow_missing_modality=plan.allow_missing_modality)
+    known = plan.apply_to(dataset)  # what a run ignores or joins, the files need not say
+    volume, label_volume = check_case(case, known, allow_missing_modality=plan.allow_missing_modality)
     started = time.perf_counter()
     scan = predictor.frame(volume)
     labels = plan.number_classes(scan.orientation.apply(label_volume.array[0]))

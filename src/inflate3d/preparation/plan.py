@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +11,7 @@ from jaxtyping import Integer, Shaped
 
 from inflate3d.atomic import write_text
 from inflate3d.config import FrozenModel, Proposals, parse_settings, read_json
+from inflate3d.datasets.case import Dataset
 from inflate3d.errors import DataError
 from inflate3d.preparation.fingerprint import Fingerprint, measure_intensities
 from inflate3d.volume import DEPTH_AXES, DepthAxis
@@ -91,15 +93,31 @@ class Plan(FrozenModel):
     @property
     def class_numbers(self) -> dict[int, int]:
         """Class number of every label value that files may hold; `IGNORED` for what is ignored."""
-        own = {value: number for number, value in enumerate(self.classes)}
-        merged = {value: own[target] for value, target in self.merged.items()}
-        return own | merged | ({} if self.ignore is None else {self.ignore: IGNORED})
+        numbers = {value: number for number, value in enumerate(self.classes)}
+        if self.ignore is not None:
+            numbers[self.ignore] = IGNORED
+        return numbers | {value: numbers[target] for value, target in self.merged.items()}
 
     def number_classes(self, labels: Integer[np.ndarray, "*grid"]) -> Integer[np.ndarray, "*grid"]:
-        """Turns label values into class numbers 0 to K-1 and `IGNORED`; every value must be a known one."""
-        pairs = sorted(self.class_numbers.items())
-        known, numbers = (np.array(column) for column in zip(*pairs, strict=True))
-        return numbers.astype(np.uint8)[np.searchsorted(known, labels)]
+        """Turns label values into class numbers 0 to K-1 and `IGNORED`.
+
+        Raises:
+            DataError: A value is none that the plan knows.
+        """
+        values, numbers = (np.array(column) for column in zip(*sorted(self.class_numbers.items()), strict=True))
+        places = np.searchsorted(values, labels).clip(max=len(values) - 1)
+        unknown = np.unique(labels[values[places] != labels])
+        if len(unknown):
+            raise DataError(
+                "labels are none of the classes that were learned",
+                expected=", ".join(f"{value} ({name})" for value, name in self.classes.items()),
+                got=", ".join(map(str, unknown[:5].tolist())) + (", ..." if len(unknown) > 5 else ""),
+            )
+        return numbers.astype(np.uint8)[places]
+
+    def apply_to(self, dataset: Dataset) -> Dataset:
+        """The data set with the classes that this plan was made for."""
+        return replace(dataset, classes=self.classes, merged=self.merged, ignore=self.ignore)
 
     def slice_count(self, slices: int, spacing: float) -> int:
         """How many slices a scan of so many, so many millimetres apart, has in the model's frame."""

@@ -75,7 +75,7 @@ class SegmentationTask(lightning.LightningModule):
 
         logits = slice_logits(self.model(windows).float())
         if self.plan.ignore is not None:
-            logits, labels = settle_ignored(logits, labels)
+            logits, labels = only_known(logits, labels)
         loss = self.loss(logits, labels[:, None])
         self.log("loss", loss, batch_size=len(windows))
         return loss
@@ -161,11 +161,19 @@ def slice_logits(logits: Float[Tensor, "b k *s h w"]) -> Float[Tensor, "b k _ h 
     return logits if logits.ndim == 5 else logits[:, :, None]
 
 
-def settle_ignored(
+def only_known(
     logits: Float[Tensor, "b k *s h w"], labels: Integer[Tensor, "b *s h w"]
-) -> tuple[Float[Tensor, "b k *s h w"], Integer[Tensor, "b *s h w"]]:
-    """Makes every loss blind to ignored pixels: there, label and prediction become a sure background."""
-    ignored = labels == IGNORED
-    sure = logits.new_full((1, logits.shape[1], *[1] * (logits.ndim - 2)), -30.0)
-    sure[:, 0] = 30.0
-    return torch.where(ignored[:, None], sure, logits), labels.masked_fill(ignored, 0)
+) -> tuple[Float[Tensor, "1 k n 1"], Integer[Tensor, "1 n 1"]]:
+    """Leaves ignored voxels out, so that no loss depends on them or on how many there are.
+
+    Losses that take a batch as a whole are those of the other voxels. Where all are ignored, one sure background
+    voxel stands for them, from which nothing can be learned.
+    """
+    known = labels != IGNORED
+    if not known.any():
+        sure = torch.zeros_like(logits.movedim(1, -1).reshape(-1, logits.shape[1])[:1])
+        sure[:, 0] = 30.0
+        kept, values = sure + 0 * logits.sum(), labels.new_zeros(1)
+    else:
+        kept, values = logits.movedim(1, -1)[known], labels[known]
+    return kept.T[None, :, :, None], values[None, :, None]
