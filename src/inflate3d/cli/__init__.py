@@ -21,6 +21,7 @@ COMMANDS = {
     "predict": "segment scans with a trained model",
     "compare": "train and score several methods under one protocol",
     "convert": "write a data set in another layout or format, such as for nnU-Net",
+    "flops": "count what a network costs",
     "encoders": "list the 2D backbones that can be inflated",
 }
 
