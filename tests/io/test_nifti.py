@@ -12,7 +12,7 @@ from nibabel.fileholders import FileHolder
 from nibabel.nifti1 import Nifti1Extension
 
 from inflate3d.errors import DataError, OutputError
-from inflate3d.io import check_same_grid, read_images, read_labels, read_volume, write_labels
+from inflate3d.io import check_same_grid, read_images, read_labels, read_volume, write_labels, write_volume
 from inflate3d.volume import Volume
 
 OBLIQUE = np.array([[0.9, 0.1, 0.3, -20], [-0.1, 0.95, 0.2, 5], [-0.1, -0.1, 3, 7], [0, 0, 0, 1.0]])
@@ -210,6 +210,43 @@ def test_sform_is_used_where_qform_disagrees_and_a_note_says_so(tmp_path):
     volume = read_volume(with_forms(tmp_path / "scan.nii", sform=moved, qform=np.diag([1.0, 2, 3, 1])))
     assert np.array_equal(volume.affine, moved)
     assert volume.notes == ("the header's sform and qform disagree by up to 5 mm, and sform is used",)
+
+
+def in_units(path, unit, affine):
+    image = nibabel.Nifti1Image(counting(3, 4, 5), affine)
+    image.header.set_qform(affine, code=1)
+    image.header.set_xyzt_units(unit)
+    image.to_filename(path)
+    return path
+
+
+@pytest.mark.parametrize(("unit", "millimetres"), [("micron", 0.001), ("meter", 1000), ("mm", 1), ("unknown", 1)])
+def test_unit_of_length_is_read(tmp_path, unit, millimetres):
+    affine = np.diag([2.0, -3, 4, 1])
+    affine[:3, 3] = (5, -6, 7)
+    scan = in_units(tmp_path / "scan.nii", unit, affine)
+    volume = read_volume(scan)
+    assert volume.spacing == pytest.approx((2 * millimetres, 3 * millimetres, 4 * millimetres))
+    assert volume.affine[:3, 3] == pytest.approx(np.multiply(millimetres, (5, -6, 7)))
+    assert volume.affine[3].tolist() == [0, 0, 0, 1]
+    names = {"micron": "micrometres", "meter": "metres"}
+    told = [f"the header measures in {names[unit]}; its voxels are taken to be "] if unit in names else []
+    assert [note.rpartition("be ")[0] + "be " for note in volume.notes] == told
+    write_labels(tmp_path / "labels.nii", counting(3, 4, 5), scan)
+    assert load(tmp_path / "labels.nii").header["xyzt_units"] == load(scan).header["xyzt_units"]
+    check_same_grid(read_labels(tmp_path / "labels.nii"), volume)
+    write_volume(tmp_path / "again.nii", volume)
+    assert read_volume(tmp_path / "again.nii").affine == pytest.approx(volume.affine)
+
+
+def test_disagreement_of_the_forms_is_told_in_millimetres(tmp_path):
+    image = nibabel.Nifti1Image(counting(3, 4, 5), np.diag([1000.0, 1000, 1000, 1]))
+    moved = np.diag([1000.0, 1000, 1000, 1])
+    moved[0, 3] = 5000
+    image.header.set_qform(moved, code=1)
+    image.header.set_xyzt_units("micron")
+    image.to_filename(tmp_path / "scan.nii")
+    assert "disagree by up to 5 mm" in read_volume(tmp_path / "scan.nii").notes[0]
 
 
 @pytest.mark.parametrize("forms", [("sform",), ("qform",), ("sform", "qform")])

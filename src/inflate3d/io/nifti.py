@@ -20,6 +20,10 @@ from inflate3d.volume import Volume, spacing_of
 _LONGEST_AXIS = 2**15 - 1
 """What the first version of NIfTI can count to."""
 
+_UNIT_BITS = 0b111
+_UNITS = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}
+"""The header's codes for units of length other than millimetres: name, and millimetres. Any other code sets none."""
+
 
 def read(path: Path, *, case: str | None = None) -> Volume:
     """Reads a 3D or 4D NIfTI image, compressed or not, checked to its last byte.
@@ -30,17 +34,22 @@ def read(path: Path, *, case: str | None = None) -> Volume:
 
     Returns:
         The scan on its own grid; a 4D file's last axis is the modality. Integers that the header doesn't
-        scale keep their type; all else is float32. The affine is the header's best (sform, then qform).
+        scale keep their type; all else is float32. The affine is the header's best (sform, then qform), brought
+        to millimetres; a header that names no unit of length has them already.
 
     Raises:
         DataError: A file is missing, damaged, not a real-valued 3D or 4D image, or has no usable affine.
     """
     with open_image(path, case) as image:
         shape = _volume_shape(image, path, case)
-        affine = np.asarray(image.affine, np.float64)
+        name, millimetres = _UNITS.get(int(image.header["xyzt_units"]) & _UNIT_BITS, ("", 1.0))
+        affine = _scaled(np.asarray(image.affine, np.float64), millimetres)
         check_affine(affine, path, case)
         voxels = _voxels(image, path, case).reshape(shape)
-        notes = (*_size_notes(image, path), *_form_notes(image, affine, shape))
+        notes = (*_size_notes(image, path, millimetres), *_form_notes(image, affine, shape, millimetres))
+        if name:
+            sizes = ", ".join(f"{size:g}" for size in spacing_of(affine))
+            notes += (f"the header measures in {name}; its voxels are taken to be {sizes} mm",)
     array = voxels[np.newaxis] if voxels.ndim == 3 else np.moveaxis(voxels, -1, 0)
     return Volume(array, affine, notes)
 
@@ -163,15 +172,22 @@ def _voxels(image: NiftiImage, path: Path, case: str | None) -> Shaped[np.ndarra
     return voxels
 
 
-def _size_notes(image: NiftiImage, path: Path) -> tuple[str, ...]:
+def _scaled(affine: Float[np.ndarray, "4 4"], millimetres: float) -> Float[np.ndarray, "4 4"]:
+    """An affine that leads to a unit of so many millimetres, brought to millimetres."""
+    return affine * [[millimetres], [millimetres], [millimetres], [1.0]]
+
+
+def _size_notes(image: NiftiImage, path: Path, millimetres: float) -> tuple[str, ...]:
     sizes = np.asarray(stored_header(path)["pixdim"], np.float64)[1:4]
     if (sizes > 0).all() or int(image.header["sform_code"]) > 0:
         return ()
-    read = [f"{size:g}" for size in image.header["pixdim"][1:4]]
+    read = [f"{size * millimetres:g}" for size in image.header["pixdim"][1:4]]
     return (f"the header's voxel sizes are {', '.join(f'{size:g}' for size in sizes)}, read as {', '.join(read)} mm",)
 
 
-def _form_notes(image: NiftiImage, affine: Float[np.ndarray, "4 4"], shape: tuple[int, ...]) -> tuple[str, ...]:
+def _form_notes(
+    image: NiftiImage, affine: Float[np.ndarray, "4 4"], shape: tuple[int, ...], millimetres: float
+) -> tuple[str, ...]:
     sform = image.header.get_sform(coded=True)[0]
     has_qform = int(image.header["qform_code"]) > 0
     if sform is None and not has_qform:
@@ -181,7 +197,7 @@ def _form_notes(image: NiftiImage, affine: Float[np.ndarray, "4 4"], shape: tupl
     if sform is None or not has_qform:
         return ()
     try:
-        qform = np.asarray(image.header.get_qform())
+        qform = _scaled(np.asarray(image.header.get_qform()), millimetres)
     except (HeaderDataError, ValueError):
         return ("the header's qform is no rotation, so its sform alone is used",)
     apart = distance_between(qform, affine, shape)
