@@ -5,6 +5,7 @@ import torch
 from inflate3d.errors import ConfigError, ModelError
 from inflate3d.models.backbones import nearest_image_size
 from inflate3d.models.encoders import check_inflation, create_encoder, describe_encoder, list_encoders
+from inflate3d.models.paper_encoders import PAPER_ENCODERS
 
 FAMILIES = [  # name, modalities, slices, image size
     ("vit_tiny_patch16_224", 1, 5, (64, 96)),
@@ -125,6 +126,53 @@ def test_training_reaches_every_slice_and_the_stem():
     assert (windows.grad.abs().sum(dim=(0, 1, 3, 4)) > 0).all()
 
 
+def test_stages_of_a_hierarchical_transformer_go_through_fresh_layer_norms():
+    torch.manual_seed(1)
+    normed = create_encoder("swin_tiny_patch4_window7_224", depth=1, image_size=64, weights=None).eval()
+    torch.manual_seed(1)
+    bare = create_encoder(
+        "swin_tiny_patch4_window7_224", depth=1, image_size=64, weights=None, stage_norms=False
+    ).eval()
+    windows = torch.randn(1, 1, 1, 64, 64)
+
+    with torch.no_grad():
+        pairs = list(zip(normed(windows), bare(windows), strict=True))
+
+    assert (normed.stage_norms, bare.stage_norms) == (True, False)
+    assert set(normed.state_dict()) - set(bare.state_dict()) == {
+        f"norms.{stage}.{kind}" for stage in range(4) for kind in ("weight", "bias")
+    }
+    for found, before in pairs:
+        variance, mean = torch.var_mean(before, dim=1, keepdim=True, correction=0)
+        torch.testing.assert_close(found, (before - mean) / (variance + 1e-5).sqrt())
+
+
+@pytest.mark.parametrize(
+    ("name", "normed"),
+    [
+        ("swinv2_tiny_window8_256", True),
+        ("hiera_tiny_224", True),
+        ("mvitv2_tiny", True),
+        ("vit_tiny_patch16_224", False),  # plain
+        ("convnext_atto", False),  # no transformer
+        ("tiny_vit_5m_224", False),  # batch norms
+        ("resnet10t", False),
+    ],
+)
+def test_only_hierarchical_transformers_get_stage_norms(name, normed):
+    assert create_encoder(name, image_size=64, weights=None).stage_norms is normed
+
+
+def test_arguments_change_a_backbone():
+    encoder = create_encoder(
+        "vit_tiny_patch16_224", image_size=64, weights=None, arguments={"embed_dim": 48, "num_heads": 4, "depth": 8}
+    )
+
+    assert (encoder.channels, encoder.levels) == ((48,) * 4, (1, 3, 5, 7))
+    assert encoder.arguments == {"embed_dim": 48, "num_heads": 4, "depth": 8}
+    assert encoder(torch.randn(1, 1, 5, 64, 64))[3].shape == (1, 48, 4, 4)
+
+
 def test_windows_of_other_modalities_or_slices_are_refused():
     encoder = create_encoder("resnet10t", depth=3, in_channels=2, image_size=64, weights=None)
 
@@ -196,16 +244,17 @@ def test_broken_identity_is_told(monkeypatch):
         inflated[:, :, 0] = weight.sum(dim=1)[:, None]
         return inflated
 
-    monkeypatch.setattr("inflate3d.models.encoders.inflate_stem", off_centre)
+    monkeypatch.setattr("inflate3d.models.timm_backbones.inflate_stem", off_centre)
     with pytest.raises(ModelError, match="by center changes what it computes"):
         check_inflation("resnet10t", image_size=64)
 
 
-def test_list_is_that_of_timm():
+def test_list_is_the_papers_and_timms():
     assert list_encoders("vit_*_patch14_dinov2") == [
         f"vit_{size}_patch14_dinov2" for size in ("base", "giant", "large", "small")
     ]
-    assert len(list_encoders()) == len(timm.list_models())
+    assert list_encoders()[: len(PAPER_ENCODERS)] == list(PAPER_ENCODERS)
+    assert len(list_encoders()) == len(PAPER_ENCODERS) + len(timm.list_models())
     assert list_encoders("nothing*") == []
 
 

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from inflate3d.errors import ModelError
-from inflate3d.models.backbones import published_settings
 from inflate3d.models.encoders import create_encoder
+from inflate3d.models.timm_backbones import published_settings
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 DINOV2 = SHARED / "weights" / "vit_small_patch14_dinov2.safetensors"
@@ -51,16 +51,20 @@ def test_file_in_timm_layout_fills_the_encoder(name, tmp_path):
     model = plain_model(name, num_classes=10)
     save_file(model.state_dict(), tmp_path / "w.safetensors")
 
-    encoder = create_encoder(name, depth=3, in_channels=2, image_size=64, weights=tmp_path / "w.safetensors")
+    encoder = create_encoder(
+        name, depth=3, in_channels=2, image_size=64, weights=tmp_path / "w.safetensors", stage_norms=False
+    )
 
     assert_repeats(encoder, model)
     report = encoder.weights_report
     assert report is not None
     assert report.source == str(tmp_path / "w.safetensors")
     assert set(report.loaded) == set(encoder.network.state_dict())
+    assert report.layout is None or "transformer" in report.layout
     assert report.inflated
     assert report.resampled == ()
     assert any("head" in name or "fc" in name for name in report.unused)
+    assert sorted(report.used + report.unused) == sorted(model.state_dict())
 
 
 def test_every_convolution_that_reads_the_image_is_inflated(tmp_path):
@@ -114,9 +118,17 @@ def test_original_swin_checkpoint(tmp_path):
         original[name.replace("head.fc", "head")] = tensor
     torch.save({"model": original}, tmp_path / "w.pth")
 
-    encoder = create_encoder("swin_tiny_patch4_window7_224", image_size=64, weights=tmp_path / "w.pth")
+    encoder = create_encoder(
+        "swin_tiny_patch4_window7_224", image_size=64, weights=tmp_path / "w.pth", stage_norms=False
+    )
 
     assert_repeats(encoder, model)
+    assert encoder.weights_report is not None
+    assert encoder.weights_report.layout == "Swin"
+    assert encoder.weights_report.unused == (
+        "layers.0.blocks.1.attn_mask",
+        *(name for name in original if name.startswith(("norm.", "head."))),
+    )
 
 
 def test_openai_clip_layout(tmp_path):
@@ -149,7 +161,13 @@ def test_openai_clip_layout(tmp_path):
 
     assert_repeats(encoder, model)
     assert encoder.weights_report is not None
-    assert encoder.weights_report.unused == ()  # names were translated, so they can't be told
+    assert encoder.weights_report.layout == "CLIP (OpenAI)"
+    assert encoder.weights_report.unused == (
+        "positional_embedding",
+        "logit_scale",
+        "visual.ln_post.weight",
+        "visual.ln_post.bias",
+    )
 
 
 def test_position_embedding_is_resampled_to_the_image_size(tmp_path):

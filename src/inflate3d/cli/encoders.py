@@ -1,4 +1,4 @@
-"""List the 2D backbones that can be inflated, with parameters and cost where a pattern names a few."""
+"""List the backbones that can be inflated, the paper's names first; with parameters and cost where they are few."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
         size = "×".join(map(str, about.image_size))
         strides = "/".join(map(str, dict.fromkeys(about.strides)))  # a plain transformer has one
         cost = [f"{about.parameters / 1e6:.1f}", f"{2 * about.multiply_adds / 1e9:.1f}"]
-        rows.append([name, size, strides, *cost])
+        rows.append([f"{name} ({about.about})" if about.about else name, size, strides, *cost])
         found.append(
             {
                 "name": name,
@@ -52,6 +52,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
                 "parameters": about.parameters,
                 "flops_2d": 2 * about.multiply_adds,
                 "pretrained": about.pretrained,
+                "about": about.about,
             }
         )
     columns = ["backbone", "image size", "strides", "M weights", "GFLOP a slice"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import fnmatch
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -14,15 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from inflate3d.config import Inflation
 from inflate3d.errors import ModelError
-from inflate3d.models.backbones import (
-    RGB,
-    Backbone,
-    feature_maps,
-    find_backbone,
-    published_settings,
-    stem_names,
-)
-from inflate3d.models.inflation import check_window, flatten_depth, inflate_stem
+from inflate3d.models.backbone import RGB, Backbone
+from inflate3d.models.backbones import find_backbone
+from inflate3d.models.inflation import check_window
+from inflate3d.models.paper_encoders import PAPER_ENCODERS
 from inflate3d.models.weights import WeightsReport, load_backbone
 
 _ROUNDING = 1e-4
@@ -32,12 +29,14 @@ class Encoder(nn.Module):
     """An inflated backbone; :func:`create_encoder` makes it.
 
     Attributes:
-        name: timm's name of the backbone.
+        name: Name of the backbone, timm's where timm has it, also where a name of the paper's was asked for.
+        arguments: What differs from the backbone of that name.
         depth: Slices of a window, ``D``.
         in_channels: Modalities, ``C``.
         image_size: ``(H, W)`` in pixels.
         inflation: How its stem was inflated.
         levels: Which of the backbone's feature maps it gives.
+        stage_norms: Whether each map goes through a layer norm of its own.
         channels: Channels of each map.
         strides: Pixels of the image per pixel of each map.
         mean: Grey average of the mean that its 2D weights were trained with, on intensities from 0 to 1.
@@ -54,11 +53,14 @@ class Encoder(nn.Module):
         depth: int,
         in_channels: int,
         inflation: Inflation,
-        weights_report: WeightsReport | None,
+        stage_norms: bool = False,
+        weights_report: WeightsReport | None = None,
     ) -> None:
         super().__init__()
         self.network = network
+        self.backbone = backbone
         self.name = backbone.name
+        self.arguments = dict(backbone.arguments)
         self.depth = depth
         self.in_channels = in_channels
         self.image_size = backbone.image_size
@@ -66,9 +68,10 @@ class Encoder(nn.Module):
         self.levels = backbone.levels
         self.channels = backbone.channels
         self.strides = backbone.strides
-        trained = published_settings(backbone.name)
-        self.mean = sum(trained.mean) / len(trained.mean)
-        self.std = sum(trained.std) / len(trained.std)
+        self.stage_norms = stage_norms
+        self.norms = nn.ModuleList(_MapNorm(channels) for channels in backbone.channels if stage_norms)
+        self.mean = backbone.grey_mean
+        self.std = backbone.grey_deviation
         self.weights_report = weights_report
 
     def forward(self, windows: Float[Tensor, "b c d h w"]) -> list[Float[Tensor, "b _ _ _"]]:
@@ -89,7 +92,17 @@ class Encoder(nn.Module):
                 expected=f"(B, {self.in_channels}, {self.depth}, H, W)",
                 got=tuple(windows.shape),
             )
-        return feature_maps(self.network, flatten_depth(windows))
+        maps = self.backbone.feature_maps(self.network, windows)
+        if not self.stage_norms:
+            return maps
+        return [norm(features) for norm, features in zip(self.norms, maps, strict=True)]
+
+
+class _MapNorm(nn.LayerNorm):
+    """A layer norm over the channels of a feature map."""
+
+    def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:  # noqa: A002 - torch's name
+        return super().forward(input.movedim(1, -1)).movedim(-1, 1)
 
 
 def create_encoder(
@@ -101,33 +114,51 @@ def create_encoder(
     inflation: Inflation = "center",
     weights: str | Path | None = "timm",
     levels: Sequence[int] | None = None,
+    stage_norms: bool | None = None,
+    arguments: Mapping[str, Any] | None = None,
 ) -> Encoder:
-    """Builds a 2D backbone of timm's and inflates it to windows of slices.
+    """Builds a 2D backbone and inflates it to windows of slices.
 
     Args:
-        name: timm's name, with or without a tag that chooses among its weights (``"resnet50.a1_in1k"``).
+        name: timm's name, with or without a tag that chooses among its weights (``"resnet50.a1_in1k"``), or a name
+            of the paper's (:data:`inflate3d.models.paper_encoders.PAPER_ENCODERS`: ``"beit"``, ``"swint"``, ...).
         depth: Slices of a window, odd.
         in_channels: Modalities.
         image_size: Pixels, one number or ``(H, W)``.
         inflation: How the stem's weight is spread over the slices; see
-            :func:`inflate3d.models.inflation.inflate_stem`.
-        weights: ``"timm"`` for those that timm publishes, the path of a ``.safetensors`` or torch file, or
-            ``"none"`` or None for random ones, which are not inflated.
+            :func:`inflate3d.models.inflation.inflate_stem`. Video Swin's kernels have a depth of their own, so that
+            it makes no difference there.
+        weights: ``"timm"`` for those that timm publishes, or that a name of the paper's stands for; a name that
+            ``inflate3d weights`` lists; the path of a ``.safetensors`` or torch file; ``"none"`` or None for random
+            ones, which are not inflated.
         levels: Which feature maps to give, by timm's number. None gives four evenly spaced blocks of a plain
-            transformer (blocks 3, 6, 9, 12 of 12; without the final norm), and of a hierarchical backbone the
-            last map of each stride from 4 on.
+            transformer (blocks 3, 6, 9, 12 of 12; without the final norm), the paper's blocks (4, 6, 8, 12) for its
+            names, and of a hierarchical backbone the last map of each stride from 4 on.
+        stage_norms: Whether each map goes through a fresh layer norm of its channels. None does so, as the paper's
+            code, for hierarchical transformers, whose stages end in unnormalized sums.
+        arguments: What shall differ from the backbone of that name, such as ``{"embed_dim": 48, "num_heads": 4}``.
 
     Raises:
         ModelError: There is no such backbone, it can't be inflated, or the weights can't be had or don't fit.
         ConfigError: The backbone can't take this image size, depth, or levels.
     """
     check_window(depth, in_channels)
-    backbone = find_backbone(name, image_size, levels)
-    network, report = backbone.build(in_channels * depth), None
+    backbone = find_backbone(name, image_size, levels, arguments)
+    network, report = backbone.build(in_channels, depth), None
+    if name in PAPER_ENCODERS and weights == "timm":
+        weights = PAPER_ENCODERS[name].weights
     if weights is not None and weights != "none":
         rgb, report = load_backbone(backbone, weights)
-        _inflate(network, rgb, name, depth=depth, in_channels=in_channels, inflation=inflation)
-    return Encoder(network, backbone, depth=depth, in_channels=in_channels, inflation=inflation, weights_report=report)
+        backbone.inflate(network, rgb, depth=depth, in_channels=in_channels, inflation=inflation)
+    return Encoder(
+        network,
+        backbone,
+        depth=depth,
+        in_channels=in_channels,
+        inflation=inflation,
+        stage_norms=backbone.takes_stage_norms(network) if stage_norms is None else stage_norms,
+        weights_report=report,
+    )
 
 
 @dataclass(frozen=True)
@@ -157,14 +188,15 @@ def check_inflation(
     image_size: int | tuple[int, int] | None = None,
     methods: Sequence[Inflation] = ("center", "average"),
 ) -> InflationReport:
-    """Measures that an inflated backbone computes what its 2D original does, with random weights.
+    """Measures that an inflated backbone computes what its original does, with random weights.
 
     With ``"center"``, the features of a window are those of its centre slice as a grey RGB image, whatever
     the other slices show. With ``"average"``, the features of one slice repeated are those of that slice.
-    Both hold to float32 rounding for every feature map, where all modalities show the same.
+    Video Swin is no image's network: with either, they are those that its original gives of the whole window as a
+    grey RGB clip. All hold to float32 rounding for every feature map, where all modalities show the same.
 
     Args:
-        name: timm's name.
+        name: timm's name, or the paper's.
         depth: Slices of a window.
         in_channels: Modalities.
         image_size: Pixels, one number or ``(H, W)``; none for about the size it was trained at.
@@ -177,22 +209,23 @@ def check_inflation(
     check_window(depth, in_channels)
     backbone = find_backbone(name, image_size)
     rgb = backbone.build(RGB).eval()
-    network = backbone.build(in_channels * depth).eval()
-    slices = torch.randn(1, 1, depth, *backbone.image_size).expand(-1, in_channels, -1, -1, -1)
-    centre = slices[:, :, depth // 2]
-    windows = {"center": slices, "average": centre.unsqueeze(2).expand_as(slices)}
+    network = backbone.build(in_channels, depth).eval()
+    window = torch.randn(1, 1, depth, *backbone.image_size)
+    centre = window[:, :, depth // 2 : depth // 2 + 1]
+    windows = {"center": window, "average": centre.expand_as(window)}
     errors: dict[Inflation, float] = {}
     with torch.no_grad():
-        wanted = feature_maps(rgb, centre[:, :1].expand(-1, RGB, -1, -1))
         for method in methods:
-            _inflate(network, rgb, name, depth=depth, in_channels=in_channels, inflation=method)
-            found = feature_maps(network, flatten_depth(windows[method]))
+            grey = windows[method]
+            wanted = backbone.feature_maps(rgb, backbone.as_original(grey))
+            backbone.inflate(network, rgb, depth=depth, in_channels=in_channels, inflation=method)
+            found = backbone.feature_maps(network, grey.expand(-1, in_channels, -1, -1, -1))
             errors[method] = max(_relative_error(*pair) for pair in zip(found, wanted, strict=True))
     for method, error in errors.items():
         if not error <= _ROUNDING:
             raise ModelError(
                 f"inflating {name} by {method} changes what it computes",
-                expected=f"feature maps of the 2D backbone to a relative {_ROUNDING:g}",
+                expected=f"feature maps of the original to a relative {_ROUNDING:g}",
                 got=f"{error:.3g}",
             )
     return InflationReport(name, depth, in_channels, backbone.image_size, errors)
@@ -210,8 +243,9 @@ class EncoderDescription:
         strides: Pixels of the image per pixel of each map.
         parameters: Number of weights, in 2D; inflation adds to the stem alone.
         multiply_adds: Multiply-accumulate operations for one RGB image, in matrix products, convolutions and
-            attention; inflation adds to the stem alone.
-        pretrained: Whether timm publishes weights.
+            attention; inflation adds to the stem alone. For Video Swin: for a clip of two, the least it sees.
+        pretrained: Whether weights are published.
+        about: What a name of the paper's stands for; empty for timm's.
     """
 
     name: str
@@ -222,21 +256,22 @@ class EncoderDescription:
     parameters: int
     multiply_adds: int
     pretrained: bool
+    about: str
 
 
 def list_encoders(pattern: str = "*") -> list[str]:
-    """Names of timm's backbones that match a shell pattern, such as ``"*dinov2*"``.
+    """Names that match a shell pattern, such as ``"*dinov2*"``: the paper's first, then timm's backbones.
 
     A few of them can't be inflated; :func:`describe_encoder` tells, in a fraction of a second for each.
     """
-    return timm.list_models(pattern)
+    return [*fnmatch.filter(PAPER_ENCODERS, pattern), *timm.list_models(pattern)]
 
 
 def describe_encoder(name: str, image_size: int | tuple[int, int] | None = None) -> EncoderDescription:
     """Size, cost and feature maps of a backbone, without computing anything.
 
     Args:
-        name: timm's name.
+        name: timm's name, or the paper's.
         image_size: Pixels, one number or ``(H, W)``; none for about the size it was trained at.
 
     Raises:
@@ -246,7 +281,8 @@ def describe_encoder(name: str, image_size: int | tuple[int, int] | None = None)
     backbone = find_backbone(name, image_size)
     network = backbone.build_weightless().eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.empty(1, RGB, *backbone.image_size, device="meta"))
+        backbone.feature_maps(network, torch.empty(1, RGB, 1, *backbone.image_size, device="meta"))
+    paper = PAPER_ENCODERS.get(name)
     return EncoderDescription(
         name,
         backbone.image_size,
@@ -255,19 +291,9 @@ def describe_encoder(name: str, image_size: int | tuple[int, int] | None = None)
         backbone.strides,
         parameters=sum(weight.numel() for weight in network.parameters()),
         multiply_adds=counter.get_total_flops() // 2,
-        pretrained=timm.is_model_pretrained(name),
+        pretrained=paper.weights != "none" if paper else timm.is_model_pretrained(name),
+        about=paper.about if paper else "",
     )
-
-
-def _inflate(
-    network: nn.Module, rgb: nn.Module, name: str, *, depth: int, in_channels: int, inflation: Inflation
-) -> None:
-    """Copies all weights of ``rgb``, the backbone for RGB images, and inflates those of its stem."""
-    weights = rgb.state_dict()
-    for stem in stem_names(rgb, name):
-        inflated = inflate_stem(weights[f"{stem}.weight"], depth, in_channels, inflation)
-        weights[f"{stem}.weight"] = flatten_depth(inflated)
-    network.load_state_dict(weights)
 
 
 def _relative_error(found: Tensor, wanted: Tensor) -> float:

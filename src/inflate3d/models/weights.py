@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
-import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from timm.models import clean_state_dict, load_state_dict_from_hf
 from torch import Tensor, nn
-from torch.hub import load_state_dict_from_url
 
 from inflate3d.errors import ModelError
-from inflate3d.models.backbones import RGB, TIMM_ERRORS, Backbone, published_settings, stem_names
-
-_NESTED_UNDER = (
-    "state_dict_ema", "model_ema", "state_dict", "model", "model_state", "module", "teacher", "encoder"
-)  # fmt: skip
-"""Where published checkpoints keep their tensors; averaged weights before the last step's, as timm does."""
+from inflate3d.models.backbone import Backbone
+from inflate3d.models.layouts import layout_of, to_timm
+from inflate3d.models.published import PUBLISHED, published_path
+from inflate3d.models.timm_backbones import BUILD_ERRORS
+from inflate3d.models.weight_files import download_timm, read_tensors
 
 _WRAPPERS = ("model.", "body.")
 """What timm's feature extractors put before a backbone's own names."""
+
+_QUIET_NAN = 0x7FC00000
+_NAN_PAYLOAD = 0x3FFFFF
+"""Bits of a float32: those that make a NaN, and those that it has to spare."""
+
+_COUNTER_DYE = 1 << 40
+"""What counters of batches are dyed with; no counter comes so far."""
 
 _NAMES_TOLD = 5
 _REMEDY = "give the backbone that the weights were made for, or other weights"
@@ -36,28 +36,33 @@ _REMEDY = "give the backbone that the weights were made for, or other weights"
 class WeightsReport:
     """What became of a checkpoint's tensors.
 
-    Names are the encoder network's, in ``unused`` the checkpoint's. A checkpoint that doesn't fill the whole
-    backbone is an error, so none is missing.
+    ``loaded``, ``inflated`` and ``resampled`` are names of the encoder network, ``used`` and ``unused`` names of
+    the checkpoint, each of which is in one of the two. A checkpoint that doesn't fill the whole backbone is an
+    error, so none is missing.
 
     Attributes:
         source: Where the checkpoint came from: a file, a hub id or an address.
+        layout: The layout it was published in, where its names tell it.
         loaded: Tensors that the network took.
         inflated: Those of them that were inflated: the stem's.
-        resampled: Those that came in another shape, such as position embeddings of another image size.
-        unused: Tensors that the network has no place for, such as a classifier's. Not told of a checkpoint
-            whose names timm translates from another layout.
+        resampled: Those that came in another size, such as position embeddings of another image size.
+        used: Tensors of the checkpoint that the network's were made of.
+        unused: Tensors that the network has no place for, such as a classifier's.
     """
 
     source: str
+    layout: str | None
     loaded: tuple[str, ...]
     inflated: tuple[str, ...]
     resampled: tuple[str, ...]
+    used: tuple[str, ...]
     unused: tuple[str, ...]
 
     def summary(self) -> str:
         """What became of the tensors, as a few lines."""
         told = {"inflated": self.inflated, "resampled": self.resampled, "not used": self.unused}
-        lines = [f"2D weights: all {len(self.loaded)} tensors of the backbone from {self.source}"]
+        layout = f" ({self.layout})" if self.layout else ""
+        lines = [f"2D weights: all {len(self.loaded)} tensors of the backbone from {self.source}{layout}"]
         lines += [f"  {what}: {_first(list(names))}" for what, names in told.items() if names]
         return "\n".join(lines)
 
@@ -65,59 +70,83 @@ class WeightsReport:
 def load_backbone(backbone: Backbone, weights: str | Path) -> tuple[nn.Module, WeightsReport]:
     """Builds a backbone for RGB images and fills it from a checkpoint.
 
-    timm itself puts the tensors in, so every layout is understood that it knows, its own or the authors', and
-    position embeddings are resampled to the image size.
+    Every layout is understood that timm knows or :mod:`inflate3d.models.layouts` does, and position embeddings
+    and tables are resampled to the image size.
 
     Args:
         backbone: What to build.
-        weights: ``"timm"`` for those that timm publishes, from its cache or its hub, or the path of a
+        weights: ``"timm"`` for those that timm publishes, from its cache or its hub; a name of
+            :data:`inflate3d.models.published.PUBLISHED`, fetched where it isn't here; or the path of a
             ``.safetensors`` or torch file. Half precision becomes float32.
 
     Raises:
         ModelError: The checkpoint can't be had or read, or doesn't fill the whole backbone.
     """
     if weights == "timm":
-        source, tensors = _download(backbone.name)
+        source, tensors = download_timm(backbone.name)
     else:
-        source, tensors = str(weights), _read(Path(weights))
-    missing = _missing(backbone, tensors, source)
+        path = published_path(PUBLISHED[str(weights)]) if str(weights) in PUBLISHED else Path(weights)
+        source, tensors = str(path), read_tensors(path)
+    origins = _origins(backbone, tensors, source)
+    missing = [name for name, sources in origins.items() if sources is None]
     if missing:
         raise ModelError(
             f"weights do not fit {backbone.name}",
             expected="every tensor of the backbone",
-            got=f"{len(missing)} missing: {_first(missing)}",
+            got=f"{len(missing)} missing: {_first(missing)}{_layout_note(tensors)}",
             remedy=_REMEDY,
             file=source,
         )
     network = _build_filled(backbone, tensors, source)
-    return network, _report(network, backbone.name, tensors, source)
+    return network, _report(backbone, network, tensors, origins, source)
 
 
-def _missing(backbone: Backbone, tensors: dict[str, Tensor], source: str) -> list[str]:
-    """Names of the backbone's tensors that a checkpoint doesn't fill.
+def _origins(backbone: Backbone, tensors: Mapping[str, Tensor], source: str) -> dict[str, tuple[str, ...] | None]:
+    """For each tensor of the backbone, the names of those in the checkpoint that it is made of; none: it is missing.
 
-    timm translates names and tells nobody how. So the checkpoint is loaded once with every number NaN: what
-    is not NaN afterwards didn't come from it.
+    Translations rename, join and resample tensors, timm's own among them, and tell nobody how. So the checkpoint is
+    loaded once with every number a NaN that carries, in the bits that a NaN has to spare, the number of its tensor:
+    arithmetic keeps a NaN's bits, and what is no NaN afterwards didn't come from the checkpoint. A processor that
+    doesn't keep them leaves the names untold, no more.
     """
-    dyed = {name: torch.full_like(t, torch.nan) if t.is_floating_point() else t for name, t in tensors.items()}
-    filled = _build_filled(backbone, dyed, source).state_dict()
-    return [name for name, t in filled.items() if t.is_floating_point() and not t.isnan().any()]
+    names = list(tensors)
+    dyed = {name: _dyed(tensor, number) for number, (name, tensor) in enumerate(tensors.items(), start=1)}
+    origins: dict[str, tuple[str, ...] | None] = {}
+    for name, tensor in _build_filled(backbone, dyed, source).state_dict().items():
+        if tensor.is_floating_point() and not tensor.isnan().any():
+            origins[name] = None
+        else:
+            origins[name] = tuple(names[dye - 1] for dye in _dyes(tensor) if 0 < dye <= len(names))
+    return origins
 
 
-def _build_filled(backbone: Backbone, tensors: dict[str, Tensor], source: str) -> nn.Module:
-    # timm drops the classifier, whatever its size, where there is one and its number of classes is not the
-    # checkpoint's: -1 is nobody's.
-    classifier = published_settings(backbone.name).classifier or "head"
-    overlay = {"state_dict": dict(tensors), "num_classes": -1, "classifier": classifier}
+def _dyed(tensor: Tensor, number: int) -> Tensor:
+    if tensor.is_floating_point():
+        return torch.full(tensor.shape, _QUIET_NAN + number, dtype=torch.int32).view(torch.float32)
+    return torch.full_like(tensor, _COUNTER_DYE + number) if tensor.dtype == torch.int64 else tensor
+
+
+def _dyes(tensor: Tensor) -> list[int]:
+    """The numbers that a tensor of a dyed network carries, ascending."""
+    if tensor.is_floating_point():
+        marks = tensor.contiguous().view(torch.int32)[tensor.isnan()] & _NAN_PAYLOAD
+    else:
+        marks = tensor.flatten() - _COUNTER_DYE
+    lowest, highest = int(marks.min()), int(marks.max())
+    return [lowest] if lowest == highest else marks.unique().tolist()
+
+
+def _build_filled(backbone: Backbone, tensors: Mapping[str, Tensor], source: str) -> nn.Module:
+    shapes = {_plain_name(name): tensor.shape for name, tensor in backbone.build_weightless().state_dict().items()}
     try:
         with _quiet_timm():
-            return backbone.build(RGB, pretrained=True, pretrained_cfg_overlay=overlay)
-    except TIMM_ERRORS as error:
+            return backbone.build_filled(to_timm(tensors, shapes))
+    except BUILD_ERRORS as error:
         problems = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
         raise ModelError(
             f"weights do not fit {backbone.name}",
             expected="the backbone's tensors, in timm's layout or the one they were published in",
-            got=f"tensors such as {_first(list(tensors))}: {' '.join(problems[:_NAMES_TOLD])}",
+            got=f"tensors such as {_first(list(tensors))}: {' '.join(problems[:_NAMES_TOLD])}{_layout_note(tensors)}",
             remedy=_REMEDY,
             file=source,
         ) from error
@@ -135,86 +164,46 @@ def _quiet_timm() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _report(network: nn.Module, name: str, tensors: dict[str, Tensor], source: str) -> WeightsReport:
+def _report(
+    backbone: Backbone,
+    network: nn.Module,
+    tensors: Mapping[str, Tensor],
+    origins: Mapping[str, tuple[str, ...] | None],
+    source: str,
+) -> WeightsReport:
     loaded = network.state_dict()
-    loaded_by_own_name = {_own_name(name): name for name in loaded}
-    places = {name: loaded_by_own_name.get(_own_name(name)) for name in tensors}
-    translated = not set(loaded) <= set(places.values())
+    used = {name for sources in origins.values() for name in sources or ()}
+    all_traced = all(origins.values())
     return WeightsReport(
         source=source,
+        layout=layout_of(tensors),
         loaded=tuple(loaded),
-        inflated=tuple(f"{stem}.weight" for stem in stem_names(network, name)),
+        inflated=tuple(f"{stem}.weight" for stem in backbone.stem_names(network)),
         resampled=tuple(
-            place for name, place in places.items() if place and tensors[name].shape != loaded[place].shape
+            name
+            for name, sources in origins.items()
+            if sources and len(sources) == 1 and tensors[sources[0]].numel() != loaded[name].numel()
         ),
-        unused=() if translated else tuple(name for name, place in places.items() if place is None),
+        used=tuple(name for name in tensors if name in used),
+        unused=tuple(name for name in tensors if name not in used) if all_traced else (),
     )
 
 
-def _own_name(name: str) -> str:
-    """A tensor's name without what timm's feature extractors change: a prefix, and dots to underscores."""
+def _layout_note(tensors: Mapping[str, Tensor]) -> str:
+    layout = layout_of(tensors)
+    return f"; by its names the file is of this kind: {layout}" if layout else ""
+
+
+def _plain_name(name: str) -> str:
+    """A tensor's name without the prefix of timm's feature extractors."""
     for wrapper in _WRAPPERS:
         name = name.removeprefix(wrapper)
-    return name.replace(".", "_")
+    return name
 
 
-def _download(name: str) -> tuple[str, dict[str, Tensor]]:
-    """The weights that timm publishes, and where."""
-    published = published_settings(name)
-    hub_id, url = published.hf_hub_id, published.url
-    if not (hub_id or url):
-        raise ModelError(f"timm publishes no weights of {name}", remedy="give a file, or none for random weights")
-    source = f"hf-hub:{hub_id}" if hub_id else str(url)
-    try:
-        if hub_id:
-            file = {"filename": published.hf_hub_filename} if published.hf_hub_filename else {}
-            return source, _tensors(load_state_dict_from_hf(hub_id, weights_only=True, **file))
-        return source, _tensors(load_state_dict_from_url(source, map_location="cpu", weights_only=True))
-    except OSError as error:
-        raise ModelError(
-            f"weights of {name} are not on this machine and can't be fetched",
-            expected=f"{source} in the cache, or a network that reaches it",
-            got=f"{type(error).__name__}: {error}",
-            remedy="give a checkpoint file (`--weights FILE`) or take random weights (`--weights none`)",
-        ) from error
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint file; nothing in it is run."""
-    try:
-        if path.suffix == ".safetensors":
-            return _tensors(load_file(path))
-        with torch.serialization.safe_globals([argparse.Namespace]):  # plain flags, in many published files
-            return _tensors(torch.load(path, map_location="cpu", weights_only=True))
-    except FileNotFoundError as error:
-        raise ModelError("there is no such weight file", expected="a path, timm or none", file=path) from error
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            "weight file is refused",
-            expected="a .safetensors or torch file of tensors alone",
-            got="no torch file, or a pickle that would run code as it is read",
-            remedy="where you trust it, load it and save its state dict with `safetensors.torch.save_file`",
-            file=path,
-        ) from error
-    except (OSError, EOFError, RuntimeError, SafetensorError) as error:
-        raise ModelError("weight file can't be read", got=error, file=path) from error
-
-
-def _tensors(checkpoint: object) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, out of what they are nested in, in float32."""
-    for key in _NESTED_UNDER:
-        if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(key), Mapping):
-            checkpoint = checkpoint[key]
-            break
-    if not isinstance(checkpoint, Mapping):
-        raise RuntimeError(f"it holds a {type(checkpoint).__name__}, not tensors by name")
-    named = clean_state_dict({name: value for name, value in checkpoint.items() if isinstance(value, Tensor)})
-    if not named:
-        raise RuntimeError("it holds no tensors")
-    return {
-        name.removeprefix("backbone."): tensor.float() if tensor.is_floating_point() else tensor
-        for name, tensor in named.items()
-    }
+def _own_name(name: str) -> str:
+    """A tensor's name without all that timm's feature extractors change: a prefix, and dots to underscores."""
+    return _plain_name(name).replace(".", "_")
 
 
 def _first(names: list[str]) -> str:

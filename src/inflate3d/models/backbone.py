@@ -1,0 +1,103 @@
+"""What every backbone can do, whoever made it: be built, be filled, be inflated, give feature maps."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from inflate3d.config import Inflation
+
+RGB = 3
+"""Channels of the images that the backbones were made for."""
+
+
+@dataclass(frozen=True)
+class Backbone(ABC):
+    """A backbone at one image size.
+
+    Attributes:
+        name: Its name, timm's where timm has it, with or without a tag (``"resnet50"``, ``"resnet50.a1_in1k"``).
+        image_size: ``(H, W)`` in pixels.
+        levels: Which of its feature maps are taken, as timm's ``out_indices``.
+        channels: Channels of each map.
+        strides: Pixels of the image per pixel of each map.
+        arguments: What differs from the backbone of that name, such as ``{"embed_dim": 48}``.
+    """
+
+    name: str
+    image_size: tuple[int, int]
+    levels: tuple[int, ...]
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    @abstractmethod
+    def grey_mean(self) -> float:
+        """Grey average of the mean that its weights were trained with, on intensities from 0 to 1."""
+
+    @property
+    @abstractmethod
+    def grey_deviation(self) -> float:
+        """The same of the standard deviation."""
+
+    @abstractmethod
+    def build(self, in_channels: int, depth: int = 1) -> nn.Module:
+        """Builds the network with random weights, for windows of ``depth`` slices."""
+
+    @abstractmethod
+    def build_filled(self, tensors: Mapping[str, Tensor]) -> nn.Module:
+        """Builds the network for RGB and puts a checkpoint's tensors in; what is absent stays random.
+
+        Raises:
+            RuntimeError: Tensors don't fit; or another of :data:`inflate3d.models.backbones.BUILD_ERRORS`.
+        """
+
+    @abstractmethod
+    def feature_maps(self, network: nn.Module, windows: Float[Tensor, "b c d h w"]) -> list[Float[Tensor, "b _ _ _"]]:
+        """Runs a network from :meth:`build` on windows of its own depth.
+
+        Returns:
+            One map ``(B, channels[i], H / strides[i], W / strides[i])`` of the centre slices a level.
+        """
+
+    @abstractmethod
+    def stem_names(self, network: nn.Module) -> tuple[str, ...]:
+        """Names of the convolutions that read the image, in a network for RGB.
+
+        Raises:
+            ModelError: There is none that can be inflated.
+        """
+
+    @abstractmethod
+    def inflated_stem(self, weight: Tensor, depth: int, in_channels: int, method: Inflation) -> Tensor:
+        """The weight of a stem for windows, from the one for RGB."""
+
+    @abstractmethod
+    def as_original(self, windows: Float[Tensor, "1 1 d h w"]) -> Float[Tensor, "1 3 _ h w"]:
+        """What the network for RGB has to see to give the same features as the inflated one of grey windows."""
+
+    @abstractmethod
+    def takes_stage_norms(self, network: nn.Module) -> bool:
+        """Whether its maps are the unnormalized sums of a hierarchical transformer's stages."""
+
+    def build_weightless(self) -> nn.Module:
+        """Builds the network for RGB on torch's meta device: names and shapes, no numbers."""
+        with torch.device("meta"):
+            return self.build(RGB)
+
+    def inflate(
+        self, network: nn.Module, rgb: nn.Module, *, depth: int, in_channels: int, inflation: Inflation
+    ) -> None:
+        """Copies all weights of ``rgb``, the network for RGB, to that for windows, and inflates those of its stem."""
+        weights = rgb.state_dict()
+        for stem in self.stem_names(rgb):
+            name = f"{stem}.weight"
+            weights[name] = self.inflated_stem(weights[name], depth, in_channels, inflation)
+        network.load_state_dict(weights)

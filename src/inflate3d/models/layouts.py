@@ -1,0 +1,134 @@
+"""The layouts that 2D weights are published in, told by their names and brought to what timm reads.
+
+timm itself understands BEiT's, Swin's, DINO's, MAE's, DINOv2's and OpenAI's CLIP. Here is the rest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+import torch
+from timm.layers.pos_embed import resample_abs_pos_embed_nhwc
+from torch import Tensor
+from torch.nn import functional as F
+
+Tensors = dict[str, Tensor]
+Shapes = Mapping[str, torch.Size]
+
+_SHARED_TABLE = "rel_pos_bias.relative_position_bias_table"
+_IMAGE_ENCODER = "image_encoder."
+
+_LAYOUTS: dict[str, tuple[str, ...]] = {
+    "MobileSAM": (f"{_IMAGE_ENCODER}layers.0.blocks.0.conv1.c.weight",),
+    "SAM": (f"{_IMAGE_ENCODER}patch_embed.proj.weight",),
+    "TinyViT": ("layers.0.blocks.0.conv1.c.weight",),
+    "CLIP (OpenAI)": ("visual.class_embedding",),
+    "CLIP (Hugging Face)": ("vision_model.embeddings.class_embedding",),
+    "BEiT, self-supervised": (_SHARED_TABLE,),
+    "BEiT": ("blocks.0.attn.q_bias", "blocks.0.attn.relative_position_bias_table"),
+    "Swin": ("layers.0.downsample.reduction.weight", "layers.0.blocks.0.attn.relative_position_bias_table"),
+    "MAE with its decoder": ("decoder_embed.weight", "blocks.0.attn.qkv.weight"),
+    "DINOv2": ("mask_token", "blocks.0.ls1.gamma"),
+    "plain transformer (ViT, DINO, MAE)": ("pos_embed", "blocks.0.attn.qkv.weight"),
+}
+"""Names that tell a layout, the most telling first."""
+
+_TINY_VIT = (
+    (r"^patch_embed\.seq\.0\.", "patch_embed.conv1."),
+    (r"^patch_embed\.seq\.2\.", "patch_embed.conv2."),
+    (r"^layers\.(\d+)\.downsample\.", lambda match: f"stages.{int(match[1]) + 1}.downsample."),
+    (r"^layers\.", "stages."),
+    (r"\.c\.weight$", ".conv.weight"),
+)
+_HUGGING_FACE_CLIP = (
+    (r"^embeddings\.class_embedding$", "cls_token"),
+    (r"^embeddings\.patch_embedding\.", "patch_embed.proj."),
+    (r"^embeddings\.position_embedding\.weight$", "pos_embed"),
+    (r"^pre_layrnorm\.", "norm_pre."),  # misspelt in the published files
+    (r"^post_layernorm\.", "norm."),
+    (r"^encoder\.layers\.", "blocks."),
+    (r"\.layer_norm([12])\.", r".norm\1."),
+    (r"\.self_attn\.out_proj\.", ".attn.proj."),
+)
+_QUERY = re.compile(r"^(blocks\.\d+)\.self_attn\.q_proj\.(weight|bias)$")
+
+_Renaming = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
+
+
+def layout_of(tensors: Mapping[str, Tensor]) -> str | None:
+    """The layout of a checkpoint; none where its names tell nothing, as with most of timm's own."""
+    stem = tensors.get("patch_embed.proj.weight")
+    if stem is not None and stem.ndim == 5:
+        return "Video Swin"
+    return next((layout for layout, telling in _LAYOUTS.items() if all(name in tensors for name in telling)), None)
+
+
+def to_timm(tensors: Mapping[str, Tensor], shapes: Shapes) -> Tensors:
+    """Brings a checkpoint to names and shapes that timm reads.
+
+    Args:
+        tensors: As published.
+        shapes: Shapes of the backbone's tensors, by timm's names.
+
+    Returns:
+        The tensors under other names; those of timm's own layout as they are.
+    """
+    layout = layout_of(tensors)
+    if layout in ("MobileSAM", "TinyViT"):
+        return _renamed(_below(tensors, _IMAGE_ENCODER) or dict(tensors), _TINY_VIT)
+    if layout == "CLIP (Hugging Face)":
+        return _from_hugging_face_clip(tensors)
+    if layout == "BEiT, self-supervised":
+        return _with_tables_of_their_own(tensors)
+    if layout == "SAM":
+        tensors = {name.replace("mlp.lin", "mlp.fc"): t for name, t in _below(tensors, _IMAGE_ENCODER).items()}
+    return {name: _resampled(name, tensor, shapes) for name, tensor in tensors.items()}
+
+
+def _from_hugging_face_clip(tensors: Mapping[str, Tensor]) -> Tensors:
+    renamed = _renamed(_below(tensors, "vision_model."), _HUGGING_FACE_CLIP)
+    if "cls_token" in renamed:
+        renamed["cls_token"] = renamed["cls_token"].reshape(1, 1, -1)
+    if "pos_embed" in renamed:
+        renamed["pos_embed"] = renamed["pos_embed"][None]
+    for match in filter(None, map(_QUERY.match, list(renamed))):
+        block, kind = match.groups()
+        parts = [f"{block}.self_attn.{part}_proj.{kind}" for part in "qkv"]
+        if all(part in renamed for part in parts):
+            renamed[f"{block}.attn.qkv.{kind}"] = torch.cat([renamed.pop(part) for part in parts])
+    return renamed
+
+
+def _with_tables_of_their_own(tensors: Mapping[str, Tensor]) -> Tensors:
+    """Gives every block of BEiT the position table that all share in pre-training, as its authors do to fine-tune."""
+    blocks = [
+        name.removesuffix(".qkv.weight") for name in tensors if re.fullmatch(r"blocks\.\d+\.attn\.qkv\.weight", name)
+    ]
+    shared = {f"{block}.relative_position_bias_table": tensors[_SHARED_TABLE] for block in blocks}
+    return {**shared, **{name: tensor for name, tensor in tensors.items() if name != _SHARED_TABLE}}
+
+
+def _resampled(name: str, tensor: Tensor, shapes: Shapes) -> Tensor:
+    """Fits SAM's embedding and position tables, which timm leaves as they are, to the image size."""
+    wanted = shapes.get(name)
+    if wanted is None or wanted == tensor.shape:
+        return tensor
+    if name == "pos_embed" and tensor.ndim == len(wanted) == 4:
+        return resample_abs_pos_embed_nhwc(tensor, new_size=[wanted[1], wanted[2]])
+    if name.endswith((".rel_pos_h", ".rel_pos_w")) and tensor.ndim == 2 and tensor.shape[1] == wanted[1]:
+        return F.interpolate(tensor.T[None], size=wanted[0], mode="linear")[0].T.contiguous()
+    return tensor
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> Tensors:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _renamed(tensors: Mapping[str, Tensor], renaming: _Renaming) -> Tensors:
+    renamed = {}
+    for name, tensor in tensors.items():
+        for pattern, replacement in renaming:
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = tensor
+    return renamed

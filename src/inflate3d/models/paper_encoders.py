@@ -1,0 +1,55 @@
+"""The encoders of the paper, by the names that it gives them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_PLAIN_LEVELS = (3, 5, 7, 11)
+"""Blocks 4, 6, 8 and 12 of a plain transformer, whose outputs the paper takes; here 3, 6, 9 and 12 are usual."""
+
+VIDEO_SWIN = "videoswint"
+"""The one encoder that timm doesn't have: Video Swin-B."""
+
+
+@dataclass(frozen=True)
+class PaperEncoder:
+    """What stands behind a name of the paper.
+
+    Attributes:
+        about: What it is, in a few words.
+        backbone: Name of the backbone, timm's where timm has it.
+        levels: Which of its feature maps the paper takes; none for the usual ones.
+        weights: The weights that the name stands for: ``"timm"`` for those that timm publishes under the
+            backbone's name, a name of :data:`inflate3d.models.published.PUBLISHED`, or ``"none"``.
+    """
+
+    about: str
+    backbone: str
+    levels: tuple[int, ...] | None
+    weights: str
+
+
+PAPER_ENCODERS = {
+    "beit": PaperEncoder(
+        "BEiT-B/16, trained and fine-tuned on ImageNet-22k",
+        "beit_base_patch16_224.in22k_ft_in22k",
+        _PLAIN_LEVELS,
+        "timm",
+    ),
+    "beit-ssl": PaperEncoder(
+        "BEiT-B/16, self-supervised on ImageNet-22k",
+        "beit_base_patch16_224",
+        _PLAIN_LEVELS,
+        "beit_base_patch16_224_pt22k",
+    ),
+    "swint": PaperEncoder("Swin-B, ImageNet-22k", "swin_base_patch4_window7_224.ms_in22k", None, "timm"),
+    "dino": PaperEncoder("DINO ViT-B/16, ImageNet-1k", "vit_base_patch16_224.dino", _PLAIN_LEVELS, "timm"),
+    "vit": PaperEncoder("ViT-B/16, random weights", "vit_base_patch16_224", _PLAIN_LEVELS, "none"),
+    VIDEO_SWIN: PaperEncoder(
+        "Video Swin-B, ImageNet-22k and Kinetics-600",
+        VIDEO_SWIN,
+        None,
+        "swin_base_patch244_window877_kinetics600_22k",
+    ),
+}
+"""Every name of the paper's that stands beside timm's."""

@@ -1,0 +1,219 @@
+"""timm's backbones as makers of feature maps."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+import torch
+from jaxtyping import Float
+from timm.layers.format import Format
+from timm.layers.std_conv import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
+from timm.models import PretrainedCfg
+from torch import Tensor, nn
+
+from inflate3d.config import Inflation
+from inflate3d.errors import ConfigError, ModelError
+from inflate3d.models.backbone import RGB, Backbone
+from inflate3d.models.inflation import flatten_depth, inflate_stem
+from inflate3d.models.paper_encoders import PAPER_ENCODERS
+
+BUILD_ERRORS = (RuntimeError, AssertionError, TypeError, ValueError, LookupError, AttributeError)
+"""What timm and torch raise when a backbone can't do what is asked; they have no error class of their own."""
+
+_PLAIN_LEVELS = 4
+_FINEST_STRIDE = 4
+_STANDARDIZED = (StdConv2d, StdConv2dSame, ScaledStdConv2d, ScaledStdConv2dSame)
+
+
+@dataclass(frozen=True)
+class TimmBackbone(Backbone):
+    """A backbone of timm's: for it, the slices of a window are channels of one image."""
+
+    @property
+    def grey_mean(self) -> float:
+        """Grey average of the mean that its weights were trained with."""
+        mean = published_settings(self.name).mean
+        return sum(mean) / len(mean)
+
+    @property
+    def grey_deviation(self) -> float:
+        """The same of the standard deviation."""
+        deviation = published_settings(self.name).std
+        return sum(deviation) / len(deviation)
+
+    def build(self, in_channels: int, depth: int = 1, **arguments: Any) -> nn.Module:
+        """Builds the network with random weights; ``arguments`` are more for :func:`timm.create_model`."""
+        return _create(
+            self.name,
+            self.image_size,
+            in_chans=in_channels * depth,
+            features_only=True,
+            out_indices=self.levels,
+            **self.arguments,
+            **arguments,
+        )
+
+    def build_filled(self, tensors: Mapping[str, Tensor]) -> nn.Module:
+        """Builds the network for RGB; timm puts the tensors in, and understands every layout that it knows."""
+        # timm drops the classifier, whatever its size, where there is one and its number of classes is not the
+        # checkpoint's: -1 is nobody's.
+        classifier = published_settings(self.name).classifier or "head"
+        overlay = {"state_dict": dict(tensors), "num_classes": -1, "classifier": classifier}
+        return self.build(RGB, pretrained=True, pretrained_cfg_overlay=overlay)
+
+    def feature_maps(self, network: nn.Module, windows: Float[Tensor, "b c d h w"]) -> list[Float[Tensor, "b _ _ _"]]:
+        """Runs the network; channels come first, whatever its own layout is."""
+        maps = network(flatten_depth(windows))
+        # The extractors of EfficientNet, MobileNet and HRNet state no layout; theirs is the usual one.
+        if getattr(network, "output_fmt", Format.NCHW) == Format.NHWC:
+            return [features.permute(0, 3, 1, 2) for features in maps]
+        return list(maps)
+
+    def stem_names(self, network: nn.Module) -> tuple[str, ...]:
+        """Names of the convolutions of three input channels; a re-parameterized stem has several in parallel."""
+        return _stem_names(network, self.name)
+
+    def inflated_stem(self, weight: Tensor, depth: int, in_channels: int, method: Inflation) -> Tensor:
+        """Inflates by the paper's rule, ``(O, 3, h, w)`` to ``(O, C·D, h, w)``."""
+        return flatten_depth(inflate_stem(weight, depth, in_channels, method))
+
+    def as_original(self, windows: Float[Tensor, "1 1 d h w"]) -> Float[Tensor, "1 3 _ h w"]:
+        """The centre slice as a grey RGB image."""
+        centre = windows.shape[2] // 2
+        return windows[:, :, centre : centre + 1].expand(-1, RGB, -1, -1, -1)
+
+    def takes_stage_norms(self, network: nn.Module) -> bool:
+        """Whether it is a hierarchical transformer, and no hybrid that batch-normalizes its maps."""
+        modules = list(network.modules())
+        return (
+            len(set(self.strides)) > 1
+            and any(_is_attention(module) for module in modules)
+            and any(isinstance(module, nn.LayerNorm) for module in modules)
+            and not any(isinstance(module, nn.BatchNorm2d) for module in modules)
+        )
+
+
+def look_up_timm(
+    name: str, image_size: int | tuple[int, int] | None, levels: Sequence[int] | None, arguments: Mapping[str, Any]
+) -> TimmBackbone:
+    """Looks a backbone up, without asking whether it takes the image size.
+
+    Raises:
+        ModelError: There is no such backbone, or it has no RGB convolution or no feature maps.
+        ConfigError: It has no such levels.
+    """
+    _check_name(name)
+    _, *trained_at = published_settings(name).input_size
+    maps = _all_feature_maps(name, (trained_at[0], trained_at[1]), arguments)
+    strides = [entry["reduction"] for entry in maps]
+    chosen = _default_levels(strides) if levels is None else check_levels(name, levels, len(maps))
+    step = strides[chosen[-1]]
+    if image_size is None:
+        height, width = (-(-side // step) * step for side in trained_at)
+    else:
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    return TimmBackbone(
+        name,
+        image_size=(height, width),
+        levels=chosen,
+        channels=tuple(maps[level]["num_chs"] for level in chosen),
+        strides=tuple(strides[level] for level in chosen),
+        arguments=arguments,
+    )
+
+
+def check_levels(name: str, levels: Sequence[int], count: int) -> tuple[int, ...]:
+    """Makes sure that a backbone has the wanted feature maps.
+
+    Raises:
+        ConfigError: It has not, or they are not in order.
+    """
+    chosen = tuple(levels)
+    if not chosen or list(chosen) != sorted(set(chosen)) or not set(chosen) <= set(range(count)):
+        raise ConfigError(
+            f"levels of {name} can't be used",
+            expected=f"ascending numbers from 0 to {count - 1}",
+            got=chosen,
+        )
+    return chosen
+
+
+def published_settings(name: str) -> PretrainedCfg:
+    """What timm keeps of a backbone's published weights: where they are, input size, mean and deviation."""
+    settings = timm.get_pretrained_cfg(name)
+    assert settings is not None, f"{name} is a name that timm knows"
+    return settings
+
+
+def _check_name(name: str) -> None:
+    architectures = timm.list_models()
+    architecture, _, tag = name.partition(".")
+    if architecture not in architectures:
+        similar = difflib.get_close_matches(architecture, [*PAPER_ENCODERS, *architectures], n=5, cutoff=0.5)
+        raise ModelError(
+            f"no backbone is named {name}",
+            expected="a name of the paper's or of timm's" + (f", such as {', '.join(similar)}" if similar else ""),
+            remedy="`inflate3d encoders` lists all names",
+        )
+    tagged = timm.list_models(f"{architecture}.*", include_tags=True)
+    if tag and name not in tagged:
+        raise ModelError(f"no weights of {architecture} are named {tag}", expected=", ".join(tagged))
+
+
+def _all_feature_maps(name: str, image_size: tuple[int, int], arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What timm says of every feature map that it can extract, coarsest last."""
+    try:
+        with torch.device("meta"):
+            network = _create(name, image_size, in_chans=RGB, **arguments)
+    except BUILD_ERRORS as error:
+        raise ModelError(f"timm can't build {name}", got=error) from error
+    maps = getattr(network, "feature_info", None)
+    if not maps:
+        raise ModelError(f"{name} can't be an encoder", expected="feature maps", got="timm extracts none from it")
+    _stem_names(network, name)
+    return list(maps)
+
+
+def _create(name: str, image_size: tuple[int, int], **arguments: Any) -> nn.Module:
+    if published_settings(name).fixed_input_size:
+        arguments["img_size"] = image_size
+    return timm.create_model(name, **arguments)
+
+
+def _default_levels(strides: list[int]) -> tuple[int, ...]:
+    if len(set(strides)) == 1:
+        count = min(_PLAIN_LEVELS, len(strides))
+        return tuple((part + 1) * len(strides) // count - 1 for part in range(count))
+    last_of_stride = {stride: level for level, stride in enumerate(strides) if stride >= _FINEST_STRIDE}
+    return tuple(last_of_stride.values())
+
+
+def _stem_names(network: nn.Module, name: str) -> tuple[str, ...]:
+    stems = {
+        path: module
+        for path, module in network.named_modules()
+        if isinstance(module, nn.Conv2d) and module.in_channels == RGB
+    }
+    if not stems:
+        raise ModelError(
+            f"{name} can't be inflated",
+            expected="a convolution that reads the RGB image",
+            got="no such layer",
+        )
+    for path, module in stems.items():
+        if isinstance(module, _STANDARDIZED):
+            raise ModelError(
+                f"{name} can't be inflated",
+                expected="a first convolution that uses its weight as it is",
+                got=f"{path} is a {type(module).__name__}, which standardizes its weight",
+            )
+    return tuple(stems)
+
+
+def _is_attention(module: nn.Module) -> bool:
+    # timm's attention layers share no base class, but their names do.
+    return any(part in type(module).__name__ for part in ("Attention", "Attn"))

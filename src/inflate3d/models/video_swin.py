@@ -1,0 +1,180 @@
+"""Video Swin: the paper's one encoder with 3D weights of its own, whose tokens keep depth and attend along it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from jaxtyping import Float
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor, nn
+from torchvision.models.video.swin_transformer import PatchEmbed3d, ShiftedWindowAttention3d, SwinTransformer3d
+
+from inflate3d.config import Inflation
+from inflate3d.errors import ModelError
+from inflate3d.models.backbone import RGB, Backbone
+from inflate3d.models.paper_encoders import VIDEO_SWIN
+from inflate3d.models.timm_backbones import check_levels
+
+_TRAINED_AT = 224
+_BASE: dict[str, Any] = {
+    "embed_dim": 128,
+    "depths": (2, 2, 18, 2),
+    "num_heads": (4, 8, 16, 32),
+    "patch_size": (2, 4, 4),
+    "window_size": (8, 7, 7),
+}
+"""Video Swin-B; sizes are (depth, rows, columns)."""
+
+_FROM_AUTHORS = (
+    (r"^backbone\.", ""),
+    (r"^layers\.(\d+)\.blocks\.", lambda match: f"features.{2 * int(match[1])}."),
+    (r"^layers\.(\d+)\.downsample\.", lambda match: f"features.{2 * int(match[1]) + 1}."),
+    (r"\.mlp\.fc1\.", ".mlp.0."),
+    (r"\.mlp\.fc2\.", ".mlp.3."),
+)
+"""Names in the authors' files (mmaction's layout), and torchvision's for the same."""
+
+
+class VideoSwin(nn.Module):
+    """torchvision's Video Swin without its classifier: windows in, maps of their middle depth out.
+
+    The stem reads patches of two slices; a window of odd depth is padded by one slice of zeros at its end.
+
+    Args:
+        in_channels: Modalities.
+        levels: Stages whose maps are given, ascending from 0.
+        embed_dim: Channels of the first stage; each next one has twice as many.
+        depths: Blocks of each stage.
+        num_heads: Attention heads of each stage.
+        patch_size: ``(depth, rows, columns)`` of a patch.
+        window_size: ``(depth, rows, columns)`` of an attention window, in tokens.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        levels: Sequence[int],
+        *,
+        embed_dim: int,
+        depths: Sequence[int],
+        num_heads: Sequence[int],
+        patch_size: Sequence[int],
+        window_size: Sequence[int],
+    ) -> None:
+        super().__init__()
+        swin = SwinTransformer3d(
+            patch_size=list(patch_size),
+            embed_dim=embed_dim,
+            depths=list(depths),
+            num_heads=list(num_heads),
+            window_size=list(window_size),
+            stochastic_depth_prob=0.0,
+            num_classes=1,
+            patch_embed=partial(PatchEmbed3d, in_channels=in_channels),
+        )
+        self.patch_embed = swin.patch_embed
+        self.taken = frozenset(2 * level for level in levels)  # between two stages lies one that merges patches
+        self.features = swin.features[: max(self.taken) + 1]
+        for module in self.features.modules():
+            if isinstance(module, ShiftedWindowAttention3d):
+                _forget_index(module)
+
+    def forward(self, windows: Float[Tensor, "b c d h w"]) -> list[Float[Tensor, "b _ _ _"]]:
+        """Gives the stages' maps before down-sampling, at depth index ``tokens in depth // 2``."""
+        tokens = self.patch_embed(windows)
+        maps = []
+        for index, layer in enumerate(self.features):
+            tokens = layer(tokens)  # (B, D', H', W', channels)
+            if index in self.taken:
+                maps.append(tokens[:, tokens.shape[1] // 2].permute(0, 3, 1, 2))
+        return maps
+
+
+@dataclass(frozen=True)
+class VideoSwinBackbone(Backbone):
+    """Video Swin; its kernels have a depth of their own, so that no rule has to spread them over the slices."""
+
+    @property
+    def grey_mean(self) -> float:
+        """Grey average of the mean that its weights were trained with, ImageNet's."""
+        return sum(IMAGENET_DEFAULT_MEAN) / RGB
+
+    @property
+    def grey_deviation(self) -> float:
+        """The same of the standard deviation."""
+        return sum(IMAGENET_DEFAULT_STD) / RGB
+
+    def build(self, in_channels: int, depth: int = 1) -> nn.Module:
+        """Builds the network with random weights; it takes windows of any depth."""
+        return VideoSwin(in_channels, self.levels, **{**_BASE, **self.arguments})
+
+    def build_filled(self, tensors: Mapping[str, Tensor]) -> nn.Module:
+        """Builds the network for RGB and puts tensors in, of the authors' layout or torchvision's."""
+        network = self.build(RGB)
+        own = network.state_dict()
+        named = {_own_name(name): tensor for name, tensor in tensors.items()}
+        network.load_state_dict({name: tensor for name, tensor in named.items() if name in own}, strict=False)
+        return network
+
+    def feature_maps(self, network: nn.Module, windows: Float[Tensor, "b c d h w"]) -> list[Float[Tensor, "b _ _ _"]]:
+        """Runs the network."""
+        return network(windows)
+
+    def stem_names(self, network: nn.Module) -> tuple[str, ...]:
+        """Its one stem, a 3D convolution."""
+        return ("patch_embed.proj",)
+
+    def inflated_stem(self, weight: Tensor, depth: int, in_channels: int, method: Inflation) -> Tensor:
+        """Sums RGB, copies it to the modalities and divides by their number: ``(O, C, 2, 4, 4)``, by any method."""
+        grey = weight.sum(dim=1, keepdim=True) / in_channels
+        return grey.expand(-1, in_channels, -1, -1, -1)
+
+    def as_original(self, windows: Float[Tensor, "1 1 d h w"]) -> Float[Tensor, "1 3 _ h w"]:
+        """The whole window as a grey RGB clip."""
+        return windows.expand(-1, RGB, -1, -1, -1)
+
+    def takes_stage_norms(self, network: nn.Module) -> bool:
+        """No: the paper's code normalizes the maps of Swin, but not those of Video Swin."""
+        return False
+
+
+def look_up_video_swin(
+    image_size: int | tuple[int, int] | None, levels: Sequence[int] | None, arguments: Mapping[str, Any]
+) -> VideoSwinBackbone:
+    """Video Swin-B, or one of other width, depths, heads, patches or windows.
+
+    Raises:
+        ModelError: Something else shall differ.
+        ConfigError: It has no such levels.
+    """
+    if unknown := sorted(set(arguments) - set(_BASE)):
+        raise ModelError(f"{VIDEO_SWIN} has no such arguments", expected=", ".join(_BASE), got=", ".join(unknown))
+    sizes = {**_BASE, **arguments}
+    count = len(sizes["depths"])
+    chosen = tuple(range(count)) if levels is None else check_levels(VIDEO_SWIN, levels, count)
+    size = _TRAINED_AT if image_size is None else image_size
+    return VideoSwinBackbone(
+        VIDEO_SWIN,
+        image_size=(size, size) if isinstance(size, int) else size,
+        levels=chosen,
+        channels=tuple(sizes["embed_dim"] * 2**level for level in chosen),
+        strides=tuple(sizes["patch_size"][-1] * 2**level for level in chosen),
+        arguments=arguments,
+    )
+
+
+def _own_name(name: str) -> str:
+    for pattern, replacement in _FROM_AUTHORS:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _forget_index(attention: ShiftedWindowAttention3d) -> None:
+    """Keeps an index that follows from the window's size, a megabyte a block, out of model files."""
+    index = attention.get_buffer("relative_position_index")
+    del attention.relative_position_index
+    attention.register_buffer("relative_position_index", index, persistent=False)
