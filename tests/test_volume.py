@@ -286,6 +286,30 @@ def test_onto_refuses_voxels_that_lie_elsewhere(change):
         scan.onto(Grid(SHAPE, scan.affine @ change))
 
 
+CODES = ["RAS", "LPS", "SAR", "PIL", "ARI"]
+OBLIQUE = np.array([[0.9, 0.1, 0.3, -20], [-0.1, 0.95, 0.2, 5], [-0.1, -0.1, 3, 7], [0, 0, 0, 1.0]])
+
+
+@pytest.mark.parametrize("codes", CODES)
+def test_a_turned_grid_has_the_same_voxels(codes):
+    scan = numbered(OBLIQUE)
+    assert scan.grid.has_voxels_of(scan.reorient(codes).grid)
+    assert scan.reorient(codes).grid.has_voxels_of(scan.grid)
+
+
+def test_another_grid_has_other_voxels():
+    scan = numbered(OBLIQUE)
+    others = [
+        scan.crop((0, 0, 0), (1, *SHAPE[1:])),
+        scan.pad((0, 1, 0), (0, 0, 0)),
+        scan.pad((1, 0, 0), (0, 0, 0)).crop((0, 0, 0), SHAPE),
+        Volume(scan.array, scan.affine @ np.diag([2.0, 1, 1, 1])),
+    ]
+    for other in others:
+        assert not scan.grid.has_voxels_of(other.grid)
+        assert not scan.grid.has_voxels_of(other.reorient("PIR").grid)
+
+
 # --- grids of another spacing --------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from inflate3d.orientation import DEPTH_AXES, DepthAxis, Orientation
 
 __all__ = ["DEPTH_AXES", "DepthAxis", "Grid", "Orientation", "Volume", "spacing_of"]
 
-_SAME_PLACE = 0.01
+SAME_PLACE = 0.01
 """How far apart, in voxels, two voxels may lie and still be the same: headers round, and differently."""
 
 
@@ -36,10 +36,7 @@ class Grid:
     def __post_init__(self) -> None:
         if min(self.shape) < 1:
             raise DataError("a grid has no voxels", expected="one or more along each axis", got=self.shape)
-        lengths = np.array(self.spacing)
-        # the determinant of the unit axes is the volume of their box: 1 at right angles, 0 in one plane
-        is_box = np.isfinite(self.affine).all() and abs(np.linalg.det(self.affine[:3, :3])) > 1e-6 * lengths.prod()
-        if not (is_box and np.array_equal(self.affine[3], (0, 0, 0, 1))):
+        if not (is_box(self.affine) and np.array_equal(self.affine[3], (0, 0, 0, 1))):
             raise DataError(
                 "a grid's affine can't be inverted",
                 expected="finite numbers, three axes that don't lie in one plane, and (0, 0, 0, 1) as the last row",
@@ -58,6 +55,15 @@ class Grid:
     def spacing(self) -> tuple[float, float, float]:
         """Millimetres between voxels along ``(I, J, K)``."""
         return spacing_of(self.affine)
+
+    def has_voxels_of(self, other: Grid) -> bool:
+        """Whether the other grid has the very same voxels, be it along other axes or in another direction."""
+        try:
+            orientation, first = _placement(other, self)
+        except DataError:
+            return False
+        i, j, k = orientation.axes
+        return (other.shape[i], other.shape[j], other.shape[k]) == self.shape and not first.any()
 
     def at_spacing(self, spacing: tuple[float, float, float]) -> Grid:
         """The grid that fills the same box with voxels of another size.
@@ -229,6 +235,13 @@ class Volume:
         return resample_labels(self, grid) if labels else resample_image(self, grid)
 
 
+def is_box(affine: Float[np.ndarray, "4 4"]) -> bool:
+    """Whether an affine is finite and maps a box of voxels to one in space, so that it can be inverted."""
+    # the determinant of the unit axes is the volume of their box: 1 at right angles, 0 in one plane
+    volume = abs(np.linalg.det(affine[:3, :3]))
+    return bool(np.isfinite(affine).all() and volume > 1e-6 * np.prod(spacing_of(affine)))
+
+
 def spacing_of(affine: Float[np.ndarray, "4 4"]) -> tuple[float, float, float]:
     """Millimetres between voxels along each of the three voxel axes of ``affine``."""
     i, j, k = (float(length) for length in np.linalg.norm(affine[:3, :3], axis=0))
@@ -270,7 +283,7 @@ def _placement(grid: Grid, target: Grid) -> tuple[Orientation, Int[np.ndarray, "
     last = np.array(grid.shape) - 1
     corners = np.array([[*corner, 1] for corner in np.ndindex(2, 2, 2)]) * [*last, 1]
     apart = np.linalg.norm((grid.affine - target.affine @ to_target)[:3] @ corners.T, axis=0).max()
-    if not is_turn or apart > _SAME_PLACE * min(target.spacing):
+    if not is_turn or apart > SAME_PLACE * min(target.spacing):
         raise DataError(
             "the voxels don't lie on the grid's",
             expected=f"voxels of the affine {target.affine.round(4).tolist()}",

@@ -377,6 +377,18 @@ def test_files_of_a_case_that_differ_in_shape_or_place(tmp_path):
     assert caught.value.file == str(aside)
 
 
+@pytest.mark.parametrize("codes", ["LPS", "SAR", "PIL"])
+def test_modalities_along_other_axes_are_turned_onto_the_first(tmp_path, codes):
+    first = read_volume(save(tmp_path / "1.nii", counting(3, 4, 5)))
+    write_volume(tmp_path / "2.nii", first.reorient(codes))
+    both = read_images([tmp_path / "1.nii", None, tmp_path / "2.nii"])
+    assert np.array_equal(both.array[[0, 2]], np.concatenate([first.array, first.array]))
+    assert not both.array[1].any()
+    assert np.array_equal(both.affine, first.affine)
+    (note,) = both.notes
+    assert note.startswith(f"2.nii: its voxels are the scan's, but are stored along the axes {codes} in place of ")
+
+
 @pytest.mark.parametrize(("turn", "same"), [(1e-6, True), (1e-4, True), (1e-3, False)])
 def test_grids_are_compared_where_they_lie_furthest_apart(turn, same):
     array = np.zeros((1, 101, 11, 2), np.uint8)

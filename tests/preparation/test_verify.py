@@ -8,6 +8,7 @@ import pytest
 from inflate3d.datasets.case import Case, Dataset
 from inflate3d.errors import DatasetProblems
 from inflate3d.preparation.verify import check_case, check_classes
+from inflate3d.volume import Volume
 
 SHAPE = (4, 5, 6)
 AFFINE = np.diag([1.0, 1.0, 3.0, 1.0])
@@ -50,6 +51,27 @@ def test_good_case_is_given_whole(case, dataset):
     volume, labels = check_case(case, dataset)
     assert volume.array.shape == labels.array.shape == (1, *SHAPE)
     assert np.bincount(labels.array.ravel()).tolist() == [117, 1, 2]
+
+
+@pytest.mark.parametrize("codes", ["LPS", "SAR", "PIL", "RSA"])
+def test_labels_along_other_axes_are_turned_onto_the_scan(case, dataset, codes):
+    _, expected = check_case(case, dataset)
+    stored = Volume(labels_of(1, 2, 2)[np.newaxis], AFFINE).reorient(codes)
+    save(case.label, stored.array[0], stored.affine)
+    volume, labels = check_case(case, dataset)
+    assert np.array_equal(labels.array, expected.array)
+    assert np.array_equal(labels.affine, volume.affine)
+    (note,) = labels.notes
+    assert f"along the axes {codes} in place of RAS" in note
+
+
+def test_labels_that_only_resampling_could_bring_there_are_refused(case, dataset):
+    half = np.diag([1.0, 1.0, 6.0, 1.0])
+    save(case.label, labels_of(1)[:, :, ::2], half)
+    assert problems_of(case, dataset) == [("images of a case differ in shape", "labels.nii.gz")]
+    part = Volume(labels_of(1)[np.newaxis], AFFINE).reorient("SAR").crop((0, 0, 0), (5, 5, 4))
+    save(case.label, part.array[0], part.affine)
+    assert problems_of(case, dataset) == [("images of a case differ in shape", "labels.nii.gz")]
 
 
 def test_scan_without_findings_is_good(case, dataset):

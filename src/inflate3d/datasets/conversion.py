@@ -9,7 +9,7 @@ from jaxtyping import Integer
 
 from inflate3d.datasets.case import Case, Dataset
 from inflate3d.errors import ConfigError, DataError
-from inflate3d.io import SUFFIXES, check_same_grid, read_images, read_labels
+from inflate3d.io import SUFFIXES, lay_on, read_images, read_labels
 from inflate3d.volume import Volume
 
 
@@ -51,8 +51,7 @@ def read_case(case: Case, dataset: Dataset, values: Mapping[int, int]) -> tuple[
         )
     if case.label is None:
         raise DataError("the case has no label map", case=case.id, file=case.scan)
-    labels = read_labels(case.label, case=case.id)
-    check_same_grid(labels, volume, case=case.id, file=case.label)
+    labels = lay_on(read_labels(case.label, case=case.id), volume, case=case.id, file=case.label)
     return volume, _renumbered(labels.array[0], values, case)
 
 

@@ -1,7 +1,7 @@
 """Scan files to volumes, volumes and label maps to files."""
 
 from inflate3d.io.formats import SUFFIXES, label_name, scan_files, stem_of, suffix_of
-from inflate3d.io.grid import check_same_grid
+from inflate3d.io.grid import check_same_grid, lay_on
 from inflate3d.io.scan import read_images, read_labels, read_volume, write_labels, write_volume
 from inflate3d.io.series import Series, find_series
 
@@ -11,6 +11,7 @@ __all__ = [
     "check_same_grid",
     "find_series",
     "label_name",
+    "lay_on",
     "read_images",
     "read_labels",
     "read_volume",

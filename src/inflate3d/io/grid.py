@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -9,10 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from inflate3d.errors import DataError
-from inflate3d.volume import Volume
-
-GRID_TOLERANCE = 0.01
-"""How far, in voxels, two grids may lie apart and still be the same: headers round, and differently."""
+from inflate3d.volume import SAME_PLACE, Volume, is_box
 
 _LPS_TO_RAS = np.array([[-1.0], [-1.0], [1.0]])
 
@@ -41,10 +39,7 @@ def check_affine(affine: Float[np.ndarray, "4 4"], path: Path, case: str | None)
     Raises:
         DataError: It is not finite, or flat.
     """
-    axes = affine[:3, :3]
-    lengths = np.linalg.norm(axes, axis=0)
-    # the determinant of the unit axes is the volume of their box: 1 at right angles, 0 in one plane
-    if not (np.isfinite(affine).all() and lengths.all() and abs(np.linalg.det(axes / lengths)) > 1e-6):
+    if not is_box(affine):
         raise DataError(
             "the affine can't be inverted, so the scan's place in space is unknown",
             got=affine.tolist(),
@@ -96,7 +91,7 @@ def check_same_grid(
             file=file,
         )
     apart = distance_between(volume.affine, reference.affine, volume.shape)
-    if apart > GRID_TOLERANCE * min(reference.spacing):
+    if apart > SAME_PLACE * min(reference.spacing):
         raise DataError(
             "images of a case differ in place",
             expected=f"the affine {reference.affine.round(4).tolist()}",
@@ -105,3 +100,39 @@ def check_same_grid(
             case=case,
             file=file,
         )
+
+
+def lay_on(volume: Volume, reference: Volume, *, case: str | None = None, file: str | Path | None = None) -> Volume:
+    """Brings a volume that has a reference's voxels, be it along other axes, onto the reference's own grid.
+
+    Programs store one scan in different orders of axes. Transposing and flipping brings them back to one, and
+    changes no value; nothing is ever resampled.
+
+    Args:
+        volume: What is brought there.
+        reference: What it has to lie on.
+        case: Id of the case, for the error message.
+        file: The file that ``volume`` is from, for the error message.
+
+    Returns:
+        The volume; a turned copy with a note that says so if its axes are not the reference's.
+
+    Raises:
+        DataError: It has other voxels (see `check_same_grid`).
+    """
+    try:
+        check_same_grid(volume, reference, case=case, file=file)
+    except DataError:
+        if not reference.grid.has_voxels_of(volume.grid):
+            raise
+        axes, own = (_axes_of(each.affine) for each in (volume, reference))
+        note = f"its voxels are the scan's, but are stored along the axes {axes} in place of {own}; they are turned"
+        return replace(volume.onto(reference.grid), notes=(*volume.notes, note))
+    return volume
+
+
+def _axes_of(affine: Float[np.ndarray, "4 4"]) -> str:
+    """Where the voxel axes lead, such as ``"LPS"``."""
+    from nibabel.orientations import aff2axcodes
+
+    return "".join(map(str, aff2axcodes(affine)))

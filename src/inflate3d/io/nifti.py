@@ -12,10 +12,10 @@ from nibabel.spatialimages import HeaderDataError
 
 from inflate3d.errors import DataError
 from inflate3d.io.damage import check_claim
-from inflate3d.io.grid import GRID_TOLERANCE, check_affine, distance_between
+from inflate3d.io.grid import check_affine, distance_between
 from inflate3d.io.nifti_files import NiftiImage, open_image, pair_of, save_image, stored_header
 from inflate3d.io.voxels import check_real, storable, storable_labels
-from inflate3d.volume import Volume, spacing_of
+from inflate3d.volume import SAME_PLACE, Volume, spacing_of
 
 _LONGEST_AXIS = 2**15 - 1
 """What the first version of NIfTI can count to."""
@@ -124,7 +124,7 @@ def _set_affine(header: nibabel.Nifti1Header, volume: Volume) -> None:
     header.set_sform(volume.affine, code="scanner")
     header.set_qform(volume.affine, code="scanner")
     apart = distance_between(np.asarray(header.get_qform()), volume.affine, volume.shape)
-    if apart > GRID_TOLERANCE * min(volume.spacing):
+    if apart > SAME_PLACE * min(volume.spacing):
         header.set_qform(None)  # it can't say a shear
         header["pixdim"][1:4] = volume.spacing
 
@@ -201,6 +201,6 @@ def _form_notes(
     except (HeaderDataError, ValueError):
         return ("the header's qform is no rotation, so its sform alone is used",)
     apart = distance_between(qform, affine, shape)
-    if not apart <= GRID_TOLERANCE * min(spacing_of(affine)):
+    if not apart <= SAME_PLACE * min(spacing_of(affine)):
         return (f"the header's sform and qform disagree by up to {apart:.3g} mm, and sform is used",)
     return ()

@@ -10,7 +10,7 @@ from jaxtyping import Integer
 
 from inflate3d.errors import DataError
 from inflate3d.io.formats import reader_of, writer_of
-from inflate3d.io.grid import check_same_grid
+from inflate3d.io.grid import lay_on
 from inflate3d.io.voxels import check_finite, storable_labels
 from inflate3d.volume import Volume
 
@@ -44,27 +44,25 @@ def read_images(paths: Sequence[str | Path | None], *, case: str | None = None) 
         case: Id of the case, for error messages.
 
     Returns:
-        All modalities in the order of the paths, ``(C, I, J, K)``, with the first one's affine. A missing
+        All modalities in the order of the paths, ``(C, I, J, K)``, on the first one's grid. A missing
         modality is a channel of zeros.
 
     Raises:
-        DataError: No modality is there, one can't be read (see `read_volume`), or lies on another grid than
-            the first.
+        DataError: No modality is there, one can't be read (see `read_volume`), or has other voxels than the
+            first (see `lay_on`).
     """
-    volumes = [None if path is None else read_volume(path, case=case) for path in paths]
-    present = [(path, volume) for path, volume in zip(paths, volumes, strict=True) if path is not None and volume]
-    if not present:
+    volumes = {number: read_volume(path, case=case) for number, path in enumerate(paths) if path is not None}
+    if not volumes:
         raise DataError("no modality of the scan is there", expected="at least one file", got="none", case=case)
-    first = present[0][1]
-    if len(volumes) == 1:
+    first = next(iter(volumes.values()))
+    if len(paths) == 1:
         return first
-    for path, volume in present[1:]:
-        check_same_grid(volume, first, case=case, file=path)
+    laid = {number: lay_on(volume, first, case=case, file=paths[number]) for number, volume in volumes.items()}
     missing = np.zeros((1, *first.shape), first.array.dtype)
     return Volume(
-        np.concatenate([missing if volume is None else volume.array for volume in volumes]),
+        np.concatenate([laid[number].array if number in laid else missing for number in range(len(paths))]),
         first.affine,
-        tuple(f"{Path(path).name}: {note}" for path, volume in present for note in volume.notes),
+        tuple(f"{Path(paths[number] or '').name}: {note}" for number, volume in laid.items() for note in volume.notes),
     )
 
 

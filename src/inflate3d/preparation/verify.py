@@ -9,7 +9,7 @@ from jaxtyping import Integer
 
 from inflate3d.datasets.case import Case, Dataset
 from inflate3d.errors import DataError, DatasetProblems, Inflate3dError
-from inflate3d.io import check_same_grid, read_images, read_labels, read_volume
+from inflate3d.io import lay_on, read_images, read_labels, read_volume
 from inflate3d.volume import Volume
 
 _MASK = 255
@@ -34,7 +34,7 @@ def check_case(case: Case, dataset: Dataset, *, allow_missing_modality: bool = F
     Raises:
         DatasetProblems: All that is wrong with the case: files that are missing, damaged or not volumes, NaN
             or infinite voxels, a modality that is missing, another number of modalities than the data set's,
-            images or labels on another grid than the first image's, labels that are no whole numbers or no
+            images or labels with other voxels than the first image's, labels that are no whole numbers or no
             class of the data set's.
     """
     problems: list[Inflate3dError] = []
@@ -51,7 +51,7 @@ def check_case(case: Case, dataset: Dataset, *, allow_missing_modality: bool = F
     try:
         labels = _read_labels_of(case)
         if volume is not None:
-            check_same_grid(labels, volume, case=case.id, file=case.label)
+            labels = lay_on(labels, volume, case=case.id, file=case.label)
     except DataError as error:
         problems.append(error)
     if labels is not None:
@@ -128,7 +128,7 @@ def _image_problems(case: Case) -> list[DataError]:
         try:
             volume = read_volume(path, case=case.id)
             first = first or volume
-            check_same_grid(volume, first, case=case.id, file=path)
+            lay_on(volume, first, case=case.id, file=path)
         except DataError as error:
             problems.append(error)
     return problems

@@ -12,7 +12,7 @@ from jaxtyping import Integer
 from inflate3d.datasets import Case
 from inflate3d.errors import DataError
 from inflate3d.evaluation.scores import Scores, show
-from inflate3d.io import check_same_grid, read_images, read_labels
+from inflate3d.io import lay_on, read_images, read_labels
 from inflate3d.preparation.framing import frame_case
 from inflate3d.preparation.plan import IGNORED, Plan
 from inflate3d.report.figures import crop_box, data_address, draw_slice, spread_slices, upright
@@ -144,6 +144,4 @@ def _prediction(method: Method, case: Case) -> Path:
 
 
 def _labels_on(scan: Volume, file: Path, case: str) -> Integer[np.ndarray, "i j k"]:
-    labels = read_labels(file, case=case)
-    check_same_grid(labels, scan, case=case, file=file)
-    return labels.array[0]
+    return lay_on(read_labels(file, case=case), scan, case=case, file=file).array[0]
