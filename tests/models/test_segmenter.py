@@ -56,6 +56,31 @@ def test_saved_model_computes_the_same(tmp_path, phantom_store):
     assert torch.equal(load_model(tmp_path)(windows), model(windows))  # a run's folder
 
 
+def test_encoder_of_another_width_is_built_again(tmp_path):
+    arguments = {"embed_dim": 48, "num_heads": (2, 2, 4, 4), "mlp_ratio": 2.5}
+    encoder = create_encoder(
+        "swin_tiny_patch4_window7_224", depth=3, image_size=32, weights="none", arguments=arguments
+    )
+    model = create_model(encoder=encoder, num_classes=2, decoder_channels=8).eval()
+    model.save(tmp_path)
+    loaded = load_model(tmp_path)
+    windows = torch.rand(1, 1, 3, 32, 32)
+    assert torch.equal(loaded(windows), model(windows))
+    assert loaded.architecture == model.architecture
+    assert model.architecture.stage_norms
+    assert encoder.channels == (48, 96, 192, 384)
+
+
+def test_folder_from_before_stage_norms(tmp_path):
+    encoder = create_encoder("swin_tiny_patch4_window7_224", depth=3, image_size=32, weights="none", stage_norms=False)
+    create_model(encoder=encoder, num_classes=2, decoder_channels=8).save(tmp_path)
+    description = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
+    for name in ("stage_norms", "encoder_arguments"):
+        del description["architecture"][name]
+    (tmp_path / "model.json").write_text(json.dumps(description))
+    assert not any(name.startswith("encoder.norms") for name in load_model(tmp_path).state_dict())
+
+
 def test_model_folder_is_safetensors_and_json(saved):
     assert sorted(path.name for path in saved.iterdir()) == ["model.json", "model.safetensors"]
     assert load_file(saved / "model.safetensors").keys() == make_model().state_dict().keys()

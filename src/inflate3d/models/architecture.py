@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from inflate3d.config import DecoderName, FrozenModel, Inflation
 
 
@@ -20,3 +22,5 @@ class Architecture(FrozenModel):
     num_classes: int
     input_mean: float
     input_deviation: float
+    stage_norms: bool = False
+    encoder_arguments: dict[str, int | float | tuple[int, ...]] = Field(default_factory=dict)

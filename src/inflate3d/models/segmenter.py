@@ -157,6 +157,8 @@ def create_model(
         num_classes=num_classes,
         input_mean=encoder.mean if pretrained else 0.0,
         input_deviation=encoder.std if pretrained else 1.0,
+        stage_norms=encoder.stage_norms,
+        encoder_arguments=encoder.arguments,
     )
     return Segmenter(encoder, architecture)
 
@@ -211,6 +213,8 @@ def _rebuild(architecture: Architecture | VolumetricArchitecture) -> Segmenter |
         inflation=architecture.inflation,
         weights="none",
         levels=architecture.levels,
+        stage_norms=architecture.stage_norms,
+        arguments=architecture.encoder_arguments,
     )
     return Segmenter(encoder, architecture)
 
