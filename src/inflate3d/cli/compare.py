@@ -1,15 +1,22 @@
-"""Train and score several methods under one protocol, each in its own run; finished ones are not run again."""
+"""Train and score several methods under one protocol, and hold each against the first.
+
+Every method is trained with every seed and every number of training cases, each in its own run. Runs that are finished
+are not trained again, unfinished ones go on where they were stopped: give the same command once more.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from inflate3d.cli.terminal import Terminal
+from pydantic import Field
+
+from inflate3d.cli.terminal import Interruption, Terminal
 from inflate3d.cli.train import RunOptions, train_run
-from inflate3d.comparison.compare import ARM_SETS, compare
+from inflate3d.comparison.arms import ARM_SETS, find_arms
+from inflate3d.comparison.trials import Trial, plan_trials, read_sizes
 from inflate3d.config import RunConfig
-from inflate3d.errors import ConfigError
 from inflate3d.evaluation.scores import Scores, show
 from inflate3d.preparation.store import Store
 from inflate3d.run_folder import RunFolder
@@ -19,33 +26,96 @@ class Options(RunOptions):
     """Options of ``compare``."""
 
     arms: str = "paper"
-    """The set of methods: depth (ours and its 1-slice twin) or paper (ours, without depth, transfer, both)."""
+    """The methods: depth, paper, inflation, slices, decoders, baselines, ..., or a YAML file of one's own."""
+    seeds: tuple[int, ...] = ()
+    """Seeds to train each method with; that of --seed alone if not given."""
+    cases: str | None = None
+    """Numbers of training cases for low-data curves, such as 5,10,20,all; the held-out cases stay the same."""
+    parallel: int | None = Field(default=None, ge=1)
+    """Trainings at a time, each in a process of its own; one for each GPU, on other devices one, if not given."""
     out: Path | None = None
     """Folder of the comparison; runs/NAME-OF-THE-DATA-SET-compare if not given."""
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     """Compares."""
-    if options.arms not in ARM_SETS:
-        raise ConfigError("no such set of arms", expected=", ".join(ARM_SETS), got=options.arms)
+    arms = find_arms(options.arms)
+    base, store = options.open(terminal)
     root = options.out or Path("runs") / f"{options.dataset.resolve().name}-compare"
-    config, store = options.open(terminal)
-    results = compare_arms(config, store, options.arms, root, terminal)
-    show_comparison(results, terminal)
-    return {arm: scores.to_dict() for arm, scores in results.items()}
+    configs = {arm.name: arm.applied_to(options).decided(store) for arm in arms}
+    _check_arms(configs, store)
+    sizes = (base.data.training_cases,) if options.cases is None else read_sizes(options.cases, base, store)
+    trials = plan_trials(configs, tuple(dict.fromkeys(options.seeds)) or (base.training.seed,), sizes, root)
+    run_trials(trials, store, options.parallel, terminal)
+    return report_comparison(trials, base, store, root, terminal)
+
+
+def _check_arms(configs: dict[str, RunConfig], store: Store) -> None:
+    """Tells before the first training what would stop a later one."""
+    from inflate3d.models.backbones import find_backbone
+
+    for config in configs.values():
+        if config.model.network == "inflated":
+            find_backbone(config.model.encoder)
+            store.plan.check_depth(store.fingerprint, config.model.depth)
+
+
+def run_trials(trials: Sequence[Trial], store: Store, parallel: int | None, terminal: Terminal) -> None:
+    """Trains and scores what is not finished, here or in several processes."""
+    from inflate3d.comparison.parallel import find_slots, run_in_parallel
+    from inflate3d.comparison.trial import run_trial
+    from inflate3d.training.callbacks import Interrupted
+
+    waiting = [trial for trial in trials if not trial.finished]
+    terminal.tell(f"{len(trials)} trainings, {len(trials) - len(waiting)} of them finished")
+    slots = find_slots(trials[0].config.training, parallel)
+    if len(slots) > 1 and len(waiting) > 1:
+        run_in_parallel(waiting, slots, terminal.tell)
+        return
+    for trial in waiting:
+        terminal.tell(f"training: {trial.name}")
+        try:
+            run_trial(trial.config, trial.folder, store, console=terminal.status, progress=terminal.progress)
+        except Interrupted as stop:
+            raise Interruption(f"{trial.name}: {stop}; go on by the same command") from stop
+
+
+def report_comparison(
+    trials: Sequence[Trial], base: RunConfig, store: Store, root: Path, terminal: Terminal
+) -> dict[str, Any]:
+    """Writes the comparison's tables and plots, and shows the tables."""
+    from inflate3d.comparison.figures import write_plots
+    from inflate3d.comparison.results import summarise
+    from inflate3d.comparison.tables import cost_table, document, notes, quality_table, write_tables
+    from inflate3d.datasets.splits import choose_split
+
+    whole = len(choose_split(base.data.model_copy(update={"training_cases": None}), store.groups, store.splits).train)
+    comparison = summarise(base.dataset.name, trials, whole)
+    write_tables(comparison, root)
+    write_plots(comparison, root)
+    terminal.table(f"{comparison.dataset}: {len(comparison.held_out)} held-out cases", *quality_table(comparison))
+    terminal.table("What each needs", *cost_table(comparison))
+    for line in notes(comparison):
+        terminal.say(f"* {line}")
+    terminal.say(f"tables: {root / 'comparison.md'}, .csv, .json\nplots:  {root / 'comparison.png'}, .svg")
+    return document(comparison)
 
 
 def compare_arms(config: RunConfig, store: Store, arms: str, root: Path, terminal: Terminal) -> dict[str, Scores]:
-    """Runs the arms one after another, with progress."""
+    """Runs a built-in set of arms one after another, each in the folder of its name, and reads their scores."""
+    from inflate3d.inference.held_out import evaluate_run
 
-    def run_arm(arm: RunConfig, folder: RunFolder) -> Scores:
-        from inflate3d.inference.held_out import evaluate_run
-
-        terminal.tell(f"arm: {folder.root.name}")
-        train_run(arm, folder, store, terminal, resume=True)
-        return evaluate_run(folder, progress=terminal.progress)
-
-    return compare(config, ARM_SETS[arms], root, run_arm)
+    results = {}
+    for arm in ARM_SETS[arms]:
+        folder, settings = RunFolder(root / arm.name), arm.applied_to(config)
+        if (folder.evaluation / "scores.json").exists():
+            settings.check_unchanged(folder.config)
+            results[arm.name] = Scores.read(folder.evaluation)
+            continue
+        terminal.tell(f"arm: {arm.name}")
+        train_run(settings, folder, store, terminal, resume=True)
+        results[arm.name] = evaluate_run(folder, progress=terminal.progress)
+    return results
 
 
 def show_comparison(results: dict[str, Scores], terminal: Terminal) -> None:

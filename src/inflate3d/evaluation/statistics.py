@@ -64,7 +64,13 @@ def mean_of_class_means(
     defined = ~np.isnan(scores)
     total = np.einsum("rc,sck->rsk", weights.astype(np.float64), np.where(defined, scores, 0.0))
     count = np.einsum("rc,sck->rsk", weights.astype(np.float64), defined.astype(np.float64))
-    return _mean_over_defined(_mean_over_defined(_ratio(total, count)))
+    return mean_over_defined(mean_over_defined(_ratio(total, count)))
+
+
+def mean_over_defined(values: Float[np.ndarray, "*shape n"]) -> Float[np.ndarray, "*shape"]:
+    """Mean along the last axis of the values that are not NaN; NaN where there are none."""
+    defined = ~np.isnan(values)
+    return _ratio(np.asarray(np.where(defined, values, 0.0).sum(-1)), np.asarray(defined.sum(-1, dtype=np.float64)))
 
 
 def estimate(value: float, resampled: Float[np.ndarray, " resamples"]) -> Estimate:
@@ -125,8 +131,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def _ratio(total: Float[np.ndarray, "*shape"], count: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
-
-
-def _mean_over_defined(values: Float[np.ndarray, "*shape n"]) -> Float[np.ndarray, "*shape"]:
-    defined = ~np.isnan(values)
-    return _ratio(np.where(defined, values, 0.0).sum(-1), defined.sum(-1).astype(np.float64))

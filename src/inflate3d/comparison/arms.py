@@ -1,0 +1,153 @@
+"""The arms of a comparison: methods that differ from one another in named settings and in nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel
+
+from inflate3d.config import DecoderName, Network, RunConfig, parse_settings, read_yaml
+from inflate3d.errors import ConfigError
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+SECTIONS = ("model", "augmentation", "training")
+"""What arms may differ in. All share data, split and held-out cases."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One method in a comparison.
+
+    Attributes:
+        name: Names its runs' folders and its rows.
+        changes: What it has different: settings by section, such as ``{"model": {"depth": 1}}``.
+    """
+
+    name: str
+    changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def applied_to(self, settings: Settings) -> Settings:
+        """The settings, a run's or a command's, with the arm's changes.
+
+        Raises:
+            ConfigError: There is no such section or setting, or a value does not fit.
+        """
+        changed = {}
+        for section, values in self.changes.items():
+            present = getattr(settings, section, None) if section in SECTIONS else None
+            if not isinstance(present, BaseModel):
+                known = [name for name in SECTIONS if hasattr(settings, name)]
+                raise ConfigError(
+                    "an arm changes what it can't", expected=", ".join(known), got=f"{self.name}: {section}"
+                )
+            changed[section] = _changed(self.name, section, present, values)
+        return settings.model_copy(update=changed)
+
+
+def _changed(arm: str, section: str, present: BaseModel, values: Mapping[str, Any]) -> BaseModel:
+    try:
+        return parse_settings(type(present), {**present.model_dump(), **values})
+    except ConfigError as error:
+        raise ConfigError(
+            f"arm {arm}: {section}.{error.what}", expected=error.expected, got=error.got, remedy=error.remedy
+        ) from error
+
+
+def _varied(section: str, setting: str, values: Mapping[str, Any]) -> tuple[Arm, ...]:
+    return tuple(Arm(name, {section: {setting: value}}) for name, value in values.items())
+
+
+OURS = Arm("ours")
+WITHOUT_DEPTH = Arm("without-depth", {"model": {"depth": 1}})
+WITHOUT_TRANSFER = Arm("without-transfer", {"model": {"weights": "none"}})
+WITHOUT_BOTH = Arm("without-both", {"model": {"weights": "none", "depth": 1}})
+UNETR = Arm("unetr", {"model": {"network": "unetr"}})
+
+ARM_SETS: dict[str, tuple[Arm, ...]] = {
+    "depth": (OURS, WITHOUT_DEPTH),
+    "paper": (OURS, WITHOUT_DEPTH, WITHOUT_TRANSFER, WITHOUT_BOTH, UNETR),
+    "inflation": (*_varied("model", "inflation", {name: name for name in ("center", "average")}), WITHOUT_TRANSFER),
+    "slices": _varied("model", "depth", {f"slices-{depth}": depth for depth in (5, 1, 3, 9, 11, 21)}),
+    "decoders": _varied("model", "decoder", {name: name for name in get_args(DecoderName)}),
+    "baselines": (OURS, *_varied("model", "network", {name: name for name in get_args(Network) if name != "inflated"})),
+}
+"""Built-in comparisons by name; the first arm is what the others are held against."""
+
+
+def find_arms(name: str) -> tuple[Arm, ...]:
+    """A built-in set of arms, or those of a YAML file.
+
+    Raises:
+        ConfigError: There is no such set, or the file can't be read as arms.
+    """
+    if name in ARM_SETS:
+        return ARM_SETS[name]
+    if Path(name).suffix in (".yaml", ".yml"):
+        return read_arms(Path(name))
+    raise ConfigError("no such set of arms", expected=f"{', '.join(ARM_SETS)}, or a YAML file", got=name)
+
+
+def read_arms(file: Path) -> tuple[Arm, ...]:
+    """Reads arms from YAML: by name, the settings that each has different, by section; the first one stands first.
+
+    Example::
+
+        five-slices: {}
+        one-slice: {model: {depth: 1}}
+        one-slice-longer: {model: {depth: 1}, training: {steps: 10000}}
+
+    Raises:
+        ConfigError: The file can't be read, or holds something else.
+    """
+    values = read_yaml(file)
+    if not isinstance(values, dict) or len(values) < 2:
+        raise ConfigError(
+            "the file holds no arms to compare",
+            expected="two arms or more, by name, such as `one-slice: {model: {depth: 1}}`",
+            got=repr(values)[:80],
+            file=file,
+        )
+    return tuple(_read_arm(str(name), changes, file) for name, changes in values.items())
+
+
+def _read_arm(name: str, changes: Any, file: Path) -> Arm:
+    changes = {} if changes is None else changes
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            "the arm's name can't name a folder", expected="letters, digits and . _ + -", got=repr(name), file=file
+        )
+    known = isinstance(changes, dict) and set(changes) <= set(SECTIONS)
+    if not (known and all(isinstance(values, dict) for values in changes.values())):
+        raise ConfigError(
+            f"arm {name} is not told by sections",
+            expected=f"settings under {', '.join(SECTIONS)}",
+            got=repr(changes)[:80],
+            file=file,
+        )
+    return Arm(name, changes)
+
+
+def difference_in_words(first: RunConfig, config: RunConfig) -> str:
+    """What an arm has different from the first one, such as ``depth 1 in place of 5``; empty where it is the same."""
+    told = []
+    for section in SECTIONS:
+        if not hasattr(first, section):
+            continue
+        before, after = (getattr(each, section).model_dump() for each in (first, config))
+        told += [
+            f"{name.replace('_', ' ')} {_in_words(value)} in place of {_in_words(before[name])}"
+            for name, value in after.items()
+            if value != before[name]
+        ]
+    return ", ".join(told)
+
+
+def _in_words(value: Any) -> str:
+    return "the plan's" if value is None else str(value)

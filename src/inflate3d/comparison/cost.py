@@ -1,0 +1,89 @@
+"""What an arm needs: parameters, time, memory."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from inflate3d.comparison.trial import COST
+from inflate3d.errors import DataError
+from inflate3d.evaluation.scores import Scores
+from inflate3d.evaluation.statistics import mean_over_defined
+from inflate3d.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an arm needs; NaN where it is not known.
+
+    Attributes:
+        parameters: Weights of its network.
+        training_seconds: Time of a training, validations counted in, mean over the seeds.
+        prediction_seconds: Time from a held-out scan in memory to its label map, mean over cases and seeds.
+        peak_memory_bytes: Most GPU memory that a training held; NaN without a GPU.
+        device: What it was trained on.
+    """
+
+    parameters: int
+    training_seconds: float
+    prediction_seconds: float
+    peak_memory_bytes: float
+    device: str
+
+
+def measure_costs(folders: Sequence[RunFolder], scores: Sequence[Scores]) -> Cost:
+    """What an arm's runs needed.
+
+    Args:
+        folders: Its runs.
+        scores: Their scores.
+
+    Raises:
+        DataError: A run's log can't be read.
+        ModelError: A run's model can't be loaded.
+    """
+    seconds = [training_seconds(folder.metrics) for folder in folders]
+    predictions = [each.seconds for each in scores if each.seconds is not None]
+    device, peaks = "not known", []
+    for folder in folders:
+        if (folder.root / COST).exists():
+            values = json.loads((folder.root / COST).read_text(encoding="utf-8"))
+            device = values["device"]
+            peaks += [float(values["peak_memory_bytes"])] if values["peak_memory_bytes"] is not None else []
+    return Cost(
+        parameters=_parameters(folders[0]),
+        training_seconds=_mean(np.array(seconds)),
+        prediction_seconds=_mean(np.concatenate(predictions)) if predictions else math.nan,
+        peak_memory_bytes=max(peaks, default=math.nan),
+        device=device,
+    )
+
+
+def training_seconds(log: Path) -> float:
+    """How long a training took, by its ``metrics.csv``; NaN if nothing was logged.
+
+    Raises:
+        DataError: The log can't be read.
+    """
+    try:
+        with log.open(newline="", encoding="utf-8") as lines:
+            known = [float(row["seconds"]) for row in csv.DictReader(lines) if row.get("seconds")]
+    except (OSError, ValueError) as error:
+        raise DataError("the training's log can't be read", got=error, file=log) from error
+    return known[-1] if known else math.nan
+
+
+def _parameters(folder: RunFolder) -> int:
+    from inflate3d.models.segmenter import load_model
+
+    return sum(weight.numel() for weight in load_model(folder.model).parameters())
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(mean_over_defined(values.astype(np.float64)))

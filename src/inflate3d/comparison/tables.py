@@ -1,0 +1,224 @@
+"""A comparison as a table: Markdown to read, CSV and JSON to reckon with."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from inflate3d.atomic import write_text
+from inflate3d.comparison.paper import NOTE as PAPER_NOTE
+from inflate3d.comparison.results import Comparison, Difference, Row
+from inflate3d.evaluation.statistics import Estimate
+
+NOTHING = "–"
+"""Shown where there is no figure."""
+
+
+def write_tables(comparison: Comparison, folder: Path) -> None:
+    """Writes ``comparison.md``, ``comparison.csv`` and ``comparison.json``, each atomically.
+
+    Raises:
+        OutputError: A file can't be written.
+    """
+    write_text(folder / "comparison.md", to_markdown(comparison))
+    rows = [_flat(to_dict(row)) for row in comparison.rows]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    lines = io.StringIO()
+    writer = csv.DictWriter(lines, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(folder / "comparison.csv", lines.getvalue())
+    write_text(folder / "comparison.json", json.dumps(document(comparison), indent=2, ensure_ascii=False) + "\n")
+
+
+def document(comparison: Comparison) -> dict[str, Any]:
+    """All of a comparison as plain values; what is not known is ``null``."""
+    return {
+        "dataset": comparison.dataset,
+        "held_out": list(comparison.held_out),
+        "seeds": list(comparison.seeds),
+        "nsd_tolerance_mm": _plain(comparison.tolerance),
+        "intervals": "95 %, percentile bootstrap over the held-out cases, 10,000 resamples, in pairs for differences",
+        "test": "Wilcoxon signed-rank over the held-out cases, zeros by Pratt, Holm's correction over all rows",
+        "rows": [to_dict(row) for row in comparison.rows],
+    }
+
+
+def to_dict(row: Row) -> dict[str, Any]:
+    """A row as plain values; what is not known is ``None``."""
+    values = {
+        "arm": row.arm,
+        "training_cases": row.cases,
+        "all_training_cases": row.all_cases,
+        "differs": row.words,
+        "dice": _interval(row.dice),
+        "dice_of_seeds": {str(seed): _plain(value) for seed, value in row.seeds.items()},
+        "dice_of_classes": {name: _plain(value) for name, value in row.classes.items()},
+        "seed_deviation": _plain(row.seed_deviation),
+        "hd95_mm": _plain(row.hd95),
+        "nsd": _plain(row.nsd),
+        "pooled_dice": _plain(row.pooled),
+        "difference": None,
+        "parameters": row.cost.parameters,
+        "training_seconds": _plain(row.cost.training_seconds),
+        "prediction_seconds": _plain(row.cost.prediction_seconds),
+        "peak_memory_bytes": _plain(row.cost.peak_memory_bytes),
+        "device": row.cost.device,
+        "paper_pooled_dice_percent": row.paper,
+    }
+    if row.difference:
+        values["difference"] = {
+            **_interval(row.difference.dice),
+            "better_cases": row.difference.better,
+            "cases": row.difference.cases,
+            "wilcoxon_p": _plain(row.difference.p),
+            "wilcoxon_p_holm": _plain(row.difference.p_corrected),
+        }
+    return values
+
+
+def to_markdown(comparison: Comparison) -> str:
+    """A comparison as two tables, quality and cost, with what the figures mean."""
+    first = comparison.arms[0]
+    parts = [
+        f"# {comparison.dataset}: {', '.join(comparison.arms)}",
+        f"{len(comparison.held_out)} held-out cases; {_seeds(comparison)}. Differences are from {first}.",
+        _markdown_table(*quality_table(comparison)),
+        *(f"- **{row.arm}**: {row.words}." for row in _one_size(comparison) if row.words),
+        _markdown_table(*cost_table(comparison)),
+        "\n".join(f"- {line}" for line in notes(comparison)),
+    ]
+    return "\n\n".join(parts).replace(".\n\n- **", ".\n- **") + "\n"
+
+
+def quality_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of the figures of quality."""
+    several_sizes, several_seeds = len(comparison.sizes) > 1, len(comparison.seeds) > 1
+    has_paper = any(row.paper is not None for row in comparison.rows)
+    columns = [
+        "arm",
+        *(["training cases"] if several_sizes else []),
+        "Dice (95 %)",
+        *(["± seeds"] if several_seeds else []),
+        "difference (95 %)",
+        "better in",
+        "p (Holm)",
+        "HD95 mm",
+        "NSD",
+        "pooled",
+        *(["the paper's"] if has_paper else []),
+    ]
+    rows = [
+        [
+            row.arm,
+            *([str(row.cases)] if several_sizes else []),
+            _with_interval(row.dice),
+            *([_figure(row.seed_deviation, 4)] if several_seeds else []),
+            *_difference_cells(row.difference),
+            _figure(row.hd95, 2),
+            _figure(row.nsd, 4),
+            _figure(row.pooled, 4),
+            *([NOTHING if row.paper is None else f"{row.paper / 100:.4f}"] if has_paper else []),
+        ]
+        for row in comparison.rows
+    ]
+    return columns, rows
+
+
+def cost_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of what each arm needs."""
+    columns = ["arm", "parameters", "training", "prediction of a scan", "peak memory", "device"]
+    rows = [
+        [
+            row.arm,
+            f"{row.cost.parameters / 1e6:.2f} M",
+            _duration(row.cost.training_seconds),
+            _duration(row.cost.prediction_seconds),
+            NOTHING if math.isnan(row.cost.peak_memory_bytes) else f"{row.cost.peak_memory_bytes / 2**30:.2f} GiB",
+            row.cost.device,
+        ]
+        for row in _one_size(comparison)
+    ]
+    return columns, rows
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """What the figures mean, a sentence each."""
+    told = [
+        "Dice, HD95 and NSD are means over classes of means over cases, on each scan's own grid"
+        + ("" if math.isnan(comparison.tolerance) else f"; NSD at {comparison.tolerance:g} mm")
+        + (", averaged over the seeds" if len(comparison.seeds) > 1 else ""),
+        "intervals are bootstrap percentiles over the held-out cases, paired for differences: they hold for these "
+        "trained networks, and another seed may move them",
+        "p is Wilcoxon's signed-rank test on the cases' mean Dice, corrected by Holm for all rows of the table",
+        "pooled is the paper's measure: over all slices of all cases together, on the model's grid",
+    ]
+    fewest = min((row.difference.cases for row in comparison.rows if row.difference), default=0)
+    if 0 < fewest < 6:
+        told.append(f"with {fewest} cases the test can't fall below p = {2 / 2**fewest:.3g}, whatever the difference")
+    if any(row.paper is not None for row in comparison.rows):
+        told.append(PAPER_NOTE)
+    return told
+
+
+def _one_size(comparison: Comparison) -> list[Row]:
+    """The rows of the largest number of training cases."""
+    return [row for row in comparison.rows if row.cases == comparison.sizes[-1]]
+
+
+def _seeds(comparison: Comparison) -> str:
+    listed = ", ".join(map(str, comparison.seeds))
+    return f"seeds {listed}" if len(comparison.seeds) > 1 else f"seed {listed}"
+
+
+def _difference_cells(difference: Difference | None) -> list[str]:
+    if difference is None:
+        return [NOTHING] * 3
+    p = difference.p_corrected
+    told = NOTHING if math.isnan(p) else "< 0.0001" if p < 0.0001 else f"{p:.4f}"
+    return [_with_interval(difference.dice, signed=True), f"{difference.better} of {difference.cases}", told]
+
+
+def _with_interval(found: Estimate, *, signed: bool = False) -> str:
+    sign = "+" if signed else ""
+    if math.isnan(found.low):
+        return _figure(found.value, 4, sign)
+    return f"{found.value:{sign}.4f} ({found.low:{sign}.4f} to {found.high:{sign}.4f})"
+
+
+def _figure(value: float, digits: int, sign: str = "") -> str:
+    return NOTHING if math.isnan(value) else f"{value:{sign}.{digits}f}"
+
+
+def _duration(seconds: float) -> str:
+    if math.isnan(seconds):
+        return NOTHING
+    if seconds < 120:
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _interval(found: Estimate) -> dict[str, float | None]:
+    return {"value": _plain(found.value), "low": _plain(found.low), "high": _plain(found.high)}
+
+
+def _plain(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _flat(values: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """Nested values as one level, such as ``dice.low``."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{before}{name}.") if isinstance(value, dict) else {before + name: value}
+    return flat

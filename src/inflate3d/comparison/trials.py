@@ -1,0 +1,126 @@
+"""The trainings of a comparison: every arm with every seed and every number of training cases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from inflate3d.config import RunConfig
+from inflate3d.datasets.splits import choose_split
+from inflate3d.errors import ConfigError
+from inflate3d.preparation.store import Store
+from inflate3d.run_folder import RunFolder
+
+ALL_CASES = "all"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training of a comparison.
+
+    Attributes:
+        arm: Its arm's name.
+        cases: How many cases it learns from; none for all of the split.
+        seed: Seed of its weights and windows, and of the choice of its cases.
+        config: All of its settings.
+        folder: Its run.
+    """
+
+    arm: str
+    cases: int | None
+    seed: int
+    config: RunConfig
+    folder: RunFolder
+
+    @property
+    def name(self) -> str:
+        """The name of its run's folder."""
+        return self.folder.root.name
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is trained and scored."""
+        return (self.folder.evaluation / "scores.json").exists()
+
+
+def plan_trials(
+    configs: Mapping[str, RunConfig], seeds: Sequence[int], sizes: Sequence[int | None], root: Path
+) -> list[Trial]:
+    """Lists the trainings: for each seed all sizes, and for each of these all arms.
+
+    A run's folder is named by its arm, its number of cases unless it has all, and its seed unless that is 0.
+
+    Args:
+        configs: The configuration of each arm.
+        seeds: The seeds.
+        sizes: Numbers of training cases; none for all.
+        root: The comparison's folder.
+
+    Raises:
+        ConfigError: Two arms are the same, two runs would share a folder, or a run that is there already was
+            started with other settings.
+    """
+    _check_different(configs)
+    trials = [
+        Trial(arm, size, seed, _with(config, seed, size), RunFolder(root / _name(arm, size, seed)))
+        for seed in seeds
+        for size in sizes
+        for arm, config in configs.items()
+    ]
+    folders = [trial.folder.root for trial in trials]
+    if twice := [folder.name for folder in folders if folders.count(folder) > 1]:
+        raise ConfigError("two runs of the comparison have one name", got=twice[0], remedy="rename the arm")
+    for trial in trials:
+        if trial.folder.config.exists():
+            trial.config.check_unchanged(trial.folder.config)
+    return trials
+
+
+def read_sizes(text: str, config: RunConfig, store: Store) -> tuple[int | None, ...]:
+    """Reads numbers of training cases, such as ``5,10,all``; one that is all there are becomes none.
+
+    Raises:
+        ConfigError: A part is no number, or there are fewer training cases.
+    """
+    whole = len(choose_split(config.data, store.groups, store.splits).train)
+    sizes: list[int | None] = []
+    for part in text.split(","):
+        word = part.strip()
+        if word != ALL_CASES and not (word.isdecimal() and 0 < int(word) <= whole):
+            raise ConfigError(
+                "so many training cases can't be taken",
+                expected=f"numbers from 1 to {whole} and {ALL_CASES}, such as 5,10,{ALL_CASES}",
+                got=f"--cases {text}",
+            )
+        size = None if word == ALL_CASES or int(word) == whole else int(word)
+        if size not in sizes:
+            sizes.append(size)
+    return tuple(sizes)
+
+
+def _check_different(configs: Mapping[str, RunConfig]) -> None:
+    seen: dict[str, RunConfig] = {}
+    for arm, config in configs.items():
+        same = [other for other, before in seen.items() if before == config]
+        if same:
+            raise ConfigError(
+                "two arms are the same method",
+                got=f"{same[0]} and {arm}",
+                remedy="leave the option out that makes them so, or name other arms",
+            )
+        seen[arm] = config
+
+
+def _with(config: RunConfig, seed: int, size: int | None) -> RunConfig:
+    data = {"training_cases": size, **({"training_cases_seed": seed} if size else {})}
+    return config.model_copy(
+        update={
+            "data": config.data.model_copy(update=data),
+            "training": config.training.model_copy(update={"seed": seed}),
+        }
+    )
+
+
+def _name(arm: str, size: int | None, seed: int) -> str:
+    return arm + (f"-{size}-cases" if size else "") + (f"-seed-{seed}" if seed else "")

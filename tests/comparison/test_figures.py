@@ -1,0 +1,31 @@
+import numpy as np
+import pytest
+
+from inflate3d.comparison.figures import draw_arms, draw_sizes, write_plots
+from inflate3d.comparison.results import summarise
+
+DICE = np.random.default_rng(0).uniform(0.5, 0.9, (6, 2))
+
+
+@pytest.fixture
+def low_data(made_up):
+    dice = {(arm, size, 0): DICE - 0.1 * (size is not None) for arm in ("ours", "one-slice") for size in (1, None)}
+    return summarise("Toys", made_up(dice, sizes=(1, None)), whole=4)
+
+
+def test_plots_are_written_in_both_formats(low_data, tmp_path):
+    write_plots(low_data, tmp_path / "plots")
+    files = sorted(path.name for path in (tmp_path / "plots").iterdir())
+    assert files == ["comparison.png", "comparison.svg", "training_cases.png", "training_cases.svg"]
+    assert (tmp_path / "plots/comparison.png").read_bytes().startswith(b"\x89PNG")
+    assert b"<svg" in (tmp_path / "plots/comparison.svg").read_bytes()
+
+
+def test_points_are_the_figures(low_data):
+    left, right = draw_arms(low_data).axes
+    assert [label.get_text() for label in left.get_yticklabels()] == ["ours", "one-slice"]
+    assert left.lines[1].get_xdata() == pytest.approx([DICE.mean()])
+    assert right.get_xlabel().startswith("difference from ours")
+    (axes,) = draw_sizes(low_data).axes
+    assert axes.lines[0].get_xdata() == pytest.approx([1, 4])
+    assert axes.lines[0].get_ydata() == pytest.approx([DICE.mean() - 0.1, DICE.mean()])

@@ -1,0 +1,124 @@
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+
+from inflate3d.comparison.paper import paper_figure
+from inflate3d.comparison.results import summarise
+from inflate3d.comparison.tables import quality_table, to_markdown, write_tables
+from inflate3d.errors import DataError
+from inflate3d.evaluation.statistics import wilcoxon
+
+RANDOM = np.random.default_rng(0)
+OURS = RANDOM.uniform(0.7, 0.9, (2, 12, 2))
+OTHER = OURS - RANDOM.uniform(-0.01, 0.06, OURS.shape)
+
+
+@pytest.fixture
+def two_seeds(made_up):
+    dice = {("ours", None, 0): OURS[0], ("ours", None, 1): OURS[1]}
+    dice |= {("one-slice", None, 0): OTHER[0], ("one-slice", None, 1): OTHER[1]}
+    return made_up(dice, seeds=(0, 1))
+
+
+def test_figures_by_hand(two_seeds):
+    ours, other = summarise("Toys", two_seeds, whole=4).rows
+    assert (ours.arm, ours.words, ours.difference) == ("ours", "", None)
+    assert (other.words, other.cases, other.all_cases) == ("depth 1 in place of 3", 4, True)
+    assert ours.dice.value == pytest.approx(OURS.mean())
+    assert ours.dice.low < ours.dice.value < ours.dice.high
+    assert ours.seeds == pytest.approx({0: OURS[0].mean(), 1: OURS[1].mean()})
+    assert ours.seed_deviation == pytest.approx(abs(OURS[0].mean() - OURS[1].mean()) / math.sqrt(2))
+    assert (ours.hd95, ours.nsd) == pytest.approx((10 * (1 - OURS.mean()), (OURS**2).mean()))
+    assert ours.classes["class1"] == pytest.approx(OURS[..., 1].mean())
+    by_case = (OTHER - OURS).mean(axis=(0, 2))
+    found = other.difference
+    assert found is not None
+    assert found.dice.value == pytest.approx(by_case.mean())
+    assert found.dice.low < found.dice.value < found.dice.high < 0
+    assert (found.better, found.cases) == (int((by_case > 0).sum()), 12)
+    assert found.p == found.p_corrected == pytest.approx(wilcoxon(by_case))
+
+
+def test_costs(two_seeds):
+    ours, _ = summarise("Toys", two_seeds, whole=4).rows
+    assert ours.cost.parameters > 1000
+    assert ours.cost.training_seconds > 0
+    assert ours.cost.prediction_seconds == 0.25
+    assert math.isnan(ours.cost.peak_memory_bytes)
+
+
+def test_same_figures_differ_by_nothing(made_up):
+    same = {(arm, None, 0): OURS[0] for arm in ("ours", "one-slice")}
+    found = summarise("Toys", made_up(same), whole=4).rows[1].difference
+    assert found is not None
+    assert (found.dice.value, found.dice.low, found.dice.high, found.p, found.better) == (0, 0, 0, 1, 0)
+
+
+def test_single_held_out_case_has_no_interval(made_up):
+    rows = summarise("Toys", made_up({(arm, None, 0): OURS[0, :1] for arm in ("ours", "one-slice")}), whole=4).rows
+    assert rows[1].difference is not None
+    assert np.isnan([rows[0].dice.low, rows[1].difference.dice.high]).all()
+
+
+def test_each_size_is_held_against_its_own_first_arm(made_up):
+    dice = {("ours", 2, 0): OURS[0] - 0.2, ("one-slice", 2, 0): OURS[0] - 0.3}
+    dice |= {("ours", None, 0): OURS[0], ("one-slice", None, 0): OURS[0] - 0.01}
+    comparison = summarise("Toys", made_up(dice, sizes=(None, 2)), whole=4)
+    assert [(row.arm, row.cases) for row in comparison.rows] == [
+        ("ours", 2), ("one-slice", 2), ("ours", 4), ("one-slice", 4),
+    ]  # fmt: skip
+    differences = [row.difference for row in comparison.rows if row.difference]
+    assert [found.dice.value for found in differences] == pytest.approx([-0.1, -0.01])
+    assert [found.p_corrected for found in differences] == pytest.approx([2 * found.p for found in differences])
+    assert comparison.sizes == [2, 4]
+
+
+def test_runs_scored_on_other_cases(made_up):
+    with pytest.raises(DataError, match="other cases or classes"):
+        summarise("Toys", made_up({("ours", None, 0): OURS[0], ("one-slice", None, 0): OURS[0, :5]}), whole=4)
+
+
+def test_tables(two_seeds, tmp_path):
+    comparison = summarise("Task04_Hippocampus", two_seeds, whole=4)
+    write_tables(comparison, tmp_path)
+    values = json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"))
+    first, second = values["rows"]
+    assert (first["arm"], first["difference"], first["paper_pooled_dice_percent"]) == ("ours", None, 86.83)
+    assert second["difference"]["value"] == pytest.approx((OTHER - OURS).mean())
+    with (tmp_path / "comparison.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["arm"] for row in rows] == ["ours", "one-slice"]
+    assert float(rows[1]["difference.low"]) == second["difference"]["low"]
+    assert float(rows[0]["dice_of_seeds.1"]) == pytest.approx(OURS[1].mean())
+    text = (tmp_path / "comparison.md").read_text(encoding="utf-8")
+    assert text == to_markdown(comparison)
+    assert "- **one-slice**: depth 1 in place of 3." in text
+    assert "12 held-out cases; seeds 0, 1. Differences are from ours." in text
+    assert "the paper's own figures are pooled" in text
+
+
+def test_columns_that_say_nothing_are_left_out(made_up):
+    comparison = summarise("Toys", made_up({(arm, None, 0): OURS[0] for arm in ("ours", "one-slice")}), whole=4)
+    columns, rows = quality_table(comparison)
+    assert not {"± seeds", "training cases", "the paper's"} & set(columns)
+    assert {len(row) for row in rows} == {len(columns)}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "arm", "expected"),
+    [
+        ("Task04_Hippocampus", "ours", 86.83),
+        ("Task10_Colon", "without-depth", 46.28),
+        ("BCV", "unetr", 80.07),
+        ("btcv-abdomen", "average", 76.33),
+        ("ACDC", "ours", 92.69),
+        ("Task04_Hippocampus", "average", None),
+        ("Task11_Other", "ours", None),
+        ("sarcoma_mr", "ours", None),
+    ],
+)
+def test_papers_figures(dataset, arm, expected):
+    assert paper_figure(dataset, arm) == expected

@@ -1,0 +1,77 @@
+"""The whole way of one training and of a comparison, with networks of two steps."""
+
+import json
+import shutil
+
+import pytest
+
+from inflate3d.cli import main as command_line
+from inflate3d.comparison.trial import COST, SETTINGS, main, run_trial
+from inflate3d.evaluation.scores import Scores
+from inflate3d.run_folder import RunFolder
+
+
+def test_trial_is_trained_scored_and_its_cost_written(tiny_config, phantom_store, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    tiny_config.write(folder.root / SETTINGS)
+    assert main([str(folder.root)]) == 0
+    scores = Scores.read(folder.evaluation)
+    assert scores.surfaces is not None and scores.seconds is not None and (scores.seconds > 0).all()
+    cost = json.loads((folder.root / COST).read_text(encoding="utf-8"))
+    assert set(cost) == {"device", "peak_memory_bytes"}
+    before = (folder.model / "model.safetensors").stat().st_mtime_ns
+    run_trial(tiny_config, folder, phantom_store)  # scores anew, and does not train
+    assert (folder.model / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_mistake_is_told(tiny_config, tmp_path, capsys):
+    tiny_config.model_copy(update={"store": tmp_path / "nowhere"}).write(tmp_path / SETTINGS)
+    assert main([str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+@pytest.fixture
+def compare(tiny_config, tmp_path, capsys):
+    """Runs the command on the phantoms, and gives its JSON document, or its exit code and what it told."""
+    arms = tmp_path / "arms.yaml"
+    arms.write_text("three: {}\none: {model: {depth: 1}}\n", encoding="utf-8")
+    words = f"compare {tiny_config.dataset} --store {tiny_config.store} --arms {arms} --out {tmp_path / 'out'} --json"
+    words += " --encoder resnet10t --weights none --depth 3 --image-size 64 64 --decoder-channels 8 --detail-channels 4"
+    words += " --steps 2 --batch-size 2 --validate-every 2 --validation-cases 1 --accelerator cpu --workers 0"
+
+    def run(*more):
+        code = command_line([*words.split(), *more])
+        told = capsys.readouterr()
+        return json.loads(told.out) if code == 0 else (code, told.out)
+
+    return run
+
+
+def test_comparison_by_the_command(compare, tmp_path):
+    found = compare()
+    assert [row["arm"] for row in found["rows"]] == ["three", "one"]
+    assert found["rows"][1]["differs"] == "depth 1 in place of 3"
+    out = tmp_path / "out"
+    assert {path.name for path in out.iterdir()} == {
+        "three", "one", *(f"comparison.{suffix}" for suffix in ("md", "csv", "json", "png", "svg")),
+    }  # fmt: skip
+    trained = [(out / arm / "model/model.safetensors").stat().st_mtime_ns for arm in ("three", "one")]
+    shutil.rmtree(out / "one" / "evaluation")  # as if stopped between training and evaluation
+    again = compare("--cases", "2,all")
+    assert [(row["arm"], row["training_cases"]) for row in again["rows"]] == [
+        ("three", 2), ("one", 2), ("three", 4), ("one", 4),
+    ]  # fmt: skip
+    assert again["rows"][3]["dice"] == found["rows"][1]["dice"]
+    assert trained == [(out / arm / "model/model.safetensors").stat().st_mtime_ns for arm in ("three", "one")]
+    split = json.loads((out / "one-2-cases/split.json").read_text(encoding="utf-8"))
+    assert len(split["train"]) == 2 and "2 of its 4 training cases" in split["source"]
+    assert (out / "training_cases.svg").exists()
+
+
+def test_what_would_stop_a_later_arm_is_told_before_the_first(compare, tmp_path):
+    (tmp_path / "arms.yaml").write_text("three: {}\ndeep: {model: {depth: 99}}\n", encoding="utf-8")
+    code, told = compare()
+    assert (code, json.loads(told)["error"]["what"]) == (2, "scan is thinner than the window")
+    assert not (tmp_path / "out").exists()
+    code, told = compare("--cases", "50")
+    assert code == 2
