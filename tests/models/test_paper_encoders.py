@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from inflate3d.config import Inflation
 from inflate3d.errors import ModelError
 from inflate3d.models.backbones import find_backbone, nearest_image_size
 from inflate3d.models.encoders import Encoder, check_inflation, create_encoder, describe_encoder, list_encoders
@@ -22,7 +23,7 @@ ORIGINALS = {  # weight file, what its tensors are nested in, image size, seed o
     "swint": ("swin_base_patch4_window7_224_22k", "model", 448, 11),
     "videoswint": ("swin_base_patch244_window877_kinetics600_22k", "state_dict", 128, 13),
 }
-METHODS = {"centering": "center", "inflation": "average"}
+METHODS: dict[str, Inflation] = {"centering": "center", "inflation": "average"}
 CASES = sorted({key.rpartition(".")[0] for key in FEATURES})
 
 
@@ -63,7 +64,7 @@ def filled(tmp_path_factory):
 def test_features_are_the_originals(case, filled):
     name, *method, modalities, slices = case.split(".")
     in_channels, depth = int(modalities[1:]), int(slices[1:])
-    inflation = METHODS[method[0]] if method else "center"
+    inflation: Inflation = METHODS[method[0]] if method else "center"
     _, _, size, seed = ORIGINALS[name]
     backbone, rgb, *_ = filled(name)
     network = backbone.build(in_channels, depth)

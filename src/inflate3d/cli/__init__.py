@@ -23,6 +23,7 @@ COMMANDS = {
     "convert": "write a data set in another layout or format, such as for nnU-Net",
     "flops": "count what a network costs",
     "encoders": "list the 2D backbones that can be inflated",
+    "weights": "list weight files that authors publish, or fetch one",
 }
 
 STOPPED_BY_SIGNAL = 130

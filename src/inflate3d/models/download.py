@@ -132,7 +132,7 @@ def _open(url: str, start: int, etag: str | None) -> Any:
         headers |= {"Range": f"bytes={start}-", "If-Range": etag}
     try:
         request = urllib.request.Request(url, headers=headers)  # noqa: S310 - addresses are our own table's
-        return urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)  # noqa: S310
+        return urllib.request.build_opener().open(request, timeout=_TIMEOUT_SECONDS)  # with the proxies of now
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == _RANGE_NOT_SATISFIABLE and start:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -129,9 +130,10 @@ class VideoSwinBackbone(Backbone):
         return ("patch_embed.proj",)
 
     def inflated_stem(self, weight: Tensor, depth: int, in_channels: int, method: Inflation) -> Tensor:
-        """Sums RGB, copies it to the modalities and divides by their number: ``(O, C, 2, 4, 4)``, by any method."""
+        """Sums RGB, copies it to the modalities and divides by their number: ``(O, C, 2, 4, 4)``; random: anew."""
         grey = weight.sum(dim=1, keepdim=True) / in_channels
-        return grey.expand(-1, in_channels, -1, -1, -1)
+        copied = grey.repeat(1, in_channels, 1, 1, 1)
+        return nn.init.kaiming_uniform_(copied, a=math.sqrt(5)) if method == "random" else copied
 
     def as_original(self, windows: Float[Tensor, "1 1 d h w"]) -> Float[Tensor, "1 3 _ h w"]:
         """The whole window as a grey RGB clip."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -57,7 +58,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return _tensors(load_file(path))
-        with torch.serialization.safe_globals([argparse.Namespace]):  # plain flags, in many published files
+        # Plain flags are in many published files. That a file is a program is an error here, no warning.
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*TorchScript archive", category=UserWarning)
             return _tensors(torch.load(path, map_location="cpu", weights_only=True))
     except FileNotFoundError as error:
         raise ModelError(

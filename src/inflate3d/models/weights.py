@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -154,12 +155,17 @@ def _build_filled(backbone: Backbone, tensors: Mapping[str, Tensor], source: str
 
 @contextmanager
 def _quiet_timm() -> Iterator[None]:
-    """Keeps timm from logging tensors that it has no place for; :class:`WeightsReport` tells them."""
+    """Keeps timm from logging tensors that it has no place for; :class:`WeightsReport` tells them.
+
+    So it does with torch's advice to timm's developers on how they resample position tables.
+    """
     logger = logging.getLogger("timm")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"timm\.layers\.interpolate")
+            yield
     finally:
         logger.setLevel(level)
 

@@ -1,0 +1,280 @@
+"""Published layouts: timm's own network is written as its authors name it, read back, and computes the same."""
+
+import re
+import warnings
+from typing import Any
+
+import pytest
+import timm
+import torch
+from timm.models.beit import checkpoint_filter_fn
+from torch.nn import functional as F
+
+from inflate3d.errors import ModelError
+from inflate3d.models.encoders import create_encoder
+from inflate3d.models.layouts import layout_of
+
+
+def shaken(model) -> Any:
+    """A network none of whose weights is zero or one."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def save(file, tensors, nested=None):
+    torch.save({nested: tensors} if nested else tensors, file)
+    return file
+
+
+def renamed(tensors, *pairs):
+    found = {}
+    for name, tensor in tensors.items():
+        for pattern, replacement in pairs:
+            name = re.sub(pattern, replacement, name)
+        found[name] = tensor
+    return found
+
+
+def assert_repeats(encoder, model):
+    window = torch.randn(1, 1, encoder.depth, *encoder.image_size)
+    image = window[:, :, encoder.depth // 2].expand(-1, 3, -1, -1)
+    with torch.no_grad():
+        found = encoder.eval()(window)
+        wanted = model.forward_intermediates(image, indices=list(encoder.levels), intermediates_only=True)
+    for pair in zip(found, wanted, strict=True):
+        torch.testing.assert_close(*pair, rtol=1e-3, atol=1e-4)
+
+
+def accounted(encoder, names):
+    """The report, once it is sure that it tells each of a file's tensors once."""
+    report = encoder.weights_report
+    assert report is not None
+    assert sorted(report.used + report.unused) == sorted(names)
+    return report
+
+
+SMALL_BEIT: dict[str, Any] = {"embed_dim": 48, "num_heads": 4}
+
+
+@pytest.fixture
+def beit() -> Any:
+    return shaken(timm.create_model("beit_base_patch16_224", img_size=64, num_classes=0, **SMALL_BEIT))
+
+
+def create_beit(file, size: int | tuple[int, int] = 64):
+    return create_encoder("beit-ssl", depth=3, image_size=size, weights=file, arguments=SMALL_BEIT)
+
+
+def test_beit(beit, tmp_path):
+    index = {"blocks.0.attn.relative_position_index": torch.zeros(17, 17, dtype=torch.int64)}
+    tensors = beit.state_dict() | index
+
+    encoder = create_beit(save(tmp_path / "w.pth", tensors, "model"))
+
+    assert_repeats(encoder, beit)
+    report = accounted(encoder, tensors)
+    assert report.layout == "BEiT"
+    assert report.resampled == ()
+    assert set(report.unused) == {*index, "fc_norm.weight", "fc_norm.bias"} & set(tensors)
+
+
+def test_self_supervised_beit_shares_its_position_table(beit, tmp_path):
+    table = torch.randn(beit.state_dict()["blocks.0.attn.relative_position_bias_table"].shape)
+    tensors = {n: t for n, t in beit.state_dict().items() if not n.endswith("relative_position_bias_table")}
+    tensors |= {"rel_pos_bias.relative_position_bias_table": table, "mask_token": torch.zeros(1, 1, 48)}
+    tensors |= {"lm_head.weight": torch.zeros(9, 48)}
+    with torch.no_grad():
+        for block in beit.blocks:
+            block.attn.relative_position_bias_table.copy_(table)
+
+    encoder = create_beit(save(tmp_path / "w.pth", tensors, "model"))
+
+    assert_repeats(encoder, beit)
+    report = accounted(encoder, tensors)
+    assert report.layout == "BEiT, self-supervised"
+    assert "rel_pos_bias.relative_position_bias_table" in report.used
+    assert {"mask_token", "lm_head.weight"} <= set(report.unused)
+
+
+def test_position_tables_are_resampled_to_the_image_size(beit, tmp_path):
+    encoder = create_beit(save(tmp_path / "w.pth", beit.state_dict(), "model"), size=(96, 64))
+
+    report = accounted(encoder, beit.state_dict())
+    table = "blocks.0.attn.relative_position_bias_table"
+    assert report.resampled == tuple(f"model.blocks.{n}.attn.relative_position_bias_table" for n in range(12))
+    found, published = encoder.network.state_dict()[f"model.{table}"], beit.state_dict()[table]
+    torch.testing.assert_close(found[5 * 7 + 3], published[3 * 7 + 3])  # no way apart, among 11 x 7 and 7 x 7
+    torch.testing.assert_close(found[-3:], published[-3:])  # to, from and of the class token
+    other = timm.create_model("beit_base_patch16_224", img_size=(96, 64), num_classes=0, **SMALL_BEIT)
+    with warnings.catch_warnings(action="ignore"):
+        other.load_state_dict(checkpoint_filter_fn(dict(beit.state_dict()), other))
+    assert_repeats(encoder, other.eval())
+
+
+def plain(**arguments) -> Any:
+    return shaken(timm.create_model("vit_tiny_patch16_224", img_size=64, num_classes=0, **arguments))
+
+
+def test_dino(tmp_path):
+    model = plain()
+
+    encoder = create_encoder(
+        "vit_tiny_patch16_224", image_size=64, weights=save(tmp_path / "w.pth", model.state_dict())
+    )
+
+    assert_repeats(encoder, model)
+    assert accounted(encoder, model.state_dict()).unused == ("norm.weight", "norm.bias")
+
+
+def test_mae_with_its_decoder(tmp_path):
+    model = plain()
+    decoder = {"mask_token": torch.zeros(1, 1, 8), "decoder_pos_embed": torch.zeros(1, 17, 8)}
+    decoder |= {"decoder_embed.weight": torch.zeros(8, 192), "decoder_blocks.0.attn.qkv.weight": torch.zeros(24, 8)}
+
+    encoder = create_encoder(
+        "vit_tiny_patch16_224",
+        image_size=64,
+        weights=save(tmp_path / "w.pth", model.state_dict() | decoder, "model"),
+    )
+
+    assert_repeats(encoder, model)
+    report = accounted(encoder, model.state_dict() | decoder)
+    assert report.layout == "MAE with its decoder"
+    assert set(report.unused) == {"norm.weight", "norm.bias", *decoder}
+
+
+def test_dinov2(tmp_path):
+    model = shaken(timm.create_model("vit_small_patch14_dinov2", img_size=56, num_classes=0))
+    tensors = model.state_dict() | {"mask_token": torch.zeros(1, 384)}
+
+    encoder = create_encoder("vit_small_patch14_dinov2", image_size=84, weights=save(tmp_path / "w.pth", tensors))
+
+    report = accounted(encoder, tensors)
+    assert report.layout == "DINOv2"
+    assert report.resampled == ("model.pos_embed",)
+    assert report.unused == ("norm.weight", "norm.bias", "mask_token")
+    model.set_input_size(img_size=84)
+    assert_repeats(encoder, model)
+
+
+SMALL_SAM: dict[str, Any] = {"embed_dim": 48, "num_heads": 4, "depth": 4, "global_attn_indexes": (1, 3)}
+
+
+@pytest.mark.parametrize("size", [128, 64])
+def test_sam(size, tmp_path):
+    model = shaken(timm.create_model("samvit_base_patch16", img_size=128, num_classes=0, **SMALL_SAM))
+    image_encoder = {f"image_encoder.{n.replace('mlp.fc', 'mlp.lin')}": t for n, t in model.state_dict().items()}
+    rest = {"prompt_encoder.no_mask_embed.weight": torch.zeros(1, 8), "mask_decoder.iou_token.weight": torch.zeros(1)}
+
+    encoder = create_encoder(
+        "samvit_base_patch16",
+        image_size=size,
+        weights=save(tmp_path / "w.pth", image_encoder | rest),
+        arguments=SMALL_SAM,
+    )
+
+    report = accounted(encoder, image_encoder | rest)
+    assert report.layout == "SAM"
+    assert set(rest) <= set(report.unused)
+    if size == 128:
+        assert report.resampled == ()
+        assert_repeats(encoder, model)
+        return
+    assert report.resampled[0] == "model.pos_embed"
+    table = "model.blocks.1.attn.rel_pos_h"
+    assert table in report.resampled
+    wanted = F.interpolate(model.state_dict()[table.removeprefix("model.")].T[None], size=7, mode="linear")[0].T
+    torch.testing.assert_close(encoder.network.state_dict()[table], wanted)
+
+
+def test_mobile_sam(tmp_path):
+    model = shaken(timm.create_model("tiny_vit_5m_224", num_classes=0))
+    named = renamed(
+        model.state_dict(),
+        (r"^patch_embed\.conv1\.", "patch_embed.seq.0."),
+        (r"^patch_embed\.conv2\.", "patch_embed.seq.2."),
+        (r"^stages\.(\d)\.downsample\.", lambda match: f"layers.{int(match[1]) - 1}.downsample."),
+        (r"^stages\.", "layers."),
+        (r"\.conv\.weight$", ".c.weight"),
+        (r"^head\.norm\.", "norm_head."),
+    )
+    tensors = {f"image_encoder.{name}": tensor for name, tensor in named.items()}
+    tensors |= {"image_encoder.neck.0.weight": torch.zeros(1), "mask_decoder.iou_token.weight": torch.zeros(1)}
+
+    encoder = create_encoder("tiny_vit_5m_224", image_size=224, weights=save(tmp_path / "w.pt", tensors))
+
+    assert_repeats(encoder, model)
+    report = accounted(encoder, tensors)
+    assert report.layout == "MobileSAM"
+    assert set(report.unused) == {
+        "image_encoder.norm_head.weight",
+        "image_encoder.norm_head.bias",
+        "image_encoder.neck.0.weight",
+        "mask_decoder.iou_token.weight",
+    }
+
+
+def test_clip_of_hugging_face(tmp_path):
+    model = shaken(timm.create_model("vit_xsmall_patch16_clip_224", img_size=64, num_classes=0))
+    named = renamed(
+        model.state_dict(),
+        (r"^cls_token$", "embeddings.class_embedding"),
+        (r"^pos_embed$", "embeddings.position_embedding.weight"),
+        (r"^patch_embed\.proj\.", "embeddings.patch_embedding."),
+        (r"^norm_pre\.", "pre_layrnorm."),
+        (r"^norm\.", "post_layernorm."),
+        (r"^blocks\.", "encoder.layers."),
+        (r"\.norm([12])\.", r".layer_norm\1."),
+        (r"\.attn\.proj\.", ".self_attn.out_proj."),
+    )
+    tensors = {"text_model.final_layer_norm.weight": torch.zeros(8), "logit_scale": torch.zeros(())}
+    for name, tensor in named.items():
+        if ".attn.qkv." in name:
+            for letter, part in zip("qkv", tensor.chunk(3), strict=True):
+                own = name.replace(".attn.qkv.", f".self_attn.{letter}_proj.")
+                tensors[f"vision_model.{own}"] = part.clone()
+        else:
+            flat = {"embeddings.class_embedding": (-1,), "embeddings.position_embedding.weight": tensor.shape[1:]}
+            tensors[f"vision_model.{name}"] = tensor.reshape(flat.get(name, tensor.shape))
+
+    encoder = create_encoder("vit_xsmall_patch16_clip_224", image_size=64, weights=save(tmp_path / "w.bin", tensors))
+
+    assert_repeats(encoder, model)
+    report = accounted(encoder, tensors)
+    assert report.layout == "CLIP (Hugging Face)"
+    assert {n for n in report.unused if n.startswith("vision_model.")} == {
+        "vision_model.post_layernorm.weight",
+        "vision_model.post_layernorm.bias",
+    }
+
+
+def test_file_of_another_kind_is_named(beit, tmp_path):
+    with pytest.raises(ModelError, match="weights do not fit") as caught:
+        create_encoder(
+            "vit_tiny_patch16_224", image_size=64, weights=save(tmp_path / "w.pth", beit.state_dict(), "model")
+        )
+    assert "of this kind: BEiT" in str(caught.value.got)
+
+
+def test_missing_table_is_an_error(beit, tmp_path):
+    tensors = dict(beit.state_dict())
+    del tensors["blocks.3.attn.relative_position_bias_table"]
+
+    with pytest.raises(ModelError, match=r"1 missing: model\.blocks\.3\.attn\.relative_position_bias_table"):
+        create_beit(save(tmp_path / "w.pth", tensors, "model"))
+
+
+def test_program_is_refused(tmp_path):
+    with warnings.catch_warnings(action="ignore"):
+        torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "w.pt")
+
+    with pytest.raises(ModelError, match="TorchScript") as caught:
+        create_encoder("resnet10t", image_size=64, weights=tmp_path / "w.pt")
+    assert "state_dict" in str(caught.value.remedy)
+
+
+def test_unknown_names_tell_no_layout():
+    assert layout_of({"stem.weight": torch.zeros(1)}) is None
