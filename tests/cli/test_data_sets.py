@@ -42,7 +42,7 @@ def bcv(folder: Path):
         save(training / f"img/img{number:04d}.nii.gz", scan[0])
         save(training / f"label/label{number:04d}.nii.gz", labels)
     joined = ["--merge", "kidneys=left kidney+right kidney", "--classes", "kidneys", "liver"]
-    return folder, ["--preset", "bcv", *joined], training / "img/img0001.nii.gz"
+    return folder, ["--preset", "paper/bcv", *joined], training / "img/img0001.nii.gz"
 
 
 def acdc(folder: Path):
@@ -66,7 +66,7 @@ def msd(folder: Path):
     training = [{"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"} for name in names]
     listing = {"modality": {"0": "MRI"}, "labels": {"0": "background", "1": "left atrium"}, "training": training}
     (folder / "dataset.json").write_text(json.dumps(listing))
-    return folder, ["--preset", "msd-task02"], folder / "imagesTr/la_003.nii.gz"
+    return folder, ["--preset", "paper/msd-task02"], folder / "imagesTr/la_003.nii.gz"
 
 
 def msd_of_two_modalities(folder: Path):

@@ -26,7 +26,19 @@ PAPER = {
 
 
 def test_there_is_one_for_each_data_set_of_the_paper_and_auto():
-    assert set(preset_names()) == {*PAPER, "acdc", "auto", "unetr-paper"}
+    whole = {f"paper/{name.removesuffix('-paper')}" for name in PAPER}
+    assert set(preset_names()) == {*PAPER, *whole, "acdc", "auto", "paper/recipe", "paper/unetr"}
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_paper_presets_add_its_network_and_training_to_the_data_choices(name):
+    data, whole = read_preset(name), read_preset(f"paper/{name.removesuffix('-paper')}")
+    assert (whole.plan, whole.data, whole.training.steps) == (data.plan, data.data, data.training.steps)
+    model, training = whole.model, whole.training
+    assert (model.encoder, model.decoder, model.inflation, model.input_scaling) == ("beit", "upernet", "center", "unit")
+    assert (training.learning_rate, training.encoder_learning_rate, training.weight_decay) == (3e-5, 3e-5, 0.05)
+    assert (training.batch_size, training.warmup_steps, training.decay) == (16, 20, "linear")
+    assert (training.loss, training.gradient_clip, training.precision) == ("dice-focal", 1.0, "32")
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -45,7 +57,7 @@ def test_our_acdc_is_normalised_as_mr_and_nothing_is_chosen_on_the_test_patients
 
 
 def test_unetr_has_the_papers_patches_spacing_and_steps():
-    preset = read_preset("unetr-paper")
+    preset = read_preset("paper/unetr")
     assert (preset.model.network, preset.model.patch_size) == ("unetr", (96, 96, 96))
     assert (preset.plan.spacing, preset.plan.depth_axis) == ((2.0, 1.5, 1.5), "axial")
     assert preset.training.steps == 25_000
@@ -62,6 +74,23 @@ def test_a_file_of_ones_own(tmp_path):
     mine = read_preset(str(path))
     assert mine.plan == PlanOptions(clip=(0, 80), classes=("liver",))
     assert mine.training.steps == 7
+
+
+def test_own_choices_go_before_those_that_a_file_builds_on(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("description: Mine.\nextends: [bcv, paper/recipe]\nplan: {clip: [0, 80]}\ntraining: {steps: 7}\n")
+    mine = read_preset(str(path))
+    assert (mine.plan.clip, mine.plan.planned_size, mine.training.steps) == ((0, 80), (512, 512), 7)
+    assert (mine.description, mine.model.encoder) == ("Mine.", "beit")
+
+
+@pytest.mark.parametrize("extends", ["[nothing]", "bcv", "[1]"])
+def test_file_that_builds_on_no_preset(tmp_path, extends):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"description: Mine.\nextends: {extends}\n")
+    with pytest.raises(ConfigError, match="extends") as caught:
+        read_preset(str(path))
+    assert caught.value.file == str(path)
 
 
 @pytest.mark.parametrize(
