@@ -41,3 +41,22 @@ def test_problems_keep_every_error_across_process_borders():
 def test_problems_are_told_one_below_the_other():
     problems = DatasetProblems([DataError("first", case="a"), DataError("second")])
     assert str(problems) == "2 problem(s) in the data set\n- first\n  case:     a\n- second"
+
+
+def test_problems_of_one_kind_are_told_together():
+    alike = [DataError("damaged", case=f"c{number}", remedy="fetch it again") for number in range(500)]
+    text = str(DatasetProblems([alike[0], DataError("odd"), *alike[1:]]))
+    assert text.count("fetch it again") == 3
+    assert text.splitlines()[0] == "501 problem(s) in the data set"
+    assert text.splitlines()[-2:] == [
+        "- damaged: 497 more (c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, ...); --json tells all",
+        "- odd",
+    ]
+    assert len(DatasetProblems(alike).to_dict()["problems"]) == 500
+
+
+def test_files_that_were_made_all_the_same_are_kept():
+    problems = DatasetProblems([DataError("damaged")], what="1 of 2 scans failed", written=[Path("a.nii")])
+    copy = pickle.loads(pickle.dumps(problems.about(case="c", file="f")))
+    assert (copy.what, copy.to_dict()["written"], copy.problems[0].case) == ("1 of 2 scans failed", ["a.nii"], "c")
+    assert "written" not in DatasetProblems([DataError("damaged")]).to_dict()

@@ -6,6 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+MOST_ALIKE = 3
+"""Problems of one kind that are told in full."""
+
+MOST_NAMED = 10
+"""Cases with the same problem that are named besides."""
+
 
 class Inflate3dError(Exception):
     """A mistake that the user can mend.
@@ -85,44 +91,75 @@ class OutputError(Inflate3dError):
 
 
 class DatasetProblems(DataError):  # noqa: N818 - it is a list of errors
-    """All that is wrong with a data set, told at once.
+    """All that is wrong with a data set, or with some of many scans, told at once.
 
     Args:
         problems: The single errors, at least one.
         warnings: What is odd besides, but would stop nobody.
+        what: What is wrong in one sentence; the number of problems if not given.
+        written: Files that were made all the same; none if making some was not the work.
     """
 
-    def __init__(self, problems: Sequence[Inflate3dError], *, warnings: Sequence[Inflate3dError] = ()) -> None:
+    def __init__(
+        self,
+        problems: Sequence[Inflate3dError],
+        *,
+        warnings: Sequence[Inflate3dError] = (),
+        what: str | None = None,
+        written: Sequence[Path] | None = None,
+    ) -> None:
         self.problems = list(problems)
         self.warnings = list(warnings)
-        super().__init__(f"{len(self.problems)} problem(s) in the data set")
+        self.written = None if written is None else list(written)
+        super().__init__(what or f"{len(self.problems)} problem(s) in the data set")
 
     def __reduce__(self) -> tuple[object, ...]:
         """Crosses process borders with every single error."""
-        return _rebuild_problems, (self.problems, self.warnings)
+        return _rebuild_problems, (self.problems, self.warnings, self.what, self.written)
 
     def about(self, *, case: str, file: str | Path) -> DatasetProblems:
         """The same errors, each with the case and the file where it has none."""
         return DatasetProblems(
             [problem.about(case=case, file=file) for problem in self.problems],
             warnings=[warning.about(case=case, file=file) for warning in self.warnings],
+            what=self.what,
+            written=self.written,
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Every single error under ``problems``, and every warning under ``warnings``."""
+        """Every single error under ``problems``, every warning under ``warnings``, files made under ``written``."""
         return {
             **super().to_dict(),
             "problems": [problem.to_dict() for problem in self.problems],
             "warnings": [warning.to_dict() for warning in self.warnings],
+            **({} if self.written is None else {"written": [str(file) for file in self.written]}),
         }
 
     def __str__(self) -> str:
-        return "\n".join([self.what, *(f"- {problem}" for problem in self.problems)])
+        """Problems of one kind stand together, the first few in full."""
+        kinds: dict[str, list[Inflate3dError]] = {}
+        for problem in self.problems:
+            kinds.setdefault(problem.what, []).append(problem)
+        lines = [self.what]
+        for alike in kinds.values():
+            lines.extend(f"- {problem}" for problem in alike[:MOST_ALIKE])
+            if len(alike) > MOST_ALIKE:
+                lines.append(_others(alike[MOST_ALIKE:]))
+        return "\n".join(lines)
+
+
+def _others(problems: Sequence[Inflate3dError]) -> str:
+    """Problems of one kind in one line."""
+    cases = [problem.case for problem in problems if problem.case]
+    named = ", ".join(cases[:MOST_NAMED]) + (", ..." if len(cases) > MOST_NAMED else "")
+    return f"- {problems[0].what}: {len(problems)} more" + (f" ({named})" if named else "") + "; --json tells all"
 
 
 def _rebuild(kind: type[Inflate3dError], parts: dict[str, str]) -> Inflate3dError:
     return kind(parts.pop("what"), **parts)  # type: ignore[arg-type]
 
 
-def _rebuild_problems(problems: list[Inflate3dError], warnings: list[Inflate3dError]) -> DatasetProblems:
-    return DatasetProblems(problems, warnings=warnings)
+def _rebuild_problems(
+    problems: list[Inflate3dError], warnings: list[Inflate3dError], what: str, written: list[Path] | None
+) -> DatasetProblems:
+    return DatasetProblems(problems, warnings=warnings, what=what, written=written)

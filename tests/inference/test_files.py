@@ -1,11 +1,14 @@
 import errno
+import json
 import os
+from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 
-from inflate3d.errors import DataError, OutputError
+from inflate3d.cli import main
+from inflate3d.errors import DataError, DatasetProblems, OutputError
 from inflate3d.inference.files import find_scans, predict_files
 from inflate3d.inference.predictor import Predictor
 
@@ -147,3 +150,85 @@ def test_scan_that_does_not_fit_is_named(predictor, scan, tmp_path, monkeypatch)
         predict_files(predictor, find_scans(scan, predictor.plan), tmp_path / "out")
     assert (caught.value.case, caught.value.file) == ("scan", str(scan))
     assert not (tmp_path / "out").exists()
+
+
+def test_bad_scan_stops_none_of_the_others(predictor, scan, tmp_path):
+    scan.with_name("damaged.nii.gz").write_bytes(b"no scan")
+    nibabel.Nifti1Image(np.zeros((20, 24, 2), np.int16), OBLIQUE).to_filename(scan.with_name("flat.nii.gz"))
+    scans = find_scans(scan.parent, predictor.plan)
+    assert [case.id for case in scans] == ["damaged", "flat", "scan"]
+    with pytest.raises(DatasetProblems) as caught:
+        predict_files(predictor, scans, tmp_path / "out")
+    assert caught.value.what == "2 of 3 scans could not be predicted"
+    assert [(problem.case, problem.what) for problem in caught.value.problems] == [
+        ("damaged", "the file can't be read"),
+        ("flat", "scan is thinner than the window"),
+    ]
+    assert caught.value.written == [tmp_path / "out" / "scan.nii.gz"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["scan.nii.gz"]
+
+
+def test_failures_are_told_beside_what_was_written(tiny_run, scan, tmp_path, capsys):
+    scan.with_name("damaged.nii.gz").write_bytes(b"no scan")
+    words = ["predict", str(tiny_run.root), str(scan.parent), str(tmp_path / "out"), "--device", "cpu"]
+    assert main(words) == 2
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[-1] == str(tmp_path / "out" / "scan.nii.gz")
+    assert "error: 1 of 2 scans could not be predicted\n- the file can't be read\n  case:     damaged" in shown.err
+    assert main([*words, "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["written"] == [str(tmp_path / "out" / "scan.nii.gz")]
+    assert [problem["case"] for problem in error["problems"]] == ["damaged"]
+
+
+def test_sheared_scan_is_refused_before_it_is_predicted(predictor, scan, tmp_path, monkeypatch):
+    monkeypatch.setattr(predictor, "predict", lambda volume: pytest.fail("predicted"))
+    with pytest.raises(DataError, match="the grid is sheared") as caught:
+        predict_files(predictor, find_scans(scan, predictor.plan), tmp_path / "out", suffix=".nrrd")
+    assert caught.value.case == "scan"
+
+
+# --- DICOM -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def study(tmp_path, write_series):
+    voxels = np.random.default_rng(0).integers(-200, 400, (6, 24, 20)).astype(np.int16)
+    write_series(tmp_path / "study" / "portal", voxels)
+    return tmp_path / "study"
+
+
+@pytest.mark.parametrize(("inside", "given", "name"), [("portal", ".", "portal"), ("portal/deep", "..", "portal")])
+def test_folder_that_is_named_by_dots(predictor, study, monkeypatch, tmp_path, inside, given, name):
+    (study / inside).mkdir(exist_ok=True)
+    monkeypatch.chdir(study / inside)
+    (written,) = predict_files(predictor, find_scans(Path(given), predictor.plan), tmp_path / "out")
+    assert written == tmp_path / "out" / f"{name}.nii.gz"
+
+
+def test_series_that_are_no_volumes_are_passed_over(predictor, study, write_series):
+    voxels = np.zeros((3, 24, 20), np.int16)
+    write_series(study / "scout", voxels, uid="1.2.5", tags={"0008|0008": "ORIGINAL\\PRIMARY\\LOCALIZER"})
+    write_series(study / "single", voxels[:1], uid="1.2.6")
+    write_series(study / "views", voxels, uid="1.2.7")
+    write_series(study / "views", voxels, uid="1.2.7", directions=((0, 1, 0), (0, 0, -1)), names=["a", "b", "c"])
+    gap = write_series(study / "gap", np.zeros((7, 24, 20), np.int16), uid="1.2.8")
+    gap[3].unlink()
+    warnings: list[DataError] = []
+    scans = find_scans(study, predictor.plan, warn=warnings.append)
+    assert [case.id for case in scans] == ["gap", "portal"]  # a scan that lacks a slice is no localizer
+    told = {warning.got.partition(" (")[0] for warning in warnings}  # type: ignore[union-attr]
+    assert told == {
+        "scout: its images are a localizer's",
+        "single: it has a single image",
+        "views: its images lie in several directions",
+    }
+
+
+def test_folder_of_nothing_but_localizers(predictor, tmp_path, write_series):
+    for name in ("a", "b"):
+        write_series(tmp_path / name, np.zeros((1, 24, 20), np.int16), uid=f"1.2.{ord(name)}")
+    with pytest.raises(DatasetProblems, match="none of the DICOM series here is a volume"):
+        find_scans(tmp_path, predictor.plan)
+    with pytest.raises(DataError, match="a single slice"):
+        predict_files(predictor, find_scans(tmp_path / "a", predictor.plan), tmp_path / "out")

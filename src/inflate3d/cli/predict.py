@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from tyro.conf import Positional
 
 from inflate3d.cli.terminal import CommandOptions, Terminal
 from inflate3d.cli.verify import show_warnings
-from inflate3d.errors import DataError
+from inflate3d.errors import DataError, DatasetProblems
 
 
 class Options(CommandOptions):
@@ -36,11 +37,21 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     from inflate3d.inference.predictor import Predictor
 
     predictor = Predictor.load(options.model, device=options.device, batch_size=options.batch_size)
-    scans = find_scans(options.scans, predictor.plan)
     warnings: list[DataError] = []
-    written = predict_files(
-        predictor, scans, options.out, suffix=options.suffix, progress=terminal.progress, warn=warnings.append
-    )
-    show_warnings(warnings, terminal)
-    terminal.say("\n".join(str(file) for file in written))
+    scans = find_scans(options.scans, predictor.plan, warn=warnings.append)
+    try:
+        written = predict_files(
+            predictor, scans, options.out, suffix=options.suffix, progress=terminal.progress, warn=warnings.append
+        )
+    except DatasetProblems as problems:
+        problems.warnings.extend(warnings)
+        _show(problems.written or [], warnings, terminal)
+        raise
+    _show(written, warnings, terminal)
     return {"written": [str(file) for file in written], "warnings": [warning.to_dict() for warning in warnings]}
+
+
+def _show(written: Sequence[Path], warnings: Sequence[DataError], terminal: Terminal) -> None:
+    show_warnings(warnings, terminal)
+    for file in written:
+        terminal.say(str(file))

@@ -8,18 +8,37 @@ from collections.abc import Callable
 from pathlib import Path
 
 from inflate3d.datasets.case import Case
-from inflate3d.errors import DataError
+from inflate3d.errors import DataError, DatasetProblems, Inflate3dError
 from inflate3d.inference.predictor import Predictor
-from inflate3d.io import SUFFIXES, find_series, label_name, read_images, scan_files, stem_of, write_labels
-from inflate3d.io.formats import suffix_of
+from inflate3d.io import (
+    SUFFIXES,
+    Series,
+    check_labels_writable,
+    find_series,
+    label_suffix,
+    read_images,
+    scan_files,
+    stem_of,
+    write_labels,
+)
 from inflate3d.preparation.plan import Plan
 from inflate3d.progress import Progress, silent
+
+Warn = Callable[[DataError], object]
+"""Told of what is odd and no reason to stop."""
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 """A file of one modality, as nnU-Net names them."""
 
+_NAMELESS = "scan"
+"""What a scan is called whose path has no name."""
 
-def find_scans(path: Path, plan: Plan) -> list[Case]:
+
+def _tell_nobody(warning: DataError) -> None:
+    """Drops a warning."""
+
+
+def find_scans(path: Path, plan: Plan, *, warn: Warn = _tell_nobody) -> list[Case]:
     """The scans that a path names, sorted by name.
 
     Args:
@@ -27,13 +46,17 @@ def find_scans(path: Path, plan: Plan) -> list[Case]:
             in sub-folders too. Files ``CASE_0000``, ``CASE_0001``, ... are the modalities of one scan where
             the plan has several.
         plan: Which modalities there have to be, and whether some may be missing.
+        warn: Told of DICOM series that are passed over because they are no volumes, such as localizers.
 
     Raises:
-        DataError: There is nothing to predict, two scans have one name, or a modality is missing.
+        DataError: There is nothing to predict, or a modality is missing.
+        DatasetProblems: There are DICOM series, and none is a volume.
     """
+    if path.name in ("", ".."):  # such as ".", which would name nothing
+        path = path.resolve()
     files = scan_files(path) if path.is_dir() else [path]
     if not files:
-        scans = _series(path)
+        scans = _series(path, warn)
     elif len(plan.modalities) > 1 and path.is_dir() and all(_CHANNEL.fullmatch(stem_of(file)) for file in files):
         scans = _joined(files, plan)
     else:
@@ -55,9 +78,11 @@ def predict_files(
     *,
     suffix: str | None = None,
     progress: Progress = silent,
-    warn: Callable[[DataError], object] = lambda warning: None,
+    warn: Warn = _tell_nobody,
 ) -> list[Path]:
     """Segments scans and writes their label maps, named as the scans are.
+
+    A scan that can't be segmented stops none of the others.
 
     Args:
         predictor: The trained network.
@@ -71,32 +96,55 @@ def predict_files(
         The files written.
 
     Raises:
-        DataError: A scan can't be read or does not fit the model; those before it are written.
+        DataError: The only scan can't be read, does not fit the model, or its place can't be said in the format.
+        DatasetProblems: Likewise for some of several scans; those of all others are written.
         ConfigError: Label maps can't be written in this format.
         OutputError: A label map can't be written; no part of it is left.
     """
-    targets = [folder / label_name(scan.scan.with_name(scan.id + suffix_of(scan.scan)), suffix) for scan in scans]
+    targets = [folder / f"{scan.id}{label_suffix(scan.scan, suffix)}" for scan in scans]
     _check_targets(scans, targets)
     written: list[Path] = []
+    problems: list[Inflate3dError] = []
     for scan, target in progress(zip(scans, targets, strict=True), len(scans), "predicting"):
-        volume = read_images(scan.images, case=scan.id)
-        for note in volume.notes:
-            warn(DataError(note, case=scan.id, file=scan.scan))
         try:
-            labels = predictor.predict(volume)
+            _predict_file(predictor, scan, target, warn)
+            written.append(target)
         except DataError as error:
-            raise error.about(case=scan.id, file=scan.scan) from error
-        write_labels(target, labels, like=scan.scan)
-        written.append(target)
+            problem = error.about(case=scan.id, file=scan.scan)
+            if len(scans) == 1:
+                raise problem from error
+            problems.append(problem)
+    if problems:
+        what = f"{len(problems)} of {len(scans)} scans could not be predicted"
+        raise DatasetProblems(problems, what=what, written=written)
     return written
 
 
-def _series(folder: Path) -> list[Case]:
-    """The DICOM series below a folder, each named by its place there."""
-    series = [one.path for one in find_series(folder)]
-    if len(series) == 1:
-        return [Case(stem_of(series[0]), (series[0],), label=None)]
-    return [Case("_".join(path.relative_to(folder).parts) or stem_of(path), (path,), label=None) for path in series]
+def _predict_file(predictor: Predictor, scan: Case, target: Path, warn: Warn) -> None:
+    volume = read_images(scan.images, case=scan.id)
+    for note in volume.notes:
+        warn(DataError(note, case=scan.id, file=scan.scan))
+    check_labels_writable(target, volume, like=scan.scan)
+    write_labels(target, predictor.predict(volume), like=scan.scan)
+
+
+def _series(folder: Path, warn: Warn) -> list[Case]:
+    """The DICOM series below a folder that may be volumes, each named by its place there."""
+    found = find_series(folder)
+    if len(found) == 1:  # where it is no volume, reading it tells best why
+        return [Case(stem_of(found[0].path) or _NAMELESS, (found[0].path,), label=None)]
+    passed_over = [_passed_over(series) for series in found if series.flaw]
+    if passed_over and len(passed_over) == len(found):
+        raise DatasetProblems(passed_over, what="none of the DICOM series here is a volume")
+    for warning in passed_over:
+        warn(warning)
+    paths = [series.path for series in found if not series.flaw]
+    return [Case("_".join(path.relative_to(folder).parts) or stem_of(path), (path,), label=None) for path in paths]
+
+
+def _passed_over(series: Series) -> DataError:
+    said = f"{series.modality or '?'}, {series.description or 'no description'}, {series.slices} images"
+    return DataError("a DICOM series is no volume", got=f"{series.path.name}: {series.flaw} ({said})", file=series.path)
 
 
 def _joined(files: list[Path], plan: Plan) -> list[Case]:

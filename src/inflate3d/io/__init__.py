@@ -1,16 +1,18 @@
 """Scan files to volumes, volumes and label maps to files."""
 
-from inflate3d.io.formats import SUFFIXES, label_name, scan_files, stem_of, suffix_of
+from inflate3d.io.formats import SUFFIXES, label_name, label_suffix, scan_files, stem_of, suffix_of
 from inflate3d.io.grid import check_same_grid, lay_on
-from inflate3d.io.scan import read_images, read_labels, read_volume, write_labels, write_volume
+from inflate3d.io.scan import check_labels_writable, read_images, read_labels, read_volume, write_labels, write_volume
 from inflate3d.io.series import Series, find_series
 
 __all__ = [
     "SUFFIXES",
     "Series",
+    "check_labels_writable",
     "check_same_grid",
     "find_series",
     "label_name",
+    "label_suffix",
     "lay_on",
     "read_images",
     "read_labels",

@@ -26,6 +26,9 @@ _GAP = 1.5
 _UNEVEN = 0.1
 """Distance, in voxels, of a slice from its place in a regular stack that is still taken."""
 
+_OTHER_DIRECTION = 0.1
+"""Difference in a direction cosine from which on images are views of their own, not slices that were rounded."""
+
 _LEAST_TILT = 0.05
 """Angle in degrees from which on a gantry counts as tilted; positions are rounded."""
 
@@ -83,6 +86,29 @@ def stack_slices(headers: Sequence[ImageHeader]) -> Stack:
     axes = np.stack([along_row * column_spacing, along_column * row_spacing, step], axis=1)
     _check_regular(positions, axes, slices)
     return Stack(slices, affine_from_lps(axes, positions[0]), _tilt_note(step, normal))
+
+
+def why_no_volume(headers: Sequence[ImageHeader]) -> str:
+    """Why images are none of a volume, whatever else is wrong with them; empty if they may be.
+
+    A study holds such series beside its scans: localizers, single images, screenshots. A volume that lacks slices
+    is none of them.
+    """
+    if any("LOCALIZER" in header.text("image type").upper() for header in headers):
+        return "its images are a localizer's"
+    if not all(header.text("photometric").startswith("MONOCHROME") for header in headers):
+        return "its images are colour pictures"
+    if any(header.number("frames", 1.0) > 1 for header in headers):
+        return ""
+    if len(headers) < 2:
+        return "it has a single image"
+    if not any(header.text("orientation") for header in headers):
+        return "its images have no place in space"
+    try:
+        _check_alike(headers, "orientation", 6, _OTHER_DIRECTION)
+    except DataError:
+        return "its images lie in several directions"
+    return ""
 
 
 def _check_plain(headers: Sequence[ImageHeader]) -> None:

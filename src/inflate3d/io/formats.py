@@ -22,7 +22,7 @@ _FORMATS = {
     ".mha": "inflate3d.io.itk",
     ".mhd": "inflate3d.io.itk",
 }
-"""Suffix to the module that has ``read(path, case=...)``, ``write(path, volume)`` and
+"""Suffix to the module that has ``read(path, case=...)``, ``check_writable(path, affine)``, ``write(path, volume)`` and
 ``write_like(path, labels, like)`` for it, a suffix before its own end."""
 
 _DICOM = "inflate3d.io.dicom"
@@ -62,13 +62,22 @@ def label_name(scan: str | PurePath, suffix: str | None = None) -> str:
     Raises:
         ConfigError: The suffix is not one that can be written.
     """
+    return stem_of(scan) + label_suffix(scan, suffix)
+
+
+def label_suffix(scan: str | PurePath, suffix: str | None = None) -> str:
+    """The suffix of a scan's label map, see `label_name`.
+
+    Raises:
+        ConfigError: The suffix is not one that can be written.
+    """
     if suffix is not None and suffix.lower() not in SUFFIXES:
         raise ConfigError(
             "label maps can't be written in this format",
             expected=f"one of {', '.join(SUFFIXES)}",
             got=suffix,
         )
-    return stem_of(scan) + (suffix or suffix_of(scan) or ".nii.gz")
+    return suffix or suffix_of(scan) or ".nii.gz"
 
 
 def scan_files(folder: str | Path) -> list[Path]:

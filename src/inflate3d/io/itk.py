@@ -74,6 +74,27 @@ def read(path: Path, *, case: str | None = None) -> Volume:
     return Volume(storable(array), affine, _notes(header))
 
 
+def check_writable(path: Path, affine: Float[np.ndarray, "4 4"]) -> None:
+    """Makes sure that a file can say where voxels lie.
+
+    Args:
+        path: The file to be written.
+        affine: ``(4, 4)``, from voxel index to millimetres in RAS+.
+
+    Raises:
+        DataError: The grid is sheared.
+    """
+    direction = affine[:3, :3] / spacing_of(affine)
+    if np.abs(direction.T @ direction - np.eye(3)).max() > _MOST_SHEAR:
+        raise DataError(
+            "the grid is sheared, which most programs can't read from this format",
+            expected="voxel axes at right angles",
+            got=f"the affine {affine.round(4).tolist()}",
+            remedy="write it as .nii.gz",
+            file=path,
+        )
+
+
 def write(path: Path, volume: Volume) -> None:
     """Writes a volume; several modalities become a vector's components.
 
@@ -85,18 +106,10 @@ def write(path: Path, volume: Volume) -> None:
         DataError: The volume's grid is sheared.
         OutputError: The file can't be written.
     """
+    check_writable(path, volume.affine)
     axes, origin = lps_of(volume.affine)
     spacing = np.array(spacing_of(volume.affine))
-    direction = axes / spacing
-    if np.abs(direction.T @ direction - np.eye(3)).max() > _MOST_SHEAR:
-        raise DataError(
-            "the grid is sheared, which most programs can't read from this format",
-            expected="voxel axes at right angles",
-            got=f"the affine {volume.affine.round(4).tolist()}",
-            remedy="write it as .nii.gz",
-            file=path,
-        )
-    _save(storable(volume.array), path, axes, direction, spacing, origin)
+    _save(storable(volume.array), path, axes, axes / spacing, spacing, origin)
 
 
 def write_like(path: Path, labels: Integer[np.ndarray, "i j k"], like: Path) -> None:

@@ -54,6 +54,10 @@ def read(path: Path, *, case: str | None = None) -> Volume:
     return Volume(array, affine, notes)
 
 
+def check_writable(path: Path, affine: Float[np.ndarray, "4 4"]) -> None:
+    """Accepts any place in space: the header's sform can say it."""
+
+
 def write(path: Path, volume: Volume) -> None:
     """Writes a volume; modalities become the fourth axis.
 

@@ -106,6 +106,23 @@ def read_labels(path: str | Path, *, case: str | None = None) -> Volume:
     return Volume(array.astype(smallest, copy=False), volume.affine, volume.notes)
 
 
+def check_labels_writable(path: str | Path, scan: Volume, like: str | Path) -> None:
+    """Makes sure that a label map can be written on the grid of a scan, before there is one.
+
+    Args:
+        path: The file to be written.
+        scan: The scan, as it was read.
+        like: Its path.
+
+    Raises:
+        DataError: The format can't be written, or can't say where the scan lies.
+    """
+    path = Path(path)
+    writer = writer_of(path)
+    if writer is not reader_of(Path(like), None):
+        writer.check_writable(path, scan.affine)
+
+
 def write_labels(path: str | Path, labels: Integer[np.ndarray, "i j k"], like: str | Path) -> None:
     """Writes a label map on the grid of a scan.
 

@@ -21,6 +21,7 @@ class Series:
         description: What the scanner's operator called it; may be empty.
         patient: The patient's id; may be empty.
         study: Its Study Instance UID; may be empty.
+        flaw: Why its images can be no volume at all, such as a localizer's; empty if they may be one.
     """
 
     uid: str
@@ -30,6 +31,7 @@ class Series:
     description: str
     patient: str
     study: str
+    flaw: str = ""
 
     @property
     def slices(self) -> int:
@@ -41,7 +43,8 @@ def find_series(folder: str | Path) -> list[Series]:
     """The image series in a folder and in all folders below it.
 
     Files that are no DICOM, listings (DICOMDIR) and objects that are no scans (RTSTRUCT, SEG, SR, ...) are
-    passed over. Only headers are looked at: whether a series is a whole volume shows when it is read.
+    passed over. Only headers are looked at: whether a series is a whole volume shows when it is read, but one whose
+    images are no slices of a volume is marked.
 
     Args:
         folder: Where to look; links to other folders are not followed.
@@ -53,6 +56,7 @@ def find_series(folder: str | Path) -> list[Series]:
         DataError: There is no such folder, or a part of it can't be looked into.
     """
     from inflate3d.io.dicom_header import scan_folder  # SimpleITK is slow to load
+    from inflate3d.io.dicom_stack import why_no_volume
 
     folder = Path(folder)
     if not folder.is_dir():
@@ -72,6 +76,7 @@ def find_series(folder: str | Path) -> list[Series]:
                     description=first.text("description"),
                     patient=first.text("patient"),
                     study=first.text("study"),
+                    flaw=why_no_volume(headers),
                 )
             )
     return found
