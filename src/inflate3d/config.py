@@ -15,7 +15,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from inflate3d.atomic import write_text
 from inflate3d.errors import ConfigError
 
-Inflation = Literal["center", "average"]
+Inflation = Literal["center", "average", "random"]
+Target = Literal["center", "all"]
 DecoderName = Literal["fpn-lite", "upernet", "setr-pup", "conv-transpose", "unetr"]
 Precision = Literal["32", "bf16-mixed", "16-mixed"]
 Network = Literal["inflated", "unetr", "swin-unetr", "segresnet", "dynunet"]
@@ -74,7 +75,7 @@ class _ModelSettings(FrozenModel):
     """What a user and a run say of the network alike."""
 
     network: Network = "inflated"
-    """The kind of network: an inflated 2D backbone, or a 3D network of MONAI's (dynunet is nnU-Net's) to compare with."""
+    """The kind of network: an inflated 2D backbone, or a 3D one to compare with, of MONAI's (dynunet is nnU-Net's)."""
     patch_size: tuple[int, int, int] | None = None
     """Patch of a 3D network in voxels (slices, rows, columns); from the median scan if not given."""
     network_width: int | None = Field(default=None, ge=1)
@@ -84,7 +85,9 @@ class _ModelSettings(FrozenModel):
     weights: str = "timm"
     """Where its 2D weights come from: timm (its hub), none (random), or a file."""
     inflation: Inflation = "center"
-    """How the first convolution is spread over the window's slices."""
+    """How the first convolution is spread over the window's slices; random starts it anew, all else pre-trained."""
+    target: Target = "center"
+    """Which slices of a window are learned: the centre one, or all; the centre one is what is predicted."""
     image_size: tuple[int, int] | None = None
     """In-plane size in pixels (rows, columns) that slices are resized to; the plan's if not given."""
     decoder: DecoderName = "fpn-lite"
@@ -111,6 +114,8 @@ class ModelConfig(_ModelSettings):
 
     depth: Depth = Proposals().depth
     """Slices in a window; odd. 1 is the plain 2D network."""
+    stride: int | None = Field(default=None, ge=1)
+    """Steps from one slice of a window to the next; the plan's if not given."""
 
 
 class ModelOptions(_ModelSettings):
@@ -156,6 +161,10 @@ class _TrainingSettings(FrozenModel):
     """Peak learning rate of the decoder."""
     encoder_learning_rate: float = Field(default=1e-4, gt=0)
     """Peak learning rate of the encoder."""
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    """Each of the encoder's layers learns so much slower than the one after it; 1 is all alike."""
+    freeze: Literal["none", "encoder", "body"] = "none"
+    """What of the pre-trained encoder stays as it is: nothing, all, or all but its first convolution (body)."""
     weight_decay: float = Field(default=0.05, ge=0)
     """AdamW's weight decay; norms, biases and embeddings have none."""
     warmup_steps: int = Field(default=20, ge=0)

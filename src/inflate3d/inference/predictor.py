@@ -32,7 +32,7 @@ from inflate3d.windows.resample import (
     resample_logits,
     resample_windows,
 )
-from inflate3d.windows.windows import cut_windows
+from inflate3d.windows.windows import centre_logits, cut_windows
 
 WINDOWS_PER_PATCH = 8
 """A patch needs as much memory as so many windows, about."""
@@ -210,7 +210,8 @@ class Predictor:
             windows = cut_windows(near, centres.to(self.device) - low, depth, stride)
             windows = normalise(windows, ranges.expand(len(centres), -1, -1))
             geometries = geometry.expand(len(centres), -1, -1)
-            yield first, model(resample_windows(windows, geometries, architecture.image_size)).float()
+            logits = model(resample_windows(windows, geometries, architecture.image_size)).float()
+            yield first, centre_logits(logits)
 
     def on_own_grid(self, logits: Float[Tensor, "b k height width"], scan: FramedScan) -> Integer[Tensor, "b h w"]:
         """The likeliest class of each pixel of the scan's own slices, ``(B, H, W)``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from inflate3d.config import DecoderName, FrozenModel, Inflation
+from inflate3d.config import DecoderName, FrozenModel, Inflation, Target
 
 
 class Architecture(FrozenModel):
@@ -23,4 +23,11 @@ class Architecture(FrozenModel):
     input_mean: float
     input_deviation: float
     stage_norms: bool = False
-    encoder_arguments: dict[str, int | float | tuple[int, ...]] = Field(default_factory=dict)
+    pad_then_shift: bool = False
+    encoder_arguments: dict[str, bool | int | float | tuple[int, ...]] = Field(default_factory=dict)
+    target: Target = "center"
+
+    @property
+    def label_slices(self) -> int:
+        """Slices of a window that are predicted."""
+        return self.depth if self.target == "all" else 1

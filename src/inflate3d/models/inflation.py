@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -17,7 +19,8 @@ def inflate_stem(
 
     RGB is summed to one grey channel, which is copied to the ``C`` modalities and divided by ``C``. Then
     ``"center"`` puts it on the middle slice and zeros on the others; ``"average"`` puts it on every slice,
-    divided by ``D``. Source: Zhang et al., ML4H 2022, PMLR 193:391-404.
+    divided by ``D``. ``"random"`` forgets it: a fresh weight, as torch starts convolutions.
+    Source: Zhang et al., ML4H 2022, PMLR 193:391-404.
 
     Args:
         weight: ``(O, 3, h, w)``; a stem that is grey already, ``(O, 1, h, w)``, is taken too.
@@ -41,7 +44,9 @@ def inflate_stem(
         )
     grey = weight.sum(dim=1) / in_channels
     inflated = grey.new_zeros(grey.shape[0], in_channels, depth, *grey.shape[1:])
-    if method == "center":
+    if method == "random":
+        torch.nn.init.kaiming_uniform_(inflated, a=math.sqrt(5))
+    elif method == "center":
         inflated[:, :, depth // 2] = grey[:, None]
     else:
         inflated[:] = grey[:, None, None] / depth

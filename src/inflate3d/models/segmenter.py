@@ -9,13 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from inflate3d.config import DecoderName, ModelConfig
+from inflate3d.config import DecoderName, ModelConfig, Target
 from inflate3d.errors import ConfigError, ModelError
 from inflate3d.models.architecture import Architecture
 from inflate3d.models.checkpoint import ModelFolder, read_model_folder, write_model_folder
 from inflate3d.models.decoders import build_decoder, default_widths
 from inflate3d.models.decoders.layers import ConvNormAct, resize
 from inflate3d.models.encoders import Encoder, create_encoder
+from inflate3d.models.swin_padding import pad_then_shift
 from inflate3d.models.volumetric import VolumetricSegmenter
 from inflate3d.models.volumetric_architecture import VolumetricArchitecture
 
@@ -40,6 +41,8 @@ class Segmenter(nn.Module):
         self.architecture = architecture
         self.plan: Plan | None = None
         self.encoder = encoder
+        if architecture.pad_then_shift:
+            pad_then_shift(encoder)
         detail = architecture.detail_channels
         self.decoder = build_decoder(
             architecture.decoder,
@@ -49,6 +52,7 @@ class Segmenter(nn.Module):
             width=architecture.decoder_channels,
         )
         self._check_image_size()
+        outputs = architecture.num_classes * architecture.label_slices
         if detail:
             # Strides of 4 and more lose what is a few pixels small; these layers see every pixel of every slice.
             self.detail = nn.Sequential(
@@ -56,23 +60,29 @@ class Segmenter(nn.Module):
             )
             self.narrow = ConvNormAct(self.decoder.channels, detail, kernel_size=1)
             self.join = nn.Sequential(ConvNormAct(2 * detail, detail), ConvNormAct(detail, detail))
-            self.classifier = nn.Conv2d(detail, architecture.num_classes, 1)
+            self.classifier = nn.Conv2d(detail, outputs, 1)
         else:
-            self.classifier = self.decoder.classifier(architecture.num_classes)
+            self.classifier = self.decoder.classifier(outputs)
 
-    def forward(self, windows: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b k h w"]:
-        """Scores every pixel of the centre slices.
+    def forward(self, windows: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b k *s h w"]:
+        """Scores every pixel of the centre slices, or of all if those are the target.
 
         Args:
             windows: ``(B, C, D, H, W)``, intensities from 0 to 1.
 
         Returns:
-            Logits ``(B, K, H, W)``, background first.
+            Logits ``(B, K, H, W)``, background first; ``(B, K, D, H, W)`` where all slices are the target.
 
         Raises:
             ModelError: Depth, modalities or size are not the network's own.
         """
         self._check(windows)
+        logits = self._outputs(windows)
+        if self.architecture.target == "center":
+            return logits
+        return logits.unflatten(1, (self.architecture.num_classes, self.architecture.depth))
+
+    def _outputs(self, windows: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b o h w"]:
         size = (windows.shape[-2], windows.shape[-1])
         scaled = (windows - self.architecture.input_mean) / self.architecture.input_deviation
         decoded = self.decoder(self.encoder(scaled), scaled)
@@ -123,6 +133,7 @@ def create_model(
     decoder_channels: int | None = None,
     detail_channels: int | None = None,
     input_scaling: Literal["pretrained", "unit"] = "pretrained",
+    target: Target = "center",
 ) -> Segmenter:
     """Puts a decoder on an encoder.
 
@@ -138,6 +149,7 @@ def create_model(
             0 for the others.
         input_scaling: ``"pretrained"`` brings intensities from 0 to 1 to the mean and deviation that the 2D weights
             were trained on; ``"unit"`` leaves them, as in the paper.
+        target: ``"all"`` has a label map for each slice of the window, as an ablation of the paper's.
 
     Raises:
         ConfigError: The image is too small for the decoder, or the decoder can't join the encoder's maps.
@@ -159,6 +171,7 @@ def create_model(
         input_deviation=encoder.std if pretrained else 1.0,
         stage_norms=encoder.stage_norms,
         encoder_arguments=encoder.arguments,
+        target=target,
     )
     return Segmenter(encoder, architecture)
 
@@ -182,6 +195,7 @@ def model_from_config(
         decoder_channels=config.decoder_channels,
         detail_channels=config.detail_channels,
         input_scaling=config.input_scaling,
+        target=config.target,
     )
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
+from timm.models import group_parameters
 from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from inflate3d.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from inflate3d.models.segmenter import Segmenter
 
 _EMBEDDINGS = (
     "pos_embed",
@@ -25,18 +29,34 @@ _EMBEDDINGS = (
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> AdamW:
     """AdamW with one learning rate for the encoder and one for the rest; a 3D network is all rest.
 
+    The encoder's own falls from its last layer to its first, by the layer decay (Bao et al. 2022, arXiv:2106.08254).
+
     Weight decay acts on matrices and kernels only, not on norms, biases, layer scales, position embeddings
     and class tokens.
     """
     undecayed = _embeddings(model)
+    behind = _layers_behind(model)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         rate = config.encoder_learning_rate if name.startswith("encoder.") else config.learning_rate
+        rate *= config.layer_decay ** behind.get(name, 0)
         decay = 0.0 if parameter.ndim <= 1 or name in undecayed else config.weight_decay
         groups.setdefault((rate, decay), []).append(parameter)
     return AdamW([{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()])
+
+
+def freeze(model: Segmenter, part: Literal["none", "encoder", "body"]) -> None:
+    """Keeps the backbone, or all but its first convolution, as it is; statistics of batch norms, too.
+
+    Fresh norms behind the backbone go on learning.
+    """
+    if part == "none":
+        return
+    backbone = model.encoder.network.requires_grad_(False).eval()
+    if part == "body":
+        next(module for module in backbone.modules() if isinstance(module, nn.Conv2d | nn.Conv3d)).requires_grad_(True)
 
 
 def make_schedule(optimizer: AdamW, config: TrainingConfig) -> LambdaLR:
@@ -69,6 +89,26 @@ def make_loss(config: TrainingConfig) -> nn.Module:
     if config.loss == "dice-focal":
         return DiceFocalLoss(**dice, gamma=2.0)
     return DiceCELoss(**dice, lambda_dice=0.0 if config.loss == "ce" else 1.0)
+
+
+def _layers_behind(model: nn.Module) -> dict[str, int]:
+    """For each parameter of the backbone, how many of its layers come after its own.
+
+    timm says what the layers of a transformer are; those of others are the parts that they are built from.
+    """
+    encoder = getattr(model, "encoder", None)
+    if encoder is None:
+        return {}
+    network, prefix = encoder.network, "encoder.network."
+    inner = getattr(network, "model", network)
+    if hasattr(inner, "group_matcher"):
+        prefix += "model." if inner is not network else ""
+        layers = cast(dict[str, int], group_parameters(inner, inner.group_matcher(coarse=False), reverse=True))
+    else:
+        parts = [part for part, module in network.named_children() if any(True for _ in module.parameters())]
+        layers = {name: parts.index(name.partition(".")[0]) for name, _ in network.named_parameters() if "." in name}
+    last = max(layers.values(), default=0)
+    return {prefix + name: last - layer for name, layer in layers.items()}
 
 
 def _embeddings(model: nn.Module) -> set[str]:

@@ -54,12 +54,11 @@ def train(
         Interrupted: The user stopped it; a checkpoint was written.
     """
     _claim(folder, config, resume)
-    if config.model.network == "inflated":
-        store.plan.check_depth(store.fingerprint, config.model.depth)
+    plan = _plan(config, store)
     split = choose_split(config.data, store.groups, store.splits)
     if resume and folder.finished:
         return
-    model = _build(config, store)
+    model = _build(config, store, plan)
     if console:
         console.print(_told(model), highlight=False, soft_wrap=True)
     assert model.plan is not None
@@ -83,25 +82,49 @@ def _claim(folder: RunFolder, config: RunConfig, resume: bool) -> None:
     config.check_unchanged(folder.config)
 
 
-def _build(config: RunConfig, store: Store) -> Segmenter | VolumetricSegmenter:
+def _plan(config: RunConfig, store: Store) -> Plan:
+    """The store's plan with what the run has different."""
+    if config.model.network != "inflated":
+        _check_nothing_of_an_encoder(config)
+        return store.plan
+    stride = config.model.stride or store.plan.stride
+    plan = store.plan.model_copy(update={"stride": stride})
+    plan.check_depth(store.fingerprint, config.model.depth)
+    return plan
+
+
+def _check_nothing_of_an_encoder(config: RunConfig) -> None:
+    training = config.training
+    if training.freeze != "none" or training.layer_decay != 1:
+        raise ConfigError(
+            "a 3D network has no pre-trained encoder",
+            expected=f"--freeze none and --layer-decay 1 beside --network {config.model.network}",
+            got=f"--freeze {training.freeze} --layer-decay {training.layer_decay:g}",
+        )
+
+
+def _build(config: RunConfig, store: Store, plan: Plan) -> Segmenter | VolumetricSegmenter:
     import pytorch_lightning as lightning
 
     lightning.seed_everything(config.training.seed, verbose=False)
-    model = _build_inflated(config, store.plan) if config.model.network == "inflated" else _build_3d(config, store)
-    model.plan = store.plan.model_copy(update={"image_size": model.architecture.image_size})
+    model = _build_inflated(config, plan) if config.model.network == "inflated" else _build_3d(config, store)
+    model.plan = plan.model_copy(update={"image_size": model.architecture.image_size})
     return model
 
 
 def _build_inflated(config: RunConfig, plan: Plan) -> Segmenter:
     from inflate3d.models.backbones import nearest_image_size
     from inflate3d.models.segmenter import model_from_config
+    from inflate3d.training.optimization import freeze
 
     size = config.model.image_size
     if size is None:
         size = nearest_image_size(config.model.encoder, plan.image_size)
-    return model_from_config(
+    model = model_from_config(
         config.model, in_channels=len(plan.modalities), image_size=size, num_classes=len(plan.classes)
     )
+    freeze(model, config.training.freeze)
+    return model
 
 
 def _build_3d(config: RunConfig, store: Store) -> VolumetricSegmenter:
@@ -144,7 +167,7 @@ def _fit(
 
     watched = _evenly(split.validation, config.training.validation_cases)
     on_gpu = trainer.accelerator.__class__.__name__ == "CUDAAccelerator"
-    data = _samples(config, store, split, watched, model, on_gpu)
+    data = _samples(config, store, split, watched, model, plan, on_gpu)
     if config.model.network == "inflated":
         model.to(memory_format=torch.channels_last)
     task = SegmentationTask(model, config, plan, list(store.cases), watched)
@@ -154,6 +177,7 @@ def _fit(
         warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a resumed run's
+        warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode.*")  # a frozen backbone's
         warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning 2.6 beside torch 2.15
         trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
 
@@ -164,6 +188,7 @@ def _samples(
     split: Split,
     watched: tuple[str, ...],
     model: Segmenter | VolumetricSegmenter,
+    plan: Plan,
     on_gpu: bool,
 ) -> SamplesModule:
     from inflate3d.models.volumetric import VolumetricSegmenter
@@ -184,11 +209,11 @@ def _samples(
         return PatchesModule(
             store,
             size=model.architecture.patch_size,
-            pixel_spacing=store.plan.pixel_spacing,
+            pixel_spacing=plan.pixel_spacing,
             augmentation=config.augmentation,
             **how,
         )
-    return WindowsModule(store, depth=config.model.depth, stride=store.plan.stride, **how)
+    return WindowsModule(store, depth=config.model.depth, stride=plan.stride, target=config.model.target, **how)
 
 
 def _trainer(config: RunConfig, folder: RunFolder, plan: Plan, console: Console | None) -> lightning.Trainer:

@@ -30,6 +30,7 @@ from inflate3d.windows.resample import (
     resample_logits,
     resample_windows,
 )
+from inflate3d.windows.windows import centre_logits
 
 
 class SegmentationTask(lightning.LightningModule):
@@ -92,7 +93,7 @@ class SegmentationTask(lightning.LightningModule):
         fields = field_sides(batch.sides, size, self.plan.pixel_spacing)
         windows = normalise(batch.windows, batch.ranges)
         windows = resample_windows(windows, field_matrices(batch.sides, fields), size, batch.extents)
-        logits = model(windows).float()
+        logits = centre_logits(model(windows).float())
         for row, (height, width) in enumerate(batch.extents.long().tolist()):
             one = slice(row, row + 1)
             own = resample_logits(logits[one], (height, width), batch.sides[one], fields[one])

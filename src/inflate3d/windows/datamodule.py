@@ -14,6 +14,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from inflate3d.config import Target
 from inflate3d.preparation.store import Store
 from inflate3d.windows.sampling import Place, WindowSampler
 from inflate3d.windows.windows import window_slices
@@ -76,24 +77,33 @@ class Windows(Samples):
         count: How many there are.
         depth: Slices in a window.
         stride: Steps from one of them to the next.
+        target: Whether the labels of the centre slice are read, or of all.
     """
 
     def __init__(
-        self, store: Store, places: WindowSampler | Sequence[Place], count: int, depth: int, stride: int = 1
+        self,
+        store: Store,
+        places: WindowSampler | Sequence[Place],
+        count: int,
+        depth: int,
+        stride: int = 1,
+        target: Target = "center",
     ) -> None:
         super().__init__(store, places, count)
         self.depth, self.stride = depth, stride
+        self.target: Target = target
 
     def cut(self, place: Place, number: int) -> WindowBatch:
-        """The window round the place's slice, and the labels of that."""
+        """The window round the place's slice, and its labels."""
         case = self.store.cases[place.case]
         slices = window_slices(place.slice, self.depth, case.shape[0], self.stride)
         image = self.store.image_slices(place.case, slices).astype(np.float32)
-        label = self.store.label_slice(place.case, place.slice).astype(np.int64)
+        labelled = slices if self.target == "all" else [place.slice]
+        label = self.store.label_slices(place.case, labelled).astype(np.int64)
         extent = torch.tensor([case.shape[1:]], dtype=torch.float32)
         return WindowBatch(
             windows=torch.from_numpy(image)[None],
-            labels=torch.from_numpy(label)[None, None],
+            labels=torch.from_numpy(label)[None],
             extents=extent,
             sides=extent * torch.tensor(case.spacing[1:]),
             centres=torch.zeros(1, 2),
@@ -220,16 +230,18 @@ class WindowsModule(SamplesModule):
         store: The prepared cases.
         depth: Slices in a window.
         stride: Steps from one of them to the next.
+        target: Which of them are learned; validation is on the centre slices.
         **how: More for :class:`SamplesModule`.
     """
 
-    def __init__(self, store: Store, *, depth: int, stride: int = 1, **how: Any) -> None:
+    def __init__(self, store: Store, *, depth: int, stride: int = 1, target: Target = "center", **how: Any) -> None:
         super().__init__(store, **how)
         self.depth, self.stride = depth, stride
+        self.target: Target = target
 
     def training_samples(self, count: int) -> Windows:
         """Drawn windows."""
-        return Windows(self.store, self.sampler, count, self.depth, self.stride)
+        return Windows(self.store, self.sampler, count, self.depth, self.stride, self.target)
 
     def validation_places(self) -> list[Place]:
         """Every slice of the watched cases."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxtyping import Integer, Shaped
+from jaxtyping import Float, Integer, Shaped
 from torch import Tensor
 
 
@@ -17,6 +17,11 @@ def window_slices(centre: int, depth: int, length: int, stride: int = 1) -> list
     """
     reach = stride * (depth // 2)
     return [min(max(index, 0), length - 1) for index in range(centre - reach, centre + reach + 1, stride)]
+
+
+def centre_logits(logits: Float[Tensor, "b k *s h w"]) -> Float[Tensor, "b k h w"]:
+    """Those of the windows' centre slices, whether a network predicts these alone or all slices."""
+    return logits if logits.ndim == 4 else logits[:, :, logits.shape[2] // 2]
 
 
 def cut_windows(

@@ -1,0 +1,172 @@
+"""Options that the paper's ablations vary."""
+
+import pytest
+import torch
+
+from inflate3d.cli import main
+from inflate3d.config import RunConfig, TrainingConfig
+from inflate3d.errors import ConfigError, DataError
+from inflate3d.inference.predictor import Predictor
+from inflate3d.io import read_volume
+from inflate3d.models.encoders import create_encoder
+from inflate3d.models.segmenter import create_model, load_model
+from inflate3d.preparation.plan import Plan
+from inflate3d.run_folder import RunFolder
+from inflate3d.training.optimization import freeze, make_optimizer
+from inflate3d.training.run import train
+
+
+def with_changes(config, model=(), **training):
+    return config.model_copy(
+        update={
+            "model": config.model.model_copy(update=dict(model)),
+            "training": config.training.model_copy(update={"steps": 1, "validate_every": 1, **training}),
+        }
+    )
+
+
+def tiny(name="vit_tiny_patch16_224", **changes):
+    torch.manual_seed(0)
+    encoder = create_encoder(name, depth=3, image_size=64, weights="none")
+    return create_model(encoder=encoder, num_classes=5, decoder_channels=8, detail_channels=4, **changes)
+
+
+def test_all_slices_are_the_target():
+    model = tiny("resnet10t", target="all").eval()
+    windows = torch.rand(2, 1, 3, 64, 64)
+    logits = model(windows)
+    assert logits.shape == (2, 5, 3, 64, 64)
+    logits[:, :, 0].sum().backward()
+    gradient = model.get_parameter("classifier.weight").grad
+    assert gradient is not None
+    by_class_and_slice = gradient.flatten(1).abs().sum(1).unflatten(0, (5, 3))
+    assert (by_class_and_slice[:, 0] > 0).all()
+    assert (by_class_and_slice[:, 1:] == 0).all()
+
+
+def test_network_for_all_slices_predicts_the_centre_ones(tiny_config, phantom_store, phantoms, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    train(with_changes(tiny_config, model={"target": "all"}), folder, phantom_store)
+    model = load_model(folder.root)
+    assert model.architecture.target == "all"  # type: ignore[union-attr]
+    scan = read_volume(phantoms.cases[0].scan)
+    predictor = Predictor(model, device="cpu")
+    framed = predictor.frame(scan)
+    first, logits = next(iter(predictor.slice_logits(framed)))
+    assert (first, logits.shape[1:]) == (0, (5, 64, 64))
+    assert predictor.predict(scan).shape == scan.shape
+
+
+def test_labels_of_all_slices_are_those_of_the_window(phantom_store):
+    from inflate3d.windows.datamodule import Windows
+    from inflate3d.windows.sampling import Place
+
+    name = next(iter(phantom_store.cases))
+    every = Windows(phantom_store, [Place(name, 1)], 1, depth=5, stride=2, target="all")[0]
+    expected = phantom_store.label_slices(name, [0, 0, 1, 3, 5])
+    assert torch.equal(every.labels[0], torch.from_numpy(expected).long())
+
+
+@pytest.mark.parametrize(("depth", "stride"), [(1, 3), (3, 2), (5, 3), (9, 2), (21, 1)])
+def test_any_depth_and_stride(tiny_config, phantom_store, tmp_path, depth, stride):
+    """A run takes another stride than the store was prepared with."""
+    folder = RunFolder(tmp_path / "run")
+    config = with_changes(tiny_config, model={"depth": depth, "stride": stride})
+    if (depth - 1) * stride >= min(case.shape[0] for case in phantom_store.cases.values()):
+        with pytest.raises(DataError, match="thinner than the window"):
+            train(config, folder, phantom_store)
+        return
+    train(config, folder, phantom_store)
+    plan = load_model(folder.root).plan
+    assert plan is not None
+    assert plan.stride == Plan.read(folder.plan).stride == stride
+    assert phantom_store.plan.stride == 1
+
+
+def test_stride_of_the_command_is_the_runs(tiny_config, tiny_run, phantoms, phantom_store, tmp_path):
+    model = ["--encoder", "resnet10t", "--weights", "none", "--depth", "3", "--image-size", "64", "64"]
+    how = ["--steps", "1", "--batch-size", "2", "--validation-cases", "1", "--accelerator", "cpu", "--workers", "0"]
+    where = ["--store", str(phantom_store.folder), "--run", str(tmp_path / "run")]
+    words = ["train", str(phantoms.root), *where, *model, *how]
+    assert main([*words, "--stride", "2"]) == 0
+    assert RunConfig.read(RunFolder(tmp_path / "run").config).model.stride == 2
+    assert main([*words, "--stride", "3", "--resume"]) == 2
+    assert main([*words, "--stride", "2", "--resume"]) == 0
+
+
+def test_random_stem_beside_other_weights_that_are_trained(tmp_path):
+    from safetensors.torch import save_file
+
+    torch.manual_seed(1)
+    import timm
+
+    network = timm.create_model("resnet10t")
+    save_file(network.state_dict(), tmp_path / "weights.safetensors")
+    how = {"depth": 3, "image_size": 64, "weights": tmp_path / "weights.safetensors"}
+    random, centre = (create_encoder("resnet10t", inflation=rule, **how) for rule in ("random", "center"))
+    first, second = random.state_dict(), centre.state_dict()
+    differing = [name for name in first if not torch.equal(first[name], second[name])]
+    (stem,) = differing
+    assert 0.5 < first[stem].std() * (3 * first[stem][0, 0].numel()) ** 0.5 * 3**0.5 < 2
+    assert first[stem].abs().min() > 0
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("part", ["encoder", "body"])
+def test_frozen_backbone_does_not_change(tiny_config, phantom_store, tmp_path, name, part):
+    folder = RunFolder(tmp_path / "run")
+    config = with_changes(tiny_config, model={"encoder": name}, steps=2, freeze=part)
+    torch.manual_seed(0)
+    train(config, folder, phantom_store)
+    trained = load_model(folder.root).state_dict()
+    start = RunFolder(tmp_path / "start")
+    train(with_changes(config, freeze=part, learning_rate=1e-12, encoder_learning_rate=1e-12), start, phantom_store)
+    before = load_model(start.root).state_dict()
+    changed = [
+        key for key in before if not torch.allclose(before[key].float(), trained[key].float(), rtol=0, atol=1e-7)
+    ]
+    backbone = [key for key in changed if key.startswith("encoder.network.")]
+    assert len(backbone) <= (2 if part == "body" else 0)
+    assert bool(backbone) == (part == "body")
+    assert any(key.startswith("decoder.") for key in changed)
+
+
+def test_frozen_parameters_have_no_optimizer():
+    model = tiny()
+    freeze(model, "body")
+    trained = {id(p) for group in make_optimizer(model, TrainingConfig()).param_groups for p in group["params"]}
+    stem = {name for name, p in model.encoder.network.named_parameters() if id(p) in trained}
+    assert stem == {"model.patch_embed.proj.weight", "model.patch_embed.proj.bias"}
+
+
+def rates(model, **settings):
+    optimizer = make_optimizer(model, TrainingConfig(**settings))
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {names[id(p)]: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+
+
+def test_layers_of_a_transformer_learn_slower_towards_the_input():
+    found = rates(tiny(), encoder_learning_rate=1.0, layer_decay=0.5, learning_rate=3.0)
+    blocks = [found[f"encoder.network.model.blocks.{index}.attn.qkv.weight"] for index in range(12)]
+    assert blocks == pytest.approx([0.5 ** (11 - index) for index in range(12)])
+    assert found["encoder.network.model.patch_embed.proj.weight"] == pytest.approx(0.5**12)
+    assert found["encoder.network.model.pos_embed"] == pytest.approx(0.5**12)
+    assert {rate for name, rate in found.items() if not name.startswith("encoder.")} == {3.0}
+
+
+def test_stages_of_a_convolutional_network_learn_slower_towards_the_input():
+    found = rates(tiny("resnet10t"), encoder_learning_rate=1.0, layer_decay=0.5)
+    stages = [found[f"encoder.network.layer{index}.0.conv1.weight"] for index in (1, 2, 3, 4)]
+    assert stages == pytest.approx([0.125, 0.25, 0.5, 1.0])
+    assert found["encoder.network.conv1.0.weight"] < 0.125
+
+
+def test_without_decay_all_layers_learn_alike():
+    assert {rate for name, rate in rates(tiny()).items() if name.startswith("encoder.")} == {1e-4}
+
+
+def test_3d_network_has_nothing_to_freeze(tiny_config, phantom_store, tmp_path):
+    config = with_changes(tiny_config, model={"network": "segresnet"}, freeze="encoder")
+    with pytest.raises(ConfigError, match="no pre-trained encoder"):
+        train(config, RunFolder(tmp_path / "run"), phantom_store)
+    assert not (tmp_path / "run").exists()
