@@ -1,4 +1,5 @@
 import json
+from itertools import pairwise
 
 import pytest
 
@@ -100,6 +101,36 @@ def test_file_that_does_not_fit_the_cases(tmp_path, split, said):
     assert said in str(caught.value.got)
 
 
+PATIENTS = {"a1": "anna", "a2": "anna", "b1": "bert", "c1": None, "d1": None}
+
+
+@pytest.mark.parametrize(
+    "split",
+    [
+        Split(("a1", "b1"), ("a2", "c1")),
+        Split(("a1", "b1"), ("c1",), ("a2",)),
+        Split(("b1",), ("a1", "c1"), ("a2",)),
+    ],
+)
+def test_file_that_tears_a_group_apart(tmp_path, split):
+    split.write(tmp_path / "torn.json")
+    with pytest.raises(DataError, match="does not fit the data set") as caught:
+        choose_split(DataConfig(split=str(tmp_path / "torn.json")), PATIENTS, {})
+    assert str(caught.value.got).endswith("it tears apart: anna")
+    assert caught.value.file == str(tmp_path / "torn.json")
+
+
+def test_file_that_keeps_groups_together_or_leaves_some_of_them_out(tmp_path):
+    split = Split(("a1",), ("b1", "c1"), ("d1",), source="by hand")
+    split.write(tmp_path / "whole.json")
+    assert choose_split(DataConfig(split=str(tmp_path / "whole.json")), PATIENTS, {}) == split
+
+
+def test_split_of_a_file_is_named_after_it(tmp_path):
+    (tmp_path / "mine.json").write_text('{"train": ["a"], "validation": ["b", "c"]}', encoding="utf-8")
+    assert choose(str(tmp_path / "mine.json")).source == "the file mine.json"
+
+
 def test_another_seed_gives_another_split():
     assert kfold_split(IDS, seed=1) != kfold_split(IDS, seed=2)
 
@@ -155,7 +186,7 @@ def test_fewer_training_cases_are_nested_and_hold_out_the_same():
         assert (len(split.train), split.validation) == (count, whole.validation)
         assert split.train == tuple(sorted(split.train))
         assert split.source == f"fold 0 of 5, seed 12345; {count} of its 18 training cases, seed 0"
-    for small, large in zip(nested, nested[1:], strict=False):
+    for small, large in pairwise(nested):
         assert set(small.train) < set(large.train)
     assert nested[-1].train == whole.train
 

@@ -77,7 +77,7 @@ def choose_split(config: DataConfig, groups: Mapping[str, str | None], named: Ma
 
     Raises:
         ConfigError: There is no such split or fold, or it has fewer training cases than are to be learned from.
-        DataError: The split names a case that is not there, or one case twice, or there are too few cases.
+        DataError: The split does not fit the cases (see `check_split`), or there are too few cases.
     """
     split = _whole_split(config, groups, named)
     if config.training_cases is None:
@@ -125,14 +125,20 @@ def _whole_split(config: DataConfig, groups: Mapping[str, str | None], named: Ma
         )
     split = Split.read(path)
     check_split(split, groups, file=path)
-    return split
+    return split if split.source else replace(split, source=f"the file {path.name}")
 
 
-def check_split(split: Split, cases: Mapping[str, object] | Sequence[str], *, file: Path) -> None:
+def check_split(split: Split, cases: Mapping[str, str | None] | Sequence[str], *, file: Path) -> None:
     """Makes sure that a split fits the cases.
 
+    Args:
+        split: The split.
+        cases: Every case there is; with their groups, or alone.
+        file: Where the split stands.
+
     Raises:
-        DataError: It has no case to train on or to hold out, one that is not there, or one twice.
+        DataError: It has no case to train on or to hold out, one that is not there, one twice, or it tears a group
+            apart.
     """
     listed = [*split.train, *split.validation, *split.test]
     unknown = sorted(set(listed) - set(cases))
@@ -144,8 +150,17 @@ def check_split(split: Split, cases: Mapping[str, object] | Sequence[str], *, fi
         wrong = f"cases that stand in it twice: {_some(twice)}"
     elif not split.train or not split.validation:
         wrong = "no case to train on" if not split.train else "no case to validate on"
+    elif isinstance(cases, Mapping) and (torn := _torn_groups(split, cases)):
+        wrong = f"groups of cases, such as patients, that it tears apart: {_some(torn)}"
     if wrong:
         raise DataError("the split does not fit the data set", got=wrong, remedy="correct the split", file=file)
+
+
+def _torn_groups(split: Split, group_of: Mapping[str, str | None]) -> list[str]:
+    """The groups of which one part of the split holds some cases and another part others, sorted."""
+    parts = [{group_of[case] for case in part} - {None} for part in (split.train, split.validation, split.test)]
+    groups = sorted({group for group in group_of.values() if group is not None})
+    return [group for group in groups if sum(group in part for part in parts) > 1]
 
 
 def kfold_split(
