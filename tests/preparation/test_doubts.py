@@ -83,7 +83,7 @@ def test_empty_label_map():
         ("MRI", -1000.5, 800, None),
         ("PET", 0, 20, None),
         ("MRI", -1024, 1800, "the scan's values are like a CT's"),
-        ("CBCT", -1000, 3071, "the scan's values are like a CT's"),
+        ("cone beam", -1000, 3071, "the scan's values are like a CT's"),
         ("T1", -2048, 3071, "the scan's values are like a CT's"),
         ("T1", 0, 0, "the scan is empty"),
         ("CT", -1024, -1024, "the scan is empty"),
@@ -189,6 +189,9 @@ def test_one_case_is_told_once_for_all_classes():
     assert (doubt.what, doubt.case) == ("the data set has one case only", "a")
 
 
-@pytest.mark.parametrize(("name", "expected"), [("CT", True), (" ct ", True), ("CT-portal", True), ("CTA", False)])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("CT", True), (" ct ", True), ("CT-portal", True), ("CTA", True), ("CT1", False), ("PET/CT", False)],
+)
 def test_name_of_ct(name, expected):
     assert is_ct(name) == expected

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float
@@ -31,10 +32,17 @@ PADDING = (-3024, -2048, -2000)
 NARROW_RANGE = 20
 """All values of a scan within so many: it was scaled, Hounsfield units span hundreds."""
 
+_CT_WORDS = frozenset({"ct", "cta", "ctpa", "ncct", "nect", "cect", "cbct", "hrct", "ldct"})
+"""Words for computed tomography: plain, of vessels, without and with contrast, of a cone beam, of the lungs."""
+_EMISSION_WORDS = frozenset({"pet", "spect", "emission"})
+"""Words for what is measured beside a CT, such as PET/CT, and isn't one."""
+
 
 def is_ct(modality: str) -> bool:
     """Whether a modality's name says that its values are Hounsfield units."""
-    return re.fullmatch(r"ct(\W.*)?|computed tomography", modality.strip(), re.IGNORECASE) is not None
+    words = re.findall(r"[^\W_]+", modality.lower())
+    named = not _CT_WORDS.isdisjoint(words) or ("computed", "tomography") in pairwise(words)
+    return named and _EMISSION_WORDS.isdisjoint(words)
 
 
 def doubt_cases(dataset: Dataset, fingerprint: Fingerprint) -> list[DataError]:
