@@ -8,7 +8,7 @@ from inflate3d.errors import DataError, DatasetProblems, OutputError
 from inflate3d.io import read_labels, read_volume
 from inflate3d.preparation import prepare as preparation
 from inflate3d.preparation.examine import examine
-from inflate3d.preparation.planning import PlanOptions
+from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.preparation.prepare import prepare
 from inflate3d.preparation.store import Store
 from inflate3d.volume import Orientation
@@ -86,6 +86,17 @@ def test_interrupted_preparation_does_not_pass_for_a_finished_one(tmp_path, writ
         Store(tmp_path / "store")
     monkeypatch.undo()
     assert len(prepare(toys, tmp_path / "store", workers=1).cases) == 3
+
+
+def test_resampling_that_leaves_few_slices_is_told(tmp_path, write_toys):
+    told = []
+    toys = write_toys(tmp_path / "data", cases=2)
+    store = prepare(
+        toys, tmp_path / "store", options=PlanOptions(spacing=(10.0, 1.0, 1.0)), workers=1, warn=told.append
+    )
+    assert store.plan.proposals.depth == 1
+    (warning,) = [warning for warning in told if warning.what == "resampled scans have few slices"]
+    assert warning.got == "2: 7 slices of 3 mm, resampled to 10 mm"
 
 
 def test_folder_that_can_not_be_made(tmp_path, write_toys):

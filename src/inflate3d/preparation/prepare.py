@@ -13,7 +13,8 @@ from inflate3d.preparation.examine import examine
 from inflate3d.preparation.memory import available_memory
 from inflate3d.preparation.parallel import in_parallel
 from inflate3d.preparation.plan import Plan
-from inflate3d.preparation.planning import PlanOptions, make_plan
+from inflate3d.preparation.plan_options import PlanOptions
+from inflate3d.preparation.planning import doubt_plan, make_plan
 from inflate3d.preparation.store import Store, StoredCase, write_case, write_index
 from inflate3d.preparation.verify import check_case
 from inflate3d.progress import Progress, silent
@@ -47,9 +48,9 @@ def prepare(
     examined = examine(
         dataset, allow_missing_modality=options.allow_missing_modality, workers=workers, progress=progress
     )
-    for warning in examined.warnings:
-        warn(warning)
     plan = make_plan(dataset, examined.fingerprint, available_memory(), options)
+    for warning in (*examined.warnings, *doubt_plan(plan, examined.fingerprint)):
+        warn(warning)
     _make_folder(folder)
     (folder / "store.json").unlink(missing_ok=True)  # an interrupted preparation must not pass for a finished one
     written = in_parallel(partial(_store_case, dataset, folder, plan), dataset.cases, workers)

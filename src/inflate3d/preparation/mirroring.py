@@ -1,0 +1,63 @@
+"""Which mirrors leave every class name right: what says left must not be learned from a right one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+
+from inflate3d.volume import DepthAxis
+
+OPPOSITES: dict[DepthAxis, tuple[tuple[str, str], ...]] = {
+    "sagittal": (("left", "right"), ("l", "r"), ("lt", "rt")),
+    "coronal": (("anterior", "posterior"), ("ventral", "dorsal")),
+    "axial": (("superior", "inferior"), ("upper", "lower"), ("cranial", "caudal")),
+}
+"""Words in class names that a mirror along the axis would make wrong."""
+
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+"""Where a word ends in a name like LeftKidney, kidneyL or LKidney."""
+
+_PLACEHOLDER = re.compile(r"(class|label|value|object|structure|region|roi)?[\s_-]*\d+", re.IGNORECASE)
+"""A name that stands for a number alone, like the `class 2` that `inflate3d init` proposes."""
+
+
+def choose_flips(classes: Mapping[int, str], frame: Sequence[DepthAxis]) -> tuple[tuple[bool, bool, bool], str]:
+    """Along which axes windows may be mirrored.
+
+    Args:
+        classes: Label value to class name; 0 is the background.
+        frame: The directions of a window's depth, rows and columns.
+
+    Returns:
+        For each axis of the frame whether it may be mirrored, and why.
+    """
+    named = {direction: _sides_in(classes.values(), pairs) for direction, pairs in OPPOSITES.items()}
+    if named["sagittal"]:
+        # A mirror along any axis turns left into right, however the patient then lies.
+        return (False, False, False), f"none: a class name says {' and '.join(named['sagittal'])}"
+    unnamed = [name for value, name in classes.items() if value and _PLACEHOLDER.fullmatch(name.strip())]
+    if unnamed:
+        return (False, False, False), (
+            f'none: "{unnamed[0]}" does not say whether left and right differ; name the classes, or give --flips True'
+        )
+    first, second, third = (not named[direction] for direction in frame)
+    forbidden = [f"not {d} (a class name says {' and '.join(named[d])})" for d in frame if named[d]]
+    return (first, second, third), "; ".join(["along axes whose ends no class name tells apart", *forbidden])
+
+
+def _sides_in(names: Collection[str], pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """The words that tell the two ends of an axis apart and stand in a name, sorted."""
+    words = {word for name in names for word in re.findall(r"[^\W\d_]+", _HUMP.sub(" ", name).lower())}
+    alone = {side for pair in pairs for side in pair if side in words}
+    return sorted(alone.union(*(pair for pair in pairs if _differ_only_in(pair, names))))
+
+
+def _differ_only_in(pair: tuple[str, str], names: Collection[str]) -> bool:
+    """Whether two names are alike but for the side before or behind them, such as Lkidney and Rkidney."""
+    one, other = pair
+    lowered = {name.strip().lower() for name in names}
+    return any(
+        (name.startswith(one) and other + name.removeprefix(one) in lowered)
+        or (name.endswith(one) and name.removesuffix(one) + other in lowered)
+        for name in lowered
+    )

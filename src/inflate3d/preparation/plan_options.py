@@ -1,0 +1,85 @@
+"""What the user may decide about a plan, checked before the minutes that reading the cases takes."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from inflate3d.config import FrozenModel
+from inflate3d.datasets.case import Dataset
+from inflate3d.datasets.classes import choose_classes
+from inflate3d.volume import DepthAxis
+
+LEAST_SIZE, MOST_SIZE = 16, 4096
+"""Pixels of an image's side: one patch of a vision transformer, and more than any scanner's slice has."""
+
+Spacing = Literal["own", "median"] | tuple[float, float, float]
+
+
+def _possible_size(size: tuple[int, int]) -> tuple[int, int]:
+    if not all(LEAST_SIZE <= side <= MOST_SIZE for side in size):
+        raise ValueError(f"must be rows and columns, each of {LEAST_SIZE} to {MOST_SIZE} pixels")
+    return size
+
+
+def _lengths(spacing: Spacing) -> Spacing:
+    if not isinstance(spacing, str) and not all(0 < side < math.inf for side in spacing):
+        raise ValueError("must be own, median, or three lengths above 0 in mm")
+    return spacing
+
+
+def _range(clip: tuple[float, float]) -> tuple[float, float]:
+    if not -math.inf < clip[0] < clip[1] < math.inf:
+        raise ValueError("must be a range of voxel values, the lower one first")
+    return clip
+
+
+class PlanOptions(FrozenModel):
+    """What the user knows better than the plan."""
+
+    depth_axis: DepthAxis | None = None
+    """Direction along which slices are stacked; the one of largest spacing if not given."""
+    planned_size: Annotated[tuple[int, int], AfterValidator(_possible_size)] | None = None
+    """In-plane size in pixels (rows, columns) to plan for; from the median slice if not given."""
+    spacing: Annotated[Spacing, AfterValidator(_lengths)] = "own"
+    """Millimetres between slices, rows and columns to resample to; own keeps slices and fills the image with each."""
+    stride: int | None = Field(default=None, ge=1)
+    """Steps from one slice of a window to the next; 1, neighbours, if not given."""
+    clip: Annotated[tuple[float, float], AfterValidator(_range)] | None = None
+    """Voxel values that become 0 and 1 in every case; by modality if not given."""
+    flips: bool | None = None
+    """Whether windows may be mirrored; from the class names if not given."""
+    classes: tuple[str, ...] = ()
+    """Classes to learn, by name or value, the others count as background; all if not given."""
+    merge: tuple[str, ...] = ()
+    """Joins of classes, each like kidneys=2+3 or "kidneys=left kidney+right kidney"."""
+    ignore: str | None = None
+    """Class or label value of voxels that are neither learned from nor scored."""
+    allow_missing_modality: bool = False
+    """Let zeros stand in for modalities that a case lacks."""
+
+    def choose_classes(self, dataset: Dataset) -> Dataset:
+        """The data set with the classes that these options want.
+
+        Raises:
+            ConfigError: A class is not there, or a join has the wrong form.
+        """
+        return choose_classes(dataset, keep=self.classes, merge=self.merge, ignore=self.ignore)
+
+    def as_flags(self, names: Iterable[str]) -> str:
+        """Some of the options as the command line has them, such as ``--clip -175 250, no --flips``."""
+        return ", ".join(_as_flag(name, getattr(self, name)) for name in names)
+
+
+def _as_flag(name: str, value: Any) -> str:
+    flag = f"--{name.replace('_', '-')}"
+    if value == PlanOptions.model_fields[name].default:
+        return f"no {flag}"
+    if name == "allow_missing_modality":
+        return flag
+    parts = value if isinstance(value, tuple) else (value,)
+    return " ".join([flag, *(shlex.quote(str(part).removesuffix(".0")) for part in parts)])
