@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 
 from inflate3d.cli import main
+from inflate3d.datasets import Split
 
 AFFINE = np.diag([1.0, 1.0, 3.0, 1.0])
 SHAPE = (20, 24, 7)
@@ -122,6 +123,28 @@ def test_unknown_backbone_has_near_names(training, tmp_path, told):
     assert "no backbone is named resnet10x" in message
     assert "resnet10t" in message
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--split", "paper"], "the data set has no such split"),
+        (["--fold", 7], "there is no such fold"),
+        (["--split", "gone.json"], "the split can't be read"),
+        (["--training-cases", 99], "the split has fewer training cases"),
+    ],
+)
+def test_split_that_is_not_there_is_told_before_preparing(toys, tmp_path, told, words, part):
+    assert part in told("train", toys.root, "--store", tmp_path / "store", "--run", tmp_path / "run", *words)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
+
+
+def test_run_goes_on_with_its_own_split_alone(toys, tmp_path, told):
+    (tmp_path / "run").mkdir()
+    Split(("toy0",), ("toy1",), source="another").write(tmp_path / "run" / "split.json")
+    message = told("train", toys.root, "--store", tmp_path / "store", "--run", tmp_path / "run", "--resume")
+    assert "the run was started with another split" in message
+    assert "fold 0 of 5, seed 12345, with other cases" in message
 
 
 @pytest.mark.skipif(torch.backends.mps.is_available(), reason="this machine has the accelerator")

@@ -88,6 +88,17 @@ def test_interrupted_preparation_does_not_pass_for_a_finished_one(tmp_path, writ
     assert len(prepare(toys, tmp_path / "store", workers=1).cases) == 3
 
 
+def test_case_files_of_an_older_store_are_removed(tmp_path, write_toys):
+    toys, folder = write_toys(tmp_path / "data", cases=3), tmp_path / "store"
+    prepare(toys, folder, workers=1)
+    (folder / "notes.b2nd").write_text("the user's own")
+    prepare(dataclasses.replace(toys, cases=toys.cases[1:]), folder, workers=1)
+    assert sorted(path.name for path in folder.glob("*.b2nd")) == [
+        "notes.b2nd",
+        *(f"toy{index}.{kind}.b2nd" for index in (1, 2) for kind in ("image", "label")),
+    ]
+
+
 def test_resampling_that_leaves_few_slices_is_told(tmp_path, write_toys):
     told = []
     toys = write_toys(tmp_path / "data", cases=2)

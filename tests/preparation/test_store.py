@@ -1,5 +1,6 @@
 import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,14 +11,17 @@ from inflate3d.errors import ConfigError, DataError, Inflate3dError
 from inflate3d.preparation.fingerprint import Fingerprint, measure_case
 from inflate3d.preparation.memory import Memory
 from inflate3d.preparation.plan import Plan
-from inflate3d.preparation.planning import PlanOptions, make_plan
+from inflate3d.preparation.plan_options import PlanOptions
+from inflate3d.preparation.planning import make_plan
 from inflate3d.preparation.prepare import prepare
+from inflate3d.preparation.source import check_source
 from inflate3d.preparation.store import Store, write_case, write_index
 from inflate3d.volume import Orientation, Volume
 
 PIR = np.array([[0, 0, 1.0, 0], [-1.5, 0, 0, 0], [0, -4.0, 0, 0], [0, 0, 0, 1]])
 """Voxel axes to the back (1.5 mm), down (4 mm), to the right (1 mm)."""
 CLASSES = {0: "background", 3: "liver", 9: "tumour"}
+TOYS = {0: "background", 2: "liver", 5: "tumour"}
 
 
 def make_case(seed=0, shape=(6, 4, 5), dtype=np.int16, modalities=1):
@@ -159,18 +163,18 @@ def test_case_file_that_is_gone_or_cut_short(tmp_path, dataset, damage):
 
 
 def test_store_of_other_data_is_refused(dataset, phantoms, phantom_store):
-    phantom_store.check_source(phantoms, PlanOptions())
+    check_source(phantom_store, phantoms, PlanOptions())
     with pytest.raises(DataError, match="another data set"):
-        phantom_store.check_source(dataset, PlanOptions())
+        check_source(phantom_store, dataset, PlanOptions())
 
 
 def test_store_of_files_that_have_changed_is_refused(tmp_path, write_toys):
     toys = write_toys(tmp_path / "data", cases=2)
     store = prepare(toys, tmp_path / "store", workers=1)
-    store.check_source(toys, PlanOptions())
+    check_source(store, toys, PlanOptions())
     toys.cases[1].scan.write_bytes(toys.cases[0].scan.read_bytes())
     with pytest.raises(DataError, match="files have changed") as caught:
-        store.check_source(toys, PlanOptions())
+        check_source(store, toys, PlanOptions())
     assert "toy1.nii.gz" in str(caught.value.got)
 
 
@@ -178,8 +182,63 @@ def test_store_with_other_choices_is_refused(tmp_path, write_toys):
     toys = write_toys(tmp_path / "data", cases=2)
     chosen = PlanOptions(clip=(0.0, 9.0))
     store = prepare(toys, tmp_path / "store", options=chosen, workers=1)
-    store.check_source(toys, chosen)
-    store.check_source(toys, PlanOptions())  # no wish
+    check_source(store, toys, chosen)
+    check_source(store, toys, PlanOptions())  # no wish
     with pytest.raises(ConfigError, match="prepared with other choices") as caught:
-        store.check_source(toys, PlanOptions(clip=(0.0, 8.0)))
-    assert (caught.value.expected, caught.value.got) == ({"clip": (0.0, 8.0)}, {"clip": (0.0, 9.0)})
+        check_source(store, toys, PlanOptions(clip=(0.0, 8.0)))
+    assert (caught.value.expected, caught.value.got) == ("--clip 0 8", "--clip 0 9")
+
+
+def test_part_of_the_choices_is_choice_enough(tmp_path, write_toys):
+    toys = write_toys(tmp_path / "data", cases=2)
+    store = prepare(toys, tmp_path / "store", options=PlanOptions(clip=(-175.0, 250.0), flips=False), workers=1)
+    check_source(store, toys, PlanOptions(clip=(-175.0, 250.0)))
+    with pytest.raises(ConfigError, match="prepared with other choices") as caught:
+        check_source(store, toys, PlanOptions(clip=(-175.0, 250.0), flips=True, depth_axis="axial"))
+    assert caught.value.expected == "--depth-axis axial, --flips True"
+    assert caught.value.got == "no --depth-axis, --flips False"
+
+
+@pytest.mark.parametrize(
+    ("edit", "before", "now"),
+    [
+        ({"modalities": ("MRI",)}, "modalities ['CT']", "modalities ['MRI']"),
+        ({"classes": {**TOYS, 5: "cyst"}}, f"classes {TOYS}", f"classes { ({**TOYS, 5: 'cyst'}) }"),
+        ({"classes": {0: "background", 2: "liver"}, "merged": {5: 2}}, "merge {}", "merge {5: 2}"),
+        ({"ignore": 9}, "ignore None", "ignore 9"),
+    ],
+)
+def test_store_of_another_description_is_refused(tmp_path, write_toys, edit, before, now):
+    toys = write_toys(tmp_path / "data", cases=2)
+    store = prepare(toys, tmp_path / "store", workers=1)
+    with pytest.raises(DataError, match="description has changed") as caught:
+        check_source(store, replace(toys, **edit), PlanOptions())
+    assert before in str(caught.value.expected)
+    assert now in str(caught.value.got)
+    assert caught.value.remedy is not None and "prepare` again" in caught.value.remedy
+
+
+def test_chosen_classes_are_no_change_of_the_description(tmp_path, write_toys):
+    toys = write_toys(tmp_path / "data", cases=2)
+    store = prepare(toys, tmp_path / "store", options=PlanOptions(classes=("liver",)), workers=1)
+    check_source(store, toys, PlanOptions())
+    with pytest.raises(DataError, match="description has changed") as caught:
+        check_source(store, replace(toys, classes={**TOYS, 2: "Leber"}), PlanOptions())
+    assert caught.value.got == "liver"
+
+
+def test_splits_and_groups_are_taken_as_the_data_set_has_them_now(tmp_path, write_toys):
+    toys = write_toys(tmp_path / "data", cases=2)
+    store = prepare(toys, tmp_path / "store", workers=1)
+    written = (store.folder / "store.json").stat().st_mtime_ns
+    store.take_splits(toys)
+    assert (store.folder / "store.json").stat().st_mtime_ns == written
+
+    own = {"own": (Split(("toy1",), ("toy0",)),)}
+    edited = replace(toys, splits=own, cases=tuple(replace(case, group="p7") for case in toys.cases))
+    check_source(store, edited, PlanOptions())
+    store.take_splits(edited)
+    for now in (store, Store(store.folder)):
+        assert now.splits == own
+        assert now.groups == {"toy0": "p7", "toy1": "p7"}
+    assert Store(store.folder).image_slices("toy0", [0]).shape == (1, 1, 20, 24)

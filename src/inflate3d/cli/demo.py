@@ -43,7 +43,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     started = time.monotonic()
     config = _config(options)
     _generate(options, config.dataset, terminal)
-    store = open_store(config.dataset, config.store, PlanOptions(), terminal)
+    store = open_store(read_dataset(config.dataset), config.store, PlanOptions(), terminal)
     results = compare_arms(config, store, "depth", options.out / "runs", terminal)
     ours, twin = results["ours"], results["without-depth"]
     folder, twin_folder = (RunFolder(options.out / "runs" / arm) for arm in results)

@@ -11,7 +11,7 @@ from inflate3d.cli.terminal import CommandOptions, Terminal
 from inflate3d.cli.verify import show_warnings
 from inflate3d.datasets import Dataset, read_dataset
 from inflate3d.errors import DataError
-from inflate3d.preparation.planning import PlanOptions
+from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.preparation.prepare import prepare
 from inflate3d.preparation.store import Store, default_store
 

@@ -10,8 +10,11 @@ from tyro.conf import Positional
 from inflate3d.cli.prepare import prepare_shown
 from inflate3d.cli.terminal import CommandOptions, Interruption, Terminal
 from inflate3d.config import AugmentationConfig, DataConfig, ModelOptions, RunConfig, TrainingOptions
-from inflate3d.datasets import read_dataset
-from inflate3d.preparation.planning import PlanOptions
+from inflate3d.datasets import Dataset, read_dataset
+from inflate3d.datasets.splits import Split, choose_split
+from inflate3d.errors import ConfigError
+from inflate3d.preparation.plan_options import PlanOptions
+from inflate3d.preparation.source import check_source
 from inflate3d.preparation.store import Store, default_store
 from inflate3d.run_folder import RunFolder
 
@@ -35,9 +38,12 @@ class RunOptions(CommandOptions):
         """Opens the prepared data set, and decides by its plan what the user leaves open."""
         from inflate3d.models.backbones import find_backbone
 
+        # What is not there is told before the minutes that preparing may take.
         if self.model.network == "inflated":
-            find_backbone(self.model.encoder)  # an unknown one is told before the minutes that preparing may take
-        store = open_store(self.dataset, self.store or default_store(self.dataset), self.plan, terminal)
+            find_backbone(self.model.encoder)
+        described = read_dataset(self.dataset)
+        choose_split(self.data, {case.id: case.group for case in described.cases}, described.splits)
+        store = open_store(described, self.store or default_store(self.dataset), self.plan, terminal)
         return self.decided(store), store
 
     def decided(self, store: Store) -> RunConfig:
@@ -66,19 +72,36 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     """Trains."""
     config, store = options.open(terminal)
     folder = RunFolder(options.run or Path("runs") / options.dataset.resolve().name)
+    if options.resume:
+        _check_same_split(config, folder, store)
     train_run(config, folder, store, terminal, resume=options.resume)
     terminal.say(f"model: {folder.model}\nnext:  inflate3d evaluate {folder.root}")
     return {"run": str(folder.root), "model": str(folder.model)}
 
 
-def open_store(dataset: Path, folder: Path, options: PlanOptions, terminal: Terminal) -> Store:
-    """Opens the prepared data set; prepares it where there is none."""
-    described = read_dataset(dataset)
-    if (folder / "store.json").exists():
-        store = Store(folder)
-        store.check_source(described, options)
-        return store
-    return prepare_shown(described, folder, options, terminal)
+def _check_same_split(config: RunConfig, folder: RunFolder, store: Store) -> None:
+    """A run goes on with the cases that it was started with: others may be among those it holds out."""
+    if not folder.split.exists():
+        return
+    before, now = Split.read(folder.split), choose_split(config.data, store.groups, store.splits)
+    if (before.train, before.validation, before.test) != (now.train, now.validation, now.test):
+        raise ConfigError(
+            "the run was started with another split",
+            expected=before.source,
+            got=f"{now.source}, with other cases",
+            remedy="give the data set its old split back, or choose another folder by --run",
+            file=folder.split,
+        )
+
+
+def open_store(dataset: Dataset, folder: Path, options: PlanOptions, terminal: Terminal) -> Store:
+    """Opens the prepared data set, with the splits that it has now; prepares it where there is none."""
+    if not (folder / "store.json").exists():
+        return prepare_shown(dataset, folder, options, terminal)
+    store = Store(folder)
+    check_source(store, dataset, options)
+    store.take_splits(dataset)
+    return store
 
 
 def train_run(config: RunConfig, folder: RunFolder, store: Store, terminal: Terminal, *, resume: bool) -> None:

@@ -15,7 +15,7 @@ from inflate3d.preparation.parallel import in_parallel
 from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.preparation.planning import doubt_plan, make_plan
-from inflate3d.preparation.store import Store, StoredCase, write_case, write_index
+from inflate3d.preparation.store import Store, StoredCase, remove_other_cases, write_case, write_index
 from inflate3d.preparation.verify import check_case
 from inflate3d.progress import Progress, silent
 
@@ -33,7 +33,7 @@ def prepare(
 
     Args:
         dataset: What to prepare.
-        folder: Where the store goes; an older store there is replaced, case files by case files.
+        folder: Where the store goes; an older store there is replaced.
         options: Choices that the plan must take over.
         workers: Processes; as many as cores if not given.
         progress: Shows how far it is.
@@ -60,6 +60,7 @@ def prepare(
             raise outcome
         stored.append(outcome)
     write_index(folder, dataset, options, stored, plan, examined.fingerprint)
+    remove_other_cases(folder, [case.case for case in stored])
     return Store(folder)
 
 

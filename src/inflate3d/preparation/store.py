@@ -8,6 +8,7 @@ own unless the plan resamples slices.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -19,17 +20,20 @@ from inflate3d.atomic import atomic_path, write_text
 from inflate3d.config import FrozenModel, parse_settings, read_json
 from inflate3d.datasets.case import Case, Dataset
 from inflate3d.datasets.splits import Split
-from inflate3d.errors import ConfigError, DataError
+from inflate3d.errors import DataError, OutputError
 from inflate3d.preparation.fingerprint import Fingerprint
 from inflate3d.preparation.framing import frame_case
 from inflate3d.preparation.plan import Plan
-from inflate3d.preparation.planning import PlanOptions
+from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.volume import Volume
 
 STORE_VERSION = 2
 
 CHUNK_BYTES = 256 * 1024
 """Slices are compressed together up to this size: a window is a few neighbouring ones."""
+
+_KINDS = ("image", "label")
+"""A case's file pair."""
 
 
 class StoredCase(FrozenModel):
@@ -59,6 +63,9 @@ class _Index(FrozenModel):
     splits: dict[str, tuple[Split, ...]]
     cases: tuple[StoredCase, ...]
 
+    def write(self, folder: Path) -> None:
+        write_text(folder / "store.json", self.model_dump_json() + "\n")
+
 
 def write_case(folder: Path, case: Case, volume: Volume, labels: Volume, plan: Plan) -> StoredCase:
     """Writes one case's file pair, atomically.
@@ -75,8 +82,8 @@ def write_case(folder: Path, case: Case, volume: Volume, labels: Volume, plan: P
     """
     framed = frame_case(volume, plan)
     numbered = plan.number_classes(framed.labels(labels.array[0]))
-    _write_array(folder / f"{case.id}.image.b2nd", framed.image)
-    _write_array(folder / f"{case.id}.label.b2nd", numbered)
+    _write_array(_case_file(folder, case.id, "image"), framed.image)
+    _write_array(_case_file(folder, case.id, "label"), numbered)
     present = [np.flatnonzero((numbered == k).any(axis=(1, 2))) for k in range(len(plan.classes))]
     return StoredCase(
         case=case.id,
@@ -122,40 +129,22 @@ class Store:
         path = self.folder / "fingerprint.json"
         return parse_settings(Fingerprint, read_json(path), file=path)
 
-    def check_source(self, dataset: Dataset, options: PlanOptions) -> None:
-        """Makes sure that the store holds this data set, as it is now, prepared as it is wanted.
+    def take_splits(self, dataset: Dataset) -> None:
+        """Takes over the data set's splits and groups as they are now: prepared cases don't depend on them.
 
         Args:
-            dataset: The data set.
-            options: What is asked of the plan; without a wish any plan is right.
+            dataset: The data set that the store was made from.
 
         Raises:
-            DataError: It was prepared from another folder, from other cases, or from files that have changed since.
-            ConfigError: It was prepared with other choices.
+            OutputError: The index can't be written; it isn't where nothing has changed.
         """
-        cases = {case.id for case in dataset.cases}
-        again = "run `inflate3d prepare` again, or choose another --store"
-        if self.source != dataset.root.resolve() or set(self.cases) != cases:
-            raise DataError(
-                "the store holds another data set, or other cases of it",
-                expected=f"{len(cases)} cases of {dataset.root.resolve()}",
-                got=f"{len(self.cases)} cases of {self.source}",
-                remedy=again,
-                file=self.folder,
-            )
-        if changed := self.fingerprint.changed_files(dataset):
-            raise DataError(
-                "files have changed since the store was made",
-                got=f"{len(changed)}, such as {changed[0]}",
-                remedy=again,
-                file=self.folder,
-            )
-        if options not in (PlanOptions(), self.options):
-            wanted = options.model_dump(exclude_defaults=True)
-            got = {name: getattr(self.options, name) for name in wanted}
-            raise ConfigError(
-                "the data set was prepared with other choices", expected=wanted, got=got, remedy=again, file=self.folder
-            )
+        splits, groups = dict(dataset.splits), {case.id: case.group for case in dataset.cases}
+        if (splits, groups) == (self.splits, self.groups):
+            return
+        self.splits = splits
+        self.cases = {name: case.model_copy(update={"group": groups[name]}) for name, case in self.cases.items()}
+        cases = tuple(self.cases.values())
+        _Index(source=str(self.source), options=self.options, splits=splits, cases=cases).write(self.folder)
 
     def image_slices(self, case: str, slices: list[int]) -> Shaped[np.ndarray, "c n h w"]:
         """Reads slices of a scan, ``(C, len(slices), H, W)``; an index may stand twice.
@@ -181,7 +170,7 @@ class Store:
     def _array(self, case: str, kind: str) -> Any:
         import blosc2
 
-        path = self.folder / f"{case}.{kind}.b2nd"
+        path = _case_file(self.folder, case, kind)
         blosc2.set_nthreads(1)  # loader processes run side by side, each reads a few slices at a time
         try:
             # Opened anew each time, a quarter of a millisecond: kept open, thousands of cases would be too many files.
@@ -217,7 +206,29 @@ def write_index(
         splits=dict(dataset.splits),
         cases=tuple(sorted(cases, key=lambda stored: stored.case)),
     )
-    write_text(folder / "store.json", index.model_dump_json() + "\n")
+    index.write(folder)
+
+
+def remove_other_cases(folder: Path, cases: Iterable[str]) -> None:
+    """Removes the case files that an older store left in the folder.
+
+    Args:
+        folder: The store's folder.
+        cases: The cases that it holds now.
+
+    Raises:
+        OutputError: A file can't be removed.
+    """
+    kept = {_case_file(folder, case, kind) for case in cases for kind in _KINDS}
+    for path in sorted({path for kind in _KINDS for path in folder.glob(f"*.{kind}.b2nd")} - kept):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError("an old prepared case can't be removed", got=error.strerror, file=path) from error
+
+
+def _case_file(folder: Path, case: str, kind: str) -> Path:
+    return folder / f"{case}.{kind}.b2nd"
 
 
 def _read_index(folder: Path) -> _Index:
