@@ -99,3 +99,16 @@ def test_info_that_says_too_little(tmp_path, content):
     with pytest.raises(DataError, match="does not name the labelled frames") as caught:
         read_dataset(tmp_path)
     assert caught.value.file == str(patient / "Info.cfg")
+
+
+def test_folder_of_patients_that_is_another(tmp_path):
+    for number in (1, 2):
+        patient = tmp_path / f"patient{number:03d}"
+        patient.mkdir()
+        for name in ("image.nii.gz", "label.nii.gz"):
+            (patient / name).write_bytes(b"")
+    with pytest.raises(DataError, match="layout is not known"):
+        read_dataset(tmp_path)
+    (tmp_path / "patient002" / "Info.cfg").write_text("ED: 1\nES: 2\n")
+    with pytest.raises(DatasetProblems):
+        read_dataset(tmp_path)

@@ -2,6 +2,7 @@ import pytest
 
 from inflate3d.datasets import read_dataset
 from inflate3d.datasets.bcv import CLASSES, PAPER_ORGANS
+from inflate3d.errors import DataError
 
 NUMBERS = [*range(1, 11), *range(21, 41)]
 HELD_OUT = [1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38]
@@ -57,3 +58,15 @@ def test_other_files_are_passed_over(bcv):
     for name in ("img0001.txt", "readme", "mean.nii.gz", "img0001 copy.nii.gz"):
         (bcv / "RawData" / "Training" / "img" / name).write_bytes(b"")
     assert len(read_dataset(bcv).cases) == 30
+
+
+def test_data_set_that_only_looks_a_little_like_it(tmp_path):
+    put(tmp_path / "own", 1, 2, 3)  # no folder Training
+    put(tmp_path / "single" / "Training", 1)
+    scans = put(tmp_path / "other" / "Training", 1, 2, 3) / "img"
+    for number in (1, 2, 3):
+        (scans.parent / "label" / f"label{number:04d}.nii.gz").unlink()
+        (scans.parent / "label" / f"img{number:04d}.nii.gz").write_bytes(b"")
+    for name in ("own", "single", "other"):
+        with pytest.raises(DataError, match="layout is not known"):
+            read_dataset(tmp_path / name)

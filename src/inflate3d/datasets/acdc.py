@@ -27,6 +27,7 @@ not in ``_PAPER_TEST``.
 """
 
 _PATIENT = re.compile(r"patient(\d{3})")
+_INFO = "Info.cfg"
 _FRAME = re.compile(r"(patient\d{3}_frame\d{2})(?:_gt)?\.nii(?:\.gz)?")
 
 
@@ -65,9 +66,16 @@ def read_acdc(folder: Path) -> Dataset:
 
 def _training_of(folder: Path) -> Path | None:
     for candidate in (folder / "database" / "training", folder / "training", folder):
-        if any(_PATIENT.fullmatch(path.name) and path.is_dir() for path in _entries(candidate)):
+        if any(_is_patient(path) for path in _entries(candidate)):
             return candidate
     return None
+
+
+def _is_patient(folder: Path) -> bool:
+    """Whether a folder is ACDC's, not one that only has such a name: it holds ``Info.cfg`` or a frame."""
+    if not (_PATIENT.fullmatch(folder.name) and folder.is_dir()):
+        return False
+    return any(path.name == _INFO or _FRAME.fullmatch(path.name) for path in folder.iterdir())
 
 
 def _entries(folder: Path) -> Iterable[Path]:
@@ -78,7 +86,7 @@ def _cases_of(patient: Path) -> list[Case]:
     """The frames that lie in the patient's folder, and those that ``Info.cfg`` promises."""
     files = {path.name: path for path in patient.iterdir()}
     frames = {match[1] for name in files if (match := _FRAME.fullmatch(name))}
-    frames |= {f"{patient.name}_frame{frame:02d}" for frame in _labelled_frames(patient / "Info.cfg")}
+    frames |= {f"{patient.name}_frame{frame:02d}" for frame in _labelled_frames(patient / _INFO)}
 
     def file(stem: str) -> Path:
         return files.get(f"{stem}.nii", patient / f"{stem}.nii.gz")

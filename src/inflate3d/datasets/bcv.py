@@ -32,10 +32,14 @@ PAPER_ORGANS = ("spleen", "right kidney", "left kidney", "gallbladder", "liver",
 _NUMBERS = (*range(1, 11), *range(21, 41))
 """The published labelled scans."""
 
+_TRAINING = "Training"
+_FEWEST_PAIRS = 2
+"""So many scans with label maps tell the data set from one that has a file of such a name."""
+
 _PAPER_VALIDATION = (1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38)
 """The paper's 12 held-out scans (``val_slc`` in its ``data/bcv/split_data_to_slices_nii.py``)."""
 
-_FILE = re.compile(r"(?:img|label)(\d{4})\.nii(?:\.gz)?")
+_FILE = re.compile(r"(img|label)(\d{4})\.nii(?:\.gz)?")
 
 
 def is_bcv(folder: Path) -> bool:
@@ -56,7 +60,7 @@ def read_bcv(folder: Path) -> Dataset:
     """
     training = _training_of(folder)
     assert training is not None, "the layout is told by is_bcv"
-    images, labels = (_files_of(training / part) for part in ("img", "label"))
+    images, labels = (_files_of(training, part) for part in ("img", "label"))
     cases = tuple(
         Case(
             f"img{number:04d}",
@@ -69,15 +73,19 @@ def read_bcv(folder: Path) -> Dataset:
 
 
 def _training_of(folder: Path) -> Path | None:
-    for candidate in (folder / "RawData" / "Training", folder / "Training", folder):
-        if all((candidate / part).is_dir() for part in ("img", "label")) and _files_of(candidate / "img"):
+    for candidate in (folder / "RawData" / _TRAINING, folder / _TRAINING, folder):
+        paired = _files_of(candidate, "img").keys() & _files_of(candidate, "label").keys()
+        if len(paired) >= _FEWEST_PAIRS and candidate.resolve().name == _TRAINING:
             return candidate
     return None
 
 
-def _files_of(folder: Path) -> dict[int, Path]:
-    found = {path: _FILE.fullmatch(path.name) for path in folder.iterdir()}
-    return {int(match[1]): path for path, match in found.items() if match}
+def _files_of(training: Path, part: str) -> dict[int, Path]:
+    """The scans, or label maps, by number; those of another name are passed over."""
+    if not (training / part).is_dir():
+        return {}
+    found = {path: _FILE.fullmatch(path.name) for path in (training / part).iterdir()}
+    return {int(match[2]): path for path, match in found.items() if match and match[1] == part}
 
 
 def _splits(cases: tuple[Case, ...]) -> dict[str, tuple[Split, ...]]:
