@@ -242,3 +242,12 @@ def test_splits_and_groups_are_taken_as_the_data_set_has_them_now(tmp_path, writ
         assert now.splits == own
         assert now.groups == {"toy0": "p7", "toy1": "p7"}
     assert Store(store.folder).image_slices("toy0", [0]).shape == (1, 1, 20, 24)
+
+
+def test_stride_is_no_matter_of_the_store(tmp_path, write_toys):
+    toys = write_toys(tmp_path / "data", cases=2)
+    store = prepare(toys, tmp_path / "store", workers=1)
+    check_source(store, toys, PlanOptions(stride=2))
+    with pytest.raises(ConfigError, match="prepared with other choices") as caught:
+        check_source(store, toys, PlanOptions(stride=2, clip=(0.0, 8.0)))
+    assert caught.value.expected == "--clip 0 8"

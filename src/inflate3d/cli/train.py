@@ -53,7 +53,7 @@ class RunOptions(CommandOptions):
             dataset=self.dataset.resolve(),
             store=store.folder.resolve(),
             data=self.data,
-            model=self.model.decided(proposals),
+            model=self.model.decided(proposals).model_copy(update={"stride": self.plan.stride}),
             augmentation=self.augmentation,
             training=self.training.decided(proposals),
         )

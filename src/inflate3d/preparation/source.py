@@ -18,7 +18,7 @@ def check_source(store: Store, dataset: Dataset, options: PlanOptions) -> None:
     Args:
         store: The prepared data set.
         dataset: The data set.
-        options: What is asked of the plan; without a wish any plan is right.
+        options: What is asked of the plan; without a wish any plan is right. A stride is no matter of the store.
 
     Raises:
         DataError: It was prepared from another folder, from other cases, or from files, modalities or classes that
@@ -74,7 +74,7 @@ def _check_description(store: Store, dataset: Dataset) -> None:
 
 
 def _check_options(store: Store, options: PlanOptions) -> None:
-    wishes = options.model_dump(exclude_defaults=True)
+    wishes = options.model_dump(exclude_defaults=True, exclude={"stride"})
     others = [name for name, wish in wishes.items() if wish != getattr(store.options, name)]
     if others:
         raise ConfigError(
