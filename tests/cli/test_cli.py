@@ -137,3 +137,27 @@ def test_main_job(tmp_path, write_toys, capsys):
     assert written == [str(tmp_path / "out" / f"toy{index}.nii.gz") for index in range(5)]
     listed = document("encoders", "resnet10t")["encoders"]
     assert listed[0]["strides"] == [4, 8, 16, 32]
+
+
+@pytest.mark.parametrize(
+    ("words", "what", "part"),
+    [
+        (["predict", "run"], "the command line can't be understood: required options", "folder of scans"),
+        (["verify", "x", "--jobs", "abc"], "the command line can't be understood: value error", "--jobs"),
+        (["verify", "x", "--jbos", "1"], "the command line can't be understood: unrecognized options", "--jbos"),
+        (["convert", "a", "b", "--to", "x"], "the command line can't be understood: invalid choice", "'nnunet'"),
+        (["predict", "a", "b", "c", "--batch-size", "0"], "batch_size is not usable", "0"),
+    ],
+)
+def test_mistaken_options_are_told_as_all_mistakes_are(capsys, words, what, part):
+    assert main([*words, "--json"]) == 2
+    shown = capsys.readouterr()
+    error = json.loads(shown.out)["error"]
+    assert (error["what"], part in error["got"], shown.err) == (what, True, "")
+    assert main(words) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    for text in (error["got"], error.get("expected", ""), shown.err):
+        assert "https://" not in text
+        assert "pydantic" not in text
+        assert "[bold]" not in text
