@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from inflate3d.cli import main
 from inflate3d.config import Inflation
 from inflate3d.errors import ModelError
 from inflate3d.models.backbones import find_backbone, nearest_image_size
@@ -156,3 +157,13 @@ def test_unknown_name_tells_the_nearest(wrong, near):
     with pytest.raises(ModelError, match="no backbone is named") as caught:
         create_encoder(wrong, weights=None)
     assert near in str(caught.value.expected)
+
+
+def test_command_tells_what_a_name_stands_for(capsys):
+    assert main(["encoders", "vit"]) == 0
+    assert "vit: ViT-B/16, random weights" in capsys.readouterr().out
+
+
+def test_command_tells_the_nearest_names(capsys):
+    assert main(["encoders", "swinT"]) == 2
+    assert "swint" in capsys.readouterr().err

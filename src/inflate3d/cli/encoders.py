@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
 
 from tyro.conf import Positional
@@ -26,7 +27,13 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
 
     names = list_encoders(options.pattern)
     if not names:
-        raise ModelError("no backbone has such a name", got=options.pattern, remedy="try '*vit*'")
+        near = difflib.get_close_matches(options.pattern, list_encoders(), n=5, cutoff=0.5)
+        raise ModelError(
+            "no backbone has such a name",
+            expected=" or ".join(near) or None,
+            got=options.pattern,
+            remedy="try a pattern, such as '*vit*'",
+        )
     if len(names) > DESCRIBED:
         terminal.say("\n".join(names))
         terminal.tell(f"{len(names)} backbones; a narrower pattern tells their size and cost")
@@ -42,7 +49,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
         size = "×".join(map(str, about.image_size))
         strides = "/".join(map(str, dict.fromkeys(about.strides)))  # a plain transformer has one
         cost = [f"{about.parameters / 1e6:.1f}", f"{2 * about.multiply_adds / 1e9:.1f}"]
-        rows.append([f"{name} ({about.about})" if about.about else name, size, strides, *cost])
+        rows.append([name, size, strides, *cost])
         found.append(
             {
                 "name": name,
@@ -57,4 +64,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
         )
     columns = ["backbone", "image size", "strides", "M weights", "GFLOP a slice"]
     terminal.table("2D backbones", columns, rows)
+    for encoder in found:
+        if encoder.get("about"):
+            terminal.say(f"{encoder['name']}: {encoder['about']}")
     return {"encoders": found}
