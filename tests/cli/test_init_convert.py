@@ -1,4 +1,7 @@
+import errno
+import itertools
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -136,12 +139,40 @@ def test_unknown_format(toys, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("target", WRITERS)
-def test_a_conversion_that_fails_leaves_no_data_set(toys, tmp_path, capsys, target):
-    (toys / "imagesTr/toy2.nii.gz").write_bytes(b"damaged")
+def test_all_problems_are_told_before_anything_is_written(toys, tmp_path, capsys, target):
+    for name in ("toy1", "toy2"):
+        (toys / f"imagesTr/{name}.nii.gz").write_bytes(b"damaged")
     assert main(["convert", str(toys), str(tmp_path / "out"), "--to", target]) == 2
-    assert "toy2" in capsys.readouterr().err
-    assert main(["verify", str(tmp_path / "out")]) == 2
-    assert "layout is not known" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "2 problem(s)" in told
+    assert "toy1" in told
+    assert "toy2" in told
+    assert not (tmp_path / "out").exists()
+
+
+def full_disk(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("was_there", [True, False])
+@pytest.mark.parametrize("target", WRITERS)
+def test_a_conversion_that_fails_leaves_nothing(toys, tmp_path, capsys, monkeypatch, target, was_there):
+    out = tmp_path / "out"
+    if was_there:
+        out.mkdir()
+    monkeypatch.setattr(os, "fsync", after(4, full_disk, os.fsync))
+    assert main(["convert", str(toys), str(out), "--to", target]) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert out.exists() == was_there
+    assert not was_there or list(out.iterdir()) == []
+    monkeypatch.undo()
+    assert main(["convert", str(toys), str(out), "--to", target]) == 0
+
+
+def after(count, change, original):
+    """A function that is changed from its ``count``-th call on."""
+    calls = itertools.count(1)
+    return lambda *given: (change if next(calls) >= count else original)(*given)
 
 
 def test_init_then_verify(toys, document, capsys):

@@ -10,7 +10,9 @@ from tyro.conf import Positional
 
 from inflate3d.cli.terminal import CommandOptions, Terminal
 from inflate3d.datasets import read_dataset
-from inflate3d.datasets.writing import Target, write_dataset
+from inflate3d.datasets.conversion import check_suffix
+from inflate3d.datasets.writing import Target, check_free, write_dataset
+from inflate3d.preparation.examine import check_cases
 
 
 class Options(CommandOptions):
@@ -24,11 +26,16 @@ class Options(CommandOptions):
     """The layout: folder (dataset.yaml and cases.csv), msd (the Decathlon's) or nnunet (nnU-Net's raw data)."""
     suffix: str = ".nii.gz"
     """Format of the new files, such as .nii.gz, .nrrd or .mha."""
+    jobs: int | None = None
+    """Processes that check the cases; as many as cores if not given."""
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     """Converts."""
     dataset = read_dataset(options.dataset)
+    check_free(options.out)
+    check_suffix(options.suffix)
+    check_cases(dataset, workers=options.jobs, progress=terminal.progress)
     written = write_dataset(dataset, options.out, options.to, suffix=options.suffix, progress=terminal.progress)
     terminal.say(f"{len(written.dataset.cases)} cases of {dataset.name} are in {options.out}")
     changed = {old: new for old, new in written.values.items() if old != new}

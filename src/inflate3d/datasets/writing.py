@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,7 @@ class Written:
 def write_dataset(
     dataset: Dataset, folder: str | Path, target: Target, *, suffix: str = ".nii.gz", progress: Progress = silent
 ) -> Written:
-    """Writes a data set in another layout.
+    """Writes a data set in another layout, whole or not at all.
 
     Args:
         dataset: The data set.
@@ -65,6 +66,22 @@ def write_dataset(
         OutputError: The folder is not empty, or a file can't be written.
     """
     folder = Path(folder)
+    check_free(folder)
+    was_there = folder.exists()
+    try:
+        written = WRITERS[target](dataset, folder, suffix=suffix, progress=progress)
+        return Written(written, _new_values(dataset, written), tuple(_write_other_splits(dataset, written)))
+    except BaseException:
+        _remove(folder, keep=was_there)
+        raise
+
+
+def check_free(folder: Path) -> None:
+    """Makes sure that nothing is where a data set is to go.
+
+    Raises:
+        OutputError: The folder is not empty, or is a file.
+    """
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise OutputError(
             "there is something already where the data set is to go",
@@ -73,8 +90,17 @@ def write_dataset(
             remedy="choose another folder, or remove this one",
             file=folder,
         )
-    written = WRITERS[target](dataset, folder, suffix=suffix, progress=progress)
-    return Written(written, _new_values(dataset, written), tuple(_write_other_splits(dataset, written)))
+
+
+def _remove(folder: Path, *, keep: bool) -> None:
+    """Removes all that lies in a folder that was empty before, and the folder itself unless it is to be kept."""
+    for path in folder.iterdir() if folder.exists() else ():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    if not keep and folder.exists():
+        folder.rmdir()
 
 
 def _new_values(before: Dataset, after: Dataset) -> dict[int, int]:

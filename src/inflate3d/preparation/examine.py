@@ -71,6 +71,32 @@ def examine(
     return Examination(fingerprint, tuple(warnings))
 
 
+def check_cases(dataset: Dataset, *, workers: int | None = None, progress: Progress = silent) -> None:
+    """Checks every case by itself, reading each once; zeros may stand in for modalities that one lacks.
+
+    Args:
+        dataset: What to check.
+        workers: Processes; as many as cores if not given.
+        progress: Shows how far it is.
+
+    Raises:
+        DatasetProblems: All that is wrong with any case.
+    """
+    check = partial(_problems_of, replace(dataset, cases=()))
+    found = progress(in_parallel(check, dataset.cases, workers), len(dataset.cases), "checking cases")
+    problems = [problem for case_problems in found for problem in case_problems]
+    if problems:
+        raise DatasetProblems(problems)
+
+
+def _problems_of(dataset: Dataset, case: Case) -> tuple[Inflate3dError, ...]:
+    try:
+        check_case(case, dataset, allow_missing_modality=True)
+    except DatasetProblems as error:
+        return tuple(error.problems)
+    return ()
+
+
 def _examine_case(dataset: Dataset, allow_missing_modality: bool, case: Case) -> _Outcome:
     files = stamp_case(case, dataset.root)  # before it is read: a change in between is then seen
     try:
