@@ -27,6 +27,7 @@ COMMANDS = {
     "weights": "list weight files that authors publish, or fetch one",
 }
 
+FAILED = 2
 STOPPED_BY_SIGNAL = 130
 
 
@@ -52,25 +53,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(command: str, words: list[str]) -> int:
-    import tyro
     from pydantic import ValidationError
 
-    from inflate3d.cli.preset_defaults import preset_defaults
+    from inflate3d.cli.parsing import UsageError, parse_options, show_usage
     from inflate3d.cli.terminal import Interruption, Terminal
     from inflate3d.config import settings_error
 
     module = importlib.import_module(f"inflate3d.cli.{command.replace('-', '_')}")
     as_json = "--json" in words
     try:
-        options = tyro.cli(
-            module.Options,
-            prog=f"inflate3d {command}",
-            description=module.__doc__,
-            args=words,
-            default=preset_defaults(module.Options, words),
-            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-        )
+        options = parse_options(module, command, words)
         document = module.run(options, Terminal(as_json=as_json))
+    except UsageError as error:
+        if as_json:
+            return _told(error, as_json=True)
+        show_usage(error)
+        return FAILED
     except ValidationError as error:
         return _told(settings_error(error), as_json=as_json)
     except Inflate3dError as error:
@@ -130,4 +128,4 @@ def _told(error: Inflate3dError, *, as_json: bool) -> int:
         print(json.dumps({"error": error.to_dict()}, indent=2, ensure_ascii=False))
     else:
         print(f"error: {error}", file=sys.stderr)
-    return 2
+    return FAILED
