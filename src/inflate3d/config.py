@@ -17,6 +17,7 @@ from inflate3d.errors import ConfigError
 
 Inflation = Literal["center", "average", "random"]
 Target = Literal["center", "all"]
+LoggerName = Literal["none", "tensorboard", "wandb", "mlflow"]
 DecoderName = Literal["fpn-lite", "upernet", "setr-pup", "conv-transpose", "unetr"]
 Precision = Literal["32", "bf16-mixed", "16-mixed"]
 Network = Literal["inflated", "unetr", "swin-unetr", "segresnet", "dynunet"]
@@ -187,6 +188,8 @@ class _TrainingSettings(FrozenModel):
     """Device to train on."""
     devices: int = Field(default=1, ge=1)
     """How many of them."""
+    logger: LoggerName = "none"
+    """What shows settings, curves and pictures beside metrics.csv; each needs its extra, such as inflate3d[wandb]."""
     workers: int | None = Field(default=None, ge=0)
     """Processes that read windows; 0 on a CPU, up to 8 beside a GPU, if not given."""
 

@@ -222,14 +222,18 @@ def _trainer(config: RunConfig, folder: RunFolder, plan: Plan, console: Console 
     from pytorch_lightning.callbacks import ModelCheckpoint
 
     from inflate3d.training.callbacks import AtomicCheckpoints, CsvLog, ShowProgress, StopOnSignal
+    from inflate3d.training.loggers import LogPictures, open_board
 
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     training = config.training
     # Evenly, so that the last validation falls on the last steps: the model that is kept is a validated one.
     validations = max(1, round(training.steps / training.validate_every)) if training.validate_every else VALIDATIONS
     every = max(1, training.steps // validations)
+    board = open_board(config, folder)
+    log = CsvLog(folder.metrics, training.steps, plan.class_names[1:])
     callbacks: list[lightning.Callback] = [
-        CsvLog(folder.metrics, training.steps, plan.class_names[1:]),
+        log,
+        *([LogPictures(board, plan.class_names[1:])] if board else []),
         *([ShowProgress(console, training.steps)] if console else []),
         StopOnSignal(folder.last, every),
         ModelCheckpoint(
@@ -251,7 +255,8 @@ def _trainer(config: RunConfig, folder: RunFolder, plan: Plan, console: Console 
             use_distributed_sampler=False,
             callbacks=callbacks,
             plugins=[AtomicCheckpoints()],
-            logger=False,
+            logger=board.logger if board else False,
+            log_every_n_steps=log.every,
             enable_progress_bar=False,
             enable_model_summary=False,
             default_root_dir=folder.root,

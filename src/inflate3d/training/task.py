@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytorch_lightning as lightning
@@ -31,6 +31,22 @@ from inflate3d.windows.resample import (
     resample_windows,
 )
 from inflate3d.windows.windows import centre_logits
+
+
+class ValidatedSlice(NamedTuple):
+    """A slice that was predicted in a validation, on its own pixel grid.
+
+    Attributes:
+        case: Number of its case among those of the store.
+        image: Its first modality, intensities from 0 to 1, ``(h, w)``.
+        label: Class numbers.
+        predicted: The same.
+    """
+
+    case: int
+    image: Float[Tensor, "h w"]
+    label: Integer[Tensor, "h w"]
+    predicted: Integer[Tensor, "h w"]
 
 
 class SegmentationTask(lightning.LightningModule):
@@ -81,26 +97,32 @@ class SegmentationTask(lightning.LightningModule):
         self.log("loss", loss, batch_size=len(windows))
         return loss
 
-    def validation_step(self, batch: WindowBatch, batch_idx: int) -> None:
+    def validation_step(self, batch: WindowBatch, batch_idx: int) -> dict[str, list[ValidatedSlice]]:
         """Predict every slice on its own pixel grid and count overlaps by case."""
         if isinstance(self.model, VolumetricSegmenter):
-            self._validate_scan(self.model, batch)
+            slices = self._predict_scan(self.model, batch)
         else:
-            self._validate_windows(self.model, batch)
+            slices = self._predict_windows(self.model, batch)
+        for one in slices:
+            self.case_dice.update(self.rows[one.case], one.predicted, one.label)
+        return {"slices": slices}
 
-    def _validate_windows(self, model: Segmenter, batch: WindowBatch) -> None:
+    def _predict_windows(self, model: Segmenter, batch: WindowBatch) -> list[ValidatedSlice]:
         size = model.architecture.image_size
         fields = field_sides(batch.sides, size, self.plan.pixel_spacing)
         windows = normalise(batch.windows, batch.ranges)
-        windows = resample_windows(windows, field_matrices(batch.sides, fields), size, batch.extents)
-        logits = centre_logits(model(windows).float())
+        centre = windows.shape[2] // 2
+        resampled = resample_windows(windows, field_matrices(batch.sides, fields), size, batch.extents)
+        logits = centre_logits(model(resampled).float())
+        slices = []
         for row, (height, width) in enumerate(batch.extents.long().tolist()):
             one = slice(row, row + 1)
             own = resample_logits(logits[one], (height, width), batch.sides[one], fields[one])
-            case = self.rows[int(batch.cases[row])]
-            self.case_dice.update(case, own.argmax(1)[0], batch.labels[row, 0, :height, :width])
+            image, label = (array[:height, :width] for array in (windows[row, 0, centre], batch.labels[row, 0]))
+            slices.append(ValidatedSlice(int(batch.cases[row]), image, label, own.argmax(1)[0]))
+        return slices
 
-    def _validate_scan(self, model: VolumetricSegmenter, batch: WindowBatch) -> None:
+    def _predict_scan(self, model: VolumetricSegmenter, batch: WindowBatch) -> list[ValidatedSlice]:
         """One whole scan, as it is predicted later."""
         grid = self._plane_grid(batch)
         logits = volume_logits(
@@ -112,10 +134,13 @@ class SegmentationTask(lightning.LightningModule):
             device=self.device,
             patches_at_once=self.config.training.batch_size,
         )
-        shape, fields, case = batch.labels.shape[2:], plane_sides(grid), self.rows[int(batch.cases[0])]
-        for index, label in enumerate(batch.labels[0]):
-            own = resample_logits(logits[None, :, index], (shape[0], shape[1]), batch.sides.cpu(), fields)
-            self.case_dice.update(case, own.argmax(1)[0].to(label.device), label)
+        (rows, columns), fields, case = batch.labels.shape[2:], plane_sides(grid), int(batch.cases[0])
+        images = normalise(batch.windows[:, :1], batch.ranges[:, :1])[0, 0]
+        slices = []
+        for index, (image, label) in enumerate(zip(images, batch.labels[0], strict=True)):
+            own = resample_logits(logits[None, :, index], (rows, columns), batch.sides.cpu(), fields)
+            slices.append(ValidatedSlice(case, image, label, own.argmax(1)[0].to(label.device)))
+        return slices
 
     def _fields(self, batch: WindowBatch, size: tuple[int, int]) -> Tensor:
         """Height and width in millimetres of what the model's input shows, ``(B, 2)``."""

@@ -1,0 +1,191 @@
+"""TensorBoard, Weights & Biases and MLflow beside ``metrics.csv``: settings, curves, pictures and a final table."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import pytorch_lightning as lightning
+from jaxtyping import UInt8
+
+from inflate3d.atomic import write_text
+from inflate3d.config import RunConfig
+from inflate3d.errors import ConfigError
+from inflate3d.run_folder import RunFolder
+from inflate3d.training.task import ValidatedSlice
+
+PROJECT = "inflate3d"
+"""What runs are gathered under."""
+PICTURES = 4
+"""Cases of which a slice is shown at each validation."""
+
+COLOURS = np.array([(230, 60, 50), (60, 160, 240), (70, 200, 90), (245, 190, 40), (180, 90, 220), (60, 210, 200)])
+"""Of the classes, red, green and blue; after the last the first comes again."""
+
+
+@runtime_checkable
+class Board(Protocol):
+    """Where a training shows more than numbers; its logger takes the numbers."""
+
+    logger: Any
+
+    def show_picture(self, name: str, picture: UInt8[np.ndarray, "h w 3"], step: int) -> None:
+        """Shows a picture."""
+        ...
+
+    def show_table(self, name: str, columns: list[str], row: list[float]) -> None:
+        """Shows a table of one row."""
+        ...
+
+
+def open_board(config: RunConfig, folder: RunFolder) -> Board | None:
+    """What a run asks for, with all of its settings told; none if it asks for none.
+
+    Weights & Biases and MLflow read their own variables: ``WANDB_MODE=offline`` or ``disabled``, and
+    ``MLFLOW_TRACKING_URI``; without that MLflow writes into the run's folder.
+
+    Raises:
+        ConfigError: What it needs is not installed.
+    """
+    name = config.training.logger
+    if name == "none":
+        return None
+    if find_spec(name) is None:
+        raise ConfigError(f"{name} is not installed", got=f"--logger {name}", remedy=f"pip install 'inflate3d[{name}]'")
+    board: Board = _BOARDS[name](folder)
+    board.logger.log_hyperparams(_flat(config.model_dump(mode="json")))
+    return board
+
+
+class LogPictures(lightning.Callback):
+    """Shows, of a few validation cases, the slice with most foreground: the scan, its labels, the prediction.
+
+    At the end of the training it shows the best validation's Dice of each class.
+
+    Args:
+        board: Where.
+        class_names: Foreground classes.
+    """
+
+    def __init__(self, board: Board, class_names: tuple[str, ...]) -> None:
+        self.board, self.class_names = board, class_names
+        self._best: list[float] = []
+        self._shown: dict[int, ValidatedSlice] = {}
+
+    def on_validation_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keeps each case's slice with most foreground so far."""
+        for one in outputs["slices"]:
+            before = self._shown.get(one.case)
+            if (before is None and len(self._shown) < PICTURES) or (
+                before is not None and (one.label > 0).sum() > (before.label > 0).sum()
+            ):
+                self._shown[one.case] = one
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Shows them."""
+        shown, self._shown = self._shown, {}
+        if not trainer.is_global_zero:
+            return
+        for number, one in enumerate(shown.values()):
+            self.board.show_picture(f"validation/{number}", draw_slice(one), trainer.global_step)
+        names = ["dice", *(f"dice/{name}" for name in self.class_names)]
+        row = [float(trainer.callback_metrics[name]) for name in names]
+        if not self._best or row[0] > self._best[0]:
+            self._best = row
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Shows the final table."""
+        if self._best:
+            self.board.show_table("best validation dice", ["mean", *self.class_names], self._best)
+
+
+def draw_slice(one: ValidatedSlice) -> UInt8[np.ndarray, "h three_w 3"]:
+    """The slice, its labels and the prediction side by side, classes in colours over it."""
+    grey = (255 * one.image.float().clamp(0, 1)).cpu().numpy()[..., None].repeat(3, axis=2)
+    parts = [grey]
+    for classes in (one.label.cpu().numpy(), one.predicted.cpu().numpy()):
+        colours = COLOURS[(classes - 1) % len(COLOURS)]
+        parts.append(np.where((classes > 0)[..., None], 0.5 * grey + 0.5 * colours, grey))
+    return np.concatenate(parts, axis=1).astype(np.uint8)
+
+
+class _TensorBoard:
+    def __init__(self, folder: RunFolder) -> None:
+        from pytorch_lightning.loggers import TensorBoardLogger
+
+        self.logger = TensorBoardLogger(folder.root, name="", version="tensorboard")
+
+    def show_picture(self, name: str, picture: UInt8[np.ndarray, "h w 3"], step: int) -> None:
+        self.logger.experiment.add_image(name, picture, step, dataformats="HWC")
+
+    def show_table(self, name: str, columns: list[str], row: list[float]) -> None:
+        self.logger.experiment.add_text(name, _markdown(columns, row))
+
+
+class _WeightsAndBiases:
+    def __init__(self, folder: RunFolder) -> None:
+        from pytorch_lightning.loggers import WandbLogger
+
+        self.logger = WandbLogger(
+            project=PROJECT, name=folder.root.name, save_dir=folder.root, id=_run_id(folder), resume="allow"
+        )
+
+    def show_picture(self, name: str, picture: UInt8[np.ndarray, "h w 3"], step: int) -> None:
+        self.logger.log_image(name, [picture])
+
+    def show_table(self, name: str, columns: list[str], row: list[float]) -> None:
+        self.logger.log_table(name, columns=columns, data=[row])
+
+
+class _MLflow:
+    def __init__(self, folder: RunFolder) -> None:
+        from pytorch_lightning.loggers import MLFlowLogger
+
+        self.logger = MLFlowLogger(
+            experiment_name=PROJECT, run_name=folder.root.name, save_dir=str(folder.root / "mlruns")
+        )
+
+    def show_picture(self, name: str, picture: UInt8[np.ndarray, "h w 3"], step: int) -> None:
+        self.logger.experiment.log_image(self.logger.run_id, picture, f"{name}-{step}.png")
+
+    def show_table(self, name: str, columns: list[str], row: list[float]) -> None:
+        self.logger.experiment.log_text(self.logger.run_id, _markdown(columns, row), f"{name}.md")
+
+
+_BOARDS: dict[str, Callable[[RunFolder], Any]] = {
+    "tensorboard": _TensorBoard,
+    "wandb": _WeightsAndBiases,
+    "mlflow": _MLflow,
+}
+
+
+def _run_id(folder: RunFolder) -> str:
+    """The run's name at Weights & Biases, which a resumed training goes on with."""
+    path = folder.root / "wandb-id"
+    if not path.exists():
+        write_text(path, secrets.token_hex(8))
+    return path.read_text(encoding="utf-8")
+
+
+def _markdown(columns: list[str], row: list[float]) -> str:
+    lines = (columns, ["---"] * len(columns), [f"{value:.4f}" for value in row])
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings of sections as one level, named section.setting."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat

@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+import torch
+
+from inflate3d.errors import ConfigError
+from inflate3d.models.segmenter import load_model
+from inflate3d.run_folder import RunFolder
+from inflate3d.training import loggers
+from inflate3d.training.loggers import draw_slice
+from inflate3d.training.run import train
+from inflate3d.training.task import ValidatedSlice
+
+
+def logged_by(config, name):
+    return config.model_copy(update={"training": config.training.model_copy(update={"logger": name})})
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_tensorboard_has_settings_curves_pictures_and_a_table(tiny_config, tiny_run, phantom_store, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = RunFolder(tmp_path / "run")
+    train(logged_by(tiny_config, "tensorboard"), folder, phantom_store)
+    events = EventAccumulator(str(folder.root / "tensorboard"))
+    events.Reload()
+    tags = events.Tags()
+    classes = {f"dice/{name}" for name in phantom_store.plan.class_names[1:]}
+    assert {"loss", "dice", *classes} <= set(tags["scalars"])
+    assert tags["images"] == ["validation/0"]
+    assert [event.step for event in events.Scalars("dice")] == [2 - 1]
+    assert any("best validation dice" in tag for tag in tags["tensors"])
+    assert "model.encoder: resnet10t" in (folder.root / "tensorboard" / "hparams.yaml").read_text()
+    first, second = (load_model(run.root).state_dict() for run in (folder, tiny_run))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_disabled_weights_and_biases(tiny_config, phantom_store, tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    folder = RunFolder(tmp_path / "run")
+    train(logged_by(tiny_config, "wandb"), folder, phantom_store)
+    assert folder.finished
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb", "mlflow"])
+def test_logger_that_is_not_installed(tiny_config, phantom_store, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(loggers, "find_spec", lambda module: None)
+    with pytest.raises(ConfigError, match=f"{name} is not installed") as caught:
+        train(logged_by(tiny_config, name), RunFolder(tmp_path / "run"), phantom_store)
+    assert caught.value.remedy == f"pip install 'inflate3d[{name}]'"
+    assert not (tmp_path / "run").exists()
+
+
+def test_picture_shows_scan_labels_and_prediction():
+    label, predicted = torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2, 3, dtype=torch.int64)
+    label[0, 1], predicted[1, 2] = 1, 7
+    picture = draw_slice(ValidatedSlice(0, torch.full((2, 3), 0.4), label, predicted))
+    assert picture.shape == (2, 9, 3)
+    coloured = np.argwhere((picture != 102).any(axis=2)).tolist()
+    assert coloured == [[0, 4], [1, 8]]
+    assert np.array_equal(picture[0, 4], picture[1, 8])  # six colours, then the first again
