@@ -74,11 +74,24 @@ def test_unknown_set():
         ({"model": {"depth": 4}}, "arm bad: model.depth is not usable"),
         ({"model": {"nonsense": 1}}, "arm bad: model.nonsense is not usable"),
         ({"data": {"fold": 1}}, "an arm changes what it can't"),
+        ({"plan": {"stride": 2}}, "an arm changes what it can't"),  # a run has its stride in the model
     ],
 )
 def test_arm_that_can_not_be(settings, part, tiny_config):
     with pytest.raises(ConfigError, match=part):
         Arm("bad", settings).applied_to(tiny_config)
+
+
+def test_of_the_plan_only_the_stride_can_differ(tmp_path):
+    options = Options(dataset=tmp_path)
+    assert Arm("two", {"plan": {"stride": 2}}).applied_to(options).plan.stride == 2
+    with pytest.raises(ConfigError, match="all arms share") as caught:
+        Arm("clipped", {"plan": {"clip": (0, 1)}}).applied_to(options)
+    assert caught.value.got == "clipped: clip"
+
+
+def test_inflation_set_holds_all_ways_against_no_transfer():
+    assert [arm.name for arm in ARM_SETS["inflation"]] == ["center", "average", "random", "without-transfer"]
 
 
 def test_difference_in_words(tiny_config):

@@ -7,7 +7,7 @@ import pytest
 
 from inflate3d.comparison.paper import paper_figure
 from inflate3d.comparison.results import summarise
-from inflate3d.comparison.tables import quality_table, to_markdown, write_tables
+from inflate3d.comparison.tables import quality_table, short_table, to_markdown, write_tables
 from inflate3d.errors import DataError
 from inflate3d.evaluation.statistics import wilcoxon
 
@@ -44,7 +44,8 @@ def test_figures_by_hand(two_seeds):
 
 def test_costs(two_seeds):
     ours, _ = summarise("Toys", two_seeds, whole=4).rows
-    assert ours.cost.parameters > 1000
+    assert ours.cost.network.parameters > 1000
+    assert 0 < (ours.cost.network.encoder_flops or 0) < ours.cost.network.flops
     assert ours.cost.training_seconds > 0
     assert ours.cost.prediction_seconds == 0.25
     assert math.isnan(ours.cost.peak_memory_bytes)
@@ -102,6 +103,7 @@ def test_tables(two_seeds, tmp_path):
 
 def test_columns_that_say_nothing_are_left_out(made_up):
     comparison = summarise("Toys", made_up({(arm, None, 0): OURS[0] for arm in ("ours", "one-slice")}), whole=4)
+    assert {len(row) for row in short_table(comparison)[1]} == {6}
     columns, rows = quality_table(comparison)
     assert not {"± seeds", "training cases", "the paper's"} & set(columns)
     assert {len(row) for row in rows} == {len(columns)}

@@ -26,7 +26,7 @@ class Options(RunOptions):
     """Options of ``compare``."""
 
     arms: str = "paper"
-    """The methods: depth, paper, inflation, slices, decoders, baselines, ..., or a YAML file of one's own."""
+    """The methods, or a YAML file of one's own: depth, paper, inflation, slices, stride, target, pretraining, ..."""
     seeds: tuple[int, ...] = ()
     """Seeds to train each method with; that of --seed alone if not given."""
     cases: str | None = None
@@ -57,7 +57,8 @@ def _check_arms(configs: dict[str, RunConfig], store: Store) -> None:
     for config in configs.values():
         if config.model.network == "inflated":
             find_backbone(config.model.encoder)
-            store.plan.check_depth(store.fingerprint, config.model.depth)
+            plan = store.plan.model_copy(update={"stride": config.model.stride or store.plan.stride})
+            plan.check_depth(store.fingerprint, config.model.depth)
 
 
 def run_trials(trials: Sequence[Trial], store: Store, parallel: int | None, terminal: Terminal) -> None:
@@ -86,14 +87,15 @@ def report_comparison(
     """Writes the comparison's tables and plots, and shows the tables."""
     from inflate3d.comparison.figures import write_plots
     from inflate3d.comparison.results import summarise
-    from inflate3d.comparison.tables import cost_table, document, notes, quality_table, write_tables
+    from inflate3d.comparison.tables import cost_table, document, notes, short_table, write_tables
     from inflate3d.datasets.splits import choose_split
 
     whole = len(choose_split(base.data.model_copy(update={"training_cases": None}), store.groups, store.splits).train)
     comparison = summarise(base.dataset.name, trials, whole)
     write_tables(comparison, root)
     write_plots(comparison, root)
-    terminal.table(f"{comparison.dataset}: {len(comparison.held_out)} held-out cases", *quality_table(comparison))
+    title = f"{comparison.dataset}: {len(comparison.held_out)} held-out cases, differences from {comparison.arms[0]}"
+    terminal.table(title, *short_table(comparison))
     terminal.table("What each needs", *cost_table(comparison))
     for line in notes(comparison):
         terminal.say(f"* {line}")

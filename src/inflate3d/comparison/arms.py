@@ -10,13 +10,16 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel
 
-from inflate3d.config import DecoderName, Network, RunConfig, parse_settings, read_yaml
+from inflate3d.config import DecoderName, Inflation, Network, RunConfig, Target, parse_settings, read_yaml
 from inflate3d.errors import ConfigError
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
-SECTIONS = ("model", "augmentation", "training")
+SECTIONS = ("plan", "model", "augmentation", "training")
 """What arms may differ in. All share data, split and held-out cases."""
+
+PLAN_SETTINGS = {"stride"}
+"""What they may differ in of the plan: what the prepared cases don't depend on."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
@@ -47,6 +50,12 @@ class Arm:
                 raise ConfigError(
                     "an arm changes what it can't", expected=", ".join(known), got=f"{self.name}: {section}"
                 )
+            if section == "plan" and not set(values) <= PLAN_SETTINGS:
+                raise ConfigError(
+                    "an arm changes how cases are prepared, and all arms share them",
+                    expected=", ".join(f"plan.{name}" for name in PLAN_SETTINGS),
+                    got=f"{self.name}: {', '.join(values)}",
+                )
             changed[section] = _changed(self.name, section, present, values)
         return settings.model_copy(update=changed)
 
@@ -64,6 +73,10 @@ def _varied(section: str, setting: str, values: Mapping[str, Any]) -> tuple[Arm,
     return tuple(Arm(name, {section: {setting: value}}) for name, value in values.items())
 
 
+def _encoder(name: str, weights: str = "timm") -> Arm:
+    return Arm(name, {"model": {"encoder": name, "weights": weights}})
+
+
 OURS = Arm("ours")
 WITHOUT_DEPTH = Arm("without-depth", {"model": {"depth": 1}})
 WITHOUT_TRANSFER = Arm("without-transfer", {"model": {"weights": "none"}})
@@ -73,8 +86,14 @@ UNETR = Arm("unetr", {"model": {"network": "unetr"}})
 ARM_SETS: dict[str, tuple[Arm, ...]] = {
     "depth": (OURS, WITHOUT_DEPTH),
     "paper": (OURS, WITHOUT_DEPTH, WITHOUT_TRANSFER, WITHOUT_BOTH, UNETR),
-    "inflation": (*_varied("model", "inflation", {name: name for name in ("center", "average")}), WITHOUT_TRANSFER),
+    "inflation": (*_varied("model", "inflation", {name: name for name in get_args(Inflation)}), WITHOUT_TRANSFER),
     "slices": _varied("model", "depth", {f"slices-{depth}": depth for depth in (5, 1, 3, 9, 11, 21)}),
+    "stride": _varied("plan", "stride", {f"stride-{stride}": stride for stride in (1, 2, 3)}),
+    "target": _varied("model", "target", {f"target-{target}": target for target in get_args(Target)}),
+    "pretraining": (
+        *map(_encoder, ("beit", "beit-ssl", "dino", "swint", "videoswint")),
+        _encoder("vit", weights="none"),
+    ),
     "decoders": _varied("model", "decoder", {name: name for name in get_args(DecoderName)}),
     "baselines": (OURS, *_varied("model", "network", {name: name for name in get_args(Network) if name != "inflated"})),
 }

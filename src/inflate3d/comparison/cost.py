@@ -19,18 +19,35 @@ from inflate3d.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
+class Network:
+    """The size of a network, by the rules of `inflate3d flops`.
+
+    Attributes:
+        parameters: Its weights.
+        flops: Floating-point operations for what it sees at a time.
+        encoder_flops: Of these, the encoder's, which is all that the paper counts; none of a 3D network.
+        seen: What it sees at a time: ``window``, which gives one slice of labels, or ``patch``.
+    """
+
+    parameters: int
+    flops: int
+    encoder_flops: int | None
+    seen: str
+
+
+@dataclass(frozen=True)
 class Cost:
     """What an arm needs; NaN where it is not known.
 
     Attributes:
-        parameters: Weights of its network.
+        network: Its network's size.
         training_seconds: Time of a training, validations counted in, mean over the seeds.
         prediction_seconds: Time from a held-out scan in memory to its label map, mean over cases and seeds.
         peak_memory_bytes: Most GPU memory that a training held; NaN without a GPU.
         device: What it was trained on.
     """
 
-    parameters: int
+    network: Network
     training_seconds: float
     prediction_seconds: float
     peak_memory_bytes: float
@@ -57,7 +74,7 @@ def measure_costs(folders: Sequence[RunFolder], scores: Sequence[Scores]) -> Cos
             device = values["device"]
             peaks += [float(values["peak_memory_bytes"])] if values["peak_memory_bytes"] is not None else []
     return Cost(
-        parameters=_parameters(folders[0]),
+        network=measure_network(folders[0]),
         training_seconds=_mean(np.array(seconds)),
         prediction_seconds=_mean(np.concatenate(predictions)) if predictions else math.nan,
         peak_memory_bytes=max(peaks, default=math.nan),
@@ -79,10 +96,35 @@ def training_seconds(log: Path) -> float:
     return known[-1] if known else math.nan
 
 
-def _parameters(folder: RunFolder) -> int:
-    from inflate3d.models.segmenter import load_model
+def measure_network(folder: RunFolder) -> Network:
+    """Counts a trained network's weights and operations.
 
-    return sum(weight.numel() for weight in load_model(folder.model).parameters())
+    Raises:
+        ModelError: The run's model can't be loaded.
+    """
+    import torch
+
+    from inflate3d.models.flops import count_flops, measure_cost
+    from inflate3d.models.segmenter import Segmenter, load_model
+
+    model = load_model(folder.model)
+    parameters = sum(weight.numel() for weight in model.parameters())
+    if not isinstance(model, Segmenter):
+        patch = torch.empty(1, model.architecture.in_channels, *model.architecture.patch_size, device="meta")
+        return Network(parameters, count_flops(model.to("meta"), patch), None, "patch")
+    built = model.architecture
+    cost = measure_cost(
+        built.encoder,
+        image_size=built.image_size,
+        depth=built.depth,
+        in_channels=built.in_channels,
+        levels=built.levels,
+        num_classes=built.num_classes,
+        decoder=built.decoder,
+        decoder_channels=built.decoder_channels,
+        detail_channels=built.detail_channels,
+    )
+    return Network(parameters, cost.model, cost.encoder_3d, "window")
 
 
 def _mean(values: np.ndarray) -> float:

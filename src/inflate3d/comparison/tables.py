@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from inflate3d.atomic import write_text
+from inflate3d.comparison.cost import Network
 from inflate3d.comparison.paper import NOTE as PAPER_NOTE
 from inflate3d.comparison.results import Comparison, Difference, Row
 from inflate3d.evaluation.statistics import Estimate
@@ -64,7 +65,11 @@ def to_dict(row: Row) -> dict[str, Any]:
         "nsd": _plain(row.nsd),
         "pooled_dice": _plain(row.pooled),
         "difference": None,
-        "parameters": row.cost.parameters,
+        "parameters": row.cost.network.parameters,
+        "flops": row.cost.network.flops,
+        "encoder_flops": row.cost.network.encoder_flops,
+        "decoder_flops": _decoder_flops(row.cost.network),
+        "flops_are_for_a": row.cost.network.seen,
         "training_seconds": _plain(row.cost.training_seconds),
         "prediction_seconds": _plain(row.cost.prediction_seconds),
         "peak_memory_bytes": _plain(row.cost.peak_memory_bytes),
@@ -130,13 +135,34 @@ def quality_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     return columns, rows
 
 
+def short_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of the figures of quality that fit a terminal."""
+    several_sizes = len(comparison.sizes) > 1
+    columns = ["arm", *(["cases"] if several_sizes else []), "Dice", "difference (95 %)", "p", "HD95", "NSD"]
+    rows = []
+    for row in comparison.rows:
+        found, _, p = _difference_cells(row.difference, digits=3)
+        size = [str(row.cases)] if several_sizes else []
+        rows.append([row.arm, *size, _figure(row.dice.value, 4), found, p, _figure(row.hd95, 1), _figure(row.nsd, 3)])
+    return columns, rows
+
+
 def cost_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Columns and rows of what each arm needs."""
-    columns = ["arm", "parameters", "training", "prediction of a scan", "peak memory", "device"]
+    columns = [
+        "arm",
+        "parameters",
+        "GFLOP: encoder + decoder",
+        "training",
+        "prediction of a scan",
+        "peak memory",
+        "device",
+    ]
     rows = [
         [
             row.arm,
-            f"{row.cost.parameters / 1e6:.2f} M",
+            f"{row.cost.network.parameters / 1e6:.2f} M",
+            _flops(row.cost.network),
             _duration(row.cost.training_seconds),
             _duration(row.cost.prediction_seconds),
             NOTHING if math.isnan(row.cost.peak_memory_bytes) else f"{row.cost.peak_memory_bytes / 2**30:.2f} GiB",
@@ -145,6 +171,17 @@ def cost_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
         for row in _one_size(comparison)
     ]
     return columns, rows
+
+
+def _decoder_flops(network: Network) -> int | None:
+    return None if network.encoder_flops is None else network.flops - network.encoder_flops
+
+
+def _flops(network: Network) -> str:
+    whole = f"{network.flops / 1e9:,.1f} a {network.seen}"
+    if network.encoder_flops is None:
+        return whole
+    return f"{network.encoder_flops / 1e9:,.1f} + {(network.flops - network.encoder_flops) / 1e9:,.1f} = {whole}"
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -176,19 +213,19 @@ def _seeds(comparison: Comparison) -> str:
     return f"seeds {listed}" if len(comparison.seeds) > 1 else f"seed {listed}"
 
 
-def _difference_cells(difference: Difference | None) -> list[str]:
+def _difference_cells(difference: Difference | None, digits: int = 4) -> list[str]:
     if difference is None:
         return [NOTHING] * 3
     p = difference.p_corrected
     told = NOTHING if math.isnan(p) else "< 0.0001" if p < 0.0001 else f"{p:.4f}"
-    return [_with_interval(difference.dice, signed=True), f"{difference.better} of {difference.cases}", told]
+    return [_with_interval(difference.dice, digits, sign="+"), f"{difference.better} of {difference.cases}", told]
 
 
-def _with_interval(found: Estimate, *, signed: bool = False) -> str:
-    sign = "+" if signed else ""
+def _with_interval(found: Estimate, digits: int = 4, sign: str = "") -> str:
+    value = _figure(found.value, digits, sign)
     if math.isnan(found.low):
-        return _figure(found.value, 4, sign)
-    return f"{found.value:{sign}.4f} ({found.low:{sign}.4f} to {found.high:{sign}.4f})"
+        return value
+    return f"{value} ({_figure(found.low, digits, sign)} to {_figure(found.high, digits, sign)})"
 
 
 def _figure(value: float, digits: int, sign: str = "") -> str:
