@@ -172,7 +172,11 @@ def test_a_conversion_that_fails_leaves_nothing(toys, tmp_path, capsys, monkeypa
 def after(count, change, original):
     """A function that is changed from its ``count``-th call on."""
     calls = itertools.count(1)
-    return lambda *given: (change if next(calls) >= count else original)(*given)
+
+    def either(*given):
+        return (change if next(calls) >= count else original)(*given)
+
+    return either
 
 
 def test_init_then_verify(toys, document, capsys):

@@ -232,3 +232,28 @@ def test_folder_of_nothing_but_localizers(predictor, tmp_path, write_series):
         find_scans(tmp_path, predictor.plan)
     with pytest.raises(DataError, match="a single slice"):
         predict_files(predictor, find_scans(tmp_path / "a", predictor.plan), tmp_path / "out")
+
+
+# --- nnU-Net's names -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "ids"),
+    [
+        (["a_0000.nii.gz", "b_0000.nii.gz"], ["a", "b"]),
+        (["a_0000.nii.gz", "a_0001.nii.gz"], ["a_0000", "a_0001"]),
+        (["a_0000.nii.gz", "b.nii.gz"], ["a_0000", "b"]),
+        (["_0000.nii.gz"], ["_0000"]),
+    ],
+)
+def test_only_modality_has_no_number(predictor, tmp_path, names, ids):
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    assert [case.id for case in find_scans(tmp_path, predictor.plan)] == ids
+
+
+def test_wrong_number_of_modalities_has_a_remedy(predictor, scan, tmp_path):
+    nibabel.Nifti1Image(np.zeros((20, 24, 6, 2), np.int16), OBLIQUE).to_filename(scan)
+    with pytest.raises(DataError, match="wrong number of modalities") as caught:
+        predict_files(predictor, find_scans(scan, predictor.plan), tmp_path / "out")
+    assert "CASE_0000, CASE_0001" in (caught.value.remedy or "")

@@ -13,6 +13,7 @@ from inflate3d.datasets import acdc, bcv, msd, nnunet
 from inflate3d.datasets.case import Dataset
 from inflate3d.datasets.folder import is_folder, read_folder
 from inflate3d.errors import DataError, DatasetProblems
+from inflate3d.io.formats import is_series_uid
 
 
 @dataclass(frozen=True)
@@ -153,4 +154,4 @@ def _leads_out(path: Path, root: Path) -> bool:
 
 def _is_series(path: Path) -> bool:
     """Whether the path names a DICOM series: a folder, or the series of one by its UID."""
-    return path.is_dir() or (re.fullmatch(r"\d+(\.\d+)+", path.name) is not None and path.parent.is_dir())
+    return path.is_dir() or (is_series_uid(path.name) and path.parent.is_dir())

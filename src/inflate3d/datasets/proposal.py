@@ -22,7 +22,7 @@ from inflate3d.errors import DataError, DatasetProblems, OutputError
 from inflate3d.io import read_labels, read_volume
 from inflate3d.progress import Progress, silent
 
-_AIR = (-1100, -900)
+AIR = (-1100, -900)
 """Hounsfield units that air has, noise included."""
 
 _MOST_VALUES = 256
@@ -158,7 +158,7 @@ def propose(folder: str | Path, *, replace: bool = False, progress: Progress = s
 
 def looks_like_ct(array: Shaped[np.ndarray, "..."]) -> bool:
     """Whether voxel values can be Hounsfield units: whole numbers, some of them those of air."""
-    air = (array >= _AIR[0]) & (array <= _AIR[1])
+    air = (array >= AIR[0]) & (array <= AIR[1])
     is_whole = array.dtype.kind in "iu" or np.array_equal(array, np.rint(array))
     return is_whole and bool(air.mean() > 0.001)
 

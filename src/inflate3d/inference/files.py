@@ -30,6 +30,9 @@ Warn = Callable[[DataError], object]
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 """A file of one modality, as nnU-Net names them."""
 
+_FIRST = "_0000"
+"""What nnU-Net puts behind the name of a scan's first, or only, modality."""
+
 _NAMELESS = "scan"
 """What a scan is called whose path has no name."""
 
@@ -44,7 +47,7 @@ def find_scans(path: Path, plan: Plan, *, warn: Warn = _tell_nobody) -> list[Cas
     Args:
         path: A scan (see `inflate3d.io.read_volume`), a folder of scan files, or a folder with DICOM series,
             in sub-folders too. Files ``CASE_0000``, ``CASE_0001``, ... are the modalities of one scan where
-            the plan has several.
+            the plan has several, and a scan's only modality, ``CASE_0000``, is named ``CASE``.
         plan: Which modalities there have to be, and whether some may be missing.
         warn: Told of DICOM series that are passed over because they are no volumes, such as localizers.
 
@@ -60,7 +63,7 @@ def find_scans(path: Path, plan: Plan, *, warn: Warn = _tell_nobody) -> list[Cas
     elif len(plan.modalities) > 1 and path.is_dir() and all(_CHANNEL.fullmatch(stem_of(file)) for file in files):
         scans = _joined(files, plan)
     else:
-        scans = [Case(stem_of(file), (file,), label=None) for file in files]
+        scans = [Case(name, (file,), label=None) for name, file in zip(_names(files), files, strict=True)]
     if not scans:
         raise DataError(
             "no scans here",
@@ -118,6 +121,14 @@ def predict_files(
         what = f"{len(problems)} of {len(scans)} scans could not be predicted"
         raise DatasetProblems(problems, what=what, written=written)
     return written
+
+
+def _names(files: list[Path]) -> list[str]:
+    """A name for each scan: its file's, without the number that nnU-Net gives an only modality."""
+    names = [stem_of(file) for file in files]
+    if all(_CHANNEL.fullmatch(name) and name.endswith(_FIRST) for name in names):
+        return [name.removesuffix(_FIRST) for name in names]
+    return names
 
 
 def _predict_file(predictor: Predictor, scan: Case, target: Path, warn: Warn) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from inflate3d.datasets.case import Case, Dataset
+from inflate3d.datasets.proposal import AIR
 from inflate3d.datasets.splits import Split
 from inflate3d.errors import DataError
 from inflate3d.preparation.fingerprint import CaseFingerprint, Fingerprint
@@ -25,10 +26,8 @@ FAR_EXTENT = 5.0
 FEWEST_FOR_MEDIAN = 3
 """Of fewer cases none is the odd one out."""
 
-AIR = (-1100, -900)
-"""Hounsfield units about air; a CT's least value lies here, or is one of `PADDING`."""
 PADDING = (-3024, -2048, -2000)
-"""What scanners write outside their field of view."""
+"""What scanners write outside their field of view; a CT's least value is one of these, or lies in `AIR`."""
 NARROW_RANGE = 20
 """All values of a scan within so many: it was scaled, Hounsfield units span hundreds."""
 

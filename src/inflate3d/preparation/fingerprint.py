@@ -21,6 +21,9 @@ from inflate3d.volume import Volume
 
 Number = TypeVar("Number", int, float)
 
+LARGEST_NUMBER = 2**16
+"""Label values up to this are counted as they are."""
+
 MAX_SAMPLES = 200_000
 """Voxels looked at for a percentile; beyond that a regular subset gives the same figure."""
 
@@ -103,14 +106,6 @@ class Fingerprint(FrozenModel):
         return {
             value: sum(case.class_slices.get(value, none)[axis] for case in self.cases) / slices for value in classes
         }
-
-    def rarest_class(self, axis: int) -> tuple[int, float]:
-        """The class that the smallest part of the slices along an axis holds, and that part.
-
-        Args:
-            axis: As for `slice_share`.
-        """
-        return min(self.slice_share(axis).items(), key=lambda item: item[1])
 
     def changed_files(self, dataset: Dataset) -> list[Path]:
         """The files of a data set that are not what they were when it was measured: changed, new or gone.
@@ -249,16 +244,29 @@ def _count_classes(
     stored = labels.transpose(order)  # as it lies in memory, which is five times as fast
     voxels: dict[int, int] = {}
     slices: dict[int, tuple[int, int, int]] = {}
-    for value, box in enumerate(find_objects(stored), start=1):
+    values, numbered = _numbered(stored)
+    for number, box in enumerate(find_objects(numbered), start=1):
         if box is None:
             continue
-        mask = stored[box] == value
+        mask = numbered[box] == number
+        value = number if values is None else values[number]
         voxels[value] = int(np.count_nonzero(mask))
         first, second, third = (int(mask.any(axis=others).sum()) for others in ((1, 2), (0, 2), (0, 1)))
         counts = dict(zip(order, (first, second, third), strict=True))
         slices[value] = counts[0], counts[1], counts[2]
     background = labels.size - sum(voxels.values())
     return ({0: background} if background else {}) | voxels, slices
+
+
+def _numbered(labels: Integer[np.ndarray, "i j k"]) -> tuple[list[int] | None, Integer[np.ndarray, "i j k"]]:
+    """Labels by small numbers, 0 as 0, and each number's value; as they are where no value is large.
+
+    What counts by number makes a list as long as the largest.
+    """
+    if labels.max() <= LARGEST_NUMBER:
+        return None, labels
+    values = np.union1d(0, labels)
+    return values.tolist(), np.searchsorted(values, labels)
 
 
 def _hash(array: Shaped[np.ndarray, "..."]) -> str:

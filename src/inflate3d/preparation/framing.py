@@ -54,6 +54,8 @@ def frame_case(volume: Volume, plan: Plan) -> FramedCase:
             "wrong number of modalities",
             expected=f"{len(plan.modalities)} ({', '.join(plan.modalities)})",
             got=len(volume.array),
+            remedy="put a scan's modalities into one 4D file, or into files CASE_0000, CASE_0001, ... in the order of "
+            "the model's, and give their folder",
         )
     orientation = Orientation.of(volume.affine, plan.depth_axis)
     image = orientation.apply(volume.array)

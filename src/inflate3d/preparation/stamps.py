@@ -7,6 +7,7 @@ from pathlib import Path
 
 from inflate3d.config import FrozenModel
 from inflate3d.datasets.case import Case
+from inflate3d.io.formats import is_series_uid
 
 _PARTNERS = {
     ".hdr": (".img",),
@@ -73,12 +74,8 @@ def _parts_of(path: Path) -> list[Path]:
         return [part for part in path.iterdir() if part.is_file()]
     if not path.is_file():
         # FOLDER/SERIES-UID: nothing of that name is on the disk
-        return _parts_of(path.parent) if path.parent.is_dir() and _is_unique_identifier(path.name) else []
+        return _parts_of(path.parent) if path.parent.is_dir() and is_series_uid(path.name) else []
     if path.suffix.lower() in (".dcm", ".dicom"):
         return _parts_of(path.parent)
     partners = (path.with_suffix(suffix) for suffix in _PARTNERS.get(path.suffix.lower(), ()))
     return [path, *(partner for partner in partners if partner.is_file())]
-
-
-def _is_unique_identifier(name: str) -> bool:
-    return all(part.isdecimal() for part in name.split(".")) and "." in name
