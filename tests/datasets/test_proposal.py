@@ -119,13 +119,18 @@ def test_numbered_channels_and_channels_of_one_file(tmp_path):
     assert len(read_images(case.images).array) == 2
 
 
-def write_series(folder, values):
+def write_series(folder, values, modality="CT"):
     """A DICOM series of axial slices, 3 mm apart."""
     folder.mkdir(parents=True)
     for index, plane in enumerate(values):
         image = SimpleITK.GetImageFromArray(plane[np.newaxis])
         image.SetOrigin([0.0, 0.0, 3.0 * index])
-        tags = {"0008|0016": "1.2.840.10008.5.1.4.1.1.2", "0008|0060": "CT", "0020|000d": "1.2", "0020|000e": "1.2.3"}
+        tags = {
+            "0008|0016": "1.2.840.10008.5.1.4.1.1.2",
+            "0008|0060": modality,
+            "0020|000d": "1.2",
+            "0020|000e": "1.2.3",
+        }
         tags |= {"0020|0032": f"0\\0\\{3 * index}", "0020|0037": "1\\0\\0\\0\\1\\0", "0020|0013": str(index)}
         for tag, text in tags.items():
             image.SetMetaData(tag, text)
@@ -153,6 +158,16 @@ def test_dicom_series(tmp_path, series, label):
     for case in dataset.cases:
         assert case.label is not None
         assert read_images(case.images).shape == read_labels(case.label).shape
+
+
+@pytest.mark.parametrize(("tag", "name"), [("MR", "MRI"), ("PT", "PET"), ("CT", "CT"), ("NM", "NM")])
+def test_dicom_header_tells_the_modality(tmp_path, tag, name):
+    for patient in (1, 2):
+        write_series(tmp_path / f"P{patient}/dicom", ct().T, modality=tag)  # whose values are a CT's
+        nibabel.Nifti1Image(labels_of(0, 1), np.diag([-1.0, -1, 3, 1])).to_filename(tmp_path / f"P{patient}/mask.nii")
+    proposal = propose(tmp_path)
+    assert proposal.modalities == (name,)
+    assert proposal.modality_reason == f"the DICOM header of P1/dicom says {tag}"
 
 
 def test_table_that_is_there_is_used(livers):

@@ -19,11 +19,14 @@ from inflate3d.datasets.folder import LISTING, class_name, read_folder
 from inflate3d.datasets.layouts import LAYOUTS
 from inflate3d.datasets.pairing import pair_files
 from inflate3d.errors import DataError, DatasetProblems, OutputError
-from inflate3d.io import read_labels, read_volume
+from inflate3d.io import find_series, read_labels, read_volume, suffix_of
 from inflate3d.progress import Progress, silent
 
 AIR = (-1100, -900)
 """Hounsfield units that air has, noise included."""
+
+DICOM_MODALITIES = {"CT": "CT", "MR": "MRI", "PT": "PET"}
+"""What DICOM calls a modality, and what we do."""
 
 _MOST_VALUES = 256
 """More label values than this are no classes."""
@@ -234,6 +237,10 @@ def _modalities(folder: Path, rows: Sequence[Row], channels: Sequence[str]) -> t
             continue
         image = next(row.images[number] for row in rows if row.images[number] is not None)
         assert image is not None
+        if tag := _dicom_modality(folder / image):
+            named.append(DICOM_MODALITIES.get(tag, tag))
+            reasons.append(f"the DICOM header of {_printable(image)} says {_printable(tag)}")
+            continue
         for array in read_volume(folder / image).array:
             is_ct = looks_like_ct(array)
             named.append("CT" if is_ct else "MRI")
@@ -242,6 +249,14 @@ def _modalities(folder: Path, rows: Sequence[Row], channels: Sequence[str]) -> t
     repeated = Counter(named)
     names = [name if repeated[name] == 1 or name == "CT" else f"{name} {index}" for index, name in enumerate(named)]
     return tuple(names), "; ".join(reasons)
+
+
+def _dicom_modality(path: Path) -> str:
+    """What the header of a DICOM series says; empty if the path names none."""
+    if suffix_of(path):
+        return ""
+    found = find_series(path if path.is_dir() else path.parent)
+    return next((series.modality for series in found if path == series.path or path in series.files), "")
 
 
 def _quoted(text: str) -> str:
