@@ -376,7 +376,7 @@ def test_code_in_a_checkpoint_is_not_run(path):
         ((beit(blocks=1),), "encoder: BEiT; decoder: absent"),
         (({"encoder.patch_embedding.cls_token": torch.zeros(1)}, setr()), "encoder: MONAI's ViT; decoder: SETR-PUP"),
         ((beit(blocks=1), {"decoder.encoder1.layer.conv1.conv.weight": torch.zeros(1)}), "decoder: UNETR"),
-        ((beit(blocks=1), upernet((16,) * 4, 16, pyramid=False)), "BEiT; decoder: UPerNet of four strides"),
+        ((beit(blocks=1), upernet((16,) * 4, 16, pyramid=False)), "BEiT; decoder: UPerNet for Swin"),
     ],
 )
 def test_unknown_layouts_are_told(path, parts, told):

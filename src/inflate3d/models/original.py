@@ -24,10 +24,10 @@ PAPER_LEVELS = (3, 5, 7, 11)
 """Blocks whose outputs the original's UPerNet reads behind a plain transformer, counted from 0."""
 
 _PAIRS = {
-    ("BEiT", "UPerNet with a pyramid of one stride"), ("BEiT", "SETR-PUP"), ("BEiT", "ConvTrans"),
-    ("DINO", "UPerNet with a pyramid of one stride"), ("DINO", "SETR-PUP"), ("DINO", "ConvTrans"),
-    ("Swin", "UPerNet of four strides"),
-    ("Video Swin", "UPerNet of four strides"),
+    ("BEiT", "UPerNet"), ("BEiT", "SETR-PUP"), ("BEiT", "ConvTrans"),
+    ("DINO", "UPerNet"), ("DINO", "SETR-PUP"), ("DINO", "ConvTrans"),
+    ("Swin", "UPerNet for Swin"),
+    ("Video Swin", "UPerNet for Swin"),
 }  # fmt: skip
 
 

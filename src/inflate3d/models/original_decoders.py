@@ -54,7 +54,7 @@ def decoder_kind(tensors: Mapping[str, Tensor]) -> str | None:
     """What the decoder of a checkpoint is; none where its names are not known."""
     names = {name.removeprefix(WHOLE) for name in tensors if name.startswith(WHOLE)}
     if {"conv_seg.weight", "fpn_bottleneck.conv.weight"} <= names:
-        return "UPerNet with a pyramid of one stride" if "fpn1.0.weight" in names else "UPerNet of four strides"
+        return "UPerNet" if "fpn1.0.weight" in names else "UPerNet for Swin"
     if {"decoder0.weight", "decoder4.weight"} <= names:
         return "SETR-PUP"
     if {"decoder1.weight", "decoder4.weight"} <= names:
