@@ -10,7 +10,16 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel
 
-from inflate3d.config import DecoderName, Inflation, Network, RunConfig, Target, parse_settings, read_yaml
+from inflate3d.config import (
+    PATCH_BATCH,
+    DecoderName,
+    Inflation,
+    Network,
+    RunConfig,
+    Target,
+    parse_settings,
+    read_yaml,
+)
 from inflate3d.errors import ConfigError
 
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -77,11 +86,16 @@ def _encoder(name: str, weights: str = "timm") -> Arm:
     return Arm(name, {"model": {"encoder": name, "weights": weights}})
 
 
+def _network(name: str) -> Arm:
+    """A 3D network; its patches are as large as many windows, so a batch for windows is not one for them."""
+    return Arm(name, {"model": {"network": name}, "training": {"batch_size": PATCH_BATCH, "accumulate": 1}})
+
+
 OURS = Arm("ours")
 WITHOUT_DEPTH = Arm("without-depth", {"model": {"depth": 1}})
 WITHOUT_TRANSFER = Arm("without-transfer", {"model": {"weights": "none"}})
 WITHOUT_BOTH = Arm("without-both", {"model": {"weights": "none", "depth": 1}})
-UNETR = Arm("unetr", {"model": {"network": "unetr"}})
+UNETR = _network("unetr")
 
 ARM_SETS: dict[str, tuple[Arm, ...]] = {
     "depth": (OURS, WITHOUT_DEPTH),
@@ -95,7 +109,7 @@ ARM_SETS: dict[str, tuple[Arm, ...]] = {
         _encoder("vit", weights="none"),
     ),
     "decoders": _varied("model", "decoder", {name: name for name in get_args(DecoderName)}),
-    "baselines": (OURS, *_varied("model", "network", {name: name for name in get_args(Network) if name != "inflated"})),
+    "baselines": (OURS, *map(_network, (name for name in get_args(Network) if name != "inflated"))),
 }
 """Built-in comparisons by name; the first arm is what the others are held against."""
 
