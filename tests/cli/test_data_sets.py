@@ -53,7 +53,7 @@ def acdc(folder: Path):
             save(patient / f"patient{number:03d}_frame{frame:02d}.nii.gz", scan[0])
             save(patient / f"patient{number:03d}_frame{frame:02d}_gt.nii.gz", labels)
         (patient / "Info.cfg").write_text("ED: 1\nES: 9\nGroup: NOR\n")
-    return folder, ["--preset", "acdc"], patient / "patient100_frame01.nii.gz"
+    return folder, ["--preset", "acdc"], folder / "training/patient100/patient100_frame01.nii.gz"
 
 
 def msd(folder: Path):
