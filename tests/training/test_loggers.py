@@ -18,7 +18,6 @@ def logged_by(config, name):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_tensorboard_has_settings_curves_pictures_and_a_table(tiny_config, tiny_run, phantom_store, tmp_path):
-    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     folder = RunFolder(tmp_path / "run")
