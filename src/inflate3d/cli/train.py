@@ -11,8 +11,7 @@ from inflate3d.cli.prepare import prepare_shown
 from inflate3d.cli.terminal import CommandOptions, Interruption, Terminal
 from inflate3d.config import AugmentationConfig, DataConfig, ModelOptions, RunConfig, TrainingOptions
 from inflate3d.datasets import Dataset, read_dataset
-from inflate3d.datasets.splits import Split, choose_split
-from inflate3d.errors import ConfigError
+from inflate3d.datasets.splits import choose_split
 from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.preparation.source import check_source
 from inflate3d.preparation.store import Store, default_store
@@ -72,26 +71,9 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     """Trains."""
     config, store = options.open(terminal)
     folder = RunFolder(options.run or Path("runs") / options.dataset.resolve().name)
-    if options.resume:
-        _check_same_split(config, folder, store)
     train_run(config, folder, store, terminal, resume=options.resume)
     terminal.say(f"model: {folder.model}\nnext:  inflate3d evaluate {folder.root}")
     return {"run": str(folder.root), "model": str(folder.model)}
-
-
-def _check_same_split(config: RunConfig, folder: RunFolder, store: Store) -> None:
-    """A run goes on with the cases that it was started with: others may be among those it holds out."""
-    if not folder.split.exists():
-        return
-    before, now = Split.read(folder.split), choose_split(config.data, store.groups, store.splits)
-    if (before.train, before.validation, before.test) != (now.train, now.validation, now.test):
-        raise ConfigError(
-            "the run was started with another split",
-            expected=before.source,
-            got=f"{now.source}, with other cases",
-            remedy="give the data set its old split back, or choose another folder by --run",
-            file=folder.split,
-        )
 
 
 def open_store(dataset: Dataset, folder: Path, options: PlanOptions, terminal: Terminal) -> Store:

@@ -56,6 +56,7 @@ def train(
     _claim(folder, config, resume)
     plan = _plan(config, store)
     split = choose_split(config.data, store.groups, store.splits)
+    _check_same_split(folder, split)
     if resume and folder.finished:
         return
     model = _build(config, store, plan)
@@ -80,6 +81,21 @@ def _claim(folder: RunFolder, config: RunConfig, resume: bool) -> None:
             remedy="go on with it by --resume, or choose another folder by --run",
         )
     config.check_unchanged(folder.config)
+
+
+def _check_same_split(folder: RunFolder, split: Split) -> None:
+    """A run goes on with the cases that it was started with: others may be among those it holds out."""
+    if not folder.split.exists():
+        return
+    before = Split.read(folder.split)
+    if (before.train, before.validation, before.test) != (split.train, split.validation, split.test):
+        raise ConfigError(
+            "the run was started with another split",
+            expected=before.source,
+            got=f"{split.source}, with other cases",
+            remedy="give the data set its old split back, or choose another folder by --run",
+            file=folder.split,
+        )
 
 
 def _plan(config: RunConfig, store: Store) -> Plan:
