@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from inflate3d.models.inflation import inflate_stem
     from inflate3d.models.segmenter import Segmenter, create_model, load_model
     from inflate3d.preparation.plan import Plan
-    from inflate3d.preparation.planning import PlanOptions
+    from inflate3d.preparation.plan_options import PlanOptions
     from inflate3d.preparation.prepare import prepare
     from inflate3d.preparation.store import Store
     from inflate3d.run_folder import RunFolder
@@ -37,7 +37,7 @@ _HOMES = {
     "Inflate3dError": "errors",
     "ModelConfig": "config",
     "Plan": "preparation.plan",
-    "PlanOptions": "preparation.planning",
+    "PlanOptions": "preparation.plan_options",
     "Predictor": "inference.predictor",
     "RunConfig": "config",
     "RunFolder": "run_folder",

@@ -163,3 +163,8 @@ def _rebuild_problems(
     problems: list[Inflate3dError], warnings: list[Inflate3dError], what: str, written: list[Path] | None
 ) -> DatasetProblems:
     return DatasetProblems(problems, warnings=warnings, what=what, written=written)
+
+
+def some_of(names: Sequence[str], most: int = 5) -> str:
+    """The first of many names, and how many more there are, for a message."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

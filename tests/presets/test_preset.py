@@ -3,7 +3,7 @@ import pytest
 from inflate3d.cli.preset_defaults import preset_defaults
 from inflate3d.cli.train import Options
 from inflate3d.errors import ConfigError
-from inflate3d.preparation.planning import PlanOptions
+from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.presets import Preset, preset_names, read_preset
 
 CT_CLIP = (-175.0, 250.0)

@@ -17,7 +17,7 @@ from inflate3d.cli.train import open_store
 from inflate3d.config import AugmentationConfig, ModelConfig, RunConfig, TrainingConfig
 from inflate3d.datasets import read_dataset
 from inflate3d.errors import ConfigError
-from inflate3d.preparation.planning import PlanOptions
+from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.run_folder import RunFolder
 
 DEPTH_CLASSES = ("vessel", "lesion")

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from inflate3d.atomic import write_text
 from inflate3d.config import DataConfig
-from inflate3d.errors import ConfigError, DataError
+from inflate3d.errors import ConfigError, DataError, some_of
 
 OWN = "own"
 """Name of the split that a data set's own description gives."""
@@ -145,13 +145,13 @@ def check_split(split: Split, cases: Mapping[str, str | None] | Sequence[str], *
     twice = sorted({case for case in listed if listed.count(case) > 1})
     wrong = None
     if unknown:
-        wrong = f"cases that are not there: {_some(unknown)}"
+        wrong = f"cases that are not there: {some_of(unknown)}"
     elif twice:
-        wrong = f"cases that stand in it twice: {_some(twice)}"
+        wrong = f"cases that stand in it twice: {some_of(twice)}"
     elif not split.train or not split.validation:
         wrong = "no case to train on" if not split.train else "no case to validate on"
     elif isinstance(cases, Mapping) and (torn := _torn_groups(split, cases)):
-        wrong = f"groups of cases, such as patients, that it tears apart: {_some(torn)}"
+        wrong = f"groups of cases, such as patients, that it tears apart: {some_of(torn)}"
     if wrong:
         raise DataError("the split does not fit the data set", got=wrong, remedy="correct the split", file=file)
 
@@ -217,7 +217,3 @@ def _fold_of(folds: tuple[Split, ...], name: str, fold: int) -> Split:
             got=f"--split {name} --fold {fold}",
         )
     return folds[fold]
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

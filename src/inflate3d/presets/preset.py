@@ -16,7 +16,7 @@ from inflate3d.config import (
     read_yaml,
 )
 from inflate3d.errors import ConfigError
-from inflate3d.preparation.planning import PlanOptions
+from inflate3d.preparation.plan_options import PlanOptions
 
 _HERE = Path(__file__).parent
 
