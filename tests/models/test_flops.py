@@ -7,9 +7,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from inflate3d.cli import main
+from inflate3d.config import Target
 from inflate3d.models.decoders import DECODERS
 from inflate3d.models.encoders import create_encoder
-from inflate3d.models.flops import count_flops, measure_cost
+from inflate3d.models.flops import count_flops, measure_cost, measure_model
 from inflate3d.models.segmenter import create_model
 
 PAPER_2D, PAPER_3D = 213_343_401_984, 214_954_014_720
@@ -33,9 +34,12 @@ def torch_profile(network: nn.Module, *inputs: torch.Tensor) -> int:
 
 def test_the_papers_figures():
     """Zhang et al. 2022 for the encoder; for the whole, torch's own counter on the paper's code: 1,207 GFLOP."""
-    cost = measure_cost("beit_base_patch16_224", image_size=512, decoder="upernet", levels=(3, 5, 7, 11))
-    assert (cost.encoder_2d, cost.encoder_3d) == (PAPER_2D, PAPER_3D)
-    assert cost.encoder_3d - cost.encoder_2d == 2 * 4 * 16 * 16 * 768 * 32 * 32  # four more slices in the stem
+    flat, cost = (
+        measure_cost("beit_base_patch16_224", image_size=512, depth=depth, decoder="upernet", levels=(3, 5, 7, 11))
+        for depth in (1, 5)
+    )
+    assert (flat.encoder, cost.encoder) == (PAPER_2D, PAPER_3D)
+    assert cost.encoder - flat.encoder == 2 * 4 * 16 * 16 * 768 * 32 * 32  # four more slices in the stem
     assert cost.decoder == pytest.approx(992e9, rel=2e-3)
     assert cost.model == pytest.approx(1207e9, rel=2e-3)
     assert cost.parameters == pytest.approx(161.5e6, rel=1e-3)
@@ -98,18 +102,71 @@ def test_agrees_with_torch_on_products_of_matrices_and_convolutions(decoder):
 
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_cost_is_that_of_its_parts(decoder):
-    cost = measure_cost("resnet10t", image_size=(64, 96), depth=3, decoder=decoder, decoder_channels=16)
-    assert cost.model == cost.encoder_3d + cost.decoder
-    assert 0 < cost.encoder_2d < cost.encoder_3d
+    flat, cost = (
+        measure_cost("resnet10t", image_size=(64, 96), depth=depth, decoder=decoder, decoder_channels=16)
+        for depth in (1, 3)
+    )
+    assert cost.model == cost.encoder + cost.decoder
+    assert 0 < flat.encoder < cost.encoder
     encoder = create_encoder("resnet10t", depth=3, image_size=(64, 96), weights="none")
     model = create_model(encoder=encoder, num_classes=14, decoder=decoder, decoder_channels=16)
     assert cost.parameters == sum(weight.numel() for weight in model.parameters())
 
 
-def test_attention_is_fused_again_afterwards():
-    assert use_fused_attn()
-    measure_cost("test_vit", image_size=32)
-    assert use_fused_attn()
+@pytest.mark.parametrize("name", ["test_vit", "beit_base_patch16_224"])
+def test_fused_attention_is_counted_alike(name, unfused):
+    """Networks that were built with fused attention, as those of a run are, and left so."""
+    image = torch.empty(1, 1, 3, 32, 32, device="meta")
+    with torch.device("meta"):
+        plain = create_encoder(name, depth=3, image_size=32, weights="none").eval()
+        set_fused_attn(True)
+        fused = create_encoder(name, depth=3, image_size=32, weights="none").eval()
+    switches = [module.fused_attn for module in fused.modules() if hasattr(module, "fused_attn")]
+    assert switches and all(switches)
+    assert count_flops(fused, image) == count_flops(plain, image)
+    assert [module.fused_attn for module in fused.modules() if hasattr(module, "fused_attn")] == switches
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("test_vit", {"target": "all"}),
+        ("swin_tiny_patch4_window7_224", {}),
+        ("videoswint", {}),
+        ("resnet10t", {"input_scaling": "unit"}),
+    ],
+)
+def test_a_network_is_counted_the_same_wherever_its_weights_lie(name, how):
+    """What a network with weights computes, against one that only has shapes."""
+    arguments = {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 1, 1)} if "swin" in name else {}
+    encoder = create_encoder(name, depth=3, image_size=64, weights="none", arguments=arguments)
+    model = create_model(encoder=encoder, num_classes=4, decoder_channels=8, **how).eval()
+    computed = measure_model(model)
+    assert measure_model(model.to("meta")) == computed
+
+
+def test_what_a_network_has_of_its_own_is_counted():
+    """Norms behind stages, another number of blocks, and labels of all slices."""
+
+    def measured(stage_norms=True, depths=(1, 1, 1, 1), target: Target = "center"):
+        with torch.device("meta"):
+            encoder = create_encoder(
+                "swin_tiny_patch4_window7_224",
+                depth=3,
+                image_size=64,
+                weights="none",
+                stage_norms=stage_norms,
+                arguments={"embed_dim": 16, "depths": depths, "num_heads": (1, 1, 1, 1)},
+            )
+            model = create_model(encoder=encoder, num_classes=4, target=target)
+        return measure_model(model.eval())
+
+    whole, bare, every = measured(), measured(stage_norms=False), measured(target="all")
+    assert whole.encoder - bare.encoder == sum(2 * 16 * 2**stage * (16 // 2**stage) ** 2 for stage in range(4))
+    assert whole.encoder_parameters - bare.encoder_parameters == 2 * 16 * (1 + 2 + 4 + 8)
+    assert measured(depths=(1, 1, 2, 1)).encoder > whole.encoder
+    assert every.decoder - whole.decoder == 2 * (2 * 4) * 16 * 64 * 64  # twice 4 more maps, from 16 channels
+    assert every.decoder_parameters - whole.decoder_parameters == (2 * 4) * (16 + 1)
 
 
 def test_command(capsys):

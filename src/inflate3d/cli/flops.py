@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -38,26 +39,27 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     """Counts."""
     from inflate3d.models.flops import measure_cost
 
-    cost = measure_cost(
+    measured = partial(
+        measure_cost,
         options.encoder,
         image_size=_image_size(options.image_size),
-        depth=options.depth,
         in_channels=options.modalities,
         num_classes=options.classes,
         decoder=options.decoder,
         decoder_channels=options.decoder_channels,
         detail_channels=options.detail_channels,
     )
+    flat, cost = measured(depth=1), measured(depth=options.depth)
     rows = [
-        ["encoder, a window of 1 slice", cost.encoder_2d, None],
-        [f"encoder, a window of {options.depth} slices", cost.encoder_3d, cost.encoder_parameters],
+        ["encoder, a window of 1 slice", flat.encoder, None],
+        [f"encoder, a window of {options.depth} slices", cost.encoder, cost.encoder_parameters],
         [f"decoder ({options.decoder})", cost.decoder, cost.decoder_parameters],
         ["whole network", cost.model, cost.parameters],
     ]
     document: dict[str, Any] = {
         "encoder": {
-            "flops_2d": cost.encoder_2d,
-            "flops_3d": cost.encoder_3d,
+            "flops_2d": flat.encoder,
+            "flops_3d": cost.encoder,
             "parameters": cost.encoder_parameters,
         },
         "decoder": cost.decoder,

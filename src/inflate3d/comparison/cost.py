@@ -104,27 +104,15 @@ def measure_network(folder: RunFolder) -> Network:
     """
     import torch
 
-    from inflate3d.models.flops import count_flops, measure_cost
+    from inflate3d.models.flops import count_flops, count_parameters, measure_model
     from inflate3d.models.segmenter import Segmenter, load_model
 
-    model = load_model(folder.model)
-    parameters = sum(weight.numel() for weight in model.parameters())
-    if not isinstance(model, Segmenter):
-        patch = torch.empty(1, model.architecture.in_channels, *model.architecture.patch_size, device="meta")
-        return Network(parameters, count_flops(model.to("meta"), patch), None, "patch")
-    built = model.architecture
-    cost = measure_cost(
-        built.encoder,
-        image_size=built.image_size,
-        depth=built.depth,
-        in_channels=built.in_channels,
-        levels=built.levels,
-        num_classes=built.num_classes,
-        decoder=built.decoder,
-        decoder_channels=built.decoder_channels,
-        detail_channels=built.detail_channels,
-    )
-    return Network(parameters, cost.model, cost.encoder_3d, "window")
+    model = load_model(folder.model).to("meta")
+    if isinstance(model, Segmenter):
+        cost = measure_model(model)
+        return Network(cost.parameters, cost.model, cost.encoder, "window")
+    patch = torch.empty(1, model.architecture.in_channels, *model.architecture.patch_size, device="meta")
+    return Network(count_parameters(model), count_flops(model, patch), None, "patch")
 
 
 def _mean(values: np.ndarray) -> float:

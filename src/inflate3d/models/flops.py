@@ -9,7 +9,6 @@ from math import prod
 from typing import Any
 
 import torch
-from timm.layers.config import set_fused_attn, use_fused_attn
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -17,21 +16,22 @@ from inflate3d.config import DecoderName
 from inflate3d.models.encoders import create_encoder
 from inflate3d.models.segmenter import Segmenter, create_model
 
+_FUSED = "fused_attn"
+"""Name of the switch in timm's attention modules."""
+
 
 @dataclass(frozen=True)
 class ModelCost:
     """Floating-point operations of one window, and weights.
 
     Attributes:
-        encoder_2d: Operations of the encoder for a window of one slice.
-        encoder_3d: The same for the window.
+        encoder: Operations of the encoder.
         decoder: Operations of all behind the encoder, the full-resolution path and the classifier counted.
         encoder_parameters: Weights of the encoder.
         decoder_parameters: Weights of all behind it.
     """
 
-    encoder_2d: int
-    encoder_3d: int
+    encoder: int
     decoder: int
     encoder_parameters: int
     decoder_parameters: int
@@ -39,12 +39,30 @@ class ModelCost:
     @property
     def model(self) -> int:
         """Operations of the whole network for one window, which gives one slice of labels."""
-        return self.encoder_3d + self.decoder
+        return self.encoder + self.decoder
 
     @property
     def parameters(self) -> int:
         """Weights of the whole network."""
         return self.encoder_parameters + self.decoder_parameters
+
+
+def measure_model(model: Segmenter) -> ModelCost:
+    """Counts what a network costs as it stands, its own slices, levels, norms and target counted.
+
+    Args:
+        model: In eval mode; on the meta device nothing is computed.
+    """
+    about = model.architecture
+    device = next(model.parameters()).device
+    windows = torch.empty(1, about.in_channels, about.depth, *about.image_size, device=device)
+    encoder, encoder_parameters = count_flops(model.encoder, windows), count_parameters(model.encoder)
+    return ModelCost(
+        encoder=encoder,
+        decoder=count_flops(model, windows) - encoder,
+        encoder_parameters=encoder_parameters,
+        decoder_parameters=count_parameters(model) - encoder_parameters,
+    )
 
 
 def measure_cost(
@@ -59,7 +77,7 @@ def measure_cost(
     decoder_channels: int | None = None,
     detail_channels: int | None = None,
 ) -> ModelCost:
-    """Counts what a network costs, without computing or downloading anything.
+    """Counts what a network would cost, without computing or downloading anything.
 
     The arguments are those of :func:`inflate3d.create_encoder` and :func:`inflate3d.create_model`.
 
@@ -67,31 +85,17 @@ def measure_cost(
         ModelError: There is no such backbone, or it can't be inflated.
         ConfigError: The backbone can't take this image size, depth or levels, or the decoder can't.
     """
-
-    def build(slices: int) -> Segmenter:
-        network = create_encoder(
-            encoder, depth=slices, in_channels=in_channels, image_size=image_size, weights="none", levels=levels
-        )
-        return create_model(
-            encoder=network,
+    with torch.device("meta"):
+        model = create_model(
+            encoder=create_encoder(
+                encoder, depth=depth, in_channels=in_channels, image_size=image_size, weights="none", levels=levels
+            ),
             num_classes=num_classes,
             decoder=decoder,
             decoder_channels=decoder_channels,
             detail_channels=detail_channels,
         )
-
-    with _attention_in_the_open(), torch.device("meta"):
-        flat, deep = build(1).eval(), build(depth).eval()
-    windows = torch.empty(1, in_channels, depth, *deep.architecture.image_size, device="meta")
-    encoder_3d = count_flops(deep.encoder, windows)
-    encoder_parameters = _parameters(deep.encoder)
-    return ModelCost(
-        encoder_2d=count_flops(flat.encoder, windows[:, :, :1]),
-        encoder_3d=encoder_3d,
-        decoder=count_flops(deep, windows) - encoder_3d,
-        encoder_parameters=encoder_parameters,
-        decoder_parameters=_parameters(deep) - encoder_parameters,
-    )
+    return measure_model(model.eval())
 
 
 def count_flops(network: nn.Module, *inputs: torch.Tensor) -> int:
@@ -102,31 +106,37 @@ def count_flops(network: nn.Module, *inputs: torch.Tensor) -> int:
     for a pixel of a bilinear resizing. One is mended: a transposed convolution is counted as it is computed, from
     its input; torchprofile counts it as if each pixel of its output saw the whole kernel.
 
-    Attention is counted as what is done one operation at a time; build the network accordingly
-    (timm: ``set_fused_attn(False)``), as :func:`measure_cost` does.
+    Attention is counted as what is done one operation at a time, also where the network fuses them.
 
     Args:
         network: In eval mode.
         *inputs: What it takes; on the meta device nothing is computed.
     """
-    with FlopCounterMode(display=False, custom_mapping=_RULES) as counter, torch.no_grad():
+    with (
+        _attention_step_by_step(network),
+        FlopCounterMode(display=False, custom_mapping=_RULES) as counter,
+        torch.no_grad(),
+    ):
         network(*inputs)
     return counter.get_total_flops()
 
 
-def _parameters(network: nn.Module) -> int:
+def count_parameters(network: nn.Module) -> int:
+    """Weights of a network."""
     return sum(weight.numel() for weight in network.parameters())
 
 
 @contextmanager
-def _attention_in_the_open() -> Iterator[None]:
-    """Networks that are built here compute attention step by step, so that every step is counted."""
-    before, experimental = use_fused_attn(), use_fused_attn(experimental=True)
-    set_fused_attn(False)
+def _attention_step_by_step(network: nn.Module) -> Iterator[None]:
+    """While it lasts, no attention is fused, so that every step is counted; each of timm's modules has a switch."""
+    fused = [module for module in network.modules() if getattr(module, _FUSED, False)]
+    for module in fused:
+        setattr(module, _FUSED, False)
     try:
         yield
     finally:
-        set_fused_attn(before, experimental)
+        for module in fused:
+            setattr(module, _FUSED, True)
 
 
 def _each_pixel(*inputs: Any, out_shape: Any, **options: Any) -> int:
