@@ -187,7 +187,9 @@ class _TrainingSettings(FrozenModel):
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     """Device to train on."""
     devices: int = Field(default=1, ge=1)
-    """How many of them."""
+    """How many of them, on each node; every one takes a batch of its own."""
+    nodes: int = Field(default=1, ge=1)
+    """Machines that train together; start the command by torchrun or srun for more than one (docs/cluster.md)."""
     logger: LoggerName = "none"
     """What shows settings, curves and pictures beside metrics.csv; each needs its extra, such as inflate3d[wandb]."""
     workers: int | None = Field(default=None, ge=0)

@@ -26,9 +26,12 @@ def changed(config, model=(), **training):
 
 
 def rows_of(folder):
-    """The log without its times."""
+    """The log without what is measured in seconds."""
     with folder.metrics.open(newline="") as file:
-        return [{name: cell for name, cell in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+        return [
+            {name: cell for name, cell in row.items() if name not in ("seconds", "wait")}
+            for row in csv.DictReader(file)
+        ]
 
 
 def weights_of(folder):

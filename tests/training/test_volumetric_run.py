@@ -1,5 +1,6 @@
 """3D networks through the commands and the training that inflated networks go through."""
 
+import csv
 import json
 import os
 import signal
@@ -92,8 +93,9 @@ def test_it_learns(config, store, tmp_path):
     training = config.training.model_copy(update={"steps": 60, "validate_every": 60, "learning_rate": 1e-2})
     model = config.model.model_copy(update={"network_width": 8})
     train(config.model_copy(update={"training": training, "model": model}), folder, store)
-    dice = float(folder.metrics.read_text().splitlines()[-1].split(",")[4])
-    assert dice > 0.3
+    with folder.metrics.open(newline="") as file:
+        *_, last = csv.DictReader(file)
+    assert float(last["dice"]) > 0.3
 
 
 def test_patch_size_that_does_not_fit_leaves_no_run(config, store, tmp_path):

@@ -78,7 +78,7 @@ def _run(command: str, words: list[str]) -> int:
     except (Interruption, KeyboardInterrupt) as stop:
         print(f"\n{stop or 'stopped'}", file=sys.stderr)
         return STOPPED_BY_SIGNAL
-    if as_json:
+    if as_json and document is not None:  # one of several processes may have nothing to say
         print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
     return 0
 

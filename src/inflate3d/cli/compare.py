@@ -17,6 +17,7 @@ from inflate3d.cli.train import RunOptions, train_run
 from inflate3d.comparison.arms import ARM_SETS, find_arms
 from inflate3d.comparison.trials import Trial, plan_trials, read_sizes
 from inflate3d.config import RunConfig
+from inflate3d.errors import ConfigError
 from inflate3d.evaluation.scores import Scores, show
 from inflate3d.preparation.store import Store
 from inflate3d.run_folder import RunFolder
@@ -40,6 +41,7 @@ class Options(RunOptions):
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     """Compares."""
     arms = find_arms(options.arms)
+    _check_one_machine(options)
     base, store = options.open(terminal)
     root = options.out or Path("runs") / f"{options.dataset.resolve().name}-compare"
     configs = {arm.name: arm.applied_to(options).decided(store) for arm in arms}
@@ -48,6 +50,22 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     trials = plan_trials(configs, tuple(dict.fromkeys(options.seeds)) or (base.training.seed,), sizes, root)
     run_trials(trials, store, options.parallel, terminal)
     return report_comparison(trials, base, store, root, terminal)
+
+
+def _check_one_machine(options: Options) -> None:
+    """A comparison starts the processes of its trainings itself."""
+    if options.training.devices * options.training.nodes == 1:
+        return
+    from inflate3d.training.processes import find_processes
+
+    launcher = find_processes(options.training).launcher
+    if launcher or options.training.nodes > 1:
+        raise ConfigError(
+            "a comparison runs on one machine",
+            expected="--nodes 1, and no launcher in front of the command",
+            got=f"--nodes {options.training.nodes}" + (f", started by {launcher}" if launcher else ""),
+            remedy="train each method by `inflate3d train`",
+        )
 
 
 def _check_arms(configs: dict[str, RunConfig], store: Store) -> None:
@@ -67,10 +85,12 @@ def run_trials(trials: Sequence[Trial], store: Store, parallel: int | None, term
     from inflate3d.comparison.trial import run_trial
     from inflate3d.training.callbacks import Interrupted
 
+    training = trials[0].config.training
     waiting = [trial for trial in trials if not trial.finished]
     terminal.tell(f"{len(trials)} trainings, {len(trials) - len(waiting)} of them finished")
-    slots = find_slots(trials[0].config.training, parallel)
-    if len(slots) > 1 and len(waiting) > 1:
+    slots = find_slots(training, parallel)
+    # A training on several devices starts its own command anew for each, which must not be the whole comparison.
+    if training.devices > 1 or (len(slots) > 1 and len(waiting) > 1):
         run_in_parallel(waiting, slots, terminal.tell)
         return
     for trial in waiting:

@@ -12,6 +12,7 @@ from inflate3d.cli.terminal import CommandOptions, Interruption, Terminal
 from inflate3d.config import AugmentationConfig, DataConfig, ModelOptions, RunConfig, TrainingOptions
 from inflate3d.datasets import Dataset, read_dataset
 from inflate3d.datasets.splits import choose_split
+from inflate3d.errors import ConfigError
 from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.preparation.source import check_source
 from inflate3d.preparation.store import Store, default_store
@@ -38,12 +39,28 @@ class RunOptions(CommandOptions):
         from inflate3d.models.backbones import find_backbone
 
         # What is not there is told before the minutes that preparing may take.
+        if self.training.devices * self.training.nodes > 1:
+            self._check_prepared()
         if self.model.network == "inflated":
             find_backbone(self.model.encoder)
         described = read_dataset(self.dataset)
         choose_split(self.data, {case.id: case.group for case in described.cases}, described.splits)
         store = open_store(described, self.store or default_store(self.dataset), self.plan, terminal)
         return self.decided(store), store
+
+    def _check_prepared(self) -> None:
+        """Processes that a launcher starts all at once can't prepare the data set, each in the others' way."""
+        from inflate3d.training.processes import find_processes
+
+        launcher = find_processes(self.training).launcher
+        folder = self.store or default_store(self.dataset)
+        if launcher and not (folder / "store.json").exists():
+            raise ConfigError(
+                "the data set is not prepared",
+                expected=f"a prepared one where {launcher} starts several processes",
+                remedy=f"`inflate3d prepare {self.dataset}` before, with the same --store if you give one",
+                file=folder,
+            )
 
     def decided(self, store: Store) -> RunConfig:
         """The run's configuration, with the plan's choice where the user does not say."""
@@ -67,11 +84,12 @@ class Options(RunOptions):
     """Go on with an unfinished run, by the very same options; without one it starts."""
 
 
-def run(options: Options, terminal: Terminal) -> dict[str, Any]:
-    """Trains."""
+def run(options: Options, terminal: Terminal) -> dict[str, Any] | None:
+    """Trains; of several processes only the first has something to say."""
     config, store = options.open(terminal)
     folder = RunFolder(options.run or Path("runs") / options.dataset.resolve().name)
-    train_run(config, folder, store, terminal, resume=options.resume)
+    if not train_run(config, folder, store, terminal, resume=options.resume):
+        return None
     terminal.say(f"model: {folder.model}\nnext:  inflate3d evaluate {folder.root}")
     return {"run": str(folder.root), "model": str(folder.model)}
 
@@ -86,12 +104,16 @@ def open_store(dataset: Dataset, folder: Path, options: PlanOptions, terminal: T
     return store
 
 
-def train_run(config: RunConfig, folder: RunFolder, store: Store, terminal: Terminal, *, resume: bool) -> None:
-    """Trains, and says how to go on where the user stops it."""
+def train_run(config: RunConfig, folder: RunFolder, store: Store, terminal: Terminal, *, resume: bool) -> bool:
+    """Trains, and says how to go on where the user stops it.
+
+    Returns:
+        Whether this process is the first of those that train.
+    """
     from inflate3d.training.callbacks import Interrupted
     from inflate3d.training.run import train
 
     try:
-        train(config, folder, store, resume=resume, console=terminal.status)
+        return train(config, folder, store, resume=resume, console=terminal.status)
     except Interrupted as stop:
         raise Interruption(f"{stop}; go on by the same command with --resume") from stop

@@ -34,7 +34,7 @@ MISTAKE, STOPPED = 2, 130
 
 def run_trial(
     config: RunConfig, folder: RunFolder, store: Store, *, console: Console | None = None, progress: Progress = silent
-) -> Scores:
+) -> Scores | None:
     """Trains a run, or goes on with it, and scores it.
 
     Args:
@@ -43,6 +43,9 @@ def run_trial(
         store: The prepared data set.
         console: Where to show the training; nowhere if not given.
         progress: Shows how far the evaluation is.
+
+    Returns:
+        Its scores; none from the processes that a training on several devices has beside the first.
 
     Raises:
         Inflate3dError: As `train` and `evaluate_run` do.
@@ -57,7 +60,8 @@ def run_trial(
     if not folder.finished:
         if on_gpu:
             torch.cuda.reset_peak_memory_stats()
-        train(config, folder, store, resume=True, console=console)
+        if not train(config, folder, store, resume=True, console=console):
+            return None
         cost = {
             "device": torch.cuda.get_device_name() if on_gpu else "CPU",
             "peak_memory_bytes": torch.cuda.max_memory_allocated() if on_gpu else None,

@@ -1,10 +1,10 @@
-"""The optimizer, its learning rate over time, and the loss."""
+"""The optimizer and its learning rate over time."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from timm.models import group_parameters
 from torch import nn
@@ -44,7 +44,12 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> AdamW:
         rate *= config.layer_decay ** behind.get(name, 0)
         decay = 0.0 if parameter.ndim <= 1 or name in undecayed else config.weight_decay
         groups.setdefault((rate, decay), []).append(parameter)
-    return AdamW([{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()])
+    optimizer = AdamW(
+        [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()], fused=True
+    )
+    # Fused, it could take the scale of float16 gradients off by itself; then they could not be clipped before.
+    optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+    return optimizer
 
 
 def freeze(model: Segmenter, part: Literal["none", "encoder", "body"]) -> None:
@@ -75,20 +80,6 @@ def schedule(config: TrainingConfig) -> Callable[[int], float]:
         return 1 - done if config.decay == "linear" else 0.5 * (1 + math.cos(math.pi * done))
 
     return factor
-
-
-def make_loss(config: TrainingConfig) -> nn.Module:
-    """The loss on logits ``(B, K, S, H, W)`` and class numbers ``(B, 1, S, H, W)``.
-
-    Dice is taken over the batch as a whole, foreground only: a class that is absent from a window then costs
-    nothing by its absence.
-    """
-    from monai.losses.dice import DiceCELoss, DiceFocalLoss
-
-    dice: dict[str, Any] = {"to_onehot_y": True, "softmax": True, "batch": True, "include_background": False}
-    if config.loss == "dice-focal":
-        return DiceFocalLoss(**dice, gamma=2.0)
-    return DiceCELoss(**dice, lambda_dice=0.0 if config.loss == "ce" else 1.0)
 
 
 def _layers_behind(model: nn.Module) -> dict[str, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
     from inflate3d.models.volumetric import VolumetricSegmenter
     from inflate3d.windows.datamodule import SamplesModule
 
-VALIDATIONS = 5
-"""In a whole training, if the user does not say."""
-
 
 def train(
     config: RunConfig,
@@ -35,8 +31,11 @@ def train(
     *,
     resume: bool = False,
     console: Console | None = None,
-) -> None:
+) -> bool:
     """Trains one network and leaves its folder.
+
+    On several devices this is run by as many processes. Where no launcher has started them, this process does, by the
+    command line of its own: a script that calls this is run anew by each.
 
     Args:
         config: Everything that is decided.
@@ -45,30 +44,47 @@ def train(
         resume: Whether to go on with an unfinished run; without one there it starts.
         console: Where to show progress; nowhere if not given.
 
+    Returns:
+        Whether this process is the first of those that train; the others have nothing left to do.
+
     Raises:
-        ConfigError: The run exists already, is to be resumed with another configuration, its split or its
-            accelerator is not there.
+        ConfigError: The run exists already, is to be resumed with another configuration, its split, its
+            accelerator or its processes are not there.
         DataError: A scan has fewer slices than a window, or the split doesn't fit the cases.
         ModelError: The backbone or its weights can't be used.
         OutputError: A file can't be written.
         Interrupted: The user stopped it; a checkpoint was written.
     """
-    _claim(folder, config, resume)
+    from inflate3d.training.callbacks import Interrupted
+    from inflate3d.training.processes import find_processes
+    from inflate3d.training.trainer import make_trainer
+
+    processes = find_processes(config.training)
+    if processes.first:
+        _claim(folder, config, resume)
     plan = _plan(config, store)
     split = choose_split(config.data, store.groups, store.splits)
     _check_same_split(folder, split)
     if resume and folder.finished:
-        return
+        return processes.first
     model = _build(config, store, plan)
-    if console:
-        console.print(_told(model), highlight=False, soft_wrap=True)
     assert model.plan is not None
-    trainer = _trainer(config, folder, model.plan, console)
-    config.write(folder.config)
-    model.plan.write(folder.plan)
-    split.write(folder.split)
-    _fit(trainer, config, folder, store, split, model, model.plan)
-    _keep_best(folder, model)
+    trainer = make_trainer(config, folder, model.plan, processes, console)
+    if processes.first:
+        if console:
+            console.print(_told(model), highlight=False, soft_wrap=True)
+        config.write(folder.config)
+        model.plan.write(folder.plan)
+        split.write(folder.split)
+    try:
+        _fit(trainer, config, folder, store, split, model, model.plan)
+    except Interrupted:
+        if processes.first:
+            raise
+        return False  # the first one tells
+    if processes.first:
+        _keep_best(folder, model)
+    return processes.first
 
 
 def _claim(folder: RunFolder, config: RunConfig, resume: bool) -> None:
@@ -101,7 +117,7 @@ def _check_same_split(folder: RunFolder, split: Split) -> None:
 def _plan(config: RunConfig, store: Store) -> Plan:
     """The store's plan with what the run has different."""
     if config.model.network != "inflated":
-        _check_nothing_of_an_encoder(config)
+        check_nothing_of_an_encoder(config)
         return store.plan
     stride = config.model.stride or store.plan.stride
     plan = store.plan.model_copy(update={"stride": stride})
@@ -109,13 +125,24 @@ def _plan(config: RunConfig, store: Store) -> Plan:
     return plan
 
 
-def _check_nothing_of_an_encoder(config: RunConfig) -> None:
+def check_nothing_of_an_encoder(config: RunConfig) -> None:
+    """Makes sure that a 3D network is not to be trained as a pre-trained encoder is.
+
+    Raises:
+        ConfigError: It is.
+    """
     training = config.training
     if training.freeze != "none" or training.layer_decay != 1:
         raise ConfigError(
             "a 3D network has no pre-trained encoder",
             expected=f"--freeze none and --layer-decay 1 beside --network {config.model.network}",
             got=f"--freeze {training.freeze} --layer-decay {training.layer_decay:g}",
+        )
+    if training.checkpoint_activations:
+        raise ConfigError(
+            "activations of a 3D network can't be checkpointed",
+            expected=f"no --checkpoint-activations beside --network {config.model.network}",
+            got="--checkpoint-activations",
         )
 
 
@@ -129,6 +156,7 @@ def _build(config: RunConfig, store: Store, plan: Plan) -> Segmenter | Volumetri
 
 
 def _build_inflated(config: RunConfig, plan: Plan) -> Segmenter:
+    from inflate3d.models.activation_checkpoints import checkpoint_activations
     from inflate3d.models.backbones import nearest_image_size
     from inflate3d.models.segmenter import model_from_config
     from inflate3d.training.optimization import freeze
@@ -140,6 +168,8 @@ def _build_inflated(config: RunConfig, plan: Plan) -> Segmenter:
         config.model, in_channels=len(plan.modalities), image_size=size, num_classes=len(plan.classes)
     )
     freeze(model, config.training.freeze)
+    if config.training.checkpoint_activations:
+        checkpoint_activations(model.encoder.network, model.encoder.name)
     return model
 
 
@@ -177,8 +207,10 @@ def _fit(
     plan: Plan,
 ) -> None:
     import torch
+    from timm.layers.norm_act import convert_sync_batchnorm
 
-    from inflate3d.training.callbacks import signals_given_back
+    from inflate3d.training.callbacks import Interrupted, signals_given_back
+    from inflate3d.training.processes import end_others
     from inflate3d.training.task import SegmentationTask
 
     watched = _evenly(split.validation, config.training.validation_cases)
@@ -186,6 +218,10 @@ def _fit(
     data = _samples(config, store, split, watched, model, plan, on_gpu)
     if config.model.network == "inflated":
         model.to(memory_format=torch.channels_last)
+    if on_gpu and trainer.world_size > 1:
+        convert_sync_batchnorm(model)  # in place; timm's, as torch's would lose the activations of timm's norms
+    if config.training.compile:
+        model.compile()  # in place: names of weights stay as they are
     task = SegmentationTask(model, config, plan, list(store.cases), watched)
     checkpoint = str(folder.last) if folder.last.exists() else None
     with warnings.catch_warnings(), signals_given_back():
@@ -195,7 +231,17 @@ def _fit(
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a resumed run's
         warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode.*")  # a frozen backbone's
         warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning 2.6 beside torch 2.15
-        trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        # All processes do log the same numbers.
+        warnings.filterwarnings("ignore", ".*sync_dist=True.*")
+        warnings.filterwarnings("ignore", ".*find_unused_parameters=True was specified.*")
+        warnings.filterwarnings("ignore", ".*Grad strides do not match bucket view strides.*")  # channels_last
+        try:
+            trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        except Interrupted:
+            raise  # the others are leaving, too
+        except BaseException:
+            end_others(trainer)
+            raise
 
 
 def _samples(
@@ -219,7 +265,7 @@ def _samples(
         "batches": training.steps * training.accumulate,
         "foreground_fraction": training.foreground_fraction,
         "seed": training.seed,
-        "workers": training.workers if training.workers is not None else (min(8, os.cpu_count() or 1) * on_gpu),
+        "workers": training.workers if training.workers is not None else _workers(training.devices) * on_gpu,
     }
     if isinstance(model, VolumetricSegmenter):
         return PatchesModule(
@@ -232,57 +278,9 @@ def _samples(
     return WindowsModule(store, depth=config.model.depth, stride=plan.stride, target=config.model.target, **how)
 
 
-def _trainer(config: RunConfig, folder: RunFolder, plan: Plan, console: Console | None) -> lightning.Trainer:
-    import pytorch_lightning as lightning
-    from lightning_fabric.utilities.exceptions import MisconfigurationException
-    from pytorch_lightning.callbacks import ModelCheckpoint
-
-    from inflate3d.training.callbacks import AtomicCheckpoints, CsvLog, ShowProgress, StopOnSignal
-    from inflate3d.training.loggers import LogPictures, open_board
-
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    training = config.training
-    # Evenly, so that the last validation falls on the last steps: the model that is kept is a validated one.
-    validations = max(1, round(training.steps / training.validate_every)) if training.validate_every else VALIDATIONS
-    every = max(1, training.steps // validations)
-    board = open_board(config, folder)
-    log = CsvLog(folder.metrics, training.steps, plan.class_names[1:])
-    callbacks: list[lightning.Callback] = [
-        log,
-        *([LogPictures(board, plan.class_names[1:])] if board else []),
-        *([ShowProgress(console, training.steps)] if console else []),
-        StopOnSignal(folder.last, every),
-        ModelCheckpoint(
-            folder.best.parent, filename=folder.best.stem, monitor="dice", mode="max", enable_version_counter=False
-        ),
-        ModelCheckpoint(folder.last.parent, filename=folder.last.stem, enable_version_counter=False),
-    ]
-    try:
-        return lightning.Trainer(
-            max_steps=training.steps,
-            val_check_interval=every * training.accumulate,
-            check_val_every_n_epoch=None,
-            num_sanity_val_steps=0,
-            accumulate_grad_batches=training.accumulate,
-            gradient_clip_val=training.gradient_clip or None,
-            precision=training.precision,
-            accelerator=training.accelerator,
-            devices=training.devices,
-            use_distributed_sampler=False,
-            callbacks=callbacks,
-            plugins=[AtomicCheckpoints()],
-            logger=board.logger if board else False,
-            log_every_n_steps=log.every,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            default_root_dir=folder.root,
-        )
-    except MisconfigurationException as error:
-        raise ConfigError(
-            "the accelerator can't be used",
-            got=f"--accelerator {training.accelerator} --devices {training.devices}: {error}",
-            remedy="give --accelerator auto",
-        ) from error
+def _workers(devices: int) -> int:
+    """Loader processes of each device, if the user does not say."""
+    return min(8, max(1, (os.cpu_count() or 1) // devices))
 
 
 def _keep_best(folder: RunFolder, model: Segmenter | VolumetricSegmenter) -> None:

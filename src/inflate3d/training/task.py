@@ -16,8 +16,9 @@ from inflate3d.evaluation.metrics import CaseDice, mean_over_defined
 from inflate3d.inference.sliding import plane_sides, volume_logits
 from inflate3d.models.segmenter import Segmenter
 from inflate3d.models.volumetric import VolumetricSegmenter
-from inflate3d.preparation.plan import IGNORED, Plan
-from inflate3d.training.optimization import make_loss, make_optimizer, make_schedule
+from inflate3d.preparation.plan import Plan
+from inflate3d.training.loss import make_loss
+from inflate3d.training.optimization import make_optimizer, make_schedule
 from inflate3d.windows.augment import change_intensities, mirror_depth, random_matrices
 from inflate3d.windows.datamodule import WindowBatch
 from inflate3d.windows.patches import PlaneGrid, plane_grid
@@ -70,7 +71,7 @@ class SegmentationTask(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.model, self.config, self.plan = model, config, plan
-        self.loss = make_loss(config.training)
+        self.loss = make_loss(config.training, ignore=plan.ignore is not None)
         self.rows = {cases.index(case): row for row, case in enumerate(watched)}
         self.case_dice = CaseDice(len(watched), len(plan.classes))
 
@@ -91,8 +92,6 @@ class SegmentationTask(lightning.LightningModule):
         windows = change_intensities(windows, settings, generator)
 
         logits = slice_logits(self.model(windows).float())
-        if self.plan.ignore is not None:
-            logits, labels = only_known(logits, labels)
         loss = self.loss(logits, labels[:, None])
         self.log("loss", loss, batch_size=len(windows))
         return loss
@@ -185,21 +184,3 @@ class SegmentationTask(lightning.LightningModule):
 def slice_logits(logits: Float[Tensor, "b k *s h w"]) -> Float[Tensor, "b k _ h w"]:
     """Gives logits of one slice for each window an axis of slices, as those of patches have."""
     return logits if logits.ndim == 5 else logits[:, :, None]
-
-
-def only_known(
-    logits: Float[Tensor, "b k *s h w"], labels: Integer[Tensor, "b *s h w"]
-) -> tuple[Float[Tensor, "1 k n 1"], Integer[Tensor, "1 n 1"]]:
-    """Leaves ignored voxels out, so that no loss depends on them or on how many there are.
-
-    Losses that take a batch as a whole are those of the other voxels. Where all are ignored, one sure background
-    voxel stands for them, from which nothing can be learned.
-    """
-    known = labels != IGNORED
-    if not known.any():
-        sure = torch.zeros_like(logits.movedim(1, -1).reshape(-1, logits.shape[1])[:1])
-        sure[:, 0] = 30.0
-        kept, values = sure + 0 * logits.sum(), labels.new_zeros(1)
-    else:
-        kept, values = logits.movedim(1, -1)[known], labels[known]
-    return kept.T[None, :, :, None], values[None, :, None]

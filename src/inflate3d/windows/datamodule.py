@@ -208,9 +208,11 @@ class SamplesModule(lightning.LightningDataModule, ABC):
         return self._loader(self.training_samples(share.count * ranks), sampler=share, batch_size=self.batch_size)
 
     def val_dataloader(self) -> DataLoader[WindowBatch]:
-        """All of the watched cases, shared out over the ranks."""
+        """All of the watched cases, shared out over the ranks; all of them several times where ranks are more."""
         assert self.trainer is not None
-        mine = self.validation_places()[self.trainer.global_rank :: self.trainer.world_size]
+        ranks, places = self.trainer.world_size, self.validation_places()
+        places *= -(-ranks // len(places))  # each has a part in the validation; no Dice depends on how often all count
+        mine = places[self.trainer.global_rank :: ranks]
         return self._loader(self.validation_samples(mine), batch_size=self.validation_batch)
 
     def _loader(self, samples: Samples, **how: object) -> DataLoader[WindowBatch]:

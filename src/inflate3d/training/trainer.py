@@ -1,0 +1,88 @@
+"""Lightning's trainer, set up for a run."""
+
+from __future__ import annotations
+
+import logging
+
+import pytorch_lightning as lightning
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.callbacks import ModelCheckpoint
+from rich.console import Console
+
+from inflate3d.config import RunConfig
+from inflate3d.errors import ConfigError
+from inflate3d.preparation.plan import Plan
+from inflate3d.run_folder import RunFolder
+from inflate3d.training.callbacks import AtomicCheckpoints, CsvLog, ShowProgress, StopOnSignal
+from inflate3d.training.loggers import LogPictures, open_board
+from inflate3d.training.processes import Processes, SharedBuffers, make_strategy
+from inflate3d.training.waiting import LoaderWait
+
+VALIDATIONS = 5
+"""In a whole training, if the user does not say."""
+
+
+def make_trainer(
+    config: RunConfig, folder: RunFolder, plan: Plan, processes: Processes, console: Console | None
+) -> lightning.Trainer:
+    """What trains a run, on all of its devices.
+
+    Args:
+        config: The run's settings.
+        folder: Where it lies.
+        plan: How its scans became samples.
+        processes: Who trains it together; the first one alone logs and shows.
+        console: Where to show progress; nowhere if not given.
+
+    Raises:
+        ConfigError: The machine has no such devices, or a logger is not installed.
+    """
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    training = config.training
+    # Evenly, so that the last validation falls on the last steps: the model that is kept is a validated one.
+    validations = max(1, round(training.steps / training.validate_every)) if training.validate_every else VALIDATIONS
+    every = max(1, training.steps // validations)
+    board = open_board(config, folder) if processes.first else None
+    wait = LoaderWait()
+    log = CsvLog(folder.metrics, training.steps, plan.class_names[1:], wait)
+    callbacks: list[lightning.Callback] = [
+        log,
+        *([LogPictures(board, plan.class_names[1:])] if board else []),
+        *([ShowProgress(console, training.steps, wait)] if console and processes.first else []),
+        StopOnSignal(folder.last, every),
+        SharedBuffers(),
+        ModelCheckpoint(
+            folder.best.parent, filename=folder.best.stem, monitor="dice", mode="max", enable_version_counter=False
+        ),
+        ModelCheckpoint(folder.last.parent, filename=folder.last.stem, enable_version_counter=False),
+    ]
+    try:
+        return lightning.Trainer(
+            max_steps=training.steps,
+            val_check_interval=every * training.accumulate,
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            accumulate_grad_batches=training.accumulate,
+            gradient_clip_val=training.gradient_clip or None,
+            precision=training.precision,
+            accelerator=training.accelerator,
+            devices=training.devices,
+            num_nodes=training.nodes,
+            strategy=make_strategy(processes),
+            use_distributed_sampler=False,
+            callbacks=callbacks,
+            plugins=[AtomicCheckpoints(), processes.environment],
+            logger=board.logger if board else False,
+            profiler=wait,
+            log_every_n_steps=log.every,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=folder.root,
+        )
+    except MisconfigurationException as error:
+        raise ConfigError(
+            "the accelerator can't be used",
+            got=f"--accelerator {training.accelerator} --devices {training.devices}: {error}",
+            remedy="give --accelerator auto, and not more devices than there are",
+        ) from error
