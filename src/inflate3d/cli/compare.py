@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import Field
 
+from inflate3d.cli.network_options import check_arms
 from inflate3d.cli.terminal import Interruption, Terminal
 from inflate3d.cli.train import RunOptions, train_run
 from inflate3d.comparison.arms import ARM_SETS, find_arms
@@ -41,11 +42,12 @@ class Options(RunOptions):
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     """Compares."""
     arms = find_arms(options.arms)
+    check_arms(options, arms)
     _check_one_machine(options)
     base, store = options.open(terminal)
     root = options.out or Path("runs") / f"{options.dataset.resolve().name}-compare"
     configs = {arm.name: arm.applied_to(options).decided(store) for arm in arms}
-    _check_arms(configs, store)
+    _check_configs(configs, store)
     sizes = (base.data.training_cases,) if options.cases is None else read_sizes(options.cases, base, store)
     trials = plan_trials(configs, tuple(dict.fromkeys(options.seeds)) or (base.training.seed,), sizes, root)
     run_trials(trials, store, options.parallel, terminal)
@@ -68,15 +70,18 @@ def _check_one_machine(options: Options) -> None:
         )
 
 
-def _check_arms(configs: dict[str, RunConfig], store: Store) -> None:
+def _check_configs(configs: dict[str, RunConfig], store: Store) -> None:
     """Tells before the first training what would stop a later one."""
     from inflate3d.models.backbones import find_backbone
+    from inflate3d.training.run import check_nothing_of_an_encoder
 
     for config in configs.values():
         if config.model.network == "inflated":
             find_backbone(config.model.encoder)
             plan = store.plan.model_copy(update={"stride": config.model.stride or store.plan.stride})
             plan.check_depth(store.fingerprint, config.model.depth)
+        else:
+            check_nothing_of_an_encoder(config)
 
 
 def run_trials(trials: Sequence[Trial], store: Store, parallel: int | None, terminal: Terminal) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from tyro.conf import Positional
 
+from inflate3d.cli.network_options import check_options
 from inflate3d.cli.prepare import prepare_shown
 from inflate3d.cli.terminal import CommandOptions, Interruption, Terminal
 from inflate3d.config import AugmentationConfig, DataConfig, ModelOptions, RunConfig, TrainingOptions
@@ -86,6 +87,7 @@ class Options(RunOptions):
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any] | None:
     """Trains; of several processes only the first has something to say."""
+    check_options(options)
     config, store = options.open(terminal)
     folder = RunFolder(options.run or Path("runs") / options.dataset.resolve().name)
     if not train_run(config, folder, store, terminal, resume=options.resume):

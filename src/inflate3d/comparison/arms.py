@@ -87,8 +87,9 @@ def _encoder(name: str, weights: str = "timm") -> Arm:
 
 
 def _network(name: str) -> Arm:
-    """A 3D network; its patches are as large as many windows, so a batch for windows is not one for them."""
-    return Arm(name, {"model": {"network": name}, "training": {"batch_size": PATCH_BATCH, "accumulate": 1}})
+    """A 3D network: a batch for windows is too large for its patches, and it has no pre-trained encoder to keep."""
+    training = {"batch_size": PATCH_BATCH, "accumulate": 1, "freeze": "none", "layer_decay": 1.0}
+    return Arm(name, {"model": {"network": name}, "training": training})
 
 
 OURS = Arm("ours")
