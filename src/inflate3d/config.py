@@ -178,6 +178,10 @@ class _TrainingSettings(FrozenModel):
     """Largest norm of the gradient; 0 is no limit."""
     precision: Precision = "32"
     """Number format of the arithmetic."""
+    compile: bool = False
+    """Compile the network by torch.compile: the first steps take minutes, the others less time on a GPU."""
+    checkpoint_activations: bool = False
+    """Compute the encoder's activations twice instead of keeping them: less memory, about a third more time."""
     validate_every: int | None = Field(default=None, ge=1)
     """Steps between validations, rounded so that the last one falls on the last steps; a fifth of all if not given."""
     validation_cases: int | None = Field(default=20, ge=1)
