@@ -20,6 +20,7 @@ from inflate3d.errors import ConfigError, ModelError
 from inflate3d.models.backbone import RGB, Backbone
 from inflate3d.models.inflation import flatten_depth, inflate_stem
 from inflate3d.models.paper_encoders import PAPER_ENCODERS
+from inflate3d.models.position_bias import quicken_position_bias
 
 BUILD_ERRORS = (RuntimeError, AssertionError, TypeError, ValueError, LookupError, AttributeError)
 """What timm and torch raise when a backbone can't do what is asked; they have no error class of their own."""
@@ -47,7 +48,7 @@ class TimmBackbone(Backbone):
 
     def build(self, in_channels: int, depth: int = 1, **arguments: Any) -> nn.Module:
         """Builds the network with random weights; ``arguments`` are more for :func:`timm.create_model`."""
-        return _create(
+        network = _create(
             self.name,
             self.image_size,
             in_chans=in_channels * depth,
@@ -56,6 +57,8 @@ class TimmBackbone(Backbone):
             **self.arguments,
             **arguments,
         )
+        quicken_position_bias(network)
+        return network
 
     def build_filled(self, tensors: Mapping[str, Tensor]) -> nn.Module:
         """Builds the network for RGB; timm puts the tensors in, and understands every layout that it knows."""
