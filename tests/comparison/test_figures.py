@@ -1,8 +1,12 @@
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from inflate3d.comparison.figures import draw_arms, draw_sizes, write_plots
 from inflate3d.comparison.results import summarise
+from inflate3d.evaluation.statistics import Estimate
 
 DICE = np.random.default_rng(0).uniform(0.5, 0.9, (6, 2))
 
@@ -25,7 +29,23 @@ def test_points_are_the_figures(low_data):
     left, right = draw_arms(low_data).axes
     assert [label.get_text() for label in left.get_yticklabels()] == ["ours", "one-slice"]
     assert left.lines[1].get_xdata() == pytest.approx([DICE.mean()])
-    assert right.get_xlabel().startswith("difference from ours")
+    assert right.get_xlabel().startswith("difference in Dice from ours")
     (axes,) = draw_sizes(low_data).axes
-    assert axes.lines[0].get_xdata() == pytest.approx([1, 4])
+    assert axes.lines[0].get_xdata() == pytest.approx([1, 4], rel=0.02)  # a little left of the other arm's
+    assert axes.lines[1].get_xdata() == pytest.approx([1, 4], rel=0.02)
     assert axes.lines[0].get_ydata() == pytest.approx([DICE.mean() - 0.1, DICE.mean()])
+    ends = [segment[:, 1] for segment in axes.collections[0].get_segments()]  # pyright: ignore[reportAttributeAccessIssue]
+    assert ends == [pytest.approx([row.dice.low, row.dice.high]) for row in low_data.rows if row.arm == "ours"]
+
+
+def test_titles_tell_data_set_cases_and_seeds(low_data):
+    titles = [figure.get_suptitle() for figure in (draw_arms(low_data), draw_sizes(low_data))]
+    assert titles == ["Toys: 4 training cases, 6 held-out cases, 1 seed", "Toys: 6 held-out cases, 1 seed"]
+
+
+def test_figures_that_can_not_be_estimated_are_left_out(low_data, tmp_path):
+    """One case has no interval, and an interval may lie beside its value."""
+    odd = (Estimate(0.7, math.nan, math.nan), Estimate(0.7, 0.71, 0.72), Estimate(math.nan, math.nan, math.nan))
+    rows = tuple(replace(row, dice=odd[index % 3]) for index, row in enumerate(low_data.rows))
+    write_plots(replace(low_data, rows=rows), tmp_path)
+    assert len(list(tmp_path.glob("*.png"))) == 2

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inflate3d.atomic import atomic_path
-from inflate3d.comparison.results import Comparison, Row
+from inflate3d.comparison.results import Comparison
+from inflate3d.evaluation.statistics import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,6 +18,9 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 """Okabe and Ito's, dark on white; arms beyond them begin again."""
 
 FORMATS = ("png", "svg")
+
+BESIDE = 1.02
+"""Points of the same number of training cases stand side by side by this factor, so that their intervals are seen."""
 
 
 def write_plots(comparison: Comparison, folder: Path) -> None:
@@ -37,53 +41,62 @@ def write_plots(comparison: Comparison, folder: Path) -> None:
 def draw_arms(comparison: Comparison) -> Figure:
     """A line an arm, with the most training cases: Dice with its interval, and the difference with its own."""
     rows = [row for row in comparison.rows if row.cases == comparison.sizes[-1]]
-    figure = _new_figure(9.0, 1.3 + 0.4 * len(rows))
+    figure = _new_figure(9.0, 1.7 + 0.4 * len(rows))
     left, right = figure.subplots(1, 2, sharey=True)
     for place, row in enumerate(rows):
         colour = _colour(comparison, row.arm)
-        _interval_line(left, row.dice.value, row.dice.low, row.dice.high, place, colour)
-        left.plot(list(row.seeds.values()), [place] * len(row.seeds), "|", color=colour, markersize=11, alpha=0.6)
+        _interval_line(left, row.dice, place, colour)
+        if len(row.seeds) > 1:
+            left.plot(list(row.seeds.values()), [place + 0.25] * len(row.seeds), "|", color=colour, markersize=7)
         if row.difference:
-            found = row.difference.dice
-            _interval_line(right, found.value, found.low, found.high, place, colour)
+            _interval_line(right, row.difference.dice, place, colour)
     left.set_yticks(range(len(rows)), [row.arm for row in rows])
     left.set_ylim(len(rows) - 0.5, -0.5)
-    left.set_xlabel("mean Dice, 95 % over cases; strokes: seeds")
-    right.axvline(0, color="#888888", linewidth=1)
-    right.set_xlabel(f"difference from {comparison.arms[0]}, paired 95 %")
+    left.set_xlabel("mean Dice (0 to 1) with 95 % interval" + ("; below it: each seed" * (len(comparison.seeds) > 1)))
+    right.axvline(0, color="#888888", linewidth=1, zorder=0)
+    right.tick_params(axis="y", left=False)
+    right.set_xlabel(f"difference in Dice from {comparison.arms[0]}, paired 95 % interval\n← worse       better →")
     for axes in (left, right):
         _plain_axes(axes, "x")
+    figure.suptitle(_title(comparison, f"{_counted(rows[0].cases, 'training case')}, "), fontsize="medium")
     return figure
 
 
 def draw_sizes(comparison: Comparison) -> Figure:
     """A curve an arm: Dice with its interval over the number of training cases, which is drawn by its logarithm."""
-    from matplotlib.ticker import NullFormatter
+    from matplotlib.ticker import NullLocator
 
-    figure = _new_figure(6.4, 4.0)
+    figure = _new_figure(8.0, 4.4)
     axes = figure.subplots()
-    for arm in comparison.arms:
+    for number, arm in enumerate(comparison.arms):
         rows = [row for row in comparison.rows if row.arm == arm]
-        sizes, colour = [row.cases for row in rows], _colour(comparison, arm)
-        axes.plot(sizes, [row.dice.value for row in rows], "o-", color=colour, label=arm, markersize=4)
-        axes.fill_between(sizes, *_ends(rows), color=colour, alpha=0.12, linewidth=0)
+        beside, colour = BESIDE ** (number - (len(comparison.arms) - 1) / 2), _colour(comparison, arm)
+        places = [row.cases * beside for row in rows]
+        axes.plot(places, [row.dice.value for row in rows], "o-", color=colour, label=arm, markersize=4.5)
+        axes.vlines(places, [row.dice.low for row in rows], [row.dice.high for row in rows], color=colour)
     axes.set_xscale("log")
     axes.set_xticks(comparison.sizes, [str(size) for size in comparison.sizes])
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("training cases")
-    axes.set_ylabel("mean Dice, 95 % over cases")
-    axes.legend(frameon=False)
-    _plain_axes(axes, "both")
+    axes.set_ylabel("mean Dice (0 to 1) with 95 % interval")
+    figure.legend(loc="outside right upper", frameon=False)
+    _plain_axes(axes, "y")
+    figure.suptitle(_title(comparison), fontsize="medium")
     return figure
 
 
-def _ends(rows: list[Row]) -> tuple[list[float], list[float]]:
-    return [row.dice.low for row in rows], [row.dice.high for row in rows]
+def _title(comparison: Comparison, learned_from: str = "") -> str:
+    held_out = _counted(len(comparison.held_out), "held-out case")
+    return f"{comparison.dataset}: {learned_from}{held_out}, {_counted(len(comparison.seeds), 'seed')}"
 
 
-def _interval_line(axes: Axes, value: float, low: float, high: float, place: int, colour: str) -> None:
-    axes.plot([low, high], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
-    axes.plot([value], [place], "o", color=colour, markersize=6)
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _interval_line(axes: Axes, found: Estimate, place: int, colour: str) -> None:
+    axes.plot([found.low, found.high], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
+    axes.plot([found.value], [place], "o", color=colour, markersize=6)
 
 
 def _plain_axes(axes: Axes, grid: str) -> None:
