@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from inflate3d.comparison.trials import plan_trials
-from inflate3d.evaluation.scores import Scores, SurfaceScores
+from inflate3d.evaluation.scores import Scores
 
 
 @pytest.fixture
@@ -20,9 +20,10 @@ def made_up(tiny_run, tiny_config, tmp_path):
             trial.config.write(trial.folder.config)
             values = np.array(dice[trial.arm, trial.cases, trial.seed])
             names = tuple(f"case{number}" for number in range(len(values)))
-            surfaces = SurfaceScores(10 * (1 - values), values**2, 2.0)
+            surfaces = {"hd95": 10 * (1 - values), "nsd": values**2}
             classes = tuple(f"class{number}" for number in range(values.shape[1]))
-            scores = Scores(names, classes, values, np.nanmean(values, axis=0), surfaces, np.full(len(names), 0.25))
+            known = names, classes, values, np.nanmean(values, axis=0), surfaces
+            scores = Scores(*known, tolerances=np.full(len(classes), 2.0), seconds=np.full(len(names), 0.25))
             scores.write(trial.folder.evaluation)
         return trials
 

@@ -16,7 +16,7 @@ def test_trial_is_trained_scored_and_its_cost_written(tiny_config, phantom_store
     tiny_config.write(folder.root / SETTINGS)
     assert main([str(folder.root)]) == 0
     scores = Scores.read(folder.evaluation)
-    assert scores.surfaces is not None and scores.seconds is not None and (scores.seconds > 0).all()
+    assert "hd95" in scores.measured and scores.seconds is not None and (scores.seconds > 0).all()
     cost = json.loads((folder.root / COST).read_text(encoding="utf-8"))
     assert set(cost) == {"device", "peak_memory_bytes"}
     before = (folder.model / "model.safetensors").stat().st_mtime_ns

@@ -2,10 +2,11 @@ import math
 
 import pytest
 import torch
+from monai.metrics.confusion_matrix import compute_confusion_matrix_metric, get_confusion_matrix
 from monai.metrics.meandice import compute_dice
 from torch.nn import functional as F
 
-from inflate3d.evaluation.metrics import CaseDice, dice, mean_over_defined, overlap_counts
+from inflate3d.evaluation.metrics import CaseDice, count_measures, dice, mean_over_defined, overlap_counts
 
 LABEL = torch.tensor([[0, 0, 1, 1], [2, 2, 0, 0]])
 PREDICTION = torch.tensor([[0, 1, 1, 1], [2, 0, 0, 0]])
@@ -64,3 +65,37 @@ def test_case_dice_adds_up_over_slices():
     assert torch.equal(metric.compute(), whole)
     metric.reset()
     assert metric.counts.sum() == 0
+
+
+def test_measures_from_counts_by_hand():
+    counts = torch.tensor([[6, 8, 12], [0, 0, 0], [0, 5, 0], [0, 0, 5]])
+    measured = count_measures(counts, torch.full((4,), 0.5, dtype=torch.float64))
+    expected = {
+        "iou": [6 / 14, math.nan, 0, 0],
+        "precision": [6 / 8, math.nan, 0, math.nan],
+        "recall": [6 / 12, math.nan, math.nan, 0],
+        "volume_difference_ml": [-2, math.nan, 2.5, -2.5],
+        "volume_difference_percent": [100 * -4 / 12, math.nan, math.nan, -100],
+    }
+    for name, values in expected.items():
+        assert measured[name].tolist() == pytest.approx(values, nan_ok=True), name
+
+
+def test_measures_from_counts_are_monais():
+    generator = torch.Generator().manual_seed(1)
+    prediction, label = (torch.randint(0, 3, (6, 7, 8), generator=generator) for _ in range(2))
+    one_hot = [F.one_hot(values, 3).movedim(-1, 0)[None] for values in (prediction, label)]
+    matrix = get_confusion_matrix(*one_hot, include_background=True)
+    measured = count_measures(overlap_counts(prediction, label, 3), torch.ones(3, dtype=torch.float64))
+    for ours, theirs in (("iou", "threat score"), ("precision", "precision"), ("recall", "sensitivity")):
+        expected = compute_confusion_matrix_metric(theirs, matrix)[0]
+        assert torch.allclose(measured[ours].float(), expected.float()), ours
+
+
+def test_voxels_are_counted_in_parts(monkeypatch):
+    generator = torch.Generator().manual_seed(2)
+    prediction, label = (torch.randint(0, 3, (5, 7, 9), generator=generator, dtype=torch.uint8) for _ in range(2))
+    label[2] = 255
+    whole = overlap_counts(prediction, label, 3)
+    monkeypatch.setattr("inflate3d.evaluation.metrics._COUNTED_AT_ONCE", 10)
+    assert torch.equal(overlap_counts(prediction, label, 3), whole)

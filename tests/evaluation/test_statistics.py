@@ -6,7 +6,16 @@ import pytest
 from scipy import stats
 
 from inflate3d.evaluation.scores import Scores
-from inflate3d.evaluation.statistics import Estimate, case_weights, estimate, holm, mean_of_class_means, wilcoxon
+from inflate3d.evaluation.statistics import (
+    Estimate,
+    case_weights,
+    class_means,
+    class_medians,
+    estimate,
+    holm,
+    mean_of_class_means,
+    wilcoxon,
+)
 
 NAN = math.nan
 
@@ -92,3 +101,20 @@ def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.6, NAN, 0.5]) == pytest.approx([1.0, NAN, 1.0], nan_ok=True)
     assert holm([]) == []
+
+
+def test_medians_of_resamples_are_numpys():
+    random = np.random.default_rng(0)
+    scores = random.normal(size=(9, 3))
+    scores[random.random(scores.shape) < 0.3] = NAN
+    scores[:, 2] = NAN
+    weights = case_weights(9, resamples=50, seed=1)
+    found = class_medians(scores, weights)
+    means = class_means(scores, weights)
+    for row, counts in enumerate(weights):
+        drawn = np.repeat(scores, counts, axis=0)[:, :2]
+        for column in range(2):
+            known = drawn[~np.isnan(drawn[:, column]), column]
+            expected = (np.median(known), np.mean(known)) if len(known) else (NAN, NAN)
+            assert (found[row, column], means[row, column]) == pytest.approx(expected, nan_ok=True)
+    assert np.isnan(found[:, 2]).all()

@@ -1,4 +1,4 @@
-"""HD95 and NSD against shapes whose distances are known, and against MONAI."""
+"""Surface measures against shapes whose distances are known, and against MONAI."""
 
 import math
 
@@ -7,8 +7,10 @@ import pytest
 import torch
 from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 from monai.metrics.surface_dice import compute_surface_dice
+from monai.metrics.surface_distance import compute_average_surface_distance
 
-from inflate3d.evaluation.surfaces import hd95, nsd, surface_scores
+from inflate3d.evaluation.shapes import shape_measures
+from inflate3d.evaluation.surfaces import hausdorff_measures, nsd
 
 NAN = math.nan
 UNIT = (1.0, 1.0, 1.0)
@@ -27,7 +29,15 @@ def ball(radius, centre, spacing, shape):
 
 
 def scored(prediction, label, spacing=UNIT, tolerance=2.0, classes=2):
-    return surface_scores(prediction, label, classes, spacing, tolerance)
+    """HD95 and NSD, a row for each class."""
+    measured = shape_measures(prediction, label, spacing, np.full(classes - 1, tolerance), ("hd95", "nsd"))
+    return np.stack(list(measured.values()), axis=1)
+
+
+def distances(prediction, label, spacing=UNIT):
+    """HD95, pooled HD95, HD100 and ASSD of the only class."""
+    measured = shape_measures(prediction, label, spacing, np.array([2.0]))
+    return [measured[name].item() for name in ("hd95", "hd95_pooled", "hd100", "assd")]
 
 
 @pytest.mark.parametrize("axis", range(3))
@@ -107,6 +117,30 @@ def test_ignored_voxels_belong_to_neither_map():
     assert np.isnan(scored(prediction, label)).all()
 
 
+def test_the_two_95th_percentiles():
+    """A plate of 100 voxels and 8 voxels 10 mm above it: 7 % of one direction's distances, 4 % of both's."""
+    label = box((14, 12, 12), (1, 1, 1), (2, 11, 11))
+    prediction = label.copy()
+    prediction[11, 1, 1:9] = 1
+    assert distances(label, label) == [0, 0, 0, 0]
+    assert distances(prediction, label) == pytest.approx([10, 0, 10, 80 / (108 + 100)])
+
+
+@pytest.mark.parametrize("spacing", [UNIT, (3.0, 0.5, 0.7)])
+def test_plate_moved_has_one_distance_alone(spacing):
+    plate = box((20, 20, 20), (5, 5, 5), (6, 15, 15))
+    assert distances(np.roll(plate, 2, 0), plate, spacing) == pytest.approx([2 * spacing[0]] * 4)
+
+
+def test_balls_of_two_sizes_are_apart_by_the_difference_of_their_radii():
+    spacing, shape = (1.0, 0.5, 0.5), (50, 100, 100)
+    centre = tuple(size * step / 2 for size, step in zip(shape, spacing, strict=True))
+    large, small = (ball(radius, centre, spacing, shape).astype(np.uint8) for radius in (20, 15))
+    hd95, pooled, hd100, assd = distances(small, large, spacing)
+    assert assd == pytest.approx(5, abs=0.25)
+    assert assd < pooled <= hd95 <= hd100 < 6.2
+
+
 @pytest.mark.parametrize("spacing", [UNIT, (3.0, 0.5, 0.7), (0.8, 2.0, 0.8)])
 @pytest.mark.parametrize("part", [0.05, 0.4, 0.9])
 @pytest.mark.filterwarnings("ignore:monai.metrics.utils get_mask_edges:FutureWarning")  # MONAI's own call of itself
@@ -116,10 +150,15 @@ def test_equal_to_monais(part, spacing):
     maps[:, 3, 3, 3] = True
     first, second = (torch.from_numpy(values)[None, None] for values in maps)
     how = {"include_background": True, "spacing": list(spacing)}
-    expected_hd = compute_hausdorff_distance(first, second, percentile=95, **how)
-    expected_nsd = compute_surface_dice(first, second, [tolerance], use_subvoxels=True, **how)
+    expected = {
+        "hd95": compute_hausdorff_distance(first, second, percentile=95, **how),
+        "hd100": compute_hausdorff_distance(first, second, **how),
+        "assd": compute_average_surface_distance(first, second, symmetric=True, **how),
+        "nsd": compute_surface_dice(first, second, [tolerance], use_subvoxels=True, **how),
+    }
     padded, other = (np.pad(values, 1) for values in maps)
-    assert hd95(padded, other, spacing) == pytest.approx(float(expected_hd), rel=1e-5)
-    assert nsd(padded, other, spacing, tolerance) == pytest.approx(float(expected_nsd), rel=1e-4, abs=1e-6)
-    both = surface_scores(maps[0].astype(np.int64), maps[1].astype(np.uint8), 2, spacing, tolerance)
-    assert both[0] == pytest.approx([float(expected_hd), float(expected_nsd)], rel=1e-4, abs=1e-6)
+    single = hausdorff_measures(padded, other, spacing) | {"nsd": nsd(padded, other, spacing, tolerance)}
+    whole = shape_measures(maps[0].astype(np.int64), maps[1].astype(np.uint8), spacing, np.array([tolerance]))
+    for name, value in expected.items():
+        assert single[name] == pytest.approx(float(value), rel=1e-4, abs=1e-6), name
+        assert whole[name] == pytest.approx([float(value)], rel=1e-4, abs=1e-6), name

@@ -1,41 +1,81 @@
-"""Score a run on the cases that it held out: per case and class, on each scan's own grid."""
+"""Score a run on the cases that it held out, or any predicted label maps: per case and class, on each scan's own grid.
+
+`inflate3d evaluate RUN` predicts and scores the run's held-out cases.
+`inflate3d evaluate --predictions DIR --labels DIR` scores label maps of any program against those of the same names.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import Field
 from tyro.conf import Positional
 
+from inflate3d.cli.score_tables import show_scores
 from inflate3d.cli.terminal import CommandOptions, Terminal
 from inflate3d.config import RunConfig
 from inflate3d.datasets import read_dataset
-from inflate3d.evaluation.scores import TOLERANCE, Scores, SurfaceScores, show
+from inflate3d.errors import ConfigError, some_of
+from inflate3d.evaluation.measures import DEFAULT_MEASURES, TOLERANCE, MeasureName, Tolerances
 from inflate3d.run_folder import RunFolder
+
+Value = TypeVar("Value", int, float)
 
 
 class Options(CommandOptions):
     """Options of ``evaluate``."""
 
-    run: Positional[Path]
-    """The run's folder."""
+    run: Positional[Path | None] = None
+    """The run's folder; not with --predictions."""
+    predictions: Path | None = None
+    """Folder of predicted label maps of any program."""
+    labels: Path | None = None
+    """Folder of label maps that --predictions are held against; names are the same, suffixes may differ."""
+    classes: tuple[str, ...] = ()
+    """Names of the values in --labels, such as liver=1 tumour=2; all values that are found if not given."""
+    ignore: int | None = None
+    """Value in --labels of voxels that nobody labelled."""
+    groups: Path | None = None
+    """CSV file with a column `case` and others to group the cases of --labels by, such as site or fold."""
+    out: Path | None = None
+    """Folder for the scores of --predictions; `evaluation` in their folder if not given."""
     batch_size: int = Field(default=16, ge=1)
-    """Windows predicted at a time."""
+    """Windows of a run predicted at a time."""
     tolerance: float = Field(default=TOLERANCE, ge=0)
     """Millimetres that a surface may be off and still count as right in NSD."""
+    class_tolerance: tuple[str, ...] = ()
+    """The same for single classes, such as liver=3 tumour=1."""
+    metrics: tuple[MeasureName, ...] = DEFAULT_MEASURES
+    """What the tables show; the files hold all."""
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     """Evaluates."""
+    if options.run is not None and options.predictions is None and options.labels is None:
+        return _evaluate_run(options.run, options, terminal)
+    if options.run is None and options.predictions is not None and options.labels is not None:
+        return _evaluate_folders(options.predictions, options.labels, options, terminal)
+    raise ConfigError(
+        "it is not clear what to evaluate",
+        expected="the folder of a run, or --predictions and --labels",
+        remedy="`inflate3d evaluate --help` tells the options",
+    )
+
+
+def _evaluate_run(root: Path, options: Options, terminal: Terminal) -> dict[str, Any]:
     from inflate3d.inference.held_out import evaluate_run
     from inflate3d.report.page import write_report
 
-    folder = RunFolder(options.run)
+    folder = RunFolder(root)
+    others = {"classes": options.classes, "ignore": options.ignore, "groups": options.groups, "out": options.out}
+    if given := [name for name, value in others.items() if value not in (None, ())]:
+        raise ConfigError(f"--{given[0]} goes with --predictions", remedy="a run knows its classes and its folder")
     scores = evaluate_run(
-        folder, batch_size=options.batch_size, tolerance=options.tolerance, progress=terminal.progress
+        folder, batch_size=options.batch_size, tolerance=_tolerances(options), progress=terminal.progress
     )
-    show_scores(scores, terminal)
+    show_scores(scores, terminal, measures=options.metrics)
     page = write_report(folder, read_dataset(RunConfig.read(folder.config).dataset), scores)
     places = {"scores": folder.evaluation, "label maps": folder.predictions, "pictures": page}
     for what, where in places.items():
@@ -43,28 +83,45 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     return scores.to_dict()
 
 
-def show_scores(scores: Scores, terminal: Terminal, *, cases: bool = True) -> None:
-    """Shows Dice as a table, a row a case, then means, medians and the paper's figure; then all measures by class."""
-    rows = []
-    if cases:
-        for case, row, mean in zip(scores.cases, scores.native_dice.tolist(), scores.case_means(), strict=True):
-            rows.append([case, *map(show, row), show(mean)])
-    rows.append(["mean over cases", *map(show, scores.class_means()), show(scores.mean())])
-    rows.append(["median over cases", *map(show, scores.class_medians()), show(scores.median())])
-    rows.append(["pooled over slices *", *map(show, scores.pooled_dice.tolist()), show(scores.pooled_mean())])
-    terminal.table("Dice of the held-out cases, native space", ["case", *scores.classes, "mean"], rows)
-    terminal.say("* the paper's figure, on the model's grid; not comparable with the others")
-    if scores.surfaces is not None:
-        _show_measures(scores, scores.surfaces, terminal)
+def _evaluate_folders(predictions: Path, labels: Path, options: Options, terminal: Terminal) -> dict[str, Any]:
+    from inflate3d.evaluation.folders import pair_label_maps, score_label_maps
+    from inflate3d.evaluation.groups import read_groups
+
+    groups = read_groups(options.groups) if options.groups else None
+    classes = {value: name for name, value in _named(options.classes, "--classes", int).items()}
+    tolerances = _tolerances(options)
+    maps = pair_label_maps(predictions, labels)
+    if maps.unpredicted:
+        left_out = f"{len(maps.unpredicted)} label maps have no prediction and are not scored"
+        terminal.tell(f"{left_out}: {some_of(maps.unpredicted)}")
+    scores = score_label_maps(
+        maps,
+        classes=classes or None,
+        ignore=options.ignore,
+        groups=groups,
+        tolerance=tolerances,
+        progress=terminal.progress,
+    )
+    show_scores(scores, terminal, measures=options.metrics)
+    folder = options.out or predictions / "evaluation"
+    scores.write(folder)
+    terminal.say(f"scores: {folder}")
+    return {**scores.to_dict(), "unpredicted": list(maps.unpredicted)}
 
 
-def _show_measures(scores: Scores, surfaces: SurfaceScores, terminal: Terminal) -> None:
-    means = zip(scores.class_means(), surfaces.class_means("hd95"), surfaces.class_means("nsd"), strict=True)
-    rows = [[name, *_measures(*values)] for name, values in zip(scores.classes, means, strict=True)]
-    rows.append(["mean", *_measures(scores.mean(), surfaces.mean("hd95"), surfaces.mean("nsd"))])
-    columns = ["class", "Dice", "HD95 in mm", f"NSD at {surfaces.tolerance:g} mm"]
-    terminal.table("Means over the held-out cases, native space", columns, rows)
+def _tolerances(options: Options) -> Tolerances:
+    return Tolerances(options.tolerance, _named(options.class_tolerance, "--class-tolerance", float))
 
 
-def _measures(dice: float, hd95: float, nsd: float) -> list[str]:
-    return [show(dice), show(hd95, digits=2), show(nsd)]
+def _named(words: Sequence[str], option: str, number: Callable[[str], Value]) -> dict[str, Value]:
+    """Numbers by name, from words such as ``liver=1``."""
+    named: dict[str, Value] = {}
+    for word in words:
+        name, _, value = word.rpartition("=")
+        try:
+            known, named[name] = name in named, number(value)
+        except ValueError:
+            known = True
+        if known or not name:
+            raise ConfigError(f"{option} can't be understood", expected="NAME=NUMBER, each name once", got=word)
+    return named

@@ -137,12 +137,11 @@ def summarise(dataset: str, trials: Sequence[Trial], whole: int) -> Comparison:
     for size in sorted(groups, key=lambda size: size or whole):
         first = next(iter(groups[size].values()))
         rows += [_row(dataset, arm, first, scores, weights, whole) for arm in groups[size].values()]
-    surfaces = scores[trials[0].name].surfaces
     return Comparison(
         dataset=dataset,
         held_out=scores[trials[0].name].cases,
         seeds=tuple(dict.fromkeys(trial.seed for trial in trials)),
-        tolerance=math.nan if surfaces is None else surfaces.tolerance,
+        tolerance=scores[trials[0].name].tolerance,
         rows=tuple(_corrected(rows)),
     )
 
@@ -157,7 +156,6 @@ def _row(
 ) -> Row:
     own = [scores[trial.name] for trial in trials]
     dice = np.stack([each.native_dice for each in own])
-    surfaces = [each.surfaces for each in own if each.surfaces is not None]
     trial = trials[0]
     return Row(
         arm=trial.arm,
@@ -166,8 +164,8 @@ def _row(
         words=difference_in_words(first[0].config, trial.config),
         dice=_estimated(dice, weights),
         seeds={each.seed: scores[each.name].mean() for each in trials},
-        hd95=_mean([each.mean("hd95") for each in surfaces]),
-        nsd=_mean([each.mean("nsd") for each in surfaces]),
+        hd95=_mean([each.mean("hd95") for each in own]),
+        nsd=_mean([each.mean("nsd") for each in own]),
         pooled=_mean([each.pooled_mean() for each in own]),
         classes={
             name: _mean([each.class_means()[number] for each in own]) for number, name in enumerate(own[0].classes)

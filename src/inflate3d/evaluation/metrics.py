@@ -14,30 +14,31 @@ from inflate3d.preparation.plan import IGNORED
 MATCHED, PREDICTED, LABELLED = range(3)
 """What is counted for each class: voxels in both, in the prediction, in the label."""
 
+_COUNTED_AT_ONCE = 2**22
+"""Voxels: their numbers take eight bytes each while they are counted."""
+
 
 def overlap_counts(
     prediction: Integer[Tensor, "*grid"], label: Integer[Tensor, "*grid"], num_classes: int
 ) -> Integer[Tensor, "k 3"]:
     """Counts voxels for each class: in both maps, in the prediction, in the label.
 
+    A few million voxels are counted at a time, so that memory does not grow with the scan.
+
     Args:
         prediction: Class numbers, any shape.
         label: Class numbers, the same shape; where it is `IGNORED` nothing is counted.
         num_classes: Classes, background counted.
     """
-    predicted, labelled = prediction.flatten().long(), label.flatten().long()
-    known = labelled != IGNORED
-    if not known.all():
-        predicted, labelled = predicted[known], labelled[known]
-    matched = torch.bincount(predicted[predicted == labelled], minlength=num_classes)
-    return torch.stack(
-        [
-            matched,
-            torch.bincount(predicted, minlength=num_classes),
-            torch.bincount(labelled, minlength=num_classes),
-        ],
-        dim=-1,
-    )
+    pairs = torch.zeros(num_classes * num_classes, dtype=torch.long, device=label.device)
+    parts = zip(prediction.flatten().split(_COUNTED_AT_ONCE), label.flatten().split(_COUNTED_AT_ONCE), strict=True)
+    for predicted, labelled in parts:
+        known = labelled != IGNORED
+        if not known.all():
+            predicted, labelled = predicted[known], labelled[known]
+        pairs += torch.bincount(labelled.long() * num_classes + predicted, minlength=len(pairs))
+    table = pairs.view(num_classes, num_classes)
+    return torch.stack([table.diagonal(), table.sum(0), table.sum(1)], dim=-1)
 
 
 def dice(counts: Integer[Tensor, "*cases 3"]) -> Float[Tensor, "*cases"]:
@@ -47,6 +48,29 @@ def dice(counts: Integer[Tensor, "*cases 3"]) -> Float[Tensor, "*cases"]:
     """
     counts = counts.double()
     return 2 * counts[..., MATCHED] / (counts[..., PREDICTED] + counts[..., LABELLED])
+
+
+def count_measures(
+    counts: Integer[Tensor, "*cases 3"], voxel_ml: Float[Tensor, "*cases"]
+) -> dict[str, Float[Tensor, "*cases"]]:
+    """All other measures that are reckoned from counts; their definitions are in `MEASURES`.
+
+    Args:
+        counts: As `overlap_counts` gives them.
+        voxel_ml: Volume of a voxel in millilitres.
+
+    Returns:
+        By name of the measure; NaN where it is not defined.
+    """
+    matched, predicted, labelled = counts.double().unbind(-1)
+    surplus, union = predicted - labelled, predicted + labelled - matched
+    return {
+        "iou": matched / union,
+        "precision": matched / predicted,
+        "recall": matched / labelled,
+        "volume_difference_ml": torch.where(union > 0, surplus * voxel_ml, torch.nan),
+        "volume_difference_percent": torch.where(labelled > 0, 100 * surplus / labelled, torch.nan),
+    }
 
 
 def mean_over_defined(values: Float[Tensor, "*n"]) -> float:

@@ -1,59 +1,34 @@
-"""Scores of label maps by case and class, their summary, and the files they are kept in."""
+"""Scores of label maps by case and class, what they come to, and the files they are kept in."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 
 from inflate3d.atomic import write_text
 from inflate3d.errors import DataError
+from inflate3d.evaluation.documents import by_name, measure_document, number, plain, values_of
+from inflate3d.evaluation.measures import MEASURES, TOLERANCE
+from inflate3d.evaluation.summaries import INTERVALS, Summary, summarise
+from inflate3d.evaluation.tables import ALL_CLASSES, NOT_DEFINED, score_rows, show, summary_rows, to_csv
 
-SURFACES = ("hd95", "nsd")
-"""What is measured between surfaces, in the order in which `surface_scores` gives it."""
+__all__ = ["NOT_DEFINED", "TOLERANCE", "Scores", "show"]
 
-TOLERANCE = 2.0
-"""Millimetres that a surface may be off and still count as right in NSD, if the user does not say."""
-
-NOT_DEFINED = "n/a"
-"""How a score is shown where a class is in neither map."""
-
-
-@dataclass(frozen=True)
-class SurfaceScores:
-    """How far apart the surfaces of label and prediction are, on the scan's own grid.
-
-    Attributes:
-        hd95: The larger of the two directed 95th percentiles of the distances between the surfaces, in millimetres;
-            NaN where a class is in neither map, the scan's diagonal where it is in only one.
-        nsd: Normalised surface Dice, 0 to 1; NaN where a class is in neither map, 0 where it is in only one.
-        tolerance: Millimetres within which a surface counts as right in ``nsd``.
-    """
-
-    hd95: Float[np.ndarray, "cases classes"]
-    nsd: Float[np.ndarray, "cases classes"]
-    tolerance: float
-
-    def class_means(self, measure: str) -> list[float]:
-        """Mean over the cases, for each class, of ``hd95`` or ``nsd``."""
-        return [_over_defined(np.mean, column) for column in getattr(self, measure).T]
-
-    def mean(self, measure: str) -> float:
-        """Mean over the classes of their means over the cases, of ``hd95`` or ``nsd``."""
-        return _over_defined(np.mean, np.array(self.class_means(measure)))
+_DICE = "native_dice"
+"""What Dice is called in ``scores.json``, apart from the pooled one."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of a run's held-out cases.
+    """Scores of a run's held-out cases, or of any label maps.
 
     Attributes:
         cases: Their ids.
@@ -61,107 +36,146 @@ class Scores:
         native_dice: Dice of each case and class over the voxels of the scan's own grid; NaN where a class is in
             neither map, 0 where it is in only one.
         pooled_dice: The paper's figure: Dice of each class over the pixels of all slices of all cases together,
-            on the model's grid. It is not comparable with a mean over cases.
-        surfaces: What was measured between the surfaces; none in the files of versions before 0.2.
+            on the model's grid. It is not comparable with a mean over cases. NaN if not known.
+        measured: By name, all other of `MEASURES` that were taken, of each case and class on the scan's own grid.
+        tolerances: Millimetres within which each class's surface counts as right in NSD, if that was measured.
         seconds: How long each case's prediction took, from the scan in memory to its label map; NaN if not known.
+        groups: Kinds of groups that the cases fall into, such as ``spacing``, and the group of each case.
     """
 
     cases: tuple[str, ...]
     classes: tuple[str, ...]
     native_dice: Float[np.ndarray, "cases classes"]
     pooled_dice: Float[np.ndarray, " classes"]
-    surfaces: SurfaceScores | None = None
+    measured: Mapping[str, Float[np.ndarray, "cases classes"]] = field(default_factory=dict)
+    tolerances: Float[np.ndarray, " classes"] | None = None
     seconds: Float[np.ndarray, " cases"] | None = None
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def class_means(self) -> list[float]:
+    @property
+    def measures(self) -> list[str]:
+        """Names of the measures that were taken, in the order of `MEASURES`."""
+        return [name for name in MEASURES if name == "dice" or name in self.measured]
+
+    @property
+    def tolerance(self) -> float:
+        """The tolerance of NSD in millimetres; NaN if it was not measured, or not with one tolerance for all."""
+        if self.tolerances is None or len(set(self.tolerances.tolist())) != 1:
+            return math.nan
+        return float(self.tolerances[0])
+
+    def values(self, measure: str = "dice") -> Float[np.ndarray, "cases classes"]:
+        """A measure of each case and class; NaN where it is not defined, or was not taken."""
+        if measure == "dice":
+            return self.native_dice
+        return self.measured.get(measure, np.full_like(self.native_dice, np.nan))
+
+    def class_means(self, measure: str = "dice") -> list[float]:
         """Mean over the cases, for each class."""
-        return [_over_defined(np.mean, column) for column in self.native_dice.T]
+        return [_over_defined(np.mean, column) for column in self.values(measure).T]
 
-    def class_medians(self) -> list[float]:
+    def class_medians(self, measure: str = "dice") -> list[float]:
         """Median over the cases, for each class."""
-        return [_over_defined(np.median, column) for column in self.native_dice.T]
+        return [_over_defined(np.median, column) for column in self.values(measure).T]
 
-    def case_means(self) -> list[float]:
+    def case_means(self, measure: str = "dice") -> list[float]:
         """Mean over the classes, for each case."""
-        return [_over_defined(np.mean, row) for row in self.native_dice]
+        return [_over_defined(np.mean, row) for row in self.values(measure)]
 
-    def mean(self) -> float:
-        """Mean over the classes of their means over the cases: the one figure for a run."""
-        return _over_defined(np.mean, np.array(self.class_means()))
+    def mean(self, measure: str = "dice") -> float:
+        """Mean over the classes of their means over the cases: that of Dice is the one figure for a run."""
+        return _over_defined(np.mean, np.array(self.class_means(measure)))
 
-    def median(self) -> float:
+    def median(self, measure: str = "dice") -> float:
         """Mean over the classes of their medians over the cases."""
-        return _over_defined(np.mean, np.array(self.class_medians()))
+        return _over_defined(np.mean, np.array(self.class_medians(measure)))
 
     def pooled_mean(self) -> float:
         """Mean over the classes of the paper's pooled Dice."""
         return _over_defined(np.mean, self.pooled_dice)
 
-    def to_dict(self) -> dict[str, object]:
+    @cached_property
+    def summaries(self) -> dict[str, Summary]:
+        """Means and medians of each measure with their intervals."""
+        return {measure: summarise(self.values(measure)) for measure in self.measures}
+
+    def in_groups(self, kind: str) -> dict[str, Scores]:
+        """The scores of each group of a kind, in the order of the groups' names; pooled Dice is not known of them."""
+        named = np.array(self.groups[kind])
+        return {group: self._of_cases(np.flatnonzero(named == group)) for group in sorted(set(self.groups[kind]))}
+
+    def _of_cases(self, places: Integer[np.ndarray, " chosen"]) -> Scores:
+        return replace(
+            self,
+            cases=tuple(self.cases[place] for place in places),
+            native_dice=self.native_dice[places],
+            pooled_dice=np.full(len(self.classes), np.nan),
+            measured={name: values[places] for name, values in self.measured.items()},
+            seconds=None if self.seconds is None else self.seconds[places],
+            groups={kind: tuple(each[place] for place in places) for kind, each in self.groups.items()},
+        )
+
+    def to_dict(self) -> dict[str, Any]:
         """All of it as plain values for JSON; what is not defined is ``null``."""
         seconds = [math.nan] * len(self.cases) if self.seconds is None else self.seconds.tolist()
         return {
-            "native_dice": {
-                "definition": "2|A∩B|/(|A|+|B|) over the voxels of each scan's own grid; "
-                "null where a class is in neither map (left out of means), 0 where it is in only one",
-                "mean": _plain(self.mean()),
-                "median": _plain(self.median()),
-                "class_means": self._by_class(self.class_means()),
-                "class_medians": self._by_class(self.class_medians()),
-                "cases": self._by_case(self.native_dice),
-            },
-            "pooled_dice": {
-                "definition": "the paper's: over the pixels of all slices of all cases together, on the model's grid",
-                "mean": _plain(self.pooled_mean()),
-                "classes": self._by_class(self.pooled_dice.tolist()),
-            },
-            **({} if self.surfaces is None else self._surfaces_to_dict(self.surfaces)),
-            "prediction_seconds": dict(zip(self.cases, map(_plain, seconds), strict=True)),
+            "classes": list(self.classes),
+            "intervals": INTERVALS,
+            **{_DICE if name == "dice" else name: self._measure_to_dict(name) for name in self.measures},
+            **({} if np.isnan(self.pooled_dice).all() else {"pooled_dice": self._pooled_to_dict()}),
+            "groups": {kind: self._groups_to_dict(kind) for kind in self.groups},
+            "case_groups": {kind: dict(zip(self.cases, each, strict=True)) for kind, each in self.groups.items()},
+            "prediction_seconds": dict(zip(self.cases, map(plain, seconds), strict=True)),
         }
 
-    def _surfaces_to_dict(self, surfaces: SurfaceScores) -> dict[str, object]:
-        definitions = {
-            "hd95": "mm, the larger of the two directed 95th percentiles of the distances between boundary voxels; "
-            "null where a class is in neither map, the scan's diagonal where it is in only one",
-            "nsd": "part of both surfaces that lies within the tolerance of the other; "
-            "null where a class is in neither map, 0 where it is in only one",
-        }
+    def _measure_to_dict(self, measure: str) -> dict[str, Any]:
+        document = measure_document(self.values(measure), self.summaries[measure], self.cases, self.classes)
+        if measure == "nsd" and self.tolerances is not None:
+            document = {"tolerances_mm": by_name(self.classes, self.tolerances.tolist()), **document}
+        definition = f"{MEASURES[measure].definition}; null where it is in neither. On each scan's own grid"
+        return {"definition": definition, **document}
+
+    def _pooled_to_dict(self) -> dict[str, Any]:
         return {
-            measure: {
-                "definition": definitions[measure],
-                **({"tolerance_mm": surfaces.tolerance} if measure == "nsd" else {}),
-                "mean": _plain(surfaces.mean(measure)),
-                "class_means": self._by_class(surfaces.class_means(measure)),
-                "cases": self._by_case(getattr(surfaces, measure)),
-            }
-            for measure in SURFACES
+            "definition": "the paper's: over the pixels of all slices of all cases together, on the model's grid",
+            "mean": plain(self.pooled_mean()),
+            "classes": by_name(self.classes, self.pooled_dice.tolist()),
         }
 
-    def _by_class(self, values: list[float]) -> dict[str, float | None]:
-        return dict(zip(self.classes, map(_plain, values), strict=True))
+    def _groups_to_dict(self, kind: str) -> dict[str, Any]:
+        def means(part: Scores) -> dict[str, Any]:
+            figures = {
+                name: {"mean": plain(part.mean(name)), "class_means": by_name(self.classes, part.class_means(name))}
+                for name in self.measures
+            }
+            return {"cases": len(part.cases), **figures}
 
-    def _by_case(self, values: Float[np.ndarray, "cases classes"]) -> dict[str, dict[str, float | None]]:
-        return {case: self._by_class(row) for case, row in zip(self.cases, values.tolist(), strict=True)}
+        return {group: means(part) for group, part in self.in_groups(kind).items()}
 
     def write(self, folder: Path) -> None:
-        """Writes ``scores.csv`` (a row a case) and ``scores.json`` (all of it), each atomically.
+        """Writes all of it, each file whole or not at all.
+
+        ``scores.json`` holds everything; ``scores.csv`` a row for each case and class; ``summary.csv`` means and
+        medians; ``groups.csv`` means in groups of cases, where there are groups.
 
         Raises:
             OutputError: A file can't be written.
         """
-        rows = io.StringIO()
-        csv.writer(rows, lineterminator="\n").writerows(self._table())
-        write_text(folder / "scores.csv", rows.getvalue())
+        measured = {name: self.values(name) for name in self.measures}
+        write_text(folder / "scores.csv", to_csv(score_rows(self.cases, self.classes, measured, self.groups)))
+        write_text(folder / "summary.csv", to_csv(summary_rows(self.classes, self.summaries)))
+        if self.groups:
+            write_text(folder / "groups.csv", to_csv(self._group_rows()))
         write_text(folder / "scores.json", json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n")
 
-    def _table(self) -> Iterator[list[str]]:
-        """The columns' names, then a row a case."""
-        measured = [] if self.surfaces is None else [getattr(self.surfaces, measure) for measure in SURFACES]
-        named = [f"{name} {measure}" for measure in SURFACES[: len(measured)] for name in self.classes]
-        yield ["case", *self.classes, "mean", *named]
-        for number, (case, mean) in enumerate(zip(self.cases, self.case_means(), strict=True)):
-            surfaces = [value for values in measured for value in values[number].tolist()]
-            yield [case, *map(show, [*self.native_dice[number].tolist(), mean, *surfaces])]
+    def _group_rows(self) -> Iterator[list[str]]:
+        """The columns' names, then a row for each group and class, and one over the classes: means over the cases."""
+        yield ["groups", "group", "cases", "class", *self.measures]
+        for kind in self.groups:
+            for group, part in self.in_groups(kind).items():
+                means = [[*part.class_means(name), part.mean(name)] for name in self.measures]
+                for name, *row in zip([*self.classes, ALL_CLASSES], *means, strict=True):
+                    yield [kind, group, str(len(part.cases)), name, *map(show, row)]
 
     @classmethod
     def read(cls, folder: Path) -> Scores:
@@ -184,39 +198,28 @@ class Scores:
 
     @classmethod
     def _from_dict(cls, values: dict[str, Any]) -> Scores:
-        cases, classes = tuple(values["native_dice"]["cases"]), tuple(values["pooled_dice"]["classes"])
-
-        def by_case(measure: str) -> Float[np.ndarray, "cases classes"]:
-            rows = values[measure]["cases"]
-            numbers = [_number(rows[case][name]) for case in cases for name in classes]
-            return np.array(numbers, dtype=np.float64).reshape(len(cases), len(classes))
-
+        pooled = values["pooled_dice"]["classes"] if "pooled_dice" in values else {}
+        cases, classes = tuple(values[_DICE]["cases"]), tuple(values.get("classes", pooled))
         seconds = values.get("prediction_seconds", {})
+        groups = values.get("case_groups", {})
         return cls(
             cases=cases,
             classes=classes,
-            native_dice=by_case("native_dice"),
-            pooled_dice=np.array([_number(values["pooled_dice"]["classes"][name]) for name in classes]),
-            surfaces=SurfaceScores(by_case("hd95"), by_case("nsd"), values["nsd"]["tolerance_mm"])
-            if "nsd" in values
-            else None,
-            seconds=np.array([_number(seconds.get(case)) for case in cases]),
+            native_dice=values_of(values[_DICE], cases, classes),
+            pooled_dice=np.array([number(pooled.get(name)) for name in classes]),
+            measured={name: values_of(values[name], cases, classes) for name in MEASURES if name in values},
+            tolerances=_tolerances(values["nsd"], classes) if "nsd" in values else None,
+            seconds=np.array([number(seconds.get(case)) for case in cases]),
+            groups={kind: tuple(each[case] for case in cases) for kind, each in groups.items()},
         )
 
 
-def show(value: float, digits: int = 4) -> str:
-    """A score in so many digits behind the point, or that it is not defined."""
-    return NOT_DEFINED if math.isnan(value) else f"{value:.{digits}f}"
+def _tolerances(document: dict[str, Any], classes: tuple[str, ...]) -> Float[np.ndarray, " classes"]:
+    """Of each class; files of version 0.1 have one for all."""
+    by_class = document.get("tolerances_mm") or dict.fromkeys(classes, document.get("tolerance_mm"))
+    return np.array([number(by_class[name]) for name in classes])
 
 
-def _over_defined(reduce, values: np.ndarray) -> float:
+def _over_defined(reduce: Callable[[np.ndarray], np.floating], values: Float[np.ndarray, " n"]) -> float:
     defined = values[~np.isnan(values)]
     return float(reduce(defined)) if len(defined) else math.nan
-
-
-def _plain(value: float) -> float | None:
-    return None if math.isnan(value) else value
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value

@@ -61,10 +61,35 @@ def mean_of_class_means(
     Returns:
         NaN in a resample without any score.
     """
-    defined = ~np.isnan(scores)
-    total = np.einsum("rc,sck->rsk", weights.astype(np.float64), np.where(defined, scores, 0.0))
-    count = np.einsum("rc,sck->rsk", weights.astype(np.float64), defined.astype(np.float64))
-    return mean_over_defined(mean_over_defined(_ratio(total, count)))
+    return mean_over_defined(mean_over_defined(np.stack([class_means(each, weights) for each in scores], axis=1)))
+
+
+def class_means(
+    scores: Float[np.ndarray, "cases classes"], weights: Integer[np.ndarray, "resamples cases"]
+) -> Float[np.ndarray, "resamples classes"]:
+    """Mean of each class over the cases in which it has a score, in each resample; NaN where it has none."""
+    defined, drawn = ~np.isnan(scores), weights.astype(np.float64)
+    return _ratio(drawn @ np.where(defined, scores, 0.0), drawn @ defined.astype(np.float64))
+
+
+def class_medians(
+    scores: Float[np.ndarray, "cases classes"], weights: Integer[np.ndarray, "resamples cases"]
+) -> Float[np.ndarray, "resamples classes"]:
+    """Median of each class over the cases in which it has a score, in each resample; NaN where it has none."""
+    return np.stack([_medians(column, weights) for column in scores.T], axis=1)
+
+
+def _medians(
+    scores: Float[np.ndarray, " cases"], weights: Integer[np.ndarray, "resamples cases"]
+) -> Float[np.ndarray, " resamples"]:
+    """The middle of the scores in ascending order, or the mean of the two in the middle."""
+    order = np.argsort(scores)[: np.count_nonzero(~np.isnan(scores))]  # those without a score stand last
+    if not len(order):
+        return np.full(len(weights), np.nan)
+    upto = np.cumsum(weights[:, order], axis=1)
+    number = upto[:, -1:]
+    low, high = (scores[order][np.argmax(upto > place, axis=1)] for place in ((number - 1) // 2, number // 2))
+    return np.where(number[:, 0] > 0, (low + high) / 2, np.nan)
 
 
 def mean_over_defined(values: Float[np.ndarray, "*shape n"]) -> Float[np.ndarray, "*shape"]:

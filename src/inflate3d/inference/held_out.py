@@ -11,7 +11,8 @@ from inflate3d.config import RunConfig
 from inflate3d.datasets import Case, Dataset, Split, read_dataset
 from inflate3d.errors import DataError
 from inflate3d.evaluation.keeper import ScoreKeeper
-from inflate3d.evaluation.scores import TOLERANCE, Scores
+from inflate3d.evaluation.measures import TOLERANCE, Tolerance
+from inflate3d.evaluation.scores import Scores
 from inflate3d.inference.predictor import Predictor
 from inflate3d.io import write_labels
 from inflate3d.preparation.verify import check_case
@@ -21,14 +22,14 @@ from inflate3d.volume import spacing_of
 
 
 def evaluate_run(
-    folder: RunFolder, *, batch_size: int = 16, tolerance: float = TOLERANCE, progress: Progress = silent
+    folder: RunFolder, *, batch_size: int = 16, tolerance: Tolerance = TOLERANCE, progress: Progress = silent
 ) -> Scores:
     """Predicts and scores the cases that a run held out, and writes both into its folder.
 
     Args:
         folder: A finished run.
         batch_size: Windows predicted at a time.
-        tolerance: Millimetres within which a surface counts as right.
+        tolerance: Millimetres within which a surface counts as right, for all classes or by class.
         progress: Shows how far it is.
 
     Raises:
@@ -55,7 +56,7 @@ def score_held_out(
     held_out: tuple[str, ...],
     *,
     folder: RunFolder | None = None,
-    tolerance: float = TOLERANCE,
+    tolerance: Tolerance = TOLERANCE,
     progress: Progress = silent,
 ) -> Scores:
     """Predicts and scores the held-out cases from their own files.
@@ -65,7 +66,7 @@ def score_held_out(
         dataset: Where the cases are.
         held_out: Their ids.
         folder: The run that keeps their predicted label maps; none are written if not given.
-        tolerance: Millimetres within which a surface counts as right.
+        tolerance: Millimetres within which a surface counts as right, for all classes or by class.
         progress: Shows how far it is.
 
     Raises:
@@ -105,6 +106,7 @@ def _score_case(
     keeper.add_native(case.id, predicted, label)
     own = volume.affine @ scan.orientation.index_matrix(volume.shape)
     keeper.add_surfaces(case.id, predicted, label, spacing_of(own))
+    keeper.add_group(case.id, "group", case.group)
     if folder is not None:
         values = scan.orientation.undo(plan.label_values[predicted.numpy()])
         write_labels(folder.prediction(case.id), values, like=case.scan)

@@ -1,0 +1,84 @@
+"""Scores on the terminal: Dice by case, measures by class, means in groups of cases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from inflate3d.cli.terminal import Terminal
+from inflate3d.evaluation.measures import DEFAULT_MEASURES, MEASURES
+from inflate3d.evaluation.scores import Scores, show
+from inflate3d.evaluation.statistics import Estimate
+
+
+def show_scores(
+    scores: Scores, terminal: Terminal, *, measures: Sequence[str] = DEFAULT_MEASURES, cases: bool = True
+) -> None:
+    """Shows Dice by case, then the chosen measures by class, then their means in groups.
+
+    Args:
+        scores: What to show.
+        terminal: Where.
+        measures: Names of `MEASURES`; those that were not taken are left out.
+        cases: Whether to show a row for each case.
+    """
+    _show_dice(scores, terminal, cases=cases)
+    taken = [name for name in measures if name in scores.measures]
+    if taken and len(scores.measures) > 1:
+        _show_measures(scores, taken, terminal)
+        for kind in scores.groups:
+            _show_groups(scores, kind, taken, terminal)
+
+
+def _show_dice(scores: Scores, terminal: Terminal, *, cases: bool) -> None:
+    rows = []
+    if cases:
+        for case, row, mean in zip(scores.cases, scores.native_dice.tolist(), scores.case_means(), strict=True):
+            rows.append([case, *map(show, row), show(mean)])
+    rows.append(["mean over cases", *map(show, scores.class_means()), show(scores.mean())])
+    rows.append(["median over cases", *map(show, scores.class_medians()), show(scores.median())])
+    known = scores.pooled_mean() == scores.pooled_mean()  # not NaN
+    if known:
+        rows.append(["pooled over slices *", *map(show, scores.pooled_dice.tolist()), show(scores.pooled_mean())])
+    terminal.table("Dice by case, native space", ["case", *scores.classes, "mean"], rows)
+    if known:
+        terminal.say("* the paper's figure, on the model's grid; not comparable with the others")
+
+
+def _show_measures(scores: Scores, measures: Sequence[str], terminal: Terminal) -> None:
+    """A row a class: the mean of each measure, with its interval where there is one."""
+    summaries = [(name, scores.summaries[name]) for name in measures]
+    rows = [
+        [name, *(_with_interval(summary.means[number], measure) for measure, summary in summaries)]
+        for number, name in enumerate(scores.classes)
+    ]
+    rows.append(["mean", *(_with_interval(summary.mean, measure) for measure, summary in summaries)])
+    title = f"Means over the {len(scores.cases)} cases and their 95 % intervals, native space"
+    terminal.table(title, ["class", *(_title(scores, name) for name in measures)], rows)
+
+
+def _show_groups(scores: Scores, kind: str, measures: Sequence[str], terminal: Terminal) -> None:
+    """A row a group; none where all cases are in one, or each is in its own."""
+    parts = scores.in_groups(kind)
+    if not 1 < len(parts) < len(scores.cases):
+        return
+    rows = [
+        [group, str(len(part.cases)), *(show(part.mean(name), MEASURES[name].digits) for name in measures)]
+        for group, part in parts.items()
+    ]
+    columns = [kind, "cases", *(_title(scores, name) for name in measures)]
+    terminal.table(f"Means over cases and classes by {kind}", columns, rows)
+
+
+def _title(scores: Scores, measure: str) -> str:
+    title = MEASURES[measure].title
+    if measure != "nsd" or scores.tolerances is None:
+        return title
+    return f"{title} at {'/'.join(f'{value:g}' for value in dict.fromkeys(scores.tolerances.tolist()))} mm"
+
+
+def _with_interval(estimate: Estimate, measure: str) -> str:
+    digits = MEASURES[measure].digits
+    shown = show(estimate.value, digits)
+    if estimate.low != estimate.low:  # NaN: there is none
+        return shown
+    return f"{shown} ({estimate.low:.{digits}f} to {estimate.high:.{digits}f})"

@@ -1,0 +1,139 @@
+"""What is measured of a predicted label map: the name, the definition and the source of each measure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from inflate3d.errors import ConfigError
+
+TOLERANCE = 2.0
+"""Millimetres that a surface may be off and still count as right in NSD, if the user does not say."""
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """Tolerances of NSD, in millimetres.
+
+    Attributes:
+        others: Of the classes that have none of their own.
+        classes: Of single classes, by name.
+    """
+
+    others: float = TOLERANCE
+    classes: Mapping[str, float] = field(default_factory=dict)
+
+
+Tolerance = float | Tolerances
+"""One tolerance for all classes, or one for some and one for the others."""
+
+MeasureName = Literal[
+    "dice",
+    "iou",
+    "precision",
+    "recall",
+    "volume_difference_ml",
+    "volume_difference_percent",
+    "hd95",
+    "hd95_pooled",
+    "hd100",
+    "assd",
+    "nsd",
+    "lesion_f1",
+]
+
+DEFAULT_MEASURES: tuple[MeasureName, ...] = ("dice", "hd95", "nsd")
+"""What a table shows if the user does not say."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure of one class in one case; A is the prediction's set of voxels, B the label's.
+
+    Attributes:
+        title: Head of a table's column.
+        definition: How it is reckoned, its unit, and what it is where the class is absent from one map. Absent from
+            both it is never defined.
+        digits: Digits behind the point in a table.
+    """
+
+    title: str
+    definition: str
+    digits: int = 4
+
+
+_ONE_IS_0 = "0 where the class is in only one map"
+_ONE_IS_DIAGONAL = "the scan's diagonal where the class is in only one map"
+
+MEASURES: dict[str, Measure] = {
+    "dice": Measure("Dice", f"2|A∩B|/(|A|+|B|) (Dice 1945); {_ONE_IS_0}"),
+    "iou": Measure("IoU", f"|A∩B|/|A∪B| (Jaccard 1912); {_ONE_IS_0}"),
+    "precision": Measure("precision", "|A∩B|/|A|; not defined where the class is not predicted"),
+    "recall": Measure("recall", "|A∩B|/|B|; not defined where the class is not in the label"),
+    "volume_difference_ml": Measure("volume diff. in ml", "|A|-|B| in millilitres, positive where too much", 2),
+    "volume_difference_percent": Measure(
+        "volume diff. in %",
+        "100(|A|-|B|)/|B| (Heimann et al. 2009), positive where too much; not defined where the class is not in the "
+        "label",
+        1,
+    ),
+    "hd95": Measure(
+        "HD95 in mm",
+        "mm, the larger of the two directed 95th percentiles of the distances between boundary voxels; "
+        + _ONE_IS_DIAGONAL,
+        2,
+    ),
+    "hd95_pooled": Measure(
+        "pooled HD95 in mm",
+        "mm, the 95th percentile of the distances between boundary voxels, those of both directions together; "
+        + _ONE_IS_DIAGONAL,
+        2,
+    ),
+    "hd100": Measure(
+        "HD100 in mm",
+        f"mm, the largest distance between boundary voxels in either direction (Hausdorff 1914); {_ONE_IS_DIAGONAL}",
+        2,
+    ),
+    "assd": Measure(
+        "ASSD in mm",
+        "mm, the mean of the distances between boundary voxels, those of both directions together (Heimann et al. "
+        f"2009); {_ONE_IS_DIAGONAL}",
+        2,
+    ),
+    "nsd": Measure(
+        "NSD",
+        "normalised surface Dice: part of both surfaces that lies within the tolerance of the other (Nikolov et al. "
+        f"2021); {_ONE_IS_0}",
+    ),
+    "lesion_f1": Measure(
+        "lesion F1",
+        "2TP/(2TP+FP+FN) over connected components (26 neighbours): one of the label is found (TP) if any of its "
+        "voxels is predicted, else missed (FN); one of the prediction without any voxel of the label is false (FP) "
+        f"(ISLES 2022); {_ONE_IS_0}",
+    ),
+}
+
+
+def class_tolerances(tolerance: Tolerance, classes: Sequence[str]) -> Float[np.ndarray, " classes"]:
+    """The tolerance in millimetres of each class.
+
+    Args:
+        tolerance: One for all, or several.
+        classes: Foreground class names.
+
+    Raises:
+        ConfigError: A name is none of the classes, or a tolerance is negative.
+    """
+    given = tolerance if isinstance(tolerance, Tolerances) else Tolerances(tolerance)
+    if unknown := [name for name in given.classes if name not in classes]:
+        raise ConfigError(
+            "a tolerance is given for a class that there is not", expected=", ".join(classes), got=unknown[0]
+        )
+    values = np.array([given.classes.get(name, given.others) for name in classes], dtype=np.float64)
+    if not (np.isfinite(values) & (values >= 0)).all():
+        raise ConfigError("a tolerance can't be used", expected="millimetres, 0 or more", got=values.tolist())
+    return values

@@ -1,0 +1,96 @@
+"""Surfaces and lesions of all classes of a case, class by class, each in its own box."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+from jaxtyping import Bool, Float, Integer, UInt8
+from scipy import ndimage
+
+from inflate3d.evaluation.distances import Spacing
+from inflate3d.evaluation.lesions import lesion_f1
+from inflate3d.evaluation.surfaces import hausdorff_measures, nsd
+from inflate3d.preparation.plan import IGNORED
+
+HAUSDORFF = ("hd95", "hd95_pooled", "hd100", "assd")
+"""Distances in millimetres: the longer, the worse."""
+
+SHAPE_MEASURES = (*HAUSDORFF, "nsd", "lesion_f1")
+"""What needs a whole case at once, unlike what is reckoned from counts of voxels."""
+
+
+def shape_measures(
+    prediction: Integer[np.ndarray, "d h w"],
+    label: Integer[np.ndarray, "d h w"],
+    spacing: Spacing,
+    tolerances: Float[np.ndarray, " classes"],
+    measures: Collection[str] = SHAPE_MEASURES,
+) -> dict[str, Float[np.ndarray, " classes"]]:
+    """Measures each class but the background.
+
+    Where a class is in neither map, nothing is defined: NaN. Where it is in only one of them, distances are the length
+    of the scan's diagonal, since no two surfaces in the scan lie further apart, and the others are 0.
+
+    Memory, besides both maps: two bytes a voxel of the case where they are not of type uint8 or hold ignored voxels,
+    and about ten bytes a voxel of the largest class's box.
+
+    Args:
+        prediction: Class numbers, any three axes.
+        label: Class numbers on the same grid; a voxel where it is `IGNORED` belongs to no class of either map.
+        spacing: Millimetres between voxels along the three axes.
+        tolerances: Of each class but the background, the millimetres that its surface may be off in NSD.
+        measures: Which of `SHAPE_MEASURES` to take.
+
+    Returns:
+        By name of the measure, a value for each class but the background.
+    """
+    diagonal = float(np.linalg.norm(np.array(label.shape) * spacing))
+    in_one = {measure: diagonal if measure in HAUSDORFF else 0.0 for measure in measures}
+    values = {measure: np.full(len(tolerances), np.nan) for measure in measures}
+    maps = _as_bytes(prediction, label)
+    boxes = [ndimage.find_objects(numbers, max_label=len(tolerances)) for numbers in maps]
+    for index, (predicted, labelled) in enumerate(zip(*boxes, strict=True)):
+        if predicted and labelled:
+            box = _union(predicted, labelled)
+            first, second = (np.pad(numbers[box] == index + 1, 1) for numbers in maps)
+            measured = _measure(first, second, spacing, float(tolerances[index]), measures)
+        elif predicted or labelled:
+            measured = in_one
+        else:
+            continue
+        for measure in measures:
+            values[measure][index] = measured[measure]
+    return values
+
+
+def _measure(
+    first: Bool[np.ndarray, "d h w"],
+    second: Bool[np.ndarray, "d h w"],
+    spacing: Spacing,
+    tolerance: float,
+    measures: Collection[str],
+) -> dict[str, float]:
+    measured = {}
+    if not set(measures).isdisjoint(HAUSDORFF):
+        measured |= hausdorff_measures(first, second, spacing)
+    if "nsd" in measures:
+        measured["nsd"] = nsd(first, second, spacing, tolerance)
+    if "lesion_f1" in measures:
+        measured["lesion_f1"] = lesion_f1(first, second)
+    return measured
+
+
+def _as_bytes(
+    prediction: Integer[np.ndarray, "d h w"], label: Integer[np.ndarray, "d h w"]
+) -> list[UInt8[np.ndarray, "d h w"]]:
+    """Both maps with a byte a voxel and the background where the label is ignored; not copied where they are so."""
+    maps = [values.astype(np.uint8, copy=False) for values in (prediction, label)]
+    ignored = maps[1] == IGNORED
+    if ignored.any():
+        maps = [np.where(ignored, np.uint8(0), values) for values in maps]
+    return maps
+
+
+def _union(first: tuple[slice, ...], second: tuple[slice, ...]) -> tuple[slice, ...]:
+    return tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(first, second, strict=True))
