@@ -2,6 +2,8 @@
 
 # ruff: noqa: E402
 
+import shutil
+import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -201,3 +203,33 @@ def _write_series(
 def _rescale_tags(slope: float, intercept: float) -> dict[str, str]:
     stored = {"0028|0100": "16", "0028|0101": "16", "0028|0102": "15", "0028|0103": "1"}
     return {"0028|1053": f"{slope:g}", "0028|1052": f"{intercept:g}", **stored}
+
+
+Browse = Callable[..., bytes]
+
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+_BROWSER_FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--use-gl=angle", "--use-angle=swiftshader"),
+    *("--enable-unsafe-swiftshader", "--hide-scrollbars", "--no-first-run", "--disable-background-networking"),
+    "--allow-file-access-from-files",
+)
+
+
+@pytest.fixture(scope="session")
+def browse(tmp_path_factory) -> Browse:
+    """Opens an address in a real browser without a window, and gives what it shows."""
+    browser = next(filter(None, map(shutil.which, _BROWSERS)), None)
+    if browser is None:
+        pytest.skip(f"no browser is installed: none of {', '.join(_BROWSERS)} is on the path")
+    folder = tmp_path_factory.mktemp("browser")
+
+    def browse(address: str, *, picture: bool, size: tuple[int, int] = (1280, 900), seconds: float = 5) -> bytes:
+        """The page as a PNG file, or what its scripts made of it as HTML, after so many seconds of its own clock."""
+        shot = folder / "page.png"
+        result = [f"--screenshot={shot}"] if picture else ["--dump-dom"]
+        window = [f"--window-size={size[0]},{size[1]}", f"--virtual-time-budget={int(seconds * 1000)}"]
+        command = [browser, *_BROWSER_FLAGS, f"--user-data-dir={folder / 'profile'}", *window, *result, address]
+        shown = subprocess.run(command, capture_output=True, timeout=120, check=True).stdout
+        return shot.read_bytes() if picture else shown
+
+    return browse

@@ -11,7 +11,7 @@ ROOT = Path(inflate3d.__file__).parent
 
 LAYERS = [
     {"cli"},
-    {"comparison", "report"},
+    {"comparison", "report", "viewer"},
     {"training", "inference"},
     {"evaluation", "windows", "models", "presets"},
     {"preparation"},

@@ -1,0 +1,167 @@
+"""Look at a scan and label maps: a sheet of pictures, or a page to scroll through in the browser."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+from tyro.conf import Positional
+
+from inflate3d.cli.terminal import CommandOptions, Terminal
+from inflate3d.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from inflate3d.report.sheet import ClassEntry, LabelMap
+    from inflate3d.volume import Volume
+
+
+class Options(CommandOptions):
+    """Options of ``view``."""
+
+    scan: Positional[Path]
+    """A scan: a file, a DICOM series' folder, or FOLDER/SERIES-UID."""
+    labels: Positional[tuple[Path, ...]] = ()
+    """Label maps on its grid, such as a label and a prediction."""
+    out: Path | None = None
+    """The sheet's file; NAME-OF-THE-SCAN-view.png in the working folder if not given."""
+    names: Path | None = None
+    """Where classes have their names from: a run's folder, a model's, or a data set's."""
+    slices: int = Field(default=5, ge=1, le=20)
+    """Slices of each plane."""
+    modality: int = Field(default=1, ge=1)
+    """Which modality of a scan with several, from 1 on."""
+    window: tuple[float, float] | None = None
+    """Voxel values shown black and white; soft tissue for CT, 0.5th to 99.5th percentile for others, if not given."""
+    browser: bool = False
+    """Show all slices and 3D on a page in the browser, up to two label maps side by side, in place of the sheet."""
+    no_open: bool = False
+    """Only print the page's address."""
+    port: int = Field(default=0, ge=0, le=65535)
+    """Port of the page on this machine; any free one if 0."""
+
+
+def run(options: Options, terminal: Terminal) -> dict[str, Any]:
+    """Shows."""
+    from inflate3d.io import lay_on, read_labels, read_volume, stem_of
+    from inflate3d.report.contrast import display_range
+    from inflate3d.report.sheet import LabelMap, list_classes
+
+    _check(options)
+    scan = read_volume(options.scan)
+    if options.modality > len(scan.array):
+        raise DataError(
+            "the scan has no such modality",
+            expected=f"1 to {len(scan.array)}",
+            got=f"--modality {options.modality}",
+            file=options.scan,
+        )
+    names = {} if options.names is None else _class_names(options.names)
+    maps = [
+        LabelMap(name, lay_on(read_labels(file), scan, case=stem_of(options.scan), file=file).array[0])
+        for name, file in zip(_short_names(options.labels), options.labels, strict=True)
+    ]
+    classes = list_classes(maps, names)
+    values = options.window or display_range(scan.array[options.modality - 1])
+    show = _serve if options.browser else _write_sheet
+    return show(options, terminal, scan, maps, classes, values)
+
+
+def _write_sheet(
+    options: Options,
+    terminal: Terminal,
+    scan: Volume,
+    maps: Sequence[LabelMap],
+    classes: Sequence[ClassEntry],
+    values: tuple[float, float],
+) -> dict[str, Any]:
+    from inflate3d.atomic import atomic_path
+    from inflate3d.io import stem_of
+    from inflate3d.report.sheet import draw_sheet, volumes_ml
+
+    picture = draw_sheet(
+        scan,
+        maps,
+        classes,
+        title=options.scan.name,
+        values=values,
+        modality=options.modality - 1,
+        slices=options.slices,
+    )
+    file = options.out or Path(f"{stem_of(options.scan.resolve())}-view.png")
+    with atomic_path(file) as temporary:
+        temporary.write_bytes(picture)
+    terminal.say(f"pictures: {file}")
+    volumes = {each.name: volumes_ml(each.array, scan.spacing, classes) for each in maps}
+    return {"picture": str(file), "window": list(values), "millilitres": volumes}
+
+
+def _serve(
+    options: Options,
+    terminal: Terminal,
+    scan: Volume,
+    maps: Sequence[LabelMap],
+    classes: Sequence[ClassEntry],
+    values: tuple[float, float],
+) -> dict[str, Any]:
+    import webbrowser
+
+    from inflate3d.viewer.images import Image, label_nifti, nifti, setup
+    from inflate3d.viewer.page import page_files
+    from inflate3d.viewer.server import PageServer
+
+    told = setup(options.scan.name, [each.name for each in maps], classes, values)
+    image = Image(options.scan.name, nifti(scan.array[options.modality - 1], scan.affine))
+    labels = [Image(each.name, label_nifti(each.array, scan.affine, classes)) for each in maps]
+    with PageServer(page_files(told, image, labels), options.port) as server:
+        terminal.tell(f"page: {server.address}\nCtrl-C ends it")
+        if not options.no_open:
+            webbrowser.open(server.address)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            terminal.tell("\nended")
+        return {"address": server.address}
+
+
+def _check(options: Options) -> None:
+    """Tells what can't be shown before anything is read."""
+    from inflate3d.viewer.page import MOST_MAPS
+
+    if options.browser and len(options.labels) > MOST_MAPS:
+        raise ConfigError(
+            "too many label maps for the page",
+            expected=f"at most {MOST_MAPS}, side by side",
+            got=len(options.labels),
+            remedy="leave --browser out: the sheet shows any number",
+        )
+    if options.window and not options.window[0] < options.window[1]:
+        raise ConfigError("the window is empty", expected="--window LOW HIGH, the lower first", got=options.window)
+    if options.out and options.out.suffix.lower() != ".png":
+        raise ConfigError("the sheet is a PNG file", expected="a name that ends in .png", got=f"--out {options.out}")
+
+
+def _class_names(source: Path) -> Mapping[int, str]:
+    """Label value to class name, of a run, a model or a data set."""
+    from inflate3d.datasets import read_dataset
+    from inflate3d.preparation.plan import Plan
+    from inflate3d.run_folder import RunFolder
+
+    if (plan := RunFolder(source).plan).exists():
+        return Plan.read(plan).classes
+    if (source / "model.json").exists():
+        from inflate3d.models.checkpoint import read_model_folder
+
+        model_plan = read_model_folder(source).plan
+        return model_plan.classes if model_plan else {}
+    return read_dataset(source).classes
+
+
+def _short_names(files: Sequence[Path]) -> list[str]:
+    """The files' names, with their folders' where two have one name."""
+    names = [file.name for file in files]
+    return [
+        f"{file.parent.name}/{file.name}" if names.count(file.name) > 1 else file.name
+        for file in map(Path.absolute, files)
+    ]

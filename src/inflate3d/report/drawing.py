@@ -1,0 +1,77 @@
+"""What all of the report's pictures share: their colours, a canvas without a window, and PNG files in memory."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Theme = Literal["light", "dark"]
+"""The page that a plot stands on."""
+
+PALETTE = (
+    "#e69f00", "#56b4e9", "#1fc795", "#f0e442", "#e08dbb", "#f0672e", "#5b86f5",
+    "#ee8866", "#99ddff", "#bbcc33", "#aaaa00", "#ffaabb",
+)  # fmt: skip
+"""Colours that the colour-blind can tell apart, bright enough for grey scans: after Okabe and Ito's seven (2008)
+and Tol's light ones (2018). Classes beyond them begin again."""
+
+DASHES = ("solid", (0.0, (4.0, 1.5)), (0.0, (1.2, 1.2)), (0.0, (5.0, 1.2, 1.2, 1.2)))
+"""Lines of the classes: those that share a colour differ in their dashes."""
+
+DPI = 100
+
+PAPER = {"light": "#ffffff", "dark": "#1d2125"}
+INK = {"light": "#22262b", "dark": "#e4e7ea"}
+
+
+def class_colour(number: int) -> str:
+    """The colour of class ``number``, from 1 on, as ``#rrggbb``."""
+    return PALETTE[(number - 1) % len(PALETTE)]
+
+
+def class_dashes(number: int) -> str | tuple[float, tuple[float, ...]]:
+    """The line style of class ``number``, from 1 on, as matplotlib takes it."""
+    return DASHES[(number - 1) // len(PALETTE) % len(DASHES)]
+
+
+def new_figure(width: float, height: float, *, scale: float = 1.0, colour: str = "black") -> Figure:
+    """A figure to draw on, of so many inches of 100 pixels times ``scale``."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=DPI * scale, facecolor=colour)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as PNG file with 256 colours, which are a third of the bytes of all and enough for grey and outlines."""
+    from PIL import Image
+
+    file, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(file, format="png", facecolor=figure.get_facecolor(), metadata={"Software": None})
+    with Image.open(file) as picture:
+        reduced = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    reduced.save(small, format="png", optimize=True)
+    return small.getvalue()
+
+
+def data_address(picture: bytes) -> str:
+    """A PNG file as an address that needs no other file."""
+    return f"data:image/png;base64,{base64.b64encode(picture).decode('ascii')}"
+
+
+def plain_axes(axes: Axes, theme: Theme) -> None:
+    """Leaves a left and a lower line, a pale grid and small numbers, in the theme's ink."""
+    ink = INK[theme]
+    axes.patch.set_alpha(0)
+    axes.grid(color=ink, alpha=0.15)
+    axes.tick_params(which="both", colors=ink, labelsize=8)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(ink)

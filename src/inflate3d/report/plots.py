@@ -1,0 +1,126 @@
+"""The report's plots, as PNG files in memory: curves over the training's steps, and how scores are distributed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from inflate3d.report.drawing import INK, PAPER, Theme, class_colour, new_figure, plain_axes, png
+
+_SCALE = 1.6
+_SPREAD = 0.11
+"""Half the width over which a class's points are spread, so that equal ones are seen."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a plot.
+
+    Attributes:
+        steps: Where it has points; those without a value are left out.
+        values: Their height.
+        colour: Any of matplotlib's; none for the plot's own ink.
+        wide: Whether it is the main one.
+        dashed: Whether it is drawn dashed.
+    """
+
+    steps: Sequence[int]
+    values: Sequence[float]
+    colour: str | None = None
+    wide: bool = False
+    dashed: bool = False
+
+
+def draw_curves(curves: Sequence[Curve], *, theme: Theme, steps: int, logarithmic: bool) -> bytes:
+    """Plots curves over the training's steps.
+
+    Args:
+        curves: What to plot, the last one on top.
+        theme: The page that it stands on.
+        steps: Where the axis of steps ends.
+        logarithmic: Whether heights are drawn by their logarithm; else the axis runs from 0 to 1.
+    """
+    from matplotlib.patheffects import Normal, Stroke
+    from matplotlib.ticker import LogLocator
+
+    ink = INK[theme]
+    figure = new_figure(5.6, 3.0, scale=_SCALE, colour=PAPER[theme])
+    axes = figure.add_axes((0.09, 0.16, 0.89, 0.81))
+    for curve in curves:
+        known = np.isfinite(curve.values)
+        axes.plot(
+            np.asarray(curve.steps)[known],
+            np.asarray(curve.values)[known],
+            color=curve.colour or ink,
+            linewidth=2.2 if curve.wide else 1.3,
+            linestyle="--" if curve.dashed else "-",
+            marker="o" if known.sum() <= 20 else None,
+            markersize=4 if curve.wide else 2.5,
+            path_effects=[Stroke(linewidth=2.5, foreground=ink, alpha=0.4), Normal()] if curve.colour else None,
+        )
+    plain_axes(axes, theme)
+    axes.set_xlim(0, steps * 1.01)
+    axes.set_xlabel("step", color=ink)
+    if logarithmic:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("")
+    else:
+        axes.set_ylim(0, 1)
+    return png(figure)
+
+
+def draw_distributions(
+    methods: Sequence[Float[np.ndarray, "cases classes"]], class_names: Sequence[str], *, theme: Theme
+) -> bytes:
+    """Plots each class's scores of all cases: a point a case, a box from quartile to quartile with the median in it.
+
+    Args:
+        methods: Each method's scores, 0 to 1; NaN where there is none. The first's points are filled, the second's
+            are rings beside them.
+        class_names: Names of the classes.
+        theme: The page that it stands on.
+    """
+    ink = INK[theme]
+    frame = {"color": ink, "alpha": 0.55}
+    width = max(4.6, 1.0 + 0.34 * len(class_names) * (1 + len(methods)))
+    figure = new_figure(width, 3.2, scale=_SCALE, colour=PAPER[theme])
+    axes = figure.add_axes((0.5 / width, 0.2, 1 - 0.6 / width, 0.76))
+    plain_axes(axes, theme)
+    axes.grid(visible=False, axis="x")
+    for place, values in enumerate(methods):
+        shift = (place - (len(methods) - 1) / 2) * 0.4
+        for number, column in enumerate(values.T, start=1):
+            scores = column[np.isfinite(column)]
+            if not len(scores):
+                continue
+            axes.boxplot(
+                scores,
+                positions=[number + shift],
+                widths=0.3,
+                showfliers=False,
+                manage_ticks=False,
+                medianprops={"color": ink, "linewidth": 2},
+                boxprops=frame,
+                whiskerprops=frame,
+                capprops=frame,
+            )
+            colour = class_colour(number)
+            beside = number + shift + _SPREAD * np.linspace(-1, 1, len(scores)) * (len(scores) > 1)
+            face = colour if place == 0 else "none"
+            axes.scatter(beside, scores, s=16, facecolors=face, edgecolors=colour if place else ink, linewidths=0.8)
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_xlim(0.4, len(class_names) + 0.6)
+    slanted = {"rotation": 30, "ha": "right"} if sum(map(len, class_names)) > 40 else {}
+    axes.set_xticks(range(1, len(class_names) + 1), [_short(name) for name in class_names], **slanted)
+    axes.set_ylabel("Dice", color=ink, fontsize=9)
+    return png(figure)
+
+
+def _short(name: str, most: int = 18) -> str:
+    """A name that fits below an axis, with nothing in it that matplotlib takes for a formula."""
+    return (name if len(name) <= most else name[: most - 1] + "…").replace("$", r"\$")

@@ -1,0 +1,173 @@
+"""Pictures of slices, as PNG files in memory: outlines of classes, and areas where something is wrong or right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, Float, Integer, Shaped
+
+from inflate3d.report.drawing import DPI, class_colour, class_dashes, new_figure, png
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LONGEST_SIDE = 360
+"""Pixels of a slice's picture along its longer side."""
+
+_POINTS = 72 / DPI
+_BAND, _RIM = 6.5 * _POINTS, 1.6 * _POINTS
+_DIMMED = 0.55
+"""How bright scans are under areas."""
+
+
+def upright(array: Shaped[np.ndarray, "h w *channels"]) -> Shaped[np.ndarray, "..."]:
+    """Turns a slice of the model's frame as radiologists look at it; a view.
+
+    In an axial slice the front is up, in the others the head; the patient's left is on the picture's right, and
+    in a sagittal slice the front is on its left. The frame's rows and columns run to the right, front or head,
+    so that one turn serves all three.
+    """
+    return array.swapaxes(0, 1)[::-1, ::-1]
+
+
+def draw_slice(
+    image: Float[np.ndarray, "h w"],
+    label: Integer[np.ndarray, "h w"],
+    prediction: Integer[np.ndarray, "h w"],
+    spacing: tuple[float, float],
+) -> bytes:
+    """Draws a slice with outlines: the label's as wide pale bands, the prediction's as thin lines over them.
+
+    Args:
+        image: Intensities from 0 (black) to 1 (white), upright.
+        label: Class numbers, 0 is background.
+        prediction: Class numbers.
+        spacing: Millimetres between rows and between columns.
+
+    Returns:
+        A PNG file whose sides have the slice's proportions in millimetres.
+    """
+    figure, axes = _picture(image, spacing)
+    for number in _classes(label):
+        draw_outline(axes, label == number, spacing, class_colour(number), band=True)
+    for number in _classes(prediction):
+        draw_outline(axes, prediction == number, spacing, class_colour(number), class_dashes(number))
+    return png(figure)
+
+
+def draw_areas(
+    image: Float[np.ndarray, "h w"],
+    areas: Integer[np.ndarray, "h w"],
+    colours: Mapping[int, str],
+    label: Integer[np.ndarray, "h w"],
+    spacing: tuple[float, float],
+) -> bytes:
+    """Draws a slice, dimmed, with coloured areas and the label's outlines as thin white lines.
+
+    Args:
+        image: Intensities from 0 (black) to 1 (white), upright.
+        areas: What lies where; nothing where it is a number without a colour.
+        colours: Number to colour, as ``#rrggbb``.
+        label: Class numbers, 0 is background.
+        spacing: Millimetres between rows and between columns.
+
+    Returns:
+        A PNG file like that of `draw_slice`.
+    """
+    figure, axes = _picture(image * _DIMMED, spacing)
+    painted = np.zeros((*areas.shape, 4), np.float32)
+    for number, colour in colours.items():
+        painted[areas == number] = [*(int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)), 0.9]
+    axes.imshow(painted, extent=axes.images[0].get_extent(), interpolation="nearest", aspect="auto")
+    for number in _classes(label):
+        draw_outline(axes, label == number, spacing, "#ffffff", width=0.8)
+    return png(figure)
+
+
+def draw_outline(
+    axes: Axes,
+    mask: Bool[np.ndarray, "h w"],
+    spacing: tuple[float, float],
+    colour: str,
+    dashes: str | tuple[float, tuple[float, ...]] = "solid",
+    *,
+    band: bool = False,
+    width: float = 2.0,
+) -> None:
+    """Draws where a mask ends, on axes in millimetres.
+
+    Args:
+        axes: Their ``(0, 0)`` is the first pixel's outer corner.
+        mask: What is outlined.
+        spacing: Millimetres between rows and between columns.
+        colour: Any of matplotlib's.
+        dashes: matplotlib's line style.
+        band: Whether it is a wide pale band in place of a line with a dark rim.
+        width: Of the line, in pixels.
+    """
+    from matplotlib.patheffects import Normal, Stroke
+
+    padded = np.pad(mask, 1).astype(float)  # outlines close at the picture's edge, too
+    rows, columns = ((np.arange(side) - 0.5) * step for side, step in zip(padded.shape, spacing, strict=True))
+    thick = _BAND if band else width * _POINTS
+    lines = axes.contour(columns, rows, padded, levels=[0.5], colors=[colour], linewidths=thick, linestyles=[dashes])
+    if band:
+        lines.set_alpha(0.45)
+    else:
+        lines.set_path_effects([Stroke(linewidth=thick + _RIM, foreground="black", alpha=0.6), Normal()])
+
+
+def crop_box(masks: Bool[np.ndarray, "d h w"], least: float = 0.5, margin: float = 0.08) -> tuple[slice, slice]:
+    """Rows and columns that hold everything marked in any slice, with some of its surroundings.
+
+    Args:
+        masks: What has to be seen.
+        least: The box has at least this part of each side.
+        margin: Part of each side left free around it.
+    """
+    rows, columns = (np.flatnonzero(masks.any(axis=axes)) for axes in ((0, 2), (0, 1)))
+    if not len(rows):
+        return slice(None), slice(None)
+    _, height, width = masks.shape
+    return _span(rows, height, least, margin), _span(columns, width, least, margin)
+
+
+def spread_slices(holding: Sequence[int], count: int) -> list[int]:
+    """``count`` of the slices, or all if there are no more, spread evenly over them."""
+    if len(holding) <= count:
+        return list(holding)
+    places = (np.arange(count) + 0.5) * len(holding) / count
+    return [holding[int(place)] for place in places]
+
+
+def _span(marked: Integer[np.ndarray, " n"], size: int, least: float, margin: float) -> slice:
+    wanted = max(marked[-1] + 1 - marked[0] + 2 * margin * size, least * size)
+    middle = (marked[0] + marked[-1] + 1) / 2
+    start = min(max(0.0, middle - wanted / 2), max(0.0, size - wanted))
+    return slice(int(start), min(size, int(np.ceil(start + wanted))))
+
+
+def _classes(labels: Integer[np.ndarray, "h w"]) -> list[int]:
+    return [number for number in np.unique(labels).tolist() if number]
+
+
+def _picture(image: Float[np.ndarray, "h w"], spacing: tuple[float, float]) -> tuple[Figure, Axes]:
+    """A slice that fills its figure, which has its proportions; axes are in millimetres."""
+    height, width = (side * step for side, step in zip(image.shape, spacing, strict=True))
+    scale = LONGEST_SIDE / max(height, width) / DPI
+    figure = new_figure(width * scale, height * scale)
+    axes = figure.add_axes((0, 0, 1, 1))
+    show_slice(axes, image, spacing)
+    axes.set_aspect("auto")  # the figure itself has the proportions
+    return figure, axes
+
+
+def show_slice(axes: Axes, image: Float[np.ndarray, "h w"], spacing: tuple[float, float]) -> None:
+    """Shows intensities from 0 (black) to 1 (white) on axes in millimetres, without ticks."""
+    height, width = (side * step for side, step in zip(image.shape, spacing, strict=True))
+    axes.imshow(image, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0), interpolation="bilinear")
+    axes.autoscale(False)  # outlines must not move the picture's edges
+    axes.set_axis_off()

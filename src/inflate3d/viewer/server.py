@@ -1,0 +1,87 @@
+"""A web server for one page on this machine alone: a few files in memory, behind an address that can't be guessed."""
+
+from __future__ import annotations
+
+import secrets
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from inflate3d.errors import OutputError
+from inflate3d.viewer.page import Files
+
+HOST = "127.0.0.1"
+
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "connect-src 'self' data: blob:; img-src 'self' data: blob:; base-uri 'none'; form-action 'none'"
+)
+"""The page may load from this server and from nowhere else."""
+
+
+class PageServer(ThreadingHTTPServer):
+    """Serves files by their names under a random token, and nothing else.
+
+    It reads nothing from the disk: a path names one of the files in memory or nothing, so none leads to another file
+    or a listing. Requests under another host's name are refused, so that no website can reach it through its own name.
+
+    Args:
+        files: The page's files.
+        port: The port; any free one if 0.
+
+    Attributes:
+        address: The page's.
+
+    Raises:
+        OutputError: The port is taken.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, files: Files, port: int = 0) -> None:
+        try:
+            super().__init__((HOST, port), _Handler)
+        except (OSError, OverflowError) as error:
+            raise OutputError(
+                "the page can't be served on this port",
+                got=f"port {port}: {error}",
+                remedy="leave --port out: a free one is taken",
+            ) from error
+        token = secrets.token_urlsafe(16)
+        self.files = {f"/{token}/{name}": file for name, file in files.items()}
+        self.hosts = {f"{name}:{self.server_port}" for name in (HOST, "localhost")}
+        self.address = f"http://{HOST}:{self.server_port}/{token}/"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server_version, sys_version = "inflate3d", ""
+    protocol_version = "HTTP/1.1"
+    timeout = 30
+
+    def do_GET(self) -> None:
+        self._answer(with_body=True)
+
+    def do_HEAD(self) -> None:
+        self._answer(with_body=False)
+
+    def _answer(self, *, with_body: bool) -> None:
+        server = self.server
+        assert isinstance(server, PageServer)
+        file = server.files.get(self.path) if self.headers.get("Host") in server.hosts else None
+        body, kind = file or (b"there is nothing here\n", "text/plain")
+        self.send_response(HTTPStatus.OK if file else HTTPStatus.NOT_FOUND)
+        for name, value in {
+            "Content-Type": f"{kind}; charset=utf-8",
+            "Content-Length": str(len(body)),
+            "Content-Security-Policy": _POLICY,
+            "Cache-Control": "no-store",
+            "Cross-Origin-Resource-Policy": "same-origin",
+            "Referrer-Policy": "no-referrer",
+            "X-Content-Type-Options": "nosniff",
+        }.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if with_body:
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """Keeps quiet: the address, with its token, belongs into no log."""

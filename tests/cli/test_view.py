@@ -1,0 +1,74 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from urllib.request import urlopen
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK
+from matplotlib import image as matplotlib_image
+
+from inflate3d.cli import main
+
+
+@pytest.fixture
+def toys(write_toys, tmp_path, monkeypatch):
+    dataset = write_toys(tmp_path / "Toys", 1)
+    monkeypatch.chdir(tmp_path)
+    return dataset
+
+
+def test_sheet_is_written_into_the_working_folder(toys, tmp_path, capsys):
+    case = toys.cases[0]
+    assert main(["view", str(case.scan), str(case.label), "--names", str(toys.root), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["picture"] == "toy0-view.png"
+    assert list(told["millilitres"]["toy0.nii.gz"]) == ["liver", "tumour"]
+    assert told["millilitres"]["toy0.nii.gz"]["tumour"] == pytest.approx(2 * 3 * 3 * 3 / 1000)
+    assert matplotlib_image.imread(tmp_path / "toy0-view.png").shape[1] > 1000
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["Toys", "toy0-view.png"]
+
+
+def test_other_formats_modalities_and_windows(toys, tmp_path):
+    scan = SimpleITK.ReadImage(str(toys.cases[0].scan))
+    SimpleITK.WriteImage(scan, str(tmp_path / "scan.nrrd"))
+    assert main(["view", "scan.nrrd", "--out", "pictures/sheet.png", "--window", "0", "300", "--slices", "2"]) == 0
+    assert (tmp_path / "pictures/sheet.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--window", "5", "5"], "the window is empty"),
+        (["--modality", "2"], "no such modality"),
+        (["--out", "sheet.pdf"], "a PNG file"),
+        (["--slices", "0"], "slices"),
+        (["LABEL", "LABEL", "LABEL", "--browser"], "too many label maps"),
+        (["other.nii.gz"], "differ in shape"),
+        (["missing.nii.gz"], "missing"),
+        (["--names", "nowhere"], "nowhere"),
+    ],
+)
+def test_mistakes_are_told_and_nothing_is_written(toys, tmp_path, capsys, words, told):
+    nibabel.Nifti1Image(np.zeros((3, 3, 3), np.uint8), np.eye(4)).to_filename(tmp_path / "other.nii.gz")
+    words = [str(toys.cases[0].label) if word == "LABEL" else word for word in words]
+    assert main(["view", str(toys.cases[0].scan), *words]) == 2
+    assert told in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_page_is_served_until_ctrl_c(toys, tmp_path):
+    case = toys.cases[0]
+    command = [sys.executable, "-m", "inflate3d.cli", "view", str(case.scan), str(case.label), "--browser", "--no-open"]
+    code = "import sys; from inflate3d.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, *command[3:]]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        assert process.stderr is not None
+        address = process.stderr.readline().split()[-1]
+        with urlopen(address + "scan", timeout=20) as answer:
+            assert answer.read(2) == b"\x1f\x8b"
+        os.kill(process.pid, signal.SIGINT)
+        assert process.wait(20) == 0
