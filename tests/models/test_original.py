@@ -4,6 +4,7 @@ import json
 import pickle
 import zlib
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -12,6 +13,8 @@ from torch.nn import functional as F
 
 from inflate3d.cli import main
 from inflate3d.errors import ConfigError, ModelError
+from inflate3d.inference.predictor import Predictor
+from inflate3d.io import read_labels, read_volume
 from inflate3d.models.original import import_original
 from inflate3d.models.segmenter import load_model
 from inflate3d.models.swin_padding import pad_then_shift
@@ -435,3 +438,53 @@ def test_folder_that_is_not_empty(path, tmp_path, capsys):
     write(path, beit(), upernet((16,) * 4, 16))
     assert main(["import-checkpoint", str(path), str(tmp_path)]) == 2
     assert "not empty" in capsys.readouterr().err
+
+
+def imported_with_plan(path, tmp_path, plan):
+    return main(["import-checkpoint", str(path), str(tmp_path / "out"), "--plan", str(plan), "--json"])
+
+
+def test_imported_with_a_plan_it_predicts(path, tmp_path, phantoms, phantom_store, capsys):
+    """Label maps are those of the network's own logits: the scan's windows, each slice resized to 32 x 32."""
+    count = len(phantom_store.plan.classes)
+    write(path, beit(), upernet((16,) * 4, 16, classes=count))
+    assert imported_with_plan(path, tmp_path, phantom_store.folder) == 0
+    told = json.loads(capsys.readouterr().out)["plan"]
+    assert (told["image_size"], len(told["classes"])) == ([32, 32], count)
+    scan = phantoms.cases[0].scan
+    assert main(["predict", str(tmp_path / "out"), str(scan), str(tmp_path / "labels")]) == 0
+    volume = read_volume(scan)
+    labels = read_labels(tmp_path / "labels" / scan.name)
+    assert labels.shape == volume.shape
+    model = import_original(path).model
+    model.plan = phantom_store.plan.model_copy(update={"image_size": (32, 32)})
+    assert np.array_equal(labels.array[0], Predictor(model, device="cpu").predict(volume))
+
+
+def test_plan_may_be_a_file(path, tmp_path, phantom_store):
+    write(path, beit(), upernet((16,) * 4, 16, classes=len(phantom_store.plan.classes)))
+    assert imported_with_plan(path, tmp_path, phantom_store.folder / "plan.json") == 0
+    assert load_model(tmp_path / "out").plan is not None
+
+
+def test_plan_of_other_data(path, tmp_path, phantom_store, capsys):
+    write(path, beit(modalities=2), upernet((16,) * 4, 16, classes=3))
+    assert imported_with_plan(path, tmp_path, phantom_store.folder) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["what"] == "the plan is not that of the checkpoint's data"
+    assert error["expected"] == "2 modalities, 3 classes, background counted"
+    assert error["got"].startswith("1 modalities (") and "classes, background counted (background, " in error["got"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_plan_there(path, tmp_path, capsys):
+    write(path, beit(), upernet((16,) * 4, 16))
+    assert imported_with_plan(path, tmp_path, tmp_path / "nowhere") == 2
+    assert str(tmp_path / "nowhere") in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_plan_it_is_told_how_to_get_one(path, tmp_path, capsys):
+    write(path, beit(), upernet((16,) * 4, 16))
+    assert main(["import-checkpoint", str(path), str(tmp_path / "out")]) == 0
+    assert "--plan" in capsys.readouterr().out
