@@ -83,9 +83,18 @@ class Segmenter(nn.Module):
         return logits.unflatten(1, (self.architecture.num_classes, self.architecture.depth))
 
     def _outputs(self, windows: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b o h w"]:
-        size = (windows.shape[-2], windows.shape[-1])
         scaled = (windows - self.architecture.input_mean) / self.architecture.input_deviation
-        decoded = self.decoder(self.encoder(scaled), scaled)
+        return self.decode(self.encoder(scaled), scaled)
+
+    def decode(self, features: list[Tensor], scaled: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b o h w"]:
+        """Scores every pixel: decoder, full-resolution path and classifier.
+
+        Args:
+            features: The encoder's maps.
+            scaled: What the encoder saw.
+        """
+        size = (scaled.shape[-2], scaled.shape[-1])
+        decoded = self.decoder(features, scaled)
         if not self.architecture.detail_channels:
             return resize(self.classifier(decoded), size)
         coarse = resize(self.narrow(decoded), size)
