@@ -88,7 +88,13 @@ def _encoder(name: str, weights: str = "timm") -> Arm:
 
 def _network(name: str) -> Arm:
     """A 3D network: a batch for windows is too large for its patches, and it has no pre-trained encoder to keep."""
-    training = {"batch_size": PATCH_BATCH, "accumulate": 1, "freeze": "none", "layer_decay": 1.0}
+    training = {
+        "batch_size": PATCH_BATCH,
+        "accumulate": 1,
+        "freeze": "none",
+        "layer_decay": 1.0,
+        "checkpoint_activations": False,
+    }
     return Arm(name, {"model": {"network": name}, "training": training})
 
 
