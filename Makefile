@@ -1,14 +1,17 @@
-# Both targets make .venv and install what they need; nothing else has to be set up.
+# Each target makes .venv and installs what it needs; nothing else has to be set up.
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test clean
+.PHONY: demo test bench clean
 
 demo: .venv/installed
 	.venv/bin/inflate3d demo
 
 test: .venv/installed-dev
 	scripts/check
+
+bench: .venv/installed-dev
+	.venv/bin/python benchmarks
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "inflate3d needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
