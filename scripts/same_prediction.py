@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from inflate3d import Predictor, Volume, read_volume
-from inflate3d.inference.files import find_scans, predict_files
+from inflate3d.inference.files import predict_files
+from inflate3d.inference.scans import find_scans
 from inflate3d.io import check_same_grid, read_labels, write_volume
 
 ORIENTATIONS = ("RAS", "LPI", "PSR")

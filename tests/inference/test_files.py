@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import threading
 from pathlib import Path
 
 import nibabel
@@ -8,9 +9,12 @@ import numpy as np
 import pytest
 
 from inflate3d.cli import main
+from inflate3d.datasets.case import Case
 from inflate3d.errors import DataError, DatasetProblems, OutputError
-from inflate3d.inference.files import find_scans, predict_files
+from inflate3d.inference import files
+from inflate3d.inference.files import PredictedScan, predict_files
 from inflate3d.inference.predictor import Predictor
+from inflate3d.inference.scans import find_scans
 
 OBLIQUE = np.array([[-0.9, 0.1, 0.3, 12.5], [0.1, 0.95, 0.2, -7.25], [0.02, -0.1, 3.0, 99.0], [0, 0, 0, 1]])
 
@@ -257,3 +261,114 @@ def test_wrong_number_of_modalities_has_a_remedy(predictor, scan, tmp_path):
     with pytest.raises(DataError, match="wrong number of modalities") as caught:
         predict_files(predictor, find_scans(scan, predictor.plan), tmp_path / "out")
     assert "CASE_0000, CASE_0001" in (caught.value.remedy or "")
+
+
+# --- one after another, and beside each other ------------------------------------------------------------
+
+
+@pytest.fixture
+def three(scan):
+    for name in ("a", "b"):
+        nibabel.Nifti1Image.load(scan).to_filename(scan.with_name(f"{name}.nii.gz"))
+    return scan.parent
+
+
+def test_seconds_of_every_stage_are_told_in_order(predictor, three, tmp_path):
+    told: list[PredictedScan] = []
+    written = predict_files(predictor, find_scans(three, predictor.plan), tmp_path / "out", report=told.append)
+    assert [scan.file for scan in told] == written
+    assert [scan.case for scan in told] == ["a", "b", "scan"]
+    assert all(min(scan.reading, scan.predicting, scan.writing) > 0 for scan in told)
+    assert set(told[0].to_dict()["seconds"]) == {"reading", "predicting", "writing"}  # type: ignore[call-overload]
+
+
+def test_next_scan_is_read_and_last_one_written_meanwhile(predictor, three, tmp_path, monkeypatch):
+    """While a scan is predicted the next one is read, and none behind it."""
+    scans = find_scans(three, predictor.plan)
+    reading = [threading.Event() for _ in scans]
+    real = files.read_images
+
+    def read(images, case):
+        reading[[scan.id for scan in scans].index(case)].set()
+        return real(images, case=case)
+
+    monkeypatch.setattr(files, "read_images", read)
+    numbers = iter(range(3))
+    predict = predictor.predict
+
+    def wait(volume):
+        number = next(numbers)
+        assert reading[min(number + 1, 2)].wait(60)
+        assert not any(event.is_set() for event in reading[number + 2 :])
+        return predict(volume)
+
+    monkeypatch.setattr(predictor, "predict", wait)
+    assert len(predict_files(predictor, scans, tmp_path / "out")) == 3
+
+
+def test_label_map_that_cannot_be_written_is_its_own_scans_problem(predictor, three, tmp_path, monkeypatch):
+    real = files.write_labels
+
+    def write(path, labels, like):
+        if path.name.startswith("a"):
+            raise DataError("the labels don't lie on the scan's grid")
+        real(path, labels, like=like)
+
+    monkeypatch.setattr(files, "write_labels", write)
+    (three / "b.nii.gz").write_bytes(b"damaged")
+    with pytest.raises(DatasetProblems) as caught:
+        predict_files(predictor, find_scans(three, predictor.plan), tmp_path / "out")
+    assert [problem.case for problem in caught.value.problems] == ["a", "b"]
+    assert caught.value.written == [tmp_path / "out" / "scan.nii.gz"]
+
+
+def test_ctrl_c_leaves_whole_files_alone(predictor, three, tmp_path, monkeypatch):
+    calls = iter(range(3))
+    predict = predictor.predict
+
+    def stop(volume):
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return predict(volume)
+
+    monkeypatch.setattr(predictor, "predict", stop)
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(predictor, find_scans(three, predictor.plan), tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.nii.gz"]
+
+
+def test_disk_that_is_full_stops_the_work(predictor, three, tmp_path, monkeypatch):
+    def full(path, labels, like):
+        raise OutputError("the file can't be written", file=path)
+
+    monkeypatch.setattr(files, "write_labels", full)
+    with pytest.raises(OutputError) as caught:
+        predict_files(predictor, find_scans(three, predictor.plan), tmp_path / "out")
+    assert caught.value.file == str(tmp_path / "out" / "a.nii.gz")
+
+
+def test_label_maps_that_are_there_are_left_out_if_wanted(predictor, three, tmp_path):
+    scans = find_scans(three, predictor.plan)
+    first, second, third = predict_files(predictor, scans, tmp_path / "out")
+    os.utime(three / "b.nii.gz", ns=(0, second.stat().st_mtime_ns + 1))  # the scan is newer
+    third.unlink()
+    skipped: list[Case] = []
+    written = predict_files(predictor, scans, tmp_path / "out", skip=skipped.append)
+    assert written == [second, third]
+    assert [scan.id for scan in skipped] == ["a"]
+    assert predict_files(predictor, scans, tmp_path / "out") == [first, second, third]
+
+
+def test_options_of_the_command_line(tiny_run, three, tmp_path, capsys):
+    words = ["predict", str(tiny_run.root), str(three), str(tmp_path / "out"), "--device", "cpu", "--json"]
+    words += ["--with", str(tiny_run.model), "--every", "2", "--max-memory", "1", "--skip-existing"]
+    assert main(words) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [scan["case"] for scan in document["scans"]] == ["a", "b", "scan"]
+    assert (len(document["written"]), document["skipped"]) == (3, [])
+    assert main(words[:-1]) == 0
+    assert json.loads(capsys.readouterr().out)["skipped"] == []
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["skipped"] == ["a", "b", "scan"]
+    assert main([*words, "--max-memory", "0.0000001"]) == 0  # nothing is left to predict
+    assert json.loads(capsys.readouterr().out)["written"] == []

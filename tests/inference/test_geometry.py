@@ -15,8 +15,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from inflate3d.datasets.case import Case
-from inflate3d.inference.files import find_scans, predict_files
+from inflate3d.inference.files import predict_files
 from inflate3d.inference.predictor import Predictor
+from inflate3d.inference.scans import find_scans
 from inflate3d.io import read_labels, read_volume, write_volume
 from inflate3d.models.architecture import Architecture
 from inflate3d.models.segmenter import Segmenter

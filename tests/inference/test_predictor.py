@@ -61,15 +61,15 @@ def test_orientation_in_the_file_does_not_matter(predictor, scan, labels, codes)
 
 @pytest.mark.parametrize("batch_size", [1, 5, 1000])
 def test_batch_size_changes_nothing(predictor, scan, labels, batch_size):
-    other = Predictor(predictor.model, device="cpu", batch_size=batch_size)
+    other = Predictor(predictor.models, device="cpu", batch_size=batch_size)
     assert (other.predict(scan) != labels).mean() < 1e-4  # sums in another order
 
 
 def test_training_and_prediction_see_the_same_tensors(predictor, phantoms, phantom_store, monkeypatch):
     case = phantoms.cases[2]
     seen = []
-    real = predictor.model.forward
-    monkeypatch.setattr(predictor.model, "forward", lambda windows: seen.append(windows) or real(windows))
+    real = predictor.models[0].forward
+    monkeypatch.setattr(predictor.models[0], "forward", lambda windows: seen.append(windows) or real(windows))
     scan = predictor.frame(read_volume(case.scan))
     logits = [logits for _, logits in predictor.slice_logits(scan)]
     depth = phantom_store.cases[case.id].shape[0]
@@ -81,7 +81,7 @@ def test_training_and_prediction_see_the_same_tensors(predictor, phantoms, phant
         prepared = resample_windows(
             normalise(batch.windows, batch.ranges), torch.eye(2, 3).expand(1, 2, 3), (64, 64), batch.extents
         )
-        predicted = seen[index // predictor.batch_size][index % predictor.batch_size]
+        predicted = torch.cat(seen)[index]
         assert torch.allclose(predicted, prepared[0], atol=1e-5)
         if index in (0, 9):
             assert torch.equal(
@@ -94,7 +94,7 @@ def test_pixels_are_the_logits_enlarged_to_the_slices_own(predictor, scan, label
     framed = predictor.frame(scan)
     classes = []
     for _, logits in predictor.slice_logits(framed):
-        rows, columns = framed.image.shape[2:]
+        _, rows, columns = framed.own_shape
         enlarged = torch.nn.functional.interpolate(logits, (rows, columns), mode="bilinear")
         classes.append(enlarged.argmax(1))
     values = predictor.plan.label_values[torch.cat(classes).numpy()]
@@ -105,24 +105,24 @@ def test_pixels_are_the_logits_enlarged_to_the_slices_own(predictor, scan, label
 @pytest.mark.parametrize("spacing", [0.7, 1.9, 4.0, 60.0])
 def test_resampled_slices_come_back_to_the_scans_own(predictor, scan, spacing, batch_size, monkeypatch):
     """The stream of batches gives what interpolating all slices at once gives."""
-    one_slice = predictor.model.architecture.model_copy(update={"depth": 1})
-    monkeypatch.setattr(predictor.model, "architecture", one_slice)
-    monkeypatch.setattr(predictor.model, "forward", lambda windows: windows[:, 0])
-    monkeypatch.setattr(predictor, "plan", predictor.plan.model_copy(update={"slice_spacing": spacing}))
-    monkeypatch.setattr(predictor, "batch_size", batch_size)
+    one_slice = predictor.models[0].architecture.model_copy(update={"depth": 1})
+    monkeypatch.setattr(predictor.models[0], "architecture", one_slice)
+    monkeypatch.setattr(predictor.models[0], "forward", lambda windows: windows[:, 0])
+    monkeypatch.setattr(predictor.models[0], "plan", predictor.plan.model_copy(update={"slice_spacing": spacing}))
+    predictor = Predictor(predictor.models, device="cpu", batch_size=batch_size)
     framed = predictor.frame(scan)
     parts = list(predictor.slice_logits(framed))
     assert [first for first, _ in parts] == np.cumsum([0, *(len(part) for _, part in parts)])[:-1].tolist()
-    everything = torch.cat([part for _, part in predictor._framed_logits(framed)])
-    assert len(everything) == framed.image.shape[1] != framed.own_slices
-    expected = resample_slices(everything[:, 0].numpy(), framed.own_slices)
+    everything = torch.cat([part for (part,) in predictor._batches(framed, np.arange(framed.slices), 0)])
+    assert len(everything) == framed.slices != framed.own_shape[0]
+    expected = resample_slices(everything[:, 0].numpy(), framed.own_shape[0])
     np.testing.assert_allclose(torch.cat([part for _, part in parts])[:, 0].numpy(), expected, atol=1e-5)
 
 
 def test_spacing_changes_neither_shape_nor_label_values(predictor, scan, monkeypatch):
     spaced = predictor.plan.model_copy(update={"slice_spacing": 2.0, "pixel_spacing": (1.5, 1.5), "stride": 2})
-    monkeypatch.setattr(predictor, "plan", spaced)
-    labels = predictor.predict(scan)
+    monkeypatch.setattr(predictor.models[0], "plan", spaced)
+    labels = Predictor(predictor.models, device="cpu").predict(scan)
     assert labels.shape == scan.shape
     assert set(np.unique(labels)) <= {0, 3, 4, 90, 700}
 
@@ -135,7 +135,7 @@ def test_integer_scans_of_any_type_are_taken(predictor, scan, labels):
 def test_thin_scan(predictor, scan):
     framed = predictor.frame(scan)
     with pytest.raises(DataError, match="scan is thinner than the window") as caught:
-        predictor.predict(Volume(framed.image[:, :2].numpy().transpose(0, 2, 3, 1), np.diag([1.0, 1, 3, 1])))
+        predictor.predict(Volume(framed.voxels[:, :2].transpose(0, 2, 3, 1), np.diag([1.0, 1, 3, 1])))
     assert caught.value.got == "2 slices"
 
 
@@ -153,7 +153,7 @@ def test_model_without_a_plan():
 @pytest.mark.parametrize("device", ["nonsense", "cpu:x"])
 def test_no_such_device(predictor, device):
     with pytest.raises(ModelError, match="device can't be used"):
-        Predictor(predictor.model, device=device)
+        Predictor(predictor.models, device=device)
 
 
 def test_evaluation_scores_the_files_that_it_writes(tiny_run, phantoms, tmp_path):

@@ -40,15 +40,15 @@ def voxelwise(predictor, monkeypatch):
     def forward(patches):
         return torch.cat([torch.full_like(patches, 0.3), patches, *[patches - 9] * 3], dim=1)
 
-    monkeypatch.setattr(predictor.model, "forward", forward)
+    monkeypatch.setattr(predictor.models[0], "forward", forward)
 
 
 @pytest.mark.parametrize("spacing", [None, (1.7, 2.3)])
 @pytest.mark.parametrize("slice_spacing", [None, 2.0])
 def test_labels_lie_on_the_scans_own_grid(predictor, scan, monkeypatch, spacing, slice_spacing):
     spaced = predictor.plan.model_copy(update={"pixel_spacing": spacing, "slice_spacing": slice_spacing})
-    monkeypatch.setattr(predictor, "plan", spaced)
-    labels = predictor.predict(scan)
+    monkeypatch.setattr(predictor.models[0], "plan", spaced)
+    labels = Predictor(predictor.models, device="cpu").predict(scan)
     assert labels.shape == scan.shape
     assert set(np.unique(labels)) <= {0, 3, 4, 90, 700}
     assert len(np.unique(labels)) > 1
@@ -58,8 +58,9 @@ def test_voxels_stay_in_their_places(predictor, scan, monkeypatch):
     """A network that looks at each voxel alone gives a threshold, exactly, whatever the patches are."""
     voxelwise(predictor, monkeypatch)
     framed = predictor.frame(scan)
-    bright = normalise(framed.image[None], framed.ranges[None])[0, 0] > 0.3 + 1e-5
-    dark = normalise(framed.image[None], framed.ranges[None])[0, 0] < 0.3 - 1e-5
+    image, ranges = framed.read(np.arange(framed.slices)), framed.ranges(predictor.plan.normalisation)
+    values = normalise(image[None], ranges[None])[0, 0]
+    bright, dark = values > 0.3 + 1e-5, values < 0.3 - 1e-5
     labels = torch.from_numpy(framed.orientation.apply(predictor.predict(scan)).astype(np.int64))
     assert (labels[bright] == 3).all()
     assert (labels[dark] == 0).all()
@@ -71,7 +72,7 @@ def test_scan_smaller_than_the_patch(predictor, scan, part, monkeypatch):
     voxelwise(predictor, monkeypatch)
     framed = predictor.frame(scan)
     slices, rows, columns = (slice(0, size) for size in part)
-    small = Volume(framed.image[:, slices, rows, columns].numpy().transpose(0, 2, 3, 1), np.diag([1.0, 1.0, 3.0, 1.0]))
+    small = Volume(framed.voxels[:, slices, rows, columns].transpose(0, 2, 3, 1), np.diag([1.0, 1.0, 3.0, 1.0]))
     labels = predictor.predict(small)
     assert labels.shape == small.shape
 
@@ -85,13 +86,15 @@ def test_training_and_prediction_see_the_same_voxels(predictor, phantoms, phanto
     case = phantoms.cases[2]
     framed = predictor.frame(read_volume(case.scan))
     batch = Scans(phantom_store, [Place(case.id, 0)], 1)[0]
-    assert torch.equal(framed.image, batch.windows[0])
+    assert torch.equal(framed.read(np.arange(framed.slices)), batch.windows[0].float())
     assert torch.allclose(framed.sides, batch.sides)
-    assert torch.equal(framed.ranges, batch.ranges[0])
+    assert torch.equal(framed.ranges(predictor.plan.normalisation), batch.ranges[0])
 
 
 def test_pooled_grid_is_that_of_the_logits(predictor, scan, monkeypatch):
-    monkeypatch.setattr(predictor, "plan", predictor.plan.model_copy(update={"pixel_spacing": (2.0, 3.0)}))
+    spaced = predictor.plan.model_copy(update={"pixel_spacing": (2.0, 3.0)})
+    monkeypatch.setattr(predictor.models[0], "plan", spaced)
+    predictor = Predictor(predictor.models, device="cpu")
     framed = predictor.frame(scan)
     first, logits = next(iter(predictor.slice_logits(framed)))
     labels = torch.ones(len(logits), *framed.own_shape[1:], dtype=torch.int64)

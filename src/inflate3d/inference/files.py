@@ -2,76 +2,59 @@
 
 from __future__ import annotations
 
-import re
+import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from inflate3d.datasets.case import Case
 from inflate3d.errors import DataError, DatasetProblems, Inflate3dError
+from inflate3d.inference.background import Background
 from inflate3d.inference.predictor import Predictor
-from inflate3d.io import (
-    SUFFIXES,
-    Series,
-    check_labels_writable,
-    find_series,
-    label_suffix,
-    read_images,
-    scan_files,
-    stem_of,
-    write_labels,
-)
-from inflate3d.preparation.plan import Plan
+from inflate3d.inference.scans import Warn, tell_nobody
+from inflate3d.io import check_labels_writable, label_suffix, read_images, write_labels
+from inflate3d.preparation.stamps import last_change
 from inflate3d.progress import Progress, silent
-
-Warn = Callable[[DataError], object]
-"""Told of what is odd and no reason to stop."""
-
-_CHANNEL = re.compile(r"(.+)_(\d{4})")
-"""A file of one modality, as nnU-Net names them."""
-
-_FIRST = "_0000"
-"""What nnU-Net puts behind the name of a scan's first, or only, modality."""
-
-_NAMELESS = "scan"
-"""What a scan is called whose path has no name."""
+from inflate3d.volume import Volume
 
 
-def _tell_nobody(warning: DataError) -> None:
-    """Drops a warning."""
+@dataclass(frozen=True)
+class PredictedScan:
+    """What became of a scan, and how long it took.
 
+    Stages of different scans overlap, so their seconds add up to more than has passed.
 
-def find_scans(path: Path, plan: Plan, *, warn: Warn = _tell_nobody) -> list[Case]:
-    """The scans that a path names, sorted by name.
-
-    Args:
-        path: A scan (see `inflate3d.io.read_volume`), a folder of scan files, or a folder with DICOM series,
-            in sub-folders too. Files ``CASE_0000``, ``CASE_0001``, ... are the modalities of one scan where
-            the plan has several, and a scan's only modality, ``CASE_0000``, is named ``CASE``.
-        plan: Which modalities there have to be, and whether some may be missing.
-        warn: Told of DICOM series that are passed over because they are no volumes, such as localizers.
-
-    Raises:
-        DataError: There is nothing to predict, or a modality is missing.
-        DatasetProblems: There are DICOM series, and none is a volume.
+    Attributes:
+        case: The scan's name.
+        file: Its label map.
+        reading: Seconds.
+        predicting: Seconds.
+        writing: Seconds.
     """
-    if path.name in ("", ".."):  # such as ".", which would name nothing
-        path = path.resolve()
-    files = scan_files(path) if path.is_dir() else [path]
-    if not files:
-        scans = _series(path, warn)
-    elif len(plan.modalities) > 1 and path.is_dir() and all(_CHANNEL.fullmatch(stem_of(file)) for file in files):
-        scans = _joined(files, plan)
-    else:
-        scans = [Case(name, (file,), label=None) for name, file in zip(_names(files), files, strict=True)]
-    if not scans:
-        raise DataError(
-            "no scans here",
-            file=path,
-            expected=f"a scan file, a DICOM series, or a folder of them ({', '.join(SUFFIXES)})",
-            got="none",
-        )
-    return scans
+
+    case: str
+    file: Path
+    reading: float
+    predicting: float
+    writing: float
+
+    def to_dict(self) -> dict[str, object]:
+        """For ``--json``; seconds to the millisecond."""
+        seconds = {"reading": self.reading, "predicting": self.predicting, "writing": self.writing}
+        return {
+            "case": self.case,
+            "file": str(self.file),
+            "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
+        }
+
+
+Skip = Callable[[Case], object]
+"""Told of every scan that is left out."""
+
+Report = Callable[[PredictedScan], object]
+"""Told of every scan whose label map has been written."""
 
 
 def predict_files(
@@ -80,20 +63,27 @@ def predict_files(
     folder: Path,
     *,
     suffix: str | None = None,
+    skip: Skip | None = None,
     progress: Progress = silent,
-    warn: Warn = _tell_nobody,
+    warn: Warn = tell_nobody,
+    report: Report = tell_nobody,
 ) -> list[Path]:
     """Segments scans and writes their label maps, named as the scans are.
 
-    A scan that can't be segmented stops none of the others.
+    A scan that can't be segmented stops none of the others. While one is predicted, the next is read and the one
+    before is written; no more than these three are held. Ctrl-C waits for the label map that is being written, and
+    for nothing else.
 
     Args:
         predictor: The trained network.
         scans: What to segment.
         folder: Where the label maps go.
         suffix: Format of the label maps, such as ``.nrrd``; the scan's own if not given, NIfTI for DICOM.
+        skip: Leaves out scans whose label map is there and is newer than they are, whichever model it is from, and is
+            told of each. If not given, none is left out.
         progress: Shows how far it is.
         warn: Told of everything odd about a scan that is no reason to stop.
+        report: Told of each scan when its label map is written, in their order.
 
     Returns:
         The files written.
@@ -101,84 +91,115 @@ def predict_files(
     Raises:
         DataError: The only scan can't be read, does not fit the model, or its place can't be said in the format.
         DatasetProblems: Likewise for some of several scans; those of all others are written.
-        ConfigError: Label maps can't be written in this format.
+        ConfigError: Label maps can't be written in this format, or the memory that was given is too little.
         OutputError: A label map can't be written; no part of it is left.
     """
     targets = [folder / f"{scan.id}{label_suffix(scan.scan, suffix)}" for scan in scans]
     _check_targets(scans, targets)
-    written: list[Path] = []
-    problems: list[Inflate3dError] = []
-    for scan, target in progress(zip(scans, targets, strict=True), len(scans), "predicting"):
+    pairs = list(zip(scans, targets, strict=True))
+    if skip is not None:
+        existing = [scan for scan, target in pairs if is_up_to_date(scan, target)]
+        pairs = [(scan, target) for scan, target in pairs if scan not in existing]
+        for scan in existing:
+            skip(scan)
+    work = _Work(predictor, warn, report)
+    work.run(pairs, progress)
+    if len(scans) == 1 and work.problems:
+        raise work.problems[0]
+    if work.problems:
+        what = f"{len(work.problems)} of {len(scans)} scans could not be predicted"
+        raise DatasetProblems(work.problems, what=what, written=work.written)
+    return work.written
+
+
+def is_up_to_date(scan: Case, target: Path) -> bool:
+    """Whether a scan's label map is there, and none of the scan's files has changed since."""
+    if not target.is_file():
+        return False
+    changes = [last_change(image) for image in scan.images if image]
+    return all(change is not None and change < target.stat().st_mtime_ns for change in changes)
+
+
+@dataclass
+class _Writing:
+    """A label map on its way into its file."""
+
+    scan: Case
+    target: Path
+    reading: float
+    predicting: float
+    written: Background[None]
+
+
+class _Work:
+    """Goes over scans: reads the next and writes the last while one is predicted."""
+
+    def __init__(self, predictor: Predictor, warn: Warn, report: Report) -> None:
+        self.written: list[Path] = []
+        self.problems: list[Inflate3dError] = []
+        self._predictor, self._warn, self._report = predictor, warn, report
+        self._writing: _Writing | None = None
+
+    def run(self, pairs: list[tuple[Case, Path]], progress: Progress) -> None:
+        """Predicts all scans.
+
+        Args:
+            pairs: Each scan with its label map's file.
+            progress: Shows how far it is.
+
+        Raises:
+            OutputError: A label map can't be written.
+        """
+        ahead = [_start_reading(scan) for scan, _ in pairs[:1]]
         try:
-            _predict_file(predictor, scan, target, warn)
-            written.append(target)
+            for number, (scan, target) in enumerate(progress(pairs, len(pairs), "predicting")):
+                reading = ahead.pop()
+                reading.finish()
+                ahead += [_start_reading(following) for following, _ in pairs[number + 1 : number + 2]]
+                self._predict(scan, target, reading)
+            self._finish_writing()
+        finally:
+            if self._writing:
+                self._writing.written.finish()
+
+    def _predict(self, scan: Case, target: Path, reading: Background[Volume]) -> None:
+        try:
+            volume, read_seconds = reading.wait()
+            for note in volume.notes:
+                self._warn(DataError(note, case=scan.id, file=scan.scan))
+            check_labels_writable(target, volume, like=scan.scan)
+            started = time.perf_counter()
+            labels = self._predictor.predict(volume)
+            seconds = time.perf_counter() - started
         except DataError as error:
-            problem = error.about(case=scan.id, file=scan.scan)
-            if len(scans) == 1:
-                raise problem from error
-            problems.append(problem)
-    if problems:
-        what = f"{len(problems)} of {len(scans)} scans could not be predicted"
-        raise DatasetProblems(problems, what=what, written=written)
-    return written
+            self._finish_writing()  # the scan before comes first among the problems, too
+            self._add_problem(scan, error)
+            return
+        self._finish_writing()
+        written = Background(partial(write_labels, target, labels, like=scan.scan))
+        self._writing = _Writing(scan, target, read_seconds, seconds, written)
+
+    def _finish_writing(self) -> None:
+        """Waits for the label map that is being written, if there is one."""
+        if not (writing := self._writing):
+            return
+        self._writing = None
+        try:
+            _, seconds = writing.written.wait()
+        except DataError as error:
+            self._add_problem(writing.scan, error)
+            return
+        self.written.append(writing.target)
+        self._report(PredictedScan(writing.scan.id, writing.target, writing.reading, writing.predicting, seconds))
+
+    def _add_problem(self, scan: Case, error: DataError) -> None:
+        problem = error.about(case=scan.id, file=scan.scan)
+        problem.__cause__ = error
+        self.problems.append(problem)
 
 
-def _names(files: list[Path]) -> list[str]:
-    """A name for each scan: its file's, without the number that nnU-Net gives an only modality."""
-    names = [stem_of(file) for file in files]
-    if all(_CHANNEL.fullmatch(name) and name.endswith(_FIRST) for name in names):
-        return [name.removesuffix(_FIRST) for name in names]
-    return names
-
-
-def _predict_file(predictor: Predictor, scan: Case, target: Path, warn: Warn) -> None:
-    volume = read_images(scan.images, case=scan.id)
-    for note in volume.notes:
-        warn(DataError(note, case=scan.id, file=scan.scan))
-    check_labels_writable(target, volume, like=scan.scan)
-    write_labels(target, predictor.predict(volume), like=scan.scan)
-
-
-def _series(folder: Path, warn: Warn) -> list[Case]:
-    """The DICOM series below a folder that may be volumes, each named by its place there."""
-    found = find_series(folder)
-    if len(found) == 1:  # where it is no volume, reading it tells best why
-        return [Case(stem_of(found[0].path) or _NAMELESS, (found[0].path,), label=None)]
-    passed_over = [_passed_over(series) for series in found if series.flaw]
-    if passed_over and len(passed_over) == len(found):
-        raise DatasetProblems(passed_over, what="none of the DICOM series here is a volume")
-    for warning in passed_over:
-        warn(warning)
-    paths = [series.path for series in found if not series.flaw]
-    return [Case("_".join(path.relative_to(folder).parts) or stem_of(path), (path,), label=None) for path in paths]
-
-
-def _passed_over(series: Series) -> DataError:
-    said = f"{series.modality or '?'}, {series.description or 'no description'}, {series.slices} images"
-    return DataError("a DICOM series is no volume", got=f"{series.path.name}: {series.flaw} ({said})", file=series.path)
-
-
-def _joined(files: list[Path], plan: Plan) -> list[Case]:
-    """One case for all files that differ in their modality's number alone."""
-    channels: dict[str, dict[int, Path]] = {}
-    for file in files:
-        name, number = re.fullmatch(_CHANNEL, stem_of(file)).groups()  # type: ignore[union-attr]
-        channels.setdefault(name, {})[int(number)] = file
-    scans = []
-    for name, found in channels.items():
-        images = tuple(found.pop(number, None) for number in range(len(plan.modalities)))
-        missing = [plan.modalities[number] for number, image in enumerate(images) if image is None]
-        if found or (missing and not plan.allow_missing_modality):
-            raise DataError(
-                "the scan has not the model's modalities",
-                expected=", ".join(f"_{number:04d} ({name})" for number, name in enumerate(plan.modalities)),
-                got=f"no {' and no '.join(missing)}" if missing else f"{len(found)} more",
-                remedy="add the files; only a model trained with --allow-missing-modality can do without",
-                case=name,
-                file=next(iter([*found.values(), *filter(None, images)])),
-            )
-        scans.append(Case(name, images, label=None))
-    return scans
+def _start_reading(scan: Case) -> Background[Volume]:
+    return Background(partial(read_images, scan.images, case=scan.id))
 
 
 def _check_targets(scans: list[Case], targets: list[Path]) -> None:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from inflate3d.inference.mirrors import UNMIRRORED, Mirror, mean_over_mirrors
 from inflate3d.models.volumetric import VolumetricSegmenter
 from inflate3d.windows.patches import PlaneGrid
 from inflate3d.windows.resample import field_matrices, normalise, resample_windows
@@ -24,6 +25,7 @@ def volume_logits(
     *,
     device: torch.device,
     patches_at_once: int,
+    mirrors: tuple[Mirror, ...] = UNMIRRORED,
 ) -> Float[Tensor, "k d height width"]:
     """Scores every voxel of a scan on the network's grid.
 
@@ -37,6 +39,7 @@ def volume_logits(
         grid: What its slices are brought to.
         device: Where the network is.
         patches_at_once: Patches in a batch.
+        mirrors: Mirror images of each patch to take the mean over.
 
     Returns:
         Logits ``(K, D, *grid.size)``, float32, on the CPU.
@@ -49,7 +52,7 @@ def volume_logits(
         windows,
         model.architecture.patch_size,
         patches_at_once,
-        lambda patches: model(patches).float(),
+        lambda patches: mean_over_mirrors(model, patches, mirrors),
         overlap=OVERLAP,
         mode="gaussian",
         sw_device=device,

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 
 from inflate3d.errors import DataError
-from inflate3d.preparation.plan import Plan
+from inflate3d.preparation.plan import Normalisation, Plan
 from inflate3d.resampling import nearest_slices, resample_slices
 from inflate3d.volume import Orientation, Volume
 
@@ -49,6 +49,37 @@ def frame_case(volume: Volume, plan: Plan) -> FramedCase:
     Raises:
         DataError: The scan has not the plan's number of modalities.
     """
+    turned = turn_scan(volume, plan)
+    image = turned.image
+    if turned.slices != image.shape[1]:
+        image = resample_slices(image.astype(np.float32, copy=False), turned.slices)
+    ranges = value_ranges(turned.image, plan.normalisation)
+    return FramedCase(turned.orientation, image, ranges, turned.spacing, turned.image.shape[1])
+
+
+@dataclass(frozen=True)
+class TurnedScan:
+    """A scan along the frame's axes, its slices still its own.
+
+    Attributes:
+        orientation: The way back to the scan's own voxel axes.
+        image: The scan's own voxel values, ``(C, D, H, W)``; a view.
+        slices: How many slices the frame has.
+        spacing: Millimetres along ``(D, H, W)`` in the frame.
+    """
+
+    orientation: Orientation
+    image: Shaped[np.ndarray, "c d h w"]
+    slices: int
+    spacing: tuple[float, float, float]
+
+
+def turn_scan(volume: Volume, plan: Plan) -> TurnedScan:
+    """Lays a scan along the frame's axes, without copying a voxel.
+
+    Raises:
+        DataError: The scan has not the plan's number of modalities.
+    """
     if len(volume.array) != len(plan.modalities):
         raise DataError(
             "wrong number of modalities",
@@ -59,11 +90,18 @@ def frame_case(volume: Volume, plan: Plan) -> FramedCase:
         )
     orientation = Orientation.of(volume.affine, plan.depth_axis)
     image = orientation.apply(volume.array)
-    # measured in the frame: percentiles of a sample must not depend on how the file lies
-    ranges = tuple(rule.value_range(channel) for rule, channel in zip(plan.normalisation, image, strict=True))
     depth, height, width = (volume.spacing[axis] for axis in orientation.axes)
-    slices = image.shape[1]
-    count = plan.slice_count(slices, depth)
-    if count != slices:
-        image = resample_slices(image.astype(np.float32, copy=False), count)
-    return FramedCase(orientation, image, ranges, (depth * slices / count, height, width), slices)
+    count = plan.slice_count(image.shape[1], depth)
+    return TurnedScan(orientation, image, count, (depth * image.shape[1] / count, height, width))
+
+
+def value_ranges(
+    image: Shaped[np.ndarray, "c d h w"], normalisation: tuple[Normalisation, ...]
+) -> tuple[tuple[float, float], ...]:
+    """For each modality of a scan the voxel values that become 0 and 1.
+
+    Args:
+        image: In the frame: percentiles of a sample must not depend on how the file lies.
+        normalisation: A rule for each modality.
+    """
+    return tuple(rule.value_range(channel) for rule, channel in zip(normalisation, image, strict=True))

@@ -45,6 +45,11 @@ def stamp_case(case: Case, root: Path) -> tuple[FileStamp, ...]:
     return tuple(_stamp_path(path, root) for path in (*case.images, case.label) if path is not None)
 
 
+def last_change(path: Path) -> int | None:
+    """When a scan was last written, in nanoseconds; of one in several files the latest. None if there is nothing."""
+    return max((part.stat().st_mtime_ns for part in _parts_of(path)), default=None)
+
+
 def changed_files(before: Iterable[FileStamp], now: Iterable[FileStamp], root: Path) -> list[Path]:
     """The paths that changed, came or went between two times, sorted.
 

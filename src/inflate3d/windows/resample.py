@@ -72,8 +72,21 @@ def resample_logits(
         sides: Height and width of each slice in millimetres.
         fields: The same of what the model's input shows.
     """
-    grid = F.affine_grid(field_matrices(fields, sides), [len(logits), 1, *shape], align_corners=False)
-    return F.grid_sample(logits, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return sample_logits(logits, own_pixels(shape, sides, fields))
+
+
+def own_pixels(
+    shape: tuple[int, int], sides: Float[Tensor, "b 2"], fields: Float[Tensor, "b 2"]
+) -> Float[Tensor, "b h w 2"]:
+    """Where the slices' own pixels lie in the model's input, normalised; see `resample_logits`."""
+    return F.affine_grid(field_matrices(fields, sides), [len(sides), 1, *shape], align_corners=False)
+
+
+def sample_logits(
+    logits: Float[Tensor, "b k height width"], pixels: Float[Tensor, "b h w 2"]
+) -> Float[Tensor, "b k h w"]:
+    """Takes logits bilinearly at pixels, all of `own_pixels` or some of their rows."""
+    return F.grid_sample(logits, pixels, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def resample_windows(

@@ -1,0 +1,101 @@
+"""From logits on the networks' grids to classes on the scan's own, slab by slab.
+
+Classes × pixels on the scan's own grid are never held at once: a slab is so many rows of a slice that its logits take
+a fixed number of bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+from inflate3d.windows.resample import own_pixels, sample_logits
+
+
+class LogitGrid(NamedTuple):
+    """Where a network's logits lie in a slice; the middles are the same.
+
+    Attributes:
+        size: Rows and columns.
+        sides: Their height and width in millimetres.
+    """
+
+    size: tuple[int, int]
+    sides: tuple[float, float]
+
+
+class OwnPixels:
+    """The pixels of a scan's own slices.
+
+    Args:
+        shape: Rows and columns.
+        sides: Height and width of a slice in millimetres, ``(1, 2)``.
+        grids: Of the networks' logits.
+        device: Where those are.
+        slab_bytes: What the logits of a slab may take.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        sides: Float[Tensor, "1 2"],
+        grids: Sequence[LogitGrid],
+        *,
+        device: torch.device,
+        slab_bytes: int,
+    ) -> None:
+        self.shape, self.slab_bytes = shape, slab_bytes
+        own = (float(sides[0, 0]), float(sides[0, 1]))
+        self._pixels = [  # none where they are those of the logits
+            None if grid == (shape, own) else own_pixels(shape, sides, torch.tensor([grid.sides])).to(device)
+            for grid in grids
+        ]
+
+    def likeliest(self, scores: Sequence[Float[Tensor, "1 k _ _"]]) -> Integer[Tensor, "h w"]:
+        """The class with the largest sum of logits at each pixel; of equal ones the lowest number.
+
+        Args:
+            scores: Of one slice, for each of the grids.
+
+        Returns:
+            Class numbers, of the smallest unsigned type that torch computes with.
+        """
+        rows, columns = self.shape
+        classes = scores[0].shape[1]
+        kind = torch.uint8 if classes <= 256 else torch.int32
+        chosen = torch.empty(self.shape, dtype=kind, device=scores[0].device)
+        step = max(1, self.slab_bytes // (classes * columns * scores[0].element_size()))
+        for first in range(0, rows, step):
+            slab = slice(first, min(first + step, rows))
+            chosen[slab] = likeliest_class(self._logits(scores, slab))
+        return chosen
+
+    def _logits(self, scores: Sequence[Float[Tensor, "1 k _ _"]], rows: slice) -> Float[Tensor, "k rows w"]:
+        total = None
+        for logits, pixels in zip(scores, self._pixels, strict=True):
+            slab = logits[:, :, rows] if pixels is None else sample_logits(logits, pixels[:, rows])
+            total = slab if total is None else total + slab
+        assert total is not None
+        return total[0]
+
+
+def likeliest_class(logits: Float[Tensor, "k h w"]) -> Integer[Tensor, "h w"]:
+    """The class with the largest logit at each pixel; of equal ones the lowest number."""
+    if logits.device.type != "cpu":
+        return logits.argmax(0)
+    # torch's argmax over the first axis takes several times as long on a CPU
+    best, chosen = logits[0].clone(), torch.zeros(logits.shape[1:], dtype=torch.int32)
+    for number in range(1, len(logits)):
+        chosen.masked_fill_(logits[number] > best, number)
+        torch.maximum(best, logits[number], out=best)
+    return chosen
+
+
+def label_type(values: Integer[np.ndarray, " k"]) -> np.dtype:
+    """The smallest type that holds label values."""
+    return np.min_scalar_type(int(values.max()))

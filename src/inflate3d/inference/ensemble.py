@@ -1,0 +1,74 @@
+"""Several networks that predict as one: where they are, and whether they fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from inflate3d.errors import ModelError
+from inflate3d.preparation.plan import Plan
+from inflate3d.run_folder import RunFolder
+
+
+def find_models(folder: Path) -> list[Path]:
+    """The models that a folder stands for.
+
+    Args:
+        folder: A run's folder or a model folder, which stands for itself, or a folder of such (folds), sorted by name.
+
+    Raises:
+        ModelError: There is none, or a run in there is not finished.
+    """
+    if _is_model(folder) or not folder.is_dir():
+        return [folder]
+    inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    unfinished = [path for path in inside if RunFolder(path).config.exists() and not _is_model(path)]
+    if unfinished:
+        raise ModelError(
+            "a run is not finished, so it has no model",
+            expected="finished runs in the folder",
+            got=", ".join(path.name for path in unfinished),
+            remedy="train it to its end with --resume, or name the models one by one: predict MODEL ... --with MODEL",
+            file=folder,
+        )
+    return [path for path in inside if _is_model(path)] or [folder]  # whose reading tells best what is missing
+
+
+def check_agreement(plans: Sequence[Plan], folders: Sequence[Path] | None = None) -> None:
+    """Makes sure that logits of networks with these plans can be averaged.
+
+    Encoders, image sizes, depths and pixel spacings may differ.
+
+    Args:
+        plans: The networks'.
+        folders: Where they are from, for the message.
+
+    Raises:
+        ModelError: They differ in classes, label values, modalities, depth axis or slice spacing.
+    """
+    first = _agreed(plans[0])
+    for number, plan in enumerate(plans[1:], start=1):
+        for what, value in _agreed(plan).items():
+            if value != first[what]:
+                raise ModelError(
+                    f"models can't be averaged: their {what} differ",
+                    expected=first[what],
+                    got=value,
+                    remedy="predict with one of them, or train them with the same plan",
+                    file=folders[number] if folders else None,
+                )
+
+
+def _agreed(plan: Plan) -> dict[str, str]:
+    """What has to be the same, in words."""
+    spacing = "that of each scan" if plan.slice_spacing is None else f"{plan.slice_spacing} mm"
+    return {
+        "classes": ", ".join(f"{value} ({name})" for value, name in plan.classes.items()),
+        "modalities": ", ".join(plan.modalities),
+        "depth axes": plan.depth_axis,
+        "slice spacings": spacing,
+    }
+
+
+def _is_model(folder: Path) -> bool:
+    return (folder / "model.json").exists() or RunFolder(folder).finished

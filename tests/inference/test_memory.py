@@ -1,0 +1,77 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from inflate3d.errors import ConfigError
+from inflate3d.inference.memory import GIGABYTE, USUAL_BUDGET, LiveTensors, usual_budget
+from inflate3d.inference.predictor import Predictor
+from inflate3d.volume import Volume
+
+MEASURED = """
+import importlib.util, resource
+import numpy as np
+import torch
+from inflate3d.inference.predictor import Predictor
+from inflate3d.volume import Volume
+
+spec = importlib.util.spec_from_file_location("networks", {conftest!r})
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+
+torch.set_num_threads(1)
+model = module._sums({classes}, image_size=(192, 192))
+predictor = Predictor(model, device="cpu", memory={memory})
+predictor.predict(Volume(np.zeros((1, 8, 8, 4), np.int16), np.eye(4)))  # what torch needs once
+scan = Volume(np.ones((1, 192, 192, {slices}), np.int16, order="F"), np.eye(4))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+predictor.predict(scan)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+def test_peak_stays_in_the_budget_whatever_the_classes_and_slices():
+    """In a process of its own; all logits of this scan would take 0.9 gigabytes."""
+    conftest = str(Path(__file__).with_name("conftest.py"))
+    code = MEASURED.format(conftest=conftest, classes=100, slices=60, memory=0.25)
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert 0 < int(told) < 0.25 * GIGABYTE
+
+
+def test_memory_that_is_too_little(sums):
+    scan = Volume(np.zeros((1, 40, 40, 4), np.int16), np.eye(4))
+    with pytest.raises(ConfigError, match="the memory is too little") as caught:
+        Predictor(sums(), device="cpu", memory=1e-6).predict(scan)
+    assert str(caught.value.expected).startswith("at least 0.00")
+
+
+def test_usual_budget():
+    assert 0 < usual_budget(torch.device("cpu")) <= USUAL_BUDGET
+
+
+def test_live_tensors_are_counted_with_their_views_once():
+    weights = torch.zeros(1000)
+    with LiveTensors() as live:
+        first = torch.zeros(250)
+        second = first.view(2, 125)[0] + 1  # 125 more
+        del first, second
+        third = weights.view(10, 100).t() * 1
+        third.add_(1)
+    assert live.peak == 4 * 1000
+
+
+def test_only_the_memory_that_is_needed_makes_batches_smaller(sums, monkeypatch):
+    model = sums(20, image_size=(64, 64))
+    seen = []
+    real = model.forward
+    monkeypatch.setattr(model, "forward", lambda windows: seen.append(len(windows)) or real(windows))
+    scan = Volume(np.zeros((1, 64, 64, 30), np.int16), np.eye(4))
+    Predictor(model, device="cpu", batch_size=8).predict(scan)
+    assert seen == [1, 8, 8, 8, 5]
+    seen.clear()
+    Predictor(model, device="cpu", batch_size=8, memory=0.006).predict(scan)
+    assert sum(seen) == 30
+    assert 1 <= max(seen) < 8
