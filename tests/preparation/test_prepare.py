@@ -4,13 +4,11 @@ import nibabel
 import numpy as np
 import pytest
 
-from inflate3d.errors import DataError, DatasetProblems, OutputError
+from inflate3d.errors import DatasetProblems, OutputError
 from inflate3d.io import read_labels, read_volume
-from inflate3d.preparation import prepare as preparation
 from inflate3d.preparation.examine import examine
 from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.preparation.prepare import prepare
-from inflate3d.preparation.store import Store
 from inflate3d.volume import Orientation
 
 
@@ -66,26 +64,6 @@ def test_class_that_no_case_has(tmp_path, write_toys):
     toys = dataclasses.replace(write_toys(tmp_path / "data", cases=2), classes={0: "a", 2: "b", 5: "c", 6: "d"})
     with pytest.raises(DatasetProblems, match="a class occurs in no case"):
         prepare(toys, tmp_path / "store", workers=1)
-
-
-def test_interrupted_preparation_does_not_pass_for_a_finished_one(tmp_path, write_toys, monkeypatch):
-    toys = write_toys(tmp_path / "data", cases=3)
-    prepare(toys, tmp_path / "store", workers=1)
-    real, done = preparation.write_case, []
-
-    def stop_at_the_second(folder, case, *rest):
-        if done:
-            raise KeyboardInterrupt
-        done.append(case)
-        return real(folder, case, *rest)
-
-    monkeypatch.setattr(preparation, "write_case", stop_at_the_second)
-    with pytest.raises(KeyboardInterrupt):
-        prepare(toys, tmp_path / "store", workers=1)
-    with pytest.raises(DataError, match="no prepared data set here"):
-        Store(tmp_path / "store")
-    monkeypatch.undo()
-    assert len(prepare(toys, tmp_path / "store", workers=1).cases) == 3
 
 
 def test_case_files_of_an_older_store_are_removed(tmp_path, write_toys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -30,12 +31,27 @@ class Examination:
 
 
 @dataclass(frozen=True)
-class _Outcome:
+class Outcome:
     """What was found out about one case; it is not measured if there are problems."""
 
     measured: CaseFingerprint | None
     problems: tuple[Inflate3dError, ...] = ()
     notes: tuple[DataError, ...] = ()
+
+
+@dataclass(frozen=True)
+class ReadCase:
+    """A case that can be used, as it lies in its files.
+
+    Attributes:
+        volume: The scan, ``(C, I, J, K)``.
+        labels: Its label map on the same grid, ``(1, I, J, K)``.
+        measured: What it is like.
+    """
+
+    volume: Volume
+    labels: Volume
+    measured: CaseFingerprint
 
 
 def examine(
@@ -59,6 +75,19 @@ def examine(
     look = partial(_examine_case, replace(dataset, cases=()), allow_missing_modality)
     looked = in_parallel(look, dataset.cases, workers)
     outcomes = list(progress(looked, len(dataset.cases), "checking cases"))
+    return conclude(dataset, outcomes)
+
+
+def conclude(dataset: Dataset, outcomes: Sequence[Outcome]) -> Examination:
+    """Puts together what was found out about every case.
+
+    Args:
+        dataset: What was looked at.
+        outcomes: Its cases', in their order.
+
+    Raises:
+        DatasetProblems: All that is wrong with any case, or with all together, at once; with the warnings.
+    """
     fingerprint = Fingerprint(cases=tuple(outcome.measured for outcome in outcomes if outcome.measured))
     problems = [problem for outcome in outcomes for problem in outcome.problems]
     warnings = [note for outcome in outcomes for note in outcome.notes]
@@ -97,12 +126,19 @@ def _problems_of(dataset: Dataset, case: Case) -> tuple[Inflate3dError, ...]:
     return ()
 
 
-def _examine_case(dataset: Dataset, allow_missing_modality: bool, case: Case) -> _Outcome:
+def read_case(dataset: Dataset, case: Case, *, allow_missing_modality: bool) -> ReadCase:
+    """Reads, checks and measures one case.
+
+    Args:
+        dataset: The data set that it belongs to; its cases are not looked at.
+        case: The case.
+        allow_missing_modality: Whether zeros may stand in for modalities that it lacks.
+
+    Raises:
+        DatasetProblems: All that is wrong with it.
+    """
     files = stamp_case(case, dataset.root)  # before it is read: a change in between is then seen
-    try:
-        volume, labels = check_case(case, dataset, allow_missing_modality=allow_missing_modality)
-    except DatasetProblems as error:
-        return _Outcome(None, problems=tuple(error.problems))
+    volume, labels = check_case(case, dataset, allow_missing_modality=allow_missing_modality)
     measured = measure_case(
         case.id,
         volume,
@@ -112,12 +148,12 @@ def _examine_case(dataset: Dataset, allow_missing_modality: bool, case: Case) ->
         missing=[index for index, image in enumerate(case.images) if image is None],
         files=files,
     )
-    return _Outcome(measured, notes=_notes(case, volume, labels))
+    return ReadCase(volume, labels, measured)
 
 
-def _notes(case: Case, volume: Volume, labels: Volume) -> tuple[DataError, ...]:
-    """What the files' readers found odd."""
-    found = [(note, case.scan) for note in volume.notes] + [(note, case.label) for note in labels.notes]
+def tell_notes(case: Case, of_scan: Sequence[str], of_labels: Sequence[str]) -> tuple[DataError, ...]:
+    """What the readers of a case's files found odd."""
+    found = [(note, case.scan) for note in of_scan] + [(note, case.label) for note in of_labels]
     return tuple(
         DataError(
             "a file is odd, but can be used",
@@ -128,3 +164,11 @@ def _notes(case: Case, volume: Volume, labels: Volume) -> tuple[DataError, ...]:
         )
         for note, file in found
     )
+
+
+def _examine_case(dataset: Dataset, allow_missing_modality: bool, case: Case) -> Outcome:
+    try:
+        read = read_case(dataset, case, allow_missing_modality=allow_missing_modality)
+    except DatasetProblems as error:
+        return Outcome(None, problems=tuple(error.problems))
+    return Outcome(read.measured, notes=tell_notes(case, read.volume.notes, read.labels.notes))

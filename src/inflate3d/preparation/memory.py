@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
+from pathlib import Path
+
+_GPU_DEVICES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg", "/dev/nvhost-gpu", "/dev/nvgpu")
+"""Of NVIDIA's and AMD's drivers, of Windows' subsystem for Linux, and of Jetson boards."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +26,15 @@ class Memory:
 
 def available_memory() -> Memory:
     """Nine tenths of the first GPU's memory, or where there is none half of the machine's."""
-    import torch
+    if _may_have_gpu():
+        import torch
 
-    if torch.cuda.is_available():
-        total = torch.cuda.get_device_properties(0).total_memory
-        return Memory(int(0.9 * total), "the GPU's memory")
+        if torch.cuda.is_available():
+            total = torch.cuda.get_device_properties(0).total_memory
+            return Memory(int(0.9 * total), "the GPU's memory")
     return Memory(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2, "the machine's memory")
+
+
+def _may_have_gpu() -> bool:
+    """Whether it is worth the seconds of importing torch: on Linux a GPU's driver shows itself as a device."""
+    return sys.platform != "linux" or any(Path(device).exists() for device in _GPU_DEVICES)

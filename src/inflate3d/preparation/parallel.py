@@ -6,7 +6,9 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
+from threading import Thread
 from typing import TypeVar
 
 from inflate3d.errors import ConfigError, Inflate3dError
@@ -37,7 +39,8 @@ def in_parallel(work: Callable[[Item], Result], items: Sequence[Item], workers: 
         yield from map(work, items)
         return
     # Fresh processes: a fork of a process that has used torch or blosc2 threads can hang.
-    with ProcessPoolExecutor(min(processes, len(items)), mp_context=get_context("spawn")) as pool:
+    many = min(processes, len(items))
+    with ProcessPoolExecutor(many, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
         try:
             yield from pool.map(work, items, chunksize=max(1, len(items) // (8 * processes)))
         except BrokenProcessPool as error:
@@ -47,6 +50,19 @@ def in_parallel(work: Callable[[Item], Result], items: Sequence[Item], workers: 
                 got=error,
                 remedy="give fewer --jobs; in a script, call it below `if __name__ == '__main__':`",
             ) from error
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the one that started it is killed; it would wait for work for ever."""
+    parent = parent_process()
+    assert parent is not None
+    sentinel = parent.sentinel
+
+    def watch() -> None:
+        wait([sentinel])
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def count_cores() -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Integer, Shaped
+from jaxtyping import Integer, Shaped, UInt8
 
 from inflate3d.atomic import write_text
 from inflate3d.config import FrozenModel, Proposals, parse_settings, read_json
@@ -18,8 +19,14 @@ from inflate3d.volume import DEPTH_AXES, DepthAxis
 
 PLAN_VERSION = 2
 
+BLANK = (0.0, 1.0)
+"""The value range of a missing modality, whose zeros stay zero."""
+
 IGNORED = 255
 """Class number of voxels that are neither learned from nor scored."""
+
+_TABLE_SIZE = 2**16
+"""Label values below this are looked up in a table, larger ones by searching, which is ten times as slow."""
 
 
 class Normalisation(FrozenModel):
@@ -36,13 +43,30 @@ class Normalisation(FrozenModel):
     def value_range(self, channel: Shaped[np.ndarray, "..."]) -> tuple[float, float]:
         """The voxel values that become 0 and 1 in this scan's channel; a missing one, all zeros, stays zero."""
         if not channel.any():
-            return 0.0, 1.0
-        if self.kind == "clip":
-            assert self.low is not None and self.high is not None
-            return self.low, self.high
-        measured = measure_intensities(channel)
-        low, high = measured.percentile_00_5, measured.percentile_99_5
-        return low, high if high > low else low + 1.0
+            return BLANK
+        return self._fixed() or own_range(channel)
+
+    def own_or_fixed(self, own: tuple[float, float], *, blank: bool) -> tuple[float, float]:
+        """What `value_range` says of a channel that was measured before.
+
+        Args:
+            own: Its `own_range`.
+            blank: Whether it is all zeros.
+        """
+        return BLANK if blank else self._fixed() or own
+
+    def _fixed(self) -> tuple[float, float] | None:
+        if self.kind == "case":
+            return None
+        assert self.low is not None and self.high is not None
+        return self.low, self.high
+
+
+def own_range(channel: Shaped[np.ndarray, "..."]) -> tuple[float, float]:
+    """The 0.5th and the 99.5th percentile of a scan's voxel values, or something above where they are one."""
+    measured = measure_intensities(channel)
+    low, high = measured.percentile_00_5, measured.percentile_99_5
+    return low, high if high > low else low + 1.0
 
 
 class Plan(FrozenModel):
@@ -104,16 +128,17 @@ class Plan(FrozenModel):
         Raises:
             DataError: A value is none that the plan knows.
         """
-        values, numbers = (np.array(column) for column in zip(*sorted(self.class_numbers.items()), strict=True))
-        places = np.searchsorted(values, labels).clip(max=len(values) - 1)
-        unknown = np.unique(labels[values[places] != labels])
-        if len(unknown):
+        numbers = self.class_numbers
+        number = _look_up if max(numbers) < _TABLE_SIZE else _search
+        numbered = number(labels, numbers)
+        if numbered is None:
+            unknown = np.setdiff1d(labels, list(numbers))
             raise DataError(
                 "labels are none of the classes that were learned",
                 expected=", ".join(f"{value} ({name})" for value, name in self.classes.items()),
                 got=", ".join(map(str, unknown[:5].tolist())) + (", ..." if len(unknown) > 5 else ""),
             )
-        return numbers.astype(np.uint8)[places]
+        return numbered
 
     def apply_to(self, dataset: Dataset) -> Dataset:
         """The data set with the classes that this plan was made for."""
@@ -156,6 +181,31 @@ class Plan(FrozenModel):
             ConfigError: The file is missing, is not JSON, or is no plan of this version.
         """
         return parse_settings(cls, read_json(path), file=path)
+
+
+def _look_up(labels: Integer[np.ndarray, "*grid"], numbers: Mapping[int, int]) -> UInt8[np.ndarray, "*grid"] | None:
+    """Class numbers from a table of all label values; none if a label is not in it."""
+    highest = max(numbers)
+    if labels.size and not 0 <= labels.min() <= labels.max() <= highest:
+        return None
+    if all(numbers.get(value) == value for value in range(highest + 1)):
+        return labels.astype(np.uint8)
+    table = np.full(highest + 1, -1, np.int16)
+    table[list(numbers)] = list(numbers.values())
+    numbered = np.empty(labels.shape, np.uint8)
+    for into, plane in zip(np.atleast_2d(numbered), np.atleast_2d(labels), strict=True):
+        found = table[plane]  # plane by plane: what looks up makes 64 bits of each label
+        if found.size and found.min() < 0:
+            return None
+        into[...] = found
+    return numbered
+
+
+def _search(labels: Integer[np.ndarray, "*grid"], numbers: Mapping[int, int]) -> UInt8[np.ndarray, "*grid"] | None:
+    """Class numbers where label values are too large for a table; none if a label is unknown."""
+    known, meant = (np.array(column) for column in zip(*sorted(numbers.items()), strict=True))
+    places = np.searchsorted(known, labels).clip(max=len(known) - 1)
+    return meant.astype(np.uint8)[places] if (known[places] == labels).all() else None
 
 
 def window_span(depth: int, stride: int) -> int:

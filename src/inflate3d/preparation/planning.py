@@ -7,6 +7,7 @@ import math
 from inflate3d.config import Proposals
 from inflate3d.datasets.case import Dataset
 from inflate3d.errors import ConfigError, DataError
+from inflate3d.preparation.axes import frame_axes, thickest_axis
 from inflate3d.preparation.doubts import is_ct
 from inflate3d.preparation.fingerprint import Fingerprint, merge_intensities
 from inflate3d.preparation.memory import Memory
@@ -62,7 +63,7 @@ def make_plan(
     Raises:
         ConfigError: An option can't be used.
     """
-    _check(dataset)
+    check_class_count(dataset)
     reasons: dict[str, str] = {}
     axis, reasons["depth_axis"] = _depth_axis(fingerprint, options)
     slice_spacing, pixel_spacing, reasons["spacing"] = _spacing(fingerprint, axis, options)
@@ -118,7 +119,12 @@ def doubt_plan(plan: Plan, fingerprint: Fingerprint) -> list[DataError]:
     ]
 
 
-def _check(dataset: Dataset) -> None:
+def check_class_count(dataset: Dataset) -> None:
+    """Refuses more classes than a byte can number.
+
+    Raises:
+        ConfigError: There are too many.
+    """
     if len(dataset.classes) > IGNORED:
         raise ConfigError(
             "too many classes",
@@ -132,16 +138,9 @@ def _depth_axis(fingerprint: Fingerprint, options: PlanOptions) -> tuple[DepthAx
     if options.depth_axis is not None:
         return options.depth_axis, f"{options.depth_axis}, as asked for"
     spacing = fingerprint.median_spacing()
-    # Ties go to the last, axial; scanners round, so one per cent is a tie.
-    axis = DEPTH_AXES[max(axis for axis in range(3) if spacing[axis] >= 0.99 * max(spacing))]
+    axis = thickest_axis(spacing)
     sides = " × ".join(f"{side:.3g}" for side in spacing)
     return axis, f"{axis}: median spacing is {sides} mm (left-right, back-front, down-up)"
-
-
-def _frame_axes(axis: DepthAxis) -> list[int]:
-    """World axes of the frame's depth, rows and columns."""
-    depth = DEPTH_AXES.index(axis)
-    return [depth, *(world for world in range(3) if world != depth)]
 
 
 def _spacing(
@@ -151,7 +150,7 @@ def _spacing(
         return None, None, "the scans' own slices, as in the paper; each is stretched to fill the image"
     if options.spacing == "median":
         median = fingerprint.median_spacing()
-        through, rows, columns = (median[world] for world in _frame_axes(axis))
+        through, rows, columns = (median[world] for world in frame_axes(axis))
         why = "the median of the cases, as asked for"
     else:
         through, rows, columns = options.spacing
@@ -180,7 +179,7 @@ def _image_size(
     if options.planned_size is not None:
         rows, columns = options.planned_size
         return (rows, columns), f"{rows}×{columns}, as asked for"
-    in_plane = _frame_axes(axis)[1:]
+    in_plane = frame_axes(axis)[1:]
     if pixel_spacing is not None:
         needed = max(
             case.shape[world] * case.spacing[world] / side
@@ -230,7 +229,7 @@ def _flips(dataset: Dataset, axis: DepthAxis, options: PlanOptions) -> tuple[tup
     if options.flips is not None:
         wanted = options.flips
         return (wanted, wanted, wanted), f"{'allowed' if wanted else 'forbidden'}, as asked for"
-    return choose_flips(dataset.classes, [DEPTH_AXES[world] for world in _frame_axes(axis)])
+    return choose_flips(dataset.classes, [DEPTH_AXES[world] for world in frame_axes(axis)])
 
 
 def _proposals(plan: Plan, fingerprint: Fingerprint, memory: Memory) -> tuple[Proposals, dict[str, str]]:

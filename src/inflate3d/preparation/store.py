@@ -11,29 +11,32 @@ import json
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Integer, Shaped
 
-from inflate3d.atomic import atomic_path, write_text
+from inflate3d.atomic import write_text
 from inflate3d.config import FrozenModel, parse_settings, read_json
 from inflate3d.datasets.case import Case, Dataset
 from inflate3d.datasets.splits import Split
 from inflate3d.errors import DataError, OutputError
+from inflate3d.preparation.arrays import StoredSlices, write_slices
 from inflate3d.preparation.fingerprint import Fingerprint
 from inflate3d.preparation.framing import frame_case
 from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.volume import Volume
 
-STORE_VERSION = 2
+STORE_VERSION = 3
 
-CHUNK_BYTES = 256 * 1024
-"""Slices are compressed together up to this size: a window is a few neighbouring ones."""
-
-_KINDS = ("image", "label")
+ArrayKind = Literal["image", "label"]
+ARRAY_KINDS: tuple[ArrayKind, ...] = ("image", "label")
 """A case's file pair."""
+
+
+_READABLE = (2, STORE_VERSION)
+"""Version 2 kept all floats as they are."""
 
 
 class StoredCase(FrozenModel):
@@ -57,7 +60,7 @@ class StoredCase(FrozenModel):
 
 
 class _Index(FrozenModel):
-    version: Literal[2] = STORE_VERSION
+    version: Literal[2, 3] = STORE_VERSION
     source: str
     options: PlanOptions
     splits: dict[str, tuple[Split, ...]]
@@ -68,7 +71,7 @@ class _Index(FrozenModel):
 
 
 def write_case(folder: Path, case: Case, volume: Volume, labels: Volume, plan: Plan) -> StoredCase:
-    """Writes one case's file pair, atomically.
+    """Writes one case's file pair, each file whole or not at all; the caller flushes them (see `flush_files`).
 
     Args:
         folder: The store's folder.
@@ -82,17 +85,23 @@ def write_case(folder: Path, case: Case, volume: Volume, labels: Volume, plan: P
     """
     framed = frame_case(volume, plan)
     numbered = plan.number_classes(framed.labels(labels.array[0]))
-    _write_array(_case_file(folder, case.id, "image"), framed.image)
-    _write_array(_case_file(folder, case.id, "label"), numbered)
-    present = [np.flatnonzero((numbered == k).any(axis=(1, 2))) for k in range(len(plan.classes))]
+    write_slices(case_file(folder, case.id, "image"), framed.image, "image")
+    write_slices(case_file(folder, case.id, "label"), numbered, "label")
     return StoredCase(
         case=case.id,
         group=case.group,
         shape=numbered.shape,
         spacing=framed.spacing,
         ranges=framed.ranges,
-        slices={k: tuple(where.tolist()) for k, where in enumerate(present) if k > 0 and len(where)},
+        slices=_slices_with(numbered, len(plan.classes)),
     )
+
+
+def _slices_with(numbered: Integer[np.ndarray, "d h w"], classes: int) -> dict[int, tuple[int, ...]]:
+    """For each class but the background that is there, the slices that hold it."""
+    present = np.array([np.bincount(plane.ravel(), minlength=classes)[1:classes] > 0 for plane in numbered])
+    found = {k: tuple(np.flatnonzero(where).tolist()) for k, where in enumerate(present.T, start=1)}
+    return {k: slices for k, slices in found.items() if slices}
 
 
 class Store:
@@ -153,28 +162,20 @@ class Store:
             case: Its id.
             slices: Ascending indices along the frame's depth.
         """
-        first, last = slices[0], slices[-1]
-        block = self._array(case, "image")[:, first : last + 1]
-        return block[:, [index - first for index in slices]]
+        return _taken(self._open(case, "image").read(slices[0], slices[-1]), slices)
 
     def label_slice(self, case: str, index: int) -> Integer[np.ndarray, "h w"]:
         """Reads one slice of a label map, class numbers ``(H, W)``."""
-        return self._array(case, "label")[index]
+        return self._open(case, "label").read(index, index)[0]
 
     def label_slices(self, case: str, slices: list[int]) -> Integer[np.ndarray, "n h w"]:
         """Reads slices of a label map, class numbers ``(len(slices), H, W)``, as :meth:`image_slices` does."""
-        first, last = slices[0], slices[-1]
-        block = self._array(case, "label")[first : last + 1]
-        return block[[index - first for index in slices]]
+        return _taken(self._open(case, "label").read(slices[0], slices[-1]), slices)
 
-    def _array(self, case: str, kind: str) -> Any:
-        import blosc2
-
-        path = _case_file(self.folder, case, kind)
-        blosc2.set_nthreads(1)  # loader processes run side by side, each reads a few slices at a time
+    def _open(self, case: str, kind: ArrayKind) -> StoredSlices:
+        path = case_file(self.folder, case, kind)
         try:
-            # Opened anew each time, a quarter of a millisecond: kept open, thousands of cases would be too many files.
-            return blosc2.open(str(path), mode="r")
+            return StoredSlices(path)
         except (OSError, RuntimeError) as error:
             raise DataError(
                 "prepared case can't be read",
@@ -183,6 +184,12 @@ class Store:
                 case=case,
                 file=path,
             ) from error
+
+
+def _taken(block: Shaped[np.ndarray, "*c d h w"], slices: list[int]) -> Shaped[np.ndarray, "*c n h w"]:
+    """Some slices of a block that begins with the first of them; copied only where they are not all of it."""
+    indices = [index - slices[0] for index in slices]
+    return block if indices == list(range(block.shape[-3])) else block[..., indices, :, :]
 
 
 def default_store(dataset: Path) -> Path:
@@ -219,15 +226,16 @@ def remove_other_cases(folder: Path, cases: Iterable[str]) -> None:
     Raises:
         OutputError: A file can't be removed.
     """
-    kept = {_case_file(folder, case, kind) for case in cases for kind in _KINDS}
-    for path in sorted({path for kind in _KINDS for path in folder.glob(f"*.{kind}.b2nd")} - kept):
+    kept = {case_file(folder, case, kind) for case in cases for kind in ARRAY_KINDS}
+    for path in sorted({path for kind in ARRAY_KINDS for path in folder.glob(f"*.{kind}.b2nd")} - kept):
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise OutputError("an old prepared case can't be removed", got=error.strerror, file=path) from error
 
 
-def _case_file(folder: Path, case: str, kind: str) -> Path:
+def case_file(folder: Path, case: str, kind: ArrayKind) -> Path:
+    """Where one of a case's two arrays lies."""
     return folder / f"{case}.{kind}.b2nd"
 
 
@@ -240,7 +248,7 @@ def _read_index(folder: Path) -> _Index:
     except (OSError, ValueError) as error:
         raise DataError("prepared data set can't be read", file=path, got=error) from error
     version = values.get("version") if isinstance(values, dict) else None
-    if version != STORE_VERSION:
+    if version not in _READABLE:
         raise DataError(
             "prepared by another version of inflate3d",
             expected=f"store version {STORE_VERSION}",
@@ -249,22 +257,3 @@ def _read_index(folder: Path) -> _Index:
             remedy="prepare the data set again",
         )
     return parse_settings(_Index, values, file=path)
-
-
-def _write_array(path: Path, array: Shaped[np.ndarray, "..."]) -> None:
-    import blosc2
-
-    contiguous = np.ascontiguousarray(array)
-    depth_at = contiguous.ndim - 3
-    slice_bytes = contiguous.nbytes // max(1, contiguous.shape[depth_at])
-    together = max(1, min(contiguous.shape[depth_at], CHUNK_BYTES // max(1, slice_bytes)))
-    chunks = list(contiguous.shape)
-    chunks[depth_at] = together
-    with atomic_path(path, refusals=(RuntimeError,)) as temporary:
-        blosc2.asarray(
-            cast(Any, contiguous),  # its type hints forget numpy arrays
-            urlpath=str(temporary),
-            mode="w",
-            chunks=tuple(chunks),
-            cparams={"codec": blosc2.Codec.ZSTD, "clevel": 5, "nthreads": 1},  # the cases go side by side
-        )

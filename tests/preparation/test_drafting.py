@@ -1,0 +1,75 @@
+"""A case that is read once is stored as if the plan had been known when it was read."""
+
+import dataclasses
+
+import nibabel
+import numpy as np
+import pytest
+
+from inflate3d.io import read_labels, read_volume
+from inflate3d.preparation import drafting
+from inflate3d.preparation.examine import examine
+from inflate3d.preparation.memory import available_memory
+from inflate3d.preparation.plan_options import PlanOptions
+from inflate3d.preparation.planning import make_plan
+from inflate3d.preparation.prepare import prepare
+from inflate3d.preparation.store import write_case
+
+AFFINES = (
+    np.diag([1.0, 1.0, 3.0, 1.0]),
+    np.array([[0, 0, -2.5, 9], [0.9, 0, 0, 9], [0, 1.1, 0, 9], [0, 0, 0, 1]]),  # slices from right to left
+    np.diag([-1.0, -1.0, 2.0, 1.0]),
+    np.array([[0, 1.2, 0.1, 0], [-1.0, 0, 0, 0], [0, 0.1, 2.7, 0], [0, 0, 0, 1]]),  # oblique
+    np.diag([0.7, 0.7, 0.7, 1.0]),
+)
+"""Of the toys, one each: four lie in another frame than most, or at another spacing."""
+
+
+@pytest.fixture
+def turned(tmp_path, write_toys):
+    """Toys in different orientations, some of them floats, one of them with labels that nobody looked at."""
+    toys = write_toys(tmp_path / "data")
+    for number, (case, affine) in enumerate(zip(toys.cases, AFFINES, strict=True)):
+        scan, labels = (read_volume(path).array[0].copy() for path in (case.scan, case.label))
+        if number % 2:
+            scan = (scan * np.float32(0.37)).astype(np.float32)
+        if number == 2:
+            labels[0, 0] = 9
+        for path, array in ((case.scan, scan), (case.label, labels)):
+            nibabel.Nifti1Image(array, affine).to_filename(path)
+    return dataclasses.replace(toys, modalities=("MRI",), ignore=9)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        PlanOptions(),
+        PlanOptions(depth_axis="sagittal"),
+        PlanOptions(depth_axis="coronal", clip=(0.0, 50.0)),
+        PlanOptions(spacing="median"),
+        PlanOptions(spacing=(1.9, 1.0, 1.0), depth_axis="axial"),
+        PlanOptions(classes=("tumour",)),
+        PlanOptions(merge=("both=2+5",)),
+    ],
+    ids=lambda options: options.as_flags(options.model_dump(exclude_defaults=True)) or "no option",
+)
+def test_store_is_that_of_reading_each_case_again_by_the_plan(tmp_path, turned, options, monkeypatch):
+    read, real = [], drafting.read_case
+    monkeypatch.setattr(
+        drafting, "read_case", lambda dataset, case, **how: read.append(case.id) or real(dataset, case, **how)
+    )
+    told = []
+    store = prepare(turned, tmp_path / "store", options=options, workers=1, warn=told.append)
+    assert read == [case.id for case in turned.cases]
+
+    dataset = options.choose_classes(turned)
+    examined = examine(dataset, workers=1)
+    plan = make_plan(dataset, examined.fingerprint, available_memory(), options)
+    assert (store.plan, store.fingerprint) == (plan, examined.fingerprint)
+    assert [str(warning) for warning in told][: len(examined.warnings)] == [str(each) for each in examined.warnings]
+    for case in turned.cases:
+        plain = write_case(tmp_path / "plain", case, read_volume(case.scan), read_labels(case.label), plan)
+        assert store.cases[case.id] == plain
+        for kind in ("image", "label"):
+            name = f"{case.id}.{kind}.b2nd"
+            assert (tmp_path / "store" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
