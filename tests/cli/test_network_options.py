@@ -63,7 +63,8 @@ def test_every_option_of_the_network_is_of_one_kind():
 
 @pytest.mark.parametrize("name", ARM_SETS)
 def test_built_in_arms_stand_beside_shared_options_that_one_of_them_uses(name):
-    check_arms(options_of("--decoder upernet --freeze body --image-size 64 64"), ARM_SETS[name])
+    options = options_of("--decoder upernet --freeze body --image-size 64 64")
+    check_arms(options, ARM_SETS[name])
 
 
 def test_patch_size_is_of_use_where_one_arm_has_patches():
@@ -99,3 +100,11 @@ def test_commands_tell_it_first_of_all(command, tmp_path, capsys):
     words = ["--arms", str(arms)] if command == "compare" else []
     assert main([command, str(tmp_path / "none"), "--network", "unetr", "--target", "all", *words]) == 2
     assert "no use for" in capsys.readouterr().err
+
+
+def test_built_in_3d_arms_are_not_trained_as_pre_trained_encoders_are():
+    options = options_of("--freeze body --layer-decay 0.8 --checkpoint-activations")
+    training = {arm.name: arm.applied_to(options).training for arm in ARM_SETS["baselines"]}
+    assert (training["ours"].freeze, training["ours"].layer_decay) == ("body", 0.8)
+    assert (training["dynunet"].freeze, training["dynunet"].layer_decay) == ("none", 1)
+    assert (training["ours"].checkpoint_activations, training["dynunet"].checkpoint_activations) == (True, False)
