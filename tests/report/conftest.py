@@ -14,8 +14,8 @@ from inflate3d.evaluation.scores import Scores
 from inflate3d.io import read_labels, write_labels
 from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.prepare import prepare
-from inflate3d.report.figures import draw_slice
 from inflate3d.report.page import write_report
+from inflate3d.report.slices import draw_slice
 from inflate3d.run_folder import RunFolder
 
 
@@ -76,8 +76,10 @@ def written(tmp_path_factory, phantoms, plan, held_out):
     root = tmp_path_factory.mktemp("runs")
     run = make_up_run(root / "run", phantoms, plan, held_out, depth=5, shift=1)
     twin = make_up_run(root / "twin", phantoms, plan, held_out, depth=1, shift=2)
-    write_report(run.folder, phantoms, run.scores, twin=("1 slice", twin.scores, twin.folder))
-    write_report(twin.folder, phantoms, twin.scores)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("inflate3d.report.cases.SLICES_SHOWN", 2)  # drawing is slow
+        write_report(run.folder, phantoms, run.scores, twin=("1 slice", twin.scores, twin.folder))
+        write_report(twin.folder, phantoms, twin.scores)
     return run, twin
 
 
@@ -86,6 +88,7 @@ def run(written, tmp_path, monkeypatch):
     """A run without a page, to be changed at will; its slices are not drawn."""
     blank = draw_slice(np.zeros((2, 2)), np.zeros((2, 2), int), np.zeros((2, 2), int), (1.0, 1.0))
     monkeypatch.setattr("inflate3d.report.cases.draw_slice", lambda *_: blank)
+    monkeypatch.setattr("inflate3d.report.cases.draw_areas", lambda *_: blank)
     root = shutil.copytree(written[0].folder.root, tmp_path / "run")
     RunFolder(root).report.unlink()
     return MadeUpRun(RunFolder(root), written[0].scores)

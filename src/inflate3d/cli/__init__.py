@@ -19,6 +19,7 @@ COMMANDS = {
     "train": "train a segmentation model",
     "evaluate": "score a run on the cases that it held out",
     "predict": "segment scans with a trained model",
+    "report": "write the page of a run: scores, curves, pictures of held-out cases",
     "view": "look at a scan and label maps: a picture sheet, or a page in the browser",
     "compare": "train and score several methods under one protocol",
     "convert": "write a data set in another layout or format, such as for nnU-Net",

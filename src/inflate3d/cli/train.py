@@ -9,6 +9,7 @@ from tyro.conf import Positional
 
 from inflate3d.cli.network_options import check_options
 from inflate3d.cli.prepare import prepare_shown
+from inflate3d.cli.report import write_page
 from inflate3d.cli.terminal import CommandOptions, Interruption, Terminal
 from inflate3d.config import AugmentationConfig, DataConfig, ModelOptions, RunConfig, TrainingOptions
 from inflate3d.datasets import Dataset, read_dataset
@@ -92,7 +93,8 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any] | None:
     folder = RunFolder(options.run or Path("runs") / options.dataset.resolve().name)
     if not train_run(config, folder, store, terminal, resume=options.resume):
         return None
-    terminal.say(f"model: {folder.model}\nnext:  inflate3d evaluate {folder.root}")
+    page = write_page(folder)
+    terminal.say(f"model: {folder.model}\nreport: {page}\nnext:  inflate3d evaluate {folder.root}")
     return {"run": str(folder.root), "model": str(folder.model)}
 
 

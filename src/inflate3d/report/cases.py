@@ -1,8 +1,9 @@
-"""Pictures of held-out cases for the report: which cases, which slices, each method's outlines on them."""
+"""Pictures of held-out cases for the report: which cases, which slices, what is drawn on them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from inflate3d.evaluation.scores import Scores, show
 from inflate3d.io import lay_on, read_images, read_labels
 from inflate3d.preparation.framing import frame_case
 from inflate3d.preparation.plan import IGNORED, Plan
-from inflate3d.report.figures import crop_box, data_address, draw_slice, spread_slices, upright
+from inflate3d.report.areas import BETWEEN_METHODS, ERRORS, compare_methods, find_errors
+from inflate3d.report.drawing import small_address
+from inflate3d.report.slices import crop_box, draw_areas, draw_slice, spread_slices, upright
 from inflate3d.run_folder import RunFolder
 from inflate3d.volume import Volume
 
@@ -36,22 +39,42 @@ class Method:
     scores: Scores
     folder: RunFolder
 
-    def case_mean(self, case: str) -> float:
-        """Mean Dice of a case over its classes."""
-        return self.scores.case_means()[self.scores.cases.index(case)]
+    def case_mean(self, case: str, measure: str = "dice") -> float:
+        """Mean of a measure over the classes of a case."""
+        return self.scores.case_means(measure)[self.scores.cases.index(case)]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A slice, drawn.
+
+    Attributes:
+        what: What it shows, such as ``"errors"``, for its file's name.
+        title: The same for the page.
+        content: A PNG file.
+    """
+
+    what: str
+    title: str
+    content: bytes
+
+    @property
+    def address(self) -> str:
+        """The picture as an address that needs no other file."""
+        return small_address(self.content)
 
 
 @dataclass(frozen=True)
 class SlicePictures:
-    """A slice of a case, with each method's outlines.
+    """A slice of a case, drawn in several ways.
 
     Attributes:
         number: Which one, from 1 on.
-        pictures: Name of the method and its picture, as ``data:`` address.
+        pictures: What is drawn of it.
     """
 
     number: int
-    pictures: tuple[tuple[str, str], ...]
+    pictures: tuple[Picture, ...]
 
 
 @dataclass(frozen=True)
@@ -64,6 +87,8 @@ class CasePictures:
         means: Name and mean Dice of each method.
         slices: The pictures.
         length: Slices of the whole scan.
+        only_right: Voxels of the whole scan that only the first method gets right, and only the second; none
+            without a second.
     """
 
     case: str
@@ -71,6 +96,7 @@ class CasePictures:
     means: tuple[tuple[str, str], ...]
     slices: tuple[SlicePictures, ...]
     length: int
+    only_right: tuple[int, int] | None
 
 
 def noteworthy_cases(scores: Scores) -> list[tuple[str, str]]:
@@ -94,13 +120,13 @@ def noteworthy_cases(scores: Scores) -> list[tuple[str, str]]:
 
 
 def case_pictures(case: Case, standing: str, plan: Plan, methods: list[Method]) -> CasePictures:
-    """Draws a held-out case's slices.
+    """Draws a held-out case's slices: outlines for each method, the first one's errors, and where two methods differ.
 
     Args:
         case: The case.
         standing: Why it is shown.
         plan: How scans are brought into the model's frame.
-        methods: Whose outlines to draw, each on pictures of its own.
+        methods: One, or two to compare.
 
     Raises:
         DataError: The scan, its label map or a prediction is missing, can't be read, or lies on another grid.
@@ -108,30 +134,45 @@ def case_pictures(case: Case, standing: str, plan: Plan, methods: list[Method]) 
     scan = read_images(case.images, case=case.id)
     framed = frame_case(scan, plan.model_copy(update={"slice_spacing": None}))  # on the scan's own slices
     assert case.label is not None, "held-out cases have labels"
-    files = [case.label, *(_prediction(method, case) for method in methods)]
-    label, *predictions = (plan.number_classes(framed.labels(_labels_on(scan, file, case.id))) for file in files)
+    files = [case.label, *(prediction_file(method, case) for method in methods)]
+    label, *predictions = (plan.number_classes(framed.labels(labels_on(scan, file, case.id))) for file in files)
+    errors = find_errors(label, predictions[0])
+    between = compare_methods(label, *predictions) if len(predictions) == 2 else None
     label[label == IGNORED] = 0
     rows, columns = crop_box(np.any([label, *predictions], axis=0))
     _, height, width = framed.spacing
     low, high = framed.ranges[0]
-    slices = []
-    for index in spread_slices(_slices_to_choose(label), SLICES_SHOWN):
-        seen, *outlined = (upright(volume[index, rows, columns]) for volume in (framed.image[0], label, *predictions))
-        grey = np.clip((seen.astype(np.float32) - low) / (high - low), 0, 1)
-        drawn = [draw_slice(grey, outlined[0], prediction, (width, height)) for prediction in outlined[1:]]
-        named = zip((method.name for method in methods), map(data_address, drawn), strict=True)
-        slices.append(SlicePictures(index + 1, tuple(named)))
-    means = tuple((method.name, show(method.case_mean(case.id))) for method in methods)
-    return CasePictures(case.id, standing, means, tuple(slices), len(label))
+
+    def draw(index: int) -> Iterator[Picture]:
+        def seen(volume: np.ndarray) -> np.ndarray:
+            return upright(volume[index, rows, columns])
+
+        grey = np.clip((seen(framed.image[0]).astype(np.float32) - low) / (high - low), 0, 1)
+        known, step = seen(label), (width, height)
+        for method, prediction in zip(methods, predictions, strict=True):
+            yield Picture(f"outlines-{method.name}", method.name, draw_slice(grey, known, seen(prediction), step))
+        name = f"errors, {methods[0].name}" if len(methods) > 1 else "errors"
+        yield Picture("errors", name, draw_areas(grey, seen(errors), ERRORS, known, step))
+        if between is not None:
+            yield Picture("depth", "who is right", draw_areas(grey, seen(between), BETWEEN_METHODS, known, step))
+
+    chosen = spread_slices(_slices_to_choose(label), SLICES_SHOWN)
+    return CasePictures(
+        case=case.id,
+        standing=standing,
+        means=tuple((method.name, show(method.case_mean(case.id))) for method in methods),
+        slices=tuple(SlicePictures(index + 1, tuple(draw(index))) for index in chosen),
+        length=len(label),
+        only_right=None if between is None else (int((between == 1).sum()), int((between == 2).sum())),
+    )
 
 
-def _slices_to_choose(label: Integer[np.ndarray, "d h w"]) -> list[int]:
-    """The slices with foreground; all of them where there is none."""
-    holding = np.flatnonzero(label.any(axis=(1, 2))).tolist()
-    return holding or list(range(len(label)))
+def prediction_file(method: Method, case: Case) -> Path:
+    """A method's predicted label map of a held-out case.
 
-
-def _prediction(method: Method, case: Case) -> Path:
+    Raises:
+        DataError: It is missing.
+    """
     file = method.folder.prediction(case.id)
     if not file.exists():
         raise DataError(
@@ -143,5 +184,16 @@ def _prediction(method: Method, case: Case) -> Path:
     return file
 
 
-def _labels_on(scan: Volume, file: Path, case: str) -> Integer[np.ndarray, "i j k"]:
+def labels_on(scan: Volume, file: Path, case: str) -> Integer[np.ndarray, "i j k"]:
+    """The label values of a file, on a scan's own grid.
+
+    Raises:
+        DataError: The file can't be read, or lies on another grid.
+    """
     return lay_on(read_labels(file, case=case), scan, case=case, file=file).array[0]
+
+
+def _slices_to_choose(label: Integer[np.ndarray, "d h w"]) -> list[int]:
+    """The slices with foreground; all of them where there is none."""
+    holding = np.flatnonzero(label.any(axis=(1, 2))).tolist()
+    return holding or list(range(len(label)))

@@ -2,55 +2,59 @@
 
 from __future__ import annotations
 
-import csv
-import math
-from dataclasses import dataclass
+import base64
+import hashlib
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inflate3d import __version__
-from inflate3d.atomic import write_text
-from inflate3d.config import ModelConfig, RunConfig
+from inflate3d.atomic import atomic_path, write_text
+from inflate3d.config import RunConfig
 from inflate3d.datasets import Case, Dataset, Split
 from inflate3d.errors import DataError
+from inflate3d.evaluation.measures import MEASURES
 from inflate3d.evaluation.scores import Scores, show
 from inflate3d.preparation.plan import Plan
-from inflate3d.report.cases import Method, case_pictures, noteworthy_cases
-from inflate3d.report.figures import Curve, class_colour, data_address, draw_curves
+from inflate3d.report.areas import BETWEEN_METHODS, CONFUSED, ERRORS, EXTRA, MISSED, NEITHER, ONLY_FIRST, ONLY_SECOND
+from inflate3d.report.carried import carry_case
+from inflate3d.report.cases import CasePictures, Method, case_pictures, noteworthy_cases
+from inflate3d.report.drawing import Theme, class_colour, data_address
+from inflate3d.report.log import dice_curves, loss_curves, read_log
+from inflate3d.report.plots import draw_curves, draw_distributions
+from inflate3d.report.words import interval_in_words, method_name, network_in_words, plural, time_in_words
 from inflate3d.run_folder import RunFolder
+from inflate3d.viewer.page import asset
 
 if TYPE_CHECKING:
-    from jinja2 import Template
+    from jinja2 import Environment
 
+MEASURES_SHOWN = ("hd95", "nsd")
+"""Measures besides Dice that the page shows, where they were taken."""
 
-@dataclass(frozen=True)
-class Log:
-    """A training's ``metrics.csv``.
+_HERE = Path(__file__).parent
 
-    Attributes:
-        columns: Each column's steps and values, rows without a value left out.
-        seconds: How long the training took.
-    """
-
-    columns: dict[str, tuple[list[int], list[float]]]
-    seconds: float
+Plots = dict[str, dict[Theme, bytes]]
 
 
 def write_report(
     folder: RunFolder,
     dataset: Dataset,
-    scores: Scores,
+    scores: Scores | None = None,
     *,
     twin: tuple[str, Scores, RunFolder] | None = None,
+    with_viewer: bool = False,
 ) -> Path:
-    """Writes the page of an evaluated run, ``report.html`` in its folder, whole or not at all.
+    """Writes the page of a run, ``report.html`` in its folder, and its pictures as files in ``report/``.
 
     Args:
-        folder: A run with the predictions of its held-out cases.
+        folder: A run; with scores, one that has the predictions of its held-out cases.
         dataset: Where the cases are.
-        scores: Scores of the held-out cases.
+        scores: Scores of the held-out cases; without any the page tells of the training alone.
         twin: Name, scores and folder of another evaluated run on the same split to show beside it, such as
             ``("1 slice", ...)``.
+        with_viewer: Whether the page carries the scans of the cases that it shows, and the viewer for them.
 
     Returns:
         The page's file.
@@ -58,48 +62,140 @@ def write_report(
     Raises:
         DataError: A scan, a label map, a prediction or the log is missing or can't be read.
         ConfigError: The run's configuration or plan can't be read.
-        OutputError: The page can't be written.
+        OutputError: A file can't be written.
     """
     config, plan, split = RunConfig.read(folder.config), Plan.read(folder.plan), Split.read(folder.split)
-    methods = [Method(_plural(config.model.depth, "slice"), scores, folder)]
-    if twin:
+    methods = [] if scores is None else [Method(method_name(config.model), scores, folder)]
+    if methods and twin:
         methods.append(Method(*twin))
-    logs = [_read_log(method.folder.metrics) for method in methods]
+    logs = [read_log(each.metrics) for each in ([method.folder for method in methods] or [folder])]
+    names = plan.class_names[1:]
+    plots = {
+        "loss": _both_themes(
+            lambda theme: draw_curves(loss_curves(logs), theme=theme, steps=config.training.steps, logarithmic=True)
+        ),
+        "dice": _both_themes(
+            lambda theme: draw_curves(
+                dice_curves(logs, names), theme=theme, steps=config.training.steps, logarithmic=False
+            )
+        ),
+    }
+    if methods:
+        values = [method.scores.native_dice for method in methods]
+        plots["distributions"] = _both_themes(lambda theme: draw_distributions(values, names, theme=theme))
     cases = {case.id: case for case in dataset.cases}
-    page = _template().render(
+    noteworthy = noteworthy_cases(methods[0].scores) if methods else []
+    chosen = [(_find(cases, case, dataset), standing) for case, standing in noteworthy]
+    pictures = [case_pictures(case, standing, plan, methods) for case, standing in chosen]
+    carried = {case.id: carry_case(case, plan, methods[0]) for case, _ in chosen} if with_viewer else {}
+    scripts = _scripts(with_table=bool(methods), with_viewer=bool(carried))
+    page = _environment().get_template("page.html.jinja").render(
         version=__version__,
         config=config,
         plan=plan,
         split=split,
-        network=_network_in_words(config.model),
-        time=_time_in_words(logs[0].seconds),
+        dataset=dataset,
+        network=network_in_words(config.model),
+        time=time_in_words(logs[0].seconds),
         methods=methods,
-        classes=[(name, class_colour(number)) for number, name in enumerate(plan.class_names[1:], start=1)],
-        summary=[_summary_row(methods, number) for number in (*range(len(scores.classes)), None)],
+        classes=[(name, class_colour(number)) for number, name in enumerate(names, start=1)],
+        measures=_measures_of(methods),
+        interval=interval_in_words(methods[0].scores) if methods else "",
+        summary=_summary(methods, len(names)),
+        case_rows=_case_rows(methods),
+        plots={name: {theme: data_address(each) for theme, each in both.items()} for name, both in plots.items()},
+        pictures=pictures,
+        carried=carried,
         show=show,
-        loss=_plot_loss(logs, config.training.steps),
-        dice=_plot_dice(logs, config.training.steps, plan.class_names[1:]),
-        pictures=[
-            case_pictures(_find(cases, case, dataset), standing, plan, methods)
-            for case, standing in noteworthy_cases(scores)
-        ],
-    )
+        legends=_legends(methods),
+        scripts=scripts,
+        policy=_policy(scripts),
+        viewer_style=asset("viewer.css") if carried else "",
+    )  # fmt: skip
+    _write_figures(figures_folder(folder), plots, pictures)
     write_text(folder.report, page)
     return folder.report
 
 
-def _summary_row(methods: list[Method], number: int | None) -> list[str]:
-    """Means, medians and pooled Dice of each method, of one class or over all."""
-    scores = [method.scores for method in methods]
-    if number is None:
-        values = [[s.mean() for s in scores], [s.median() for s in scores], [s.pooled_mean() for s in scores]]
-    else:
+def figures_folder(folder: RunFolder) -> Path:
+    """Where the page's pictures lie as files of their own."""
+    return folder.report.with_suffix("")
+
+
+def _write_figures(folder: Path, plots: Plots, pictures: list[CasePictures]) -> None:
+    """Writes the page's pictures, and takes away those of the page before, whose cases may be others."""
+    figures = {f"{name}.png": both["light"] for name, both in plots.items()}
+    for case in pictures:
+        for part in case.slices:
+            place = f"{_file_name(case.case)}-slice-{part.number:03d}"
+            figures |= {f"{place}-{_file_name(each.what)}.png": each.content for each in part.pictures}
+    for name, content in figures.items():
+        with atomic_path(folder / name) as temporary:
+            temporary.write_bytes(content)
+    for before in folder.glob("*.png"):
+        if before.name not in figures:
+            before.unlink()
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^\w.+-]+", "-", text)
+
+
+def _both_themes(draw: Callable[[Theme], bytes]) -> dict[Theme, bytes]:
+    return {"light": draw("light"), "dark": draw("dark")}
+
+
+def _measures_of(methods: list[Method]) -> list[tuple[str, str]]:
+    """Name and title of the measures besides Dice that all methods have."""
+    taken = [name for name in MEASURES_SHOWN if methods and all(name in each.scores.measures for each in methods)]
+    return [(name, MEASURES[name].title) for name in taken]
+
+
+def _summary(methods: list[Method], classes: int) -> list[list[str]]:
+    """A row a class and one for all: mean, median and pooled Dice and the other measures' means, of each method."""
+    rows = []
+    for number in (*range(classes), None):
         values = [
-            [s.class_means()[number] for s in scores],
-            [s.class_medians()[number] for s in scores],
-            [float(s.pooled_dice[number]) for s in scores],
+            [_of(scores.class_means(), scores.mean(), number) for scores in (each.scores for each in methods)],
+            [_of(scores.class_medians(), scores.median(), number) for scores in (each.scores for each in methods)],
+            [_of(each.scores.pooled_dice.tolist(), each.scores.pooled_mean(), number) for each in methods],
         ]
-    return [show(value) for measure in values for value in measure]
+        row = [show(value) for measure in values for value in measure]
+        for name, _ in _measures_of(methods):
+            of_class = [_of(each.scores.class_means(name), each.scores.mean(name), number) for each in methods]
+            row += [show(value, MEASURES[name].digits) for value in of_class]
+        rows.append(row)
+    return rows
+
+
+def _of(by_class: list[float], over_all: float, number: int | None) -> float:
+    return over_all if number is None else by_class[number]
+
+
+def _case_rows(methods: list[Method]) -> list[tuple[str, list[str]]]:
+    """Each case's Dice by class, its means for each method, and the first method's other measures."""
+    if not methods:
+        return []
+    own = methods[0].scores
+    rows = []
+    for number, case in enumerate(own.cases):
+        cells = [show(value) for value in own.native_dice[number].tolist()]
+        cells += [show(method.case_mean(case)) for method in methods]
+        cells += [show(methods[0].case_mean(case, name), MEASURES[name].digits) for name, _ in _measures_of(methods)]
+        rows.append((case, cells))
+    return rows
+
+
+def _legends(methods: list[Method]) -> dict[str, list[tuple[str, str]]]:
+    """What the colours of areas mean."""
+    errors = {MISSED: "missed", EXTRA: "predicted, not labelled", CONFUSED: "another class"}
+    legends = {"errors": [(ERRORS[number], text) for number, text in errors.items()]}
+    if len(methods) > 1:
+        first, second = (method.name for method in methods)
+        right = {ONLY_FIRST: f"{first} right, {second} wrong", ONLY_SECOND: f"{second} right, {first} wrong"}
+        right[NEITHER] = "both wrong"
+        legends["between"] = [(BETWEEN_METHODS[number], text) for number, text in right.items()]
+    return legends
 
 
 def _find(cases: dict[str, Case], case: str, dataset: Dataset) -> Case:
@@ -113,81 +209,32 @@ def _find(cases: dict[str, Case], case: str, dataset: Dataset) -> Case:
     return cases[case]
 
 
-def _read_log(file: Path) -> Log:
-    columns: dict[str, tuple[list[int], list[float]]] = {}
-    try:
-        with file.open(newline="", encoding="utf-8") as lines:
-            for row in csv.DictReader(lines):
-                for name, cell in row.items():
-                    if name != "step" and cell:
-                        steps, values = columns.setdefault(name, ([], []))
-                        steps.append(int(row["step"]))
-                        values.append(float(cell))
-    except (OSError, ValueError, KeyError, UnicodeDecodeError) as error:
-        raise DataError("the training's log can't be read", got=error, file=file) from error
-    return Log(columns, seconds=columns["seconds"][1][-1] if "seconds" in columns else math.nan)
+def _scripts(*, with_table: bool, with_viewer: bool) -> list[str]:
+    scripts = [(_HERE / "sort.js").read_text(encoding="utf-8")] if with_table else []
+    if with_viewer:
+        carried = (_HERE / "carried.js").read_text(encoding="utf-8")
+        scripts += [asset("niivue.umd.js"), asset("viewer.js") + carried]
+    return scripts
 
 
-def _plot_loss(logs: list[Log], steps: int) -> dict[str, str]:
-    curves = [
-        Curve(*log.columns["loss"], colour="#888888" if number else None, wide=not number, dashed=bool(number))
-        for number, log in reversed(list(enumerate(logs)))
-        if "loss" in log.columns
-    ]
-    return _both_themes(curves, steps, logarithmic=True)
+def _policy(scripts: list[str]) -> str:
+    """What the page may load: what is in it. Scripts are named by their hashes, so that no other one runs."""
+    digests = [hashlib.sha256(script.encode()).digest() for script in scripts]
+    hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode('ascii')}'" for digest in digests)
+    allowed = f"script-src {hashes}; " if scripts else ""
+    carried = "connect-src data: blob:; " if len(scripts) > 1 else ""
+    return f"default-src 'none'; {allowed}{carried}img-src data: blob:; style-src 'unsafe-inline'"
 
 
-def _plot_dice(logs: list[Log], steps: int, class_names: tuple[str, ...]) -> dict[str, str]:
-    own = logs[0].columns
-    curves = [Curve(*log.columns["dice"], colour="#888888", dashed=True) for log in logs[1:] if "dice" in log.columns]
-    curves += [
-        Curve(*own[f"dice/{name}"], colour=class_colour(number))
-        for number, name in enumerate(class_names, start=1)
-        if f"dice/{name}" in own
-    ]
-    if "dice" in own:
-        curves.append(Curve(*own["dice"], wide=True))
-    return _both_themes(curves, steps, logarithmic=False)
-
-
-def _both_themes(curves: list[Curve], steps: int, *, logarithmic: bool) -> dict[str, str]:
-    return {
-        "light": data_address(draw_curves(curves, theme="light", steps=steps, logarithmic=logarithmic)),
-        "dark": data_address(draw_curves(curves, theme="dark", steps=steps, logarithmic=logarithmic)),
-    }
-
-
-def _network_in_words(model: ModelConfig) -> str:
-    windows = f"windows of {model.depth} slices" if model.depth > 1 else "single slices"
-    if model.weights == "none":
-        return f"{model.encoder} with random weights, on {windows},"
-    weights = "2D weights that timm publishes" if model.weights == "timm" else f"2D weights from {model.weights}"
-    return f"{model.encoder} with {weights}, inflated to {windows} ({model.inflation}),"
-
-
-def _time_in_words(seconds: float) -> str:
-    if math.isnan(seconds):
-        return "an unknown time"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def _plural(count: int, word: str) -> str:
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"
-
-
-def _template() -> Template:
+def _environment() -> Environment:
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader(_HERE),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["plural"] = _plural
-    return environment.get_template("page.html.jinja")
+    environment.filters["plural"] = plural
+    return environment

@@ -89,7 +89,9 @@ def draw_distributions(
     frame = {"color": ink, "alpha": 0.55}
     width = max(4.6, 1.0 + 0.34 * len(class_names) * (1 + len(methods)))
     figure = new_figure(width, 3.2, scale=_SCALE, colour=PAPER[theme])
-    axes = figure.add_axes((0.5 / width, 0.2, 1 - 0.6 / width, 0.76))
+    is_long = sum(map(len, class_names)) > 9 * width
+    bottom = 0.27 if is_long else 0.1
+    axes = figure.add_axes((0.5 / width, bottom, 1 - 0.6 / width, 0.96 - bottom))
     plain_axes(axes, theme)
     axes.grid(visible=False, axis="x")
     for place, values in enumerate(methods):
@@ -115,8 +117,12 @@ def draw_distributions(
             axes.scatter(beside, scores, s=16, facecolors=face, edgecolors=colour if place else ink, linewidths=0.8)
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlim(0.4, len(class_names) + 0.6)
-    slanted = {"rotation": 30, "ha": "right"} if sum(map(len, class_names)) > 40 else {}
-    axes.set_xticks(range(1, len(class_names) + 1), [_short(name) for name in class_names], **slanted)
+    axes.set_xticks(
+        range(1, len(class_names) + 1),
+        [_short(name) for name in class_names],
+        rotation=30 if is_long else 0,
+        ha="right" if is_long else "center",
+    )
     axes.set_ylabel("Dice", color=ink, fontsize=9)
     return png(figure)
 

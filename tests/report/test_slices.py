@@ -4,18 +4,9 @@ import numpy as np
 import pytest
 from matplotlib import image as matplotlib_image
 
-from inflate3d.report.figures import (
-    LONGEST_SIDE,
-    PALETTE,
-    Curve,
-    class_colour,
-    crop_box,
-    data_address,
-    draw_curves,
-    draw_slice,
-    spread_slices,
-    upright,
-)
+from inflate3d.report.areas import BETWEEN_METHODS, ERRORS, compare_methods, find_errors
+from inflate3d.report.drawing import class_colour
+from inflate3d.report.slices import LONGEST_SIDE, crop_box, draw_areas, draw_slice, spread_slices, upright
 
 
 def pixels(png: bytes) -> np.ndarray:
@@ -89,11 +80,6 @@ def test_outline_closes_at_the_edge_of_the_picture():
     assert (colour_distance(picture, class_colour(1))[10:-10, 0] < 0.2).all()
 
 
-def test_first_seven_colours_differ_and_later_classes_begin_again():
-    assert len(set(PALETTE)) == len(PALETTE)
-    assert class_colour(1) == PALETTE[0] == class_colour(len(PALETTE) + 1)
-
-
 @pytest.mark.parametrize(
     ("holding", "count", "expected"),
     [
@@ -125,17 +111,25 @@ def test_nothing_marked_shows_the_whole_slice():
     assert image[0][crop_box(image)].shape == (7, 9)
 
 
-def test_curve_rises_where_its_values_do_and_skips_what_is_not_known():
-    curve = Curve([0, 50, 100], [0.0, float("nan"), 1.0], colour="#ff0000", wide=True)
-    picture = pixels(draw_curves([curve], theme="light", steps=100, logarithmic=False))
-    red = np.argwhere((colour_distance(picture, "#ff0000") < 0.2) & (picture[..., 3] > 0.9))
-    left, right = red[red[:, 1].argmin()], red[red[:, 1].argmax()]
-    assert left[0] > right[0]  # rows run down
-    assert np.ptp(red[:, 1]) > 0.8 * picture.shape[1]
-    assert picture[0, 0, 3] == 0  # transparent
+def test_errors_are_told_apart_and_ignored_voxels_are_none():
+    label = np.array([[[0, 0, 1, 1, 2, 255]]])
+    predicted = np.array([[[0, 1, 1, 0, 1, 1]]])
+    assert find_errors(label, predicted).ravel().tolist() == [0, 2, 0, 1, 3, 0]
 
 
-def test_themes_differ_in_ink_and_no_curve_is_no_error():
-    light, dark = (draw_curves([], theme=theme, steps=10, logarithmic=True) for theme in ("light", "dark"))
-    assert light != dark
-    assert data_address(light).startswith("data:image/png;base64,iVBORw0KGgo")
+def test_who_is_right_is_told_and_agreement_is_not():
+    label = np.array([[[0, 1, 1, 1, 2, 255]]])
+    first, second = np.array([[[0, 1, 0, 0, 2, 0]]]), np.array([[[0, 0, 1, 2, 2, 1]]])
+    assert compare_methods(label, first, second).ravel().tolist() == [0, 1, 2, 3, 0, 0]
+
+
+@pytest.mark.parametrize("colours", [ERRORS, BETWEEN_METHODS])
+def test_areas_have_the_colours_of_the_legend(colours):
+    areas = np.zeros((40, 40), np.uint8)
+    for place, number in enumerate(colours):
+        areas[10:30, 13 * place : 13 * place + 10] = number
+    nothing = np.zeros((40, 40), np.uint8)
+    picture = pixels(draw_areas(np.zeros((40, 40)), areas, colours, nothing, (1.0, 1.0)))
+    for place, colour in enumerate(colours.values()):
+        assert colour_distance(picture, colour)[180, 9 * (13 * place + 5)] < 0.15
+    assert colour_distance(picture, "#000000")[20, 20] == 0

@@ -1,0 +1,56 @@
+"""The run that shows what depth gives: the same in all but the number of slices, of which it sees one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from inflate3d.config import RunConfig
+from inflate3d.errors import Inflate3dError
+from inflate3d.evaluation.scores import Scores
+from inflate3d.report.cases import Method
+from inflate3d.report.words import method_name
+from inflate3d.run_folder import RunFolder
+
+
+def find_twin(folder: RunFolder) -> Method | None:
+    """The run beside this one, in the same folder, that differs in nothing but that it sees one slice.
+
+    Such runs lie beside each other after `inflate3d compare`. Runs that can't be read, are not scored or were scored
+    on other cases are passed over.
+
+    Args:
+        folder: A scored run.
+    """
+    config, scores = RunConfig.read(folder.config), Scores.read(folder.evaluation)
+    if config.model.network != "inflated" or config.model.depth == 1:
+        return None
+    flat = config.model_copy(update={"model": config.model.model_copy(update={"depth": 1})})
+    for root in sorted(folder.root.resolve().parent.iterdir()):
+        beside = RunFolder(root)
+        if beside.config.exists() and (beside.evaluation / "scores.json").exists() and _config(beside) == flat:
+            return _scored_alike(beside, scores)
+    return None
+
+
+def read_method(root: Path) -> Method:
+    """A scored run, to stand beside another.
+
+    Raises:
+        ConfigError: Its configuration can't be read.
+        DataError: It has no scores.
+    """
+    folder = RunFolder(root)
+    return Method(method_name(RunConfig.read(folder.config).model), Scores.read(folder.evaluation), folder)
+
+
+def _config(folder: RunFolder) -> RunConfig | None:
+    try:
+        return RunConfig.read(folder.config)
+    except Inflate3dError:
+        return None  # a folder of another program or version, which is no twin
+
+
+def _scored_alike(folder: RunFolder, scores: Scores) -> Method | None:
+    method = read_method(folder.root)
+    alike = (method.scores.cases, method.scores.classes) == (scores.cases, scores.classes)
+    return method if alike else None

@@ -1,0 +1,79 @@
+"""The page as a real browser shows it."""
+
+import json
+import re
+
+import pytest
+from PIL import Image
+
+from inflate3d.report.page import write_report
+
+FRAME = """<!doctype html><body style="margin:0"><iframe src="{page}" width="{width}" height="900"
+style="border:0;display:block"></iframe><script>
+const wait = (test, then) => test() ? then() : setTimeout(() => wait(test, then), 50);
+document.querySelector("iframe").onload = (event) => {{
+  const page = event.target.contentDocument, view = event.target.contentWindow, root = page.documentElement;
+  const wide = [...page.querySelectorAll("body *")].filter((each) => !each.closest(".scroll, .wide")
+    && each.getBoundingClientRect().right > {width} + 1).map((each) => each.outerHTML.slice(0, 80));
+  const small = [...page.querySelectorAll("body *")].filter((each) => each.childElementCount === 0
+    && each.textContent.trim() && parseFloat(view.getComputedStyle(each).fontSize) < 13).map((each) => each.outerHTML);
+  const heads = [...page.querySelectorAll("table.sortable th button")];
+  const column = (at) => [...page.querySelectorAll("table.sortable tbody tr")].map((row) => row.cells[at].textContent);
+  const before = column(1);
+  heads[1].click();
+  const falling = column(1), sort = heads[1].parentElement.ariaSort;
+  heads[1].click();
+  const told = {{ width: root.scrollWidth, wide, small, before, falling, rising: column(1), sort,
+    loaded: view.performance.getEntriesByType("resource").map((each) => each.name)
+      .filter((name) => !name.startsWith("data:")),
+    pictures: [...page.images].filter((each) => each.complete && !each.naturalWidth).length }};
+  const tell = () => {{
+    document.body.append(Object.assign(document.createElement("pre"), {{ textContent: JSON.stringify(told) }}));
+  }};
+  const button = page.querySelector(".scroll-case");
+  if (!button) return tell();
+  button.click();
+  wait(() => page.querySelector(".viewer").dataset.state, () => {{
+    told.viewer = page.querySelector(".viewer").dataset.state;
+    told.canvases = page.querySelectorAll("canvas").length;
+    tell();
+  }});
+}};
+</script>"""
+
+
+def look(browse, page, width):
+    frame = page.with_name("frame.html")
+    frame.write_text(FRAME.format(page=page.name, width=width))
+    shown = browse(frame.as_uri(), picture=False, size=(max(width, 500), 900), seconds=8).decode()
+    found = re.search(r"<pre>(.*?)</pre>", shown, re.DOTALL)
+    assert found, shown[-500:]
+    return json.loads(found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_page_fits_the_screen_can_be_read_and_sorts(browse, written, width):
+    told = look(browse, written[0].folder.report, width)
+    assert told["width"] <= width
+    assert told["wide"] == told["small"] == told["loaded"] == []
+    assert told["pictures"] == 0
+    assert told["falling"] == sorted(told["before"], reverse=True)
+    assert told["rising"] == sorted(told["before"])
+    assert told["sort"] == "descending"
+
+
+@pytest.mark.parametrize("size", [(1280, 1600), (500, 1600)])
+def test_screenshot_is_not_empty(browse, written, tmp_path, size):
+    shot = tmp_path / "page.png"
+    shot.write_bytes(browse(written[0].folder.report.as_uri(), picture=True, size=size, seconds=2))
+    with Image.open(shot) as picture:
+        assert picture.size[0] == size[0]
+        assert len(picture.convert("RGB").getcolors(2**20) or []) > 500
+
+
+def test_viewer_in_the_page_shows_label_and_prediction(browse, run, phantoms):
+    page = write_report(run.folder, phantoms, run.scores, with_viewer=True)
+    told = look(browse, page, 1280)
+    assert told["viewer"] == "ready"
+    assert told["canvases"] == 2
+    assert [name for name in told["loaded"] if not name.startswith("blob:")] == []
