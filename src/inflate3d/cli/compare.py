@@ -13,7 +13,6 @@ from typing import Any
 from pydantic import Field
 
 from inflate3d.cli.network_options import check_arms
-from inflate3d.cli.report import write_page
 from inflate3d.cli.terminal import Interruption, Terminal
 from inflate3d.cli.train import RunOptions, train_run
 from inflate3d.comparison.arms import ARM_SETS, find_arms
@@ -61,12 +60,11 @@ def _check_one_machine(options: Options) -> None:
         return
     from inflate3d.training.processes import find_processes
 
-    launcher = find_processes(options.training).launcher
-    if launcher or options.training.nodes > 1:
+    if options.training.nodes > 1 or find_processes(options.training).launcher:
         raise ConfigError(
             "a comparison runs on one machine",
             expected="--nodes 1, and no launcher in front of the command",
-            got=f"--nodes {options.training.nodes}" + (f", started by {launcher}" if launcher else ""),
+            got=f"--nodes {options.training.nodes}" if options.training.nodes > 1 else "a launcher",
             remedy="train each method by `inflate3d train`",
         )
 
@@ -126,8 +124,6 @@ def report_comparison(
     for line in notes(comparison):
         terminal.say(f"* {line}")
     terminal.say(f"tables: {root / 'comparison.md'}, .csv, .json\nplots:  {root / 'comparison.png'}, .svg")
-    largest = [trial for trial in trials if trial.cases is None] or trials
-    terminal.say(f"report: {write_page(largest[0].folder)}")
     return document(comparison)
 
 

@@ -57,13 +57,13 @@ def find_processes(training: TrainingConfig | TrainingOptions) -> Processes:
     """
     wanted = training.devices * training.nodes
     if TorchElasticEnvironment.detect():
-        started, environment, launcher = int(os.environ["WORLD_SIZE"]), TorchElasticEnvironment(), "torchrun"
-        _check_count(training, started, launcher)
-        return Processes(environment.global_rank(), wanted, environment, launcher)
+        _check_count(training, int(os.environ["WORLD_SIZE"]), "torchrun")
+        elastic = TorchElasticEnvironment()
+        return Processes(elastic.global_rank(), wanted, elastic, "torchrun")
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
     if wanted > 1 and tasks > 1:
         _check_count(training, tasks, "srun")
-        slurm = SLURMEnvironment(auto_requeue=False)  # it would write a checkpoint that we don't know
+        slurm = _slurm(training)
         return Processes(slurm.global_rank(), wanted, slurm, "srun")
     if training.nodes > 1:
         raise ConfigError(
@@ -113,3 +113,16 @@ def _check_count(training: TrainingConfig | TrainingOptions, started: int, launc
             expected=f"--devices times --nodes to be {started}, as {launcher} started so many",
             got=f"--devices {training.devices} --nodes {training.nodes}",
         )
+
+
+def _slurm(training: TrainingConfig | TrainingOptions) -> SLURMEnvironment:
+    try:
+        environment = SLURMEnvironment(auto_requeue=False)  # it would write a checkpoint that we don't know
+        environment.validate_settings(num_devices=training.devices, num_nodes=training.nodes)
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError(
+            "the SLURM job does not fit the training",
+            expected=f"#SBATCH --nodes={training.nodes} and --ntasks-per-node={training.devices}",
+            got=str(error),
+        ) from error
+    return environment
