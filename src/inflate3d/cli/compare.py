@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import Field
 
 from inflate3d.cli.network_options import check_arms
+from inflate3d.cli.report import write_page
 from inflate3d.cli.terminal import Interruption, Terminal
 from inflate3d.cli.train import RunOptions, train_run
 from inflate3d.comparison.arms import ARM_SETS, find_arms
@@ -124,6 +125,8 @@ def report_comparison(
     for line in notes(comparison):
         terminal.say(f"* {line}")
     terminal.say(f"tables: {root / 'comparison.md'}, .csv, .json\nplots:  {root / 'comparison.png'}, .svg")
+    largest = [trial for trial in trials if trial.cases is None] or trials
+    terminal.say(f"report: {write_page(largest[0].folder)}")
     return document(comparison)
 
 
