@@ -10,7 +10,7 @@ import inflate3d
 ROOT = Path(inflate3d.__file__).parent
 
 LAYERS = [
-    {"cli"},
+    {"__main__", "cli"},
     {"comparison", "report", "viewer"},
     {"training", "inference"},
     {"evaluation", "windows", "models", "presets"},
