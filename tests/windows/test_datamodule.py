@@ -64,6 +64,33 @@ def test_smaller_slices_are_padded_with_what_becomes_0():
     assert batch.cases.tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.float32])
+def test_slices_of_one_size_keep_the_stores_type(dtype):
+    one = single(4, 6, 0)._replace(windows=torch.arange(72).reshape(1, 1, 3, 4, 6).to(dtype))
+    batch = collate([one, one])
+    assert batch.windows.dtype == dtype
+    assert torch.equal(batch.windows, torch.cat([one.windows] * 2))
+    as_floats = normalise(batch.windows.float(), batch.ranges)
+    assert torch.equal(normalise(batch.windows, batch.ranges), as_floats)
+
+
+def test_slices_of_different_types_become_floats():
+    ones = [
+        single(4, 6, number)._replace(windows=torch.ones(1, 1, 3, 4, 6, dtype=dtype))
+        for number, dtype in enumerate((torch.uint8, torch.float32))
+    ]
+    assert torch.equal(collate(ones).windows, torch.ones(2, 1, 3, 4, 6))
+
+
+def test_labels_travel_as_bytes_and_become_indices_on_the_device(phantom_store):
+    module = module_of(phantom_store)
+    batch = next(iter(module.train_dataloader()))
+    assert batch.labels.dtype == torch.uint8
+    arrived = module.on_after_batch_transfer(batch, 0)
+    assert arrived.labels.dtype == torch.int64
+    assert torch.equal(arrived.labels, batch.labels.long())
+
+
 def test_window_in_a_padded_batch_is_resampled_as_alone(phantom_store):
     places = [Place(name, 5) for name in phantom_store.cases]
     singles = [Windows(phantom_store, places, len(places), depth=3)[index] for index in range(len(places))]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Integer, Shaped
 from torch import Tensor
 
 from inflate3d.config import AugmentationConfig
@@ -55,9 +56,11 @@ def mirror_depth(
 ) -> tuple[Float[Tensor, "b c d h w"], Integer[Tensor, "b s height width"]]:
     """Turns some windows upside down along the depth, and their labels; the centre slice stays the centre slice."""
     chosen = _Draw(len(windows), generator, windows.device).chance(config.flip_probability).bool()
+    if windows.device.type == "cpu" and not chosen.any():
+        return windows, labels
     return (
-        torch.where(chosen[:, None, None, None, None], windows.flip(2), windows),
-        torch.where(chosen[:, None, None, None], labels.flip(1), labels),
+        _change_some(windows.clone(), chosen, lambda some: some.flip(2)),
+        _change_some(labels.clone(), chosen, lambda some: some.flip(1)),
     )
 
 
@@ -75,8 +78,35 @@ def change_intensities(
     scale = 1 + some(draw.between(-config.max_intensity_scale, config.max_intensity_scale))
     shift = some(draw.between(-config.max_intensity_shift, config.max_intensity_shift))
     noise = some(draw.between(0.0, config.max_noise))
-    grain = torch.randn(windows.shape, generator=generator, device=windows.device)
-    return windows.clamp(0, 1) ** gamma * scale + shift + noise * grain
+    changed = _change_some(windows.clamp(0, 1), gamma.flatten() != 1, torch.pow, gamma)
+    changed = changed.mul_(scale).add_(shift)
+
+    def add_noise(windows: Tensor, noise: Tensor) -> Tensor:
+        return torch.randn(windows.shape, generator=generator, device=windows.device).mul_(noise).add_(windows)
+
+    return _change_some(changed, noise.flatten() != 0, add_noise, noise)
+
+
+def _change_some(
+    windows: Shaped[Tensor, "b *shape"],
+    chosen: Bool[Tensor, " b"],
+    change: Callable[..., Tensor],
+    *by: Shaped[Tensor, "b ..."],
+) -> Shaped[Tensor, "b *shape"]:
+    """Changes the chosen windows; on a CPU the others cost nothing, elsewhere asking which they are would make it wait.
+
+    Args:
+        windows: Any array of a batch; it may be written to.
+        chosen: Which of them.
+        change: Takes windows, and what belongs to each.
+        by: What belongs to each.
+    """
+    if windows.device.type != "cpu":
+        return torch.where(chosen.view(-1, *[1] * (windows.ndim - 1)), change(windows, *by), windows)
+    for index in chosen.nonzero().flatten().tolist():
+        one = slice(index, index + 1)
+        windows[one] = change(windows[one], *(each[one] for each in by))
+    return windows
 
 
 class _Draw:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytorch_lightning as lightning
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Integer, Num, Shaped
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -24,7 +24,7 @@ class WindowBatch(NamedTuple):
     """Windows on their slices' own pixel grids, padded to the largest of the batch; 3D patches and whole scans, too.
 
     Attributes:
-        windows: Voxel values as the scanner gave them, ``(B, C, D, h, w)``.
+        windows: Voxel values as the scanner gave them, in the store's type where one does, ``(B, C, D, h, w)``.
         labels: Class numbers of the slices to predict, ``(B, S, h, w)``: a window's centre slice, all of a patch.
         extents: Rows and columns of each window that are not padding, ``(B, 2)``.
         sides: Height and width of each slice, or of what was cut out of it, in millimetres, ``(B, 2)``.
@@ -33,7 +33,7 @@ class WindowBatch(NamedTuple):
         cases: Number of each window's case, ``(B,)``.
     """
 
-    windows: Float[Tensor, "b c d h w"]
+    windows: Num[Tensor, "b c d h w"]
     labels: Integer[Tensor, "b s h w"]
     extents: Float[Tensor, "b 2"]
     sides: Float[Tensor, "b 2"]
@@ -97,12 +97,12 @@ class Windows(Samples):
         """The window round the place's slice, and its labels."""
         case = self.store.cases[place.case]
         slices = window_slices(place.slice, self.depth, case.shape[0], self.stride)
-        image = self.store.image_slices(place.case, slices).astype(np.float32)
+        image = self.store.image_slices(place.case, slices)
         labelled = slices if self.target == "all" else [place.slice]
-        label = self.store.label_slices(place.case, labelled).astype(np.int64)
+        label = self.store.label_slices(place.case, labelled)
         extent = torch.tensor([case.shape[1:]], dtype=torch.float32)
         return WindowBatch(
-            windows=torch.from_numpy(image)[None],
+            windows=torch.from_numpy(_for_torch(image))[None],
             labels=torch.from_numpy(label)[None],
             extents=extent,
             sides=extent * torch.tensor(case.spacing[1:]),
@@ -114,20 +114,35 @@ class Windows(Samples):
 
 def collate(batches: Sequence[WindowBatch]) -> WindowBatch:
     """Joins single windows; smaller slices are padded at their end, images with what will become 0."""
-    height = max(batch.windows.shape[-2] for batch in batches)
-    width = max(batch.windows.shape[-1] for batch in batches)
-    channels, depth = batches[0].windows.shape[1:3]
-    labelled = batches[0].labels.shape[1]
-    lows = torch.cat([batch.ranges[..., 0] for batch in batches])
-    windows = lows[:, :, None, None, None].repeat(1, 1, depth, height, width)
-    labels = torch.zeros(len(batches), labelled, height, width, dtype=torch.int64)
-    for index, batch in enumerate(batches):
-        rows, columns = batch.labels.shape[-2:]
-        windows[index, :channels, :, :rows, :columns] = batch.windows[0]
-        labels[index, :, :rows, :columns] = batch.labels[0]
     others = ("extents", "sides", "centres", "ranges", "cases")
     joined = {name: torch.cat([getattr(batch, name) for batch in batches]) for name in others}
+    sizes = {batch.windows.shape[-2:] for batch in batches}
+    if len(sizes) == 1 and len({batch.windows.dtype for batch in batches}) == 1:
+        windows, labels = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("windows", "labels"))
+    else:
+        windows, labels = _pad(batches)
     return WindowBatch(windows=windows, labels=labels, **joined)
+
+
+def _pad(batches: Sequence[WindowBatch]) -> tuple[Float[Tensor, "b c d h w"], Integer[Tensor, "b s h w"]]:
+    """Windows and labels of slices that differ in size or type."""
+    height = max(batch.windows.shape[-2] for batch in batches)
+    width = max(batch.windows.shape[-1] for batch in batches)
+    depth, labelled = batches[0].windows.shape[2], batches[0].labels.shape[1]
+    lows = torch.cat([batch.ranges[..., 0] for batch in batches])
+    windows = lows[:, :, None, None, None].repeat(1, 1, depth, height, width)
+    labels = torch.zeros(len(batches), labelled, height, width, dtype=batches[0].labels.dtype)
+    for index, batch in enumerate(batches):
+        rows, columns = batch.labels.shape[-2:]
+        windows[index, ..., :rows, :columns] = batch.windows[0]
+        labels[index, ..., :rows, :columns] = batch.labels[0]
+    return windows, labels
+
+
+def _for_torch(array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+    """The array in a type that torch calculates with: it has signed integers, and bytes."""
+    wide = array.dtype in (np.uint16, np.uint32, np.uint64)
+    return np.ascontiguousarray(array.astype(np.float32) if wide else array)
 
 
 @dataclass(frozen=True)
@@ -214,6 +229,10 @@ class SamplesModule(lightning.LightningDataModule, ABC):
         places *= -(-ranks // len(places))  # each has a part in the validation; no Dice depends on how often all count
         mine = places[self.trainer.global_rank :: ranks]
         return self._loader(self.validation_samples(mine), batch_size=self.validation_batch)
+
+    def on_after_batch_transfer(self, batch: WindowBatch, dataloader_idx: int) -> WindowBatch:
+        """Labels travel as bytes; on the device they become what losses and counts take."""
+        return batch._replace(labels=batch.labels.long())
 
     def _loader(self, samples: Samples, **how: object) -> DataLoader[WindowBatch]:
         return DataLoader(

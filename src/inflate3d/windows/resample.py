@@ -7,15 +7,15 @@ A ``(2, 3)`` matrix takes a point of the output plane to a point of the slice. B
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Integer, Num
 from torch import Tensor
 from torch.nn import functional as F
 
 
-def normalise(windows: Float[Tensor, "b c d h w"], ranges: Float[Tensor, "b c 2"]) -> Float[Tensor, "b c d h w"]:
+def normalise(windows: Num[Tensor, "b c d h w"], ranges: Float[Tensor, "b c 2"]) -> Float[Tensor, "b c d h w"]:
     """Maps voxel values so that ``ranges[..., 0]`` becomes 0 and ``ranges[..., 1]`` becomes 1; clips beyond."""
     low, high = (ranges[:, :, end, None, None, None] for end in (0, 1))
-    return ((windows - low) / (high - low)).clamp(0, 1)
+    return windows.sub(low).div_(high - low).clamp_(0, 1)  # one new array: memory is what a CPU waits for
 
 
 def field_sides(
@@ -135,10 +135,17 @@ def _grid(
     extents: Float[Tensor, "b 2"] | None,
     padded: tuple[int, ...],
 ) -> Float[Tensor, "b height width 2"]:
-    grid = F.affine_grid(matrices, [len(matrices), 1, *size], align_corners=False)
-    if extents is None:
-        return grid
-    rows, columns = padded
-    part = torch.stack([extents[:, 1] / columns, extents[:, 0] / rows], dim=-1)[:, None, None, :]
-    # A point beyond the slice lies in the padding or, on the far side, out of the array: both hold 0.
-    return grid * part + (part - 1)
+    linear, shift = matrices[..., :2], matrices[..., 2]
+    if extents is not None:
+        # A point beyond the slice lies in the padding or, on the far side, out of the array: both hold 0.
+        part = extents.flip(1) / extents.new_tensor([padded[1], padded[0]])
+        linear, shift = linear * part[..., None], shift * part + (part - 1)
+    rows, columns = (_pixel_centres(pixels, matrices) for pixels in size)
+    down = linear[..., 1, None] * rows + shift[..., None]
+    across = linear[..., 0, None] * columns
+    return (down[..., :, None] + across[..., None, :]).movedim(1, -1)  # a sum, not a product, for each pixel
+
+
+def _pixel_centres(pixels: int, like: Tensor) -> Float[Tensor, " n"]:
+    """Where the pixels of an axis lie, normalised."""
+    return (2 * torch.arange(pixels, device=like.device, dtype=like.dtype) + 1) / pixels - 1
