@@ -22,6 +22,9 @@ DecoderName = Literal["fpn-lite", "upernet", "setr-pup", "conv-transpose", "unet
 Precision = Literal["32", "bf16-mixed", "16-mixed"]
 Network = Literal["inflated", "unetr", "swin-unetr", "segresnet", "dynunet"]
 
+PRETRAINED_LAYER_DECAY = 0.75
+"""For encoders that start from 2D weights: `docs/results.md` has what flat learning rates cost."""
+
 PATCH_BATCH = 2
 """3D patches in a batch if the user does not say, as nnU-Net has it."""
 
@@ -118,6 +121,11 @@ class ModelConfig(_ModelSettings):
     stride: int | None = Field(default=None, ge=1)
     """Steps from one slice of a window to the next; the plan's if not given."""
 
+    @property
+    def pretrained(self) -> bool:
+        """Whether there is an encoder that starts from 2D weights."""
+        return self.network == "inflated" and self.weights != "none"
+
 
 class ModelOptions(_ModelSettings):
     """The network, as a user asks for it."""
@@ -162,8 +170,6 @@ class _TrainingSettings(FrozenModel):
     """Peak learning rate of the decoder."""
     encoder_learning_rate: float = Field(default=1e-4, gt=0)
     """Peak learning rate of the encoder."""
-    layer_decay: float = Field(default=1.0, gt=0, le=1)
-    """Each of the encoder's layers learns so much slower than the one after it; 1 is all alike."""
     freeze: Literal["none", "encoder", "body"] = "none"
     """What of the pre-trained encoder stays as it is: nothing, all, or all but its first convolution (body)."""
     weight_decay: float = Field(default=0.05, ge=0)
@@ -211,6 +217,8 @@ class TrainingConfig(_TrainingSettings):
     """Batches whose gradients are added up for one step."""
     foreground_fraction: float = Field(default=Proposals().foreground_fraction, ge=0, le=1)
     """Part of the windows that are drawn so that the centre slice holds a class, each class alike."""
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    """Each of the encoder's layers learns so much slower than the one after it; 1 is all alike."""
 
 
 class TrainingOptions(_TrainingSettings):
@@ -224,12 +232,17 @@ class TrainingOptions(_TrainingSettings):
     """Batches whose gradients are added up for one step; 1 beside --batch-size, else the plan's, if not given."""
     foreground_fraction: float | None = Field(default=None, ge=0, le=1)
     """Part of the windows that are drawn so that the centre slice holds a class; the plan's if not given."""
+    layer_decay: float | None = Field(default=None, gt=0, le=1)
+    """Each encoder layer learns so much slower than the next, 1 is all alike; 0.75 if pre-trained, else 1."""
 
-    def decided(self, proposals: Proposals) -> TrainingConfig:
-        """With the plan's choices where the user does not say."""
+    def decided(self, proposals: Proposals, model: ModelConfig) -> TrainingConfig:
+        """With the plan's choices where the user does not say, and those that the network asks for."""
         if self.batch_size is not None:
             proposals = proposals.model_copy(update={"accumulate": 1})
-        return TrainingConfig(**_filled(self, proposals))
+        values = _filled(self, proposals)
+        if self.layer_decay is None:
+            values["layer_decay"] = PRETRAINED_LAYER_DECAY if model.pretrained else 1.0
+        return TrainingConfig(**values)
 
 
 def _filled(options: FrozenModel, proposals: Proposals) -> dict[str, Any]:

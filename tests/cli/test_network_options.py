@@ -42,7 +42,7 @@ def test_options_that_the_network_uses(words):
         ("--network dynunet --preset paper/bcv --decoder fpn-lite --stride 2", "--stride 2 --decoder fpn-lite"),
         (
             "--network segresnet --layer-decay 0.8 --freeze body --weights none",
-            "--weights none --layer-decay 0.8 --freeze body",
+            "--weights none --freeze body --layer-decay 0.8",
         ),
         ("--patch-size 96 96 96", "--patch-size 96 96 96"),
         ("--preset acdc --network-width 8", "--network-width 8"),
@@ -106,5 +106,5 @@ def test_built_in_3d_arms_are_not_trained_as_pre_trained_encoders_are():
     options = options_of("--freeze body --layer-decay 0.8 --checkpoint-activations")
     training = {arm.name: arm.applied_to(options).training for arm in ARM_SETS["baselines"]}
     assert (training["ours"].freeze, training["ours"].layer_decay) == ("body", 0.8)
-    assert (training["dynunet"].freeze, training["dynunet"].layer_decay) == ("none", 1)
+    assert (training["dynunet"].freeze, training["dynunet"].layer_decay) == ("none", None)
     assert (training["ours"].checkpoint_activations, training["dynunet"].checkpoint_activations) == (True, False)

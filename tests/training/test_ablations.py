@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from inflate3d.cli import main
-from inflate3d.config import RunConfig, TrainingConfig
+from inflate3d.config import ModelOptions, Proposals, RunConfig, TrainingConfig, TrainingOptions
 from inflate3d.errors import ConfigError, DataError
 from inflate3d.inference.predictor import Predictor
 from inflate3d.io import read_volume
@@ -170,3 +170,19 @@ def test_3d_network_has_nothing_to_freeze(tiny_config, phantom_store, tmp_path):
     with pytest.raises(ConfigError, match="no pre-trained encoder"):
         train(config, RunFolder(tmp_path / "run"), phantom_store)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("network", "given", "decay"),
+    [
+        ({}, {}, 0.75),
+        ({"weights": "weights.safetensors"}, {}, 0.75),
+        ({"weights": "none"}, {}, 1.0),
+        ({"network": "unetr"}, {}, 1.0),
+        ({}, {"layer_decay": 1.0}, 1.0),
+        ({"weights": "none"}, {"layer_decay": 0.5}, 0.5),
+    ],
+)
+def test_only_what_starts_from_2d_weights_has_slow_first_layers(network, given, decay):
+    model = ModelOptions(**network).decided(Proposals())
+    assert TrainingOptions(**given).decided(Proposals(), model).layer_decay == decay

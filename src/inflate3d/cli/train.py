@@ -67,13 +67,14 @@ class RunOptions(CommandOptions):
     def decided(self, store: Store) -> RunConfig:
         """The run's configuration, with the plan's choice where the user does not say."""
         proposals = store.plan.proposals.for_network(self.model.network)
+        model = self.model.decided(proposals).model_copy(update={"stride": self.plan.stride})
         return RunConfig(
             dataset=self.dataset.resolve(),
             store=store.folder.resolve(),
             data=self.data,
-            model=self.model.decided(proposals).model_copy(update={"stride": self.plan.stride}),
+            model=model,
             augmentation=self.augmentation,
-            training=self.training.decided(proposals),
+            training=self.training.decided(proposals, model),
         )
 
 

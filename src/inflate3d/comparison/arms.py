@@ -92,7 +92,7 @@ def _network(name: str) -> Arm:
         "batch_size": PATCH_BATCH,
         "accumulate": 1,
         "freeze": "none",
-        "layer_decay": 1.0,
+        "layer_decay": None,
         "checkpoint_activations": False,
     }
     return Arm(name, {"model": {"network": name}, "training": training})
