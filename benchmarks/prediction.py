@@ -5,10 +5,11 @@
     python benchmarks/prediction.py --large          # ours alone: 512×512×1000 voxels, 100 classes, a small network
     python benchmarks/prediction.py --whole --device cuda
 
-The scan has 512×512 pixels of 0.78 mm and slices of 5 mm. Ours is ViT-B/16 at 512×512, five slices deep, with the
-default decoder. nnU-Net's network is the default one of a 3d_fullres plan for such slices, without mirroring. MONAI's
-networks see the scan at 1.5×1.5×2 mm, their published examples' spacing; going there and back is not counted. All have
-14 classes and random weights. nnU-Net has to be installed for its row: pip install nnunetv2.
+The scan has 512×512 pixels of 0.78 mm and slices of 5 mm. Ours is the default network, ViT-S/16 with fpn-lite, and the
+same with ViT-B/16, the paper's size; both see 512×512 pixels and five slices. nnU-Net's network is the default one of a
+3d_fullres plan for such slices, without mirroring. MONAI's networks see the scan at 1.5×1.5×2 mm, their published
+examples' spacing; going there and back is not counted. All have 14 classes and random weights. nnU-Net has to be
+installed for its row: pip install nnunetv2.
 """
 
 from __future__ import annotations
@@ -35,8 +36,15 @@ from inflate3d.volume import Volume
 SHAPE, SPACING, CLASSES = (28, 512, 512), (5.0, 0.78, 0.78), 14
 MONAI_SPACING = (2.0, 1.5, 1.5)
 SLICES_OF_A_PART = 5
-OURS, OURS_BFLOAT = "inflate3d", "inflate3d, --precision bf16-mixed"
-NAMES = (OURS, OURS_BFLOAT, "nnU-Net", "UNETR", "SwinUNETR")
+OURS = {
+    "inflate3d": ("vit_small_patch16_224", "32"),
+    "inflate3d, bf16-mixed": ("vit_small_patch16_224", "bf16-mixed"),
+    "inflate3d, ViT-B/16": ("vit_base_patch16_224", "32"),
+    "inflate3d, ViT-B/16, bf16-mixed": ("vit_base_patch16_224", "bf16-mixed"),
+}
+"""Encoder and precision by name; the others are held against the first."""
+FIRST = next(iter(OURS))
+OTHERS = ("nnU-Net", "UNETR", "SwinUNETR")
 MISSING = "nnU-Net is not installed, so its row is left out: pip install nnunetv2"
 
 
@@ -54,14 +62,15 @@ def plan(classes: int, image_size: tuple[int, int]) -> Plan:
     )
 
 
-def our_model(encoder: str = "vit_base_patch16_224", classes: int = CLASSES, size: int = 512) -> Segmenter:
+def our_model(encoder: str, classes: int = CLASSES, size: int = 512) -> Segmenter:
     model = create_model(encoder=create_encoder(encoder, depth=5, image_size=size, weights="none"), num_classes=classes)
     model.plan = plan(classes, (size, size))
     return model
 
 
 def our_predictor(name: str, device: str) -> Predictor:
-    return Predictor(our_model(), device=device, precision="bf16-mixed" if name == OURS_BFLOAT else "32")
+    encoder, precision = OURS[name]
+    return Predictor(our_model(encoder), device=device, precision=precision)
 
 
 def ct(shape: tuple[int, int, int]) -> Volume:
@@ -84,7 +93,7 @@ def sliding_of(name: str) -> tuple[Sliding, tuple[int, int, int]]:
 def ways_for_a_part(device: str, names: Sequence[str]) -> tuple[dict[str, Callable[[], object]], dict[str, float]]:
     """For each name a part of the work, and how many such parts the scan has."""
     part = ct((SLICES_OF_A_PART, *SHAPE[1:]))
-    predictors = {name: our_predictor(name, device) for name in NAMES[:2]}
+    predictors = {name: our_predictor(name, device) for name in OURS}
     ways: dict[str, Callable[[], object]] = {
         name: lambda predictor=predictor: predictor.predict(part) for name, predictor in predictors.items()
     }
@@ -108,15 +117,15 @@ def by_parts(device: str, rounds: int, names: Sequence[str]) -> None:
     print("| --- | --- | --- | --- | --- |")
     for name in ways:
         seconds = timings.seconds(name)
-        times = timings.ratio(name, OURS) * parts[name] / parts[OURS]
+        times = timings.ratio(name, FIRST) * parts[name] / parts[FIRST]
         print(f"| {name} | {parts[name]:g} | {seconds:.2f} | {seconds * parts[name]:.1f} | {times:.2f} |")
     for name in list(ways)[1:]:
-        print(f"a part: {compared(timings, name, OURS)}")
+        print(f"a part: {compared(timings, name, FIRST)}")
 
 
 def measure_whole(name: str, device: str) -> None:
     """Predicts the whole scan in this process; prints seconds and bytes above weights and scan."""
-    if name in (OURS, OURS_BFLOAT):
+    if name in OURS:
         predictor, scan = our_predictor(name, device), ct(SHAPE)
         print(json.dumps(_measured(lambda: predictor.predict(scan), device)))
         return
@@ -166,7 +175,7 @@ def in_a_process(*words: str) -> dict[str, float] | None:
 def whole(device: str) -> None:
     print("| prediction of a whole CT | s | GB above weights and scan | times ours |\n| --- | --- | --- | --- |")
     ours = None
-    for name in NAMES:
+    for name in (*OURS, *OTHERS):
         figures = in_a_process("--one", name, "--device", device)
         if figures is None:
             print(f"| {name} | did not run | | |")
@@ -194,9 +203,9 @@ if __name__ == "__main__":
     parser.add_argument("--large", action="store_true", help="512×512×1000 voxels and 100 classes, ours alone")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--against", nargs="*", choices=NAMES[2:], default=NAMES[2:])
+    parser.add_argument("--against", nargs="*", choices=OTHERS, default=OTHERS)
     parser.add_argument("--threads", type=int, help="torch's, all cores if not given")
-    parser.add_argument("--one", choices=NAMES, help=argparse.SUPPRESS)
+    parser.add_argument("--one", choices=(*OURS, *OTHERS), help=argparse.SUPPRESS)
     parser.add_argument("--slices", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.threads:
