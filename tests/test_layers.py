@@ -20,7 +20,7 @@ LAYERS = [
     {"volume", "resampling", "run_folder"},
     {"orientation"},
     {"config"},
-    {"atomic"},
+    {"atomic", "engines"},
     {"errors", "progress"},
 ]
 """A room imports those below it, itself, and its neighbours where that makes no circle."""

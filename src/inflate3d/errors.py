@@ -97,7 +97,7 @@ class DatasetProblems(DataError):  # noqa: N818 - it is a list of errors
         problems: The single errors, at least one.
         warnings: What is odd besides, but would stop nobody.
         what: What is wrong in one sentence; the number of problems if not given.
-        written: Files that were made all the same; none if making some was not the work.
+        written: Files that were made all the same, or their addresses; none if making some was not the work.
     """
 
     def __init__(
@@ -106,11 +106,11 @@ class DatasetProblems(DataError):  # noqa: N818 - it is a list of errors
         *,
         warnings: Sequence[Inflate3dError] = (),
         what: str | None = None,
-        written: Sequence[Path] | None = None,
+        written: Sequence[Path | str] | None = None,
     ) -> None:
         self.problems = list(problems)
         self.warnings = list(warnings)
-        self.written = None if written is None else list(written)
+        self.written: list[Path | str] | None = None if written is None else list(written)
         super().__init__(what or f"{len(self.problems)} problem(s) in the data set")
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -160,7 +160,7 @@ def _rebuild(kind: type[Inflate3dError], parts: dict[str, str]) -> Inflate3dErro
 
 
 def _rebuild_problems(
-    problems: list[Inflate3dError], warnings: list[Inflate3dError], what: str, written: list[Path] | None
+    problems: list[Inflate3dError], warnings: list[Inflate3dError], what: str, written: list[Path | str] | None
 ) -> DatasetProblems:
     return DatasetProblems(problems, warnings=warnings, what=what, written=written)
 

@@ -145,12 +145,14 @@ def test_draft_that_is_damaged_is_made_again(tmp_path, write_toys, monkeypatch, 
     assert read == ["toy0", "toy2"]
 
 
-def test_half_a_line_in_the_journal_costs_that_case_alone(tmp_path, write_toys, monkeypatch, read):
+def test_damaged_record_costs_that_case_alone(tmp_path, write_toys, monkeypatch, read):
     toys, folder = write_toys(tmp_path / "data", cases=4), tmp_path / "store"
     interrupt(monkeypatch, toys, folder, 2)
-    journal = folder / ".unfinished" / "cases.jsonl"
-    journal.write_bytes(journal.read_bytes()[:-30])
+    record = folder / ".unfinished" / "drafts" / "toy1.json"
+    record.write_bytes(record.read_bytes()[:-30])
+    read.clear()
     interrupt(monkeypatch, toys, folder, 3)
+    assert read == ["toy1", "toy2", "toy3"]
     read.clear()
     prepare(toys, folder, workers=1)
     assert read == ["toy3"]

@@ -7,19 +7,23 @@ from typing import Any
 
 from tyro.conf import Positional
 
+from inflate3d.cli.engine_options import EngineOptions
 from inflate3d.cli.terminal import CommandOptions, Terminal
 from inflate3d.cli.verify import show_warnings
 from inflate3d.datasets import Dataset, read_dataset
-from inflate3d.errors import DataError
+from inflate3d.engines.engine import Engine
+from inflate3d.engines.shard import Shard
+from inflate3d.errors import ConfigError, DataError
+from inflate3d.io.remote import is_remote
 from inflate3d.preparation.plan_options import PlanOptions
-from inflate3d.preparation.prepare import prepare
+from inflate3d.preparation.prepare import prepare, prepare_shard
 from inflate3d.preparation.store import Store, default_store
 
 
 class Options(CommandOptions):
     """Options of ``prepare``."""
 
-    dataset: Positional[Path]
+    dataset: Positional[str]
     """The data set's folder."""
     preset: str = "auto"
     """Choices made beforehand, which other options override; see `inflate3d train --help`."""
@@ -27,22 +31,75 @@ class Options(CommandOptions):
     """Where the prepared cases go; prepared/NAME-OF-THE-FOLDER if not given."""
     plan: PlanOptions = PlanOptions()
     jobs: int | None = None
-    """Processes; as many as cores if not given."""
+    """Processes; as many as cores if not given. Of a Ray cluster on this machine, its cores."""
+    spread: EngineOptions = EngineOptions()
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
-    """Prepares the data set."""
-    folder = options.store or default_store(options.dataset)
-    store = prepare_shown(read_dataset(options.dataset), folder, options.plan, terminal, jobs=options.jobs)
+    """Prepares the data set, or a share of it."""
+    shard = options.spread.chosen_shard()
+    _check_local(options.dataset)
+    given = Path(options.dataset)
+    folder = options.store or default_store(given)
+    if shard:
+        return _prepare_shard(read_dataset(given), folder, shard, options, terminal)
+    if options.spread.engine != "local":
+        given, folder = given.absolute(), folder.absolute()  # other machines work in folders of their own
+    dataset = read_dataset(given)
+    with options.spread.open(cores=options.jobs) as engine:
+        store = prepare_shown(dataset, folder, options.plan, terminal, jobs=options.jobs, engine=engine)
     return {"store": str(store.folder), "cases": len(store.cases), "plan": store.plan.model_dump(mode="json")}
 
 
+def _prepare_shard(
+    dataset: Dataset, folder: Path, shard: Shard, options: Options, terminal: Terminal
+) -> dict[str, Any]:
+    warnings: list[DataError] = []
+    cases = prepare_shard(
+        dataset,
+        folder,
+        shard,
+        options=options.plan,
+        workers=options.jobs,
+        progress=terminal.progress,
+        warn=warnings.append,
+    )
+    show_warnings(warnings, terminal)
+    terminal.say(f"shard {shard}: {len(cases)} of {len(dataset.cases)} cases are done")
+    terminal.say("next, after all shards: the same command without --shard, which finishes the store")
+    return {"store": str(folder), "shard": str(shard), "cases": len(cases)}
+
+
+def _check_local(dataset: str) -> None:
+    if is_remote(dataset):
+        raise ConfigError(
+            "a data set is prepared from a disk alone",
+            got=dataset,
+            remedy="copy it to a disk first, such as by `aws s3 sync` or `gcloud storage rsync`, and name its path; "
+            "only `predict` reads scans from elsewhere",
+        )
+
+
 def prepare_shown(
-    dataset: Dataset, folder: Path, options: PlanOptions, terminal: Terminal, *, jobs: int | None = None
+    dataset: Dataset,
+    folder: Path,
+    options: PlanOptions,
+    terminal: Terminal,
+    *,
+    jobs: int | None = None,
+    engine: Engine | None = None,
 ) -> Store:
     """Prepares the data set; tells what is odd about it, what was decided, and why."""
     warnings: list[DataError] = []
-    store = prepare(dataset, folder, options=options, workers=jobs, progress=terminal.progress, warn=warnings.append)
+    store = prepare(
+        dataset,
+        folder,
+        options=options,
+        workers=jobs,
+        engine=engine,
+        progress=terminal.progress,
+        warn=warnings.append,
+    )
     show_warnings(warnings, terminal)
     terminal.say(f"{len(store.cases)} cases of {store.plan.dataset} are in {store.folder}")
     for choice, reason in store.plan.reasons.items():

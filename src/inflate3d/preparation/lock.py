@@ -1,4 +1,4 @@
-"""A lock on a folder that dies with its process, however that ends."""
+"""A lock on a folder that dies with its process, however that ends; several may share one."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from inflate3d.errors import OutputError
 
 
 @contextmanager
-def locked(path: Path, store: Path) -> Iterator[None]:
+def locked(path: Path, store: Path, *, shared: bool = False) -> Iterator[None]:
     """Keeps other processes from preparing a store; on Windows it does not.
 
     Args:
         path: The lock's file, which whoever holds the lock may remove.
         store: The store's folder, for the message.
+        shared: Whether others may hold it too, who share it likewise.
 
     Raises:
         OutputError: Another process holds it.
@@ -25,21 +26,21 @@ def locked(path: Path, store: Path) -> Iterator[None]:
     if sys.platform == "win32":
         yield
         return
-    file = _open_locked(path, store)
+    file = _open_locked(path, store, shared)
     try:
         yield
     finally:
         os.close(file)
 
 
-def _open_locked(path: Path, store: Path) -> int:
+def _open_locked(path: Path, store: Path, shared: bool) -> int:
     import fcntl
 
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.pread(file, 100, 0).decode(errors="replace")
             os.close(file)

@@ -1,22 +1,24 @@
 """A store in the making: in a hidden folder of the store's own, so that a preparation that was killed can go on.
 
-The folder holds the file pairs of the cases that are done, and a journal with a line for each. It is moved into the
-store's place when all cases are known to be fine; until then an older store there stays as it is.
+The folder holds the file pairs of the cases that are done, and a record beside each: many processes, of many machines
+that share a disk, may add to it at the same time. It is moved into the store's place when all cases are known to be
+fine; until then an older store there stays as it is.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
 
-from inflate3d.atomic import flush_files, write_text
+from inflate3d.atomic import atomic_path, flush_files
 from inflate3d.config import FrozenModel
 from inflate3d.datasets.case import Case, Dataset
+from inflate3d.engines.shard import Shard
 from inflate3d.errors import ConfigError, DataError, OutputError
 from inflate3d.preparation.drafting import DraftedCase, file_state
 from inflate3d.preparation.lock import locked
@@ -54,8 +56,15 @@ def terms_of(dataset: Dataset, options: PlanOptions) -> Terms:
     )
 
 
+class _Record(FrozenModel):
+    """A case that is done."""
+
+    terms: Terms
+    drafted: DraftedCase
+
+
 class Unfinished:
-    """A store in the making, claimed by this process.
+    """A store in the making, claimed by this process, or a share of it.
 
     Args:
         store: The store's folder.
@@ -63,6 +72,7 @@ class Unfinished:
     Attributes:
         drafts: Where the cases' file pairs lie before the plan is known.
         redrafts: Where those lie that the plan wanted otherwise.
+        keep: Whether it is kept where the data set can't be used: it goes on from earlier work, or much was done.
     """
 
     def __init__(self, store: Path) -> None:
@@ -70,32 +80,22 @@ class Unfinished:
         self.folder = store / ".unfinished"
         self.drafts = self.folder / "drafts"
         self.redrafts = self.folder / "redrafts"
-        self.journal = self.folder / "cases.jsonl"
+        self.keep = self.drafts.is_dir()
 
     def resume(self, dataset: Dataset, terms: Terms) -> dict[str, DraftedCase]:
-        """The cases that are done already, by id; what was done on other terms is removed.
+        """The cases that are done already, by id; what was done on other terms is done again.
 
         Args:
             dataset: The data set as it is now.
             terms: What every draft follows.
         """
-        shutil.rmtree(self.redrafts, ignore_errors=True)
-        lines = self.journal.read_text(encoding="utf-8").splitlines() if self.journal.is_file() else []
-        if not lines or lines[0] != terms.model_dump_json():
-            shutil.rmtree(self.drafts, ignore_errors=True)
-            write_text(self.journal, terms.model_dump_json() + "\n")
-            return {}
         self.drafts.mkdir(exist_ok=True)
-        cases = {case.id: case for case in dataset.cases}
-        done = {drafted.stored.case: drafted for drafted in map(_parse, lines[1:]) if drafted}
-        kept = {
-            name: drafted
-            for name, drafted in done.items()
-            if name in cases and self._holds(cases[name], drafted, dataset)
+        done = {case.id: _read_record(self.drafts, case.id) for case in dataset.cases}
+        return {
+            case.id: record.drafted
+            for case in dataset.cases
+            if (record := done[case.id]) and record.terms == terms and self._holds(case, record.drafted, dataset)
         }
-        # written anew: a process that was killed may have left half a line
-        write_text(self.journal, "".join(f"{line.model_dump_json()}\n" for line in (terms, *kept.values())))
-        return kept
 
     def publish(self, cases: Sequence[str], redrafted: Iterable[str]) -> None:
         """Moves file pairs to the store's place; the caller has to write its index then.
@@ -145,27 +145,27 @@ class Unfinished:
         return (self.store / "store.json").exists()
 
 
-def note_done(journal: Path, drafted: DraftedCase) -> None:
-    """Adds a case to the journal; processes may do so side by side, each line is written at once.
+def note_done(drafts: Path, terms: Terms, drafted: DraftedCase) -> None:
+    """Records beside a case's file pair that it is done.
 
     Raises:
         OutputError: It can't be written.
     """
-    try:
-        with journal.open("ab", buffering=0) as file:
-            file.write(drafted.model_dump_json().encode() + b"\n")
-    except OSError as error:
-        raise OutputError("the file can't be written", got=error.strerror, file=journal) from error
+    record = _Record(terms=terms, drafted=drafted)
+    with atomic_path(_record_file(drafts, drafted.stored.case), flush=False) as temporary:
+        temporary.write_text(record.model_dump_json(), encoding="utf-8")
 
 
 @contextmanager
-def claimed(store: Path) -> Iterator[Unfinished]:
+def claimed(store: Path, shard: Shard | None = None) -> Iterator[Unfinished]:
     """Claims a store's folder for making a store there, or going on with one.
 
-    Where the data set or an option can't be used, nothing is left of it; after any other end it can be gone on with.
+    Where the data set or an option can't be used, nothing is left of it, unless earlier work is (see `Unfinished`);
+    after any other end it can be gone on with.
 
     Args:
         store: The store's folder; made where it is missing.
+        shard: The share of the store that is made, beside others'; all of it if not given.
 
     Raises:
         OutputError: The folder can't be made, another process prepares a store there, or the disk is full.
@@ -173,10 +173,15 @@ def claimed(store: Path) -> Iterator[Unfinished]:
     unfinished = Unfinished(store)
     made = [folder for folder in (store, *store.parents) if not folder.exists()]
     _make_folder(unfinished.folder, store)
-    with locked(unfinished.folder / "lock", store):
+    with ExitStack() as locks:
+        locks.enter_context(locked(unfinished.folder / "lock", store, shared=shard is not None))
+        if shard is not None:
+            locks.enter_context(locked(unfinished.folder / f"lock-{shard.name}", store))
         try:
             yield unfinished
         except (DataError, ConfigError):
+            if unfinished.keep:
+                raise
             unfinished.remove()
             with suppress(OSError):  # somebody else has put something there
                 for folder in made:
@@ -194,8 +199,12 @@ def _make_folder(folder: Path, store: Path) -> None:
         raise OutputError("no space left on the device", file=store, got=f"{free} bytes free")
 
 
-def _parse(line: str) -> DraftedCase | None:
+def _record_file(drafts: Path, case: str) -> Path:
+    return drafts / f"{case}.json"
+
+
+def _read_record(drafts: Path, case: str) -> _Record | None:
     try:
-        return DraftedCase.model_validate_json(line)
-    except ValidationError:
-        return None  # half a line of a process that was killed: the case is done again
+        return _Record.model_validate_json(_record_file(drafts, case).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None  # the case is done again

@@ -1,0 +1,64 @@
+"""A share of many scans, for schedulers that know nothing but jobs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from inflate3d.errors import ConfigError
+
+Item = TypeVar("Item")
+
+_SLURM = "--shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The n-th of so many shares; the first is number 1.
+
+    Attributes:
+        number: Which share, 1 to ``count``.
+        count: How many there are.
+    """
+
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Reads a share as a user writes it, such as ``3/16``.
+
+        Raises:
+            ConfigError: It is no share; shares are counted from 1.
+        """
+        parts = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+        if parts is None:
+            raise ConfigError(
+                "a shard is not understood",
+                expected="--shard NUMBER/COUNT, such as 3/16",
+                got=text,
+                remedy=f"in a SLURM array, {_SLURM}",
+            )
+        number, count = map(int, parts.groups())
+        if not 1 <= number <= count:
+            raise ConfigError(
+                "there is no such shard: they are counted from 1",
+                expected=f"--shard 1/{count} to {count}/{count}" if count else "a count of 1 or more",
+                got=text,
+                remedy=f"start the SLURM array at 1: #SBATCH --array=1-{count or 16}, and {_SLURM}",
+            )
+        return cls(number, count)
+
+    @property
+    def name(self) -> str:
+        """As a part of file names, such as ``3-of-16``."""
+        return f"{self.number}-of-{self.count}"
+
+    def share(self, items: Sequence[Item]) -> list[Item]:
+        """This share's items: every ``count``-th, so that neighbours, which are often alike, are spread."""
+        return list(items[self.number - 1 :: self.count])
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"

@@ -1,0 +1,128 @@
+"""Files elsewhere, which here are in memory, on a web server of this machine, or on the disk under an address."""
+
+import http.server
+import sys
+import threading
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from inflate3d.errors import ConfigError, DataError, OutputError
+from inflate3d.io.remote import RemoteFolder, check_single_file, is_remote
+
+
+@pytest.fixture
+def bucket():
+    """An empty folder in memory."""
+    system = fsspec.filesystem("memory")
+    system.store.clear()
+    system.pseudo_dirs[:] = [""]
+    yield system
+    system.store.clear()
+
+
+@pytest.fixture
+def web(tmp_path):
+    """A folder, and the address under which a web server shows it."""
+    folder = tmp_path / "web"
+    folder.mkdir()
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *parts):
+            super().__init__(*parts, directory=str(folder))
+
+        def log_message(self, *parts):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("place", ["s3://bucket/scans", "gs://b/a.nii.gz", "https://host/a.nrrd?sig=1", "memory://a"])
+def test_addresses(place):
+    assert is_remote(place)
+
+
+@pytest.mark.parametrize("place", ["scans", "/data/scans", "C:\\scans", "s3:/bucket", "a/b://c", "://x"])
+def test_paths(place):
+    assert not is_remote(place)
+
+
+@pytest.mark.parametrize("protocol", ["memory://bucket", "file://{tmp}"])
+def test_files_go_there_and_come_back(bucket, tmp_path, protocol):
+    folder = RemoteFolder.of(protocol.format(tmp=tmp_path / "far") + "/labels/", tmp_path / "mirror")
+    here = folder.mirror / "a.nii.gz"
+    assert folder.changed(here) is None
+    here.parent.mkdir()
+    here.write_bytes(b"labels")
+    folder.put(here)
+    assert folder.names() == ["a.nii.gz"]  # and no part of one
+    first = folder.changed(here)
+    here.unlink()
+    folder.fetch(here)
+    assert here.read_bytes() == b"labels"
+    here.write_bytes(b"others")
+    folder.put(here)
+    assert first is not None
+    assert (folder.changed(here) or 0) > first
+
+
+def test_names_are_those_of_files_alone(bucket, tmp_path):
+    for name in ("b.nii", "a.nii", "deep/c.nii"):
+        bucket.pipe_file(f"/bucket/{name}", b"")
+    assert RemoteFolder.of("memory://bucket", tmp_path).names() == ["a.nii", "b.nii"]
+
+
+def test_web_server(web, tmp_path):
+    there, address = web
+    (there / "a.nii.gz").write_bytes(b"scan")
+    (there / "deep").mkdir()
+    folder = RemoteFolder.of(address, tmp_path / "mirror")
+    assert folder.names() == ["a.nii.gz"]
+    signed, name = RemoteFolder.around(f"{address}/a.nii.gz?signature=1/2", tmp_path / "mirror")
+    assert (name, signed.address, signed.query) == ("a.nii.gz", address, "?signature=1/2")
+    signed.fetch(signed.mirror / name)
+    assert (signed.mirror / name).read_bytes() == b"scan"
+    assert signed.changed(signed.mirror / name) == 0  # it does not say
+    assert not signed.is_writable
+
+
+def test_what_is_not_there(bucket, web, tmp_path):
+    for address in ("memory://bucket", web[1]):
+        folder = RemoteFolder.of(address, tmp_path / "mirror")
+        with pytest.raises(DataError, match="can't be fetched") as caught:
+            folder.fetch(folder.mirror / "a.nii.gz")
+        assert caught.value.file == f"{address}/a.nii.gz"
+    with pytest.raises(DataError, match="can't be listed"):
+        RemoteFolder.of("memory://nowhere", tmp_path).names()
+
+
+def test_file_that_can_not_be_sent(bucket, tmp_path, monkeypatch):
+    def refuse(*parts, **how):
+        raise PermissionError("AccessDenied")
+
+    monkeypatch.setattr(bucket, "put_file", refuse)
+    with pytest.raises(OutputError, match="can't be sent") as caught:
+        RemoteFolder.of("memory://bucket", tmp_path).put(Path(tmp_path, "a.nii"))
+    assert "credentials" in str(caught.value.remedy)
+
+
+def test_package_that_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(ConfigError, match="s3fs is not installed, which s3:// needs") as caught:
+        RemoteFolder.of("s3://bucket/scans", tmp_path)
+    assert caught.value.remedy == "pip install 'inflate3d[remote]'"
+
+
+def test_address_of_no_known_kind(tmp_path):
+    with pytest.raises(ConfigError, match="kind of address is not known"):
+        RemoteFolder.of("nosuch://bucket", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.mhd", "a.hdr", "a.img.gz", "a.nhdr", "IM0001", "a.dcm"])
+def test_scans_of_several_files_are_refused(name):
+    with pytest.raises(DataError, match="single file"):
+        check_single_file(name, f"s3://bucket/{name}")
