@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test bench clean
+.PHONY: demo test bench docs clean
 
 demo: .venv/installed
 	.venv/bin/inflate3d demo
@@ -12,6 +12,10 @@ test: .venv/installed-dev
 
 bench: .venv/installed-dev
 	.venv/bin/python benchmarks
+
+docs: .venv/installed-docs
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
+	@echo "open site/index.html"
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "inflate3d needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
@@ -24,5 +28,9 @@ bench: .venv/installed-dev
 	$(PIP) install --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+.venv/installed-docs: .venv/installed
+	$(PIP) install --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf .venv
+	rm -rf .venv site
