@@ -185,9 +185,9 @@ class _TrainingSettings(FrozenModel):
     precision: Precision = "32"
     """Number format of the arithmetic."""
     compile: bool = False
-    """Compile the network by torch.compile: the first steps take minutes, the others less time on a GPU."""
+    """Compile the network by torch.compile: the first steps take minutes, the others may take less time."""
     checkpoint_activations: bool = False
-    """Compute the encoder's activations twice instead of keeping them: less memory, about a third more time."""
+    """Compute the encoder's activations twice instead of keeping them: less memory, more time."""
     validate_every: int | None = Field(default=None, ge=1)
     """Steps between validations, rounded so that the last one falls on the last steps; a fifth of all if not given."""
     validation_cases: int | None = Field(default=20, ge=1)

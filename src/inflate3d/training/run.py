@@ -206,9 +206,9 @@ def _fit(
     model: Segmenter | VolumetricSegmenter,
     plan: Plan,
 ) -> None:
-    import torch
     from timm.layers.norm_act import convert_sync_batchnorm
 
+    from inflate3d.models.memory_format import quickest_memory_format
     from inflate3d.training.callbacks import Interrupted, signals_given_back
     from inflate3d.training.processes import end_others
     from inflate3d.training.task import SegmentationTask
@@ -217,7 +217,8 @@ def _fit(
     on_gpu = trainer.accelerator.__class__.__name__ == "CUDAAccelerator"
     data = _samples(config, store, split, watched, model, plan, on_gpu)
     if config.model.network == "inflated":
-        model.to(memory_format=torch.channels_last)
+        reduced = config.training.precision != "32"
+        model.to(memory_format=quickest_memory_format(trainer.strategy.root_device, reduced_precision=reduced))
     if on_gpu and trainer.world_size > 1:
         convert_sync_batchnorm(model)  # in place; timm's, as torch's would lose the activations of timm's norms
     if config.training.compile:
