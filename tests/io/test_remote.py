@@ -32,7 +32,7 @@ def web(tmp_path):
         def __init__(self, *parts):
             super().__init__(*parts, directory=str(folder))
 
-        def log_message(self, *parts):
+        def log_message(self, format, *parts):  # noqa: A002
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:

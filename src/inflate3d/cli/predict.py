@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from pydantic import Field
 from tyro.conf import Positional
 
+from inflate3d.cli.engine_options import EngineOptions
 from inflate3d.cli.terminal import CommandOptions, Terminal
 from inflate3d.cli.verify import show_warnings
 from inflate3d.config import Precision
@@ -18,6 +23,10 @@ from inflate3d.errors import DataError, DatasetProblems, some_of
 if TYPE_CHECKING:
     from inflate3d.datasets.case import Case
     from inflate3d.inference.files import PredictedScan
+    from inflate3d.inference.predictor import Predictor
+    from inflate3d.inference.spread import PredictorRecipe
+    from inflate3d.inference.summary import PredictionSummary
+    from inflate3d.inference.transfer import Transfer
 
 
 class Options(CommandOptions):
@@ -25,10 +34,12 @@ class Options(CommandOptions):
 
     model: Positional[Path]
     """A run's folder, a model folder, or a folder of such (folds), whose networks are averaged."""
-    scans: Positional[Path]
-    """A scan (a file, a DICOM series' folder, or FOLDER/SERIES-UID), or a folder of scans."""
-    out: Positional[Path]
-    """Folder for the label maps, which are named as the scans are."""
+    scans: Positional[str]
+    """A scan (a file, a DICOM series' folder, or FOLDER/SERIES-UID), or a folder of scans; a file or folder of files
+    may lie at s3://, gs:// or https://."""
+    out: Positional[str]
+    """Folder for the label maps, which are named as the scans are; it may lie at s3:// or gs://. Beside those of
+    several scans, summary.json tells what became of each."""
     also: Annotated[tuple[Path, ...], tyro.conf.arg(name="with")] = ()
     """More models to average with; encoders, depths and image sizes may differ."""
     tta: bool = False
@@ -48,56 +59,110 @@ class Options(CommandOptions):
     """Format of the label maps, such as .nrrd; that of the scan if not given, .nii.gz for DICOM."""
     device: str | None = None
     """Where to compute, such as cpu or cuda:1; the GPU if there is one, if not given."""
+    spread: EngineOptions = EngineOptions()
+
+    def recipe(self) -> PredictorRecipe:
+        """How a process loads the networks."""
+        from inflate3d.inference.spread import PredictorRecipe
+
+        return PredictorRecipe(
+            self.model.absolute(),  # other machines work in folders of their own
+            also=tuple(model.absolute() for model in self.also),
+            device=self.device,
+            batch_size=self.batch_size,
+            memory=self.max_memory,
+            mirror=self.tta,
+            every=self.every,
+            precision=self.precision,
+        )
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     """Predicts."""
-    from inflate3d.inference.files import predict_files
-    from inflate3d.inference.predictor import Predictor
-    from inflate3d.inference.scans import find_scans
+    from inflate3d.inference.summary import PredictionSummary
+    from inflate3d.inference.transfer import Transfer, open_labels, open_scans
 
-    predictor = Predictor.load(
-        options.model,
-        also=options.also,
-        device=options.device,
-        batch_size=options.batch_size,
-        memory=options.max_memory,
-        mirror=options.tta,
-        every=options.every,
-        precision=options.precision,
-    )
+    shard = options.spread.chosen_shard()
+    spread = options.spread.engine != "local"
+    recipe = options.recipe()
+    predictor = (replace(recipe, device="cpu") if spread else recipe).load()  # then only its plan is asked for here
     warnings: list[DataError] = []
-    predicted: list[PredictedScan] = []
-    skipped: list[Case] = []
-    scans = find_scans(options.scans, predictor.plan, warn=warnings.append)
-    try:
-        written = predict_files(
-            predictor,
-            scans,
-            options.out,
-            suffix=options.suffix,
-            skip=skipped.append if options.skip_existing else None,
-            progress=terminal.progress,
-            warn=warnings.append,
-            report=predicted.append,
+    with TemporaryDirectory(prefix="inflate3d-") as temporary:
+        mirror = Path(temporary).resolve()
+        found, come_from = open_scans(
+            options.scans, predictor.plan, mirror / "scans", absolute=spread, warn=warnings.append
         )
-    except DatasetProblems as problems:
-        problems.warnings.extend(warnings)
-        _show(problems.written or [], skipped, warnings, terminal)
-        raise
-    _show(written, skipped, warnings, terminal)
+        out, go_to = open_labels(options.out, mirror / "labels", absolute=spread)
+        work = _Work(
+            scans=shard.share(found) if shard else found,
+            out=out,
+            transfer=Transfer(come_from, go_to),
+            warnings=warnings,
+        )
+        summary = PredictionSummary(work.scans, out, work.transfer, shard)
+        with summary.kept() if len(found) > 1 else nullcontext():
+            return _predict(options, predictor, work, summary, terminal)
+
+
+@dataclass
+class _Work:
+    """What is to be predicted, and what has become of it."""
+
+    scans: list[Case]
+    out: Path
+    transfer: Transfer
+    warnings: list[DataError]
+    predicted: list[PredictedScan] = field(default_factory=list)
+    skipped: list[Case] = field(default_factory=list)
+
+
+def _predict(
+    options: Options, predictor: Predictor, work: _Work, summary: PredictionSummary, terminal: Terminal
+) -> dict[str, Any]:
+    from inflate3d.inference.files import predict_files
+    from inflate3d.inference.spread import predict_spread
+
+    def skip(scan: Case) -> None:
+        work.skipped.append(scan)
+        summary.skip(scan)
+
+    def report(scan: PredictedScan) -> None:
+        work.predicted.append(scan)
+        summary.report(scan)
+
+    with options.spread.open(gpus=options.device != "cpu") as engine:
+        predict = partial(predict_spread, options.recipe(), engine) if engine else partial(predict_files, predictor)
+        try:
+            written = predict(
+                work.scans,
+                work.out,
+                suffix=options.suffix,
+                skip=skip if options.skip_existing else None,
+                progress=terminal.progress,
+                warn=work.warnings.append,
+                report=report,
+                fail=summary.fail,
+                transfer=work.transfer,
+            )
+        except DatasetProblems as problems:
+            problems.warnings.extend(work.warnings)
+            problems.written = [work.transfer.address(file) for file in problems.written or []]
+            _show(problems.written, work, terminal)
+            raise
+    addresses = [work.transfer.address(file) for file in written]
+    _show(addresses, work, terminal)
     return {
-        "written": [str(file) for file in written],
-        "scans": [scan.to_dict() for scan in predicted],
-        "skipped": [scan.id for scan in skipped],
-        "warnings": [warning.to_dict() for warning in warnings],
+        "written": addresses,
+        "scans": [scan.to_dict() | {"file": work.transfer.address(scan.file)} for scan in work.predicted],
+        "skipped": [scan.id for scan in work.skipped],
+        "warnings": [warning.to_dict() for warning in work.warnings],
     }
 
 
-def _show(written: Sequence[Path], skipped: Sequence[Case], warnings: Sequence[DataError], terminal: Terminal) -> None:
-    show_warnings(warnings, terminal)
-    if skipped:
-        names = some_of([scan.id for scan in skipped])
-        terminal.say(f"{len(skipped)} scan(s) left out, whose label maps are there: {names}")
+def _show(written: Sequence[Path | str], work: _Work, terminal: Terminal) -> None:
+    show_warnings(work.warnings, terminal)
+    if work.skipped:
+        names = some_of([scan.id for scan in work.skipped])
+        terminal.say(f"{len(work.skipped)} scan(s) left out, whose label maps are there: {names}")
     for file in written:
         terminal.say(str(file))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -29,13 +31,16 @@ _TOGETHER = 64
 _PATIENCE_SECONDS = 0.5
 """Time in which they are waited for, rather than taken one by one."""
 
+_ANSWER_SECONDS = 10
+
 
 @contextmanager
 def ray_cluster(address: str | None = None, *, cores: int | None = None, gpus: bool = False) -> Iterator[Engine]:
     """Joins a Ray cluster, or starts one on this machine.
 
-    Every item is a task of one core. When the process or the machine that works on it dies, Ray begins it anew
-    somewhere else, `TRIES` times in all. Ray's usage statistics are off.
+    Where this process has joined one already, that one is used. Every item is a task of one core. When the process or
+    the machine that works on it dies, Ray begins it anew somewhere else, `TRIES` times in all. Ray's usage statistics
+    are off.
 
     Args:
         address: The cluster's, such as ``auto`` or ``ray://head:10001``. If not given that in ``RAY_ADDRESS``, and
@@ -71,16 +76,33 @@ def ray_cluster(address: str | None = None, *, cores: int | None = None, gpus: b
 def _start(address: str | None, cores: int | None) -> None:
     import ray
 
+    if address:
+        _check_answer(address)
     own: dict[str, Any] = {"num_cpus": cores, "include_dashboard": False} if address is None else {}
     try:
         ray.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **own)
     except (ConnectionError, ValueError, RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            "the Ray cluster can't be reached",
-            expected="the address of a cluster that runs, such as --address auto on one of its machines",
-            got=f"{address or 'a cluster on this machine'}: {error}",
-            remedy="`ray status` tells whether one runs; docs/many-scans.md has the commands",
-        ) from error
+        raise _no_cluster(address, error) from error
+
+
+def _check_answer(address: str) -> None:
+    """Makes sure that somebody listens at an address that has a port: Ray itself tries for minutes."""
+    found = re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", address)
+    if found is None:
+        return
+    try:
+        socket.create_connection((found[1], int(found[2])), timeout=_ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str | None, error: Exception) -> ConfigError:
+    return ConfigError(
+        "the Ray cluster can't be reached",
+        expected="the address of a cluster that runs, such as --address auto on one of its machines",
+        got=f"{address or 'a cluster on this machine'}: {error}",
+        remedy="`ray status` tells whether one runs; docs/many-scans.md has the commands",
+    )
 
 
 class _Cluster:

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Integer
 
 from inflate3d.datasets.case import Case
-from inflate3d.errors import DataError, DatasetProblems, Inflate3dError
+from inflate3d.errors import DataError, DatasetProblems, Inflate3dError, OutputError
 from inflate3d.inference.background import Background
-from inflate3d.inference.predictor import Predictor
 from inflate3d.inference.scans import Warn, tell_nobody
-from inflate3d.io import check_labels_writable, label_suffix, read_images, write_labels
-from inflate3d.preparation.stamps import last_change
+from inflate3d.inference.targets import Skip, find_work
+from inflate3d.inference.transfer import LOCAL, Transfer
+from inflate3d.io import check_labels_writable, read_images, write_labels
 from inflate3d.progress import Progress, silent
 from inflate3d.volume import Volume
+
+
+@runtime_checkable
+class ScanPredictor(Protocol):
+    """What makes a label map of a scan, as `Predictor` does."""
+
+    def predict(self, volume: Volume) -> Integer[np.ndarray, "i j k"]:
+        """Segments a scan ``(C, I, J, K)`` on its own grid."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -50,15 +62,15 @@ class PredictedScan:
         }
 
 
-Skip = Callable[[Case], object]
-"""Told of every scan that is left out."""
-
 Report = Callable[[PredictedScan], object]
 """Told of every scan whose label map has been written."""
 
+Fail = Callable[[Inflate3dError], object]
+"""Told of every scan that can't be predicted, and why."""
+
 
 def predict_files(
-    predictor: Predictor,
+    predictor: ScanPredictor,
     scans: list[Case],
     folder: Path,
     *,
@@ -67,6 +79,8 @@ def predict_files(
     progress: Progress = silent,
     warn: Warn = tell_nobody,
     report: Report = tell_nobody,
+    fail: Fail = tell_nobody,
+    transfer: Transfer = LOCAL,
 ) -> list[Path]:
     """Segments scans and writes their label maps, named as the scans are.
 
@@ -84,6 +98,8 @@ def predict_files(
         progress: Shows how far it is.
         warn: Told of everything odd about a scan that is no reason to stop.
         report: Told of each scan when its label map is written, in their order.
+        fail: Told of each scan that can't be predicted.
+        transfer: The way of scans to their paths, and of label maps from theirs.
 
     Returns:
         The files written.
@@ -94,30 +110,24 @@ def predict_files(
         ConfigError: Label maps can't be written in this format, or the memory that was given is too little.
         OutputError: A label map can't be written; no part of it is left.
     """
-    targets = [folder / f"{scan.id}{label_suffix(scan.scan, suffix)}" for scan in scans]
-    _check_targets(scans, targets)
-    pairs = list(zip(scans, targets, strict=True))
-    if skip is not None:
-        existing = [scan for scan, target in pairs if is_up_to_date(scan, target)]
-        pairs = [(scan, target) for scan, target in pairs if scan not in existing]
-        for scan in existing:
-            skip(scan)
-    work = _Work(predictor, warn, report)
-    work.run(pairs, progress)
-    if len(scans) == 1 and work.problems:
-        raise work.problems[0]
-    if work.problems:
-        what = f"{len(work.problems)} of {len(scans)} scans could not be predicted"
-        raise DatasetProblems(work.problems, what=what, written=work.written)
+    work = ScanWork(predictor, transfer, warn=warn, report=report, fail=fail)
+    work.run(list(find_work(scans, folder, suffix, skip, transfer)), progress)
+    raise_problems(work.problems, work.written, len(scans))
     return work.written
 
 
-def is_up_to_date(scan: Case, target: Path) -> bool:
-    """Whether a scan's label map is there, and none of the scan's files has changed since."""
-    if not target.is_file():
-        return False
-    changes = [last_change(image) for image in scan.images if image]
-    return all(change is not None and change < target.stat().st_mtime_ns for change in changes)
+def raise_problems(problems: Sequence[Inflate3dError], written: Sequence[Path], scans: int) -> None:
+    """Tells all problems at once, if there are any.
+
+    Raises:
+        DataError: The only scan's.
+        DatasetProblems: Those of some of several scans.
+    """
+    if scans == 1 and problems:
+        raise problems[0]
+    if problems:
+        what = f"{len(problems)} of {scans} scans could not be predicted"
+        raise DatasetProblems(problems, what=what, written=written)
 
 
 @dataclass
@@ -131,13 +141,26 @@ class _Writing:
     written: Background[None]
 
 
-class _Work:
-    """Goes over scans: reads the next and writes the last while one is predicted."""
+class ScanWork:
+    """Goes over scans: reads the next and writes the last while one is predicted.
 
-    def __init__(self, predictor: Predictor, warn: Warn, report: Report) -> None:
+    Args:
+        predictor: The trained network.
+        transfer: The way of scans to their paths, and of label maps from theirs.
+        warn: Told of everything odd about a scan that is no reason to stop.
+        report: Told of each scan when its label map is written.
+        fail: Told of each scan that can't be predicted.
+
+    Attributes:
+        written: The label maps.
+        problems: Why others are not.
+    """
+
+    def __init__(self, predictor: ScanPredictor, transfer: Transfer, *, warn: Warn, report: Report, fail: Fail) -> None:
         self.written: list[Path] = []
         self.problems: list[Inflate3dError] = []
-        self._predictor, self._warn, self._report = predictor, warn, report
+        self._predictor, self._transfer = predictor, transfer
+        self._warn, self._report, self._fail = warn, report, fail
         self._writing: _Writing | None = None
 
     def run(self, pairs: list[tuple[Case, Path]], progress: Progress) -> None:
@@ -150,12 +173,12 @@ class _Work:
         Raises:
             OutputError: A label map can't be written.
         """
-        ahead = [_start_reading(scan) for scan, _ in pairs[:1]]
+        ahead = [self._start_reading(scan) for scan, _ in pairs[:1]]
         try:
             for number, (scan, target) in enumerate(progress(pairs, len(pairs), "predicting")):
                 reading = ahead.pop()
                 reading.finish()
-                ahead += [_start_reading(following) for following, _ in pairs[number + 1 : number + 2]]
+                ahead += [self._start_reading(following) for following, _ in pairs[number + 1 : number + 2]]
                 self._predict(scan, target, reading)
             self._finish_writing()
         finally:
@@ -166,17 +189,19 @@ class _Work:
         try:
             volume, read_seconds = reading.wait()
             for note in volume.notes:
-                self._warn(DataError(note, case=scan.id, file=scan.scan))
+                self._warn(DataError(note, case=scan.id, file=self._transfer.address(scan.scan)))
             check_labels_writable(target, volume, like=scan.scan)
             started = time.perf_counter()
             labels = self._predictor.predict(volume)
             seconds = time.perf_counter() - started
-        except DataError as error:
+        except (DataError, MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not _tells_of_memory(error):
+                raise
             self._finish_writing()  # the scan before comes first among the problems, too
             self._add_problem(scan, error)
             return
         self._finish_writing()
-        written = Background(partial(write_labels, target, labels, like=scan.scan))
+        written = Background(partial(self._write, scan, target, labels))
         self._writing = _Writing(scan, target, read_seconds, seconds, written)
 
     def _finish_writing(self) -> None:
@@ -186,37 +211,45 @@ class _Work:
         self._writing = None
         try:
             _, seconds = writing.written.wait()
-        except DataError as error:
+        except (DataError, OutputError) as error:
+            if isinstance(error, OutputError) and self._transfer.labels is None:
+                raise  # a disk that is full has no place for the others; a network may fail for once
             self._add_problem(writing.scan, error)
             return
         self.written.append(writing.target)
         self._report(PredictedScan(writing.scan.id, writing.target, writing.reading, writing.predicting, seconds))
 
-    def _add_problem(self, scan: Case, error: DataError) -> None:
-        problem = error.about(case=scan.id, file=scan.scan)
+    def _add_problem(self, scan: Case, error: Exception) -> None:
+        self._transfer.release(scan)
+        told = error if isinstance(error, Inflate3dError) else _lack_of_memory(error)
+        problem = self._transfer.told(told.about(case=scan.id, file=scan.scan))
         problem.__cause__ = error
         self.problems.append(problem)
+        self._fail(problem)
+
+    def _start_reading(self, scan: Case) -> Background[Volume]:
+        return Background(partial(self._read, scan))
+
+    def _read(self, scan: Case) -> Volume:
+        self._transfer.fetch(scan)
+        return read_images(scan.images, case=scan.id)
+
+    def _write(self, scan: Case, target: Path, labels: Integer[np.ndarray, "i j k"]) -> None:
+        write_labels(target, labels, like=scan.scan)
+        self._transfer.deliver(target)
+        self._transfer.release(scan)
 
 
-def _start_reading(scan: Case) -> Background[Volume]:
-    return Background(partial(read_images, scan.images, case=scan.id))
+def _tells_of_memory(error: RuntimeError) -> bool:
+    """Whether torch means that memory is used up; on a CPU it has no error of its own for that."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
-def _check_targets(scans: list[Case], targets: list[Path]) -> None:
-    several = Counter(targets)
-    for scan, target in zip(scans, targets, strict=True):
-        if several[target] > 1:
-            raise DataError(
-                "two scans have one name",
-                got=f"{several[target]} label maps would go to {target.name}",
-                remedy="predict them one after another, into different folders",
-                case=scan.id,
-                file=scan.scan,
-            )
-        if target.resolve() in {image.resolve() for image in scan.images if image}:
-            raise DataError(
-                "label map would overwrite its scan",
-                case=scan.id,
-                file=target,
-                remedy="choose another folder for the result",
-            )
+def _lack_of_memory(error: Exception) -> DataError:
+    return DataError(
+        "memory is not enough for the scan",
+        got=str(error).partition("\n")[0] or type(error).__name__,
+        remedy="give a smaller --max-memory or --batch-size, or predict it on a machine that has more",
+    )
