@@ -165,8 +165,12 @@ def test_what_a_network_has_of_its_own_is_counted():
     assert whole.encoder - bare.encoder == sum(2 * 16 * 2**stage * (16 // 2**stage) ** 2 for stage in range(4))
     assert whole.encoder_parameters - bare.encoder_parameters == 2 * 16 * (1 + 2 + 4 + 8)
     assert measured(depths=(1, 1, 2, 1)).encoder > whole.encoder
-    assert every.decoder - whole.decoder == 2 * (2 * 4) * 16 * 64 * 64  # twice 4 more maps, from 16 channels
-    assert every.decoder_parameters - whole.decoder_parameters == (2 * 4) * (16 + 1)
+    scored, resized = (
+        128 * 16 * 16 + 16 * 64 * 64,
+        4 * 64 * 64,
+    )  # by the decoder and at full size; from one to the other
+    assert every.decoder - whole.decoder == 2 * (2 * 4) * (scored + resized)  # twice 4 more maps
+    assert every.decoder_parameters - whole.decoder_parameters == (2 * 4) * (128 + 1 + 16 + 1)
 
 
 def test_command(capsys):

@@ -95,10 +95,10 @@ def test_no_model(tmp_path):
 
 def test_model_of_another_version(saved):
     description = json.loads((saved / "model.json").read_text(encoding="utf-8"))
-    (saved / "model.json").write_text(json.dumps({**description, "version": 2, "inflate3d": "9.9"}))
+    (saved / "model.json").write_text(json.dumps({**description, "version": 1, "inflate3d": "9.9"}))
     with pytest.raises(ModelError, match="another version of inflate3d") as caught:
         load_model(saved)
-    assert caught.value.got == "model version 2, written by inflate3d 9.9"
+    assert caught.value.got == "model version 1, written by inflate3d 9.9"
     assert "9.9" in str(caught.value.remedy)
 
 

@@ -18,11 +18,11 @@ from inflate3d.models.architecture import Architecture
 from inflate3d.models.volumetric_architecture import VolumetricArchitecture
 from inflate3d.preparation.plan import Plan
 
-MODEL_VERSION = 1
+MODEL_VERSION = 2
 
 
 class _Description(FrozenModel):
-    version: Literal[1] = MODEL_VERSION
+    version: Literal[2] = MODEL_VERSION
     inflate3d: str
     architecture: Architecture | VolumetricArchitecture
     plan: Plan | None

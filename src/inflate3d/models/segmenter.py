@@ -53,16 +53,16 @@ class Segmenter(nn.Module):
         )
         self._check_image_size()
         outputs = architecture.num_classes * architecture.label_slices
+        self.classifier = self.decoder.classifier(outputs)
         if detail:
-            # Strides of 4 and more lose what is a few pixels small; these layers see every pixel of every slice.
+            # Strides of 4 and more lose what is a few pixels small; these layers see every pixel of every slice. They
+            # correct the wide decoder's logits: as the only way to them they are so narrow that learning takes long.
             self.detail = nn.Sequential(
                 ConvNormAct(encoder.depth * encoder.in_channels, detail), ConvNormAct(detail, detail)
             )
             self.narrow = ConvNormAct(self.decoder.channels, detail, kernel_size=1)
             self.join = nn.Sequential(ConvNormAct(2 * detail, detail), ConvNormAct(detail, detail))
-            self.classifier = nn.Conv2d(detail, outputs, 1)
-        else:
-            self.classifier = self.decoder.classifier(outputs)
+            self.correct = nn.Conv2d(detail, outputs, 1)
 
     def forward(self, windows: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b k *s h w"]:
         """Scores every pixel of the centre slices, or of all if those are the target.
@@ -87,7 +87,7 @@ class Segmenter(nn.Module):
         return self.decode(self.encoder(scaled), scaled)
 
     def decode(self, features: list[Tensor], scaled: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b o h w"]:
-        """Scores every pixel: decoder, full-resolution path and classifier.
+        """Scores every pixel: decoder and classifier, corrected by the full-resolution path.
 
         Args:
             features: The encoder's maps.
@@ -95,10 +95,11 @@ class Segmenter(nn.Module):
         """
         size = (scaled.shape[-2], scaled.shape[-1])
         decoded = self.decoder(features, scaled)
+        logits = resize(self.classifier(decoded), size)
         if not self.architecture.detail_channels:
-            return resize(self.classifier(decoded), size)
+            return logits
         coarse = resize(self.narrow(decoded), size)
-        return self.classifier(self.join(torch.cat([coarse, self.detail(scaled.flatten(1, 2))], dim=1)))
+        return logits + self.correct(self.join(torch.cat([coarse, self.detail(scaled.flatten(1, 2))], dim=1)))
 
     def save(self, folder: str | Path) -> None:
         """Writes ``model.safetensors`` and ``model.json``, all that :func:`load_model` needs.
