@@ -218,7 +218,10 @@ def test_no_space_left_while_preparing(toys, tmp_path, told, monkeypatch):
     monkeypatch.setattr(os, "fsync", full_disk)
     message = told("prepare", toys.root, "--store", tmp_path / "store", "--jobs", 1)
     assert "No space left on device" in message
-    assert list((tmp_path / "store").iterdir()) == []
+    assert [path.name for path in (tmp_path / "store").iterdir()] == [".unfinished"]  # the same command goes on
+    monkeypatch.undo()
+    assert main(["prepare", str(toys.root), "--store", str(tmp_path / "store"), "--jobs", "1"]) == 0
+    assert not (tmp_path / "store" / ".unfinished").exists()
 
 
 def failing(error):
@@ -228,11 +231,11 @@ def failing(error):
     return fail
 
 
-def test_no_space_left_as_blosc2_tells_it(toys, tmp_path, told, monkeypatch):
-    monkeypatch.setattr("blosc2.asarray", failing(RuntimeError))
+def test_no_space_left_for_a_case(toys, tmp_path, told, monkeypatch):
+    monkeypatch.setattr("pathlib.Path.write_bytes", full_disk)
     message = told("prepare", toys.root, "--store", tmp_path / "store", "--jobs", 1)
-    assert "the file can't be written" in message
-    assert list((tmp_path / "store").iterdir()) == []
+    assert "No space left on device" in message
+    assert not list((tmp_path / "store").rglob("*.b2nd"))
 
 
 @pytest.mark.parametrize(
