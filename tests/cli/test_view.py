@@ -60,15 +60,25 @@ def test_mistakes_are_told_and_nothing_is_written(toys, tmp_path, capsys, words,
     assert not list(tmp_path.glob("*.png"))
 
 
-def test_page_is_served_until_ctrl_c(toys, tmp_path):
+@pytest.fixture
+def ctrl_c():
+    """Has Ctrl-C heard: where the tests run in the background it is ignored, and other processes inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_page_is_served_until_ctrl_c(toys, tmp_path, ctrl_c):
     case = toys.cases[0]
-    command = [sys.executable, "-m", "inflate3d.cli", "view", str(case.scan), str(case.label), "--browser", "--no-open"]
-    code = "import sys; from inflate3d.cli import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", code, *command[3:]]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+    words = ["-m", "inflate3d", "view", str(case.scan), str(case.label), "--browser", "--no-open"]
+    process = subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    try:
         assert process.stderr is not None
         address = process.stderr.readline().split()[-1]
         with urlopen(address + "scan", timeout=20) as answer:
             assert answer.read(2) == b"\x1f\x8b"
         os.kill(process.pid, signal.SIGINT)
         assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.communicate()
