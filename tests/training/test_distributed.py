@@ -75,6 +75,7 @@ def by_one(still_config, phantom_store, tmp_path_factory):
     folder = RunFolder(tmp_path_factory.mktemp("one") / "run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.nn.BatchNorm2d, "forward", script.norm_by_fixed_statistics)
+        patch.setattr(torch.nn.Dropout2d, "forward", script.nothing_dropped)
         train(still_config, folder, phantom_store)
     return folder
 
