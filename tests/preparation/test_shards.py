@@ -10,24 +10,10 @@ from inflate3d.cli import main
 from inflate3d.engines.engine import LostError
 from inflate3d.engines.shard import Shard
 from inflate3d.errors import DatasetProblems, OutputError
-from inflate3d.preparation import drafting
 from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.preparation.prepare import prepare, prepare_shard
 from inflate3d.preparation.store import Store
 from inflate3d.preparation.unfinished import claimed
-
-
-@pytest.fixture
-def read(monkeypatch):
-    """Ids of the cases that are read."""
-    ids, real = [], drafting.read_case
-
-    def counting(dataset, case, **how):
-        ids.append(case.id)
-        return real(dataset, case, **how)
-
-    monkeypatch.setattr(drafting, "read_case", counting)
-    return ids
 
 
 def contents(folder):

@@ -40,19 +40,6 @@ prepare(read_dataset(Path(sys.argv[1])), Path(sys.argv[2]), workers=1)
 """
 
 
-@pytest.fixture
-def read(monkeypatch):
-    """Ids of the cases that are read."""
-    ids, real = [], drafting.read_case
-
-    def counting(dataset, case, **how):
-        ids.append(case.id)
-        return real(dataset, case, **how)
-
-    monkeypatch.setattr(drafting, "read_case", counting)
-    return ids
-
-
 def stop_at(monkeypatch, number, error=KeyboardInterrupt):
     """Makes the next preparation end at a case."""
     real = drafting.write_case
