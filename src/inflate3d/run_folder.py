@@ -1,20 +1,45 @@
-"""What lies where in a run's folder."""
+"""What lies where in a run's folder, and in a folder of folds."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 
 @dataclass(frozen=True)
-class RunFolder:
-    """Where a run keeps what.
+class ScoredFolder:
+    """Where the evaluation of a run, or of several folds, keeps what.
 
     Attributes:
-        root: The run's folder.
+        root: The folder of the run, or of the folds.
     """
 
     root: Path
+
+    @property
+    def evaluation(self) -> Path:
+        """Scores of the held-out cases."""
+        return self.root / "evaluation"
+
+    @property
+    def predictions(self) -> Path:
+        """Predicted label maps of the held-out cases."""
+        return self.root / "predictions"
+
+    def prediction(self, case: str) -> Path:
+        """Predicted label map of a held-out case."""
+        return self.predictions / f"{case}.nii.gz"
+
+    @property
+    def report(self) -> Path:
+        """The page with pictures."""
+        return self.root / "report.html"
+
+
+@dataclass(frozen=True)
+class RunFolder(ScoredFolder):
+    """Where a run keeps what."""
 
     @property
     def config(self) -> Path:
@@ -52,25 +77,34 @@ class RunFolder:
         return self.root / "model"
 
     @property
-    def evaluation(self) -> Path:
-        """Scores of the held-out cases."""
-        return self.root / "evaluation"
-
-    @property
-    def predictions(self) -> Path:
-        """Predicted label maps of the held-out cases."""
-        return self.root / "predictions"
-
-    def prediction(self, case: str) -> Path:
-        """Predicted label map of a held-out case."""
-        return self.predictions / f"{case}.nii.gz"
-
-    @property
-    def report(self) -> Path:
-        """The page with pictures."""
-        return self.root / "report.html"
-
-    @property
     def finished(self) -> bool:
         """Whether the training has come to its end."""
         return (self.model / "model.json").exists()
+
+
+@dataclass(frozen=True)
+class FoldsFolder(ScoredFolder):
+    """Where the folds of a cross-validation lie: each an ordinary run in a folder of its own."""
+
+    def fold(self, number: int) -> RunFolder:
+        """The run that holds a fold out."""
+        return RunFolder(self.root / f"fold-{number}")
+
+    @property
+    def runs(self) -> list[RunFolder]:
+        """The runs that are there, ``fold-10`` after ``fold-9``; a folder may have any name, hidden ones are none."""
+        if not self.root.is_dir():
+            return []
+        inside = [path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith(".")]
+        ordered = sorted(inside, key=lambda path: _by_number(path.name))
+        return [RunFolder(path) for path in ordered if RunFolder(path).config.exists()]
+
+
+def holds_folds(root: Path) -> bool:
+    """Whether a folder is no run itself, but has runs in it."""
+    return not RunFolder(root).config.exists() and bool(FoldsFolder(root).runs)
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """Sorts numbers in names by their size."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", name)]
