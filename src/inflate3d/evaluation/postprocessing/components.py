@@ -1,0 +1,102 @@
+"""Connected components and holes of one class in a label map, each looked for in the class's own box.
+
+Voxels of a component share a face, an edge or a corner (26 neighbours), as in nnU-Net; what lies between them is then
+connected through faces alone (6 neighbours). Components are numbered by ``scipy.ndimage.label`` in 32-bit integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Bool, Int, Int32, Integer, Shaped
+from scipy import ndimage
+
+Box = tuple[slice, slice, slice]
+
+_TOUCHING = np.ones((3, 3, 3), dtype=bool)
+_FACES = ndimage.generate_binary_structure(3, 1)
+
+
+def in_memory_order(array: Shaped[np.ndarray, "a b c"]) -> Shaped[np.ndarray, "_ _ _"]:
+    """A view of the array whose last axis is the one along which neighbours lie next to each other in memory."""
+    return array.transpose(np.argsort([-abs(step) for step in array.strides], kind="stable"))
+
+
+def find_box(labels: Integer[np.ndarray, "a b c"], value: int) -> Box | None:
+    """The smallest box with all voxels of a value; none if there are none. Memory does not grow with the map."""
+    planes = np.zeros(labels.shape[0], dtype=bool)
+    rows, columns = (np.zeros(length, dtype=bool) for length in labels.shape[1:])
+    for index, plane in enumerate(labels):
+        holding = plane == value
+        in_rows = holding.any(axis=1)
+        planes[index] = in_rows.any()
+        if planes[index]:
+            rows |= in_rows
+            columns |= holding.any(axis=0)
+    if not planes.any():
+        return None
+    return _extent(planes), _extent(rows), _extent(columns)
+
+
+def number_components(
+    mask: Bool[np.ndarray, "a b c"],
+) -> tuple[Int32[np.ndarray, "a b c"], Int[np.ndarray, " numbers"]]:
+    """Numbers the components of a mask.
+
+    Returns:
+        The number of each voxel's component, 0 outside the mask, and the voxels that each number has.
+    """
+    numbers = np.empty(mask.shape, np.int32)
+    count = int(ndimage.label(mask, structure=_TOUCHING, output=numbers))  # pyright: ignore[reportArgumentType]
+    return numbers, count_numbers(numbers, count)
+
+
+def count_numbers(
+    numbers: Int32[np.ndarray, "a b c"], highest: int, where: Bool[np.ndarray, "a b c"] | None = None
+) -> Int[np.ndarray, " numbers"]:
+    """How many voxels have each number, from 0 to the highest one.
+
+    Args:
+        numbers: Of each voxel.
+        highest: The highest number that there may be.
+        where: Voxels to count; all if not given.
+    """
+    counts = np.zeros(highest + 1, dtype=np.int64)
+    for index, plane in enumerate(numbers):  # what counts makes 64 bits of each number
+        counted = plane.ravel() if where is None else plane[where[index]]
+        counts += np.bincount(counted, minlength=highest + 1)
+    return counts
+
+
+def find_holes(mask: Bool[np.ndarray, "a b c"]) -> Bool[np.ndarray, "a b c"]:
+    """The voxels outside a mask that no way through faces leads from to the outside, past no voxel of the mask."""
+    outside = np.pad(~mask, 1, constant_values=True)
+    numbers = np.empty(outside.shape, np.int32)
+    ndimage.label(outside, structure=_FACES, output=numbers)
+    inner = numbers[1:-1, 1:-1, 1:-1]
+    return (inner != numbers[0, 0, 0]) & ~mask
+
+
+def remove_numbers(
+    labels: Integer[np.ndarray, "a b c"], numbers: Int32[np.ndarray, "a b c"], removed: Bool[np.ndarray, " numbers"]
+) -> None:
+    """Makes background of the voxels of some components, in place.
+
+    Args:
+        labels: The part of a label map in which the components were numbered.
+        numbers: Of each voxel, 0 for what stays.
+        removed: For each number, whether its voxels go.
+    """
+    for plane, numbered in _planes(labels, numbers):
+        plane[removed[numbered]] = 0
+
+
+def _planes(*arrays: Shaped[np.ndarray, "a b c"]) -> Iterator[tuple[np.ndarray, ...]]:
+    """Plane by plane: what looks up makes 64 bits of each number."""
+    return zip(*arrays, strict=True)
+
+
+def _extent(holding: Bool[np.ndarray, " n"]) -> slice:
+    found = np.flatnonzero(holding)
+    return slice(int(found[0]), int(found[-1]) + 1)

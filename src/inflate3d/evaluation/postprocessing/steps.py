@@ -1,0 +1,173 @@
+"""What is done to predicted label maps, class by class, and the file that keeps it beside a model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Int, Integer
+from pydantic import Field, field_validator
+
+from inflate3d.atomic import write_text
+from inflate3d.config import FrozenModel, parse_settings, read_json
+from inflate3d.errors import ConfigError
+from inflate3d.evaluation.postprocessing.components import (
+    find_box,
+    find_holes,
+    in_memory_order,
+    number_components,
+    remove_numbers,
+)
+
+POSTPROCESSING_FILE = "postprocessing.json"
+"""In the folder of the models that it was chosen for."""
+
+
+class ClassSteps(FrozenModel):
+    """What is done to one class."""
+
+    value: int = Field(ge=1)
+    """Its label value."""
+    name: str
+    """Its name."""
+    largest_component: bool = False
+    """Keep its largest connected component alone; several if they are of one size."""
+    minimum_volume: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Remove connected components of a smaller volume, in cubic millimetres."""
+    fill_holes: bool = False
+    """Fill background that it encloses on all sides."""
+
+    @property
+    def removes(self) -> bool:
+        """Whether components are removed."""
+        return self.largest_component or self.minimum_volume > 0
+
+    def removed(self, voxels: Int[np.ndarray, " n"], voxel_volume: float) -> Bool[np.ndarray, " n"]:
+        """Which components go.
+
+        Args:
+            voxels: Of each component of the class.
+            voxel_volume: Cubic millimetres.
+        """
+        small = voxels * voxel_volume < self.minimum_volume
+        return small | (voxels < voxels.max(initial=0)) if self.largest_component else small
+
+    def in_words(self) -> str:
+        """Such as ``largest component, at least 120 mm³``; ``nothing`` where nothing is done."""
+        steps = {
+            "largest component": self.largest_component,
+            f"at least {self.minimum_volume:g} mm³": self.minimum_volume > 0,
+            "holes filled": self.fill_holes,
+        }
+        return ", ".join(words for words, done in steps.items() if done) or "nothing"
+
+
+class Postprocessing(FrozenModel):
+    """What is done to predicted label maps, always in this order.
+
+    First components of all classes are removed: all but the largest, then those below the minimum volume; their voxels
+    become background. Then holes are filled, class after class in the order given: background that a class encloses
+    on all sides becomes of that class, and no voxel of another class ever does. Components are made of voxels that
+    share a face, an edge or a corner (26 neighbours), holes of voxels that share a face (6 neighbours).
+    """
+
+    version: Literal[1] = 1
+    classes: tuple[ClassSteps, ...] = ()
+    """The classes to which anything is done."""
+
+    @field_validator("classes")
+    @classmethod
+    def _each_once(cls, classes: tuple[ClassSteps, ...]) -> tuple[ClassSteps, ...]:
+        values = [each.value for each in classes]
+        if len(set(values)) != len(values):
+            raise ValueError("each class once")
+        return classes
+
+    def apply(self, labels: Integer[np.ndarray, "i j k"], spacing: Sequence[float]) -> Integer[np.ndarray, "i j k"]:
+        """A label map after all steps; the given one stays as it is.
+
+        Memory, besides both maps: seven bytes a voxel of the largest class's box.
+
+        Args:
+            labels: Label values on the scan's own grid, 0 is the background.
+            spacing: Millimetres between voxels along the three axes.
+        """
+        cleaned = labels.copy(order="K")
+        view, voxel_volume = in_memory_order(cleaned), math.prod(spacing)
+        for each in self.classes:
+            if each.removes:
+                _remove(view, each, voxel_volume)
+        for each in self.classes:
+            if each.fill_holes:
+                _fill(view, each.value)
+        return cleaned
+
+    def in_words(self) -> str:
+        """A line for all classes; ``nothing`` where nothing is done."""
+        return "; ".join(f"{each.name}: {each.in_words()}" for each in self.classes) or "nothing"
+
+    def check_classes(self, classes: Mapping[int, str], *, file: Path | None = None) -> None:
+        """Makes sure that a model with these classes is the one that this was chosen for.
+
+        Args:
+            classes: Name by label value.
+            file: Where this stands, for the message.
+
+        Raises:
+            ConfigError: A class is not among them, or has another name.
+        """
+        for each in self.classes:
+            if classes.get(each.value) != each.name:
+                raise ConfigError(
+                    "the post-processing was chosen for other classes",
+                    expected=", ".join(f"{value} ({name})" for value, name in classes.items()),
+                    got=f"{each.value} ({each.name})",
+                    remedy="predict with --no-postprocess, or evaluate the model again to choose anew",
+                    file=file,
+                )
+
+    def write(self, path: Path) -> None:
+        """Writes it as JSON, whole or not at all.
+
+        Raises:
+            OutputError: The file can't be written.
+        """
+        write_text(path, self.model_dump_json(indent=2) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Postprocessing:
+        """Reads what :meth:`write` wrote.
+
+        Raises:
+            ConfigError: The file is missing, is not JSON, or holds no post-processing of this version.
+        """
+        return parse_settings(cls, read_json(path), file=path)
+
+
+def find_postprocessing(folder: Path) -> Path | None:
+    """The file that goes with the models of a folder, as `predict` is given it; none if there is none.
+
+    A folder of folds and a model folder keep it themselves, a run in its model folder. A single fold has none of its
+    folder of folds.
+    """
+    places = (folder / POSTPROCESSING_FILE, folder / "model" / POSTPROCESSING_FILE)
+    return next((file for file in places if file.exists()), None)
+
+
+def _remove(labels: Integer[np.ndarray, "a b c"], steps: ClassSteps, voxel_volume: float) -> None:
+    if (box := find_box(labels, steps.value)) is None:
+        return
+    numbers, voxels = number_components(labels[box] == steps.value)
+    removed = np.concatenate([[False], steps.removed(voxels[1:], voxel_volume)])  # the number 0 is what is around
+    if removed.any():
+        remove_numbers(labels[box], numbers, removed)
+
+
+def _fill(labels: Integer[np.ndarray, "a b c"], value: int) -> None:
+    if (box := find_box(labels, value)) is None:
+        return
+    part = labels[box]
+    part[find_holes(part == value) & (part == 0)] = value

@@ -1,0 +1,168 @@
+"""Choosing the post-processing of evaluated cases, and the honest score of what is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from inflate3d.atomic import write_text
+from inflate3d.datasets import Case, Dataset
+from inflate3d.errors import DataError
+from inflate3d.evaluation.documents import plain
+from inflate3d.evaluation.keeper import ScoreKeeper
+from inflate3d.evaluation.measures import TOLERANCE, Tolerance
+from inflate3d.evaluation.postprocessing.choice import Choice, choose, choose_on_others, gain_estimate
+from inflate3d.evaluation.postprocessing.steps import Postprocessing
+from inflate3d.evaluation.postprocessing.tallies import tally_case
+from inflate3d.evaluation.scores import Scores
+from inflate3d.evaluation.statistics import Estimate, case_weights
+from inflate3d.evaluation.tables import show, to_csv
+from inflate3d.io import lay_on, read_labels
+from inflate3d.preparation.plan import Plan
+from inflate3d.progress import Progress, silent
+from inflate3d.run_folder import ScoredFolder
+from inflate3d.volume import Volume
+
+NOTE = (
+    "each part's cases are post-processed by what was chosen on the other parts, so that no case has a say in how it "
+    "is treated; what is stored was chosen on all of them"
+)
+"""How the scores come about, for the files."""
+
+
+@dataclass(frozen=True)
+class ChosenPostprocessing:
+    """A choice and what it is worth.
+
+    Attributes:
+        choice: What is chosen on all cases.
+        by_part: For each part of the cases, what is chosen on the others.
+        scores: Of each case, post-processed by what was chosen on the other parts.
+        gains: By class, how much that raises the mean Dice.
+    """
+
+    choice: Choice
+    by_part: dict[str, Postprocessing]
+    scores: Scores
+    gains: dict[str, Estimate]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain values for JSON."""
+        return {
+            "chosen": self.choice.postprocessing.model_dump(mode="json"),
+            "chosen_without": {part: each.model_dump(mode="json") for part, each in self.by_part.items()},
+            "note": NOTE,
+            "dice": plain(self.scores.mean()),
+            "gains": {
+                name: {"gain": plain(gain.value), "interval": [plain(gain.low), plain(gain.high)]}
+                for name, gain in self.gains.items()
+            },
+        }
+
+    def write(self, folder: ScoredFolder, file: Path) -> None:
+        """Writes the post-processing, the table of what was tried, and the scores.
+
+        Args:
+            folder: Of the evaluation.
+            file: Where `predict` looks for the post-processing.
+
+        Raises:
+            OutputError: A file can't be written.
+        """
+        self.scores.write(folder.evaluation / "postprocessed")
+        write_text(folder.evaluation / "postprocessing.csv", to_csv(self._rows()))
+        self.choice.postprocessing.write(file)
+
+    def _rows(self) -> Iterator[list[str]]:
+        yield ["class", "step", "cases_changed", "before", "after", "gain", "gain_low", "gain_high", "kept"]
+        for each in self.choice.trials:
+            means = map(show, (each.before, each.after, each.gain.value, each.gain.low, each.gain.high))
+            yield [each.name, each.step, str(each.changed), *means, "yes" if each.kept else "no"]
+
+
+def choose_postprocessing(
+    folder: ScoredFolder,
+    dataset: Dataset,
+    plan: Plan,
+    scores: Scores,
+    parts: Mapping[str, str],
+    *,
+    tolerance: Tolerance = TOLERANCE,
+    progress: Progress = silent,
+) -> ChosenPostprocessing:
+    """Chooses the post-processing of evaluated cases, and scores it on each part as chosen on the others.
+
+    Args:
+        folder: Where the predicted label maps lie.
+        dataset: Where the cases are.
+        plan: Which label values there are.
+        scores: Of the label maps as they were predicted.
+        parts: The part of each case, such as its fold.
+        tolerance: Millimetres within which a surface counts as right, for all classes or by class.
+        progress: Shows how far it is.
+
+    Raises:
+        DataError: A label map is missing, can't be read, or lies on another grid.
+    """
+    reader = _Reader(folder, {case.id: case for case in dataset.cases}, plan)
+    classes = {value: name for value, name in plan.classes.items() if value != 0}
+    tallies = {}
+    for case in progress(scores.cases, len(scores.cases), "choosing post-processing"):
+        predicted, label = reader.read(case)
+        numbers = [plan.number_classes(each.array[0]) for each in (predicted, label)]
+        tallies[case] = tally_case(numbers[0], numbers[1], len(plan.classes), label.spacing)
+    by_part = choose_on_others(tallies, parts, classes)
+    after = _score(reader, scores, {case: by_part[parts[case]] for case in scores.cases}, tolerance, progress)
+    weights = case_weights(len(scores.cases))
+    gains = [gain_estimate(*pair, weights) for pair in zip(scores.native_dice.T, after.native_dice.T, strict=True)]
+    return ChosenPostprocessing(
+        choose(list(tallies.values()), classes), by_part, after, dict(zip(scores.classes, gains, strict=True))
+    )
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads a case's predicted label map and its label, both on the label's grid."""
+
+    folder: ScoredFolder
+    cases: Mapping[str, Case]
+    plan: Plan
+
+    def read(self, case: str) -> tuple[Volume, Volume]:
+        found = self.cases.get(case)
+        file = self.folder.prediction(case)
+        if found is None or found.label is None or not file.exists():
+            raise DataError(
+                "an evaluated case has no label or no prediction any more",
+                case=case,
+                file=file if found else None,
+                remedy="evaluate the run again, with the data set that it was trained on",
+            )
+        label = read_labels(found.label, case=case)
+        return lay_on(read_labels(file, case=case), label, case=case, file=file), label
+
+
+def _score(
+    reader: _Reader,
+    scores: Scores,
+    treatments: Mapping[str, Postprocessing],
+    tolerance: Tolerance,
+    progress: Progress,
+) -> Scores:
+    """The scores after each case's own post-processing."""
+    if not any(each.classes for each in treatments.values()):
+        return replace(scores, pooled_dice=np.full(len(scores.classes), np.nan))
+    plan = reader.plan
+    keeper = ScoreKeeper(plan.class_names, tolerance=tolerance)
+    for case in progress(scores.cases, len(scores.cases), "scoring post-processing"):
+        predicted, label = reader.read(case)
+        cleaned = treatments[case].apply(predicted.array[0], label.spacing)
+        ours, truth = (torch.from_numpy(plan.number_classes(each)) for each in (cleaned, label.array[0]))
+        keeper.add_native(case, ours, truth)
+        keeper.add_surfaces(case, ours, truth, label.spacing)
+    return replace(keeper.scores(), groups=scores.groups, seconds=scores.seconds)
