@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import tyro
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -65,7 +66,7 @@ class DataConfig(FrozenModel):
     """Who is held out: folds, own (the data set's), paper, or a JSON file; own where there is one, else folds."""
     fold: int = Field(default=0, ge=0)
     """Which of the folds is held out for validation."""
-    folds: int = Field(default=5, ge=2)
+    folds: Annotated[int, tyro.conf.arg(name="split-folds")] = Field(default=5, ge=2)
     """How many folds the cases are split into."""
     split_seed: int = Field(default=12345, ge=0)
     """Seed of the split; the default gives nnU-Net's folds."""
