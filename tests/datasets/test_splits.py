@@ -5,7 +5,7 @@ import pytest
 
 from inflate3d.config import DataConfig
 from inflate3d.datasets import Split, kfold_split
-from inflate3d.datasets.splits import choose_split
+from inflate3d.datasets.splits import choose_folds, choose_split
 from inflate3d.errors import ConfigError, DataError, OutputError
 
 IDS = [f"hippocampus_{number:03d}" for number in range(1, 24)]
@@ -131,19 +131,63 @@ def test_split_of_a_file_is_named_after_it(tmp_path):
     assert choose(str(tmp_path / "mine.json")).source == "the file mine.json"
 
 
+def choose_several(wanted, named=None, **config):
+    return choose_folds(wanted, DataConfig(**config), dict.fromkeys(IDS), named or {})
+
+
+NAMED = {"paper": (Split(("a",), ("b",)),), "own": tuple(kfold_split(IDS, fold, 3) for fold in range(3))}
+
+
+def test_folds_to_go_through():
+    assert choose_several("all") == (0, 1, 2, 3, 4)
+    assert choose_several("all", folds=3) == (0, 1, 2)
+    assert choose_several((4, 0)) == (4, 0)
+    assert choose_several("all", NAMED) == (0, 1, 2)
+    assert choose_several("all", NAMED, split="folds") == (0, 1, 2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "config", "what", "got"),
+    [
+        ((0, 0), {}, "can't be gone through", "--split auto --folds 0 0"),
+        ((), {}, "can't be gone through", "--split auto --folds "),
+        ((0, 5), {}, "no such fold", "--folds 5"),
+        ((-1,), {}, "no such fold", "--folds -1"),
+        ("all", {"split": "paper"}, "no folds to go through", "--split paper --folds all"),
+        ("all", {"split": "papers"}, "no such split", "--split papers"),
+    ],
+)
+def test_folds_that_can_not_be_gone_through(wanted, config, what, got):
+    with pytest.raises(ConfigError, match=what) as caught:
+        choose_several(wanted, {"paper": NAMED["paper"]}, **config)
+    assert caught.value.got == got
+
+
+def test_number_of_folds_given_for_their_names_is_told_apart():
+    with pytest.raises(ConfigError) as caught:
+        choose_several((5,))
+    assert caught.value.remedy == "--split-folds 5 --folds all, if so many folds are meant"
+
+
+def test_file_has_one_fold(tmp_path):
+    Split(tuple(IDS[1:]), tuple(IDS[:1])).write(tmp_path / "mine.json")
+    with pytest.raises(ConfigError, match="no folds to go through"):
+        choose_several("all", split=str(tmp_path / "mine.json"))
+
+
 def test_another_seed_gives_another_split():
     assert kfold_split(IDS, seed=1) != kfold_split(IDS, seed=2)
 
 
 @pytest.mark.parametrize(("fold", "folds"), [(5, 5), (-1, 5), (0, 1), (0, 0)])
 def test_fold_that_does_not_exist(fold, folds):
-    with pytest.raises(ConfigError, match="--fold"):
+    with pytest.raises(ConfigError, match=r"--(split-)?fold"):
         kfold_split(IDS, fold, folds)
 
 
 @pytest.mark.parametrize(
     ("cases", "remedy"),
-    [(4, "give --folds 4"), (3, "give --folds 3"), (1, "label more cases; two are the least")],
+    [(4, "give --split-folds 4"), (3, "give --split-folds 3"), (1, "label more cases; two are the least")],
 )
 def test_fewer_cases_than_folds(cases, remedy):
     with pytest.raises(DataError) as caught:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tyro.conf import Positional
 
@@ -13,12 +13,12 @@ from inflate3d.cli.report import write_page
 from inflate3d.cli.terminal import CommandOptions, Interruption, Terminal
 from inflate3d.config import AugmentationConfig, DataConfig, ModelOptions, RunConfig, TrainingOptions
 from inflate3d.datasets import Dataset, read_dataset
-from inflate3d.datasets.splits import choose_split
+from inflate3d.datasets.splits import choose_folds, choose_split
 from inflate3d.errors import ConfigError
 from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.preparation.source import check_source
 from inflate3d.preparation.store import Store, default_store
-from inflate3d.run_folder import RunFolder
+from inflate3d.run_folder import FoldsFolder, RunFolder
 
 
 class RunOptions(CommandOptions):
@@ -46,9 +46,13 @@ class RunOptions(CommandOptions):
         if self.model.network == "inflated":
             find_backbone(self.model.encoder)
         described = read_dataset(self.dataset)
-        choose_split(self.data, {case.id: case.group for case in described.cases}, described.splits)
+        self.check_split(described)
         store = open_store(described, self.store or default_store(self.dataset), self.plan, terminal)
         return self.decided(store), store
+
+    def check_split(self, dataset: Dataset) -> None:
+        """Makes sure that the split is there and fits the cases."""
+        choose_split(self.data, {case.id: case.group for case in dataset.cases}, dataset.splits)
 
     def _check_prepared(self) -> None:
         """Processes that a launcher starts all at once can't prepare the data set, each in the others' way."""
@@ -83,20 +87,59 @@ class Options(RunOptions):
 
     run: Path | None = None
     """The run's folder; runs/NAME-OF-THE-DATA-SET if not given."""
+    folds: tuple[int, ...] | Literal["all"] | None = None
+    """Cross-validate: train several folds, or all, one after another, each in a folder of the run's, fold-0, ..."""
     resume: bool = False
     """Go on with an unfinished run, by the very same options; without one it starts."""
+
+    @property
+    def root(self) -> Path:
+        """The run's folder."""
+        return self.run or Path("runs") / self.dataset.resolve().name
+
+    def check_split(self, dataset: Dataset) -> None:
+        """Likewise for each of several folds."""
+        if self.folds is None:
+            super().check_split(dataset)
+        else:
+            choose_folds(self.folds, self.data, {case.id: case.group for case in dataset.cases}, dataset.splits)
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any] | None:
     """Trains; of several processes only the first has something to say."""
     check_options(options)
+    if options.folds is not None:
+        return _train_folds(options, terminal)
     config, store = options.open(terminal)
-    folder = RunFolder(options.run or Path("runs") / options.dataset.resolve().name)
+    folder = RunFolder(options.root)
     if not train_run(config, folder, store, terminal, resume=options.resume):
         return None
     page = write_page(folder)
     terminal.say(f"model: {folder.model}\nreport: {page}\nnext:  inflate3d evaluate {folder.root}")
     return {"run": str(folder.root), "model": str(folder.model)}
+
+
+def _train_folds(options: Options, terminal: Terminal) -> dict[str, Any]:
+    """Trains several folds one after another; what is finished stays as it is."""
+    from inflate3d.training.folds import check_alone, plan_folds
+
+    assert options.folds is not None
+    check_alone(options.training, options.data, options.root)
+    config, store = options.open(terminal)
+    numbers = choose_folds(options.folds, config.data, store.groups, store.splits)
+    folder = FoldsFolder(options.root)
+    folds = plan_folds(config, numbers, folder, resume=options.resume)
+    for place, (settings, fold) in enumerate(folds, start=1):
+        terminal.tell(f"fold {settings.data.fold} ({place} of {len(folds)}): {fold.root}")
+        finished = fold.finished
+        train_run(settings, fold, store, terminal, resume=options.resume)  # which checks one that is finished, too
+        if finished:
+            terminal.tell("it is finished already")
+        else:
+            write_page(fold)
+    terminal.say(f"folds: {folder.root}\nnext:  inflate3d evaluate {folder.root}")
+    runs = [{"fold": settings.data.fold, "run": str(fold.root), "model": str(fold.model)} for settings, fold in folds]
+    return {"run": str(folder.root), "folds": runs}
 
 
 def open_store(dataset: Dataset, folder: Path, options: PlanOptions, terminal: Terminal) -> Store:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
@@ -85,6 +86,51 @@ def choose_split(config: DataConfig, groups: Mapping[str, str | None], named: Ma
     return _with_fewer(split, config.training_cases, config.training_cases_seed)
 
 
+def choose_folds(
+    wanted: Sequence[int] | Literal["all"],
+    config: DataConfig,
+    groups: Mapping[str, str | None],
+    named: Mapping[str, tuple[Split, ...]],
+) -> tuple[int, ...]:
+    """The folds that are to be held out one after another.
+
+    Args:
+        wanted: Their numbers, from 0, or all of them.
+        config: Which split.
+        groups: Every case's id, and what it must stay together with.
+        named: Splits that came with the data set, by name.
+
+    Raises:
+        ConfigError: The split has one fold only, none of a wanted number, or a number is given twice; or as
+            `choose_split` does for any of them.
+        DataError: As `choose_split` does.
+    """
+    name = _resolved(config.split, named)
+    count = config.folds if name == "folds" else len(named.get(name, ()))
+    choose_split(config, groups, named)  # which tells what else is wrong
+    given = f"--split {config.split} --folds {' '.join(map(str, wanted)) if wanted != 'all' else wanted}"
+    if count < 2:
+        raise ConfigError(
+            "the split has no folds to go through",
+            expected="a split with several folds, such as --split folds",
+            got=given,
+            remedy="leave --folds out",
+        )
+    chosen = tuple(range(count)) if wanted == "all" else tuple(int(fold) for fold in wanted)
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise ConfigError("the folds can't be gone through", expected="each fold once", got=given)
+    if wrong := [fold for fold in chosen if not 0 <= fold < count]:
+        raise ConfigError(
+            "the split has no such fold",
+            expected=f"--folds from 0 to {count - 1}",
+            got=f"--folds {wrong[0]}",
+            remedy=f"--split-folds {wrong[0]} --folds all, if so many folds are meant" if name == "folds" else None,
+        )
+    for fold in chosen:
+        choose_split(config.model_copy(update={"fold": fold}), groups, named)
+    return chosen
+
+
 def _with_fewer(split: Split, count: int, seed: int) -> Split:
     """The split with some of its training cases; those of a smaller count are among those of a larger one."""
     import numpy as np
@@ -106,9 +152,7 @@ def _with_fewer(split: Split, count: int, seed: int) -> Split:
 
 
 def _whole_split(config: DataConfig, groups: Mapping[str, str | None], named: Mapping[str, tuple[Split, ...]]) -> Split:
-    name = config.split
-    if name == "auto":
-        name = OWN if OWN in named else "folds"
+    name = _resolved(config.split, named)
     if name == "folds":
         return kfold_split(groups, config.fold, config.folds, config.split_seed)
     if name in named:
@@ -126,6 +170,13 @@ def _whole_split(config: DataConfig, groups: Mapping[str, str | None], named: Ma
     split = Split.read(path)
     check_split(split, groups, file=path)
     return split if split.source else replace(split, source=f"the file {path.name}")
+
+
+def _resolved(name: str, named: Mapping[str, tuple[Split, ...]]) -> str:
+    """The split's name where the user leaves it open."""
+    if name == "auto":
+        return OWN if OWN in named else "folds"
+    return name
 
 
 def check_split(split: Split, cases: Mapping[str, str | None] | Sequence[str], *, file: Path) -> None:
@@ -188,12 +239,12 @@ def kfold_split(
     group_of = {case: (case_ids[case] if isinstance(case_ids, Mapping) else None) or case for case in ids}
     groups = sorted(set(group_of.values()))
     if folds < 2:
-        raise ConfigError("a split needs two folds or more", expected="--folds of at least 2", got=folds)
+        raise ConfigError("a split needs two folds or more", expected="--split-folds of at least 2", got=folds)
     if not 0 <= fold < folds:
         raise ConfigError("there is no such fold", expected=f"--fold from 0 to {folds - 1}", got=fold)
     what = "cases" if len(groups) == len(ids) else "groups of cases"
     if len(groups) < folds:
-        remedy = f"give --folds {len(groups)}" if len(groups) >= 2 else "label more cases; two are the least"
+        remedy = f"give --split-folds {len(groups)}" if len(groups) >= 2 else "label more cases; two are the least"
         raise DataError(
             f"there are fewer {what} than folds",
             expected=f"at least {folds} {what}",

@@ -1,0 +1,79 @@
+"""The trainings of a cross-validation: one for each fold, each an ordinary run in a folder of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from inflate3d.config import DataConfig, RunConfig, TrainingOptions
+from inflate3d.errors import ConfigError
+from inflate3d.run_folder import FoldsFolder, RunFolder
+
+
+def check_alone(training: TrainingOptions, data: DataConfig, root: Path) -> None:
+    """Makes sure that folds can be trained one after another by one process.
+
+    Args:
+        training: On how many devices.
+        data: Which fold, if the user names one.
+        root: The folder of the folds.
+
+    Raises:
+        ConfigError: Several processes train, or a single fold is named besides.
+    """
+    if training.devices * training.nodes > 1:
+        raise ConfigError(
+            "folds are trained one after another by one process",
+            expected="--devices 1 and --nodes 1 beside --folds",
+            got=f"--devices {training.devices} --nodes {training.nodes}",
+            remedy=f"train each fold by a command of its own, such as --fold 0 --run {root / 'fold-0'}",
+        )
+    if data.fold:
+        raise ConfigError(
+            "a fold is named twice over",
+            expected="--fold for one, or --folds for several",
+            got=f"--fold {data.fold} beside --folds",
+            remedy=f"--folds {data.fold} for that one alone",
+        )
+
+
+def plan_folds(
+    config: RunConfig, numbers: Sequence[int], folder: FoldsFolder, *, resume: bool = False
+) -> list[tuple[RunConfig, RunFolder]]:
+    """The runs that cross-validate a configuration, checked before the first is trained.
+
+    Args:
+        config: Everything that is decided but the fold.
+        numbers: The folds to hold out, see `choose_folds`.
+        folder: Where their runs go.
+        resume: Whether runs may be there already.
+
+    Returns:
+        Each run's configuration and folder.
+
+    Raises:
+        ConfigError: The folder is a run itself, a fold's run is there and not to be gone on with, or was started with
+            other settings.
+    """
+    if RunFolder(folder.root).config.exists():
+        raise ConfigError(
+            "a single run is in the folder of the folds",
+            expected="a new folder, or one of folds",
+            remedy="choose another folder by --run",
+            file=folder.root,
+        )
+    folds = []
+    for number in numbers:
+        data = config.data.model_copy(update={"fold": number})
+        folds.append((config.model_copy(update={"data": data}), folder.fold(number)))
+    there = [(settings, fold) for settings, fold in folds if fold.config.exists()]
+    if there and not resume:
+        raise ConfigError(
+            "runs of these folds are there already",
+            got=", ".join(fold.root.name for _, fold in there),
+            remedy="go on with them by --resume, or choose another folder by --run",
+            file=folder.root,
+        )
+    for settings, fold in there:
+        settings.check_unchanged(fold.config)
+    return folds
