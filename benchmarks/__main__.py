@@ -105,7 +105,7 @@ if __name__ == "__main__":
     parser.add_argument("names", nargs="*", help="which to run; all if not given")
     parser.add_argument("--list", action="store_true", help="tell what there is, and run nothing")
     parser.add_argument("--minutes", type=float, default=15, help="for all; what is not begun by then is left out")
-    parser.add_argument("--each", type=float, default=4, help="minutes for one; it is stopped then")
+    parser.add_argument("--each", type=float, default=6, help="minutes for one; it is stopped then")
     arguments = parser.parse_args()
     if arguments.list:
         for name, file in benchmarks().items():

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -21,6 +20,7 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
+from resident import MEGABYTE, peak_bytes
 
 SPACING, TOLERANCE = (1.0, 0.78, 0.78), 2.0
 MEASURES = ("dice", "hd95", "nsd")
@@ -98,18 +98,14 @@ def measure(way: str, shape: tuple[int, int, int], taken: int) -> dict[str, obje
     torch.set_num_threads(1)
     WAYS[way](*label_maps((20, 24, 24), 2), 2)  # what is imported is not counted
     maps = label_maps(shape, taken)
-    before, started = _peak_megabytes(), time.process_time()
+    before, started = peak_bytes(), time.process_time()
     values = WAYS[way](*maps, taken)
     seconds = time.process_time() - started  # one thread: what else runs on the machine counts little
     return {
         "seconds": seconds,
-        "megabytes": _peak_megabytes() - before,
+        "megabytes": (peak_bytes() - before) / MEGABYTE,
         "values": {name: each.tolist() for name, each in values.items()},
     }
-
-
-def _peak_megabytes() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _in_a_process(way: str, taken: int, arguments: argparse.Namespace) -> dict:

@@ -20,12 +20,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from interleaved import compared, interleave
 from recipe.prediction import Sliding, monai_network, nnunet_network
+from resident import forget_peak, peak_bytes, resident_bytes
 
 from inflate3d.inference.predictor import Predictor
 from inflate3d.models.encoders import create_encoder
@@ -149,21 +149,15 @@ def _measured(work: Callable[[], object], device: str) -> dict[str, float]:
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
     else:
-        Path("/proc/self/clear_refs").write_text("5")  # forgets the peak of building the network
-        before = _resident("VmRSS")
+        forget_peak()  # that of building the network
+        before = resident_bytes()
     started = time.perf_counter()
     work()
     if on_gpu:
         torch.cuda.synchronize()
     seconds = time.perf_counter() - started
-    peak = torch.cuda.max_memory_allocated() if on_gpu else _resident("VmHWM")
+    peak = torch.cuda.max_memory_allocated() if on_gpu else peak_bytes()
     return {"seconds": seconds, "gigabytes": (peak - before) / 1e9}
-
-
-def _resident(what: str) -> int:
-    """Bytes of this process in memory, now (VmRSS) or at most (VmHWM); Linux alone tells."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(what))
 
 
 def in_a_process(*words: str) -> dict[str, float] | None:

@@ -21,6 +21,7 @@ import numpy as np
 from generated import write_ct, write_hippocampi
 from interleaved import compared, interleave
 from recipe import preparation as recipe
+from resident import MEGABYTE, peak_bytes
 
 from inflate3d.datasets import Dataset, read_dataset
 from inflate3d.preparation.parallel import count_cores
@@ -63,22 +64,16 @@ def prepare_only(folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as warm:
         small = write_ct(Path(warm) / "small", (32, 32, 8))
         prepare(small, Path(warm) / "store", workers=1)
-    before = most_memory()
+    before = peak_bytes()
     started, started_on_core = time.perf_counter(), time.process_time()
     store = prepare(dataset, folder / "store", workers=1)
     seconds, on_core = time.perf_counter() - started, time.process_time() - started_on_core
-    more = most_memory() - before
+    more = (peak_bytes() - before) / MEGABYTE
     shape = next(iter(store.cases.values())).shape
     voxels = 3 * np.prod(shape) / 2**20  # two bytes of the scan, one of the labels
     print(f"\n{'×'.join(map(str, shape))} int16 CT with {len(store.plan.classes)} classes, one process\n")
     print("| seconds | seconds on the core | MB of memory | times the voxels' |\n| --- | --- | --- | --- |")
     print(f"| {seconds:.1f} | {on_core:.1f} | {more:.0f} | {more / voxels:.1f} |")
-
-
-def most_memory() -> float:
-    """MB that this process has held at most; `ru_maxrss` counts those of the process that started it, too."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """A training step of ours against the recipe's: BEiT-base, the same batch of random windows, turn by turn.
 
-    python benchmarks/training_step.py                  # 224², two windows; about two minutes on two cores
+    python benchmarks/training_step.py                  # 224², two windows; about five minutes on two cores
     python benchmarks/training_step.py --image-size 512
     python benchmarks/training_step.py --device cuda --image-size 512
 
@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import warnings
 
 import torch
 from interleaved import Timings, compared, interleave
+from resident import peak_bytes, resident_bytes
 from training_steps import NUM_CLASSES, WAYS, Trainer, make_trainer, random_batch, synchronise
 
 from inflate3d.models.flops import measure_cost
@@ -61,14 +61,14 @@ def time_ways(options: argparse.Namespace) -> Timings:
 def measure_memory(name: str, options: argparse.Namespace) -> int:
     """Bytes at the peak of two steps, in this process."""
     device = torch.device(options.device)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resident_bytes()
     trainer = make_trainer(WAYS[name], options.image_size, device)
     batch = random_batch(options.batch_size, options.image_size, device)
     for _ in range(2):  # the optimizer's state is made by the first
         trainer.step(batch, WAYS[name].precision)
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    return peak_bytes() - before
 
 
 def memory_of(name: str) -> int:
