@@ -17,7 +17,7 @@ from inflate3d.inference.predictor import Predictor
 from inflate3d.io import write_labels
 from inflate3d.preparation.verify import check_case
 from inflate3d.progress import Progress, silent
-from inflate3d.run_folder import RunFolder
+from inflate3d.run_folder import RunFolder, ScoredFolder
 from inflate3d.volume import spacing_of
 
 
@@ -55,7 +55,7 @@ def score_held_out(
     dataset: Dataset,
     held_out: tuple[str, ...],
     *,
-    folder: RunFolder | None = None,
+    folder: ScoredFolder | None = None,
     tolerance: Tolerance = TOLERANCE,
     progress: Progress = silent,
 ) -> Scores:
@@ -73,6 +73,36 @@ def score_held_out(
         DataError: A case is not in the data set, or can't be read.
         OutputError: A label map can't be written.
     """
+    keeper = ScoreKeeper(predictor.plan.class_names, tolerance=tolerance)
+    score_cases(predictor, dataset, held_out, keeper, folder=folder, progress=progress)
+    return keeper.scores()
+
+
+def score_cases(
+    predictor: Predictor,
+    dataset: Dataset,
+    held_out: tuple[str, ...],
+    keeper: ScoreKeeper,
+    *,
+    folder: ScoredFolder | None = None,
+    progress: Progress = silent,
+    doing: str = "evaluating",
+) -> None:
+    """The same, into a keeper that may hold the scores of other networks' cases.
+
+    Args:
+        predictor: The trained network.
+        dataset: Where the cases are.
+        held_out: Their ids.
+        keeper: Gathers the scores.
+        folder: Where the predicted label maps go; none are written if not given.
+        progress: Shows how far it is.
+        doing: What it is called there.
+
+    Raises:
+        DataError: A case is not in the data set, or can't be read.
+        OutputError: A label map can't be written.
+    """
     cases = {case.id: case for case in dataset.cases}
     if missing := [case for case in held_out if case not in cases]:
         raise DataError(
@@ -81,14 +111,12 @@ def score_held_out(
             file=dataset.root,
             remedy="evaluate with the data set that the run was trained on",
         )
-    keeper = ScoreKeeper(predictor.plan.class_names, tolerance=tolerance)
-    for name in progress(iter(held_out), len(held_out), "evaluating"):
+    for name in progress(iter(held_out), len(held_out), doing):
         _score_case(predictor, dataset, cases[name], keeper, folder)
-    return keeper.scores()
 
 
 def _score_case(
-    predictor: Predictor, dataset: Dataset, case: Case, keeper: ScoreKeeper, folder: RunFolder | None
+    predictor: Predictor, dataset: Dataset, case: Case, keeper: ScoreKeeper, folder: ScoredFolder | None
 ) -> None:
     plan = predictor.plan
     known = plan.apply_to(dataset)  # what a run ignores or joins, the files need not say
