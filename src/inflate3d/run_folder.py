@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
 
 @dataclass(frozen=True)
-class ScoredFolder:
+class ScoredFolder(ABC):
     """Where the evaluation of a run, or of several folds, keeps what.
 
     Attributes:
@@ -16,6 +17,11 @@ class ScoredFolder:
     """
 
     root: Path
+
+    @property
+    @abstractmethod
+    def runs(self) -> list[RunFolder]:
+        """The runs that are evaluated together."""
 
     @property
     def evaluation(self) -> Path:
@@ -40,6 +46,11 @@ class ScoredFolder:
 @dataclass(frozen=True)
 class RunFolder(ScoredFolder):
     """Where a run keeps what."""
+
+    @property
+    def runs(self) -> list[RunFolder]:
+        """This one alone."""
+        return [self]
 
     @property
     def config(self) -> Path:
@@ -100,9 +111,10 @@ class FoldsFolder(ScoredFolder):
         return [RunFolder(path) for path in ordered if RunFolder(path).config.exists()]
 
 
-def holds_folds(root: Path) -> bool:
-    """Whether a folder is no run itself, but has runs in it."""
-    return not RunFolder(root).config.exists() and bool(FoldsFolder(root).runs)
+def open_folder(root: Path) -> RunFolder | FoldsFolder:
+    """A folder of folds, where it is no run itself but has runs in it; else a run's folder."""
+    folds = FoldsFolder(root)
+    return folds if folds.runs and not RunFolder(root).config.exists() else RunFolder(root)
 
 
 def _by_number(name: str) -> list[tuple[int, str]]:

@@ -1,6 +1,7 @@
 """Score a run on the cases that it held out, or any predicted label maps: per case and class, on each scan's own grid.
 
-`inflate3d evaluate RUN` predicts and scores the run's held-out cases.
+`inflate3d evaluate RUN` predicts and scores the run's held-out cases; of a folder of folds, every case by the network
+that held it out, and chooses the post-processing that raises the scores.
 `inflate3d evaluate --predictions DIR --labels DIR` scores label maps of any program against those of the same names.
 """
 
@@ -16,10 +17,12 @@ from tyro.conf import Positional
 from inflate3d.cli.score_tables import show_scores
 from inflate3d.cli.terminal import CommandOptions, Terminal
 from inflate3d.config import RunConfig
-from inflate3d.datasets import read_dataset
+from inflate3d.datasets import Dataset, read_dataset
 from inflate3d.errors import ConfigError, some_of
 from inflate3d.evaluation.measures import DEFAULT_MEASURES, TOLERANCE, MeasureName, Tolerances
-from inflate3d.run_folder import RunFolder
+from inflate3d.evaluation.scores import Scores
+from inflate3d.preparation.plan import Plan
+from inflate3d.run_folder import FoldsFolder, RunFolder, open_folder
 
 Value = TypeVar("Value", int, float)
 
@@ -28,7 +31,7 @@ class Options(CommandOptions):
     """Options of ``evaluate``."""
 
     run: Positional[Path | None] = None
-    """The run's folder; not with --predictions."""
+    """The run's folder, or a folder of folds; not with --predictions."""
     predictions: Path | None = None
     """Folder of predicted label maps of any program."""
     labels: Path | None = None
@@ -49,12 +52,16 @@ class Options(CommandOptions):
     """The same for single classes, such as liver=3 tumour=1."""
     metrics: tuple[MeasureName, ...] = DEFAULT_MEASURES
     """What the tables show; the files hold all."""
+    choose_postprocessing: bool = False
+    """Choose the post-processing by a single run's held-out cases, too; by those of several folds it always is."""
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     """Evaluates."""
     if options.run is not None and options.predictions is None and options.labels is None:
         return _evaluate_run(options.run, options, terminal)
+    if options.choose_postprocessing and options.run is None:
+        raise ConfigError("--choose-postprocessing goes with a run", remedy="other programs' label maps have no model")
     if options.run is None and options.predictions is not None and options.labels is not None:
         return _evaluate_folders(options.predictions, options.labels, options, terminal)
     raise ConfigError(
@@ -65,22 +72,55 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
 
 
 def _evaluate_run(root: Path, options: Options, terminal: Terminal) -> dict[str, Any]:
+    from inflate3d.inference.cross_validation import evaluate_folds
     from inflate3d.inference.held_out import evaluate_run
     from inflate3d.report.page import write_report
 
-    folder = RunFolder(root)
+    folder = open_folder(root)
     others = {"classes": options.classes, "ignore": options.ignore, "groups": options.groups, "out": options.out}
     if given := [name for name, value in others.items() if value not in (None, ())]:
         raise ConfigError(f"--{given[0]} goes with --predictions", remedy="a run knows its classes and its folder")
-    scores = evaluate_run(
-        folder, batch_size=options.batch_size, tolerance=_tolerances(options), progress=terminal.progress
-    )
+    how: dict[str, Any] = {"tolerance": _tolerances(options), "progress": terminal.progress}
+    if isinstance(folder, FoldsFolder):
+        scores = evaluate_folds(folder, batch_size=options.batch_size, **how)
+    else:
+        scores = evaluate_run(folder, batch_size=options.batch_size, **how)
     show_scores(scores, terminal, measures=options.metrics)
-    page = write_report(folder, read_dataset(RunConfig.read(folder.config).dataset), scores)
+    dataset = read_dataset(RunConfig.read(folder.runs[0].config).dataset)
+    document = scores.to_dict()
+    if isinstance(folder, FoldsFolder) or options.choose_postprocessing:
+        document["postprocessing"] = _choose(folder, dataset, scores, options, terminal)
+    page = write_report(folder, dataset, scores)
     places = {"scores": folder.evaluation, "label maps": folder.predictions, "pictures": page}
     for what, where in places.items():
         terminal.say(f"{what}: {where}")
-    return scores.to_dict()
+    return document
+
+
+def _choose(
+    folder: RunFolder | FoldsFolder, dataset: Dataset, scores: Scores, options: Options, terminal: Terminal
+) -> dict[str, Any]:
+    """Chooses the post-processing: by the folds, or by parts of a single run's held-out cases."""
+    from inflate3d.cli.postprocessing_tables import choose_shown
+    from inflate3d.evaluation.postprocessing.steps import POSTPROCESSING_FILE
+    from inflate3d.evaluation.postprocessing.validation import random_parts
+    from inflate3d.inference.cross_validation import FOLD
+
+    if isinstance(folder, FoldsFolder):
+        keeper, parts = folder.root, dict(zip(scores.cases, scores.groups[FOLD], strict=True))
+    else:
+        keeper = folder.model
+        parts = random_parts({case.id: case.group for case in dataset.cases if case.id in scores.cases})
+    return choose_shown(
+        folder,
+        keeper / POSTPROCESSING_FILE,
+        dataset,
+        Plan.read(folder.runs[0].plan),
+        scores,
+        parts,
+        tolerance=_tolerances(options),
+        terminal=terminal,
+    ).to_dict()
 
 
 def _evaluate_folders(predictions: Path, labels: Path, options: Options, terminal: Terminal) -> dict[str, Any]:

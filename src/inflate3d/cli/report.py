@@ -11,14 +11,14 @@ from inflate3d.cli.terminal import CommandOptions, Terminal
 from inflate3d.config import RunConfig
 from inflate3d.datasets import read_dataset
 from inflate3d.evaluation.scores import Scores
-from inflate3d.run_folder import RunFolder
+from inflate3d.run_folder import FoldsFolder, RunFolder, open_folder
 
 
 class Options(CommandOptions):
     """Options of ``report``."""
 
     run: Positional[Path]
-    """The run's folder; what is not evaluated yet gets a page of its training."""
+    """The run's folder, or a folder of folds; what is not evaluated yet gets a page of its training."""
     beside: Path | None = None
     """Another run on the same split to show beside it; its twin of one slice, where it lies beside, if not given."""
     with_viewer: bool = False
@@ -27,20 +27,20 @@ class Options(CommandOptions):
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     """Writes the page."""
-    page = write_page(RunFolder(options.run), beside=options.beside, with_viewer=options.with_viewer)
+    page = write_page(open_folder(options.run), beside=options.beside, with_viewer=options.with_viewer)
     size = page.stat().st_size
     terminal.say(f"report: {page} ({size / 1e6:.1f} MB)")
     return {"report": str(page), "bytes": size}
 
 
-def write_page(folder: RunFolder, *, beside: Path | None = None, with_viewer: bool = False) -> Path:
+def write_page(folder: RunFolder | FoldsFolder, *, beside: Path | None = None, with_viewer: bool = False) -> Path:
     """Writes a run's page with what there is: scores if it is evaluated, its twin of one slice if there is one."""
     from inflate3d.report.page import write_report
     from inflate3d.report.twin import find_twin, read_method
 
-    dataset = read_dataset(RunConfig.read(folder.config).dataset)
+    dataset = read_dataset(RunConfig.read(folder.runs[0].config).dataset)
     if not (folder.evaluation / "scores.json").exists():
         return write_report(folder, dataset)
-    twin = read_method(beside) if beside else find_twin(folder)
+    twin = read_method(beside) if beside else find_twin(folder) if isinstance(folder, RunFolder) else None
     shown = (twin.name, twin.scores, twin.folder) if twin else None
     return write_report(folder, dataset, Scores.read(folder.evaluation), twin=shown, with_viewer=with_viewer)

@@ -19,7 +19,7 @@ from inflate3d.preparation.plan import IGNORED, Plan
 from inflate3d.report.areas import BETWEEN_METHODS, ERRORS, compare_methods, find_errors
 from inflate3d.report.drawing import small_address
 from inflate3d.report.slices import crop_box, draw_areas, draw_slice, spread_slices, upright
-from inflate3d.run_folder import RunFolder
+from inflate3d.run_folder import ScoredFolder
 from inflate3d.volume import Volume
 
 SLICES_SHOWN = 5
@@ -27,7 +27,7 @@ SLICES_SHOWN = 5
 
 @dataclass(frozen=True)
 class Method:
-    """A run on the page: the page's own, or its twin.
+    """A run on the page, or several folds: the page's own, or its twin.
 
     Attributes:
         name: What tells it from the other, such as ``"5 slices"``.
@@ -37,7 +37,7 @@ class Method:
 
     name: str
     scores: Scores
-    folder: RunFolder
+    folder: ScoredFolder
 
     def case_mean(self, case: str, measure: str = "dice") -> float:
         """Mean of a measure over the classes of a case."""

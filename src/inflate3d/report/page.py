@@ -24,7 +24,7 @@ from inflate3d.report.drawing import Theme, class_colour, data_address
 from inflate3d.report.log import dice_curves, loss_curves, read_log
 from inflate3d.report.plots import draw_curves, draw_distributions
 from inflate3d.report.words import interval_in_words, method_name, network_in_words, plural, time_in_words
-from inflate3d.run_folder import RunFolder
+from inflate3d.run_folder import FoldsFolder, RunFolder, ScoredFolder
 from inflate3d.viewer.page import asset
 
 if TYPE_CHECKING:
@@ -39,17 +39,17 @@ Plots = dict[str, dict[Theme, bytes]]
 
 
 def write_report(
-    folder: RunFolder,
+    folder: RunFolder | FoldsFolder,
     dataset: Dataset,
     scores: Scores | None = None,
     *,
-    twin: tuple[str, Scores, RunFolder] | None = None,
+    twin: tuple[str, Scores, ScoredFolder] | None = None,
     with_viewer: bool = False,
 ) -> Path:
-    """Writes the page of a run, ``report.html`` in its folder, and its pictures as files in ``report/``.
+    """Writes the page of a run or of several folds, ``report.html`` in the folder, and its pictures in ``report/``.
 
     Args:
-        folder: A run; with scores, one that has the predictions of its held-out cases.
+        folder: A run, or folds of one data set; with scores, one that has the predictions of the held-out cases.
         dataset: Where the cases are.
         scores: Scores of the held-out cases; without any the page tells of the training alone.
         twin: Name, scores and folder of another evaluated run on the same split to show beside it, such as
@@ -64,11 +64,12 @@ def write_report(
         ConfigError: The run's configuration or plan can't be read.
         OutputError: A file can't be written.
     """
-    config, plan, split = RunConfig.read(folder.config), Plan.read(folder.plan), Split.read(folder.split)
+    first = folder.runs[0]
+    config, plan, split = RunConfig.read(first.config), Plan.read(first.plan), Split.read(first.split)
     methods = [] if scores is None else [Method(method_name(config.model), scores, folder)]
     if methods and twin:
         methods.append(Method(*twin))
-    logs = [read_log(each.metrics) for each in ([method.folder for method in methods] or [folder])]
+    logs = [read_log(run.metrics) for each in ([method.folder for method in methods] or [folder]) for run in each.runs]
     names = plan.class_names[1:]
     plots = {
         "loss": _both_themes(
@@ -96,7 +97,8 @@ def write_report(
         split=split,
         dataset=dataset,
         network=network_in_words(config.model),
-        time=time_in_words(logs[0].seconds),
+        folds=len(folder.runs),
+        time=time_in_words(sum(log.seconds for log in logs[: len(folder.runs)])),
         methods=methods,
         classes=[(name, class_colour(number)) for number, name in enumerate(names, start=1)],
         measures=_measures_of(methods),
@@ -117,7 +119,7 @@ def write_report(
     return folder.report
 
 
-def figures_folder(folder: RunFolder) -> Path:
+def figures_folder(folder: ScoredFolder) -> Path:
     """Where the page's pictures lie as files of their own."""
     return folder.report.with_suffix("")
 

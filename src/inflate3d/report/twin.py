@@ -9,7 +9,7 @@ from inflate3d.errors import Inflate3dError
 from inflate3d.evaluation.scores import Scores
 from inflate3d.report.cases import Method
 from inflate3d.report.words import method_name
-from inflate3d.run_folder import RunFolder
+from inflate3d.run_folder import RunFolder, open_folder
 
 
 def find_twin(folder: RunFolder) -> Method | None:
@@ -39,8 +39,8 @@ def read_method(root: Path) -> Method:
         ConfigError: Its configuration can't be read.
         DataError: It has no scores.
     """
-    folder = RunFolder(root)
-    return Method(method_name(RunConfig.read(folder.config).model), Scores.read(folder.evaluation), folder)
+    folder = open_folder(root)
+    return Method(method_name(RunConfig.read(folder.runs[0].config).model), Scores.read(folder.evaluation), folder)
 
 
 def _config(folder: RunFolder) -> RunConfig | None:

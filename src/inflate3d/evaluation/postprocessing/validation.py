@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from inflate3d.atomic import write_text
-from inflate3d.datasets import Case, Dataset
+from inflate3d.datasets import Case, Dataset, kfold_split
 from inflate3d.errors import DataError
 from inflate3d.evaluation.documents import plain
 from inflate3d.evaluation.keeper import ScoreKeeper
@@ -33,6 +33,8 @@ NOTE = (
     "is treated; what is stored was chosen on all of them"
 )
 """How the scores come about, for the files."""
+
+_PARTS = 5
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,22 @@ class ChosenPostprocessing:
         for each in self.choice.trials:
             means = map(show, (each.before, each.after, each.gain.value, each.gain.low, each.gain.high))
             yield [each.name, each.step, str(each.changed), *means, "yes" if each.kept else "no"]
+
+
+def random_parts(cases: Mapping[str, str | None]) -> dict[str, str]:
+    """Divides cases that one network held out into five parts or fewer, as folds are divided.
+
+    Args:
+        cases: By id, what each must stay together with.
+
+    Returns:
+        The part of each; one and the same for all where there is nothing to divide.
+    """
+    count = min(_PARTS, len({group or case for case, group in cases.items()}))
+    if count < 2:
+        return dict.fromkeys(cases, "all")
+    splits = [kfold_split(cases, fold, count) for fold in range(count)]
+    return {case: f"part-{number}" for number, split in enumerate(splits) for case in split.validation}
 
 
 def choose_postprocessing(
