@@ -13,6 +13,7 @@ LAYERS = [
     {"__main__", "cli"},
     {"comparison", "report", "viewer"},
     {"training", "inference"},
+    {"provenance"},
     {"evaluation", "windows", "models", "presets"},
     {"preparation"},
     {"datasets"},

@@ -195,6 +195,8 @@ class _TrainingSettings(FrozenModel):
     """At most so many held-out cases are watched while training (evaluation always takes all)."""
     seed: int = Field(default=0, ge=0)
     """Seed of weights, windows and augmentation."""
+    deterministic: bool = False
+    """On a GPU, compute so that the same seed gives the same bits, which takes longer; a CPU always does."""
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     """Device to train on."""
     devices: int = Field(default=1, ge=1)

@@ -82,7 +82,7 @@ def test_folder_from_before_stage_norms(tmp_path):
 
 
 def test_model_folder_is_safetensors_and_json(saved):
-    assert sorted(path.name for path in saved.iterdir()) == ["model.json", "model.safetensors"]
+    assert sorted(path.name for path in saved.iterdir()) == ["README.md", "model.json", "model.safetensors"]
     assert load_file(saved / "model.safetensors").keys() == make_model().state_dict().keys()
     assert json.loads((saved / "model.json").read_text(encoding="utf-8"))["architecture"]["encoder"] == "resnet10t"
 

@@ -31,7 +31,7 @@ def test_contract(network, tmp_path):
     for name, parameter in model.named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, name
     model.save(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "model.json", "model.safetensors"]
     again = load_model(tmp_path)
     assert again.architecture == model.architecture
     with torch.no_grad():

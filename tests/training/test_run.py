@@ -80,6 +80,7 @@ def test_run_folder_holds_all_that_was_decided(tiny_run, tiny_config, phantom_st
         "metrics.csv",
         "model",
         "plan.json",
+        "provenance.json",
         "split.json",
     ]
 

@@ -15,6 +15,7 @@ from inflate3d.atomic import atomic_path, write_text
 from inflate3d.config import FrozenModel, parse_settings
 from inflate3d.errors import ModelError
 from inflate3d.models.architecture import Architecture
+from inflate3d.models.card import write_model_card
 from inflate3d.models.volumetric_architecture import VolumetricArchitecture
 from inflate3d.preparation.plan import Plan
 
@@ -63,6 +64,7 @@ def write_model_folder(
     with atomic_path(folder / "model.safetensors", refusals=(SafetensorError,)) as temporary:
         save_file(plain, temporary)
     description = _Description(inflate3d=inflate3d.__version__, architecture=architecture, plan=plan)
+    write_model_card(folder, architecture, plan)
     write_text(folder / "model.json", description.model_dump_json(indent=2) + "\n")
 
 

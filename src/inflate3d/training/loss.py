@@ -64,6 +64,9 @@ class SegmentationLoss(nn.Module):
         known: Bool[Tensor, "b 1 *grid"] | None,
     ) -> Float[Tensor, ""]:
         if self.voxels == "ce":
+            if torch.are_deterministic_algorithms_enabled():  # CUDA adds up voxels in no fixed order otherwise
+                losses = functional.nll_loss(log_probabilities, labels[:, 0], ignore_index=IGNORED, reduction="none")
+                return losses.sum()
             return functional.nll_loss(log_probabilities, labels[:, 0], ignore_index=IGNORED, reduction="sum")
         if known is None:
             return self.focal(logits, labels).mean(1).sum()

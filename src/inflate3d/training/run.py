@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,7 +56,10 @@ def train(
         OutputError: A file can't be written.
         Interrupted: The user stopped it; a checkpoint was written.
     """
+    from inflate3d.provenance.card import write_card
+    from inflate3d.provenance.record import recorded
     from inflate3d.training.callbacks import Interrupted
+    from inflate3d.training.determinism import determinism
     from inflate3d.training.processes import find_processes
     from inflate3d.training.trainer import make_trainer
 
@@ -76,14 +80,21 @@ def train(
         config.write(folder.config)
         model.plan.write(folder.plan)
         split.write(folder.split)
+    device = trainer.strategy.root_device
+    noted = (
+        recorded(folder, config, store, split, device=device, stop=Interrupted) if processes.first else nullcontext()
+    )
     try:
-        _fit(trainer, config, folder, store, split, model, model.plan)
+        with noted, determinism(config.training):
+            _fit(trainer, config, folder, store, split, model, model.plan)
+            if processes.first:
+                _keep_best(folder, model)
     except Interrupted:
         if processes.first:
             raise
         return False  # the first one tells
     if processes.first:
-        _keep_best(folder, model)
+        write_card(folder)
     return processes.first
 
 

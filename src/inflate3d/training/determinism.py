@@ -1,0 +1,79 @@
+"""The same training twice, bit by bit, on a GPU: operations that add in a fixed order, or none at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from inflate3d.config import TrainingConfig
+from inflate3d.errors import ConfigError
+
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+"""The variable that tells cuBLAS how it shares its memory; NVIDIA names two values that make it deterministic."""
+
+WORKSPACES = (":4096:8", ":16:8")
+
+_NO_KERNEL = "does not have a deterministic implementation"
+
+
+@contextmanager
+def determinism(training: TrainingConfig) -> Iterator[None]:
+    """Trains deterministically where that is asked for; what was set before is set again afterwards.
+
+    An operation that can't be is refused, not let through with a warning: a promise that holds for most operations
+    is none. A CPU needs nothing of this, see docs/protocol.md.
+
+    Args:
+        training: A run's settings.
+
+    Raises:
+        ConfigError: CUDA runs already without a workspace that is deterministic, the network is to be compiled, or
+            one of its operations has no deterministic form on the device.
+    """
+    if not training.deterministic:
+        yield
+        return
+    if training.compile:
+        raise ConfigError(
+            "a compiled network is not deterministic: its kernels are chosen by how long they take",
+            got="--deterministic --compile",
+            remedy="leave out one of them",
+        )
+    _set_workspace()
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    except RuntimeError as error:
+        if _NO_KERNEL in str(error):
+            raise _not_deterministic(error) from error
+        raise
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.benchmark = benchmark
+
+
+def _set_workspace() -> None:
+    """Sets cuBLAS's variable, which is read when CUDA starts."""
+    if torch.cuda.is_initialized() and os.environ.get(WORKSPACE) not in WORKSPACES:
+        raise ConfigError(
+            "CUDA has been started in a way that is not deterministic",
+            expected=f"{WORKSPACE} to be one of {', '.join(WORKSPACES)} from the start",
+            got=os.environ.get(WORKSPACE, "not set"),
+            remedy=f"set {WORKSPACE}={WORKSPACES[0]} before Python, or train by the command line",
+        )
+    os.environ.setdefault(WORKSPACE, WORKSPACES[0])
+
+
+def _not_deterministic(error: RuntimeError) -> ConfigError:
+    operation = str(error).partition(_NO_KERNEL)[0].strip()
+    return ConfigError(
+        "an operation of this network has no deterministic form on this device",
+        got=f"{operation} with --deterministic",
+        remedy="take --decoder fpn-lite, another encoder or --accelerator cpu, or leave out --deterministic",
+    )
