@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,6 +22,7 @@ from inflate3d.errors import DataError, DatasetProblems, some_of
 
 if TYPE_CHECKING:
     from inflate3d.datasets.case import Case
+    from inflate3d.evaluation.postprocessing.steps import Postprocessing
     from inflate3d.inference.files import PredictedScan
     from inflate3d.inference.predictor import Predictor
     from inflate3d.inference.spread import PredictorRecipe
@@ -44,6 +45,8 @@ class Options(CommandOptions):
     """More models to average with; encoders, depths and image sizes may differ."""
     tta: bool = False
     """Average over the mirror images that the plan allows: up to eight times the time."""
+    no_postprocess: bool = False
+    """Leave out the post-processing that `inflate3d evaluate` chose for the model, if it did."""
     every: int = Field(default=1, ge=1)
     """Predict every n-th slice, and interpolate those between."""
     precision: Precision = "32"
@@ -60,6 +63,16 @@ class Options(CommandOptions):
     device: str | None = None
     """Where to compute, such as cpu or cuda:1; the GPU if there is one, if not given."""
     spread: EngineOptions = EngineOptions()
+
+    def postprocessing(self, classes: Mapping[int, str]) -> Postprocessing | None:
+        """What goes with the models.
+
+        Raises:
+            ConfigError: It is for other classes, can't be read, or models come with different ones.
+        """
+        from inflate3d.evaluation.postprocessing.steps import read_postprocessing
+
+        return None if self.no_postprocess else read_postprocessing((self.model, *self.also), classes)
 
     def recipe(self) -> PredictorRecipe:
         """How a process loads the networks."""
@@ -86,6 +99,9 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     spread = options.spread.engine != "local"
     recipe = options.recipe()
     predictor = (replace(recipe, device="cpu") if spread else recipe).load()  # then only its plan is asked for here
+    postprocessing = options.postprocessing(predictor.plan.classes)
+    if postprocessing and postprocessing.classes:
+        terminal.tell(f"post-processing: {postprocessing.in_words()} (--no-postprocess leaves it out)")
     warnings: list[DataError] = []
     with TemporaryDirectory(prefix="inflate3d-") as temporary:
         mirror = Path(temporary).resolve()
@@ -97,6 +113,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
             scans=shard.share(found) if shard else found,
             out=out,
             transfer=Transfer(come_from, go_to),
+            postprocessing=postprocessing,
             warnings=warnings,
         )
         summary = PredictionSummary(work.scans, out, work.transfer, shard)
@@ -111,6 +128,7 @@ class _Work:
     scans: list[Case]
     out: Path
     transfer: Transfer
+    postprocessing: Postprocessing | None
     warnings: list[DataError]
     predicted: list[PredictedScan] = field(default_factory=list)
     skipped: list[Case] = field(default_factory=list)
@@ -143,6 +161,7 @@ def _predict(
                 report=report,
                 fail=summary.fail,
                 transfer=work.transfer,
+                postprocessing=work.postprocessing,
             )
         except DatasetProblems as problems:
             problems.warnings.extend(work.warnings)
@@ -154,6 +173,7 @@ def _predict(
     return {
         "written": addresses,
         "scans": [scan.to_dict() | {"file": work.transfer.address(scan.file)} for scan in work.predicted],
+        "postprocessing": work.postprocessing.model_dump(mode="json") if work.postprocessing else None,
         "skipped": [scan.id for scan in work.skipped],
         "warnings": [warning.to_dict() for warning in work.warnings],
     }

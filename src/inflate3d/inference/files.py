@@ -14,6 +14,7 @@ from jaxtyping import Integer
 
 from inflate3d.datasets.case import Case
 from inflate3d.errors import DataError, DatasetProblems, Inflate3dError, OutputError
+from inflate3d.evaluation.postprocessing.steps import Postprocessing
 from inflate3d.inference.background import Background
 from inflate3d.inference.scans import Warn, tell_nobody
 from inflate3d.inference.targets import Skip, find_work
@@ -81,6 +82,7 @@ def predict_files(
     report: Report = tell_nobody,
     fail: Fail = tell_nobody,
     transfer: Transfer = LOCAL,
+    postprocessing: Postprocessing | None = None,
 ) -> list[Path]:
     """Segments scans and writes their label maps, named as the scans are.
 
@@ -100,6 +102,7 @@ def predict_files(
         report: Told of each scan when its label map is written, in their order.
         fail: Told of each scan that can't be predicted.
         transfer: The way of scans to their paths, and of label maps from theirs.
+        postprocessing: What is done to each label map before it is written; nothing if not given.
 
     Returns:
         The files written.
@@ -110,7 +113,7 @@ def predict_files(
         ConfigError: Label maps can't be written in this format, or the memory that was given is too little.
         OutputError: A label map can't be written; no part of it is left.
     """
-    work = ScanWork(predictor, transfer, warn=warn, report=report, fail=fail)
+    work = ScanWork(predictor, transfer, warn=warn, report=report, fail=fail, postprocessing=postprocessing)
     work.run(list(find_work(scans, folder, suffix, skip, transfer)), progress)
     raise_problems(work.problems, work.written, len(scans))
     return work.written
@@ -150,16 +153,27 @@ class ScanWork:
         warn: Told of everything odd about a scan that is no reason to stop.
         report: Told of each scan when its label map is written.
         fail: Told of each scan that can't be predicted.
+        postprocessing: What is done to each label map; nothing if not given.
 
     Attributes:
         written: The label maps.
         problems: Why others are not.
     """
 
-    def __init__(self, predictor: ScanPredictor, transfer: Transfer, *, warn: Warn, report: Report, fail: Fail) -> None:
+    def __init__(
+        self,
+        predictor: ScanPredictor,
+        transfer: Transfer,
+        *,
+        warn: Warn,
+        report: Report,
+        fail: Fail,
+        postprocessing: Postprocessing | None = None,
+    ) -> None:
         self.written: list[Path] = []
         self.problems: list[Inflate3dError] = []
         self._predictor, self._transfer = predictor, transfer
+        self._postprocessing = postprocessing or Postprocessing()
         self._warn, self._report, self._fail = warn, report, fail
         self._writing: _Writing | None = None
 
@@ -193,6 +207,8 @@ class ScanWork:
             check_labels_writable(target, volume, like=scan.scan)
             started = time.perf_counter()
             labels = self._predictor.predict(volume)
+            if self._postprocessing.classes:
+                labels = self._postprocessing.apply(labels, volume.spacing)
             seconds = time.perf_counter() - started
         except (DataError, MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not _tells_of_memory(error):

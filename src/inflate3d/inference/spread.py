@@ -13,6 +13,7 @@ from inflate3d.config import Precision
 from inflate3d.datasets.case import Case
 from inflate3d.engines.engine import Engine, LostError
 from inflate3d.errors import DataError, Inflate3dError
+from inflate3d.evaluation.postprocessing.steps import Postprocessing
 from inflate3d.inference.files import (
     Fail,
     PredictedScan,
@@ -106,6 +107,7 @@ def predict_spread(
     report: Report = tell_nobody,
     fail: Fail = tell_nobody,
     transfer: Transfer = LOCAL,
+    postprocessing: Postprocessing | None = None,
 ) -> list[Path]:
     """Segments scans on an engine's machines, which write their label maps; for the rest see `predict_files`.
 
@@ -124,6 +126,7 @@ def predict_spread(
         report: Told of each scan that is done, in their order.
         fail: Told of each scan that can't be predicted.
         transfer: The way of scans to a machine's disk, and of label maps from there.
+        postprocessing: What is done to each label map before it is written; nothing if not given.
 
     Returns:
         The files written.
@@ -139,7 +142,7 @@ def predict_spread(
     jobs = [_Job(scan, target, transfer.changed(target)) for scan, target in pairs]
     written: list[Path] = []
     problems: list[Inflate3dError] = []
-    outcomes = engine(partial(_predict, recipe, transfer), jobs)
+    outcomes = engine(partial(_predict, recipe, transfer, postprocessing), jobs)
     for job, outcome in zip(jobs, progress(outcomes, len(jobs), "predicting"), strict=True):
         if isinstance(outcome, LostError):
             outcome = _Outcome(None, transfer.told(outcome.about(case=job.scan.id, file=job.scan.scan)))
@@ -155,14 +158,14 @@ def predict_spread(
     return written
 
 
-def _predict(recipe: Recipe, transfer: Transfer, job: _Job) -> _Outcome:
+def _predict(recipe: Recipe, transfer: Transfer, postprocessing: Postprocessing | None, job: _Job) -> _Outcome:
     """Predicts one scan, on whichever machine this is."""
     if transfer.changed(job.target) != job.before:  # by one that died before it could say so
         return _Outcome(PredictedScan(job.scan.id, job.target, 0.0, 0.0, 0.0))
     if transfer.is_local:
-        return _work_on(recipe, transfer, job.scan, job.target)
+        return _work_on(recipe, postprocessing, transfer, job.scan, job.target)
     with TemporaryDirectory(prefix="inflate3d-") as folder:
-        outcome = _work_on(recipe, *transfer.moved(job.scan, job.target, Path(folder)))
+        outcome = _work_on(recipe, postprocessing, *transfer.moved(job.scan, job.target, Path(folder)))
     if outcome.predicted:
         done = outcome.predicted
         return _Outcome(
@@ -171,10 +174,19 @@ def _predict(recipe: Recipe, transfer: Transfer, job: _Job) -> _Outcome:
     return outcome
 
 
-def _work_on(recipe: Recipe, transfer: Transfer, scan: Case, target: Path) -> _Outcome:
+def _work_on(
+    recipe: Recipe, postprocessing: Postprocessing | None, transfer: Transfer, scan: Case, target: Path
+) -> _Outcome:
     warnings: list[DataError] = []
     done: list[PredictedScan] = []
-    work = ScanWork(_loaded(recipe), transfer, warn=warnings.append, report=done.append, fail=tell_nobody)
+    work = ScanWork(
+        _loaded(recipe),
+        transfer,
+        warn=warnings.append,
+        report=done.append,
+        fail=tell_nobody,
+        postprocessing=postprocessing,
+    )
     work.run([(scan, target)], silent)
     return _Outcome(next(iter(done), None), next(iter(work.problems), None), warnings)
 

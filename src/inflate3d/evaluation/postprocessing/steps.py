@@ -157,6 +157,32 @@ def find_postprocessing(folder: Path) -> Path | None:
     return next((file for file in places if file.exists()), None)
 
 
+def read_postprocessing(folders: Sequence[Path], classes: Mapping[int, str]) -> Postprocessing | None:
+    """What goes with the models of several folders that predict as one; none if nothing does.
+
+    Args:
+        folders: As `predict` is given them.
+        classes: The models' classes, name by label value.
+
+    Raises:
+        ConfigError: A file can't be read or is for other classes, or folders differ in what goes with them.
+    """
+    files = [find_postprocessing(folder) for folder in folders]
+    found = [Postprocessing.read(file) if file else None for file in files]
+    for each, file in zip(found, files, strict=True):
+        if each:
+            each.check_classes(classes, file=file)
+        if each != found[0]:
+            raise ConfigError(
+                "models that are averaged come with different post-processing",
+                expected=f"for all: {found[0].in_words() if found[0] else 'none'}",
+                got=each.in_words() if each else "none",
+                remedy="predict with --no-postprocess",
+                file=file,
+            )
+    return found[0]
+
+
 def _remove(labels: Integer[np.ndarray, "a b c"], steps: ClassSteps, voxel_volume: float) -> None:
     if (box := find_box(labels, steps.value)) is None:
         return

@@ -183,4 +183,7 @@ def _score(
         ours, truth = (torch.from_numpy(plan.number_classes(each)) for each in (cleaned, label.array[0]))
         keeper.add_native(case, ours, truth)
         keeper.add_surfaces(case, ours, truth, label.spacing)
-    return replace(keeper.scores(), groups=scores.groups, seconds=scores.seconds)
+    after = keeper.scores()
+    return replace(
+        scores, native_dice=after.native_dice, pooled_dice=after.pooled_dice, measured=after.measured
+    )  # what else is known of the cases stays
