@@ -21,8 +21,8 @@ LAYERS = [
     {"volume", "resampling", "run_folder"},
     {"orientation"},
     {"config"},
-    {"atomic", "engines"},
-    {"errors", "progress"},
+    {"atomic", "engines", "lock"},
+    {"errors", "progress", "stopping"},
 ]
 """A room imports those below it, itself, and its neighbours where that makes no circle."""
 

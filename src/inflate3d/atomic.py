@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from inflate3d.errors import OutputError
+from inflate3d.lock import WITHOUT_LOCKS, lock_file, release_file
 
 _REMEDIES = {
     errno.ENOSPC: "free some space, or choose a folder on another disk",
@@ -25,6 +26,9 @@ _REMEDIES = {
 
 _FLUSHED_AT_ONCE = 16
 
+_MOST_WRITERS = 100
+"""Of one file at the same time, whose temporary files are numbered."""
+
 
 @contextmanager
 def atomic_path(final: str | Path, *, refusals: tuple[type[Exception], ...] = (), flush: bool = True) -> Iterator[Path]:
@@ -32,7 +36,9 @@ def atomic_path(final: str | Path, *, refusals: tuple[type[Exception], ...] = ()
 
     Readers see the old file or the whole new one, never a part, whatever interrupts the writing. The
     temporary file lies hidden in the same folder under the same suffixes, and is removed on any failure.
-    The folder is made where it is missing.
+    What a killed process has left of one is taken over, and so removed, when the same file is written again; the
+    temporary files of living processes, which they hold by a lock, are left alone. The folder is made where it is
+    missing.
 
     Example:
         >>> with atomic_path("plan.json") as temporary:
@@ -51,17 +57,17 @@ def atomic_path(final: str | Path, *, refusals: tuple[type[Exception], ...] = ()
         OutputError: The system refuses to write (no space, no permission, ...).
     """
     final = Path(final)
-    temporary = final.with_name(f".{secrets.token_hex(4)}-{final.name}")
     try:
-        try:
-            final.parent.mkdir(parents=True, exist_ok=True)
-            yield temporary
-            if flush:
-                _flush(temporary)
-            temporary.replace(final)
-        except BaseException:
-            _remove(temporary)
-            raise
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with _temporary_beside(final) as temporary:
+            try:
+                yield temporary
+                if flush:
+                    _flush(temporary)
+                temporary.replace(final)
+            except BaseException:
+                _remove(temporary)
+                raise
     except OSError as error:
         raise OutputError(
             "the file can't be written",
@@ -78,17 +84,18 @@ def atomic_path(final: str | Path, *, refusals: tuple[type[Exception], ...] = ()
         ) from error
 
 
-def write_text(path: str | Path, text: str) -> None:
+def write_text(path: str | Path, text: str, *, flush: bool = True) -> None:
     """Writes a text file in UTF-8, whole or not at all.
 
     Args:
         path: The file to be written; replaced where it exists.
         text: All that it will hold; line ends are kept as they are.
+        flush: Whether to wait until it is on the disk.
 
     Raises:
         OutputError: The system refuses to write.
     """
-    with atomic_path(path) as temporary:
+    with atomic_path(path, flush=flush) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
@@ -108,6 +115,28 @@ def flush_files(paths: Iterable[Path]) -> None:
 
     with ThreadPoolExecutor(_FLUSHED_AT_ONCE) as pool:
         list(pool.map(flush, paths))
+
+
+@contextmanager
+def _temporary_beside(final: Path) -> Iterator[Path]:
+    """The path of a temporary file that nobody else uses."""
+    for number in range(_MOST_WRITERS):
+        temporary = final.with_name(f".{number}-{final.name}")
+        try:
+            lock = lock_file(temporary)
+        except BlockingIOError:
+            continue  # a living process writes the same file
+        except OSError as error:
+            if error.errno not in WITHOUT_LOCKS:
+                raise
+            _remove(temporary)
+            break
+        try:
+            yield temporary
+        finally:
+            release_file(lock)
+        return
+    yield final.with_name(f".{secrets.token_hex(4)}-{final.name}")
 
 
 def _flush(path: Path) -> None:

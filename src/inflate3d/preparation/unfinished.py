@@ -20,8 +20,8 @@ from inflate3d.config import FrozenModel
 from inflate3d.datasets.case import Case, Dataset
 from inflate3d.engines.shard import Shard
 from inflate3d.errors import ConfigError, DataError, OutputError
+from inflate3d.lock import locked
 from inflate3d.preparation.drafting import DraftedCase, file_state
-from inflate3d.preparation.lock import locked
 from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.preparation.stamps import stamp_case
 from inflate3d.preparation.store import ARRAY_KINDS, ArrayKind, case_file
