@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from inflate3d.config import AugmentationConfig, DataConfig, ModelConfig, RunConfig, TrainingConfig
     from inflate3d.datasets import Dataset, read_dataset
     from inflate3d.errors import Inflate3dError
+    from inflate3d.evaluation.postprocessing.steps import Postprocessing
     from inflate3d.evaluation.scores import Scores
+    from inflate3d.inference.cross_validation import evaluate_folds
     from inflate3d.inference.held_out import evaluate_run
     from inflate3d.inference.predictor import Predictor
     from inflate3d.io import read_volume, write_labels, write_volume
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from inflate3d.preparation.plan_options import PlanOptions
     from inflate3d.preparation.prepare import prepare
     from inflate3d.preparation.store import Store
-    from inflate3d.run_folder import RunFolder
+    from inflate3d.run_folder import FoldsFolder, RunFolder
     from inflate3d.training.run import train
     from inflate3d.volume import Volume
 
@@ -34,10 +36,12 @@ _HOMES = {
     "DataConfig": "config",
     "Dataset": "datasets",
     "Encoder": "models.encoders",
+    "FoldsFolder": "run_folder",
     "Inflate3dError": "errors",
     "ModelConfig": "config",
     "Plan": "preparation.plan",
     "PlanOptions": "preparation.plan_options",
+    "Postprocessing": "evaluation.postprocessing.steps",
     "Predictor": "inference.predictor",
     "RunConfig": "config",
     "RunFolder": "run_folder",
@@ -49,6 +53,7 @@ _HOMES = {
     "check_inflation": "models.encoders",
     "create_encoder": "models.encoders",
     "create_model": "models.segmenter",
+    "evaluate_folds": "inference.cross_validation",
     "evaluate_run": "inference.held_out",
     "inflate_stem": "models.inflation",
     "list_encoders": "models.encoders",
@@ -66,10 +71,12 @@ __all__ = [
     "DataConfig",
     "Dataset",
     "Encoder",
+    "FoldsFolder",
     "Inflate3dError",
     "ModelConfig",
     "Plan",
     "PlanOptions",
+    "Postprocessing",
     "Predictor",
     "RunConfig",
     "RunFolder",
@@ -81,6 +88,7 @@ __all__ = [
     "check_inflation",
     "create_encoder",
     "create_model",
+    "evaluate_folds",
     "evaluate_run",
     "inflate_stem",
     "list_encoders",

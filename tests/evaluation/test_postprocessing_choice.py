@@ -1,4 +1,4 @@
-"""What is chosen, on cases whose islands and holes are known: steps that help beyond doubt, and no others."""
+"""What is chosen, on cases whose islands and holes are known: steps that help clearly, and no others."""
 
 import math
 

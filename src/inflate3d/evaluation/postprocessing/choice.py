@@ -1,7 +1,7 @@
 """Which steps are worth doing: those that raise the Dice of cross-validated cases by more than chance does.
 
 As in nnU-Net (Isensee et al. 2021, Nature Methods 18:203-211, ``determine_postprocessing``) a step is tried for each
-class and kept where it raises the mean Dice of held-out cases. Here it has to do so beyond doubt: at least five cases
+class and kept where it raises the mean Dice of held-out cases. Here it has to do so clearly: at least five cases
 change (five out of five in one direction have p = 1/32), and the 95 % interval of the gain, by a bootstrap in pairs
 over the cases, lies above 0. Where several values of a step are tried, the interval is widened for that (Bonferroni).
 """
