@@ -228,3 +228,42 @@ def test_tolerances_by_class():
 
 def test_what_is_not_defined_is_shown_so():
     assert [show(value) for value in (0.0, 0.12345, NAN)] == ["0.0000", "0.1235", "n/a"]
+
+
+def test_confidence_is_kept_beside_the_scores(scores, tmp_path):
+    known = replace(scores, confidence=np.array([[0.8, NAN, NAN], [0.7, 0.3, 0.2], [NAN, NAN, NAN]]))
+    assert known.case_confidence() == pytest.approx([0.8, 0.4, NAN], nan_ok=True)
+    assert known.confidence_ranking is None  # of so few cases
+    known.write(tmp_path)
+    with (tmp_path / "scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["confidence"] for row in rows[:4]] == ["0.8000", "n/a", "n/a", "0.7000"]
+    document = json.loads((tmp_path / "scores.json").read_text())["confidence"]
+    assert document["cases"]["b"] == {"liver": 0.7, "tumour": 0.3, "cyst": 0.2}
+    assert document["means"]["c"] is None
+    assert document["rank_correlation_with_dice"] is None
+    again = Scores.read(tmp_path)
+    assert again.confidence is not None
+    np.testing.assert_array_equal(again.confidence, known.confidence)
+    (bern,) = known.in_groups("site")["Bern"].case_confidence()
+    assert bern == pytest.approx(0.4)
+
+
+def test_confidence_ranks_cases_by_dice():
+    dice = np.linspace(0.2, 0.9, 12)[:, None]
+    names = tuple(f"case{number}" for number in range(12))
+    scores = Scores(names, ("liver",), dice, np.array([NAN]), confidence=dice**2)
+    assert scores.confidence_ranking is not None
+    assert scores.confidence_ranking.value == pytest.approx(1)
+    assert scores.to_dict()["confidence"]["rank_correlation_with_dice"]["interval"] == pytest.approx([1, 1])
+    assert replace(scores, confidence=None).confidence_ranking is None
+    assert "confidence" not in replace(scores, confidence=None).to_dict()
+
+
+def test_cases_whose_confidence_nobody_told(tmp_path):
+    keeper = ScoreKeeper(("background", "liver"))
+    for case in "ab":
+        keeper.add_native(case, torch.ones(2, 2, dtype=torch.long), torch.ones(2, 2, dtype=torch.long))
+    assert keeper.scores().confidence is None
+    keeper.add_confidence("b", [0.5])
+    assert keeper.scores().case_confidence() == pytest.approx([NAN, 0.5], nan_ok=True)

@@ -14,6 +14,7 @@ from inflate3d.evaluation.statistics import (
     estimate,
     holm,
     mean_of_class_means,
+    rank_correlation,
     wilcoxon,
 )
 
@@ -118,3 +119,35 @@ def test_medians_of_resamples_are_numpys():
             expected = (np.median(known), np.mean(known)) if len(known) else (NAN, NAN)
             assert (found[row, column], means[row, column]) == pytest.approx(expected, nan_ok=True)
     assert np.isnan(found[:, 2]).all()
+
+
+def test_rank_correlation_is_scipys():
+    random = np.random.default_rng(5)
+    first = random.normal(size=30)
+    second = np.round(first + random.normal(size=30))  # with ties
+    found = rank_correlation(first, second)
+
+    def spearman(one, other):
+        return stats.spearmanr(one, other).statistic  # pyright: ignore[reportAttributeAccessIssue]
+
+    assert found.value == pytest.approx(spearman(first, second))
+    expected = stats.bootstrap(
+        (first, second), spearman, paired=True, vectorized=False, n_resamples=2000, method="percentile", rng=1
+    ).confidence_interval
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.02)
+
+
+def test_rank_correlation_knows_order_alone():
+    figures = np.arange(12.0)
+    found = rank_correlation(figures, np.exp(figures))
+    assert (found.value, found.low, found.high) == pytest.approx((1, 1, 1))
+    assert rank_correlation(figures, -figures).value == pytest.approx(-1)
+    with_gaps = np.where(figures == 3, NAN, figures)
+    assert rank_correlation(with_gaps, figures).value == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [([1.0, 2], [2.0, 1]), ([1.0, 1, 1, 1], [1.0, 2, 3, 4]), ([NAN, NAN, 1, 2], [1.0, 2, 3, 4])]
+)
+def test_rank_correlation_of_nothing(first, second):
+    assert math.isnan(rank_correlation(np.array(first), np.array(second)).value)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from inflate3d.errors import DataError, ModelError
+from inflate3d.inference.batches import Batches, Budget
 from inflate3d.inference.held_out import evaluate_run
 from inflate3d.inference.predictor import Predictor
 from inflate3d.io import read_volume
@@ -115,7 +116,8 @@ def test_resampled_slices_come_back_to_the_scans_own(predictor, scan, spacing, b
     framed = predictor.frame(scan)
     parts = list(predictor.slice_logits(framed))
     assert [first for first, _ in parts] == np.cumsum([0, *(len(part) for _, part in parts)])[:-1].tolist()
-    everything = torch.cat([part for (part,) in predictor._batches(framed, np.arange(framed.slices), 0)])
+    batches = Batches(predictor._networks, framed, batch_size=batch_size, budget=Budget(predictor.device, None))
+    everything = torch.cat([part for (part,) in batches.scores(np.arange(framed.slices))])
     assert len(everything) == framed.slices != framed.own_shape[0]
     expected = resample_slices(everything[:, 0].numpy(), framed.own_shape[0])
     np.testing.assert_allclose(torch.cat([part for _, part in parts])[:, 0].numpy(), expected, atol=1e-5)
@@ -172,3 +174,6 @@ def test_evaluation_scores_the_files_that_it_writes(tiny_run, phantoms, tmp_path
         assert scores.native_dice[0, index] == pytest.approx(expected)
     assert np.array_equal(predicted[0], Predictor.load(run.root, device="cpu").predict(read_volume(case.scan)))
     assert (run.evaluation / "scores.json").exists()
+    trusted = Predictor.load(run.root, device="cpu").predict_with_confidence(read_volume(case.scan)).confidence
+    assert scores.confidence is not None
+    np.testing.assert_allclose(scores.confidence[0], list(trusted.classes.values()))

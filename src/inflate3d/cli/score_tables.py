@@ -34,12 +34,21 @@ def _show_dice(scores: Scores, terminal: Terminal, *, cases: bool) -> None:
     if cases:
         for case, row, mean in zip(scores.cases, scores.native_dice.tolist(), scores.case_means(), strict=True):
             rows.append([case, *map(show, row), show(mean)])
+    if cases and scores.confidence is not None:
+        for row, value in zip(rows, scores.case_confidence(), strict=True):
+            row.append(show(value))
     rows.append(["mean over cases", *map(show, scores.class_means()), show(scores.mean())])
     rows.append(["median over cases", *map(show, scores.class_medians()), show(scores.median())])
     known = scores.pooled_mean() == scores.pooled_mean()  # not NaN
     if known:
         rows.append(["pooled over slices *", *map(show, scores.pooled_dice.tolist()), show(scores.pooled_mean())])
-    terminal.table("Dice by case, native space", ["case", *scores.classes, "mean"], rows)
+    columns = ["case", *scores.classes, "mean"]
+    if len(rows[0]) > len(columns):
+        columns.append("confidence")
+    terminal.table("Dice by case, native space", columns, rows)
+    if ranking := scores.confidence_ranking:
+        shown = _with_interval(ranking, "dice")
+        terminal.say(f"confidence ranks the cases by Dice with a rank correlation (Spearman) of {shown}")
     if known:
         terminal.say("* the paper's figure, on the model's grid; not comparable with the others")
 

@@ -30,6 +30,13 @@ def measure_document(
     }
 
 
+def ranking_document(ranking: Estimate | None) -> dict[str, Any] | None:
+    """A rank correlation and its interval; none where there is no such figure."""
+    if ranking is None or math.isnan(ranking.value):
+        return None
+    return {"measure": "Spearman's rank correlation", "value": ranking.value, "interval": _interval(ranking)}
+
+
 def values_of(
     document: Mapping[str, Any], cases: Sequence[str], classes: Sequence[str]
 ) -> Float[np.ndarray, "cases classes"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -42,6 +42,7 @@ class ScoreKeeper:
         self.spacings: dict[str, Spacing] = {}
         self.groups: dict[str, dict[str, str]] = {}
         self.seconds: dict[str, float] = {}
+        self.confidence: dict[str, Sequence[float]] = {}
         self.native: dict[str, Tensor] = {}
         self.pooled = torch.zeros(len(class_names), 3, dtype=torch.long)
 
@@ -77,6 +78,10 @@ class ScoreKeeper:
         """Adds to the time that a case's prediction took."""
         self.seconds[case] = self.seconds.get(case, 0.0) + seconds
 
+    def add_confidence(self, case: str, classes: Sequence[float]) -> None:
+        """Says how far a case's prediction can be trusted, by foreground class; NaN where a class is not predicted."""
+        self.confidence[case] = classes
+
     def add_group(self, case: str, kind: str, group: str | None) -> None:
         """Says what group a case is in, such as ``("site", "Ulm")``; a kind that no case has a group of is left out."""
         if group is not None:
@@ -92,9 +97,14 @@ class ScoreKeeper:
             pooled_dice=dice(self.pooled)[1:].numpy(),
             measured=self._counted(counts[:, 1:]) | self._shaped() if self.shapes else {},
             tolerances=self.tolerances if self.shapes else None,
+            confidence=self._confidence() if self.confidence else None,
             seconds=np.array([self.seconds.get(case, math.nan) for case in self.native]),
             groups={kind: tuple(each.get(case, UNKNOWN) for case in self.native) for kind, each in self.groups.items()},
         )
+
+    def _confidence(self) -> Float[np.ndarray, "cases classes"]:
+        unknown = [math.nan] * len(self.class_names[1:])
+        return np.array([self.confidence.get(case, unknown) for case in self.native], dtype=np.float64)
 
     def _counted(self, counts: Integer[Tensor, "cases classes 3"]) -> dict[str, Float[np.ndarray, "cases classes"]]:
         volumes = torch.tensor([_ML * math.prod(self.spacings[case]) for case in self.native], dtype=torch.float64)

@@ -15,12 +15,16 @@ from jaxtyping import Float, Integer
 
 from inflate3d.atomic import write_text
 from inflate3d.errors import DataError
-from inflate3d.evaluation.documents import by_name, measure_document, number, plain, values_of
+from inflate3d.evaluation.documents import by_name, measure_document, number, plain, ranking_document, values_of
 from inflate3d.evaluation.measures import MEASURES, TOLERANCE
+from inflate3d.evaluation.statistics import Estimate, rank_correlation
 from inflate3d.evaluation.summaries import INTERVALS, Summary, summarise
 from inflate3d.evaluation.tables import ALL_CLASSES, NOT_DEFINED, score_rows, show, summary_rows, to_csv
 
 __all__ = ["NOT_DEFINED", "TOLERANCE", "Scores", "show"]
+
+FEWEST_RANKED = 10
+"""Cases that the rank correlation of confidence and Dice needs: that of fewer says nothing."""
 
 _DICE = "native_dice"
 """What Dice is called in ``scores.json``, apart from the pooled one."""
@@ -39,6 +43,8 @@ class Scores:
             on the model's grid. It is not comparable with a mean over cases. NaN if not known.
         measured: By name, all other of `MEASURES` that were taken, of each case and class on the scan's own grid.
         tolerances: Millimetres within which each class's surface counts as right in NSD, if that was measured.
+        confidence: How far each case's prediction can be trusted, by class, told without its label: the soft Dice of
+            the label map with the network's own probabilities; NaN where the class is not predicted. None if not known.
         seconds: How long each case's prediction took, from the scan in memory to its label map; NaN if not known.
         groups: Kinds of groups that the cases fall into, such as ``spacing``, and the group of each case.
     """
@@ -49,6 +55,7 @@ class Scores:
     pooled_dice: Float[np.ndarray, " classes"]
     measured: Mapping[str, Float[np.ndarray, "cases classes"]] = field(default_factory=dict)
     tolerances: Float[np.ndarray, " classes"] | None = None
+    confidence: Float[np.ndarray, "cases classes"] | None = None
     seconds: Float[np.ndarray, " cases"] | None = None
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -80,7 +87,18 @@ class Scores:
 
     def case_means(self, measure: str = "dice") -> list[float]:
         """Mean over the classes, for each case."""
-        return [_over_defined(np.mean, row) for row in self.values(measure)]
+        return _means(self.values(measure))
+
+    def case_confidence(self) -> list[float]:
+        """Mean over the predicted classes, for each case; NaN where nothing is predicted, or it is not known."""
+        return [math.nan] * len(self.cases) if self.confidence is None else _means(self.confidence)
+
+    @cached_property
+    def confidence_ranking(self) -> Estimate | None:
+        """How well confidence ranks the cases by their mean Dice: Spearman's correlation; none of too few cases."""
+        confidence, dice = np.array(self.case_confidence()), np.array(self.case_means())
+        known = np.count_nonzero(~np.isnan(confidence) & ~np.isnan(dice))
+        return rank_correlation(confidence, dice) if known >= FEWEST_RANKED else None
 
     def mean(self, measure: str = "dice") -> float:
         """Mean over the classes of their means over the cases: that of Dice is the one figure for a run."""
@@ -111,6 +129,7 @@ class Scores:
             native_dice=self.native_dice[places],
             pooled_dice=np.full(len(self.classes), np.nan),
             measured={name: values[places] for name, values in self.measured.items()},
+            confidence=None if self.confidence is None else self.confidence[places],
             seconds=None if self.seconds is None else self.seconds[places],
             groups={kind: tuple(each[place] for place in places) for kind, each in self.groups.items()},
         )
@@ -123,6 +142,7 @@ class Scores:
             "intervals": INTERVALS,
             **{_DICE if name == "dice" else name: self._measure_to_dict(name) for name in self.measures},
             **({} if np.isnan(self.pooled_dice).all() else {"pooled_dice": self._pooled_to_dict()}),
+            **({} if self.confidence is None else {"confidence": self._confidence_to_dict(self.confidence)}),
             "groups": {kind: self._groups_to_dict(kind) for kind in self.groups},
             "case_groups": {kind: dict(zip(self.cases, each, strict=True)) for kind, each in self.groups.items()},
             "prediction_seconds": dict(zip(self.cases, map(plain, seconds), strict=True)),
@@ -140,6 +160,17 @@ class Scores:
             "definition": "the paper's: over the pixels of all slices of all cases together, on the model's grid",
             "mean": plain(self.pooled_mean()),
             "classes": by_name(self.classes, self.pooled_dice.tolist()),
+        }
+
+    def _confidence_to_dict(self, confidence: Float[np.ndarray, "cases classes"]) -> dict[str, Any]:
+        return {
+            "definition": "soft Dice of the label map with the network's own probabilities (Borges et al. 2026); null "
+            "where the class is not predicted",
+            "rank_correlation_with_dice": ranking_document(self.confidence_ranking),
+            "means": by_name(self.cases, self.case_confidence()),
+            "cases": {
+                case: by_name(self.classes, row) for case, row in zip(self.cases, confidence.tolist(), strict=True)
+            },
         }
 
     def _groups_to_dict(self, kind: str) -> dict[str, Any]:
@@ -162,6 +193,8 @@ class Scores:
             OutputError: A file can't be written.
         """
         measured = {name: self.values(name) for name in self.measures}
+        if self.confidence is not None:
+            measured["confidence"] = self.confidence
         write_text(folder / "scores.csv", to_csv(score_rows(self.cases, self.classes, measured, self.groups)))
         write_text(folder / "summary.csv", to_csv(summary_rows(self.classes, self.summaries)))
         if self.groups:
@@ -209,6 +242,7 @@ class Scores:
             pooled_dice=np.array([number(pooled.get(name)) for name in classes]),
             measured={name: values_of(values[name], cases, classes) for name in MEASURES if name in values},
             tolerances=_tolerances(values["nsd"], classes) if "nsd" in values else None,
+            confidence=values_of(values["confidence"], cases, classes) if "confidence" in values else None,
             seconds=np.array([number(seconds.get(case)) for case in cases]),
             groups={kind: tuple(each[case] for case in cases) for kind, each in groups.items()},
         )
@@ -218,6 +252,10 @@ def _tolerances(document: dict[str, Any], classes: tuple[str, ...]) -> Float[np.
     """Of each class; files of version 0.1 have one for all."""
     by_class = document.get("tolerances_mm") or dict.fromkeys(classes, document.get("tolerance_mm"))
     return np.array([number(by_class[name]) for name in classes])
+
+
+def _means(values: Float[np.ndarray, "rows n"]) -> list[float]:
+    return [_over_defined(np.mean, row) for row in values]
 
 
 def _over_defined(reduce: Callable[[np.ndarray], np.floating], values: Float[np.ndarray, " n"]) -> float:

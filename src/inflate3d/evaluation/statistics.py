@@ -13,6 +13,12 @@ from jaxtyping import Float, Integer
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
 
+_FEWEST_RANKED = 3
+"""Cases that a rank correlation needs: two are always in the same or the opposite order."""
+
+_PARTS = 10
+"""Resamples are ranked in so many parts, which takes less memory."""
+
 _DIGITS = 12
 """Digits of a difference that are no rounding error of the two scores."""
 
@@ -135,6 +141,39 @@ def wilcoxon(differences: Float[np.ndarray, " cases"]) -> float:
         warnings.filterwarnings("ignore", "Sample size too small for normal approximation")
         tested = stats.wilcoxon(known, zero_method="pratt", method="exact" if exact else "approx")
     return float(tested.pvalue)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def rank_correlation(first: Float[np.ndarray, " cases"], second: Float[np.ndarray, " cases"]) -> Estimate:
+    """Spearman's rank correlation (Spearman 1904) of two figures of cases, with its bootstrap interval over the cases.
+
+    Args:
+        first: One for each case; a case that has none of either, NaN, is left out.
+        second: Likewise.
+
+    Returns:
+        From -1 to 1; NaN where there are fewer than three cases, or one of the figures is the same for all.
+    """
+    known = ~(np.isnan(first) | np.isnan(second))
+    pairs = np.stack([first[known], second[known]])
+    cases = pairs.shape[1]
+    if cases < _FEWEST_RANKED:
+        return Estimate(math.nan, math.nan, math.nan)
+    weights = case_weights(cases)
+    resampled = [_rank_correlations(pairs, part) for part in np.array_split(weights, _PARTS)]
+    as_they_are = _rank_correlations(pairs, np.ones((1, cases), dtype=np.int64))
+    return estimate(float(as_they_are[0]), np.concatenate(resampled))
+
+
+def _rank_correlations(
+    pairs: Float[np.ndarray, "2 cases"], weights: Integer[np.ndarray, "resamples cases"]
+) -> Float[np.ndarray, " resamples"]:
+    """Pearson's correlation of the ranks in each resample, equal figures sharing theirs; NaN where one never varies."""
+    from scipy import stats
+
+    drawn = np.repeat(np.tile(np.arange(weights.shape[1]), len(weights)), weights.ravel()).reshape(weights.shape)
+    ranks = stats.rankdata(pairs[:, drawn], axis=-1)
+    one, other = ranks - ranks.mean(axis=-1, keepdims=True)
+    return _ratio((one * other).sum(-1), np.sqrt((one**2).sum(-1) * (other**2).sum(-1)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -6,7 +6,7 @@ a fixed number of bytes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -35,7 +35,7 @@ class OwnPixels:
     Args:
         shape: Rows and columns.
         sides: Height and width of a slice in millimetres, ``(1, 2)``.
-        grids: Of the networks' logits.
+        grids: Of the networks' logits; one may come again.
         device: Where those are.
         slab_bytes: What the logits of a slab may take.
     """
@@ -51,10 +51,11 @@ class OwnPixels:
     ) -> None:
         self.shape, self.slab_bytes = shape, slab_bytes
         own = (float(sides[0, 0]), float(sides[0, 1]))
-        self._pixels = [  # none where they are those of the logits
-            None if grid == (shape, own) else own_pixels(shape, sides, torch.tensor([grid.sides])).to(device)
-            for grid in grids
-        ]
+        places = {  # none where they are those of the logits
+            grid: None if grid == (shape, own) else own_pixels(shape, sides, torch.tensor([grid.sides])).to(device)
+            for grid in dict.fromkeys(grids)
+        }
+        self._pixels = [places[grid] for grid in grids]
 
     def likeliest(self, scores: Sequence[Float[Tensor, "1 k _ _"]]) -> Integer[Tensor, "h w"]:
         """The class with the largest sum of logits at each pixel; of equal ones the lowest number.
@@ -65,23 +66,39 @@ class OwnPixels:
         Returns:
             Class numbers, of the smallest unsigned type that torch computes with.
         """
-        rows, columns = self.shape
-        classes = scores[0].shape[1]
-        kind = torch.uint8 if classes <= 256 else torch.int32
-        chosen = torch.empty(self.shape, dtype=kind, device=scores[0].device)
-        step = max(1, self.slab_bytes // (classes * columns * scores[0].element_size()))
-        for first in range(0, rows, step):
-            slab = slice(first, min(first + step, rows))
-            chosen[slab] = likeliest_class(self._logits(scores, slab))
+        chosen = self.empty(scores)
+        for rows in self.slabs(scores):
+            chosen[rows] = likeliest_class(self.total(scores, rows))
         return chosen
 
-    def _logits(self, scores: Sequence[Float[Tensor, "1 k _ _"]], rows: slice) -> Float[Tensor, "k rows w"]:
-        total = None
-        for logits, pixels in zip(scores, self._pixels, strict=True):
-            slab = logits[:, :, rows] if pixels is None else sample_logits(logits, pixels[:, rows])
-            total = slab if total is None else total + slab
-        assert total is not None
-        return total[0]
+    def empty(self, scores: Sequence[Float[Tensor, "1 k _ _"]]) -> Integer[Tensor, "h w"]:
+        """Room for the class numbers of a slice, of the smallest unsigned type that torch computes with."""
+        kind = torch.uint8 if scores[0].shape[1] <= 256 else torch.int32
+        return torch.empty(self.shape, dtype=kind, device=scores[0].device)
+
+    def slabs(self, scores: Sequence[Float[Tensor, "1 k _ _"]]) -> Iterator[slice]:
+        """The rows of a slice, so many at a time that the logits of one grid stay within the bytes of a slab."""
+        rows, columns = self.shape
+        step = max(1, self.slab_bytes // (scores[0].shape[1] * columns * scores[0].element_size()))
+        return (slice(first, min(first + step, rows)) for first in range(0, rows, step))
+
+    def total(self, scores: Sequence[Float[Tensor, "1 k _ _"]], rows: slice) -> Float[Tensor, "k rows w"]:
+        """The sum of the logits of a slab.
+
+        Args:
+            scores: Of one slice, for each of the grids, or for the first of them.
+            rows: Of the slice.
+        """
+        total = self.logits(scores, 0, rows)
+        for place in range(1, len(scores)):
+            total = total + self.logits(scores, place, rows)
+        return total
+
+    def logits(self, scores: Sequence[Float[Tensor, "1 k _ _"]], place: int, rows: slice) -> Float[Tensor, "k rows w"]:
+        """The logits of a slab from one of the grids, by its place among them."""
+        pixels = self._pixels[place]
+        slab = scores[place][:, :, rows] if pixels is None else sample_logits(scores[place], pixels[:, rows])
+        return slab[0]
 
 
 def likeliest_class(logits: Float[Tensor, "k h w"]) -> Integer[Tensor, "h w"]:

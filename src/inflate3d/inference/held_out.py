@@ -17,6 +17,7 @@ from inflate3d.inference.predictor import Predictor
 from inflate3d.io import write_labels
 from inflate3d.preparation.verify import check_case
 from inflate3d.progress import Progress, silent
+from inflate3d.provenance.card import write_card
 from inflate3d.run_folder import RunFolder, ScoredFolder
 from inflate3d.volume import spacing_of
 
@@ -24,7 +25,7 @@ from inflate3d.volume import spacing_of
 def evaluate_run(
     folder: RunFolder, *, batch_size: int = 16, tolerance: Tolerance = TOLERANCE, progress: Progress = silent
 ) -> Scores:
-    """Predicts and scores the cases that a run held out, and writes both into its folder.
+    """Predicts and scores the cases that a run held out, and writes both into its folder and the means on its card.
 
     Args:
         folder: A finished run.
@@ -47,6 +48,7 @@ def evaluate_run(
         progress=progress,
     )
     scores.write(folder.evaluation)
+    write_card(folder)
     return scores
 
 
@@ -126,12 +128,14 @@ def _score_case(
     labels = plan.number_classes(scan.orientation.apply(label_volume.array[0]))
     label = torch.from_numpy(labels.astype(np.int64))
     predicted = torch.empty_like(label)
+    assessment = predictor.assess(scan)
     for first, logits in predictor.slice_logits(scan):
         part = slice(first, first + len(logits))
-        predicted[part] = predictor.on_own_grid(logits, scan).cpu()
+        predicted[part] = assessment.add([logits])[0].cpu()
         keeper.add_pooled(logits.argmax(1).cpu(), predictor.on_model_grid(label[part], scan))
     keeper.add_seconds(case.id, time.perf_counter() - started)
     keeper.add_native(case.id, predicted, label)
+    keeper.add_confidence(case.id, list(assessment.confidence().classes.values()))
     own = volume.affine @ scan.orientation.index_matrix(volume.shape)
     keeper.add_surfaces(case.id, predicted, label, spacing_of(own))
     keeper.add_group(case.id, "group", case.group)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import combinations
 
 from jaxtyping import Float
 from torch import Tensor
+
+from inflate3d.errors import ConfigError
+from inflate3d.preparation.plan import Plan
 
 Mirror = tuple[int, ...]
 """Axes of a window to be reversed, counted from the end: -3 is depth, -2 rows, -1 columns."""
@@ -43,3 +46,18 @@ def mean_over_mirrors(
         total = logits if total is None else total.add_(logits)
     assert total is not None
     return total if len(mirrors) == 1 else total.div_(len(mirrors))
+
+
+def check_mirrors(plans: Sequence[Plan]) -> None:
+    """Makes sure that at least one of several networks has a mirror image to average over.
+
+    Raises:
+        ConfigError: None of their plans allows one.
+    """
+    if not any(any(plan.flips) for plan in plans):
+        raise ConfigError(
+            "no mirror leaves the classes right, so there is nothing to average over",
+            expected="a plan that allows mirrors",
+            got=plans[0].reasons.get("flips"),
+            remedy="predict without --tta",
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from inflate3d.config import Precision
 from inflate3d.inference.accumulate import LogitGrid
-from inflate3d.inference.mirrors import UNMIRRORED, mean_over_mirrors, mirrors_of
+from inflate3d.inference.mirrors import UNMIRRORED, Mirror, mean_over_mirrors, mirrors_of
 from inflate3d.inference.scan import FramedScan
 from inflate3d.inference.sliding import plane_sides, volume_logits
 from inflate3d.models.segmenter import Segmenter
@@ -62,6 +63,11 @@ class WindowNetwork(_Planned[Segmenter]):
     """
 
     @property
+    def members(self) -> list[WindowNetwork]:
+        """The same network for each of its mirror images alone."""
+        return [self._of_mirror(mirror) for mirror in self.mirrors]
+
+    @property
     def fewest_slices(self) -> int:
         """Those of a window."""
         return window_span(self.model.architecture.depth, self.plan.stride)
@@ -100,6 +106,11 @@ class WindowNetwork(_Planned[Segmenter]):
         chosen = torch.from_numpy(places.reshape(shown.shape)).to(slices.device)
         return slices[chosen][:, :, :, 0].movedim(2, 1).contiguous()
 
+    def _of_mirror(self, mirror: Mirror) -> WindowNetwork:
+        alone = copy(self)
+        alone.mirrors = (mirror,)
+        return alone
+
     def _field(self, scan: FramedScan) -> Float[Tensor, "1 2"]:
         return field_sides(scan.sides, self.model.architecture.image_size, self.plan.pixel_spacing)
 
@@ -112,6 +123,11 @@ class PatchNetwork(_Planned[VolumetricSegmenter]):
         mirror: See `network_of`.
         precision: Likewise.
     """
+
+    @property
+    def members(self) -> list[PatchNetwork]:
+        """Itself: mirror images are averaged patch by patch, for each alone would take classes × voxels."""
+        return [self]
 
     @property
     def fewest_slices(self) -> int:
@@ -145,7 +161,8 @@ class PatchNetwork(_Planned[VolumetricSegmenter]):
 
 
 Network = WindowNetwork | PatchNetwork
-"""Scores the slices of a scan: ``begin`` prepares for it, ``grid`` tells where in plane the logits lie."""
+"""Scores the slices of a scan: ``begin`` prepares for it, ``grid`` tells where in plane the logits lie; ``members`` are
+the networks whose logits it is the mean of."""
 
 
 def network_of(model: Segmenter | VolumetricSegmenter, *, mirror: bool, precision: Precision) -> Network:

@@ -13,15 +13,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from inflate3d.config import Precision
-from inflate3d.errors import ConfigError, DataError, ModelError
+from inflate3d.errors import DataError, ModelError
 from inflate3d.inference.accumulate import LogitGrid, OwnPixels, label_type
+from inflate3d.inference.assessment import SLABS_MORE, AssessedLabels, Assessment
+from inflate3d.inference.batches import SLABS, Batches, Budget
+from inflate3d.inference.confidence import Kind
 from inflate3d.inference.ensemble import check_agreement, find_models
-from inflate3d.inference.memory import GIGABYTE, LiveTensors, usual_budget
-from inflate3d.inference.networks import Network, Score, network_of
+from inflate3d.inference.mirrors import check_mirrors
+from inflate3d.inference.networks import Network, network_of
 from inflate3d.inference.scan import FramedScan
 from inflate3d.inference.slices import Scores, SliceChoice
 from inflate3d.models.segmenter import Segmenter, load_model
@@ -31,14 +34,6 @@ from inflate3d.volume import Volume
 from inflate3d.windows.resample import field_matrices, resample_labels
 
 Model = Segmenter | VolumetricSegmenter
-
-_SLAB_BYTES = {"cpu": 2**24}
-"""What the logits of a slab take: on a CPU little enough to stay in its caches."""
-
-_SLAB_BYTES_ELSEWHERE = 2**28
-
-_SLABS_AT_ONCE = 4
-"""A slab of a network, of the sum, of the largest values, and what resampling takes."""
 
 
 class Predictor:
@@ -76,13 +71,14 @@ class Predictor:
         models = list(model) if isinstance(model, Sequence) else [model]
         check_agreement([_plan_of(each) for each in models])
         if mirror:
-            _check_mirrors(models)
+            check_mirrors([_plan_of(each) for each in models])
         self.batch_size, self.memory, self.every = batch_size, memory, every
         try:
             self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
             self.models = tuple(each.eval().to(self.device) for each in models)
         except (RuntimeError, AssertionError) as error:  # torch's, for names and for devices that are not there
             raise ModelError("device can't be used", expected="cpu, cuda, cuda:1, mps", got=device) from error
+        self._budget = Budget(self.device, memory)
         self._networks: list[Network] = [network_of(each, mirror=mirror, precision=precision) for each in self.models]
 
     @classmethod
@@ -148,9 +144,7 @@ class Predictor:
             ConfigError: The memory that was given is too little.
         """
         scan = self.frame(volume)
-        values = self.plan.label_values
-        values = values.astype(label_type(values))
-        labels = np.empty_like(volume.array[0], dtype=values.dtype)  # in the file's order, which is quicker to write
+        values, labels = self._empty_labels(volume)
         framed = scan.orientation.apply(labels)  # a view
         pixels = self._own_pixels(scan)
         scores = self._own_scores(scan, held=labels.nbytes)
@@ -159,13 +153,48 @@ class Predictor:
             framed[index] = values[pixels.likeliest(next(scores)).cpu().numpy()]
         return labels
 
+    def predict_with_confidence(self, volume: Volume, *, with_uncertainty: bool = False) -> AssessedLabels:
+        """Segments a scan, and tells how far the result can be trusted.
+
+        The labels are those of `predict`. The confidence is the agreement of the networks where there are several,
+        of a single inflated network's mirror images where it has them, and else the soft Dice of its own probabilities;
+        see `inflate3d.inference.confidence`. Members are counted slab by slab, and never held as whole arrays.
+
+        Args:
+            volume: See `predict`.
+            with_uncertainty: Whether to map the entropy, too.
+
+        Raises:
+            DataError: Wrong number of modalities, or fewer slices than a window.
+            ConfigError: The memory that was given is too little.
+        """
+        scan = self.frame(volume)
+        values, labels = self._empty_labels(volume)
+        uncertainty = np.empty_like(volume.array[0], dtype=np.uint8) if with_uncertainty else None
+        framed = scan.orientation.apply(labels)  # views
+        mapped = None if uncertainty is None else scan.orientation.apply(uncertainty)
+        kind, members = self._members()
+        assessment = self._assessment(scan, kind, members)
+        held = labels.nbytes + (0 if uncertainty is None else uncertainty.nbytes)
+        scores = self._own_scores(scan, held=held, members=members, assessed=True)
+        for index in range(len(framed)):
+            classes, percent = assessment.add(next(scores), with_uncertainty=with_uncertainty)
+            framed[index] = values[classes.cpu().numpy()]
+            if mapped is not None and percent is not None:
+                mapped[index] = percent.cpu().numpy()
+        return AssessedLabels(labels, assessment.confidence(), uncertainty)
+
+    def assess(self, scan: FramedScan) -> Assessment:
+        """Takes what `slice_logits` gives to the scan's own pixels, and gathers the soft Dice of the result."""
+        return self._assessment(scan, "soft dice", [])
+
     def frame(self, volume: Volume) -> FramedScan:
         """Brings a scan into the networks' frame, exactly as the store does for training.
 
         Raises:
             DataError: Wrong number of modalities, or fewer slices than a window.
         """
-        room = self._budget() // 2 if self.device.type == "cuda" else 0
+        room = self._budget.bytes // 2 if self.device.type == "cuda" else 0
         scan = FramedScan.of(volume, self.plan, self.device, room=room)
         needed = max(network.fewest_slices for network in self._networks)
         if scan.slices < needed:
@@ -188,88 +217,73 @@ class Predictor:
             (logits,) = scores
             yield index, logits
 
-    def on_own_grid(self, logits: Float[Tensor, "b k height width"], scan: FramedScan) -> Integer[Tensor, "b h w"]:
-        """The likeliest class of each pixel of the scan's own slices, ``(B, H, W)``."""
-        pixels = self._own_pixels(scan)
-        return torch.stack([pixels.likeliest([one[None]]) for one in logits])
-
     def on_model_grid(self, labels: Integer[Tensor, "b h w"], scan: FramedScan) -> Integer[Tensor, "b height width"]:
         """Class numbers of the scan's own slices, on the grid of the (first) network's logits."""
         grid = self._networks[0].grid(scan)
         matrices = field_matrices(scan.sides, torch.tensor([grid.sides]))
         return resample_labels(labels, matrices.expand(len(labels), -1, -1), grid.size)
 
-    def _own_pixels(self, scan: FramedScan) -> OwnPixels:
+    def _members(self) -> tuple[Kind, list[Network]]:
+        """What is held against each other, if there are several: networks, or the mirror images of a single one."""
+        if len(self._networks) > 1:
+            return "networks", self._networks
+        members: list[Network] = list(self._networks[0].members)
+        return ("mirrors", members) if len(members) > 1 else ("soft dice", [])
+
+    def _assessment(self, scan: FramedScan, kind: Kind, members: Sequence[Network]) -> Assessment:
+        sums = self._grids(scan)
+        return Assessment(
+            self._own_pixels(scan, [*sums, *(member.grid(scan) for member in members)]),
+            sums=len(sums),
+            networks=len(self._networks),
+            class_names=self.plan.class_names,
+            members=len(members),
+            kind=kind,
+        )
+
+    def _empty_labels(self, volume: Volume) -> tuple[Integer[np.ndarray, " classes"], Integer[np.ndarray, "i j k"]]:
+        """The label value of each class, and room for those of a scan."""
+        values = self.plan.label_values
+        values = values.astype(label_type(values))
+        return values, np.empty_like(volume.array[0], dtype=values.dtype)  # the file's order is quicker to write
+
+    def _own_pixels(self, scan: FramedScan, grids: Sequence[LogitGrid] | None = None) -> OwnPixels:
+        """The scan's pixels, for the grids of its scores if no others are given."""
         _, rows, columns = scan.own_shape
-        grids = self._grids(scan)
-        return OwnPixels((rows, columns), scan.sides, grids, device=self.device, slab_bytes=self._slab_bytes())
+        return OwnPixels(
+            (rows, columns),
+            scan.sides,
+            self._grids(scan) if grids is None else grids,
+            device=self.device,
+            slab_bytes=self._budget.slab_bytes,
+        )
 
     def _grids(self, scan: FramedScan) -> list[LogitGrid]:
         """The different grids of the networks, in their order."""
         return list(dict.fromkeys(network.grid(scan) for network in self._networks))
 
-    def _own_scores(self, scan: FramedScan, held: int = 0) -> Iterator[Scores]:
-        """The scores of the scan's own slices, one by one.
+    def _own_scores(
+        self, scan: FramedScan, *, held: int = 0, members: Sequence[Network] = (), assessed: bool = False
+    ) -> Iterator[Scores]:
+        """The scores of the scan's own slices, one by one: the sum on each grid, then each member's.
 
         Args:
             scan: The scan.
             held: Bytes of main memory that the caller holds meanwhile.
+            members: Whose logits the sum is of, to have each one's, too; only the networks' sums if not given.
+            assessed: Whether the caller needs the memory for more than the likeliest class.
         """
         choice = SliceChoice.of(scan.slices, scan.own_shape[0], self.every)
-        return choice.interpolate(self._batches(scan, choice.centres, held))
-
-    def _batches(self, scan: FramedScan, centres: Int[np.ndarray, " n"], held: int) -> Iterator[Scores]:
-        """The networks' scores, batch by batch; the first window tells by the memory it takes how many may follow."""
-        ready = [(network.grid(scan), network.begin(scan, self.batch_size)) for network in self._networks]
-        with LiveTensors() as live:
-            first = self._sum(ready, centres[:1])
-        size = self._batch_size(scan, first, live.most_needed, held)
-        yield first
-        del first
-        for start in range(1, len(centres), size):
-            yield self._sum(ready, centres[start : start + size])
-
-    @staticmethod
-    def _sum(ready: Sequence[tuple[LogitGrid, Score]], centres: Int[np.ndarray, " b"]) -> Scores:
-        """The sum of the networks' logits on each grid."""
-        sums: dict[LogitGrid, Tensor] = {}
-        for grid, score in ready:
-            logits = score(centres)
-            sums[grid] = sums[grid] + logits if grid in sums else logits
-        return list(sums.values())
-
-    def _batch_size(self, scan: FramedScan, scores: Scores, needed: int, held: int) -> int:
-        """How many windows the memory allows at a time.
-
-        Args:
-            scan: The scan.
-            scores: Of one slice.
-            needed: Bytes that predicting a window takes.
-            held: Bytes of main memory that are held besides.
-
-        Raises:
-            ConfigError: The memory that was given is too little for a single one.
-        """
-        moved = 0 if scan.moved is None else scan.moved.nbytes
-        # the slice before the batch and one interpolated
-        fixed = 2 * sum(part.nbytes for part in scores) + _SLABS_AT_ONCE * self._slab_bytes()
-        fixed += held if self.device.type == "cpu" else moved
-        budget = self._budget() + (moved if self.memory is None else 0)  # what was free before the scan was moved
-        if self.memory is not None and fixed + needed > budget:
-            raise ConfigError(
-                "the memory is too little to predict with",
-                expected=f"at least {(fixed + needed) / GIGABYTE:.2f} gigabytes for this scan",
-                got=self.memory,
-                remedy="give more, or leave it to the predictor",
-            )
-        return min(max((budget - fixed) // max(needed, 1), 1), self.batch_size)
-
-    def _budget(self) -> int:
-        return usual_budget(self.device) if self.memory is None else int(self.memory * GIGABYTE)
-
-    def _slab_bytes(self) -> int:
-        usual = _SLAB_BYTES.get(self.device.type, _SLAB_BYTES_ELSEWHERE)
-        return usual if self.memory is None else min(usual, int(self.memory * GIGABYTE) // 16)
+        batches = Batches(
+            members or self._networks,
+            scan,
+            batch_size=self.batch_size,
+            budget=self._budget,
+            held=held,
+            slabs=SLABS + SLABS_MORE * assessed,
+            apart=bool(members),
+        )
+        return choice.interpolate(batches.scores(choice.centres))
 
 
 def _plan_of(model: Model) -> Plan:
@@ -279,13 +293,3 @@ def _plan_of(model: Model) -> Plan:
             remedy="train it with inflate3d, or set model.plan",
         )
     return model.plan
-
-
-def _check_mirrors(models: Sequence[Model]) -> None:
-    if not any(any(_plan_of(model).flips) for model in models):
-        raise ConfigError(
-            "no mirror leaves the classes right, so there is nothing to average over",
-            expected="a plan that allows mirrors",
-            got=_plan_of(models[0]).reasons.get("flips"),
-            remedy="predict without --tta",
-        )

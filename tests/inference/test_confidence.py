@@ -1,0 +1,230 @@
+"""How far a prediction can be trusted: the counters by hand and by the metrics, the predictor by its own members."""
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from inflate3d.evaluation.metrics import dice, overlap_counts
+from inflate3d.inference.assessment import entropy_percent
+from inflate3d.inference.confidence import KINDS, AgreementCounter, Confidence, SoftDiceCounter
+from inflate3d.inference.predictor import Predictor
+from inflate3d.models.volumetric import create_volumetric
+from inflate3d.volume import Volume
+
+NAN = math.nan
+SCAN = Volume(
+    np.random.default_rng(3).integers(-200, 400, (1, 31, 37, 9)).astype(np.int16), np.diag([-0.9, 0.8, 2.5, 1.0])
+)
+
+
+def pairwise(maps, classes):
+    """Mean Dice over pairs, class by class, by the scores' own formula; pairs without the class are left out."""
+    values = [
+        dice(overlap_counts(torch.from_numpy(one).long(), torch.from_numpy(other).long(), classes))[1:].numpy()
+        for one, other in itertools.combinations(maps, 2)
+    ]
+    defined = ~np.isnan(values)
+    return np.divide(np.nansum(values, 0), defined.sum(0), out=np.full(classes - 1, NAN), where=defined.any(0))
+
+
+def class_maps(predictor, labels):
+    return np.searchsorted(predictor.plan.label_values, labels).astype(np.uint8)
+
+
+@pytest.mark.parametrize("members", [2, 3, 8])
+def test_agreement_is_the_mean_of_the_pairs_dice(members):
+    random = np.random.default_rng(members)
+    maps = random.integers(0, 4, (members, 6, 7, 5)).astype(np.uint8)  # class 4 of five is nowhere
+    counter = AgreementCounter(members, 5)
+    for part in np.array_split(maps, 3, axis=1):
+        counter.add(part)
+    np.testing.assert_allclose(counter.values(), pairwise(maps, 5))
+    assert np.isnan(counter.values()[3])
+
+
+def test_agreement_by_hand():
+    counter = AgreementCounter(3, 3)
+    counter.add(np.array([[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 0, 2]], np.uint8))
+    first, second = counter.values()
+    assert first == pytest.approx((2 / 3 + 1 + 2 / 3) / 3)
+    assert second == 0  # one says it, the two others don't; the pair that is silent says nothing
+
+
+def test_soft_dice_of_certain_probabilities_is_one():
+    chosen = torch.randint(0, 3, (8, 9), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    counter = SoftDiceCounter(4)
+    counter.add(chosen, torch.nn.functional.one_hot(chosen.long(), 4).movedim(-1, 0).float())
+    assert counter.values()[:2] == pytest.approx([1, 1])
+    assert np.isnan(counter.values()[2])
+
+
+def test_soft_dice_by_its_formula():
+    probabilities = torch.rand(3, 20, 11, generator=torch.Generator().manual_seed(1)).log().softmax(0)
+    chosen, counter = probabilities.argmax(0).to(torch.uint8), SoftDiceCounter(3)
+    for rows in (slice(0, 13), slice(13, 20)):
+        counter.add(chosen[rows], probabilities[:, rows])
+    expected = [
+        float(2 * probabilities[k][chosen == k].sum() / (probabilities[k].sum() + (chosen == k).sum())) for k in (1, 2)
+    ]
+    np.testing.assert_allclose(counter.values(), expected, rtol=1e-5)
+
+
+def test_soft_dice_is_near_the_dice_to_be_expected():
+    """Labels are drawn from the probabilities: the mean of their Dice is what it stands for."""
+    random = np.random.default_rng(0)
+    sure = random.beta(0.4, 0.4, (60, 60))
+    chosen = sure > 0.5
+    counter = SoftDiceCounter(2)
+    counter.add(torch.from_numpy(chosen.astype(np.uint8)), torch.from_numpy(np.stack([1 - sure, sure])).float())
+    drawn = random.random((200, 60, 60)) < sure
+    found = 2 * (drawn & chosen).sum((1, 2)) / (drawn.sum((1, 2)) + chosen.sum())
+    assert counter.values()[0] == pytest.approx(found.mean(), abs=0.003)
+
+
+def test_confidence_is_the_mean_over_predicted_classes():
+    found = Confidence("networks", {"liver": 0.9, "tumour": 0.5, "cyst": NAN})
+    assert (found.value, found.least) == (pytest.approx(0.7), "tumour")
+    document = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert document == {"kind": "networks", "value": 0.7, "classes": {"liver": 0.9, "tumour": 0.5, "cyst": None}}
+    nothing = Confidence("soft dice", {"liver": NAN})
+    assert math.isnan(nothing.value)
+    assert nothing.least is None
+    assert nothing.to_dict()["value"] is None
+    assert set(KINDS) == {"networks", "mirrors", "soft dice"}
+
+
+def test_entropy():
+    even, certain = torch.full((4, 2, 3), 0.25), torch.zeros(4, 2, 3)
+    certain[2] = 1
+    half = torch.tensor([0.5, 0.5, 0, 0])[:, None, None]
+    assert (entropy_percent(even) == 100).all()
+    assert (entropy_percent(certain) == 0).all()
+    assert entropy_percent(half).item() == 50
+
+
+def networks(sums):
+    return {
+        "one": ([sums(4)], {}),
+        "alike": ([sums(4), sums(4, seed=1, depth=5), sums(4, seed=2)], {}),
+        "other grids": ([sums(4), sums(4, seed=1, depth=5), sums(4, seed=2, image_size=(31, 37))], {"every": 2}),
+        "mirrored": ([sums(4)], {"mirror": True}),
+        "mirrored networks": (
+            [sums(4, seed=seed, flips=(False, True, True)) for seed in (0, 1)],
+            {"mirror": True, "memory": 0.004},
+        ),
+    }
+
+
+ENSEMBLES = ["one", "alike", "other grids", "mirrored", "mirrored networks"]
+
+
+@pytest.mark.parametrize("with_uncertainty", [False, True])
+@pytest.mark.parametrize("name", ENSEMBLES)
+def test_labels_are_those_of_a_plain_prediction(sums, name, with_uncertainty):
+    models, options = networks(sums)[name]
+    predictor = Predictor(models, device="cpu", batch_size=4, **options)
+    assessed = predictor.predict_with_confidence(SCAN, with_uncertainty=with_uncertainty)
+    expected = predictor.predict(SCAN)
+    assert np.array_equal(assessed.labels, expected)
+    assert assessed.labels.dtype == expected.dtype
+    assert (assessed.uncertainty is not None) == with_uncertainty
+
+
+@pytest.mark.parametrize("name", ["alike", "other grids", "mirrored networks"])
+def test_networks_are_held_against_each_other(sums, name):
+    models, options = networks(sums)[name]
+    predictor = Predictor(models, device="cpu", batch_size=4, **options)
+    found = predictor.predict_with_confidence(SCAN).confidence
+    maps = [
+        class_maps(predictor, Predictor(model, device="cpu", batch_size=4, **options).predict(SCAN)) for model in models
+    ]
+    assert found.kind == "networks"
+    assert list(found.classes) == list(predictor.plan.class_names[1:])
+    np.testing.assert_allclose(list(found.classes.values()), pairwise(maps, 4))
+    assert 0 < found.value < 1
+
+
+def test_mirror_images_are_held_against_each_other(sums):
+    model = sums(4, flips=(True, False, True))
+    predictor = Predictor(model, device="cpu", mirror=True)
+    found = predictor.predict_with_confidence(SCAN).confidence
+    maps = []
+    for mirror in ((), (-3,), (-1,), (-3, -1)):
+        alone = Predictor(model, device="cpu", mirror=True)
+        alone._networks[0].mirrors = (mirror,)
+        maps.append(class_maps(predictor, alone.predict(SCAN)))
+    assert found.kind == "mirrors"
+    np.testing.assert_allclose(list(found.classes.values()), pairwise(maps, 4))
+
+
+def test_a_single_network_has_the_soft_dice_of_its_own_probabilities(sums):
+    predictor = Predictor(sums(4, image_size=(31, 37)), device="cpu")  # the scan's own pixels
+    assessed = predictor.predict_with_confidence(SCAN, with_uncertainty=True)
+    framed = predictor.frame(SCAN)
+    probabilities = torch.cat([logits for _, logits in predictor.slice_logits(framed)]).softmax(1)
+    chosen = torch.from_numpy(framed.orientation.apply(class_maps(predictor, assessed.labels)).copy())
+    found = assessed.confidence
+    assert found.kind == "soft dice"
+    for number, value in enumerate(found.classes.values(), start=1):
+        own, all_of_it = probabilities[:, number], chosen == number
+        assert value == pytest.approx(float(2 * own[all_of_it].sum() / (own.sum() + all_of_it.sum())), rel=1e-5)
+    entropy = torch.distributions.Categorical(probabilities.movedim(1, -1)).entropy() / math.log(4) * 100
+    assert assessed.uncertainty is not None
+    shown = torch.from_numpy(framed.orientation.apply(assessed.uncertainty).astype(np.float32))
+    assert (shown - entropy).abs().max() < 0.501
+
+
+def test_uncertainty_is_that_of_the_mean_over_members(sums):
+    """Two that are as good as certain and say different things at a voxel: one of two classes, so half of log2 of 4."""
+    models = [sums(4), sums(4, seed=1)]
+    for model in models:
+        model.weights = model.weights * 1e4
+    predictor = Predictor(models, device="cpu")
+    assessed = predictor.predict_with_confidence(SCAN, with_uncertainty=True)
+    one, other = (Predictor(model, device="cpu").predict(SCAN) for model in models)
+    assert assessed.uncertainty is not None
+    assert (assessed.uncertainty[one == other] == 0).mean() > 0.99
+    assert (assessed.uncertainty[one != other] == 50).mean() > 0.99
+
+
+def test_a_network_agrees_with_itself(sums):
+    model = sums(4)
+    found = Predictor([model, model], device="cpu").predict_with_confidence(SCAN).confidence
+    assert found.value == 1
+
+
+def test_nothing_predicted_has_no_confidence(sums):
+    model = sums(3)
+    model.weights = torch.zeros_like(model.weights)  # of equal logits the first counts: background
+    assessed = Predictor(model, device="cpu").predict_with_confidence(SCAN, with_uncertainty=True)
+    assert not assessed.labels.any()
+    assert math.isnan(assessed.confidence.value)
+    assert assessed.uncertainty is not None
+    assert (assessed.uncertainty == 100).all()
+
+
+def test_3d_networks_have_members_in_networks_alone(phantom_store):
+    """Each mirror image of a 3D network would take an array of classes × voxels."""
+    torch.manual_seed(0)
+    model = create_volumetric("segresnet", in_channels=1, num_classes=5, patch_size=(8, 32, 32), width=8)
+    flips = {"flips": (True, False, False), "slice_spacing": None}
+    model.plan = phantom_store.plan.model_copy(update=flips)
+    single = Predictor(model, device="cpu", mirror=True).predict_with_confidence(SCAN).confidence
+    pair = Predictor([model, model], device="cpu").predict_with_confidence(SCAN).confidence
+    assert (single.kind, pair.kind) == ("soft dice", "networks")
+    assert pair.value == 1
+
+
+def test_assessing_slices_that_are_scored_already(sums):
+    """Evaluation has the logits at hand, so that nothing is predicted again for it."""
+    predictor = Predictor(sums(4), device="cpu")
+    framed = predictor.frame(SCAN)
+    assessment = predictor.assess(framed)
+    classes = torch.stack([assessment.add([logits])[0] for _, logits in predictor.slice_logits(framed)])
+    whole = predictor.predict_with_confidence(SCAN)
+    assert assessment.confidence() == whole.confidence
+    assert np.array_equal(framed.orientation.undo(predictor.plan.label_values[classes.numpy()]), whole.labels)
