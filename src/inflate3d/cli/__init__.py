@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from inflate3d import __version__
 from inflate3d.errors import ConfigError, Inflate3dError, OutputError
+from inflate3d.stopping import ended_by_sigterm, exit_code
 
 COMMANDS = {
     "demo": "the whole job on generated scans, minutes on a CPU",
@@ -20,6 +21,7 @@ COMMANDS = {
     "evaluate": "score a run on the cases that it held out",
     "predict": "segment scans with a trained model",
     "report": "write the page of a run: scores, curves, pictures of held-out cases",
+    "reproduce": "train a run again from its record, and compare",
     "view": "look at a scan and label maps: a picture sheet, or a page in the browser",
     "compare": "train and score several methods under one protocol",
     "convert": "write a data set in another layout or format, such as for nnU-Net",
@@ -30,7 +32,6 @@ COMMANDS = {
 }
 
 FAILED = 2
-STOPPED_BY_SIGNAL = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What stands behind ``inflate3d``; the process's own if not given.
 
     Returns:
-        The exit code: 0 on success, 2 on a mistake that the user can mend, 130 when stopped by Ctrl-C.
+        The exit code: 0 on success, 1 where `reproduce` finds another model, 2 on a mistake that the user can mend,
+        130 when stopped by Ctrl-C, 75 when stopped by a scheduler's SIGTERM: the same command goes on.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
@@ -63,9 +65,11 @@ def _run(command: str, words: list[str]) -> int:
 
     module = importlib.import_module(f"inflate3d.cli.{command.replace('-', '_')}")
     as_json = "--json" in words
+    terminal = Terminal(as_json=as_json)
     try:
         options = parse_options(module, command, words)
-        document = module.run(options, Terminal(as_json=as_json))
+        with ended_by_sigterm():
+            document = module.run(options, terminal)
     except UsageError as error:
         if as_json:
             return _told(error, as_json=True)
@@ -78,11 +82,11 @@ def _run(command: str, words: list[str]) -> int:
     except OSError as error:
         return _told(_system_error(error), as_json=as_json)
     except (Interruption, KeyboardInterrupt) as stop:
-        print(f"\n{stop or 'stopped'}", file=sys.stderr)
-        return STOPPED_BY_SIGNAL
+        print(f"\n{str(stop) or 'stopped'}", file=sys.stderr)
+        return exit_code(stop)
     if as_json and document is not None:  # one of several processes may have nothing to say
         print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
-    return 0
+    return terminal.exit_code
 
 
 def _overview() -> str:

@@ -24,7 +24,16 @@ Item = TypeVar("Item")
 
 
 class Interruption(Exception):  # noqa: N818 - not an error, the user wanted it
-    """The user stopped the command; the message says how to go on."""
+    """The user or a scheduler stopped the command.
+
+    Args:
+        told: How to go on.
+        by_scheduler: Whether a scheduler did, which is to put the job into its queue again.
+    """
+
+    def __init__(self, told: str, *, by_scheduler: bool = False) -> None:
+        self.by_scheduler = by_scheduler
+        super().__init__(told)
 
 
 class CommandOptions(FrozenModel):
@@ -43,9 +52,11 @@ class Terminal:
     Attributes:
         console: For results.
         status: For progress.
+        exit_code: What the command ends with if it comes to its end.
     """
 
     def __init__(self, *, as_json: bool = False) -> None:
+        self.exit_code = 0
         self.console = Console(quiet=as_json)
         self.status = Console(stderr=True)
 

@@ -152,10 +152,10 @@ def _versions(record: Provenance) -> Section:
 
 
 def _scores(scores: Scores, split: Split) -> Section:
-    part = "that nothing was chosen on" if split.test else "that the checkpoint was chosen on, so a little too good"
+    chosen = "nothing was chosen" if split.test else "the checkpoint was chosen, so that they are a little too good"
     text = (
-        f"Means over {len(scores.cases)} held-out cases {part}, each on its own grid against its own labels; in "
-        "brackets 95 % intervals by bootstrap over the cases."
+        f"Means over the held-out cases ({len(scores.cases)}), on which {chosen}; each on its own grid, against "
+        "its own labels. In brackets 95 % intervals by bootstrap over the cases."
     )
     taken = [name for name in _MEASURES if name in scores.measures]
     summaries = {name: scores.summaries[name] for name in taken}

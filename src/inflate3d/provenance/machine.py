@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 from importlib.metadata import PackageNotFoundError, version
@@ -50,8 +51,6 @@ def this_machine(device: torch.device) -> Machine:
     Args:
         device: What it trains on.
     """
-    import os
-
     on_gpu = device.type == "cuda"
     return Machine(
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -71,6 +70,7 @@ def _versions() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
+    found["torch"] = torch.__version__  # which names the build besides
     if torch.version.cuda and torch.cuda.is_available():
         found["cuda"] = torch.version.cuda
         found["cudnn"] = str(torch.backends.cudnn.version())
