@@ -23,6 +23,8 @@ REQUEUE = 75
 class Terminated(KeyboardInterrupt):
     """SIGTERM came; ends what Ctrl-C ends, in the same way."""
 
+    by_scheduler = True
+
 
 @contextmanager
 def ended_by_sigterm() -> Iterator[None]:
@@ -42,8 +44,8 @@ def ended_by_sigterm() -> Iterator[None]:
 
 
 def exit_code(stop: BaseException) -> int:
-    """What a command ends with after Ctrl-C, or after SIGTERM."""
-    return REQUEUE if isinstance(stop, Terminated) else STOPPED
+    """What a command ends with after a stop: by its kind, or by what it says of itself (``by_scheduler``)."""
+    return REQUEUE if getattr(stop, "by_scheduler", False) else STOPPED
 
 
 def _raise(number: int, frame: FrameType | None) -> None:

@@ -1,6 +1,7 @@
 import csv
 import io
 import re
+import signal
 import time
 from types import SimpleNamespace
 from unittest.mock import Mock
@@ -11,8 +12,11 @@ import torch
 from rich.console import Console
 
 from inflate3d.run_folder import RunFolder
-from inflate3d.training.callbacks import CsvLog, Interrupted, ShowProgress, StopOnSignal
+from inflate3d.training.csv_log import CsvLog
+from inflate3d.training.keep_state import KeepState
 from inflate3d.training.run import train
+from inflate3d.training.show_progress import ShowProgress
+from inflate3d.training.stop import Interrupted
 from inflate3d.training.waiting import LoaderWait, WaitShare
 from inflate3d.windows.sampling import WindowSampler
 
@@ -60,14 +64,14 @@ def test_log_without_the_column_of_waits_is_gone_on_with(tiny_config, phantom_st
     folder = RunFolder(tmp_path / "run")
     training = tiny_config.training.model_copy(update={"steps": 4, "validate_every": 4})
     config = tiny_config.model_copy(update={"training": training})
-    real = StopOnSignal.on_train_batch_end
+    real = KeepState.on_train_batch_end
 
     def ask(self, *arguments):
-        self.asked = True
+        self.asked = signal.SIGINT
         real(self, *arguments)
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(StopOnSignal, "on_train_batch_end", ask)
+        patch.setattr(KeepState, "on_train_batch_end", ask)
         train(config, folder, phantom_store)
     (row,) = rows_of(folder)
     with folder.metrics.open("w", newline="") as file:

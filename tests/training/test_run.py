@@ -11,9 +11,9 @@ from inflate3d.errors import ConfigError, DataError
 from inflate3d.models.segmenter import load_model
 from inflate3d.preparation.plan import Plan
 from inflate3d.run_folder import RunFolder
-from inflate3d.training import callbacks
-from inflate3d.training.callbacks import Interrupted
+from inflate3d.training.csv_log import CsvLog
 from inflate3d.training.run import train
+from inflate3d.training.stop import Interrupted
 
 
 def changed(config, model=(), **training):
@@ -52,7 +52,7 @@ def stop_after(monkeypatch):
 
     def stop(batches, number=signal.SIGINT):
         done = []
-        real = callbacks.CsvLog.on_train_batch_end
+        real = CsvLog.on_train_batch_end
 
         def count(self, *arguments):
             done.append(1)
@@ -60,7 +60,7 @@ def stop_after(monkeypatch):
                 os.kill(os.getpid(), number)
             real(self, *arguments)
 
-        monkeypatch.setattr(callbacks.CsvLog, "on_train_batch_end", count)
+        monkeypatch.setattr(CsvLog, "on_train_batch_end", count)
 
     return stop
 
@@ -155,7 +155,7 @@ def test_killed_run_goes_on_from_its_last_validation(tiny_config, phantom_store,
     config = changed(tiny_config, steps=5, validate_every=2)
     straight, killed = RunFolder(tmp_path / "straight"), RunFolder(tmp_path / "killed")
     train(config, straight, phantom_store)
-    real = callbacks.CsvLog.on_train_batch_end
+    real = CsvLog.on_train_batch_end
 
     def fail(self, trainer, *rest):
         if trainer.global_step == 4:
@@ -163,7 +163,7 @@ def test_killed_run_goes_on_from_its_last_validation(tiny_config, phantom_store,
         real(self, trainer, *rest)
 
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr(callbacks.CsvLog, "on_train_batch_end", fail)
+        patch.setattr(CsvLog, "on_train_batch_end", fail)
         train(config, killed, phantom_store)
     train(config, killed, phantom_store, resume=True)
     assert rows_of(killed) == rows_of(straight)

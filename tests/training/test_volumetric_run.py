@@ -16,9 +16,9 @@ from inflate3d.io import read_volume
 from inflate3d.models.segmenter import load_model
 from inflate3d.preparation.prepare import prepare
 from inflate3d.run_folder import RunFolder
-from inflate3d.training import callbacks
-from inflate3d.training.callbacks import Interrupted
+from inflate3d.training.csv_log import CsvLog
 from inflate3d.training.run import train
+from inflate3d.training.stop import Interrupted
 
 OPTIONS = {
     "unetr": ["--patch-size", "16", "32", "32", "--network-width", "1"],
@@ -72,7 +72,7 @@ def config(toys, store):
 def test_stopped_and_resumed_is_as_undisturbed(config, store, tmp_path, monkeypatch):
     straight, stopped = RunFolder(tmp_path / "straight"), RunFolder(tmp_path / "stopped")
     train(config, straight, store)
-    real, steps = callbacks.CsvLog.on_train_batch_end, []
+    real, steps = CsvLog.on_train_batch_end, []
 
     def count(self, *arguments):
         steps.append(1)
@@ -81,7 +81,7 @@ def test_stopped_and_resumed_is_as_undisturbed(config, store, tmp_path, monkeypa
         real(self, *arguments)
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(callbacks.CsvLog, "on_train_batch_end", count)
+        patch.setattr(CsvLog, "on_train_batch_end", count)
         train(config, stopped, store)
     train(config, stopped, store, resume=True)
     first, second = (load_model(folder.root).state_dict() for folder in (straight, stopped))

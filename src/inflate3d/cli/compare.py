@@ -88,7 +88,7 @@ def run_trials(trials: Sequence[Trial], store: Store, parallel: int | None, term
     """Trains and scores what is not finished, here or in several processes."""
     from inflate3d.comparison.parallel import find_slots, run_in_parallel
     from inflate3d.comparison.trial import run_trial
-    from inflate3d.training.callbacks import Interrupted
+    from inflate3d.training.stop import Interrupted
 
     training = trials[0].config.training
     waiting = [trial for trial in trials if not trial.finished]
@@ -103,7 +103,8 @@ def run_trials(trials: Sequence[Trial], store: Store, parallel: int | None, term
         try:
             run_trial(trial.config, trial.folder, store, console=terminal.status, progress=terminal.progress)
         except Interrupted as stop:
-            raise Interruption(f"{trial.name}: {stop}; go on by the same command") from stop
+            told = f"{trial.name}: {stop}; go on by the same command"
+            raise Interruption(told, by_scheduler=stop.by_scheduler) from stop
 
 
 def report_comparison(

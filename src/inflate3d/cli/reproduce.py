@@ -149,13 +149,13 @@ def _take_threads(record: Provenance) -> None:
 
 def _train(config: RunConfig, again: RunFolder, store: Store, terminal: Terminal) -> bool:
     """Trains, or goes on with it; tells whether this process is the first of those that train."""
-    from inflate3d.training.callbacks import Interrupted
     from inflate3d.training.run import train
+    from inflate3d.training.stop import Interrupted
 
     try:
         return train(config, again, store, resume=True, console=terminal.status)
     except Interrupted as stop:
-        raise Interruption(f"{stop}; go on by the same command") from stop
+        raise Interruption(f"{stop}; go on by the same command", by_scheduler=stop.by_scheduler) from stop
 
 
 def _evaluate_alike(folder: RunFolder, again: RunFolder, terminal: Terminal) -> None:

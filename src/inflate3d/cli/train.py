@@ -158,10 +158,11 @@ def train_run(config: RunConfig, folder: RunFolder, store: Store, terminal: Term
     Returns:
         Whether this process is the first of those that train.
     """
-    from inflate3d.training.callbacks import Interrupted
     from inflate3d.training.run import train
+    from inflate3d.training.stop import Interrupted
 
     try:
         return train(config, folder, store, resume=resume, console=terminal.status)
     except Interrupted as stop:
-        raise Interruption(f"{stop}; go on by the same command with --resume") from stop
+        told = f"{stop}; go on by the same command with --resume"
+        raise Interruption(told, by_scheduler=stop.by_scheduler) from stop

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +14,7 @@ from inflate3d.comparison.trial import SETTINGS
 from inflate3d.comparison.trials import Trial
 from inflate3d.config import TrainingConfig
 from inflate3d.errors import ConfigError, Inflate3dError
+from inflate3d.stopping import ended_by_sigterm
 
 LOG = "log.txt"
 """In a run's folder: what its process said."""
@@ -110,7 +108,7 @@ def run_in_parallel(
     waiting = [trial for trial in trials if not trial.finished]
     free, running = list(slots), {}
     failed: list[tuple[Trial, int]] = []
-    with _stopped_by_signals():
+    with ended_by_sigterm():
         try:
             while running or (waiting and not failed):
                 while waiting and free and not failed:
@@ -160,16 +158,3 @@ def _failure(trial: Trial, code: int) -> TrialError:
 def _last_lines(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     return "\n".join(f"    {line}" for line in lines[-LINES_TOLD:])
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """SIGTERM, too, leaves the block by KeyboardInterrupt, so that no process is left behind."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # others can't set handlers
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -18,6 +18,7 @@ from inflate3d.evaluation.scores import Scores
 from inflate3d.preparation.store import Store
 from inflate3d.progress import Progress, silent
 from inflate3d.run_folder import RunFolder
+from inflate3d.stopping import ended_by_sigterm, exit_code
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,8 +29,8 @@ COST = "cost.json"
 SETTINGS = "trial.yaml"
 """In a run's folder: what its process is to train. (``config.yaml`` is written where the training begins.)"""
 
-MISTAKE, STOPPED = 2, 130
-"""Exit codes, as the command line's."""
+MISTAKE = 2
+"""Exit code, as the command line's."""
 
 
 def run_trial(
@@ -74,18 +75,19 @@ def main(arguments: list[str]) -> int:
     """Runs the trial of one folder, showing its progress as lines."""
     from rich.console import Console
 
-    from inflate3d.training.callbacks import Interrupted
+    from inflate3d.training.stop import Interrupted
 
     folder = RunFolder(Path(arguments[0]))
     try:
-        config = RunConfig.read(folder.root / SETTINGS)
-        run_trial(config, folder, Store(config.store), console=Console())
+        with ended_by_sigterm():
+            config = RunConfig.read(folder.root / SETTINGS)
+            run_trial(config, folder, Store(config.store), console=Console())
     except Inflate3dError as error:
         print(f"error: {error}", file=sys.stderr)
         return MISTAKE
     except (Interrupted, KeyboardInterrupt) as stop:
-        print(stop or "stopped", file=sys.stderr)
-        return STOPPED
+        print(str(stop) or "stopped", file=sys.stderr)
+        return exit_code(stop)
     return 0
 
 

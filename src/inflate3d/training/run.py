@@ -58,9 +58,9 @@ def train(
     """
     from inflate3d.provenance.card import write_card
     from inflate3d.provenance.record import recorded
-    from inflate3d.training.callbacks import Interrupted
     from inflate3d.training.determinism import determinism
     from inflate3d.training.processes import find_processes
+    from inflate3d.training.stop import Interrupted
     from inflate3d.training.trainer import make_trainer
 
     processes = find_processes(config.training)
@@ -73,7 +73,7 @@ def train(
         return processes.first
     model = _build(config, store, plan)
     assert model.plan is not None
-    trainer = make_trainer(config, folder, model.plan, processes, console)
+    trainer = make_trainer(config, folder, model.plan, list(store.cases), processes, console)
     if processes.first:
         if console:
             console.print(_told(model), highlight=False, soft_wrap=True)
@@ -220,8 +220,8 @@ def _fit(
     from timm.layers.norm_act import convert_sync_batchnorm
 
     from inflate3d.models.memory_format import quickest_memory_format
-    from inflate3d.training.callbacks import Interrupted, signals_given_back
     from inflate3d.training.processes import end_others
+    from inflate3d.training.stop import Interrupted, signals_given_back
     from inflate3d.training.task import SegmentationTask
 
     watched = _evenly(split.validation, config.training.validation_cases)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import pytorch_lightning as lightning
 from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -13,17 +14,25 @@ from inflate3d.config import RunConfig
 from inflate3d.errors import ConfigError
 from inflate3d.preparation.plan import Plan
 from inflate3d.run_folder import RunFolder
-from inflate3d.training.callbacks import AtomicCheckpoints, CsvLog, ShowProgress, StopOnSignal
+from inflate3d.training.csv_log import CsvLog
+from inflate3d.training.keep_state import AtomicCheckpoints, KeepState
 from inflate3d.training.loggers import LogPictures, open_board
 from inflate3d.training.processes import Processes, SharedBuffers, make_strategy
+from inflate3d.training.show_progress import ShowProgress
 from inflate3d.training.waiting import LoaderWait
+from inflate3d.training.watch_loss import WatchLoss
 
 VALIDATIONS = 5
 """In a whole training, if the user does not say."""
 
 
 def make_trainer(
-    config: RunConfig, folder: RunFolder, plan: Plan, processes: Processes, console: Console | None
+    config: RunConfig,
+    folder: RunFolder,
+    plan: Plan,
+    cases: Sequence[str],
+    processes: Processes,
+    console: Console | None,
 ) -> lightning.Trainer:
     """What trains a run, on all of its devices.
 
@@ -31,6 +40,7 @@ def make_trainer(
         config: The run's settings.
         folder: Where it lies.
         plan: How its scans became samples.
+        cases: All ids of the store in order.
         processes: Who trains it together; the first one alone logs and shows.
         console: Where to show progress; nowhere if not given.
 
@@ -50,7 +60,8 @@ def make_trainer(
         log,
         *([LogPictures(board, plan.class_names[1:])] if board else []),
         *([ShowProgress(console, training.steps, wait)] if console and processes.first else []),
-        StopOnSignal(folder.last, every),
+        WatchLoss(folder.last, cases, log.every),
+        KeepState(folder.last, every),
         SharedBuffers(),
         ModelCheckpoint(
             folder.best.parent, filename=folder.best.stem, monitor="dice", mode="max", enable_version_counter=False

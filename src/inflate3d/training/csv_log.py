@@ -1,0 +1,117 @@
+"""``metrics.csv``: loss and validation Dice over the steps."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as lightning
+import torch
+from torch import Tensor
+
+from inflate3d.atomic import write_text
+from inflate3d.training.waiting import LoaderWait, WaitShare
+
+LOG_INTERVALS = 100
+"""Rows of the log for a whole training, besides those of validations."""
+
+
+class CsvLog(lightning.Callback):
+    """Writes ``metrics.csv``: a row for some steps, and one for each validation.
+
+    ``step``, ``loss`` (mean over the batches since the row before), ``learning_rate`` (the largest), ``seconds`` (since
+    the start, without the time between a stop and its resume), ``wait`` (part of the time since the row before, from
+    0 to 1, that the training waited for the loader), ``dice`` and ``dice/CLASS`` (of validations).
+
+    A resumed training keeps the rows up to the step it goes on from. The file is written anew with each row, whole or
+    not at all; it is small. Of several processes the first one writes; the
+    loss is that of all, the wait its own.
+
+    Args:
+        path: The file.
+        steps: Steps of the whole training.
+        class_names: Foreground classes.
+        wait: What adds up the seconds.
+    """
+
+    def __init__(self, path: Path, steps: int, class_names: tuple[str, ...], wait: LoaderWait) -> None:
+        self.path = path
+        self.every = max(1, steps // LOG_INTERVALS)
+        self.columns = [
+            "step",
+            "loss",
+            "learning_rate",
+            "seconds",
+            "wait",
+            "dice",
+            *(f"dice/{c}" for c in class_names),
+        ]
+        self._lines: list[list[str]] = [self.columns]
+        self._share = WaitShare(wait)
+        self._started = time.monotonic()
+        self._losses: list[Tensor] = []
+        self._logged = 0
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Starts the file anew, or cuts it back to the step that the training goes on from."""
+        self._share.restart()
+        self._logged = trainer.global_step
+        if not trainer.is_global_zero:
+            return
+        kept = self._read_rows(trainer.global_step) if trainer.global_step and self.path.exists() else []
+        self._started = time.monotonic() - (float(kept[-1]["seconds"]) if kept else 0.0)
+        # Logs of earlier versions have fewer columns.
+        self._lines = [self.columns, *([row.get(column) or "" for column in self.columns] for row in kept)]
+        self._write()
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Gathers losses where they are, and writes their mean now and then: only that waits for a GPU."""
+        self._losses.append(outputs["loss"].detach())
+        step = trainer.global_step
+        if step % self.every == 0 and step > self._logged:
+            loss = float(torch.stack(self._losses).double().mean()) * trainer.accumulate_grad_batches
+            self._row(trainer, {"loss": loss, "wait": self._share.take()})
+            self._losses, self._logged = [], step
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Writes the validation's Dice."""
+        values = {name: float(value) for name, value in trainer.callback_metrics.items() if name in self.columns}
+        self._row(trainer, {name: value for name, value in values.items() if name.startswith("dice")})
+        self._share.restart()
+
+    def _row(self, trainer: lightning.Trainer, values: dict[str, float]) -> None:
+        if not trainer.is_global_zero:
+            return
+        rate = max(group["lr"] for group in trainer.optimizers[0].param_groups)
+        known = {"learning_rate": rate, "seconds": time.monotonic() - self._started, **values}
+        cells = [
+            str(trainer.global_step),
+            *(f"{known[c]:.6g}" if c in known else "" for c in self.columns[1:]),
+        ]
+        self._lines.append(cells)
+        self._write()
+
+    def _read_rows(self, last: int) -> list[dict[str, str]]:
+        """The rows up to a step."""
+        with self.path.open(newline="", encoding="utf-8") as file:
+            return [row for row in csv.DictReader(file) if int(row["step"]) <= last]
+
+    def _write(self) -> None:
+        write_text(self.path, "".join(map(_csv_line, self._lines)), flush=False)  # no power cut is worth waiting for it
+
+
+def _csv_line(cells: Sequence[str]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue()

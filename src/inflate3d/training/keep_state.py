@@ -1,0 +1,168 @@
+"""The state to go on from, ``last.ckpt``: written after each validation, now and then between, and at a stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as lightning
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from torch import distributed
+
+from inflate3d.atomic import atomic_path
+from inflate3d.training.stop import STOP_SIGNALS, Interrupted
+
+CHECKPOINT_SECONDS = 600.0
+"""Between checkpoints: what a training loses at most when it is killed, beside a validation that it was at."""
+
+_DUE = "validation_is_due"
+"""In a checkpoint: whether its step has yet to be validated."""
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints whole or not at all; Lightning's own way can leave half of one over the one before."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Writes one.
+
+        Raises:
+            OutputError: The system refuses to write.
+        """
+        with atomic_path(path, refusals=(RuntimeError,)) as temporary:
+            torch.save(checkpoint, temporary)
+
+
+class KeepState(lightning.Callback):
+    """Writes the state every ten minutes; on Ctrl-C or SIGTERM writes it and leaves, a second Ctrl-C leaves at once.
+
+    A stop waits for the optimizer step or the batch of a validation that is being computed, and for no more: a step
+    that has yet to be validated, or was about to be, is validated when the training goes on.
+
+    Of several processes one that is asked suffices: after each step they tell each other, and leave together.
+
+    Args:
+        checkpoint: The file to write.
+        validate_every: Steps between validations.
+    """
+
+    def __init__(self, checkpoint: Path, validate_every: int) -> None:
+        self.checkpoint, self.validate_every = checkpoint, validate_every
+        self.asked = 0
+        self._due = False
+        self._validated: int | None = None
+        self._steps: int | None = None
+        self._written = time.monotonic()
+        self._shared_batches = 0
+        self._group: Any = None
+
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Notes what is due."""
+        checkpoint[_DUE] = self._due
+        self._written = time.monotonic()
+
+    def on_load_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Learns what is due; a training whose last validation is due must not be taken for a finished one."""
+        self._due = checkpoint.get(_DUE, False)
+        if self._due and checkpoint["global_step"] == trainer.max_steps:
+            self._steps = trainer.max_steps
+            trainer.fit_loop.epoch_loop.max_steps += 1  # until the training has started
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Takes the signals over, Lightning's own handler included, and does the validation that is due."""
+        if trainer.world_size > 1:
+            self._group = distributed.new_group(backend="gloo")  # between CPUs: no GPU is waited for
+        if threading.current_thread() is threading.main_thread():  # others can't
+            for number in STOP_SIGNALS:
+                signal.signal(number, self._ask)
+        self._written = time.monotonic()
+        if self._due:
+            _validate(trainer)
+        if self._steps is not None:
+            trainer.fit_loop.epoch_loop.max_steps = self._steps
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Writes the state between two optimizer steps if it is time, and leaves if asked."""
+        self._validated = None
+        if trainer.fit_loop.epoch_loop.batch_progress.current.ready % trainer.accumulate_grad_batches:
+            return
+        self._due = trainer.global_step % self.validate_every == 0
+        late = time.monotonic() - self._written > CHECKPOINT_SECONDS
+        asked, late = self._most(self.asked, int(late))
+        if asked or late:
+            trainer.save_checkpoint(self.checkpoint)
+        if asked:
+            raise Interrupted(trainer.global_step, asked)
+
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Looks up how many batches all processes have: at those they can tell each other something."""
+        (least,) = self._most(-int(trainer.num_val_batches[0]))
+        self._shared_batches = -least
+
+    def on_validation_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Leaves in the middle of a validation, if asked."""
+        if batch_idx >= self._shared_batches:
+            return
+        (asked,) = self._most(self.asked)
+        if asked:
+            trainer.save_checkpoint(self.checkpoint)
+            raise Interrupted(trainer.global_step, asked)
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Remembers which step has been validated."""
+        self._due, self._validated = False, trainer.global_step
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Leaves after a validation, if asked; the state was written there."""
+        if self._validated != trainer.global_step:
+            return
+        (asked,) = self._most(self.asked)
+        if asked:
+            raise Interrupted(trainer.global_step, asked)
+
+    def _most(self, *values: int) -> list[int]:
+        """The largest values of all processes, which must ask this at the same places."""
+        if self._group is None:
+            return list(values)
+        largest = torch.tensor(values)
+        distributed.all_reduce(largest, op=distributed.ReduceOp.MAX, group=self._group)
+        return largest.tolist()
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = number
+
+
+def _validate(trainer: lightning.Trainer) -> None:
+    """Validates before the first step, as Lightning does after one."""
+    loop = trainer.fit_loop.epoch_loop.val_loop
+    loop.restarting = False
+    trainer.validating = True
+    loop.run()
+    trainer.training = True

@@ -1,0 +1,89 @@
+"""What a training shows while it runs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytorch_lightning as lightning
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from inflate3d.training.waiting import LoaderWait, WaitShare
+
+REFRESH = 1.0
+"""Seconds between looks at a GPU's loss for the progress bar: each look waits for the GPU."""
+
+
+class ShowProgress(lightning.Callback):
+    """A bar with loss, wait for the loader, validation Dice and time left; single lines where there is no terminal.
+
+    Args:
+        console: Where to show it.
+        steps: Steps of the whole training.
+        wait: What adds up the seconds that are waited for the loader.
+    """
+
+    def __init__(self, console: Console, steps: int, wait: LoaderWait) -> None:
+        self.console, self.steps = console, steps
+        self.bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.3f}  wait {task.fields[wait]:.0%}  dice {task.fields[dice]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self.task = self.bar.add_task("training", total=steps, loss=math.nan, wait=0.0, dice="–", visible=True)
+        self._share = WaitShare(wait)
+        self._shown = 0
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Shows the bar."""
+        self._share.restart()
+        self.bar.update(self.task, completed=trainer.global_step)
+        if self.console.is_terminal:
+            self.bar.start()
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Moves on; looks at the loss only when it is shown."""
+        step = trainer.global_step
+        self.bar.update(self.task, completed=step)
+        on_terminal = self.console.is_terminal
+        due = self._share.elapsed >= REFRESH if on_terminal else step % max(1, self.steps // 20) == 0
+        if not due or step == self._shown:
+            return
+        self._shown = step
+        loss, wait = float(outputs["loss"]) * trainer.accumulate_grad_batches, self._share.take()
+        self.bar.update(self.task, loss=loss, wait=wait)
+        if not on_terminal:
+            remaining = self.bar.tasks[0].time_remaining
+            left = f", {remaining:.0f} s left" if remaining is not None else ""
+            figures = f"loss {loss:.3f}, wait {wait:.0%}{left}"
+            self.console.print(f"training: step {step}/{self.steps}, {figures}", highlight=False)
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Shows the validation's Dice."""
+        self._share.restart()
+        dice = f"{float(trainer.callback_metrics['dice']):.3f}"
+        self.bar.update(self.task, dice=dice)
+        if not self.console.is_terminal:
+            self.console.print(f"training: step {trainer.global_step}, validation dice {dice}", highlight=False)
+
+    def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Takes the bar away."""
+        self.bar.stop()
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """Takes the bar away: Lightning leaves out the teardown then."""
+        self.bar.stop()
