@@ -21,7 +21,7 @@ LAYERS = [
     {"volume", "resampling", "run_folder"},
     {"orientation"},
     {"config"},
-    {"atomic", "engines", "lock"},
+    {"atomic", "documents", "engines", "lock"},
     {"errors", "progress", "stopping"},
 ]
 """A room imports those below it, itself, and its neighbours where that makes no circle."""

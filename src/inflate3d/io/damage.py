@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from inflate3d.errors import DataError
@@ -23,7 +24,7 @@ def unreadable(path: Path, case: str | None, *, expected: object, got: object) -
 
 
 def check_claim(claimed: int, held: int, *, deflated: bool, path: Path, case: str | None) -> None:
-    """Refuses a header that claims more voxels than its file can hold.
+    """Refuses a header that claims more voxels than its file can hold, or than the machine has memory for.
 
     Args:
         claimed: Bytes of voxels by the header.
@@ -39,3 +40,19 @@ def check_claim(claimed: int, held: int, *, deflated: bool, path: Path, case: st
         raise unreadable(
             path, case, expected=f"{claimed} bytes of voxels", got=f"{held} bytes{' compressed' if deflated else ''}"
         )
+    if claimed > (memory := machine_memory()):
+        raise DataError(
+            "the scan is larger than the memory of this machine",
+            expected=f"at most {memory} bytes",
+            got=f"{claimed} bytes of voxels",
+            remedy="crop the scan, or work on a larger machine",
+            case=case,
+            file=path,
+        )
+
+
+def machine_memory() -> int:
+    """Bytes of memory of this machine; without end where the system doesn't tell."""
+    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
+        return 1 << 62
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from jaxtyping import Float
 
 from inflate3d.errors import DataError
 from inflate3d.io.damage import check_claim, unreadable
+from inflate3d.io.dicom_elements import check_elements
 from inflate3d.io.simpleitk import SimpleITK, reason_of
 
 _TAGS = {
@@ -153,14 +155,19 @@ def read_header(file: Path) -> ImageHeader | None:
         raise unreadable(file, None, expected="a DICOM file", got=error.strerror) from error
     if start[128:132] != b"DICM":
         return None
+    try:
+        check_elements(file)
+    except (OSError, ValueError) as error:
+        if _is_no_scan(start):
+            return None
+        raise unreadable(file, None, expected="a whole DICOM file", got=error) from error
     reader = SimpleITK.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(file))
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        storage_class = _file_meta(start, 0x02)
-        if storage_class and not _STORES_IMAGES.fullmatch(storage_class):
+        if _is_no_scan(start):
             return None
         raise unreadable(file, None, expected="a whole DICOM image", got=reason_of(error)) from error
     header = ImageHeader(
@@ -172,9 +179,20 @@ def read_header(file: Path) -> ImageHeader | None:
     return header
 
 
+def _is_no_scan(start: bytes) -> bool:
+    """Whether the file says that it holds no image of a scan."""
+    storage_class = _file_meta(start, 0x02)
+    return bool(storage_class) and not _STORES_IMAGES.fullmatch(storage_class)
+
+
 def _check_size(header: ImageHeader, start: bytes, size: int) -> None:
-    counts = [header.number(name, 1.0) for name in ("rows", "columns", "frames", "samples")]
-    claimed = int(np.prod(counts) * header.number("bits allocated", 16.0) / 8)
+    names = ("rows", "columns", "frames", "samples", "bits allocated")
+    counts = [
+        int(header.number(name, default)) for name, default in zip(names, (1.0, 1.0, 1.0, 1.0, 16.0), strict=True)
+    ]
+    if min(counts) < 1:
+        raise unreadable(header.file, None, expected="an image", got=f"{', '.join(names)} of {counts}")
+    claimed = math.prod(counts) // 8
     ratio = 1 if (_file_meta(start, 0x10) or _UNCOMPRESSED[0]) in _UNCOMPRESSED else _MOST_COMPRESSION
     check_claim(claimed, size * ratio, deflated=False, path=header.file, case=None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from contextlib import ExitStack
 from pathlib import Path
@@ -58,8 +59,9 @@ def read(path: Path, *, case: str | None = None) -> Volume:
     """
     header = read_header(path, case)
     reader = _reader(path, case)
+    _check_understood_alike(reader, header, case)
     _check_is_volume(reader, header, case)
-    affine = _affine(reader, header)
+    affine = _affine(reader, header, case)
     check_affine(affine, path, case)
     try:
         voxels = SimpleITK.GetArrayFromImage(reader.Execute())  # axes from the slowest, components last
@@ -126,8 +128,9 @@ def write_like(path: Path, labels: Integer[np.ndarray, "i j k"], like: Path) -> 
     """
     header = read_header(like, None)
     scan = _reader(like, None)
+    _check_understood_alike(scan, header, None)
     _check_is_volume(scan, header, None)
-    affine = _affine(scan, header)
+    affine = _affine(scan, header, None)
     check_affine(affine, like, None)
     axes, origin = lps_of(affine)
     labels = storable_labels(labels, tuple(scan.GetSize()[:3]), path, like)
@@ -144,6 +147,17 @@ def _reader(path: Path, case: str | None) -> SimpleITK.ImageFileReader:
     except RuntimeError as error:
         raise unreadable(path, case, expected="a whole NRRD or MetaImage file", got=reason_of(error)) from error
     return reader
+
+
+def _check_understood_alike(reader: SimpleITK.ImageFileReader, header: TextHeader, case: str | None) -> None:
+    """Refuses a header of which ITK makes more voxels than were checked to be there."""
+    bits = re.search(r"([0-9]+)-bit", SimpleITK.GetPixelIDValueAsString(reader.GetPixelID()))
+    each = int(bits[1]) // 8 * reader.GetNumberOfComponents() if bits else 0
+    made = each * math.prod(reader.GetSize())
+    if not 0 < made <= header.claimed_bytes:
+        raise unreadable(
+            header.path, case, expected=f"{header.claimed_bytes} bytes of voxels", got=f"{made} bytes, as ITK reads it"
+        )
 
 
 def _check_is_volume(reader: SimpleITK.ImageFileReader, header: TextHeader, case: str | None) -> None:
@@ -172,19 +186,20 @@ def _direction(reader: SimpleITK.ImageFileReader) -> Float[np.ndarray, "3 3"]:
     return np.array(reader.GetDirection()).reshape(dimension, dimension)[:3, :3]
 
 
-def _affine(reader: SimpleITK.ImageFileReader, header: TextHeader) -> Float[np.ndarray, "4 4"]:
-    axes = _nrrd_axes(header) if header.is_nrrd else None
+def _affine(reader: SimpleITK.ImageFileReader, header: TextHeader, case: str | None) -> Float[np.ndarray, "4 4"]:
+    axes = _nrrd_axes(header, case) if header.is_nrrd else None
     if axes is None:
         axes = _direction(reader) * np.array(reader.GetSpacing()[:3])
     return affine_from_lps(axes, np.array(reader.GetOrigin()[:3]))
 
 
-def _nrrd_axes(header: TextHeader) -> Float[np.ndarray, "3 3"] | None:
+def _nrrd_axes(header: TextHeader, case: str | None) -> Float[np.ndarray, "3 3"] | None:
     """The steps along the voxel axes as the header spells them; ITK splits off their lengths, and so rounds."""
-    vectors = [
-        [float(number) for number in vector.split(",")]
-        for vector in re.findall(r"\(([^)]*)\)", header.fields.get("space directions", ""))
-    ]
+    texts = re.findall(r"\(([^)]*)\)", header.fields.get("space directions", ""))
+    try:
+        vectors = [[float(number) for number in text.split(",")] for text in texts]
+    except ValueError as error:
+        raise unreadable(header.path, case, expected="space directions of numbers", got=error) from error
     if [len(vector) for vector in vectors] != [3, 3, 3]:
         return None
     signs = _TO_LPS.get(header.fields.get("space", "").lower(), (1, 1, 1))

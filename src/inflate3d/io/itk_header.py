@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,25 @@ from typing import Literal
 
 from inflate3d.errors import DataError
 from inflate3d.io.damage import check_claim, unreadable
+from inflate3d.io.voxel_files import listed_files, named_file, numbered_files
 
 _LONGEST_HEADER = 1 << 20
+
+_LONGEST_FIELD = 800
+"""Characters of a field, its name too; ITK's parsers write what they can't understand into buffers of a fixed size."""
+
+_MOST_AXES = 10
+"""What MetaImage has room for."""
+
+_MOST_CHANNELS = 1 << 16
+
+_FIELD_NAME = re.compile(r"[A-Za-z][\w .-]*")
+
 _WHOLE = "a whole NRRD or MetaImage file"
+
+_NEEDED_OF_NRRD = ("type", "dimension", "sizes", "encoding")
+_NEEDED_OF_META = ("ndims", "dimsize", "elementtype", "elementdatafile")
+_FREE_TEXT = ("content",)
 
 _NRRD_BYTES = {
     **dict.fromkeys(("signed char", "int8", "int8_t", "uchar", "unsigned char", "uint8", "uint8_t"), 1),
@@ -31,7 +48,16 @@ _META_BYTES = {
     **dict.fromkeys(("MET_LONG_LONG", "MET_ULONG_LONG", "MET_DOUBLE"), 8),
 }
 
-_NRRD_ENCODINGS: dict[str, Literal["raw", "deflate"]] = {"raw": "raw", "gz": "deflate", "gzip": "deflate"}
+Encoding = Literal["raw", "deflate", "text"]
+
+_NRRD_ENCODINGS: dict[str, Encoding] = {
+    **dict.fromkeys(("raw",), "raw"),
+    **dict.fromkeys(("gz", "gzip"), "deflate"),
+    **dict.fromkeys(("txt", "text", "ascii", "hex"), "text"),
+}
+
+_TEXT_RATIO = 8
+"""Bytes of voxels that a byte of text can stand for: a digit of the largest type."""
 
 
 @dataclass(frozen=True)
@@ -43,33 +69,52 @@ class TextHeader:
         is_nrrd: NRRD, or else MetaImage.
         fields: Name of a field, in lower case, to its text.
         end: Bytes before the voxels, where they lie in the same file.
+        listed: Lines behind the header that name data files, where it says so.
     """
 
     path: Path
     is_nrrd: bool
     fields: dict[str, str]
     end: int
+    listed: tuple[str, ...] = ()
 
     @property
-    def data_file(self) -> Path | None:
-        """The file that holds the voxels; nothing if they are spread over several."""
-        if self.is_nrrd:
-            name = self.fields.get("data file") or self.fields.get("datafile")
-        else:
-            name = self.fields["elementdatafile"]
+    def data_files(self) -> list[Path]:
+        """The files that hold the voxels: the header's own, another, or several.
+
+        Raises:
+            ValueError: One is not in the header's folder.
+        """
+        name = self._data_field
         if name is None or name.upper() == "LOCAL":
-            return self.path
-        is_spread = name.upper().startswith("LIST") or "%" in name
-        return None if is_spread else self.path.parent / name
+            return [self.path]
+        if _is_list(name):
+            return listed_files(self.path, list(self.listed))
+        if "%" not in name:
+            return [named_file(self.path, name)]
+        return numbered_files(self.path, name)
 
     @property
-    def encoding(self) -> Literal["raw", "deflate", "other"]:
-        """How the voxels are stored: as they are, compressed by gzip or zlib, or otherwise, such as in text."""
+    def _data_field(self) -> str | None:
         if self.is_nrrd:
-            return _NRRD_ENCODINGS.get(self.fields["encoding"].lower(), "other")
+            return self.fields.get("data file") or self.fields.get("datafile")
+        return self.fields["elementdatafile"]
+
+    @property
+    def encoding(self) -> Encoding:
+        """How the voxels are stored: as they are, compressed by gzip or zlib, or written as text.
+
+        Raises:
+            ValueError: In a way that ITK doesn't read.
+        """
+        if self.is_nrrd:
+            name = self.fields["encoding"]
+            if name.lower() not in _NRRD_ENCODINGS:
+                raise ValueError(f"the encoding {name[:80]!r}")
+            return _NRRD_ENCODINGS[name.lower()]
         if self._is_true("compresseddata"):
             return "deflate"
-        return "raw" if self._is_true("binarydata", default="true") else "other"
+        return "raw" if self._is_true("binarydata", default="true") else "text"
 
     @property
     def claimed_bytes(self) -> int:
@@ -78,16 +123,33 @@ class TextHeader:
         Raises:
             ValueError: A size is no number from 1 on.
         """
-        sizes = self.fields["sizes" if self.is_nrrd else "dimsize"]
         if self.is_nrrd:
             size = _NRRD_BYTES.get(self.fields["type"].lower(), 0)
         else:
             kind = self.fields["elementtype"].upper().removesuffix("_ARRAY")
-            size = _META_BYTES.get(kind, 0) * int(self.fields.get("elementnumberofchannels", "1"))
+            channels = int(self.fields.get("elementnumberofchannels", "1"))
+            if not 1 <= channels <= _MOST_CHANNELS:
+                raise ValueError(f"{channels} values a voxel")
+            size = _META_BYTES.get(kind, 0) * channels
+        return size * math.prod(self._counts)
+
+    @property
+    def slices(self) -> int:
+        """Voxels along the last axis.
+
+        Raises:
+            ValueError: See `claimed_bytes`.
+        """
+        return self._counts[-1]
+
+    @property
+    def _counts(self) -> list[int]:
+        sizes = self.fields["sizes" if self.is_nrrd else "dimsize"]
+        axes = int(self.fields["dimension" if self.is_nrrd else "ndims"])
         counts = [int(text) for text in sizes.split()]
-        if min(counts, default=0) < 1:
-            raise ValueError(f"sizes {sizes}")
-        return size * math.prod(counts)
+        if min(counts, default=0) < 1 or axes != len(counts) or axes > _MOST_AXES:
+            raise ValueError(f"sizes {sizes[:80]} of {axes} axes")
+        return counts
 
     def _is_true(self, field: str, default: str = "false") -> bool:
         return self.fields.get(field, default).lower() in ("true", "1")
@@ -106,8 +168,11 @@ def read_header(path: Path, case: str | None) -> TextHeader:
         raise DataError("the file is missing", remedy="check the path", case=case, file=path) from error
     except OSError as error:
         raise unreadable(path, case, expected=_WHOLE, got=error.strerror) from error
-    header = _parse_nrrd(path, start) if path.suffix.lower() in (".nrrd", ".nhdr") else _parse_meta(path, start)
-    needed = ("type", "sizes", "encoding") if header.is_nrrd else ("dimsize", "elementtype", "elementdatafile")
+    try:
+        header = (_parse_nrrd if path.suffix.lower() in (".nrrd", ".nhdr") else _parse_meta)(path, start)
+    except ValueError as error:
+        raise unreadable(path, case, expected=_WHOLE, got=error) from error
+    needed = _NEEDED_OF_NRRD if header.is_nrrd else _NEEDED_OF_META
     if missing := [name for name in needed if name not in header.fields]:
         raise unreadable(path, case, expected=_WHOLE, got=f"no {missing[0]!r} in its header")
     _check_data(header, case)
@@ -117,15 +182,20 @@ def read_header(path: Path, case: str | None) -> TextHeader:
 def _parse_nrrd(path: Path, start: bytes) -> TextHeader:
     fields: dict[str, str] = {}
     end = 0
-    if start.startswith(b"NRRD"):
-        for line in start.splitlines(keepends=True):
-            end += len(line)
-            name, colon, text = line.decode("latin-1").partition(":")
-            if not line.strip():
-                break
-            if colon and not name.startswith("#") and not text.startswith("="):
-                fields[name.strip().lower()] = text.strip()
-    return TextHeader(path, True, fields, end)
+    listed: list[str] = []
+    for number, line in enumerate(start.splitlines(keepends=True) if start.startswith(b"NRRD") else ()):
+        end += len(line)
+        text = line.decode("latin-1").strip("\r\n")
+        if not text.strip():
+            break
+        name, colon, value = text.partition(":")
+        if number == 0 or text.startswith("#") or (colon and value.startswith("=")):
+            continue  # the mark, a comment, a key of somebody's own
+        if _is_list(fields.get("data file") or fields.get("datafile")):
+            listed.append(text)
+        else:
+            _add_field(fields, name if colon else "", value, text)
+    return TextHeader(path, True, fields, end, tuple(listed))
 
 
 def _parse_meta(path: Path, start: bytes) -> TextHeader:
@@ -133,49 +203,75 @@ def _parse_meta(path: Path, start: bytes) -> TextHeader:
     end = 0
     for line in start.split(b"\n"):
         end += len(line) + 1
-        name, equals, text = line.decode("latin-1").partition("=")
-        if equals:
-            fields[name.strip().lower()] = text.strip()
-        if not equals or "elementdatafile" in fields:
+        text = line.decode("latin-1").strip("\r")
+        name, equals, value = text.partition("=")
+        if equals or text.strip():
+            _add_field(fields, name if equals else "", value, text)
+        if "elementdatafile" in fields:
             break
-    return TextHeader(path, False, fields, end)
+    names = start[end:].decode("latin-1").split("\n") if _is_list(fields.get("elementdatafile")) else []
+    return TextHeader(path, False, fields, end, tuple(name.strip() for name in names if name.strip()))
+
+
+def _add_field(fields: dict[str, str], name: str, value: str, line: str) -> None:
+    """Adds a field that ITK will read as we do.
+
+    Raises:
+        ValueError: The line is no field, is too long, or is one that was there before.
+    """
+    name = name.strip().lower()
+    if not _FIELD_NAME.fullmatch(name) or (len(line) > _LONGEST_FIELD and name not in _FREE_TEXT):
+        raise ValueError(f"a header line {line[:80]!r}")
+    if name in fields:
+        raise ValueError(f"the field {name!r} twice")
+    fields[name] = value.strip()
+
+
+def _is_list(name: str | None) -> bool:
+    return name is not None and name.upper().split()[:1] == ["LIST"]
 
 
 def _check_data(header: TextHeader, case: str | None) -> None:
-    data = header.data_file
-    if data is None:
-        return
     try:
-        held = data.stat().st_size - (header.end if data == header.path else 0)
-        claimed = header.claimed_bytes
-    except FileNotFoundError as error:
-        raise DataError(
-            "the file with the voxels is missing",
-            expected=f"{data.name}, which the header of {header.path.name} names",
-            remedy="copy the header and its data file together, and don't rename them",
-            case=case,
-            file=data,
-        ) from error
+        files, encoding, claimed = header.data_files, header.encoding, header.claimed_bytes
+        if not header.is_nrrd and len(files) not in (1, header.slices):
+            raise ValueError(f"{len(files)} data files for {header.slices} slices")
+        held = sum(_size_of(file, header, case) for file in files)
     except (OSError, ValueError) as error:
         raise unreadable(header.path, case, expected=_WHOLE, got=error) from error
-    if header.encoding != "other":
-        check_claim(claimed, held, deflated=header.encoding == "deflate", path=header.path, case=case)
-    if header.encoding == "deflate" and not header.is_nrrd:
-        _check_zlib(data, header, case)
+    if encoding == "text":
+        held *= _TEXT_RATIO
+    check_claim(claimed, held, deflated=encoding == "deflate", path=header.path, case=case)
+    if encoding == "deflate" and not header.is_nrrd and len(files) == 1:
+        _check_zlib(files[0], header, case)
+
+
+def _size_of(file: Path, header: TextHeader, case: str | None) -> int:
+    """Bytes that a file has for voxels."""
+    if not file.exists():
+        raise DataError(
+            "the file with the voxels is missing",
+            expected=f"{file.name}, which the header of {header.path.name} names",
+            remedy="copy the header and its data file together, and don't rename them",
+            case=case,
+            file=file,
+        )
+    if not file.is_file():
+        raise ValueError(f"{file.name}, which is no file")
+    return max(0, file.stat().st_size - (header.end if file == header.path else 0))
 
 
 def _check_zlib(data: Path, header: TextHeader, case: str | None) -> None:
     """Unpacks the voxels of a MetaImage once: MetaIO gives noise, and no error, for a damaged stream."""
-    unpacked = 0
+    unpacked, claimed = 0, header.claimed_bytes
     stream = zlib.decompressobj(wbits=47)  # zlib or gzip, as the stream says
     try:
         with data.open("rb") as file:
             file.seek(header.end if data == header.path else 0)
-            while not stream.eof and (packed := file.read(1 << 16)):
+            while not stream.eof and unpacked <= claimed and (packed := file.read(1 << 16)):
                 unpacked += len(stream.decompress(packed))
     except (OSError, zlib.error) as error:
         raise unreadable(header.path, case, expected=_WHOLE, got=error) from error
-    if not stream.eof or unpacked != header.claimed_bytes:
-        raise unreadable(
-            header.path, case, expected=f"{header.claimed_bytes} bytes of voxels", got=f"{unpacked} bytes unpacked"
-        )
+    if not stream.eof or unpacked != claimed:
+        got = f"{unpacked} bytes unpacked" if unpacked <= claimed else "more"
+        raise unreadable(header.path, case, expected=f"{claimed} bytes of voxels", got=got)

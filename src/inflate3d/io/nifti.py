@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -11,7 +12,7 @@ from nibabel.arrayproxy import ArrayProxy
 from nibabel.spatialimages import HeaderDataError
 
 from inflate3d.errors import DataError
-from inflate3d.io.damage import check_claim
+from inflate3d.io.damage import check_claim, unreadable
 from inflate3d.io.grid import check_affine, distance_between
 from inflate3d.io.nifti_files import NiftiImage, open_image, pair_of, save_image, stored_header
 from inflate3d.io.voxels import check_real, storable, storable_labels
@@ -19,6 +20,9 @@ from inflate3d.volume import SAME_PLACE, Volume, spacing_of
 
 _LONGEST_AXIS = 2**15 - 1
 """What the first version of NIfTI can count to."""
+
+_MOST_BEHIND = 64 << 20
+"""Bytes that are unpacked behind the voxels: a small file can hold any number of them."""
 
 _UNIT_BITS = 0b111
 _UNITS = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}
@@ -170,10 +174,17 @@ def _voxels(image: NiftiImage, path: Path, case: str | None) -> Shaped[np.ndarra
     else:
         with np.errstate(over="ignore", invalid="ignore"):  # infinite voxels are the caller's to refuse
             voxels = np.asarray(proxy, dtype=np.float32)
-    stream = proxy.file_like
-    while stream.read(1 << 20):  # to the end, where gzip checks its sum
-        pass
+    if voxel_file.name.lower().endswith(".gz"):
+        _read_to_end(proxy.file_like, path, case)  # where gzip checks its sum
     return voxels
+
+
+def _read_to_end(stream: Any, path: Path, case: str | None) -> None:
+    behind = 0
+    while read := len(stream.read(1 << 20)):
+        behind += read
+        if behind > _MOST_BEHIND:
+            raise unreadable(path, case, expected="an end behind the voxels", got=f"more than {_MOST_BEHIND} bytes")
 
 
 def _scaled(affine: Float[np.ndarray, "4 4"], millimetres: float) -> Float[np.ndarray, "4 4"]:

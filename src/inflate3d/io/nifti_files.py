@@ -21,6 +21,9 @@ from inflate3d.atomic import atomic_path
 from inflate3d.errors import DataError
 from inflate3d.io.damage import unreadable
 
+MOST_BEFORE_VOXELS = 64 << 20
+"""Bytes of a header with its extensions; they are read into memory whole."""
+
 NiftiImage = nibabel.Nifti1Pair
 """What all kinds of NIfTI images are to nibabel: single and pair, version 1 and 2."""
 
@@ -68,9 +71,9 @@ def open_image(path: Path, case: str | None) -> Iterator[NiftiImage]:
     try:
         with ExitStack() as stack:
             stream = stack.enter_context(_open(header))
-            start = stream.read(348)
-            stream.seek(0)
+            start = stream.read(540)
             is_second = _is_second(start)
+            _check_before_voxels(stream, start, is_pair=header != voxels)
             if header == voxels:
                 with _quiet():
                     image = (nibabel.Nifti2Image if is_second else nibabel.Nifti1Image).from_stream(stream)
@@ -83,6 +86,44 @@ def open_image(path: Path, case: str | None) -> Iterator[NiftiImage]:
             yield image
     except _UNREADABLE as error:
         raise unreadable(path, case, expected="a whole NIfTI file", got=f"{type(error).__name__}: {error}") from error
+
+
+def _check_before_voxels(stream: gzip.GzipFile | BufferedReader, start: bytes, *, is_pair: bool) -> None:
+    """Refuses what nibabel would read into memory whole: extensions of the header that are longer than is sensible.
+
+    The stream is left at its start.
+
+    Raises:
+        ValueError: The voxels begin further behind, or an extension says that it is longer than what is before them.
+    """
+    kind = nibabel.Nifti2Header if _is_second(start) else nibabel.Nifti1Header
+    if len(start) < kind.sizeof_hdr:
+        raise ValueError("it is cut short in its header")
+    header = kind(start[: kind.sizeof_hdr], check=False)
+    offset = float(header["vox_offset"])
+    if not 0 <= offset <= MOST_BEFORE_VOXELS:
+        raise ValueError(f"its voxels begin at byte {offset:g}")
+    stream.seek(0)
+    block = _read_most(stream, (MOST_BEFORE_VOXELS if is_pair else int(offset)) + 1)
+    end = len(block) if is_pair else int(offset)
+    stream.seek(0)
+    if len(block) > MOST_BEFORE_VOXELS:
+        raise ValueError(f"its header has more than {MOST_BEFORE_VOXELS} bytes")
+    at = kind.sizeof_hdr + 4
+    while block[kind.sizeof_hdr : kind.sizeof_hdr + 1] not in (b"", b"\0") and at + 16 <= end:
+        size = int.from_bytes(block[at : at + 4], "little" if header.endianness == "<" else "big", signed=True)
+        if not 8 <= size <= end - at:
+            raise ValueError(f"its header has an extension of {size} bytes, and {end - at} are before the voxels")
+        at += size
+
+
+def _read_most(stream: gzip.GzipFile | BufferedReader, most: int) -> bytes:
+    """So many bytes, or all there are; memory is taken for those alone."""
+    parts = []
+    while most > 0 and (part := stream.read(min(most, 1 << 16))):
+        parts.append(part)
+        most -= len(part)
+    return b"".join(parts)
 
 
 def stored_header(path: Path) -> nibabel.Nifti1Header:

@@ -1,0 +1,99 @@
+"""Small text files, JSON and YAML, read within bounds: no document from elsewhere takes a process's memory or hours."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+LARGEST_DOCUMENT = 1 << 30
+"""Bytes of the largest text or JSON that is read; parsed, it takes up to about thirty times as much memory."""
+
+LARGEST_YAML = 1 << 17
+"""Bytes of the largest YAML that is read: reading it takes some seconds."""
+
+MOST_NODES = 100_000
+"""Values in a YAML document, each alias counted as all that it stands for."""
+
+DAMAGED_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
+"""What PyYAML raises for a document that is none, or whose numbers and dates are none."""
+
+DAMAGED_JSON = (ValueError, RecursionError)
+"""What `json` raises for a document that is none, or is nested too deeply."""
+
+
+def read_text(path: str | Path, *, encoding: str = "utf-8", most: int = LARGEST_DOCUMENT) -> str:
+    """Reads a text file.
+
+    Args:
+        path: The file; links are followed.
+        encoding: ``utf-8-sig`` passes over a byte order mark.
+        most: Bytes of the largest that is read.
+
+    Raises:
+        OSError: It can't be read, is no file but a device, a pipe or a folder, or is too large.
+        UnicodeDecodeError: It is no text.
+    """
+    # opened without waiting: a pipe that nobody writes to would keep us forever
+    with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+        state = os.fstat(file.fileno())
+        if stat.S_ISDIR(state.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(state.st_mode):
+            raise OSError(errno.EINVAL, "it is a device or a pipe, no file", str(path))
+        if state.st_size > most:
+            raise OSError(errno.EFBIG, f"it has {state.st_size} bytes, and {most} are the most", str(path))
+        text = file.read(most + 1).decode(encoding)
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def parse_json(text: str) -> Any:
+    """Parses JSON.
+
+    Raises:
+        ValueError: It is none, or is nested too deeply (see `DAMAGED_JSON` for both kinds).
+        RecursionError: It is nested too deeply.
+    """
+    return json.loads(text)
+
+
+def parse_yaml(text: str) -> Any:
+    """Parses plain YAML; no tag makes an object of it but a number, a date, text, a list or a mapping.
+
+    Raises:
+        YAMLError: It is none, names a tag, holds itself, or stands for more than `MOST_NODES` values. Damaged numbers
+            and dates raise what else is in `DAMAGED_YAML`.
+    """
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _count(node, {})
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _count(node: yaml.Node, known: dict[int, int]) -> int:
+    """The values that a node stands for; aliases are the same node again."""
+    if id(node) in known:
+        if not known[id(node)]:
+            raise yaml.YAMLError("a part of the document holds itself")
+        return known[id(node)]
+    known[id(node)] = 0
+    inner: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        inner = [part for pair in node.value for part in pair]
+    elif isinstance(node, yaml.SequenceNode):
+        inner = node.value
+    count = 1 + sum(_count(part, known) for part in inner)
+    if count > MOST_NODES:
+        raise yaml.YAMLError(f"the document stands for more than {MOST_NODES} values")
+    known[id(node)] = count
+    return count

@@ -1,0 +1,63 @@
+"""The files in which an NRRD or MetaImage header says that the voxels lie: those of its own folder and no others."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+MOST_FILES = 1 << 16
+"""Files that voxels may be spread over."""
+
+_NUMBERED = re.compile(r"[^%]*%0?[0-9]{0,2}d[^%]*")
+"""A name with one number in it, as C writes it, and nothing else that C's functions would act on."""
+
+_INTEGER = re.compile(r"-?[0-9]{1,9}")
+
+
+def named_file(header: Path, name: str) -> Path:
+    """The file that a header names.
+
+    Args:
+        header: The header's file.
+        name: As it stands there.
+
+    Raises:
+        ValueError: It doesn't lie in the header's folder or below.
+    """
+    path, windows = PurePosixPath(name), PureWindowsPath(name)
+    leads_out = path.is_absolute() or windows.drive or windows.root or ".." in (*path.parts, *windows.parts)
+    if not name or not name.isprintable() or leads_out:
+        raise ValueError(f"the data file {name[:80]!r}, which is not in the header's folder")
+    return header.parent / path
+
+
+def listed_files(header: Path, names: list[str]) -> list[Path]:
+    """The files that a header lists, a name in a line.
+
+    Raises:
+        ValueError: There are none, too many, or one is not in the header's folder.
+    """
+    if not 0 < len(names) <= MOST_FILES:
+        raise ValueError(f"a list of {len(names)} data files")
+    return [named_file(header, name) for name in names]
+
+
+def numbered_files(header: Path, pattern: str) -> list[Path]:
+    """The files that a header names by a pattern such as ``slice%03d.raw 1 20 1``: name, first, last, step.
+
+    Args:
+        header: The header's file.
+        pattern: As it stands there; what stands behind the step is passed over.
+
+    Raises:
+        ValueError: The pattern is none, or names too many files or one that is not in the header's folder.
+    """
+    name, *words = pattern.split()
+    numbers = [int(word) for word in words[:4] if _INTEGER.fullmatch(word)]
+    if len(numbers) != len(words) or len(numbers) < 3 or numbers[2] == 0 or not _NUMBERED.fullmatch(name):
+        raise ValueError(f"the data files {pattern[:80]!r}")
+    first, last, step = numbers[:3]
+    wanted = range(first, last + (1 if step > 0 else -1), step)
+    if not 0 < len(wanted) <= MOST_FILES:
+        raise ValueError(f"the data files {pattern[:80]!r}, which are {len(wanted)}")
+    return [named_file(header, name % number) for number in wanted]
