@@ -18,8 +18,8 @@ from inflate3d.evaluation.scores import Scores
 from inflate3d.inference.cross_validation import evaluate_folds, read_held_out
 from inflate3d.inference.held_out import evaluate_run
 from inflate3d.run_folder import FoldsFolder, RunFolder, open_folder
-from inflate3d.training.callbacks import Interrupted
 from inflate3d.training.folds import plan_folds
+from inflate3d.training.stop import Interrupted
 
 QUICK = [
     *("--encoder", "resnet10t", "--weights", "none", "--decoder-channels", "8", "--detail-channels", "4"),
@@ -161,9 +161,9 @@ def test_scores_are_those_of_each_fold_by_itself(evaluated, trained, tmp_path):
         for measure in alone.measures:
             np.testing.assert_array_equal(part.values(measure), alone.values(measure))
         for case in alone.cases:
-            files = [nibabel.Nifti1Image.load(tmp_path / run.root.name / "predictions" / f"{case}.nii.gz")]
-            files.append(nibabel.Nifti1Image.load(evaluated.prediction(case)))
-            assert np.array_equal(*(np.asarray(file.dataobj) for file in files))
+            files = (RunFolder(tmp_path / run.root.name).prediction(case), evaluated.prediction(case))
+            first, second = (np.asarray(nibabel.Nifti1Image.load(file).dataobj) for file in files)
+            assert np.array_equal(first, second)
     assert np.isfinite(whole.pooled_dice).all()
 
 
