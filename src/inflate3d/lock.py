@@ -12,7 +12,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from inflate3d.errors import OutputError
@@ -42,12 +42,14 @@ def locked(
         doing: What the other process is told to be doing.
         remedy: What its user can do.
         shared: Whether others may hold it too, who share it likewise.
-        remove: Whether its file is removed at the end; not of one that others may share.
+        remove: Whether its file is removed at the end, and folders that were made for it and are empty; not of one
+            that others may share.
 
     Raises:
         OutputError: Another process holds it, or the file can't be made.
     """
     file: int | None = None
+    made = [above for above in path.parents if not above.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = _open_locked(path, shared)
@@ -61,7 +63,7 @@ def locked(
     finally:
         if file is not None:
             if remove:
-                path.unlink(missing_ok=True)
+                _remove(path, made)
             release_file(file)
 
 
@@ -105,6 +107,13 @@ def _open_locked(path: Path, shared: bool) -> int:
     os.ftruncate(file, 0)
     os.pwrite(file, f"process {os.getpid()} on {os.uname().nodename}".encode(), 0)
     return file
+
+
+def _remove(path: Path, folders: list[Path]) -> None:
+    path.unlink(missing_ok=True)
+    with suppress(OSError):  # it is in use
+        for folder in folders:
+            folder.rmdir()
 
 
 def _read_holder(path: Path) -> str | None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+
+from inflate3d.lock import locked
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,15 @@ class RunFolder(ScoredFolder):
     def finished(self) -> bool:
         """Whether the training has come to its end."""
         return (self.model / "model.json").exists()
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Keeps other processes from training or evaluating the run meanwhile (see `inflate3d.lock`).
+
+        Raises:
+            OutputError: Another process does so, or the folder can't be written.
+        """
+        remedy = "wait until it has finished, or choose another folder by --run"
+        return locked(self.root / ".lock", self.root, doing="working on this run", remedy=remedy, remove=True)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from inflate3d.comparison.trials import Trial, plan_trials, read_sizes
 from inflate3d.config import RunConfig
 from inflate3d.errors import ConfigError
 from inflate3d.evaluation.scores import Scores, show
+from inflate3d.lock import locked
 from inflate3d.preparation.store import Store
 from inflate3d.run_folder import RunFolder
 
@@ -51,8 +52,10 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     _check_configs(configs, store)
     sizes = (base.data.training_cases,) if options.cases is None else read_sizes(options.cases, base, store)
     trials = plan_trials(configs, tuple(dict.fromkeys(options.seeds)) or (base.training.seed,), sizes, root)
-    run_trials(trials, store, options.parallel, terminal)
-    return report_comparison(trials, base, store, root, terminal)
+    remedy = "wait until it has finished, or choose another folder by --out"
+    with locked(root / ".lock", root, doing="running this comparison", remedy=remedy, remove=True):
+        run_trials(trials, store, options.parallel, terminal)
+        return report_comparison(trials, base, store, root, terminal)
 
 
 def _check_one_machine(options: Options) -> None:

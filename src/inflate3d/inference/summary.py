@@ -15,6 +15,7 @@ from inflate3d.engines.shard import Shard
 from inflate3d.errors import Inflate3dError
 from inflate3d.inference.files import PredictedScan
 from inflate3d.inference.transfer import Transfer
+from inflate3d.lock import locked
 
 _STATES = ("done", "skipped", "failed", "not reached")
 
@@ -63,14 +64,20 @@ class PredictionSummary:
     def kept(self) -> Iterator[None]:
         """Writes the file before the work, which tells early where nothing can be written, and after it.
 
+        Meanwhile other processes are kept from predicting many scans, or the same share of them, into the folder:
+        each would write this file. Single scans may go there at any time.
+
         Raises:
-            OutputError: It can't be written.
+            OutputError: It can't be written, or another process is at it.
         """
-        self.write()
-        try:
-            yield
-        finally:
+        lock, folder = self.file.with_name(f".{self.file.name}.lock"), self.file.parent
+        remedy = "wait until it has finished, choose another folder for the label maps, or give each a --shard"
+        with locked(lock, folder, doing="predicting into this folder", remedy=remedy, remove=True):
             self.write()
+            try:
+                yield
+            finally:
+                self.write()
 
     def write(self) -> None:
         """Writes the file, whole or not at all.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from inflate3d.models.segmenter import Segmenter
     from inflate3d.models.volumetric import VolumetricSegmenter
+    from inflate3d.training.processes import Processes
     from inflate3d.windows.datamodule import SamplesModule
 
 
@@ -53,17 +54,26 @@ def train(
             accelerator or its processes are not there.
         DataError: A scan has fewer slices than a window, or the split doesn't fit the cases.
         ModelError: The backbone or its weights can't be used.
-        OutputError: A file can't be written.
+        OutputError: A file can't be written, or another process is training or evaluating the run.
+        DivergedError: The loss or the weights are infinite or not numbers.
         Interrupted: The user stopped it; a checkpoint was written.
     """
+    from inflate3d.training.processes import find_processes
+
+    processes = find_processes(config.training)
+    with folder.locked() if processes.first else nullcontext():
+        return _train(config, folder, store, processes, resume, console)
+
+
+def _train(
+    config: RunConfig, folder: RunFolder, store: Store, processes: Processes, resume: bool, console: Console | None
+) -> bool:
     from inflate3d.provenance.card import write_card
     from inflate3d.provenance.record import recorded
     from inflate3d.training.determinism import determinism
-    from inflate3d.training.processes import find_processes
     from inflate3d.training.stop import Interrupted
     from inflate3d.training.trainer import make_trainer
 
-    processes = find_processes(config.training)
     if processes.first:
         _claim(folder, config, resume)
     plan = _plan(config, store)
