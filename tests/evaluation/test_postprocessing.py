@@ -89,7 +89,7 @@ def test_doing_it_twice_changes_nothing_more(islands):
 def test_file_comes_back(tmp_path):
     chosen = Postprocessing(classes=(steps(largest_component=True), steps(5, minimum_volume=12.5, fill_holes=True)))
     chosen.write(tmp_path / "postprocessing.json")
-    assert Postprocessing.read(tmp_path / "postprocessing.json") == chosen
+    assert Postprocessing.read(str(tmp_path / "postprocessing.json")) == chosen
     assert hash(Postprocessing.read(tmp_path / "postprocessing.json")) == hash(chosen)
     assert chosen.in_words() == "class 2: largest component; class 5: at least 12.5 mm³, holes filled"
     assert Postprocessing().in_words() == "nothing"

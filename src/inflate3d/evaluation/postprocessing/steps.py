@@ -129,7 +129,7 @@ class Postprocessing(FrozenModel):
                     file=file,
                 )
 
-    def write(self, path: Path) -> None:
+    def write(self, path: str | Path) -> None:
         """Writes it as JSON, whole or not at all.
 
         Raises:
@@ -138,13 +138,13 @@ class Postprocessing(FrozenModel):
         write_text(path, self.model_dump_json(indent=2) + "\n")
 
     @classmethod
-    def read(cls, path: Path) -> Postprocessing:
+    def read(cls, path: str | Path) -> Postprocessing:
         """Reads what :meth:`write` wrote.
 
         Raises:
             ConfigError: The file is missing, is not JSON, or holds no post-processing of this version.
         """
-        return parse_settings(cls, read_json(path), file=path)
+        return parse_settings(cls, read_json(Path(path)), file=Path(path))
 
 
 def find_postprocessing(folder: Path) -> Path | None:
