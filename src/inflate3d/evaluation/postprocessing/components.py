@@ -74,8 +74,7 @@ def find_holes(mask: Bool[np.ndarray, "a b c"]) -> Bool[np.ndarray, "a b c"]:
     outside = np.pad(~mask, 1, constant_values=True)
     numbers = np.empty(outside.shape, np.int32)
     ndimage.label(outside, structure=_FACES, output=numbers)
-    inner = numbers[1:-1, 1:-1, 1:-1]
-    return (inner != numbers[0, 0, 0]) & ~mask
+    return numbers[1:-1, 1:-1, 1:-1] > numbers[0, 0, 0]  # the outside has the first voxel, so the number 1
 
 
 def remove_numbers(
