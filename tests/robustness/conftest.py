@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -45,14 +46,21 @@ class Zygote:
     def __init__(self, process: "subprocess.Popen[str]", log: Path) -> None:
         self.process, self.log = process, log
 
-    def run(self, *words: object, folder: Path, seconds: float | None = None, touch: int | None = None) -> Ended:
+    def run(
+        self,
+        *words: object,
+        folder: Path,
+        seconds: float | None = None,
+        touch: int | None = None,
+        number: int = signal.SIGKILL,
+        largest: int | None = None,
+    ) -> Ended:
         """Runs a command of the command line; see `zygote.py`."""
         assert self.process.stdin is not None and self.process.stdout is not None
         self.log.unlink(missing_ok=True)
         order: dict[str, Any] = {"arguments": [str(word) for word in words], "log": str(self.log)}
-        self.process.stdin.write(
-            json.dumps({**order, "folder": str(folder), "seconds": seconds, "touch": touch}) + "\n"
-        )
+        order |= {"folder": str(folder), "seconds": seconds, "touch": touch, "number": int(number), "largest": largest}
+        self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
         return Ended(**json.loads(self.process.stdout.readline()), said=self.log.read_text(encoding="utf-8"))
 

@@ -1,13 +1,14 @@
 """Runs commands in forks of a process that has imported everything, and kills them where it is told to.
 
 A line of JSON on stdin is one run: ``arguments`` of the command line, the file ``log`` for what it says, the ``folder``
-that it writes to, and when it is killed: after ``seconds``, or before its n-th ``touch`` of a file in the folder. The
-answer is a line of JSON, too: exit ``code`` (-9 if killed), ``seconds`` and ``touches``.
+that it writes to, and when it gets a signal: after ``seconds``, or before its n-th ``touch`` of a file in the folder;
+the signal's ``number``; the ``largest`` file in bytes that it may write. The answer is a line of JSON, too: exit
+``code`` (-9 if killed), ``seconds`` and ``touches``.
 """
 
 import json
 import os
-import signal
+import resource
 import sys
 import time
 import traceback
@@ -31,7 +32,7 @@ def run(order: dict) -> dict:
         _work(order, write)
     os.close(write)
     if order["seconds"] is not None:
-        _kill_after(child, order["seconds"])
+        _kill_after(child, order["seconds"], order["number"])
     _, status = os.waitpid(child, 0)
     seconds = time.monotonic() - started
     with os.fdopen(read) as pipe:
@@ -43,7 +44,9 @@ def _work(order: dict, pipe: int) -> None:
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    touches = _count_touches(order["folder"], order["touch"])
+    if order["largest"] is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (order["largest"], order["largest"]))
+    touches = _count_touches(order["folder"], order["touch"], order["number"])
     code = 70
     try:
         code = main(order["arguments"])
@@ -53,7 +56,7 @@ def _work(order: dict, pipe: int) -> None:
     os._exit(code)
 
 
-def _count_touches(folder: str, last: int | None) -> list[int]:
+def _count_touches(folder: str, last: int | None, number: int) -> list[int]:
     """Counts what is done to files of a folder, and kills this process before the last one."""
     touches = [0]
 
@@ -63,19 +66,19 @@ def _count_touches(folder: str, last: int | None) -> list[int]:
                 return
             touches[0] += 1
             if touches[0] == last:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), number)
 
     sys.addaudithook(see)
     return touches
 
 
-def _kill_after(child: int, seconds: float) -> None:
+def _kill_after(child: int, seconds: float, number: int) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             return
         time.sleep(0.005)
-    os.kill(child, signal.SIGKILL)
+    os.kill(child, number)
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def _check_one_machine(options: Options) -> None:
 def _check_configs(configs: dict[str, RunConfig], store: Store) -> None:
     """Tells before the first training what would stop a later one."""
     from inflate3d.models.backbones import find_backbone
-    from inflate3d.training.run import check_nothing_of_an_encoder
+    from inflate3d.training.build import check_nothing_of_an_encoder
 
     for config in configs.values():
         if config.model.network == "inflated":

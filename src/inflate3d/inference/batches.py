@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from inflate3d.inference.accumulate import LogitGrid
 from inflate3d.inference.memory import GIGABYTE, LiveTensors, usual_budget
 from inflate3d.inference.networks import Network, Score
 from inflate3d.inference.scan import FramedScan
+from inflate3d.inference.shortage import Shrinking
 from inflate3d.inference.slices import Scores
 
 _SLAB_BYTES = {"cpu": 2**24}
@@ -80,17 +82,29 @@ class Batches:
     def scores(self, centres: Int[np.ndarray, " n"]) -> Iterator[Scores]:
         """The scores of slices, batch by batch; the first window tells by the memory it takes how many may follow.
 
+        Where the memory turns out to be less, fewer follow, and the batch is done again; Python's warnings tell so.
+
         Raises:
             ConfigError: The memory that was given is too little for a single one.
         """
-        ready = [(network.grid(self._scan), network.begin(self._scan, self._most)) for network in self._networks]
+        batch = Shrinking(self._most)
+        ready = [
+            (network.grid(self._scan), batch.run(partial(network.begin, self._scan))) for network in self._networks
+        ]
         with LiveTensors() as live:
             first = self._score(ready, centres[:1])
-        size = self._batch_size(first, live.most_needed)
+        batch.size = self._batch_size(first, live.most_needed)
         yield first
         del first
-        for start in range(1, len(centres), size):
-            yield self._score(ready, centres[start : start + size])
+        start = 1
+        while start < len(centres):
+            yield batch.run(partial(self._score_next, ready, centres[start:]))
+            start += batch.size
+
+    def _score_next(
+        self, ready: Sequence[tuple[LogitGrid, Score]], centres: Int[np.ndarray, " n"], size: int
+    ) -> Scores:
+        return self._score(ready, centres[:size])
 
     def _score(self, ready: Sequence[tuple[LogitGrid, Score]], centres: Int[np.ndarray, " b"]) -> Scores:
         """The sum of the networks' logits on each grid, and each network's, if wanted."""

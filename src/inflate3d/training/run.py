@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from inflate3d.errors import ConfigError
 from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.store import Store
 from inflate3d.run_folder import RunFolder
+from inflate3d.training.build import build_model, plan_run, told
 
 if TYPE_CHECKING:
     import pytorch_lightning as lightning
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from inflate3d.models.volumetric import VolumetricSegmenter
     from inflate3d.training.processes import Processes
     from inflate3d.windows.datamodule import SamplesModule
+
+    Model: TypeAlias = Segmenter | VolumetricSegmenter
 
 
 def train(
@@ -72,21 +77,19 @@ def _train(
     from inflate3d.provenance.record import recorded
     from inflate3d.training.determinism import determinism
     from inflate3d.training.stop import Interrupted
-    from inflate3d.training.trainer import make_trainer
 
     if processes.first:
         _claim(folder, config, resume)
-    plan = _plan(config, store)
+    plan = plan_run(config, store)
     split = choose_split(config.data, store.groups, store.splits)
     _check_same_split(folder, split)
     if resume and folder.finished:
         return processes.first
-    model = _build(config, store, plan)
+    trainer, model = _build_both(config, folder, store, plan, processes, console)
     assert model.plan is not None
-    trainer = make_trainer(config, folder, model.plan, list(store.cases), processes, console)
     if processes.first:
         if console:
-            console.print(_told(model), highlight=False, soft_wrap=True)
+            console.print(told(model), highlight=False, soft_wrap=True)
         config.write(folder.config)
         model.plan.write(folder.plan)
         split.write(folder.split)
@@ -96,7 +99,9 @@ def _train(
     )
     try:
         with noted, determinism(config.training):
-            _fit(trainer, config, folder, store, split, model, model.plan)
+            fit = partial(_fit, config=config, folder=folder, store=store, split=split)
+            rebuild = partial(_build_both, config, folder, store, plan, processes, console)
+            model = _fit_in_memory(fit, rebuild, trainer, model, config, folder, console)
             if processes.first:
                 _keep_best(folder, model)
     except Interrupted:
@@ -106,6 +111,61 @@ def _train(
     if processes.first:
         write_card(folder)
     return processes.first
+
+
+def _fit_in_memory(
+    fit: Callable[..., None],
+    rebuild: Callable[[], tuple[lightning.Trainer, Model]],
+    trainer: lightning.Trainer,
+    model: Model,
+    config: RunConfig,
+    folder: RunFolder,
+    console: Console | None,
+) -> Model:
+    """Trains; where memory is not enough, again from the last checkpoint, each batch in twice as many parts."""
+    from inflate3d.inference.shortage import is_shortage
+    from inflate3d.training.parts import has_batch_norms, more_parts
+
+    parts = 1
+    while True:
+        try:
+            fit(trainer, model=model, parts=parts)
+            return model
+        except (RuntimeError, MemoryError) as error:
+            if not is_shortage(error) or trainer.world_size > 1:
+                raise
+            shortage = str(error).partition("\n")[0]  # the error itself would keep the memory
+            parts = more_parts(parts, config.training.batch_size, shortage)
+        del trainer, model
+        _free_memory()
+        trainer, model = rebuild()
+        if console:
+            place = "the last checkpoint" if folder.last.exists() else "the beginning"
+            norms = ", whose batch norms see each part by itself" if has_batch_norms(model) else ""
+            told = f"memory is not enough ({shortage}): going on from {place}, {parts} parts of a batch in the encoder"
+            console.print(f"training: {told}{norms}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _free_memory() -> None:
+    """Gives the memory of what is not used any more back to the device."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _build_both(
+    config: RunConfig, folder: RunFolder, store: Store, plan: Plan, processes: Processes, console: Console | None
+) -> tuple[lightning.Trainer, Model]:
+    """The network as it was before its first step, and what trains it."""
+    from inflate3d.training.trainer import make_trainer
+
+    model = build_model(config, store, plan)
+    assert model.plan is not None
+    return make_trainer(config, folder, model.plan, list(store.cases), processes, console), model
 
 
 def _claim(folder: RunFolder, config: RunConfig, resume: bool) -> None:
@@ -135,105 +195,26 @@ def _check_same_split(folder: RunFolder, split: Split) -> None:
         )
 
 
-def _plan(config: RunConfig, store: Store) -> Plan:
-    """The store's plan with what the run has different."""
-    if config.model.network != "inflated":
-        check_nothing_of_an_encoder(config)
-        return store.plan
-    stride = config.model.stride or store.plan.stride
-    plan = store.plan.model_copy(update={"stride": stride})
-    plan.check_depth(store.fingerprint, config.model.depth)
-    return plan
-
-
-def check_nothing_of_an_encoder(config: RunConfig) -> None:
-    """Makes sure that a 3D network is not to be trained as a pre-trained encoder is.
-
-    Raises:
-        ConfigError: It is.
-    """
-    training = config.training
-    if training.freeze != "none" or training.layer_decay != 1:
-        raise ConfigError(
-            "a 3D network has no pre-trained encoder",
-            expected=f"--freeze none and --layer-decay 1 beside --network {config.model.network}",
-            got=f"--freeze {training.freeze} --layer-decay {training.layer_decay:g}",
-        )
-    if training.checkpoint_activations:
-        raise ConfigError(
-            "activations of a 3D network can't be checkpointed",
-            expected=f"no --checkpoint-activations beside --network {config.model.network}",
-            got="--checkpoint-activations",
-        )
-
-
-def _build(config: RunConfig, store: Store, plan: Plan) -> Segmenter | VolumetricSegmenter:
-    import pytorch_lightning as lightning
-
-    lightning.seed_everything(config.training.seed, verbose=False)
-    model = _build_inflated(config, plan) if config.model.network == "inflated" else _build_3d(config, store)
-    model.plan = plan.model_copy(update={"image_size": model.architecture.image_size})
-    return model
-
-
-def _build_inflated(config: RunConfig, plan: Plan) -> Segmenter:
-    from inflate3d.models.activation_checkpoints import checkpoint_activations
-    from inflate3d.models.backbones import nearest_image_size
-    from inflate3d.models.segmenter import model_from_config
-    from inflate3d.training.optimization import freeze
-
-    size = config.model.image_size
-    if size is None:
-        size = nearest_image_size(config.model.encoder, plan.image_size)
-    model = model_from_config(
-        config.model, in_channels=len(plan.modalities), image_size=size, num_classes=len(plan.classes)
-    )
-    freeze(model, config.training.freeze)
-    if config.training.checkpoint_activations:
-        checkpoint_activations(model.encoder.network, model.encoder.name)
-    return model
-
-
-def _build_3d(config: RunConfig, store: Store) -> VolumetricSegmenter:
-    from inflate3d.models.volumetric import volumetric_from_config
-    from inflate3d.windows.patches import median_grid
-
-    shape, spacing = median_grid(store)
-    return volumetric_from_config(
-        config.model,
-        in_channels=len(store.plan.modalities),
-        num_classes=len(store.plan.classes),
-        shape=shape,
-        spacing=spacing,
-    )
-
-
-def _told(model: Segmenter | VolumetricSegmenter) -> str:
-    """Where the network's weights are from, in words."""
-    from inflate3d.models.volumetric import VolumetricSegmenter
-
-    if isinstance(model, VolumetricSegmenter):
-        return model.summary()
-    report = model.encoder.weights_report
-    return report.summary() if report else "2D weights: none, the backbone starts from random ones"
-
-
 def _fit(
     trainer: lightning.Trainer,
+    *,
     config: RunConfig,
     folder: RunFolder,
     store: Store,
     split: Split,
-    model: Segmenter | VolumetricSegmenter,
-    plan: Plan,
+    model: Model,
+    parts: int,
 ) -> None:
     from timm.layers.norm_act import convert_sync_batchnorm
 
     from inflate3d.models.memory_format import quickest_memory_format
+    from inflate3d.training.parts import take_in_parts
     from inflate3d.training.processes import end_others
     from inflate3d.training.stop import Interrupted, signals_given_back
     from inflate3d.training.task import SegmentationTask
 
+    plan = model.plan
+    assert plan is not None
     watched = _evenly(split.validation, config.training.validation_cases)
     on_gpu = trainer.accelerator.__class__.__name__ == "CUDAAccelerator"
     data = _samples(config, store, split, watched, model, plan, on_gpu)
@@ -242,6 +223,7 @@ def _fit(
         model.to(memory_format=quickest_memory_format(trainer.strategy.root_device, reduced_precision=reduced))
     if on_gpu and trainer.world_size > 1:
         convert_sync_batchnorm(model)  # in place; timm's, as torch's would lose the activations of timm's norms
+    take_in_parts(model, parts)
     if config.training.compile:
         model.compile()  # in place: names of weights stay as they are
     task = SegmentationTask(model, config, plan, list(store.cases), watched)
@@ -271,7 +253,7 @@ def _samples(
     store: Store,
     split: Split,
     watched: tuple[str, ...],
-    model: Segmenter | VolumetricSegmenter,
+    model: Model,
     plan: Plan,
     on_gpu: bool,
 ) -> SamplesModule:
@@ -305,7 +287,7 @@ def _workers(devices: int) -> int:
     return min(8, max(1, (os.cpu_count() or 1) // devices))
 
 
-def _keep_best(folder: RunFolder, model: Segmenter | VolumetricSegmenter) -> None:
+def _keep_best(folder: RunFolder, model: Model) -> None:
     import torch
 
     state = torch.load(folder.best, map_location="cpu", weights_only=True)["state_dict"]

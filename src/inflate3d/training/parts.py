@@ -1,0 +1,94 @@
+"""A batch that is too large for the device's memory: the encoder takes it in parts, and the step stays the same.
+
+The parts go through the encoder one after the other, and their activations are computed again, part by part, in the
+backward pass (Chen et al. 2016, arXiv:1604.06174). The decoder, with its batch norms, and the loss see the batch as a
+whole. So the step is that of the whole batch to rounding; dropout and stochastic depth draw other numbers. Batch norms
+of the encoder itself (ResNets and the like have them) take the statistics of each part. A 3D network takes parts whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from inflate3d.errors import ConfigError
+from inflate3d.models.segmenter import Segmenter
+from inflate3d.models.volumetric import VolumetricSegmenter
+
+
+def take_in_parts(model: Segmenter | VolumetricSegmenter, parts: int) -> None:
+    """Lets a network take each batch in parts; its weights and their names stay as they are.
+
+    Args:
+        model: The network.
+        parts: How many; one is the batch as a whole.
+    """
+    if parts == 1:
+        return
+    network: nn.Module = model.encoder if isinstance(model, Segmenter) else model
+    whole = network.forward
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _still_statistics(network)
+
+    def forward(batch: Tensor) -> Any:
+        take = _recomputed(whole, contexts) if torch.is_grad_enabled() else whole
+        return _joined([take(part) for part in batch.chunk(parts)])
+
+    network.forward = forward  # type: ignore[method-assign]
+
+
+def has_batch_norms(model: Segmenter | VolumetricSegmenter) -> bool:
+    """Whether parts of a batch are normed each by itself."""
+    network: nn.Module = model.encoder if isinstance(model, Segmenter) else model
+    return any(isinstance(module, _BatchNorm) for module in network.modules())
+
+
+def more_parts(parts: int, batch_size: int, shortage: str) -> int:
+    """Twice as many parts, or as many as there are windows.
+
+    Args:
+        parts: How many there were.
+        batch_size: Windows in a batch.
+        shortage: What was said of the memory.
+
+    Raises:
+        ConfigError: Each window was a part already.
+    """
+    if parts >= batch_size:
+        raise ConfigError(
+            "memory is not enough to train with",
+            got=f"{shortage} (with one window at a time in the encoder)",
+            remedy="give a smaller --batch-size beside a larger --accumulate, --precision bf16-mixed, or a smaller "
+            "--image-size or --decoder-channels",
+        )
+    return min(2 * parts, batch_size)
+
+
+def _recomputed(whole: Callable[[Tensor], Any], contexts: Callable[[], Any]) -> Callable[[Tensor], Any]:
+    return lambda part: checkpoint(whole, part, use_reentrant=False, context_fn=contexts)
+
+
+def _joined(outputs: list[Any]) -> Any:
+    if isinstance(outputs[0], Tensor):
+        return torch.cat(outputs)
+    return [torch.cat(maps) for maps in zip(*outputs, strict=True)]
+
+
+@contextmanager
+def _still_statistics(network: nn.Module) -> Iterator[None]:
+    """Keeps batch norms from counting a batch twice that is computed twice."""
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True

@@ -1,0 +1,103 @@
+"""Trainings that come to no number, or to the end of the memory."""
+
+import io
+
+import pytest
+import torch
+from rich.console import Console
+
+from inflate3d.errors import ConfigError
+from inflate3d.models.encoders import Encoder
+from inflate3d.run_folder import RunFolder
+from inflate3d.training.run import train
+from inflate3d.training.task import SegmentationTask
+from inflate3d.training.watch_loss import DivergedError
+
+
+def with_changes(config, model=(), **training):
+    model = config.model.model_copy(update=dict(model))
+    return config.model_copy(update={"model": model, "training": config.training.model_copy(update=training)})
+
+
+def test_loss_that_is_no_number_ends_the_training_and_keeps_the_last_good_state(
+    tiny_config, phantom_store, tmp_path, monkeypatch
+):
+    """The third step of four is bad: the state of the validation after the second is kept."""
+    folder, cases = RunFolder(tmp_path / "run"), []
+    real = SegmentationTask.training_step
+
+    def spoil(self, batch, number):
+        loss = real(self, batch, number)
+        if self.global_step != 2:
+            return loss
+        cases.extend(sorted({list(phantom_store.cases)[case] for case in batch.cases.tolist()}))
+        return loss * torch.nan
+
+    monkeypatch.setattr(SegmentationTask, "training_step", spoil)
+    with pytest.raises(DivergedError, match="the loss is no finite number any more") as caught:
+        train(with_changes(tiny_config, steps=4, validate_every=2), folder, phantom_store)
+    assert "nan in step 3, cases of the batch: " in str(caught.value.got)
+    assert cases and all(case in str(caught.value.got) for case in cases)
+    assert "the last good checkpoint is of step 2" in str(caught.value.remedy)
+    assert caught.value.file == str(folder.last)
+    state = torch.load(folder.last, weights_only=True)
+    assert state["global_step"] == 2
+    assert all(values.isfinite().all() for values in state["state_dict"].values() if values.is_floating_point())
+    assert not folder.finished
+
+
+def test_weights_that_are_no_numbers_come_into_no_checkpoint(tiny_config, phantom_store, tmp_path, monkeypatch):
+    """Gradients can overflow though the loss does not."""
+    folder = RunFolder(tmp_path / "run")
+    real = SegmentationTask.on_validation_epoch_end
+
+    def spoil(self):
+        next(self.model.parameters()).data.fill_(torch.inf)
+        real(self)
+
+    monkeypatch.setattr(SegmentationTask, "on_validation_epoch_end", spoil)
+    with pytest.raises(DivergedError, match="weights that are infinite") as caught:
+        train(tiny_config, folder, phantom_store)
+    assert "there was no checkpoint yet" in str(caught.value.remedy)
+    assert not folder.last.exists() and not folder.best.exists()
+
+
+@pytest.fixture
+def small_memory(monkeypatch):
+    """Makes the encoder run out of memory where it is given more windows than so many."""
+
+    def limit(windows):
+        real = Encoder.forward
+
+        def forward(self, batch):
+            if len(batch) > windows:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+            return real(self, batch)
+
+        monkeypatch.setattr(Encoder, "forward", forward)
+
+    return limit
+
+
+def test_batch_that_does_not_fit_the_memory_is_taken_in_parts_and_the_result_is_the_same(
+    tiny_config, phantom_store, tmp_path, small_memory
+):
+    """A ConvNeXt's encoder has no batch norms; the decoder has, and sees the whole batch."""
+    config = with_changes(tiny_config, model={"encoder": "convnext_atto", "image_size": (32, 32)}, batch_size=4, seed=3)
+    whole, parted, shown = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parted"), io.StringIO()
+    train(config, whole, phantom_store)
+    small_memory(2)
+    train(config, parted, phantom_store, console=Console(file=shown, width=300))
+    assert shown.getvalue().count("memory is not enough (CUDA out of memory. Tried to allocate 20.00 GiB.)") >= 1
+    assert "2 parts of a batch in the encoder" in shown.getvalue()
+    assert "4 parts" in shown.getvalue()  # a validation takes eight windows at a time
+    states = [torch.load(folder.last, weights_only=True)["state_dict"] for folder in (whole, parted)]
+    for name, expected in states[0].items():
+        torch.testing.assert_close(states[1][name], expected, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_memory_that_is_not_enough_for_one_window_is_told(tiny_config, phantom_store, tmp_path, small_memory):
+    small_memory(0)
+    with pytest.raises(ConfigError, match="memory is not enough to train with") as caught:
+        train(tiny_config, RunFolder(tmp_path / "run"), phantom_store)
+    assert "one window at a time" in str(caught.value.got)
