@@ -36,19 +36,20 @@ def evaluate_run(
     Raises:
         ModelError: The run has no model.
         DataError: Its data set is gone, or a case can't be read.
-        OutputError: A file can't be written.
+        OutputError: A file can't be written, or another process is training or evaluating the run.
     """
-    predictor = Predictor.load(folder.model, batch_size=batch_size)
-    scores = score_held_out(
-        predictor,
-        read_dataset(RunConfig.read(folder.config).dataset),
-        Split.read(folder.split).held_out,
-        folder=folder,
-        tolerance=tolerance,
-        progress=progress,
-    )
-    scores.write(folder.evaluation)
-    write_card(folder)
+    with folder.locked():
+        predictor = Predictor.load(folder.model, batch_size=batch_size)
+        scores = score_held_out(
+            predictor,
+            read_dataset(RunConfig.read(folder.config).dataset),
+            Split.read(folder.split).held_out,
+            folder=folder,
+            tolerance=tolerance,
+            progress=progress,
+        )
+        scores.write(folder.evaluation)
+        write_card(folder)
     return scores
 
 
