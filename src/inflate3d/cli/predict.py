@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -56,6 +57,9 @@ class Options(CommandOptions):
     max_memory: Annotated[float | None, Field(gt=0)] = None
     """Gigabytes to predict with, above the weights and the scan: 1.5, or what is free, if not given; on a GPU what is
     free there."""
+    uncertainty: bool = False
+    """Tell how far each label map can be trusted: how much the averaged networks agree, or the mirror images of a
+    single one with --tta, or else the soft Dice of its own probabilities."""
     skip_existing: bool = False
     """Leave out scans whose label map is there and newer than they are, whichever model it is from."""
     suffix: str | None = None
@@ -162,6 +166,7 @@ def _predict(
                 fail=summary.fail,
                 transfer=work.transfer,
                 postprocessing=work.postprocessing,
+                with_confidence=options.uncertainty,
             )
         except DatasetProblems as problems:
             problems.warnings.extend(work.warnings)
@@ -186,3 +191,26 @@ def _show(written: Sequence[Path | str], work: _Work, terminal: Terminal) -> Non
         terminal.say(f"{len(work.skipped)} scan(s) left out, whose label maps are there: {names}")
     for file in written:
         terminal.say(str(file))
+    _show_confidence(work.predicted, terminal)
+
+
+def _show_confidence(predicted: Sequence[PredictedScan], terminal: Terminal) -> None:
+    """A row a scan, the one to look at first on top."""
+    from inflate3d.evaluation.tables import show
+    from inflate3d.inference.confidence import KINDS
+
+    known = [(scan.case, scan.confidence) for scan in predicted if scan.confidence]
+    if not known:
+        return
+    known.sort(key=lambda each: -1.0 if math.isnan(each[1].value) else each[1].value)
+    rows = [
+        [
+            case,
+            show(found.value),
+            found.least or "nothing is predicted",
+            show(found.classes.get(found.least or "", math.nan)),
+        ]
+        for case, found in known
+    ]
+    terminal.table("How far each can be trusted, the least first", ["scan", "confidence", "least of", "its own"], rows)
+    terminal.say(f"* {KINDS[known[0][1].kind]}, mean over the predicted classes; before post-processing")

@@ -15,7 +15,9 @@ from jaxtyping import Integer
 from inflate3d.datasets.case import Case
 from inflate3d.errors import DataError, DatasetProblems, Inflate3dError, OutputError
 from inflate3d.evaluation.postprocessing.steps import Postprocessing
+from inflate3d.inference.assessment import AssessedLabels
 from inflate3d.inference.background import Background
+from inflate3d.inference.confidence import Confidence
 from inflate3d.inference.scans import Warn, tell_nobody
 from inflate3d.inference.targets import Skip, find_work
 from inflate3d.inference.transfer import LOCAL, Transfer
@@ -33,6 +35,15 @@ class ScanPredictor(Protocol):
         ...
 
 
+@runtime_checkable
+class AssessingPredictor(ScanPredictor, Protocol):
+    """What also tells how far a label map can be trusted, as `Predictor` does."""
+
+    def predict_with_confidence(self, volume: Volume) -> AssessedLabels:
+        """Segments a scan on its own grid, and judges the result."""
+        ...
+
+
 @dataclass(frozen=True)
 class PredictedScan:
     """What became of a scan, and how long it took.
@@ -45,6 +56,7 @@ class PredictedScan:
         reading: Seconds.
         predicting: Seconds.
         writing: Seconds.
+        confidence: How far the label map can be trusted, before it is post-processed; none if it was not asked for.
     """
 
     case: str
@@ -52,6 +64,7 @@ class PredictedScan:
     reading: float
     predicting: float
     writing: float
+    confidence: Confidence | None = None
 
     def to_dict(self) -> dict[str, object]:
         """For ``--json``; seconds to the millisecond."""
@@ -60,6 +73,7 @@ class PredictedScan:
             "case": self.case,
             "file": str(self.file),
             "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
+            **({"confidence": self.confidence.to_dict()} if self.confidence else {}),
         }
 
 
@@ -83,6 +97,7 @@ def predict_files(
     fail: Fail = tell_nobody,
     transfer: Transfer = LOCAL,
     postprocessing: Postprocessing | None = None,
+    with_confidence: bool = False,
 ) -> list[Path]:
     """Segments scans and writes their label maps, named as the scans are.
 
@@ -103,6 +118,8 @@ def predict_files(
         fail: Told of each scan that can't be predicted.
         transfer: The way of scans to their paths, and of label maps from theirs.
         postprocessing: What is done to each label map before it is written; nothing if not given.
+        with_confidence: Whether the report tells how far each label map can be trusted; the predictor has to be an
+            `AssessingPredictor`.
 
     Returns:
         The files written.
@@ -114,6 +131,7 @@ def predict_files(
         OutputError: A label map can't be written; no part of it is left.
     """
     work = ScanWork(predictor, transfer, warn=warn, report=report, fail=fail, postprocessing=postprocessing)
+    work.with_confidence = with_confidence
     work.run(list(find_work(scans, folder, suffix, skip, transfer)), progress)
     raise_problems(work.problems, work.written, len(scans))
     return work.written
@@ -141,6 +159,7 @@ class _Writing:
     target: Path
     reading: float
     predicting: float
+    confidence: Confidence | None
     written: Background[None]
 
 
@@ -158,6 +177,7 @@ class ScanWork:
     Attributes:
         written: The label maps.
         problems: Why others are not.
+        with_confidence: Whether reports tell how far label maps can be trusted.
     """
 
     def __init__(
@@ -172,6 +192,7 @@ class ScanWork:
     ) -> None:
         self.written: list[Path] = []
         self.problems: list[Inflate3dError] = []
+        self.with_confidence = False
         self._predictor, self._transfer = predictor, transfer
         self._postprocessing = postprocessing or Postprocessing()
         self._warn, self._report, self._fail = warn, report, fail
@@ -206,7 +227,7 @@ class ScanWork:
                 self._warn(DataError(note, case=scan.id, file=self._transfer.address(scan.scan)))
             check_labels_writable(target, volume, like=scan.scan)
             started = time.perf_counter()
-            labels = self._predictor.predict(volume)
+            labels, confidence = self._labels(volume)
             if self._postprocessing.classes:
                 labels = self._postprocessing.apply(labels, volume.spacing)
             seconds = time.perf_counter() - started
@@ -218,7 +239,14 @@ class ScanWork:
             return
         self._finish_writing()
         written = Background(partial(self._write, scan, target, labels))
-        self._writing = _Writing(scan, target, read_seconds, seconds, written)
+        self._writing = _Writing(scan, target, read_seconds, seconds, confidence, written)
+
+    def _labels(self, volume: Volume) -> tuple[Integer[np.ndarray, "i j k"], Confidence | None]:
+        if not self.with_confidence:
+            return self._predictor.predict(volume), None
+        assert isinstance(self._predictor, AssessingPredictor)
+        assessed = self._predictor.predict_with_confidence(volume)
+        return assessed.labels, assessed.confidence
 
     def _finish_writing(self) -> None:
         """Waits for the label map that is being written, if there is one."""
@@ -233,7 +261,8 @@ class ScanWork:
             self._add_problem(writing.scan, error)
             return
         self.written.append(writing.target)
-        self._report(PredictedScan(writing.scan.id, writing.target, writing.reading, writing.predicting, seconds))
+        stages = writing.reading, writing.predicting, seconds
+        self._report(PredictedScan(writing.scan.id, writing.target, *stages, writing.confidence))
 
     def _add_problem(self, scan: Case, error: Exception) -> None:
         self._transfer.release(scan)

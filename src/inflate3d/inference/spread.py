@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -108,6 +108,7 @@ def predict_spread(
     fail: Fail = tell_nobody,
     transfer: Transfer = LOCAL,
     postprocessing: Postprocessing | None = None,
+    with_confidence: bool = False,
 ) -> list[Path]:
     """Segments scans on an engine's machines, which write their label maps; for the rest see `predict_files`.
 
@@ -127,6 +128,7 @@ def predict_spread(
         fail: Told of each scan that can't be predicted.
         transfer: The way of scans to a machine's disk, and of label maps from there.
         postprocessing: What is done to each label map before it is written; nothing if not given.
+        with_confidence: See `predict_files`; not known of a scan whose machine died after it was written.
 
     Returns:
         The files written.
@@ -142,7 +144,7 @@ def predict_spread(
     jobs = [_Job(scan, target, transfer.changed(target)) for scan, target in pairs]
     written: list[Path] = []
     problems: list[Inflate3dError] = []
-    outcomes = engine(partial(_predict, recipe, transfer, postprocessing), jobs)
+    outcomes = engine(partial(_predict, recipe, transfer, postprocessing, with_confidence), jobs)
     for job, outcome in zip(jobs, progress(outcomes, len(jobs), "predicting"), strict=True):
         if isinstance(outcome, LostError):
             outcome = _Outcome(None, transfer.told(outcome.about(case=job.scan.id, file=job.scan.scan)))
@@ -158,24 +160,28 @@ def predict_spread(
     return written
 
 
-def _predict(recipe: Recipe, transfer: Transfer, postprocessing: Postprocessing | None, job: _Job) -> _Outcome:
+def _predict(
+    recipe: Recipe, transfer: Transfer, postprocessing: Postprocessing | None, with_confidence: bool, job: _Job
+) -> _Outcome:
     """Predicts one scan, on whichever machine this is."""
     if transfer.changed(job.target) != job.before:  # by one that died before it could say so
         return _Outcome(PredictedScan(job.scan.id, job.target, 0.0, 0.0, 0.0))
     if transfer.is_local:
-        return _work_on(recipe, postprocessing, transfer, job.scan, job.target)
+        return _work_on(recipe, postprocessing, with_confidence, transfer, job.scan, job.target)
     with TemporaryDirectory(prefix="inflate3d-") as folder:
-        outcome = _work_on(recipe, postprocessing, *transfer.moved(job.scan, job.target, Path(folder)))
+        outcome = _work_on(recipe, postprocessing, with_confidence, *transfer.moved(job.scan, job.target, Path(folder)))
     if outcome.predicted:
-        done = outcome.predicted
-        return _Outcome(
-            PredictedScan(done.case, job.target, done.reading, done.predicting, done.writing), None, outcome.warnings
-        )
+        return _Outcome(replace(outcome.predicted, file=job.target), None, outcome.warnings)
     return outcome
 
 
 def _work_on(
-    recipe: Recipe, postprocessing: Postprocessing | None, transfer: Transfer, scan: Case, target: Path
+    recipe: Recipe,
+    postprocessing: Postprocessing | None,
+    with_confidence: bool,
+    transfer: Transfer,
+    scan: Case,
+    target: Path,
 ) -> _Outcome:
     warnings: list[DataError] = []
     done: list[PredictedScan] = []
@@ -187,6 +193,7 @@ def _work_on(
         fail=tell_nobody,
         postprocessing=postprocessing,
     )
+    work.with_confidence = with_confidence
     work.run([(scan, target)], silent)
     return _Outcome(next(iter(done), None), next(iter(work.problems), None), warnings)
 
