@@ -14,8 +14,9 @@ FLOATS = (0.0, -0.0, 1e-45, 1e-12, 0.5, -1.0, 1.5, 1e6, 1e30, 3.5e38, 1e308, flo
 TEXTS = (
     "", " ", "0", "-1", "nan", "inf", "1e999", "9" * 30, "9" * 5000, "true", "null", "None", "LIST", "LOCAL", "..",
     "../..", "../../etc/passwd", "/etc/passwd", "/dev/zero", "/dev/stdin", "C:\\NUL", "CON", "a\0b", "\x1b[2J",
-    "\ud800", "é" * 300, "x" * 100_000, "%s%s%s%n", "scan%03d.raw 1 9 1", "%", "{}", "[]", "()", "(1,0,0) (0,1,0) (0,0,1)",
-    "raw", "gzip", "bzip2", "ascii", "hex", "int", "float", "block", "1 1 1", "1000000 1000000 1000000", "*", "&a [*a]",
+    "\ud800", "é" * 300, "x" * 100_000, "%s%s%s%n", "scan%03d.raw 1 9 1", "%", "{}", "[]", "()",
+    "(1,0,0) (0,1,0) (0,0,1)", "raw", "gzip", "bzip2", "ascii", "hex", "int", "float", "block", "1 1 1",
+    "1000000 1000000 1000000", "*", "&a [*a]",
     "!!python/object/apply:os.system [id]",
 )  # fmt: skip
 

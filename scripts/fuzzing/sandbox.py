@@ -21,10 +21,13 @@ SECONDS = 10.0
 """Longest time for one file."""
 
 MEMORY = 512 << 20
-"""Bytes of address space that reading a file of a few kilobytes may add: most are our libraries' threads and pools."""
+"""Bytes of memory that reading a file of a few kilobytes may add."""
 
 _LIMIT = 4 << 30
-"""Bytes of address space that the system lets a process add; what asks for more is told as an allocation."""
+"""Bytes of address space that a process may add, touched or not: an allocation of more fails, and is a finding.
+
+One GiB of them is what the allocator of a library (mimalloc) reserves for itself.
+"""
 
 _MEMORY_DISK = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a folder of our own in it
 
@@ -137,8 +140,9 @@ def _work(numbers: range, write: Write, read: Read, refusal: type[Exception], fo
     for stream in (0, 1, 2):
         os.dup2(nothing, stream)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    before = _peak()
-    resource.setrlimit(resource.RLIMIT_AS, (before + _LIMIT, before + _LIMIT))
+    before = _status("VmHWM")
+    most = _status("VmSize") + _LIMIT
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
     gc.disable()
     os.chdir(folder)
     for number in numbers:
@@ -148,9 +152,9 @@ def _work(numbers: range, write: Write, read: Read, refusal: type[Exception], fo
         began = time.perf_counter()
         what, told = _read_one(path, read, refusal)
         seconds = time.perf_counter() - began
-        added = _peak() - before
+        added = _status("VmHWM") - before
         if what in ("read", "refused") and added > MEMORY:
-            what, told = "memory", f"{added >> 20} MiB of address space more than before; it was {what}"
+            what, told = "memory", f"{added >> 20} MiB more than before; it was {what}"
         rest = f"{seconds}\t{added}" if what in ("read", "refused") else told.replace("\n", "\\n").replace("\t", " ")
         os.write(outgoing, f"{number}\t{what}\t{rest}\n".encode("utf-8", "replace"))
         if what == "memory":
@@ -190,7 +194,7 @@ def _ran_out(error: BaseException | None) -> bool:
     return False
 
 
-def _peak() -> int:
-    """The most bytes of address space that this process ever had."""
+def _status(name: str) -> int:
+    """A figure of this process in bytes: VmHWM, the most memory that it ever had, or VmSize, its address space."""
     with open("/proc/self/status", encoding="ascii", errors="replace") as status:  # noqa: PTH123 - the fastest way
-        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmPeak"))
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith(name))

@@ -5,7 +5,7 @@ The command line reads these models as flags, a run's folder keeps them as ``con
 
 from __future__ import annotations
 
-import json
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -14,6 +14,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from inflate3d.atomic import write_text
+from inflate3d.documents import DAMAGED_JSON, DAMAGED_YAML, LARGEST_YAML, parse_json, parse_yaml, read_text
 from inflate3d.errors import ConfigError
 
 Inflation = Literal["center", "average", "random"]
@@ -33,9 +34,9 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 
 class FrozenModel(BaseModel):
-    """Immutable settings; a key that is not known is an error."""
+    """Immutable settings; a key that is not known is an error, and so is a number that is none."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class Proposals(FrozenModel):
@@ -313,30 +314,30 @@ def _differing(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple
 
 
 def read_yaml(path: Path) -> Any:
-    """Reads plain YAML (no tags are constructed).
+    """Reads plain YAML, within the bounds of `inflate3d.documents` (no tags are constructed).
 
     Raises:
-        ConfigError: The file is missing or is not YAML.
+        ConfigError: The file is missing, too large, or is not YAML.
     """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return parse_yaml(read_text(path, most=LARGEST_YAML))
     except OSError as error:
         raise ConfigError("configuration can't be read", file=path, got=error.strerror) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except DAMAGED_YAML as error:  # UnicodeDecodeError too
         raise ConfigError("configuration is not YAML", file=path, got=error) from error
 
 
 def read_json(path: Path) -> Any:
-    """Reads JSON.
+    """Reads JSON, within the bounds of `inflate3d.documents`.
 
     Raises:
-        ConfigError: The file is missing or is not JSON.
+        ConfigError: The file is missing, too large, or is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(read_text(path))
     except OSError as error:
         raise ConfigError("the file can't be read", file=path, got=error.strerror) from error
-    except ValueError as error:  # UnicodeDecodeError too
+    except DAMAGED_JSON as error:  # UnicodeDecodeError too
         raise ConfigError("the file is not JSON", file=path, got=error) from error
 
 
@@ -357,4 +358,16 @@ def settings_error(error: ValidationError, *, file: Path | None = None) -> Confi
     first = error.errors()[0]
     name = ".".join(str(part) for part in first["loc"]) or "the configuration"
     more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return ConfigError(f"{name} is not usable{more}", expected=first["msg"], got=repr(first["input"])[:80], file=file)
+    return ConfigError(f"{name} is not usable{more}", expected=first["msg"], got=shown(first["input"]), file=file)
+
+
+def shown(value: object) -> str:
+    """A value of a document as Python spells it, cut short however large or nested it is."""
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return f"a {type(value).__name__} too long to be shown"
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80

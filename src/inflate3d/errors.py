@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,12 @@ MOST_ALIKE = 3
 
 MOST_NAMED = 10
 """Cases with the same problem that are named besides."""
+
+
+_UNSHOWN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Characters that steer a terminal, or are none: files and names from elsewhere may hold them."""
+
+_LONGEST_PART = 10_000
 
 
 class Inflate3dError(Exception):
@@ -67,11 +74,18 @@ class Inflate3dError(Exception):
             "got": self.got,
             "remedy": self.remedy,
         }
-        return {name: str(value) for name, value in parts.items() if value is not None}
+        return {name: plain_text(str(value)) for name, value in parts.items() if value is not None}
 
     def __str__(self) -> str:
         details = [f"  {name + ':':<10}{text}" for name, text in self._parts().items() if name != "what"]
         return "\n".join([self.what, *details])
+
+
+def plain_text(text: str) -> str:
+    """A text that any terminal and any file takes, cut short where it is longer than a person reads."""
+    if len(text) > _LONGEST_PART:
+        text = f"{text[:_LONGEST_PART]} ... and {len(text) - _LONGEST_PART} characters more"
+    return _UNSHOWN.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 class ConfigError(Inflate3dError):

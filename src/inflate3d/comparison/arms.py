@@ -19,6 +19,7 @@ from inflate3d.config import (
     Target,
     parse_settings,
     read_yaml,
+    shown,
 )
 from inflate3d.errors import ConfigError
 
@@ -151,7 +152,7 @@ def read_arms(file: Path) -> tuple[Arm, ...]:
         raise ConfigError(
             "the file holds no arms to compare",
             expected="two arms or more, by name, such as `one-slice: {model: {depth: 1}}`",
-            got=repr(values)[:80],
+            got=shown(values),
             file=file,
         )
     return tuple(_read_arm(str(name), changes, file) for name, changes in values.items())
@@ -168,7 +169,7 @@ def _read_arm(name: str, changes: Any, file: Path) -> Arm:
         raise ConfigError(
             f"arm {name} is not told by sections",
             expected=f"settings under {', '.join(SECTIONS)}",
-            got=repr(changes)[:80],
+            got=shown(changes),
             file=file,
         )
     return Arm(name, changes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import json
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from inflate3d.comparison.trial import COST
+from inflate3d.config import read_json
+from inflate3d.documents import read_text
 from inflate3d.errors import DataError
 from inflate3d.evaluation.scores import Scores
 from inflate3d.evaluation.statistics import mean_over_defined
@@ -62,6 +64,7 @@ def measure_costs(folders: Sequence[RunFolder], scores: Sequence[Scores]) -> Cos
         scores: Their scores.
 
     Raises:
+        ConfigError: What a run needed is no JSON.
         DataError: A run's log can't be read.
         ModelError: A run's model can't be loaded.
     """
@@ -70,9 +73,8 @@ def measure_costs(folders: Sequence[RunFolder], scores: Sequence[Scores]) -> Cos
     device, peaks = "not known", []
     for folder in folders:
         if (folder.root / COST).exists():
-            values = json.loads((folder.root / COST).read_text(encoding="utf-8"))
-            device = values["device"]
-            peaks += [float(values["peak_memory_bytes"])] if values["peak_memory_bytes"] is not None else []
+            device, peak = _read_cost(folder.root / COST)
+            peaks += [] if peak is None else [peak]
     return Cost(
         network=measure_network(folders[0]),
         training_seconds=_mean(np.array(seconds)),
@@ -82,6 +84,16 @@ def measure_costs(folders: Sequence[RunFolder], scores: Sequence[Scores]) -> Cos
     )
 
 
+def _read_cost(file: Path) -> tuple[str, float | None]:
+    """The device of a run, and the most memory that it took there if that is known."""
+    values = read_json(file)
+    try:
+        peak = values["peak_memory_bytes"]
+        return str(values["device"]), None if peak is None else float(peak)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DataError("what the run needed can't be read", got=repr(error)[:200], file=file) from error
+
+
 def training_seconds(log: Path) -> float:
     """How long a training took, by its ``metrics.csv``; NaN if nothing was logged.
 
@@ -89,9 +101,9 @@ def training_seconds(log: Path) -> float:
         DataError: The log can't be read.
     """
     try:
-        with log.open(newline="", encoding="utf-8") as lines:
-            known = [float(row["seconds"]) for row in csv.DictReader(lines) if row.get("seconds")]
-    except (OSError, ValueError) as error:
+        rows = csv.DictReader(io.StringIO(read_text(log)))
+        known = [float(row["seconds"]) for row in rows if row.get("seconds")]
+    except (OSError, ValueError, csv.Error) as error:
         raise DataError("the training's log can't be read", got=error, file=log) from error
     return known[-1] if known else math.nan
 

@@ -2,11 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from inflate3d.datasets.splits import Split
+
+_NO_NAME = re.compile(r"^$|^\.|[/\\]|\.\.")
+_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+"""Names that Windows keeps for devices, with any suffix."""
+
+_LONGEST_ID = 200
+"""Bytes of an id in UTF-8: file systems take names of 255, and files of a case have suffixes."""
+
+
+def check_id(name: str) -> str:
+    """An id that can name files on any disk, and none but those in the folder that they are meant for.
+
+    Raises:
+        ValueError: It can't.
+    """
+    if not name.isprintable() or _NO_NAME.search(name) or _DEVICE.fullmatch(name) or len(name.encode()) > _LONGEST_ID:
+        raise ValueError(f"a case's name can't be a file's name: {name[:_LONGEST_ID]!r}")
+    return name
+
+
+CaseId = Annotated[str, AfterValidator(check_id)]
+"""A case's id in a document that is read."""
 
 
 @dataclass(frozen=True)

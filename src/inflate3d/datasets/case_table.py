@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inflate3d.atomic import write_text
+from inflate3d.documents import read_text
 from inflate3d.errors import DataError, DatasetProblems
 
 TABLE = "cases.csv"
@@ -110,7 +111,7 @@ def image_column_names(count: int) -> list[str]:
 def _read_lines(path: Path) -> list[tuple[int, list[str]]]:
     """The rows that hold anything, each with its number, the header first."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, encoding="utf-8-sig")
     except OSError as error:
         raise DataError(
             f"{path.name} can't be read", expected=f"a table like {_EXAMPLE}", got=error.strerror, file=path

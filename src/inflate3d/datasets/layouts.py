@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from inflate3d.datasets import acdc, bcv, msd, nnunet
-from inflate3d.datasets.case import Dataset
+from inflate3d.datasets.case import Dataset, check_id
 from inflate3d.datasets.folder import is_folder, read_folder
 from inflate3d.errors import DataError, DatasetProblems
 from inflate3d.io.formats import is_series_uid
@@ -114,11 +113,14 @@ def _id_problems(dataset: Dataset) -> Iterator[DataError]:
     """Ids name files, on disks too that don't tell ``A`` from ``a``."""
     same = Counter(case.id.casefold() for case in dataset.cases)
     for case in dataset.cases:
-        if not case.id.isprintable() or re.search(r"^$|^\.|[/\\]|\.\.", case.id):
+        try:
+            check_id(case.id)
+        except ValueError:
             yield DataError(
                 "a case's name can't be a file's name",
-                expected="a name without slashes, control characters and .. that doesn't begin with a dot",
-                got=repr(case.id),
+                expected="a name without slashes, control characters and .. that doesn't begin with a dot, is no "
+                "device's on Windows, and has at most 200 bytes",
+                got=repr(case.id[:200]),
                 file=dataset.root,
             )
         if (count := same.pop(case.id.casefold(), 1)) > 1:
@@ -139,7 +141,7 @@ def _file_problems(dataset: Dataset, *, inside: bool) -> Iterator[DataError]:
                     case=case.id,
                     file=dataset.root,
                 )
-            elif path is not None and not path.is_file() and not _is_series(path):
+            elif path is not None and not _is_there(path):
                 yield DataError(
                     "a listed file is missing",
                     remedy="fetch it again, or leave the case out",
@@ -150,6 +152,13 @@ def _file_problems(dataset: Dataset, *, inside: bool) -> Iterator[DataError]:
 
 def _leads_out(path: Path, root: Path) -> bool:
     return not path.is_relative_to(root) or ".." in path.relative_to(root).parts
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file() or _is_series(path)
+    except OSError:
+        return False  # a name that is too long for any file
 
 
 def _is_series(path: Path) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from inflate3d.documents import read_text
 from inflate3d.errors import DataError
 
 LISTING = "dataset.json"
@@ -28,7 +29,7 @@ def read_listing(path: Path, kind: type[Listing], *, whose: str, example: str) -
         DataError: The file can't be read, is not JSON, or doesn't hold a ``kind``.
     """
     try:
-        return kind.model_validate_json(path.read_text(encoding="utf-8-sig"))
+        return kind.model_validate_json(read_text(path, encoding="utf-8-sig"))
     except OSError as error:
         raise DataError(
             f"{path.name} can't be read", expected=f"a file like {example}", got=error.strerror, file=path
@@ -46,7 +47,7 @@ def read_listing(path: Path, kind: type[Listing], *, whose: str, example: str) -
 def keys_of(path: Path) -> set[str]:
     """The keys of a JSON object, by which layouts are told apart; none if the file holds no such thing."""
     try:
-        return set(TypeAdapter(dict[str, Any]).validate_json(path.read_text(encoding="utf-8-sig")))
+        return set(TypeAdapter(dict[str, Any]).validate_json(read_text(path, encoding="utf-8-sig")))
     except (OSError, ValidationError, UnicodeDecodeError):
         return set()  # whoever reads the file tells what is wrong with it
 

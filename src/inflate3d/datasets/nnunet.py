@@ -14,6 +14,7 @@ from inflate3d.datasets.case import Case, Dataset
 from inflate3d.datasets.conversion import check_suffix, read_case
 from inflate3d.datasets.listing import LISTING, check_classes, first_mistakes, keys_of, read_listing
 from inflate3d.datasets.splits import OWN, Split, check_split, kfold_split
+from inflate3d.documents import read_text
 from inflate3d.errors import DataError
 from inflate3d.io import SUFFIXES, write_labels, write_volume
 from inflate3d.progress import Progress, silent
@@ -221,7 +222,7 @@ def _own_split(folder: Path, cases: tuple[Case, ...]) -> dict[str, tuple[Split, 
     if path is None:
         return {}
     try:
-        folds = TypeAdapter(list[_Fold]).validate_json(path.read_text(encoding="utf-8-sig"))
+        folds = TypeAdapter(list[_Fold]).validate_json(read_text(path, encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, ValidationError) as error:
         raise DataError(
             "the file holds no folds",

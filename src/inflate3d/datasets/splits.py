@@ -12,6 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from inflate3d.atomic import write_text
 from inflate3d.config import DataConfig
+from inflate3d.documents import read_text
 from inflate3d.errors import ConfigError, DataError, some_of
 
 OWN = "own"
@@ -56,7 +57,7 @@ class Split:
             DataError: The file is missing or doesn't hold a split.
         """
         try:
-            return TypeAdapter(cls).validate_json(Path(path).read_text(encoding="utf-8"))
+            return TypeAdapter(cls).validate_json(read_text(path))
         except OSError as error:
             raise DataError("the split can't be read", got=error.strerror, file=path) from error
         except (ValidationError, UnicodeDecodeError) as error:

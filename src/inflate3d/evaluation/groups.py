@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 
+from inflate3d.documents import read_text
 from inflate3d.errors import DataError
 
 CASE = "case"
@@ -24,10 +26,9 @@ def read_groups(file: Path) -> dict[str, dict[str, str]]:
         DataError: The file can't be read, or has no column ``case`` or no other.
     """
     try:
-        with file.open(newline="", encoding="utf-8-sig") as lines:
-            reader = csv.DictReader(lines)
-            columns = list(reader.fieldnames or [])
-            rows = list(reader)
+        reader = csv.DictReader(io.StringIO(read_text(file, encoding="utf-8-sig")))
+        columns = list(reader.fieldnames or [])
+        rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError("the table of groups can't be read", got=error, file=file) from error
     kinds = [name for name in columns if name != CASE]
@@ -38,4 +39,4 @@ def read_groups(file: Path) -> dict[str, dict[str, str]]:
             got=", ".join(columns) or "no columns",
             file=file,
         )
-    return {kind: {row[CASE]: row[kind] for row in rows if row[kind]} for kind in kinds}
+    return {kind: {row[CASE]: row[kind] for row in rows if row[kind] and row[CASE]} for kind in kinds}

@@ -14,6 +14,8 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from inflate3d.atomic import write_text
+from inflate3d.datasets.case import check_id
+from inflate3d.documents import DAMAGED_JSON, parse_json, read_text
 from inflate3d.errors import DataError
 from inflate3d.evaluation.documents import by_name, measure_document, number, plain, ranking_document, values_of
 from inflate3d.evaluation.measures import MEASURES, TOLERANCE
@@ -219,8 +221,8 @@ class Scores:
         """
         file = folder / "scores.json"
         try:
-            return cls._from_dict(json.loads(file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return cls._from_dict(parse_json(read_text(file)))
+        except (OSError, *DAMAGED_JSON, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise DataError(
                 "the scores can't be read",
                 expected="what `inflate3d evaluate` writes",
@@ -232,7 +234,7 @@ class Scores:
     @classmethod
     def _from_dict(cls, values: dict[str, Any]) -> Scores:
         pooled = values["pooled_dice"]["classes"] if "pooled_dice" in values else {}
-        cases, classes = tuple(values[_DICE]["cases"]), tuple(values.get("classes", pooled))
+        cases, classes = tuple(map(check_id, values[_DICE]["cases"])), tuple(values.get("classes", pooled))
         seconds = values.get("prediction_seconds", {})
         groups = values.get("case_groups", {})
         return cls(
@@ -244,7 +246,7 @@ class Scores:
             tolerances=_tolerances(values["nsd"], classes) if "nsd" in values else None,
             confidence=values_of(values["confidence"], cases, classes) if "confidence" in values else None,
             seconds=np.array([number(seconds.get(case)) for case in cases]),
-            groups={kind: tuple(each[case] for case in cases) for kind, each in groups.items()},
+            groups={kind: tuple(str(each[case]) for case in cases) for kind, each in groups.items()},
         )
 
 

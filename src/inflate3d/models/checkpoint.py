@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 import inflate3d
 from inflate3d.atomic import atomic_path, write_text
 from inflate3d.config import FrozenModel, parse_settings
+from inflate3d.documents import DAMAGED_JSON, parse_json, read_text
 from inflate3d.errors import ModelError
 from inflate3d.models.architecture import Architecture
 from inflate3d.models.card import write_model_card
@@ -75,15 +75,16 @@ def read_model_folder(folder: Path) -> ModelFolder:
         ModelError: There is none, a file is damaged, or another version wrote it.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+
+    from inflate3d.models.torch_file import DAMAGED, load_safetensors
 
     if not (folder / "model.json").exists() and (folder / "model" / "model.json").exists():
         folder = folder / "model"
     description = parse_settings(_Description, _read_description(folder), file=folder / "model.json")
     weights = folder / "model.safetensors"
     try:
-        tensors = load_file(weights)
-    except (OSError, SafetensorError) as error:
+        tensors = load_safetensors(weights)
+    except (*DAMAGED, SafetensorError) as error:
         raise ModelError("weights can't be read", file=weights, got=error) from error
     return ModelFolder(description.architecture, description.plan, tensors, weights)
 
@@ -91,14 +92,14 @@ def read_model_folder(folder: Path) -> ModelFolder:
 def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / "model.json"
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(read_text(path))
     except FileNotFoundError as error:
         raise ModelError(
             "no model here",
             expected="model.json and model.safetensors, or a run's folder with model/ in it",
             file=folder,
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, *DAMAGED_JSON) as error:
         raise ModelError("model description can't be read", file=path, got=error) from error
     version = values.get("version") if isinstance(values, dict) else None
     if version != MODEL_VERSION:

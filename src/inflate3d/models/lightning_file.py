@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from inflate3d.errors import ModelError
+from inflate3d.models.torch_file import DAMAGED, load_plain
 
 _KNOWN_MODULES = (
     "pytorch_lightning.", "lightning.", "lightning_fabric.", "torchmetrics.", "argparse.", "pathlib.", "omegaconf.",
@@ -73,8 +73,8 @@ def _load(path: Path) -> Any:
                 file=path,
             )
         with safe_globals([(_Blank, name) for name in named]):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return load_plain(path)
     except FileNotFoundError as error:
         raise ModelError("there is no such checkpoint", file=path) from error
-    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+    except (*DAMAGED, pickle.UnpicklingError) as error:
         raise ModelError("checkpoint can't be read", expected="a torch file", got=error, file=path) from error

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from timm.models import clean_state_dict, load_state_dict_from_hf
 from torch import Tensor
 from torch.hub import load_state_dict_from_url
 
 from inflate3d.errors import ModelError
 from inflate3d.models.timm_backbones import published_settings
+from inflate3d.models.torch_file import DAMAGED, load_plain, load_safetensors
 
 _NESTED_UNDER = (
     "state_dict_ema", "model_ema", "state_dict", "model", "model_state", "module", "teacher", "encoder"
@@ -57,11 +57,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     try:
         if path.suffix == ".safetensors":
-            return _tensors(load_file(path))
+            return _tensors(load_safetensors(path))
         # Plain flags are in many published files. That a file is a program is an error here, no warning.
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*TorchScript archive", category=UserWarning)
-            return _tensors(torch.load(path, map_location="cpu", weights_only=True))
+            return _tensors(load_plain(path))
     except FileNotFoundError as error:
         raise ModelError(
             "there is no such weight file",
@@ -76,7 +76,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             remedy="where you trust it, load it and save its state dict with `safetensors.torch.save_file`",
             file=path,
         ) from error
-    except (OSError, EOFError, RuntimeError, SafetensorError) as error:
+    except (*DAMAGED, SafetensorError) as error:
         if "TorchScript" in str(error):
             raise ModelError(
                 "weight file is refused",

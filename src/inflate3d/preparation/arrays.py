@@ -30,6 +30,14 @@ _STRETCH = 2**18
 _FACTORS = tuple(range(0x9E3779B1, 0x9E3779B1 + 64, 2))
 """Odd, after the golden ratio (multiplicative hashing, Knuth)."""
 
+_RECIPES = (b"LazyArray", b"b2o", b"proxy-source")
+"""What Blosc2 files are marked with that are no arrays, but tell how one is computed or fetched."""
+
+_HEADER_BYTES = 1 << 16
+
+DAMAGED = (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, SystemError, MemoryError)
+"""What opening and reading a damaged file raises."""
+
 _VALUES = "values"
 """Under this name a file keeps the values that its numbers stand for."""
 
@@ -69,16 +77,24 @@ class StoredSlices:
 
     Raises:
         OSError: It can't be read.
-        RuntimeError: It is none, or is damaged.
+        RuntimeError: It is none, or is damaged; so do all others of `DAMAGED`.
     """
 
     def __init__(self, path: Path) -> None:
         import blosc2
 
         blosc2.set_nthreads(1)  # loader processes run side by side, each reads a few slices at a time
+        with path.open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+            if any(mark in header for mark in _RECIPES):
+                raise RuntimeError("it is no array, but a recipe for one")
         # Opening takes a tenth of a millisecond: kept open, thousands of cases would hold their indices in memory.
         self._array: Any = blosc2.open(str(path), mode="r")
-        meta = self._array.schunk.vlmeta
+        if type(self._array) is not blosc2.NDArray or self._array.ndim not in (3, 4):
+            raise RuntimeError("it is no array of slices")
+        if self._array.dtype.kind not in "iuf":
+            raise RuntimeError(f"its numbers are of the type {self._array.dtype}")
+        meta: Any = self._array.schunk.vlmeta
         self._values = np.frombuffer(meta[_VALUES], np.float32) if _VALUES in meta else None
 
     def read(self, first: int, last: int) -> Shaped[np.ndarray, "*c n h w"]:

@@ -7,7 +7,6 @@ own unless the plan resamples slices.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -18,10 +17,11 @@ from jaxtyping import Integer, Shaped
 
 from inflate3d.atomic import write_text
 from inflate3d.config import FrozenModel, parse_settings, read_json
-from inflate3d.datasets.case import Case, Dataset
+from inflate3d.datasets.case import Case, CaseId, Dataset
 from inflate3d.datasets.splits import Split
+from inflate3d.documents import DAMAGED_JSON, parse_json, read_text
 from inflate3d.errors import DataError, OutputError
-from inflate3d.preparation.arrays import StoredSlices, write_slices
+from inflate3d.preparation.arrays import DAMAGED, StoredSlices, write_slices
 from inflate3d.preparation.fingerprint import Fingerprint
 from inflate3d.preparation.framing import frame_case
 from inflate3d.preparation.plan import Plan
@@ -51,7 +51,7 @@ class StoredCase(FrozenModel):
         group: What the case must stay together with in a split.
     """
 
-    case: str
+    case: CaseId
     group: str | None = None
     shape: tuple[int, int, int]
     spacing: tuple[float, float, float]
@@ -162,21 +162,24 @@ class Store:
             case: Its id.
             slices: Ascending indices along the frame's depth.
         """
-        return _taken(self._open(case, "image").read(slices[0], slices[-1]), slices)
+        return _taken(self._read(case, "image", slices[0], slices[-1]), slices)
 
     def label_slice(self, case: str, index: int) -> Integer[np.ndarray, "h w"]:
         """Reads one slice of a label map, class numbers ``(H, W)``."""
-        return self._open(case, "label").read(index, index)[0]
+        return self._read(case, "label", index, index)[0]
 
     def label_slices(self, case: str, slices: list[int]) -> Integer[np.ndarray, "n h w"]:
         """Reads slices of a label map, class numbers ``(len(slices), H, W)``, as :meth:`image_slices` does."""
-        return _taken(self._open(case, "label").read(slices[0], slices[-1]), slices)
+        return _taken(self._read(case, "label", slices[0], slices[-1]), slices)
 
-    def _open(self, case: str, kind: ArrayKind) -> StoredSlices:
+    def _read(self, case: str, kind: ArrayKind, first: int, last: int) -> Shaped[np.ndarray, "*c n h w"]:
         path = case_file(self.folder, case, kind)
         try:
-            return StoredSlices(path)
-        except (OSError, RuntimeError) as error:
+            block = StoredSlices(path).read(first, last)
+            if block.shape[-3] != last - first + 1:
+                raise RuntimeError(f"it has no slices {first} to {last}")
+            return block
+        except DAMAGED as error:
             raise DataError(
                 "prepared case can't be read",
                 got=error,
@@ -242,10 +245,10 @@ def case_file(folder: Path, case: str, kind: ArrayKind) -> Path:
 def _read_index(folder: Path) -> _Index:
     path = folder / "store.json"
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(read_text(path))
     except FileNotFoundError as error:
         raise DataError("no prepared data set here", file=folder, remedy="run `inflate3d prepare` first") from error
-    except (OSError, ValueError) as error:
+    except (OSError, *DAMAGED_JSON) as error:
         raise DataError("prepared data set can't be read", file=path, got=error) from error
     version = values.get("version") if isinstance(values, dict) else None
     if version not in _READABLE:

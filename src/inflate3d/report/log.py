@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from inflate3d.documents import read_text
 from inflate3d.errors import DataError
 from inflate3d.report.drawing import class_colour
 from inflate3d.report.plots import Curve
@@ -36,14 +38,13 @@ def read_log(file: Path) -> Log:
     """
     columns: dict[str, tuple[list[int], list[float]]] = {}
     try:
-        with file.open(newline="", encoding="utf-8") as lines:
-            for row in csv.DictReader(lines):
-                for name, cell in row.items():
-                    if name != "step" and cell:
-                        steps, values = columns.setdefault(name, ([], []))
-                        steps.append(int(row["step"]))
-                        values.append(float(cell))
-    except (OSError, ValueError, KeyError, UnicodeDecodeError) as error:
+        for row in csv.DictReader(io.StringIO(read_text(file))):
+            for name, cell in row.items():
+                if name != "step" and cell:
+                    steps, values = columns.setdefault(name, ([], []))
+                    steps.append(int(row["step"]))
+                    values.append(float(cell))
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise DataError("the training's log can't be read", got=error, file=file) from error
     return Log(columns, seconds=columns["seconds"][1][-1] if "seconds" in columns else math.nan)
 
