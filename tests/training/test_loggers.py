@@ -43,6 +43,28 @@ def test_disabled_weights_and_biases(tiny_config, phantom_store, tmp_path, monke
     assert folder.finished
 
 
+def test_mlflow_writes_into_the_run_and_goes_on_with_its_entry(tmp_path, monkeypatch):
+    asked = []
+
+    class Recorder:
+        def __init__(self, **settings):
+            asked.append(settings)
+            self.run_id = settings["run_id"] or "a-new-entry"
+
+    monkeypatch.setattr("pytorch_lightning.loggers.MLFlowLogger", Recorder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    folder = RunFolder(tmp_path)
+    loggers._MLflow(folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.org")
+    loggers._MLflow(folder)
+    assert [settings["tracking_uri"] for settings in asked] == [
+        f"sqlite:///{tmp_path}/mlflow.db",
+        "https://mlflow.example.org",
+    ]
+    assert asked[0]["artifact_location"].startswith("file://") and asked[1]["artifact_location"] is None
+    assert [settings["run_id"] for settings in asked] == [None, "a-new-entry"]
+
+
 @pytest.mark.parametrize("name", ["tensorboard", "wandb", "mlflow"])
 def test_logger_that_is_not_installed(tiny_config, phantom_store, tmp_path, monkeypatch, name):
     monkeypatch.setattr(loggers, "find_spec", lambda module: None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -45,7 +46,8 @@ def open_board(config: RunConfig, folder: RunFolder) -> Board | None:
     """What a run asks for, with all of its settings told; none if it asks for none.
 
     Weights & Biases and MLflow read their own variables: ``WANDB_MODE=offline`` or ``disabled``, and
-    ``MLFLOW_TRACKING_URI``; without that MLflow writes into the run's folder.
+    ``MLFLOW_TRACKING_URI``; without that MLflow writes ``mlflow.db`` and ``mlflow-files`` into the run's folder. Both
+    go on with the same entry when a training is resumed.
 
     Raises:
         ConfigError: What it needs is not installed.
@@ -152,9 +154,18 @@ class _MLflow:
     def __init__(self, folder: RunFolder) -> None:
         from pytorch_lightning.loggers import MLFlowLogger
 
+        known = folder.root / "mlflow-id"
+        own = folder.root.absolute()
+        elsewhere = os.environ.get("MLFLOW_TRACKING_URI")
         self.logger = MLFlowLogger(
-            experiment_name=PROJECT, run_name=folder.root.name, save_dir=str(folder.root / "mlruns")
+            experiment_name=PROJECT,
+            run_name=folder.root.name,
+            # MLflow 3.17 refuses a folder of files as a store.
+            tracking_uri=elsewhere or f"sqlite:///{own / 'mlflow.db'}",
+            artifact_location=None if elsewhere else (own / "mlflow-files").as_uri(),
+            run_id=known.read_text(encoding="utf-8") if known.exists() else None,
         )
+        write_text(known, str(self.logger.run_id))
 
     def show_picture(self, name: str, picture: UInt8[np.ndarray, "h w 3"], step: int) -> None:
         self.logger.experiment.log_image(self.logger.run_id, picture, f"{name}-{step}.png")
