@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from inflate3d.config import FrozenModel
 from inflate3d.datasets.case import Dataset
@@ -26,14 +26,20 @@ def _possible_size(size: tuple[int, int]) -> tuple[int, int]:
     return size
 
 
-def _lengths(spacing: Spacing) -> Spacing:
-    if not isinstance(spacing, str) and not all(0 < side < math.inf for side in spacing):
+def _lengths(spacing: Any) -> Any:
+    """Checked before pydantic does, which would tell what is wrong with each way to say it."""
+    lengths = isinstance(spacing, tuple | list) and len(spacing) == 3 and all(map(_is_length, spacing))
+    if not lengths and spacing not in ("own", "median"):
         raise ValueError("must be own, median, or three lengths above 0 in mm")
     return spacing
 
 
+def _is_length(side: Any) -> bool:
+    return isinstance(side, int | float) and 0 < side < math.inf
+
+
 def _range(clip: tuple[float, float]) -> tuple[float, float]:
-    if not -math.inf < clip[0] < clip[1] < math.inf:
+    if not clip[0] < clip[1]:  # the model lets finite numbers in only
         raise ValueError("must be a range of voxel values, the lower one first")
     return clip
 
@@ -45,7 +51,7 @@ class PlanOptions(FrozenModel):
     """Direction along which slices are stacked; the one of largest spacing if not given."""
     planned_size: Annotated[tuple[int, int], AfterValidator(_possible_size)] | None = None
     """In-plane size in pixels (rows, columns) to plan for; from the median slice if not given."""
-    spacing: Annotated[Spacing, AfterValidator(_lengths)] = "own"
+    spacing: Annotated[Spacing, BeforeValidator(_lengths)] = "own"
     """Millimetres between slices, rows and columns to resample to; own keeps slices and fills the image with each."""
     stride: int | None = Field(default=None, ge=1)
     """Steps from one slice of a window to the next; 1, neighbours, if not given."""
