@@ -85,10 +85,14 @@ def _joined(outputs: list[Any]) -> Any:
 def _still_statistics(network: nn.Module) -> Iterator[None]:
     """Keeps batch norms from counting a batch twice that is computed twice."""
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    momenta = [norm.momentum for norm in norms]
+    batches = [None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone() for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum = 0.0  # without statistics they would save fewer tensors for the backward pass than before
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, momentum, count in zip(norms, momenta, batches, strict=True):
+            norm.momentum = momentum
+            if norm.num_batches_tracked is not None and count is not None:
+                norm.num_batches_tracked.copy_(count)
