@@ -20,6 +20,9 @@ LARGEST_YAML = 1 << 17
 MOST_NODES = 100_000
 """Values in a YAML document, each alias counted as all that it stands for."""
 
+MOST_BRACKETS = 32
+"""Lists and mappings in brackets around a YAML value: PyYAML looks at all of them for each token."""
+
 DAMAGED_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
 """What PyYAML raises for a document that is none, or whose numbers and dates are none."""
 
@@ -48,7 +51,7 @@ def read_text(path: str | Path, *, encoding: str = "utf-8", most: int = LARGEST_
             raise OSError(errno.EINVAL, "it is a device or a pipe, no file", str(path))
         if state.st_size > most:
             raise OSError(errno.EFBIG, f"it has {state.st_size} bytes, and {most} are the most", str(path))
-        text = file.read(most + 1).decode(encoding)
+        text = file.read().decode(encoding)
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -66,10 +69,10 @@ def parse_yaml(text: str) -> Any:
     """Parses plain YAML; no tag makes an object of it but a number, a date, text, a list or a mapping.
 
     Raises:
-        YAMLError: It is none, names a tag, holds itself, or stands for more than `MOST_NODES` values. Damaged numbers
-            and dates raise what else is in `DAMAGED_YAML`.
+        YAMLError: It is none, names a tag, holds itself, has more than `MOST_BRACKETS` brackets around a value, or
+            stands for more than `MOST_NODES` values. Damaged numbers and dates raise what else is in `DAMAGED_YAML`.
     """
-    loader = yaml.SafeLoader(text)
+    loader = _ShallowLoader(text)
     try:
         node = loader.get_single_node()
         if node is None:
@@ -78,6 +81,15 @@ def parse_yaml(text: str) -> Any:
         return loader.construct_document(node)
     finally:
         loader.dispose()
+
+
+class _ShallowLoader(yaml.SafeLoader):
+    """Refuses brackets in too many brackets."""
+
+    def fetch_flow_collection_start(self, TokenClass: type[yaml.Token]) -> None:  # noqa: N803 - PyYAML's own name
+        if self.flow_level == MOST_BRACKETS:
+            raise yaml.YAMLError(f"a value is in more than {MOST_BRACKETS} brackets")
+        super().fetch_flow_collection_start(TokenClass)
 
 
 def _count(node: yaml.Node, known: dict[int, int]) -> int:

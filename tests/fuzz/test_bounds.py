@@ -1,0 +1,181 @@
+"""What a file claims is held against what it holds before memory or time is spent on it."""
+
+import gzip
+import io
+import os
+import struct
+import tracemalloc
+import zipfile
+import zlib
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from inflate3d import documents
+from inflate3d.config import read_json, read_yaml
+from inflate3d.errors import ConfigError, DataError, ModelError
+from inflate3d.io import damage, read_volume
+from inflate3d.models.weight_files import read_tensors
+
+MILLION = 10**6
+BOUND = 80 << 20
+"""Bytes: 64 MiB of what may stand before or behind voxels, and some for the libraries."""
+
+
+@pytest.fixture
+def bounded():
+    """Fails where Python's and numpy's memory passes the bound."""
+    tracemalloc.start()
+    yield
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < BOUND
+
+
+def small_nifti():
+    image = nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4))
+    return image.to_bytes()
+
+
+CLAIMS = {
+    "scan.nrrd": f"NRRD0004\ntype: int16\ndimension: 3\nsizes: {MILLION} {MILLION} 2\nencoding: raw\n\n",
+    "text.nrrd": f"NRRD0004\ntype: int16\ndimension: 3\nsizes: {MILLION} {MILLION} 2\nencoding: ascii\n\n1 2 3",
+    "scan.mha": f"NDims = 3\nDimSize = {MILLION} {MILLION} 2\nElementType = MET_SHORT\nElementDataFile = LOCAL\n",
+    "text.mha": f"NDims = 3\nBinaryData = False\nDimSize = {MILLION} {MILLION} 2\nElementType = MET_SHORT\n"
+    "ElementDataFile = LOCAL\n1 2 3",
+    "spread.mhd": f"NDims = 3\nDimSize = {MILLION} {MILLION} 1\nElementType = MET_SHORT\n"
+    "ElementDataFile = LIST\na.raw\n",
+}
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_header_of_a_million_times_a_million_voxels(tmp_path, bounded, name):
+    (tmp_path / "a.raw").write_bytes(bytes(8))
+    (tmp_path / name).write_text(CLAIMS[name])
+    with pytest.raises(DataError, match="can't be read"):
+        read_volume(tmp_path / name)
+
+
+def test_nifti_of_a_million_times_a_million_voxels(tmp_path, bounded):
+    header = nibabel.Nifti2Header()
+    header.set_data_shape((MILLION, MILLION, 2))
+    header["vox_offset"] = 544
+    (tmp_path / "scan.nii").write_bytes(header.binaryblock + bytes(8))
+    with pytest.raises(DataError, match="can't be read"):
+        read_volume(tmp_path / "scan.nii")
+
+
+def test_small_file_that_unpacks_to_more_behind_its_voxels(tmp_path, bounded):
+    packed = zlib.compressobj(1, zlib.DEFLATED, 31)
+    with (tmp_path / "scan.nii.gz").open("wb") as file:
+        file.write(packed.compress(small_nifti()))
+        for _ in range(160):
+            file.write(packed.compress(bytes(1 << 20)))
+        file.write(packed.flush())
+    with pytest.raises(DataError, match="can't be read") as told:
+        read_volume(tmp_path / "scan.nii.gz")
+    assert told.value.expected == "an end behind the voxels"
+
+
+@pytest.mark.parametrize("offset", [2.0**31, -8.0, float("nan")])
+def test_voxels_that_begin_far_behind(tmp_path, bounded, offset):
+    content = bytearray(small_nifti())
+    content[108:112] = struct.pack("<f", offset)
+    (tmp_path / "scan.nii.gz").write_bytes(gzip.compress(content))
+    with pytest.raises(DataError, match="can't be read"):
+        read_volume(tmp_path / "scan.nii.gz")
+
+
+def test_scan_larger_than_the_machine(tmp_path, monkeypatch):
+    (tmp_path / "scan.nii").write_bytes(small_nifti())
+    monkeypatch.setattr(damage, "machine_memory", lambda: 100)
+    with pytest.raises(DataError, match="larger than the memory"):
+        read_volume(tmp_path / "scan.nii")
+
+
+LAUGHS = "l0: &l0 [ha, ha]\n" + "".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]\n" for n in range(1, 12))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LAUGHS,
+        "a: &a [*a]",
+        "[" * 50_000,
+        "a: !!python/object/apply:os.system ['false']",
+        "a: !!timestamp x",
+        "9" * 5000,
+    ],
+)
+def test_hostile_yaml(tmp_path, bounded, text):
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="not YAML"):
+        read_yaml(tmp_path / "x.yaml")
+
+
+def test_yaml_that_is_too_long_is_not_parsed(tmp_path):
+    (tmp_path / "x.yaml").write_text("a" * (documents.LARGEST_YAML + 1))
+    with pytest.raises(ConfigError, match="can't be read"):
+        read_yaml(tmp_path / "x.yaml")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "9" * 5000])
+def test_hostile_json(tmp_path, bounded, text):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(ConfigError, match="not JSON"):
+        read_json(tmp_path / "x.json")
+
+
+def test_device_and_pipe_are_no_documents(tmp_path):
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "zeros.json").symlink_to("/dev/zero")
+    for name in ("pipe.json", "zeros.json"):
+        with pytest.raises(ConfigError, match="can't be read"):
+            read_json(tmp_path / name)
+
+
+def test_long_header_of_safetensors(tmp_path, bounded):
+    (tmp_path / "w.safetensors").write_bytes((99_000_000).to_bytes(8, "little") + b"{" * 1000)
+    with pytest.raises(ModelError, match="can't be read"):
+        read_tensors(tmp_path / "w.safetensors")
+
+
+def test_torch_archive_that_unpacks_to_more(tmp_path, bounded):
+    with zipfile.ZipFile(tmp_path / "w.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(32 << 20))
+    with pytest.raises(ModelError, match="can't be read") as told:
+        read_tensors(tmp_path / "w.pth")
+    assert "compressed" in str(told.value.got)
+
+
+def test_tensor_that_repeats_one_number_a_billion_times(tmp_path, bounded):
+    torch.save({"w": torch.zeros(1).expand(1000, MILLION)}, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match="can't be read"):
+        read_tensors(tmp_path / "w.pth")
+
+
+def test_tensor_that_claims_more_than_its_record(tmp_path):
+    """torch itself would read what lies behind the record in memory."""
+    stream = io.BytesIO()
+    torch.save({"w": torch.zeros(300)}, stream)
+    with zipfile.ZipFile(io.BytesIO(stream.getvalue())) as archive:
+        members = {info.filename: archive.read(info) for info in archive.infolist()}
+    for name in members:
+        if name.endswith("data.pkl"):
+            members[name] = members[name].replace(struct.pack("<H", 300), struct.pack("<H", 60_000))
+    with zipfile.ZipFile(tmp_path / "w.pth", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(ModelError, match="can't be read"):
+        read_tensors(tmp_path / "w.pth")
+
+
+def test_tied_weights_are_read(tmp_path):
+    tied = torch.arange(6.0)
+    torch.save({"a": tied, "b": tied.view(2, 3)}, tmp_path / "w.pth")
+    save_file({"a": tied}, tmp_path / "w.safetensors")
+    assert read_tensors(tmp_path / "w.pth")["b"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert read_tensors(tmp_path / "w.safetensors")["a"].tolist() == tied.tolist()
