@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import struct
+from typing import Any
 
 import nibabel
 
@@ -26,11 +27,12 @@ def mutate_nifti(rng: random.Random, data: bytes) -> bytes:
     """Exchanges values of fields, most often of those that say how large the image is and where it lies."""
     second = data[:4] == struct.pack("<i", 540)
     dtype = (nibabel.Nifti2Header if second else nibabel.Nifti1Header).template_dtype
+    fields: Any = dtype.fields
     changed = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 4))):
         telling = ("dim", "dim", "datatype", "bitpix", "vox_offset", "sform_code", "srow_x", "pixdim", "scl_slope")
         name = rng.choice((*telling, *(dtype.names or ())))
-        kind, offset = (dtype.fields or {})[name][:2]
+        kind, offset = fields[name][:2]
         base = kind.base
         items = max(1, kind.itemsize // base.itemsize)
         place = offset + base.itemsize * rng.randrange(items)

@@ -122,7 +122,7 @@ def _read_scores(folder: Path) -> None:
     scores = Scores.read(folder)
     for case in scores.cases:
         _claim_name(case)
-    scores.summaries, scores.to_dict()
+    assert scores.summaries is not None and scores.to_dict()
 
 
 _READERS: dict[str, Callable[[Path], object]] = {

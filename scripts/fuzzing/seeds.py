@@ -16,6 +16,7 @@ import nibabel
 import numpy as np
 import SimpleITK
 import torch
+from nibabel.nifti1 import Nifti1Extension
 from safetensors.torch import save
 
 SHAPE = (5, 6, 4)
@@ -68,7 +69,7 @@ def _nifti() -> list[Seed]:
             pair = (nibabel.Nifti1Pair, nibabel.Nifti2Pair)[kind - 1]
             image = (pair if ".hdr" in suffix else single)(_voxels(dtype, channels), AFFINE)
             if dtype == np.int16 and suffix == ".nii":
-                image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"an extension"))
+                image.header.extensions.append(Nifti1Extension("comment", b"an extension"))
 
             def write(folder: Path, image: Any = image, suffix: str = suffix) -> None:
                 if ".hdr" not in suffix:

@@ -19,6 +19,7 @@ from inflate3d.inference.assessment import AssessedLabels
 from inflate3d.inference.background import Background
 from inflate3d.inference.confidence import Confidence
 from inflate3d.inference.scans import Warn, tell_nobody
+from inflate3d.inference.shortage import is_shortage
 from inflate3d.inference.targets import Skip, find_work
 from inflate3d.inference.transfer import LOCAL, Transfer
 from inflate3d.io import check_labels_writable, read_images, write_labels
@@ -232,7 +233,7 @@ class ScanWork:
                 labels = self._postprocessing.apply(labels, volume.spacing)
             seconds = time.perf_counter() - started
         except (DataError, MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not _tells_of_memory(error):
+            if isinstance(error, RuntimeError) and not is_shortage(error):
                 raise
             self._finish_writing()  # the scan before comes first among the problems, too
             self._add_problem(scan, error)
@@ -283,13 +284,6 @@ class ScanWork:
         write_labels(target, labels, like=scan.scan)
         self._transfer.deliver(target)
         self._transfer.release(scan)
-
-
-def _tells_of_memory(error: RuntimeError) -> bool:
-    """Whether torch means that memory is used up; on a CPU it has no error of its own for that."""
-    import torch
-
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
 def _lack_of_memory(error: Exception) -> DataError:
