@@ -1,10 +1,12 @@
+import io
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from inflate3d.comparison.figures import draw_arms, draw_sizes, write_plots
+from inflate3d.comparison.figures import draw_arms, draw_cases, draw_sizes, plot_pictures, write_plots
 from inflate3d.comparison.results import summarise
 from inflate3d.evaluation.statistics import Estimate
 
@@ -20,7 +22,8 @@ def low_data(made_up):
 def test_plots_are_written_in_both_formats(low_data, tmp_path):
     write_plots(low_data, tmp_path / "plots")
     files = sorted(path.name for path in (tmp_path / "plots").iterdir())
-    assert files == ["comparison.png", "comparison.svg", "training_cases.png", "training_cases.svg"]
+    names = ("cases", "comparison", "training_cases")
+    assert files == [f"{name}.{form}" for name in names for form in ("png", "svg")]
     assert (tmp_path / "plots/comparison.png").read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in (tmp_path / "plots/comparison.svg").read_bytes()
 
@@ -38,6 +41,30 @@ def test_points_are_the_figures(low_data):
     assert ends == [pytest.approx([row.dice.low, row.dice.high]) for row in low_data.rows if row.arm == "ours"]
 
 
+def test_every_case_has_its_point(low_data):
+    (axes,) = draw_cases(low_data).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["ours", "one-slice"]
+    band, points = axes.lines[0].get_xdata(), axes.lines[1].get_xdata()
+    assert points == pytest.approx(DICE.mean(axis=1))
+    assert band == pytest.approx(np.quantile(DICE.mean(axis=1), (0.25, 0.75)))
+
+
+def test_pictures_have_the_colours_of_their_page(low_data):
+    corners = []
+    for theme in ("light", "dark"):
+        pictures = plot_pictures(low_data, theme)
+        assert list(pictures) == ["comparison", "cases", "training_cases"]
+        for content in pictures.values():
+            with Image.open(io.BytesIO(content)) as picture:
+                corners.append(picture.convert("RGB").getpixel((2, 2)))
+    assert corners == [(255, 255, 255)] * 3 + [(0x1D, 0x21, 0x25)] * 3
+
+
+def test_name_of_the_data_set_is_no_formula(low_data, tmp_path):
+    write_plots(replace(low_data, dataset="$x_{1"), tmp_path)
+    assert draw_cases(replace(low_data, dataset="$x_{1")).get_suptitle().startswith(r"\$x_{1: 4 training cases")
+
+
 def test_titles_tell_data_set_cases_and_seeds(low_data):
     titles = [figure.get_suptitle() for figure in (draw_arms(low_data), draw_sizes(low_data))]
     assert titles == ["Toys: 4 training cases, 6 held-out cases, 1 seed", "Toys: 6 held-out cases, 1 seed"]
@@ -46,6 +73,7 @@ def test_titles_tell_data_set_cases_and_seeds(low_data):
 def test_figures_that_can_not_be_estimated_are_left_out(low_data, tmp_path):
     """One case has no interval, and an interval may lie beside its value."""
     odd = (Estimate(0.7, math.nan, math.nan), Estimate(0.7, 0.71, 0.72), Estimate(math.nan, math.nan, math.nan))
-    rows = tuple(replace(row, dice=odd[index % 3]) for index, row in enumerate(low_data.rows))
+    none = (math.nan,) * len(DICE)
+    rows = tuple(replace(row, dice=odd[index % 3], by_case=none) for index, row in enumerate(low_data.rows))
     write_plots(replace(low_data, rows=rows), tmp_path)
-    assert len(list(tmp_path.glob("*.png"))) == 2
+    assert len(list(tmp_path.glob("*.png"))) == 3

@@ -33,6 +33,7 @@ def test_figures_by_hand(two_seeds):
     assert ours.seed_deviation == pytest.approx(abs(OURS[0].mean() - OURS[1].mean()) / math.sqrt(2))
     assert (ours.hd95, ours.nsd) == pytest.approx((10 * (1 - OURS.mean()), (OURS**2).mean()))
     assert ours.classes["class1"] == pytest.approx(OURS[..., 1].mean())
+    assert ours.by_case == pytest.approx(tuple(OURS.mean(axis=(0, 2))))
     by_case = (OTHER - OURS).mean(axis=(0, 2))
     found = other.difference
     assert found is not None
@@ -94,6 +95,7 @@ def test_tables(two_seeds, tmp_path):
     assert [row["arm"] for row in rows] == ["ours", "one-slice"]
     assert float(rows[1]["difference.low"]) == second["difference"]["low"]
     assert float(rows[0]["dice_of_seeds.1"]) == pytest.approx(OURS[1].mean())
+    assert "dice_of_cases" not in rows[0]
     text = (tmp_path / "comparison.md").read_text(encoding="utf-8")
     assert text == to_markdown(comparison)
     assert "- **one-slice**: depth 1 in place of 3." in text

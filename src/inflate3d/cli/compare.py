@@ -113,11 +113,13 @@ def run_trials(trials: Sequence[Trial], store: Store, parallel: int | None, term
 def report_comparison(
     trials: Sequence[Trial], base: RunConfig, store: Store, root: Path, terminal: Terminal
 ) -> dict[str, Any]:
-    """Writes the comparison's tables and plots, and shows the tables."""
+    """Writes the comparison's tables, plots and pages, and shows the tables."""
+    from inflate3d.comparison.document import document
     from inflate3d.comparison.figures import write_plots
     from inflate3d.comparison.results import summarise
-    from inflate3d.comparison.tables import cost_table, document, notes, short_table, write_tables
+    from inflate3d.comparison.tables import cost_table, notes, short_table, write_tables
     from inflate3d.datasets.splits import choose_split
+    from inflate3d.report.comparison import write_comparison_page
 
     whole = len(choose_split(base.data.model_copy(update={"training_cases": None}), store.groups, store.splits).train)
     comparison = summarise(base.dataset.name, trials, whole)
@@ -129,9 +131,18 @@ def report_comparison(
     for line in notes(comparison):
         terminal.say(f"* {line}")
     terminal.say(f"tables: {root / 'comparison.md'}, .csv, .json\nplots:  {root / 'comparison.png'}, .svg")
-    largest = [trial for trial in trials if trial.cases is None] or trials
-    terminal.say(f"report: {write_page(largest[0].folder)}")
+    _write_pages(trials, terminal)
+    terminal.say(f"report: {write_comparison_page(comparison, root)}")
     return document(comparison)
+
+
+def _write_pages(trials: Sequence[Trial], terminal: Terminal) -> None:
+    """Writes the page of each arm's first run with the most training cases, unless it has one: drawing takes time."""
+    largest = [trial for trial in trials if trial.cases is None] or trials
+    folders = list({trial.arm: trial.folder for trial in reversed(largest)}.values())
+    missing = [folder for folder in reversed(folders) if not folder.report.exists()]
+    for folder in terminal.progress(missing, len(missing), "drawing pages") if missing else ():
+        write_page(folder)
 
 
 def compare_arms(config: RunConfig, store: Store, arms: str, root: Path, terminal: Terminal) -> dict[str, Scores]:

@@ -1,4 +1,7 @@
-"""Write the page of a run again: scores, curves, pictures of the best, median and worst case; it opens offline."""
+"""Write the page of a run again: scores, curves, pictures of the best, median and worst case; it opens offline.
+
+For the folder of a comparison, the page that holds its methods against each other.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from tyro.conf import Positional
 from inflate3d.cli.terminal import CommandOptions, Terminal
 from inflate3d.config import RunConfig
 from inflate3d.datasets import read_dataset
+from inflate3d.errors import ConfigError
 from inflate3d.evaluation.scores import Scores
 from inflate3d.run_folder import FoldsFolder, RunFolder, open_folder
 
@@ -18,7 +22,7 @@ class Options(CommandOptions):
     """Options of ``report``."""
 
     run: Positional[Path]
-    """The run's folder, or a folder of folds; what is not evaluated yet gets a page of its training."""
+    """The run's folder, a folder of folds, or a comparison's; what is not evaluated yet gets a page of its training."""
     beside: Path | None = None
     """Another run on the same split to show beside it; its twin of one slice, where it lies beside, if not given."""
     with_viewer: bool = False
@@ -27,10 +31,27 @@ class Options(CommandOptions):
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     """Writes the page."""
-    page = write_page(open_folder(options.run), beside=options.beside, with_viewer=options.with_viewer)
+    page = _write(options)
     size = page.stat().st_size
     terminal.say(f"report: {page} ({size / 1e6:.1f} MB)")
     return {"report": str(page), "bytes": size}
+
+
+def _write(options: Options) -> Path:
+    from inflate3d.comparison.document import JSON_FILE, read_comparison
+    from inflate3d.report.comparison import write_comparison_page
+
+    if not (options.run / JSON_FILE).exists():
+        return write_page(open_folder(options.run), beside=options.beside, with_viewer=options.with_viewer)
+    if options.beside or options.with_viewer:
+        raise ConfigError(
+            "a comparison's page shows no scans",
+            expected="a run's folder with --beside and --with-viewer",
+            got="the folder of a comparison",
+            remedy=f"inflate3d report {options.run}/NAME-OF-A-RUN for the page of one of its runs",
+            file=options.run,
+        )
+    return write_comparison_page(read_comparison(options.run), options.run)
 
 
 def write_page(folder: RunFolder | FoldsFolder, *, beside: Path | None = None, with_viewer: bool = False) -> Path:

@@ -1,21 +1,26 @@
-"""A comparison's plots: each arm's Dice with its interval, and Dice over the number of training cases."""
+"""A comparison's plots: each arm's Dice with its interval, that of every case, and Dice over the training cases."""
 
 from __future__ import annotations
 
 import io
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from inflate3d.atomic import atomic_path
-from inflate3d.comparison.results import Comparison
+from inflate3d.comparison.results import Comparison, Row
 from inflate3d.evaluation.statistics import Estimate
+from inflate3d.report.drawing import INK, PAPER, Theme, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.typing import RcKeyType
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999933")
-"""Okabe and Ito's, dark on white; arms beyond them begin again."""
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#808080", "#999933")
+"""Okabe and Ito's, with a grey that is seen on white and on black; arms beyond them begin again."""
 
 FORMATS = ("png", "svg")
 
@@ -23,24 +28,57 @@ BESIDE = 1.02
 """Points of the same number of training cases stand side by side by this factor, so that their intervals are seen."""
 
 
+SPREAD = 0.22
+"""Half the height over which an arm's cases are spread, so that equal ones are seen."""
+
+
 def write_plots(comparison: Comparison, folder: Path) -> None:
-    """Writes ``comparison.png`` and ``.svg``, and ``training_cases.png`` and ``.svg`` where there are several numbers.
+    """Writes ``comparison``, ``cases`` and, for several numbers of training cases, ``training_cases``: PNG and SVG.
 
     Raises:
         OutputError: A file can't be written.
     """
-    plots = {"comparison": draw_arms(comparison)}
-    if len(comparison.sizes) > 1:
-        plots["training_cases"] = draw_sizes(comparison)
-    for name, figure in plots.items():
-        for form in FORMATS:
-            with atomic_path(folder / f"{name}.{form}") as temporary:
-                temporary.write_bytes(_file(figure, form))
+    with _inks("light"):
+        for name, figure in _draw_all(comparison).items():
+            for form in FORMATS:
+                with atomic_path(folder / f"{name}.{form}") as temporary:
+                    temporary.write_bytes(_file(figure, form))
+
+
+def plot_pictures(comparison: Comparison, theme: Theme) -> dict[str, bytes]:
+    """The same plots as PNG files for a page, by name."""
+    with _inks(theme):
+        return {name: png(figure) for name, figure in _draw_all(comparison).items()}
+
+
+def _draw_all(comparison: Comparison) -> dict[str, Figure]:
+    plots = {"comparison": draw_arms(comparison), "cases": draw_cases(comparison)}
+    return plots | ({"training_cases": draw_sizes(comparison)} if len(comparison.sizes) > 1 else {})
+
+
+def _inks(theme: Theme) -> AbstractContextManager[None]:
+    """What is drawn and saved meanwhile has the colours of a page."""
+    import matplotlib
+
+    inked: tuple[RcKeyType, ...] = (
+        "text.color",
+        "axes.labelcolor",
+        "axes.edgecolor",
+        "xtick.color",
+        "ytick.color",
+        "grid.color",
+    )
+    papers: dict[RcKeyType, str] = {
+        "figure.facecolor": PAPER[theme],
+        "axes.facecolor": "none",
+        "savefig.facecolor": "auto",
+    }
+    return matplotlib.rc_context(dict.fromkeys(inked, INK[theme]) | papers)
 
 
 def draw_arms(comparison: Comparison) -> Figure:
     """A line an arm, with the most training cases: Dice with its interval, and the difference with its own."""
-    rows = [row for row in comparison.rows if row.cases == comparison.sizes[-1]]
+    rows = _largest(comparison)
     figure = _new_figure(9.0, 1.7 + 0.4 * len(rows))
     left, right = figure.subplots(1, 2, sharey=True)
     for place, row in enumerate(rows):
@@ -50,14 +88,34 @@ def draw_arms(comparison: Comparison) -> Figure:
             left.plot(list(row.seeds.values()), [place + 0.25] * len(row.seeds), "|", color=colour, markersize=7)
         if row.difference:
             _interval_line(right, row.difference.dice, place, colour)
-    left.set_yticks(range(len(rows)), [row.arm for row in rows])
-    left.set_ylim(len(rows) - 0.5, -0.5)
+    _name_arms(left, rows)
     left.set_xlabel("mean Dice (0 to 1) with 95 % interval" + ("; below it: each seed" * (len(comparison.seeds) > 1)))
     right.axvline(0, color="#888888", linewidth=1, zorder=0)
     right.tick_params(axis="y", left=False)
     right.set_xlabel(f"difference in Dice from {comparison.arms[0]}, paired 95 % interval\n← worse       better →")
     for axes in (left, right):
         _plain_axes(axes, "x")
+    figure.suptitle(_title(comparison, f"{_counted(rows[0].cases, 'training case')}, "), fontsize="medium")
+    return figure
+
+
+def draw_cases(comparison: Comparison) -> Figure:
+    """A line an arm, with the most training cases: a point a held-out case, a band from quartile to quartile."""
+    rows = _largest(comparison)
+    figure = _new_figure(9.0, 1.2 + 0.6 * len(rows))
+    axes = figure.subplots()
+    for place, row in enumerate(rows):
+        dice = np.array(row.by_case)[np.isfinite(row.by_case)]
+        if not len(dice):
+            continue
+        colour, (low, median, high) = _colour(comparison, row.arm), np.quantile(dice, (0.25, 0.5, 0.75))
+        axes.plot([low, high], [place, place], color=colour, linewidth=20, alpha=0.25, solid_capstyle="butt")
+        axes.vlines(median, place - SPREAD, place + SPREAD, linewidth=2.5, color=colour)
+        spread = place + SPREAD * np.linspace(-1, 1, len(dice)) * (len(dice) > 1)
+        axes.plot(dice, spread, "o", color=colour, markersize=3.5, alpha=0.75)
+    _name_arms(axes, rows)
+    axes.set_xlabel("Dice of each held-out case (0 to 1), mean over its classes; bands: quartiles, with the median")
+    _plain_axes(axes, "x")
     figure.suptitle(_title(comparison, f"{_counted(rows[0].cases, 'training case')}, "), fontsize="medium")
     return figure
 
@@ -85,9 +143,20 @@ def draw_sizes(comparison: Comparison) -> Figure:
     return figure
 
 
+def _largest(comparison: Comparison) -> list[Row]:
+    """The rows with the most training cases."""
+    return [row for row in comparison.rows if row.cases == comparison.sizes[-1]]
+
+
+def _name_arms(axes: Axes, rows: list[Row]) -> None:
+    axes.set_yticks(range(len(rows)), [row.arm for row in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+
+
 def _title(comparison: Comparison, learned_from: str = "") -> str:
     held_out = _counted(len(comparison.held_out), "held-out case")
-    return f"{comparison.dataset}: {learned_from}{held_out}, {_counted(len(comparison.seeds), 'seed')}"
+    dataset = comparison.dataset.replace("$", r"\$")  # which matplotlib takes for a formula's beginning
+    return f"{dataset}: {learned_from}{held_out}, {_counted(len(comparison.seeds), 'seed')}"
 
 
 def _counted(number: int, noun: str) -> str:
@@ -100,7 +169,7 @@ def _interval_line(axes: Axes, found: Estimate, place: int, colour: str) -> None
 
 
 def _plain_axes(axes: Axes, grid: str) -> None:
-    axes.grid(axis=grid, color="#000000", alpha=0.12)  # pyright: ignore[reportArgumentType]
+    axes.grid(axis=grid, alpha=0.15)  # pyright: ignore[reportArgumentType]
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
 

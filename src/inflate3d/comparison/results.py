@@ -61,6 +61,7 @@ class Row:
         nsd: Mean NSD, likewise; NaN if not measured.
         pooled: The paper's pooled Dice, likewise.
         classes: Mean Dice of each class, likewise.
+        by_case: Dice of each held-out case, mean over its classes, then over the seeds; NaN where it has none.
         difference: From the first arm; none for itself.
         cost: What it needs.
         paper: The paper's own figure for this arm on this data set, in percent.
@@ -76,6 +77,7 @@ class Row:
     nsd: float
     pooled: float
     classes: dict[str, float]
+    by_case: tuple[float, ...]
     difference: Difference | None
     cost: Cost
     paper: float | None
@@ -170,6 +172,7 @@ def _row(
         classes={
             name: _mean([each.class_means()[number] for each in own]) for number, name in enumerate(own[0].classes)
         },
+        by_case=tuple(_case_means(dice).tolist()),
         difference=None
         if trial is first[0]
         else _difference(np.stack([scores[each.name].native_dice for each in first]), dice, weights),

@@ -8,16 +8,32 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from inflate3d.atomic import write_text
 from inflate3d.comparison.cost import Network
+from inflate3d.comparison.document import JSON_FILE, document, to_dict
 from inflate3d.comparison.paper import NOTE as PAPER_NOTE
 from inflate3d.comparison.results import Comparison, Difference, Row
 from inflate3d.evaluation.statistics import Estimate
 
 NOTHING = "–"
 """Shown where there is no figure."""
+
+OF_CASES = "dice_of_cases"
+"""Too much for a line of the CSV file."""
+
+
+class Cell(NamedTuple):
+    """A table's cell.
+
+    Attributes:
+        text: What it shows.
+        value: What it is sorted by; NaN where it has no figure.
+    """
+
+    text: str
+    value: float = math.nan
 
 
 def write_tables(comparison: Comparison, folder: Path) -> None:
@@ -27,64 +43,15 @@ def write_tables(comparison: Comparison, folder: Path) -> None:
         OutputError: A file can't be written.
     """
     write_text(folder / "comparison.md", to_markdown(comparison))
-    rows = [_flat(to_dict(row)) for row in comparison.rows]
+    told = [to_dict(row) for row in comparison.rows]
+    rows = [_flat({name: value for name, value in row.items() if name != OF_CASES}) for row in told]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     lines = io.StringIO()
     writer = csv.DictWriter(lines, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(folder / "comparison.csv", lines.getvalue())
-    write_text(folder / "comparison.json", json.dumps(document(comparison), indent=2, ensure_ascii=False) + "\n")
-
-
-def document(comparison: Comparison) -> dict[str, Any]:
-    """All of a comparison as plain values; what is not known is ``null``."""
-    return {
-        "dataset": comparison.dataset,
-        "held_out": list(comparison.held_out),
-        "seeds": list(comparison.seeds),
-        "nsd_tolerance_mm": _plain(comparison.tolerance),
-        "intervals": "95 %, percentile bootstrap over the held-out cases, 10,000 resamples, in pairs for differences",
-        "test": "Wilcoxon signed-rank over the held-out cases, zeros by Pratt, Holm's correction over all rows",
-        "rows": [to_dict(row) for row in comparison.rows],
-    }
-
-
-def to_dict(row: Row) -> dict[str, Any]:
-    """A row as plain values; what is not known is ``None``."""
-    values = {
-        "arm": row.arm,
-        "training_cases": row.cases,
-        "all_training_cases": row.all_cases,
-        "differs": row.words,
-        "dice": _interval(row.dice),
-        "dice_of_seeds": {str(seed): _plain(value) for seed, value in row.seeds.items()},
-        "dice_of_classes": {name: _plain(value) for name, value in row.classes.items()},
-        "seed_deviation": _plain(row.seed_deviation),
-        "hd95_mm": _plain(row.hd95),
-        "nsd": _plain(row.nsd),
-        "pooled_dice": _plain(row.pooled),
-        "difference": None,
-        "parameters": row.cost.network.parameters,
-        "flops": row.cost.network.flops,
-        "encoder_flops": row.cost.network.encoder_flops,
-        "decoder_flops": _decoder_flops(row.cost.network),
-        "flops_are_for_a": row.cost.network.seen,
-        "training_seconds": _plain(row.cost.training_seconds),
-        "prediction_seconds": _plain(row.cost.prediction_seconds),
-        "peak_memory_bytes": _plain(row.cost.peak_memory_bytes),
-        "device": row.cost.device,
-        "paper_pooled_dice_percent": row.paper,
-    }
-    if row.difference:
-        values["difference"] = {
-            **_interval(row.difference.dice),
-            "better_cases": row.difference.better,
-            "cases": row.difference.cases,
-            "wilcoxon_p": _plain(row.difference.p),
-            "wilcoxon_p_holm": _plain(row.difference.p_corrected),
-        }
-    return values
+    write_text(folder / JSON_FILE, json.dumps(document(comparison), indent=2, ensure_ascii=False) + "\n")
 
 
 def to_markdown(comparison: Comparison) -> str:
@@ -103,6 +70,11 @@ def to_markdown(comparison: Comparison) -> str:
 
 def quality_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Columns and rows of the figures of quality."""
+    return _texts(*quality_cells(comparison))
+
+
+def quality_cells(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
+    """The same, with what to sort by; lower is better of p and HD95 alone."""
     several_sizes, several_seeds = len(comparison.sizes) > 1, len(comparison.seeds) > 1
     has_paper = any(row.paper is not None for row in comparison.rows)
     columns = [
@@ -120,15 +92,30 @@ def quality_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     ]
     rows = [
         [
-            row.arm,
-            *([str(row.cases)] if several_sizes else []),
-            _with_interval(row.dice),
-            *([_figure(row.seed_deviation, 4)] if several_seeds else []),
+            Cell(row.arm),
+            *([Cell(str(row.cases), row.cases)] if several_sizes else []),
+            Cell(_with_interval(row.dice), row.dice.value),
+            *([_cell(row.seed_deviation, 4)] if several_seeds else []),
             *_difference_cells(row.difference),
-            _figure(row.hd95, 2),
-            _figure(row.nsd, 4),
-            _figure(row.pooled, 4),
-            *([NOTHING if row.paper is None else f"{row.paper / 100:.4f}"] if has_paper else []),
+            _cell(row.hd95, 2),
+            _cell(row.nsd, 4),
+            _cell(row.pooled, 4),
+            *([_cell(math.nan if row.paper is None else row.paper / 100, 4)] if has_paper else []),
+        ]
+        for row in comparison.rows
+    ]
+    return columns, rows
+
+
+def class_cells(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
+    """Columns and rows of each class's Dice."""
+    several_sizes = len(comparison.sizes) > 1
+    columns = ["arm", *(["training cases"] if several_sizes else []), *comparison.rows[0].classes]
+    rows = [
+        [
+            Cell(row.arm),
+            *([Cell(str(row.cases), row.cases)] if several_sizes else []),
+            *(_cell(value, 4) for value in row.classes.values()),
         ]
         for row in comparison.rows
     ]
@@ -141,7 +128,7 @@ def short_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     columns = ["arm", *(["cases"] if several_sizes else []), "Dice", "difference (95 %)", "p", "HD95", "NSD"]
     rows = []
     for row in comparison.rows:
-        found, _, p = _difference_cells(row.difference, digits=3)
+        found, _, p = (cell.text for cell in _difference_cells(row.difference, digits=3))
         size = [str(row.cases)] if several_sizes else []
         rows.append([row.arm, *size, _figure(row.dice.value, 4), found, p, _figure(row.hd95, 1), _figure(row.nsd, 3)])
     return columns, rows
@@ -149,6 +136,11 @@ def short_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 
 def cost_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Columns and rows of what each arm needs."""
+    return _texts(*cost_cells(comparison))
+
+
+def cost_cells(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
+    """The same, with what to sort by."""
     columns = [
         "arm",
         "parameters",
@@ -158,23 +150,24 @@ def cost_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
         "peak memory",
         "device",
     ]
-    rows = [
-        [
-            row.arm,
-            f"{row.cost.network.parameters / 1e6:.2f} M",
-            _flops(row.cost.network),
-            _duration(row.cost.training_seconds),
-            _duration(row.cost.prediction_seconds),
-            NOTHING if math.isnan(row.cost.peak_memory_bytes) else f"{row.cost.peak_memory_bytes / 2**30:.2f} GiB",
-            row.cost.device,
+    rows = []
+    for row in _one_size(comparison):
+        network, memory = row.cost.network, row.cost.peak_memory_bytes
+        cells = [
+            Cell(row.arm),
+            Cell(f"{network.parameters / 1e6:.2f} M", network.parameters),
+            Cell(_flops(network), network.flops),
+            Cell(_duration(row.cost.training_seconds), row.cost.training_seconds),
+            Cell(_duration(row.cost.prediction_seconds), row.cost.prediction_seconds),
+            Cell(NOTHING if math.isnan(memory) else f"{memory / 2**30:.2f} GiB", memory),
+            Cell(row.cost.device),
         ]
-        for row in _one_size(comparison)
-    ]
+        rows.append(cells)
     return columns, rows
 
 
-def _decoder_flops(network: Network) -> int | None:
-    return None if network.encoder_flops is None else network.flops - network.encoder_flops
+def _texts(columns: list[str], rows: Sequence[Sequence[Cell]]) -> tuple[list[str], list[list[str]]]:
+    return columns, [[cell.text for cell in row] for row in rows]
 
 
 def _flops(network: Network) -> str:
@@ -213,12 +206,16 @@ def _seeds(comparison: Comparison) -> str:
     return f"seeds {listed}" if len(comparison.seeds) > 1 else f"seed {listed}"
 
 
-def _difference_cells(difference: Difference | None, digits: int = 4) -> list[str]:
+def _difference_cells(difference: Difference | None, digits: int = 4) -> list[Cell]:
     if difference is None:
-        return [NOTHING] * 3
+        return [Cell(NOTHING)] * 3
     p = difference.p_corrected
     told = NOTHING if math.isnan(p) else "< 0.0001" if p < 0.0001 else f"{p:.4f}"
-    return [_with_interval(difference.dice, digits, sign="+"), f"{difference.better} of {difference.cases}", told]
+    return [
+        Cell(_with_interval(difference.dice, digits, sign="+"), difference.dice.value),
+        Cell(f"{difference.better} of {difference.cases}", difference.better),
+        Cell(told, p),
+    ]
 
 
 def _with_interval(found: Estimate, digits: int = 4, sign: str = "") -> str:
@@ -226,6 +223,10 @@ def _with_interval(found: Estimate, digits: int = 4, sign: str = "") -> str:
     if math.isnan(found.low):
         return value
     return f"{value} ({_figure(found.low, digits, sign)} to {_figure(found.high, digits, sign)})"
+
+
+def _cell(value: float, digits: int) -> Cell:
+    return Cell(_figure(value, digits), value)
 
 
 def _figure(value: float, digits: int, sign: str = "") -> str:
@@ -243,14 +244,6 @@ def _duration(seconds: float) -> str:
 def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _interval(found: Estimate) -> dict[str, float | None]:
-    return {"value": _plain(found.value), "low": _plain(found.low), "high": _plain(found.high)}
-
-
-def _plain(value: float) -> float | None:
-    return None if math.isnan(value) else value
 
 
 def _flat(values: dict[str, Any], before: str = "") -> dict[str, Any]:

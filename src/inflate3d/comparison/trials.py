@@ -63,7 +63,7 @@ def plan_trials(
     """
     _check_different(configs)
     trials = [
-        Trial(arm, size, seed, _with(config, seed, size), RunFolder(root / _name(arm, size, seed)))
+        Trial(arm, size, seed, _with(config, seed, size), RunFolder(root / run_name(arm, size, seed)))
         for seed in seeds
         for size in sizes
         for arm, config in configs.items()
@@ -122,5 +122,12 @@ def _with(config: RunConfig, seed: int, size: int | None) -> RunConfig:
     )
 
 
-def _name(arm: str, size: int | None, seed: int) -> str:
+def run_name(arm: str, size: int | None, seed: int) -> str:
+    """The name of a run's folder.
+
+    Args:
+        arm: Its arm's name.
+        size: How many cases it learns from; none for all of the split.
+        seed: Its seed.
+    """
     return arm + (f"-{size}-cases" if size else "") + (f"-seed-{seed}" if seed else "")

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from inflate3d import __version__
 from inflate3d.atomic import atomic_path, write_text
 from inflate3d.config import RunConfig
 from inflate3d.datasets import Case, Dataset, Split
@@ -23,17 +19,13 @@ from inflate3d.report.cases import CasePictures, Method, case_pictures, notewort
 from inflate3d.report.drawing import Theme, class_colour, data_address
 from inflate3d.report.log import dice_curves, loss_curves, read_log
 from inflate3d.report.plots import draw_curves, draw_distributions
-from inflate3d.report.words import interval_in_words, method_name, network_in_words, plural, time_in_words
+from inflate3d.report.template import render, script
+from inflate3d.report.words import interval_in_words, method_name, network_in_words, time_in_words
 from inflate3d.run_folder import FoldsFolder, RunFolder, ScoredFolder
 from inflate3d.viewer.page import asset
 
-if TYPE_CHECKING:
-    from jinja2 import Environment
-
 MEASURES_SHOWN = ("hd95", "nsd")
 """Measures besides Dice that the page shows, where they were taken."""
-
-_HERE = Path(__file__).parent
 
 Plots = dict[str, dict[Theme, bytes]]
 
@@ -90,8 +82,9 @@ def write_report(
     pictures = [case_pictures(case, standing, plan, methods) for case, standing in chosen]
     carried = {case.id: carry_case(case, plan, methods[0]) for case, _ in chosen} if with_viewer else {}
     scripts = _scripts(with_table=bool(methods), with_viewer=bool(carried))
-    page = _environment().get_template("page.html.jinja").render(
-        version=__version__,
+    page = render(
+        "page.html.jinja",
+        title=plan.dataset,
         config=config,
         plan=plan,
         split=split,
@@ -111,7 +104,6 @@ def write_report(
         show=show,
         legends=_legends(methods),
         scripts=scripts,
-        policy=_policy(scripts),
         viewer_style=asset("viewer.css") if carried else "",
     )  # fmt: skip
     _write_figures(figures_folder(folder), plots, pictures)
@@ -212,31 +204,7 @@ def _find(cases: dict[str, Case], case: str, dataset: Dataset) -> Case:
 
 
 def _scripts(*, with_table: bool, with_viewer: bool) -> list[str]:
-    scripts = [(_HERE / "sort.js").read_text(encoding="utf-8")] if with_table else []
+    scripts = [script("sort.js")] if with_table else []
     if with_viewer:
-        carried = (_HERE / "carried.js").read_text(encoding="utf-8")
-        scripts += [asset("niivue.umd.js"), asset("viewer.js") + carried]
+        scripts += [asset("niivue.umd.js"), asset("viewer.js") + script("carried.js")]
     return scripts
-
-
-def _policy(scripts: list[str]) -> str:
-    """What the page may load: what is in it. Scripts are named by their hashes, so that no other one runs."""
-    digests = [hashlib.sha256(script.encode()).digest() for script in scripts]
-    hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode('ascii')}'" for digest in digests)
-    allowed = f"script-src {hashes}; " if scripts else ""
-    carried = "connect-src data: blob:; " if len(scripts) > 1 else ""
-    return f"default-src 'none'; {allowed}{carried}img-src data: blob:; style-src 'unsafe-inline'"
-
-
-def _environment() -> Environment:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["plural"] = plural
-    return environment

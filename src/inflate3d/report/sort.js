@@ -5,7 +5,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells];
   const order = new Intl.Collator(undefined, { numeric: true });
   const key = (row, column) => {
-    const text = row.cells[column].textContent.trim();
+    const cell = row.cells[column], text = cell.dataset.value ?? cell.textContent.trim();
     return column === 0 ? text : text === "n/a" ? null : Number(text);
   };
   heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {

@@ -1,0 +1,114 @@
+"""The page of a comparison: what was compared, its tables and plots, and the way to each run's own page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from inflate3d.atomic import write_text
+from inflate3d.comparison.figures import plot_pictures
+from inflate3d.comparison.results import Comparison, Row
+from inflate3d.comparison.tables import class_cells, cost_cells, notes, quality_cells
+from inflate3d.comparison.trials import run_name
+from inflate3d.config import RunConfig
+from inflate3d.datasets import Split
+from inflate3d.evaluation.scores import show
+from inflate3d.report.drawing import Theme, data_address
+from inflate3d.report.template import render, script
+from inflate3d.report.words import network_in_words
+from inflate3d.run_folder import FoldsFolder, RunFolder
+
+THEMES: tuple[Theme, ...] = ("light", "dark")
+
+CAPTIONS = {
+    "comparison": "Dice of each method with its 95 % interval, and its difference from the first",
+    "cases": "Dice of each held-out case, by method",
+    "training_cases": "Dice over the number of training cases, with 95 % intervals",
+}
+"""What is seen on the plots, by the names of their files."""
+
+
+@dataclass(frozen=True)
+class RunEntry:
+    """A run of the comparison.
+
+    Attributes:
+        name: Its folder's name.
+        row: Its row of the tables.
+        seed: Its seed.
+        page: Its own page as seen from the comparison's; none if it has none.
+    """
+
+    name: str
+    row: Row
+    seed: int
+    page: str | None
+
+
+def write_comparison_page(comparison: Comparison, root: Path) -> Path:
+    """Writes the page of a comparison, ``report.html`` in its folder.
+
+    All figures are the comparison's own; of its runs only the first one's settings and split are read.
+
+    Args:
+        comparison: What was found.
+        root: The comparison's folder, with its runs. Those that have a page are linked to.
+
+    Returns:
+        The page's file.
+
+    Raises:
+        ConfigError: The first run's configuration can't be read.
+        DataError: The first run's split can't be read.
+        OutputError: The page can't be written.
+    """
+    runs = list_runs(comparison, root)
+    largest = next(run for run in runs if run.row.cases == comparison.sizes[-1])
+    first = RunFolder(root / largest.name)
+    config = RunConfig.read(first.config)
+    pictures = {theme: plot_pictures(comparison, theme) for theme in THEMES}
+    plots = {
+        name: {theme: data_address(pictures[theme][name]) for theme in THEMES}
+        for name in CAPTIONS
+        if name in pictures["light"]
+    }
+    page = render(
+        "comparison.html.jinja",
+        title=f"{comparison.dataset}: comparison",
+        comparison=comparison,
+        best=[row for row in comparison.rows if row.cases == comparison.sizes[-1]],
+        config=config,
+        network=network_in_words(config.model),
+        split=Split.read(first.split),
+        several_sizes=len(comparison.sizes) > 1,
+        quality=quality_cells(comparison),
+        classes=class_cells(comparison),
+        cost=cost_cells(comparison),
+        notes=notes(comparison),
+        plots=plots,
+        captions=CAPTIONS,
+        runs=runs,
+        pages=[_first_page(runs, row) for row in comparison.rows],
+        show=show,
+        scripts=[script("sort.js")],
+    )
+    file = FoldsFolder(root).report
+    write_text(file, page)
+    return file
+
+
+def list_runs(comparison: Comparison, root: Path) -> list[RunEntry]:
+    """All runs, in the order of the rows."""
+    runs = []
+    for row in comparison.rows:
+        for seed in row.seeds:
+            folder = RunFolder(root / run_name(row.arm, None if row.all_cases else row.cases, seed))
+            page = folder.report.relative_to(root).as_posix() if folder.report.exists() else None
+            runs.append(RunEntry(folder.root.name, row, seed, page))
+    return runs
+
+
+def _first_page(runs: Sequence[RunEntry], row: Row) -> str | None:
+    """The page of a row's first run that has one."""
+    return next((run.page for run in runs if run.row is row and run.page), None)

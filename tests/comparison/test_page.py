@@ -1,0 +1,191 @@
+"""The page of a comparison: its numbers, its links, what it may load, and how a real browser shows it."""
+
+import base64
+import html
+import json
+import re
+import shutil
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from inflate3d.cli import main
+from inflate3d.comparison.document import read_comparison
+from inflate3d.errors import ConfigError
+from inflate3d.report.comparison import list_runs, write_comparison_page
+
+FRAME = """<!doctype html><body style="margin:0"><iframe src="{page}" width="{width}" height="900"
+style="border:0;display:block"></iframe><script>
+document.querySelector("iframe").onload = (event) => {{
+  const page = event.target.contentDocument, view = event.target.contentWindow;
+  const wide = [...page.querySelectorAll("body *")].filter((each) => !each.closest(".scroll, .wide")
+    && each.getBoundingClientRect().right > {width} + 1).map((each) => each.outerHTML.slice(0, 80));
+  const column = (table, at) => [...table.tBodies[0].rows].map((row) => row.cells[at].dataset.value);
+  const sorted = [...page.querySelectorAll("table.sortable")].map((table) =>
+    [...table.tHead.rows[0].cells].slice(1).map((head, at) => {{
+      head.firstElementChild.click();
+      return column(table, at + 1);
+    }}));
+  const told = {{ width: page.documentElement.scrollWidth, wide, sorted,
+    broken: [...page.images].filter((each) => each.complete && !each.naturalWidth).length,
+    loaded: view.performance.getEntriesByType("resource").map((each) => each.name)
+      .filter((name) => !name.startsWith("data:")) }};
+  document.body.append(Object.assign(document.createElement("pre"), {{ textContent: JSON.stringify(told) }}));
+}};
+</script>"""
+
+
+@pytest.fixture
+def page(comparison_folder):
+    return comparison_folder / "report.html"
+
+
+@pytest.fixture
+def root(comparison_folder, tmp_path):
+    """The comparison's folder, to be changed at will."""
+    return shutil.copytree(comparison_folder, tmp_path / "comparison")
+
+
+@pytest.fixture
+def comparison(comparison_folder):
+    return read_comparison(comparison_folder)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Plots are not drawn."""
+    monkeypatch.setattr("inflate3d.report.comparison.plot_pictures", lambda *_: {"comparison": b""})
+
+
+def tables(page):
+    """Each table's rows: a cell's text, and what it is sorted by."""
+    text = page.read_text(encoding="utf-8")
+    found = []
+    for table in re.findall(r"<tbody>(.*?)</tbody>", text, re.DOTALL):
+        rows = [re.findall(r'<td(?: data-value="([^"]*)")?>(.*?)</td>', row) for row in table.split("</tr>")[:-1]]
+        found.append([[(html.unescape(re.sub("<[^>]*>", "", shown)), value) for value, shown in row] for row in rows])
+    return found
+
+
+def words(page):
+    return " ".join(
+        html.unescape(re.sub(r"<[^>]*>", " ", page.read_text(encoding="utf-8").split("</head>")[1])).split()
+    )
+
+
+def test_figures_are_those_of_the_json(page, comparison_folder):
+    told = json.loads((comparison_folder / "comparison.json").read_text(encoding="utf-8"))["rows"]
+    quality, classes, cost = tables(page)
+    assert len(quality) == len(classes) == len(told) == 4
+    for cells, by_class, row in zip(quality, classes, told, strict=True):
+        assert [text for text, _ in cells[:2]] == [row["arm"], str(row["training_cases"])]
+        low, high = row["dice"]["low"], row["dice"]["high"]
+        assert cells[2] == (f"{row['dice']['value']:.4f} ({low:.4f} to {high:.4f})", str(row["dice"]["value"]))
+        assert cells[3] == (f"{row['seed_deviation']:.4f}", str(row["seed_deviation"]))
+        found = row["difference"]
+        if found:
+            assert cells[4][0].startswith(f"{found['value']:+.4f} ({found['low']:+.4f} to {found['high']:+.4f})")
+            assert float(cells[4][1]) == found["value"]
+            assert cells[5] == (f"{found['better_cases']} of 11", str(found["better_cases"]))
+            assert float(cells[6][1]) == found["wilcoxon_p_holm"]
+        else:
+            assert cells[4:7] == [("–", "n/a")] * 3
+        assert [float(value) for _, value in cells[7:]] == [row["hd95_mm"], row["nsd"], row["pooled_dice"]]
+        assert [float(value) for _, value in by_class[2:]] == list(row["dice_of_classes"].values())
+    for cells, row in zip(cost, told[2:], strict=True):
+        values = [row[name] for name in ("parameters", "flops", "training_seconds", "prediction_seconds")]
+        assert [float(value) for _, value in cells[1:5]] == values
+        assert cells[5:] == [("–", "n/a"), (row["device"], "n/a")]
+
+
+def test_words_tell_what_was_compared(page):
+    text = words(page)
+    assert "Toys: 2 methods compared" in text
+    assert "each was trained on 2 and 4 cases with seeds 0, 1, and scored on the same 12 cases" in text
+    assert "one-slice depth 1 in place of 3" in text
+    assert "p is Wilcoxon's signed-rank test" in text
+
+
+def test_runs_that_have_a_page_are_linked_to(page, comparison, root, undrawn):
+    assert "<a " not in page.read_text(encoding="utf-8")
+    assert "gets one by inflate3d report RUN" in words(page)
+    names = [run.name for run in list_runs(comparison, root)]
+    assert names == [
+        *("ours-2-cases", "ours-2-cases-seed-1", "one-slice-2-cases", "one-slice-2-cases-seed-1"),
+        *("ours", "ours-seed-1", "one-slice", "one-slice-seed-1"),
+    ]
+    for name in names:
+        (root / name / "report.html").write_text("a page")
+    linked = write_comparison_page(comparison, root)
+    links = re.findall(r'<a href="([^"]*)">([^<]*)</a>', linked.read_text(encoding="utf-8"))
+    in_table, in_list = links[:4], links[4:]
+    assert in_table == [(f"{name}/report.html", name.removesuffix("-2-cases")) for name in names[::2]]
+    assert in_list == [(f"{name}/report.html", name) for name in names]
+    assert all((root / address).is_file() for address, _ in links)
+    assert "gets one by" not in words(linked)
+
+
+def test_page_loads_nothing_from_elsewhere(page):
+    text = page.read_text(encoding="utf-8")
+    bare = re.sub(r"<script>.*?</script>|base64,[A-Za-z0-9+/=]*", "", text, flags=re.DOTALL)
+    assert not re.search(r"https?:|//|@import|<script|<link|url\(", bare)
+    assert set(re.findall(r'(?:src|srcset)="([^"]{5})', bare)) == {"data:"}
+    assert "default-src 'none'" in html.unescape(bare)
+    pictures = re.findall(r'"data:image/png;base64,([^"]*)"', text)
+    assert len(set(pictures)) == 6  # three plots, each for light and dark
+    assert all(base64.b64decode(picture, validate=True).startswith(b"\x89PNG") for picture in pictures)
+
+
+def test_hostile_names_are_shown_as_text(comparison, root):
+    evil = "<script>alert(1)<!--\"'$_{&"
+    rows = tuple(
+        replace(row, words=evil, classes={evil: 0.5, "b": 0.5}, cost=replace(row.cost, device=evil))
+        for row in comparison.rows
+    )
+    page = write_comparison_page(replace(comparison, dataset=evil, rows=rows), root)
+    assert evil not in page.read_text(encoding="utf-8")
+    assert words(page).count(evil) == 1 + 2 + 1 + 2  # heading, both arms' words, a class, both arms' devices
+
+
+def test_first_run_has_to_be_there(comparison, root, undrawn):
+    (root / "ours" / "config.yaml").unlink()
+    before = (root / "report.html").read_bytes()
+    with pytest.raises(ConfigError):
+        write_comparison_page(comparison, root)
+    assert (root / "report.html").read_bytes() == before
+
+
+def test_report_command_writes_the_same_page_again(page, root, capsys):
+    (root / "report.html").unlink()
+    assert main(["report", str(root), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"report": str(root / "report.html"), "bytes": page.stat().st_size}
+    assert (root / "report.html").read_bytes() == page.read_bytes()
+    assert main(["report", str(root), "--with-viewer"]) == 2
+    assert "a comparison's page shows no scans" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_page_fits_the_screen_and_sorts(browse, page, tmp_path, width):
+    frame = tmp_path / "frame.html"
+    frame.write_text(FRAME.format(page=page.as_uri(), width=width))
+    shown = browse(frame.as_uri(), picture=False, size=(max(width, 500), 900), seconds=8).decode()
+    found = re.search(r"<pre>(.*?)</pre>", shown, re.DOTALL)
+    assert found, shown[-500:]
+    told = json.loads(html.unescape(found[1]))
+    assert told["width"] <= width
+    assert told["wide"] == told["loaded"] == []
+    assert told["broken"] == 0
+    assert [len(table) for table in told["sorted"]] == [9, 3, 6]
+    for table in told["sorted"]:
+        for column in table:
+            known = [float(value) for value in column if value != "n/a"]
+            assert known == sorted(known, reverse=True)
+            assert column[len(known) :] == ["n/a"] * (len(column) - len(known))
+
+
+def test_screenshot_is_not_empty(browse, page, tmp_path):
+    shot = tmp_path / "page.png"
+    shot.write_bytes(browse(page.as_uri(), picture=True, size=(1280, 1600), seconds=2))
+    with Image.open(shot) as picture:
+        assert len(picture.convert("RGB").getcolors(2**20) or []) > 200
