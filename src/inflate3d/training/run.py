@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from inflate3d.config import RunConfig
 from inflate3d.datasets.splits import Split, choose_split
-from inflate3d.errors import ConfigError
+from inflate3d.errors import ConfigError, Inflate3dError
 from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.store import Store
 from inflate3d.run_folder import RunFolder
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from inflate3d.models.segmenter import Segmenter
     from inflate3d.models.volumetric import VolumetricSegmenter
     from inflate3d.training.processes import Processes
-    from inflate3d.windows.datamodule import SamplesModule
 
     Model: TypeAlias = Segmenter | VolumetricSegmenter
 
@@ -210,6 +208,7 @@ def _fit(
     from inflate3d.models.memory_format import quickest_memory_format
     from inflate3d.training.parts import take_in_parts
     from inflate3d.training.processes import end_others
+    from inflate3d.training.samples import choose_samples
     from inflate3d.training.stop import Interrupted, signals_given_back
     from inflate3d.training.task import SegmentationTask
 
@@ -217,7 +216,7 @@ def _fit(
     assert plan is not None
     watched = _evenly(split.validation, config.training.validation_cases)
     on_gpu = trainer.accelerator.__class__.__name__ == "CUDAAccelerator"
-    data = _samples(config, store, split, watched, model, plan, on_gpu)
+    data = choose_samples(config, store, split, watched, model, plan, on_gpu)
     if config.model.network == "inflated":
         reduced = config.training.precision != "32"
         model.to(memory_format=quickest_memory_format(trainer.strategy.root_device, reduced_precision=reduced))
@@ -243,48 +242,30 @@ def _fit(
             trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         except Interrupted:
             raise  # the others are leaving, too
-        except BaseException:
+        except BaseException as error:
             end_others(trainer)
+            if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                raise _cannot_compile(error) from error
+            if str(error).startswith("DataLoader worker (pid"):  # torch has no class of its own for it
+                raise _worker_ended(error) from error
             raise
 
 
-def _samples(
-    config: RunConfig,
-    store: Store,
-    split: Split,
-    watched: tuple[str, ...],
-    model: Model,
-    plan: Plan,
-    on_gpu: bool,
-) -> SamplesModule:
-    from inflate3d.models.volumetric import VolumetricSegmenter
-    from inflate3d.windows.datamodule import WindowsModule
-    from inflate3d.windows.patches import PatchesModule
-
-    training = config.training
-    how: dict[str, Any] = {
-        "train": split.train,
-        "validation": watched,
-        "batch_size": training.batch_size,
-        "batches": training.steps * training.accumulate,
-        "foreground_fraction": training.foreground_fraction,
-        "seed": training.seed,
-        "workers": training.workers if training.workers is not None else _workers(training.devices) * on_gpu,
-    }
-    if isinstance(model, VolumetricSegmenter):
-        return PatchesModule(
-            store,
-            size=model.architecture.patch_size,
-            pixel_spacing=plan.pixel_spacing,
-            augmentation=config.augmentation,
-            **how,
-        )
-    return WindowsModule(store, depth=config.model.depth, stride=plan.stride, target=config.model.target, **how)
+def _worker_ended(error: BaseException) -> Inflate3dError:
+    return Inflate3dError(
+        "a process that reads cases was killed",
+        expected="memory for as many of them as there are --workers",
+        got=str(error).partition("\n")[0],
+        remedy="give fewer --workers, and the command again with --resume",
+    )
 
 
-def _workers(devices: int) -> int:
-    """Loader processes of each device, if the user does not say."""
-    return min(8, max(1, (os.cpu_count() or 1) // devices))
+def _cannot_compile(error: BaseException) -> ConfigError:
+    return ConfigError(
+        "the network can't be compiled",
+        got=" ".join(str(error).partition("\n\n")[0].split()),  # its first paragraph
+        remedy="leave out --compile, or install what it needs: a C++ compiler for a CPU, Triton for a GPU",
+    )
 
 
 def _keep_best(folder: RunFolder, model: Model) -> None:
