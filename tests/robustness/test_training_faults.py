@@ -1,12 +1,15 @@
 """Trainings that come to no number, or to the end of the memory."""
 
 import io
+import multiprocessing
+import os
+import signal
 
 import pytest
 import torch
 from rich.console import Console
 
-from inflate3d.errors import ConfigError
+from inflate3d.errors import ConfigError, Inflate3dError
 from inflate3d.models.encoders import Encoder
 from inflate3d.run_folder import RunFolder
 from inflate3d.training.run import train
@@ -101,3 +104,23 @@ def test_memory_that_is_not_enough_for_one_window_is_told(tiny_config, phantom_s
     with pytest.raises(ConfigError, match="memory is not enough to train with") as caught:
         train(tiny_config, RunFolder(tmp_path / "run"), phantom_store)
     assert "one window at a time" in str(caught.value.got)
+
+
+def test_worker_that_is_killed_is_told(tiny_config, phantom_store, tmp_path, monkeypatch):
+    """As the system does that has no memory left; the state of the last validation is kept."""
+    folder = RunFolder(tmp_path / "run")
+    real = SegmentationTask.training_step
+
+    def kill(self, batch, number):
+        if self.global_step == 2:
+            for worker in multiprocessing.active_children():
+                assert worker.pid is not None
+                os.kill(worker.pid, signal.SIGKILL)
+        return real(self, batch, number)
+
+    monkeypatch.setattr(SegmentationTask, "training_step", kill)
+    config = with_changes(tiny_config, steps=40, validate_every=2, workers=1)
+    with pytest.raises(Inflate3dError, match="a process that reads cases was killed") as caught:
+        train(config, folder, phantom_store)
+    assert "--workers" in str(caught.value.remedy)
+    assert torch.load(folder.last, weights_only=True)["global_step"] == 2

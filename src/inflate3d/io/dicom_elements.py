@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import mmap
+import os
+from io import BufferedReader
 from pathlib import Path
 
 _PREAMBLE = 132
 _UNDEFINED = 0xFFFFFFFF
 _MOST_ELEMENTS = 1_000_000
+_BLOCK = 1 << 14
 
 _ITEM, _ITEM_END, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE00D), (0xFFFE, 0xE0DD)
 _PIXELS = (0x7FE0, 0x0010)
@@ -34,8 +36,32 @@ def check_elements(file: Path) -> None:
         OSError: The file can't be read.
         ValueError: One claims more bytes than there are, or what stands there is no element.
     """
-    with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        _Walk(data).run()
+    with file.open("rb") as stream:
+        _Walk(_Bytes(stream)).run()
+
+
+class _Bytes:
+    """A file's bytes by their places.
+
+    They are not mapped into memory: a file that is cut short meanwhile would end the process.
+    """
+
+    def __init__(self, stream: BufferedReader) -> None:
+        self._stream = stream
+        self._size = os.fstat(stream.fileno()).st_size
+        self._start, self._block = 0, b""
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, places: slice) -> bytes:
+        start, stop, _ = places.indices(self._size)
+        if not self._start <= start <= stop <= self._start + len(self._block):
+            self._stream.seek(start)
+            self._start, self._block = start, self._stream.read(max(stop - start, _BLOCK))
+            if len(self._block) < stop - start:
+                raise ValueError("it was cut short while it was read")
+        return self._block[start - self._start : stop - self._start]
 
 
 class _Walk:
@@ -47,12 +73,13 @@ class _Walk:
         data: The file.
     """
 
-    def __init__(self, data: mmap.mmap) -> None:
+    def __init__(self, data: _Bytes) -> None:
         self._data = data
         self._at = _PREAMBLE
         self._syntax = IMPLICIT
         self._in_fragments = False
         self._unknown_depth = 0
+        self._end: int | None = None
 
     def run(self) -> None:
         for _ in range(_MOST_ELEMENTS):
@@ -73,7 +100,7 @@ class _Walk:
             left = len(self._data) - self._at
             raise ValueError(f"element ({tag[0]:04x},{tag[1]:04x}) of {length} bytes, and {left} are left")
         if tag == _TRANSFER_SYNTAX:
-            self._syntax = bytes(self._data[self._at : self._at + length]).decode("latin-1").strip("\0 ")
+            self._syntax = self._data[self._at : self._at + length].decode("latin-1").strip("\0 ")
             if self._syntax == DEFLATED:
                 raise ValueError("a deflated DICOM file, which is not read")
         self._note_nesting(tag, kind, length)
@@ -84,7 +111,7 @@ class _Walk:
         """An element's type where it is spelt out, bytes of its header, and the length that it claims."""
         if tag[0] == _ITEM[0] or not is_explicit:
             return b"", 8, self._number(start + 4, 4, order)
-        kind = bytes(self._data[start + 4 : start + 6])
+        kind = self._data[start + 4 : start + 6]
         if kind not in _TYPES:
             raise ValueError(f"element ({tag[0]:04x},{tag[1]:04x}) of the type {kind!r}")
         if kind in _LONG_TYPES:
@@ -113,12 +140,16 @@ class _Walk:
             return True
         if self._in_fragments:
             return False
-        holds_items = bytes(self._data[self._at : self._at + 4]) in (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
+        holds_items = self._data[self._at : self._at + 4] in (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
         return tag == _ITEM or kind == b"SQ" or (not kind and tag != _PIXELS and length >= 8 and holds_items)
 
     def _is_padding(self) -> bool:
         """Whether nothing but zeros is left; some writers fill the file up."""
-        return self._data[self._at : self._at + 8].strip(b"\0") == b"" and not any(self._data[self._at :])
+        if self._data[self._at : self._at + 8].strip(b"\0"):
+            return False
+        if self._end is None:  # looked up once: elements can be zeros, too
+            self._end = self._at + len(self._data[self._at :].rstrip(b"\0"))
+        return self._at >= self._end
 
     def _number(self, start: int, size: int, order: str) -> int:
         if start + size > len(self._data):

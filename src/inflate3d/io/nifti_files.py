@@ -74,18 +74,21 @@ def open_image(path: Path, case: str | None) -> Iterator[NiftiImage]:
             start = stream.read(540)
             is_second = _is_second(start)
             _check_before_voxels(stream, start, is_pair=header != voxels)
-            if header == voxels:
-                with _quiet():
-                    image = (nibabel.Nifti2Image if is_second else nibabel.Nifti1Image).from_stream(stream)
-            else:
+            files = {"image": FileHolder(fileobj=stream)}
+            if header != voxels:
                 _refuse_analyze(start, is_second, path, case)
-                image_stream = stack.enter_context(_open(voxels))
-                files = {"header": FileHolder(fileobj=stream), "image": FileHolder(fileobj=image_stream)}
-                with _quiet():
-                    image = (nibabel.Nifti2Pair if is_second else nibabel.Nifti1Pair).from_file_map(files)
+                files = {"header": files["image"], "image": FileHolder(fileobj=stack.enter_context(_open(voxels)))}
+            with _quiet():  # not mapped into memory: a file that is cut short meanwhile would end the process
+                image = _kind_of(is_pair=header != voxels, is_second=is_second).from_file_map(files, mmap=False)
             yield image
     except _UNREADABLE as error:
         raise unreadable(path, case, expected="a whole NIfTI file", got=f"{type(error).__name__}: {error}") from error
+
+
+def _kind_of(*, is_pair: bool, is_second: bool) -> type[NiftiImage]:
+    if is_pair:
+        return nibabel.Nifti2Pair if is_second else nibabel.Nifti1Pair
+    return nibabel.Nifti2Image if is_second else nibabel.Nifti1Image
 
 
 def _check_before_voxels(stream: gzip.GzipFile | BufferedReader, start: bytes, *, is_pair: bool) -> None:
