@@ -12,6 +12,7 @@ from inflate3d.models.segmenter import load_model
 from inflate3d.preparation.plan import Plan
 from inflate3d.run_folder import RunFolder
 from inflate3d.training.csv_log import CsvLog
+from inflate3d.training.keep_state import MovableCheckpoint
 from inflate3d.training.run import train
 from inflate3d.training.stop import Interrupted
 
@@ -159,15 +160,29 @@ def test_killed_run_goes_on_from_its_last_validation(tiny_config, phantom_store,
 
     def fail(self, trainer, *rest):
         if trainer.global_step == 4:
-            raise MemoryError
+            raise OSError
         real(self, trainer, *rest)
 
-    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+    with monkeypatch.context() as patch, pytest.raises(OSError):
         patch.setattr(CsvLog, "on_train_batch_end", fail)
         train(config, killed, phantom_store)
-    train(config, killed, phantom_store, resume=True)
-    assert rows_of(killed) == rows_of(straight)
-    assert same(weights_of(killed), weights_of(straight))
+    moved = RunFolder(killed.root.rename(tmp_path / "moved"))
+    train(config, moved, phantom_store, resume=True)
+    assert rows_of(moved) == rows_of(straight)
+    assert same(weights_of(moved), weights_of(straight))
+
+
+def test_best_score_is_known_where_the_folder_was_moved(tmp_path):
+    before, after = (
+        MovableCheckpoint(tmp_path / name, filename="best", monitor="dice", mode="max") for name in ("before", "after")
+    )
+    before.best_model_score = before.kth_value = torch.tensor(0.9)
+    before.best_model_path = before.kth_best_model_path = str(tmp_path / "before" / "best.ckpt")
+    before.best_k_models = {before.best_model_path: before.best_model_score}
+    after.load_state_dict(before.state_dict())
+    assert after.best_model_score == after.kth_value == 0.9
+    assert after.best_k_models == {after.best_model_path: 0.9}
+    assert after.best_model_path == after.kth_best_model_path == str(tmp_path / "after" / "best.ckpt")
 
 
 def test_resuming_without_a_run_starts_one_and_a_finished_one_is_left_alone(tiny_config, phantom_store, tmp_path):

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytorch_lightning as lightning
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import distributed
 
@@ -35,6 +36,22 @@ class AtomicCheckpoints(TorchCheckpointIO):
         """
         with atomic_path(path, refusals=(RuntimeError,)) as temporary:
             torch.save(checkpoint, temporary)
+
+
+class MovableCheckpoint(ModelCheckpoint):
+    """Keeps the best score when a run's folder was moved; Lightning's own would forget it and take a worse one."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from the state of an earlier session, whose files are taken for those in the folder of today."""
+        assert self.dirpath is not None
+        folder = Path(self.dirpath)
+
+        def here(path: str) -> str:
+            return str(folder / Path(path).name) if path else ""
+
+        moved = {name: here(state_dict[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        scores = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **moved, "dirpath": self.dirpath, "best_k_models": scores})
 
 
 class KeepState(lightning.Callback):

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import pytorch_lightning as lightning
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import ModelCheckpoint
 from rich.console import Console
 
 from inflate3d.config import RunConfig
@@ -15,7 +14,7 @@ from inflate3d.errors import ConfigError
 from inflate3d.preparation.plan import Plan
 from inflate3d.run_folder import RunFolder
 from inflate3d.training.csv_log import CsvLog
-from inflate3d.training.keep_state import AtomicCheckpoints, KeepState
+from inflate3d.training.keep_state import AtomicCheckpoints, KeepState, MovableCheckpoint
 from inflate3d.training.loggers import LogPictures, open_board
 from inflate3d.training.processes import Processes, SharedBuffers, make_strategy
 from inflate3d.training.show_progress import ShowProgress
@@ -63,10 +62,10 @@ def make_trainer(
         WatchLoss(folder.last, cases, log.every),
         KeepState(folder.last, every),
         SharedBuffers(),
-        ModelCheckpoint(
+        MovableCheckpoint(
             folder.best.parent, filename=folder.best.stem, monitor="dice", mode="max", enable_version_counter=False
         ),
-        ModelCheckpoint(folder.last.parent, filename=folder.last.stem, enable_version_counter=False),
+        MovableCheckpoint(folder.last.parent, filename=folder.last.stem, enable_version_counter=False),
     ]
     try:
         return lightning.Trainer(
