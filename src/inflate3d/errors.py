@@ -44,13 +44,13 @@ class Inflate3dError(Exception):
         case: str | None = None,
         file: str | Path | None = None,
     ) -> None:
-        self.what = what
+        self.what = plain_text(what)
         self.expected = expected
         self.got = got
         self.remedy = remedy
         self.case = case
         self.file = None if file is None else str(file)
-        super().__init__(what)
+        super().__init__(self.what)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Crosses process borders whole, keyword arguments included."""
@@ -84,7 +84,8 @@ class Inflate3dError(Exception):
 def plain_text(text: str) -> str:
     """A text that any terminal and any file takes, cut short where it is longer than a person reads."""
     if len(text) > _LONGEST_PART:
-        text = f"{text[:_LONGEST_PART]} ... and {len(text) - _LONGEST_PART} characters more"
+        kept = _LONGEST_PART - 40  # with what is said of the others, it is short enough to be left alone next time
+        text = f"{text[:kept]} ... and {len(text) - kept} characters more"
     return _UNSHOWN.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
@@ -164,7 +165,7 @@ class DatasetProblems(DataError):  # noqa: N818 - it is a list of errors
 
 def _others(problems: Sequence[Inflate3dError]) -> str:
     """Problems of one kind in one line."""
-    cases = [problem.case for problem in problems if problem.case]
+    cases = [plain_text(problem.case) for problem in problems if problem.case]
     named = ", ".join(cases[:MOST_NAMED]) + (", ..." if len(cases) > MOST_NAMED else "")
     return f"- {problems[0].what}: {len(problems)} more" + (f" ({named})" if named else "") + "; --json tells all"
 

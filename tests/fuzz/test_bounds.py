@@ -7,7 +7,9 @@ import struct
 import tracemalloc
 import zipfile
 import zlib
+from typing import Any
 
+import blosc2
 import nibabel
 import numpy as np
 import pytest
@@ -17,8 +19,10 @@ from safetensors.torch import save_file
 from inflate3d import documents
 from inflate3d.config import read_json, read_yaml
 from inflate3d.errors import ConfigError, DataError, ModelError
-from inflate3d.io import damage, read_volume
+from inflate3d.io import damage, dicom_elements, read_volume
+from inflate3d.io.dicom_elements import check_elements
 from inflate3d.models.weight_files import read_tensors
+from inflate3d.preparation.arrays import StoredSlices, write_slices
 
 MILLION = 10**6
 BOUND = 80 << 20
@@ -129,6 +133,13 @@ def test_hostile_json(tmp_path, bounded, text):
         read_json(tmp_path / "x.json")
 
 
+def test_dicom_elements_that_look_like_padding(tmp_path):
+    """Looked through to its end at each of them, it would take minutes."""
+    (tmp_path / "x.dcm").write_bytes(bytes(128) + b"DICM" + bytes(8 * 5_000) + b"\1" * 8)
+    with pytest.raises(ValueError, match="are left"):
+        check_elements(tmp_path / "x.dcm")
+
+
 def test_device_and_pipe_are_no_documents(tmp_path):
     os.mkfifo(tmp_path / "pipe.json")
     (tmp_path / "zeros.json").symlink_to("/dev/zero")
@@ -179,3 +190,70 @@ def test_tied_weights_are_read(tmp_path):
     save_file({"a": tied}, tmp_path / "w.safetensors")
     assert read_tensors(tmp_path / "w.pth")["b"].tolist() == [[0, 1, 2], [3, 4, 5]]
     assert read_tensors(tmp_path / "w.safetensors")["a"].tolist() == tied.tolist()
+
+
+def dicom_element(tag, kind, length, value=b""):
+    long = kind in (b"OB", b"SQ", b"UN")
+    return (
+        struct.pack("<HH", *tag) + kind + (struct.pack("<HI", 0, length) if long else struct.pack("<H", length)) + value
+    )
+
+
+EXPLICIT = dicom_element((2, 0x10), b"UI", 20, b"1.2.840.10008.1.2.1\0")
+ITEM = struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
+
+
+@pytest.mark.parametrize(
+    ("elements", "told"),
+    [
+        (dicom_element((8, 8), b"LO", 4, b"CT"), r"\(0008,0008\) of 4 bytes, and 2 are left"),
+        (
+            dicom_element((8, 0x1140), b"SQ", 0xFFFFFFFF) + ITEM + dicom_element((8, 8), b"UN", 9_000_000),
+            "9000000 bytes",
+        ),
+        (dicom_element((8, 8), b"LO", 0) * 20, "more than 10 elements"),
+        (dicom_element((8, 8), b"??", 0), "of the type"),
+    ],
+)
+def test_dicom_elements_that_claim_too_much(tmp_path, monkeypatch, elements, told):
+    monkeypatch.setattr(dicom_elements, "_MOST_ELEMENTS", 10)
+    (tmp_path / "x.dcm").write_bytes(bytes(128) + b"DICM" + EXPLICIT + elements)
+    with pytest.raises(ValueError, match=told):
+        check_elements(tmp_path / "x.dcm")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("sizes: 2 2 2", "twice"),
+        ("kinds: " + "domain " * 200, "a header line"),
+        ("\n".join(f"field{number}: {'x' * 780}" for number in range(1500)), None),
+        ("data file: s%d.raw 0 99999999 1", None),
+        ("data file: s%099999999d.raw 0 1 1", None),
+    ],
+)
+def test_text_header_that_is_too_long(tmp_path, bounded, line, told):
+    header = f"NRRD0004\ntype: uint8\ndimension: 3\nsizes: 2 2 2\nencoding: raw\n{line}\n\n"
+    (tmp_path / "scan.nhdr").write_bytes(header.encode() + bytes(8))
+    with pytest.raises(DataError, match=r"can't be read|is missing") as error:
+        read_volume(tmp_path / "scan.nhdr")
+    assert told is None or told in str(error.value.got)
+
+
+def test_blosc2_file_that_claims_more_than_its_chunks(tmp_path):
+    write_slices(tmp_path / "a.b2nd", np.ones((5, 4, 3), np.uint8), "label")
+    content = (tmp_path / "a.b2nd").read_bytes()
+    claim = content.replace(b"\xd3" + struct.pack(">q", 3), b"\xd3" + struct.pack(">q", 1 << 47), 1)
+    assert claim != content
+    (tmp_path / "b.b2nd").write_bytes(claim)
+    assert StoredSlices(tmp_path / "a.b2nd").read(0, 4).shape == (5, 4, 3)
+    with pytest.raises(RuntimeError, match="its chunks hold"):
+        StoredSlices(tmp_path / "b.b2nd")
+
+
+def test_blosc2_file_that_is_a_recipe_for_an_array(tmp_path):
+    operand: Any = blosc2.ones((4, 3, 2), urlpath=str(tmp_path / "a.b2nd"), mode="w")
+    (operand + 1).save(urlpath=str(tmp_path / "recipe.b2nd"))
+    StoredSlices(tmp_path / "a.b2nd")
+    with pytest.raises(RuntimeError, match="a recipe"):
+        StoredSlices(tmp_path / "recipe.b2nd")

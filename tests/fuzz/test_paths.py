@@ -106,6 +106,8 @@ def test_voxels_spread_over_files_of_the_folder(tmp_path, place):
 
 
 def test_what_a_message_quotes_does_not_steer_a_terminal():
-    error = Inflate3dError("x", got="\x1b[2J\x07 \udcff", case="a\x9b")
+    error = Inflate3dError("x\x1b[2J", got="\x1b[2J\x07 \udcff", case="a\x9b")
     assert str(error).replace("\n", "").isprintable()
     assert json.dumps(error.to_dict(), ensure_ascii=False).encode()
+    assert str(DatasetProblems([error] * 5)).replace("\n", "").isprintable()
+    assert len(str(Inflate3dError("x" * 100_000))) < 11_000

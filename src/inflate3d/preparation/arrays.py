@@ -35,7 +35,10 @@ _RECIPES = (b"LazyArray", b"b2o", b"proxy-source")
 
 _HEADER_BYTES = 1 << 16
 
-DAMAGED = (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, SystemError, MemoryError)
+DAMAGED = (
+    *(OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, OverflowError),
+    *(SystemError, MemoryError),
+)
 """What opening and reading a damaged file raises."""
 
 _VALUES = "values"
@@ -94,6 +97,8 @@ class StoredSlices:
             raise RuntimeError("it is no array of slices")
         if self._array.dtype.kind not in "iuf":
             raise RuntimeError(f"its numbers are of the type {self._array.dtype}")
+        if (claimed := self._array.nbytes) > (held := self._array.schunk.nbytes):
+            raise RuntimeError(f"it claims {claimed} bytes, and its chunks hold {held}")
         meta: Any = self._array.schunk.vlmeta
         self._values = np.frombuffer(meta[_VALUES], np.float32) if _VALUES in meta else None
 
