@@ -60,6 +60,9 @@ class Options(CommandOptions):
     uncertainty: bool = False
     """Tell how far each label map can be trusted: how much the averaged networks agree, or the mirror images of a
     single one with --tta, or else the soft Dice of its own probabilities."""
+    uncertainty_maps: bool = False
+    """Tell it for every voxel, too: uncertainty/NAME.nii.gz in the folder of the label maps has the entropy of the mean
+    probabilities, from 0 to 1."""
     skip_existing: bool = False
     """Leave out scans whose label map is there and newer than they are, whichever model it is from."""
     suffix: str | None = None
@@ -167,6 +170,7 @@ def _predict(
                 transfer=work.transfer,
                 postprocessing=work.postprocessing,
                 with_confidence=options.uncertainty,
+                with_maps=options.uncertainty_maps,
             )
         except DatasetProblems as problems:
             problems.warnings.extend(work.warnings)

@@ -7,42 +7,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Integer, UInt8
 
 from inflate3d.datasets.case import Case
 from inflate3d.errors import DataError, DatasetProblems, Inflate3dError, OutputError
 from inflate3d.evaluation.postprocessing.steps import Postprocessing
-from inflate3d.inference.assessment import AssessedLabels
 from inflate3d.inference.background import Background
 from inflate3d.inference.confidence import Confidence
+from inflate3d.inference.protocols import AssessingPredictor, ScanPredictor
 from inflate3d.inference.scans import Warn, tell_nobody
 from inflate3d.inference.shortage import is_shortage
 from inflate3d.inference.targets import Skip, find_work
 from inflate3d.inference.transfer import LOCAL, Transfer
-from inflate3d.io import check_labels_writable, read_images, write_labels
+from inflate3d.inference.uncertainty_maps import check_maps, map_file
+from inflate3d.io import check_labels_writable, read_images, write_labels, write_percent
 from inflate3d.progress import Progress, silent
 from inflate3d.volume import Volume
-
-
-@runtime_checkable
-class ScanPredictor(Protocol):
-    """What makes a label map of a scan, as `Predictor` does."""
-
-    def predict(self, volume: Volume) -> Integer[np.ndarray, "i j k"]:
-        """Segments a scan ``(C, I, J, K)`` on its own grid."""
-        ...
-
-
-@runtime_checkable
-class AssessingPredictor(ScanPredictor, Protocol):
-    """What also tells how far a label map can be trusted, as `Predictor` does."""
-
-    def predict_with_confidence(self, volume: Volume) -> AssessedLabels:
-        """Segments a scan on its own grid, and judges the result."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -58,6 +40,7 @@ class PredictedScan:
         predicting: Seconds.
         writing: Seconds.
         confidence: How far the label map can be trusted, before it is post-processed; none if it was not asked for.
+        uncertainty: The map of where it can't, likewise.
     """
 
     case: str
@@ -66,6 +49,7 @@ class PredictedScan:
     predicting: float
     writing: float
     confidence: Confidence | None = None
+    uncertainty: Path | None = None
 
     def to_dict(self) -> dict[str, object]:
         """For ``--json``; seconds to the millisecond."""
@@ -75,6 +59,7 @@ class PredictedScan:
             "file": str(self.file),
             "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
             **({"confidence": self.confidence.to_dict()} if self.confidence else {}),
+            **({"uncertainty": str(self.uncertainty)} if self.uncertainty else {}),
         }
 
 
@@ -99,6 +84,7 @@ def predict_files(
     transfer: Transfer = LOCAL,
     postprocessing: Postprocessing | None = None,
     with_confidence: bool = False,
+    with_maps: bool = False,
 ) -> list[Path]:
     """Segments scans and writes their label maps, named as the scans are.
 
@@ -121,6 +107,7 @@ def predict_files(
         postprocessing: What is done to each label map before it is written; nothing if not given.
         with_confidence: Whether the report tells how far each label map can be trusted; the predictor has to be an
             `AssessingPredictor`.
+        with_maps: Whether each has a map of its uncertainty, too, see `inflate3d.inference.uncertainty_maps`.
 
     Returns:
         The files written.
@@ -128,12 +115,15 @@ def predict_files(
     Raises:
         DataError: The only scan can't be read, does not fit the model, or its place can't be said in the format.
         DatasetProblems: Likewise for some of several scans; those of all others are written.
-        ConfigError: Label maps can't be written in this format, or the memory that was given is too little.
+        ConfigError: Label maps can't be written in this format, the memory that was given is too little, or maps of
+            uncertainty are to go to a bucket.
         OutputError: A label map can't be written; no part of it is left.
     """
     work = ScanWork(predictor, transfer, warn=warn, report=report, fail=fail, postprocessing=postprocessing)
-    work.with_confidence = with_confidence
-    work.run(list(find_work(scans, folder, suffix, skip, transfer)), progress)
+    work.with_confidence, work.with_maps = with_confidence or with_maps, with_maps
+    if with_maps:
+        check_maps(scans, folder, transfer)
+    work.run(list(find_work(scans, folder, suffix, skip, transfer, with_maps=with_maps)), progress)
     raise_problems(work.problems, work.written, len(scans))
     return work.written
 
@@ -161,6 +151,7 @@ class _Writing:
     reading: float
     predicting: float
     confidence: Confidence | None
+    uncertainty: Path | None
     written: Background[None]
 
 
@@ -179,6 +170,7 @@ class ScanWork:
         written: The label maps.
         problems: Why others are not.
         with_confidence: Whether reports tell how far label maps can be trusted.
+        with_maps: Whether the uncertainty of each is written, too, before the label map; needs the confidence.
     """
 
     def __init__(
@@ -193,7 +185,7 @@ class ScanWork:
     ) -> None:
         self.written: list[Path] = []
         self.problems: list[Inflate3dError] = []
-        self.with_confidence = False
+        self.with_confidence = self.with_maps = False
         self._predictor, self._transfer = predictor, transfer
         self._postprocessing = postprocessing or Postprocessing()
         self._warn, self._report, self._fail = warn, report, fail
@@ -228,7 +220,7 @@ class ScanWork:
                 self._warn(DataError(note, case=scan.id, file=self._transfer.address(scan.scan)))
             check_labels_writable(target, volume, like=scan.scan)
             started = time.perf_counter()
-            labels, confidence = self._labels(volume)
+            labels, confidence, uncertainty = self._labels(volume)
             if self._postprocessing.classes:
                 labels = self._postprocessing.apply(labels, volume.spacing)
             seconds = time.perf_counter() - started
@@ -239,15 +231,18 @@ class ScanWork:
             self._add_problem(scan, error)
             return
         self._finish_writing()
-        written = Background(partial(self._write, scan, target, labels))
-        self._writing = _Writing(scan, target, read_seconds, seconds, confidence, written)
+        mapped = None if uncertainty is None else map_file(target, scan)
+        written = Background(partial(self._write, scan, target, labels, uncertainty))
+        self._writing = _Writing(scan, target, read_seconds, seconds, confidence, mapped, written)
 
-    def _labels(self, volume: Volume) -> tuple[Integer[np.ndarray, "i j k"], Confidence | None]:
+    def _labels(
+        self, volume: Volume
+    ) -> tuple[Integer[np.ndarray, "i j k"], Confidence | None, UInt8[np.ndarray, "i j k"] | None]:
         if not self.with_confidence:
-            return self._predictor.predict(volume), None
+            return self._predictor.predict(volume), None, None
         assert isinstance(self._predictor, AssessingPredictor)
-        assessed = self._predictor.predict_with_confidence(volume)
-        return assessed.labels, assessed.confidence
+        assessed = self._predictor.predict_with_confidence(volume, with_uncertainty=self.with_maps)
+        return assessed.labels, assessed.confidence, assessed.uncertainty
 
     def _finish_writing(self) -> None:
         """Waits for the label map that is being written, if there is one."""
@@ -263,7 +258,7 @@ class ScanWork:
             return
         self.written.append(writing.target)
         stages = writing.reading, writing.predicting, seconds
-        self._report(PredictedScan(writing.scan.id, writing.target, *stages, writing.confidence))
+        self._report(PredictedScan(writing.scan.id, writing.target, *stages, writing.confidence, writing.uncertainty))
 
     def _add_problem(self, scan: Case, error: Exception) -> None:
         self._transfer.release(scan)
@@ -280,7 +275,15 @@ class ScanWork:
         self._transfer.fetch(scan)
         return read_images(scan.images, case=scan.id)
 
-    def _write(self, scan: Case, target: Path, labels: Integer[np.ndarray, "i j k"]) -> None:
+    def _write(
+        self,
+        scan: Case,
+        target: Path,
+        labels: Integer[np.ndarray, "i j k"],
+        uncertainty: UInt8[np.ndarray, "i j k"] | None,
+    ) -> None:
+        if uncertainty is not None:
+            write_percent(map_file(target, scan), uncertainty, like=scan.scan)
         write_labels(target, labels, like=scan.scan)
         self._transfer.deliver(target)
         self._transfer.release(scan)

@@ -18,13 +18,14 @@ from inflate3d.inference.files import (
     Fail,
     PredictedScan,
     Report,
-    ScanPredictor,
     ScanWork,
     raise_problems,
 )
+from inflate3d.inference.protocols import ScanPredictor
 from inflate3d.inference.scans import Warn, tell_nobody
 from inflate3d.inference.targets import Skip, find_work
 from inflate3d.inference.transfer import LOCAL, Transfer
+from inflate3d.inference.uncertainty_maps import check_maps
 from inflate3d.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -94,6 +95,14 @@ class _Outcome:
     warnings: list[DataError] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class _Judging:
+    """Whether to tell how far label maps can be trusted, and to map where not."""
+
+    confidence: bool
+    maps: bool
+
+
 def predict_spread(
     recipe: Recipe,
     engine: Engine,
@@ -109,6 +118,7 @@ def predict_spread(
     transfer: Transfer = LOCAL,
     postprocessing: Postprocessing | None = None,
     with_confidence: bool = False,
+    with_maps: bool = False,
 ) -> list[Path]:
     """Segments scans on an engine's machines, which write their label maps; for the rest see `predict_files`.
 
@@ -129,6 +139,7 @@ def predict_spread(
         transfer: The way of scans to a machine's disk, and of label maps from there.
         postprocessing: What is done to each label map before it is written; nothing if not given.
         with_confidence: See `predict_files`; not known of a scan whose machine died after it was written.
+        with_maps: See `predict_files`.
 
     Returns:
         The files written.
@@ -136,15 +147,20 @@ def predict_spread(
     Raises:
         DataError: The only scan can't be predicted.
         DatasetProblems: Likewise for some of several scans; those of all others are written.
-        ConfigError: Label maps can't be written in this format, or the memory that was given is too little.
+        ConfigError: Label maps can't be written in this format, the memory that was given is too little, or maps of
+            uncertainty are to go to a bucket.
         OutputError: A label map can't be written; no part of it is left.
         ModelError: A machine can't load the network.
     """
-    pairs = find_work(scans, folder, suffix, skip, transfer)
+    if with_maps:
+        check_maps(scans, folder, transfer)
+    pairs = find_work(scans, folder, suffix, skip, transfer, with_maps=with_maps)
     jobs = [_Job(scan, target, transfer.changed(target)) for scan, target in pairs]
     written: list[Path] = []
     problems: list[Inflate3dError] = []
-    outcomes = engine(partial(_predict, recipe, transfer, postprocessing, with_confidence), jobs)
+    outcomes = engine(
+        partial(_predict, recipe, transfer, postprocessing, _Judging(with_confidence or with_maps, with_maps)), jobs
+    )
     for job, outcome in zip(jobs, progress(outcomes, len(jobs), "predicting"), strict=True):
         if isinstance(outcome, LostError):
             outcome = _Outcome(None, transfer.told(outcome.about(case=job.scan.id, file=job.scan.scan)))
@@ -161,15 +177,15 @@ def predict_spread(
 
 
 def _predict(
-    recipe: Recipe, transfer: Transfer, postprocessing: Postprocessing | None, with_confidence: bool, job: _Job
+    recipe: Recipe, transfer: Transfer, postprocessing: Postprocessing | None, judging: _Judging, job: _Job
 ) -> _Outcome:
     """Predicts one scan, on whichever machine this is."""
     if transfer.changed(job.target) != job.before:  # by one that died before it could say so
         return _Outcome(PredictedScan(job.scan.id, job.target, 0.0, 0.0, 0.0))
     if transfer.is_local:
-        return _work_on(recipe, postprocessing, with_confidence, transfer, job.scan, job.target)
+        return _work_on(recipe, postprocessing, judging, transfer, job.scan, job.target)
     with TemporaryDirectory(prefix="inflate3d-") as folder:
-        outcome = _work_on(recipe, postprocessing, with_confidence, *transfer.moved(job.scan, job.target, Path(folder)))
+        outcome = _work_on(recipe, postprocessing, judging, *transfer.moved(job.scan, job.target, Path(folder)))
     if outcome.predicted:
         return _Outcome(replace(outcome.predicted, file=job.target), None, outcome.warnings)
     return outcome
@@ -178,7 +194,7 @@ def _predict(
 def _work_on(
     recipe: Recipe,
     postprocessing: Postprocessing | None,
-    with_confidence: bool,
+    judging: _Judging,
     transfer: Transfer,
     scan: Case,
     target: Path,
@@ -193,7 +209,7 @@ def _work_on(
         fail=tell_nobody,
         postprocessing=postprocessing,
     )
-    work.with_confidence = with_confidence
+    work.with_confidence, work.with_maps = judging.confidence, judging.maps
     work.run([(scan, target)], silent)
     return _Outcome(next(iter(done), None), next(iter(work.problems), None), warnings)
 

@@ -45,7 +45,7 @@ class PredictionSummary:
         self._scans[scan.case] = {
             "state": "done",
             "file": self._transfer.address(scan.file),
-            **{name: document[name] for name in ("seconds", "confidence") if name in document},
+            **{name: document[name] for name in ("seconds", "confidence", "uncertainty") if name in document},
         }
 
     def fail(self, error: Inflate3dError) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from inflate3d.datasets.case import Case
 from inflate3d.errors import DataError
 from inflate3d.inference.transfer import Transfer
+from inflate3d.inference.uncertainty_maps import map_file
 from inflate3d.io import label_suffix
 
 Skip = Callable[[Case], object]
@@ -20,9 +21,18 @@ _LOOKS_AT_ONCE = 16
 
 
 def find_work(
-    scans: Sequence[Case], folder: Path, suffix: str | None, skip: Skip | None, transfer: Transfer
+    scans: Sequence[Case],
+    folder: Path,
+    suffix: str | None,
+    skip: Skip | None,
+    transfer: Transfer,
+    *,
+    with_maps: bool = False,
 ) -> Iterator[tuple[Case, Path]]:
-    """The scans that are to be predicted, each with its label map's file; see `predict_files`."""
+    """The scans that are to be predicted, each with its label map's file; see `predict_files`.
+
+    With maps of uncertainty, a scan whose map is missing is none to be left out.
+    """
     targets = [folder / f"{scan.id}{label_suffix(scan.scan, suffix)}" for scan in scans]
     _check_targets(scans, targets, transfer)
     if skip is None:
@@ -30,7 +40,7 @@ def find_work(
         return
     with ThreadPoolExecutor(1 if transfer.is_local else _LOOKS_AT_ONCE) as pool:
         for scan, target, done in zip(scans, targets, pool.map(transfer.is_up_to_date, scans, targets), strict=True):
-            if done:
+            if done and (not with_maps or map_file(target, scan).is_file()):
                 skip(scan)
             else:
                 yield scan, target

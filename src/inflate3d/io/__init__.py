@@ -2,7 +2,15 @@
 
 from inflate3d.io.formats import SUFFIXES, label_name, label_suffix, scan_files, stem_of, suffix_of
 from inflate3d.io.grid import check_same_grid, lay_on
-from inflate3d.io.scan import check_labels_writable, read_images, read_labels, read_volume, write_labels, write_volume
+from inflate3d.io.scan import (
+    check_labels_writable,
+    read_images,
+    read_labels,
+    read_volume,
+    write_labels,
+    write_percent,
+    write_volume,
+)
 from inflate3d.io.series import Series, find_series
 
 __all__ = [
@@ -21,5 +29,6 @@ __all__ = [
     "stem_of",
     "suffix_of",
     "write_labels",
+    "write_percent",
     "write_volume",
 ]

@@ -62,7 +62,7 @@ def check_writable(path: Path, affine: Float[np.ndarray, "4 4"]) -> None:
     """Accepts any place in space: the header's sform can say it."""
 
 
-def write(path: Path, volume: Volume) -> None:
+def write(path: Path, volume: Volume, *, slope: float = 1.0) -> None:
     """Writes a volume; modalities become the fourth axis.
 
     The affine is stored as sform, and as qform too where a quaternion can say it (no shear), both as scanner
@@ -71,6 +71,7 @@ def write(path: Path, volume: Volume) -> None:
     Args:
         path: The file to write, or either one of a pair.
         volume: What to write.
+        slope: What readers multiply the stored values by.
 
     Raises:
         OutputError: The file can't be written.
@@ -83,11 +84,14 @@ def write(path: Path, volume: Volume) -> None:
     header.set_data_shape(array.shape)
     _set_affine(header, volume)
     header["descrip"] = b"inflate3d"
-    save_image(kind(np.asarray(array, order="F"), None, header), path)
+    image = kind(np.asarray(array, order="F"), None, header)
+    if slope != 1:
+        image.header.set_slope_inter(slope, 0)  # which a new image forgets of the header that it is given
+    save_image(image, path)
 
 
-def write_like(path: Path, labels: Integer[np.ndarray, "i j k"], like: Path) -> None:
-    """Writes a label map that lies exactly where a scan does.
+def write_like(path: Path, labels: Integer[np.ndarray, "i j k"], like: Path, *, slope: float = 1.0) -> None:
+    """Writes a label map, or a map of fractions, that lies exactly where a scan does.
 
     Both of the scan's affines, their codes and the units are copied to the bit; equal labels give equal
     bytes. The scan's header extensions, which may hold a patient's data, are left out.
@@ -96,6 +100,7 @@ def write_like(path: Path, labels: Integer[np.ndarray, "i j k"], like: Path) -> 
         path: The file to write, or either one of a pair.
         labels: ``(I, J, K)`` on the scan's own grid, none negative.
         like: The scan's NIfTI file.
+        slope: What readers multiply the stored values by; where it is not 1 these are no labels.
 
     Raises:
         DataError: The scan can't be read, or the labels don't fit its grid.
@@ -108,8 +113,7 @@ def write_like(path: Path, labels: Integer[np.ndarray, "i j k"], like: Path) -> 
     labels = storable_labels(labels, shape, path, like)
     header.set_data_dtype(labels.dtype)
     header.set_data_shape(shape)
-    header.set_slope_inter(1, 0)
-    header.set_intent("label")
+    header.set_intent("label" if slope == 1 else "none")
     for name in (
         *("cal_min", "cal_max", "toffset", "slice_code", "slice_start", "slice_end", "slice_duration"),
         "vox_offset",
@@ -118,7 +122,9 @@ def write_like(path: Path, labels: Integer[np.ndarray, "i j k"], like: Path) -> 
     header["descrip"] = b"inflate3d"
     header["aux_file"] = b""
     # without an affine of its own, the image leaves the header's two as they are
-    save_image(kind(np.asarray(labels, order="F"), None, header), path)
+    image = kind(np.asarray(labels, order="F"), None, header)
+    image.header.set_slope_inter(slope, 0)
+    save_image(image, path)
 
 
 def _kind_for(path: Path, *, is_second: bool) -> type[NiftiImage]:

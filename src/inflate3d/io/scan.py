@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Integer, UInt8
 
 from inflate3d.errors import DataError
 from inflate3d.io.formats import reader_of, writer_of
@@ -147,6 +147,31 @@ def write_labels(path: str | Path, labels: Integer[np.ndarray, "i j k"], like: s
     scan = read_volume(like)
     labels = storable_labels(labels, scan.shape, path, like)
     writer.write(path, Volume(labels[np.newaxis], scan.affine))
+
+
+def write_percent(path: str | Path, percent: UInt8[np.ndarray, "i j k"], like: str | Path) -> None:
+    """Writes a map of fractions on the grid of a scan, as NIfTI; readers have it from 0 to 1, in steps of 0.01.
+
+    A byte is stored for each voxel, and a slope of 0.01 in the header. The file appears whole or not at all.
+
+    Args:
+        path: The file to write, which ends in ``.nii.gz`` or ``.nii``.
+        percent: ``(I, J, K)`` on the scan's own grid, 0 to 100.
+        like: The scan, see `read_volume`.
+
+    Raises:
+        DataError: The scan can't be read, or the map does not fit its grid.
+        OutputError: The file can't be written.
+    """
+    from inflate3d.io import nifti
+
+    path, like = Path(path), Path(like)
+    if reader_of(like, None) is nifti:
+        nifti.write_like(path, percent, like, slope=0.01)
+        return
+    scan = read_volume(like)
+    percent = storable_labels(percent, scan.shape, path, like)
+    nifti.write(path, Volume(percent[np.newaxis], scan.affine), slope=0.01)
 
 
 def write_volume(path: str | Path, volume: Volume) -> None:
