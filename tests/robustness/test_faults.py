@@ -100,10 +100,15 @@ def test_full_file_system(zygote, toys, train_words, toy_run, small_disk, comman
     assert zygote.run(*words, *["--resume"] * (command == "train"), folder=place).code == 0
 
 
-def test_output_that_can_not_be_written(zygote, toys, train_words, toy_run, tmp_path):
-    """Below a file, where root can't write either."""
-    (tmp_path / "file").write_text("")
-    place = tmp_path / "file" / "deep"
+@pytest.mark.parametrize("why", ["below a file", "read-only"])
+def test_output_that_can_not_be_written(zygote, toys, train_words, toy_run, tmp_path, request, why):
+    """Where root can't write either."""
+    if why == "read-only":
+        place = request.getfixturevalue("small_disk") / "deep"
+        assert mount(place.parent, "remount", "ro")
+    else:
+        (tmp_path / "file").write_text("")
+        place = tmp_path / "file" / "deep"
     scan = toys.root / "imagesTr" / "toy0.nii.gz"
     for words in (
         ["prepare", toys.root, "--store", place, "--jobs", 1],
