@@ -238,7 +238,7 @@ def test_confidence_is_kept_beside_the_scores(scores, tmp_path):
     with (tmp_path / "scores.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["confidence"] for row in rows[:4]] == ["0.8000", "n/a", "n/a", "0.7000"]
-    document = json.loads((tmp_path / "scores.json").read_text())["confidence"]
+    document = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))["confidence"]
     assert document["cases"]["b"] == {"liver": 0.7, "tumour": 0.3, "cyst": 0.2}
     assert document["means"]["c"] is None
     assert document["rank_correlation_with_dice"] is None

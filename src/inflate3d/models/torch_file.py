@@ -113,6 +113,8 @@ def _check_archive(path: Path) -> None:
     """Refuses an archive that unpacks to more than it is, which torch never writes."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
+    if any(member.filename.endswith("/constants.pkl") for member in members):
+        raise RuntimeError("it is a TorchScript archive")
     held = os.stat(path).st_size  # noqa: PTH116 - of the path alone
     packed = [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]
     if packed:
