@@ -14,7 +14,7 @@ from nibabel.spatialimages import HeaderDataError
 from inflate3d.errors import DataError
 from inflate3d.io.damage import check_claim, unreadable
 from inflate3d.io.grid import check_affine, distance_between
-from inflate3d.io.nifti_files import NiftiImage, open_image, pair_of, save_image, stored_header
+from inflate3d.io.nifti_files import NiftiImage, kind_of, open_image, pair_of, save_image, stored_header
 from inflate3d.io.voxels import check_real, storable, storable_labels
 from inflate3d.volume import SAME_PLACE, Volume, spacing_of
 
@@ -78,7 +78,7 @@ def write(path: Path, volume: Volume, *, slope: float = 1.0) -> None:
     """
     array = storable(volume.array)
     array = array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)
-    kind = _kind_for(path, is_second=max(array.shape) > _LONGEST_AXIS)
+    kind = kind_of(is_pair=pair_of(path) is not None, is_second=max(array.shape) > _LONGEST_AXIS)
     header = kind.header_class()
     header.set_data_dtype(array.dtype)
     header.set_data_shape(array.shape)
@@ -108,7 +108,7 @@ def write_like(path: Path, labels: Integer[np.ndarray, "i j k"], like: Path, *, 
     """
     with open_image(like, None) as scan:
         shape = _volume_shape(scan, like, None)[:3]
-        kind = _kind_for(path, is_second=isinstance(scan.header, nibabel.Nifti2Header))
+        kind = kind_of(is_pair=pair_of(path) is not None, is_second=isinstance(scan.header, nibabel.Nifti2Header))
         header = kind.header_class(scan.header.binaryblock, scan.header.endianness, check=False)
     labels = storable_labels(labels, shape, path, like)
     header.set_data_dtype(labels.dtype)
@@ -125,12 +125,6 @@ def write_like(path: Path, labels: Integer[np.ndarray, "i j k"], like: Path, *, 
     image = kind(np.asarray(labels, order="F"), None, header)
     image.header.set_slope_inter(slope, 0)
     save_image(image, path)
-
-
-def _kind_for(path: Path, *, is_second: bool) -> type[NiftiImage]:
-    if pair_of(path):
-        return nibabel.Nifti2Pair if is_second else nibabel.Nifti1Pair
-    return nibabel.Nifti2Image if is_second else nibabel.Nifti1Image
 
 
 def _set_affine(header: nibabel.Nifti1Header, volume: Volume) -> None:

@@ -79,13 +79,14 @@ def open_image(path: Path, case: str | None) -> Iterator[NiftiImage]:
                 _refuse_analyze(start, is_second, path, case)
                 files = {"header": files["image"], "image": FileHolder(fileobj=stack.enter_context(_open(voxels)))}
             with _quiet():  # not mapped into memory: a file that is cut short meanwhile would end the process
-                image = _kind_of(is_pair=header != voxels, is_second=is_second).from_file_map(files, mmap=False)
+                image = kind_of(is_pair=header != voxels, is_second=is_second).from_file_map(files, mmap=False)
             yield image
     except _UNREADABLE as error:
         raise unreadable(path, case, expected="a whole NIfTI file", got=f"{type(error).__name__}: {error}") from error
 
 
-def _kind_of(*, is_pair: bool, is_second: bool) -> type[NiftiImage]:
+def kind_of(*, is_pair: bool, is_second: bool) -> type[NiftiImage]:
+    """What nibabel has for a single file or a pair, of NIfTI's first or second version."""
     if is_pair:
         return nibabel.Nifti2Pair if is_second else nibabel.Nifti1Pair
     return nibabel.Nifti2Image if is_second else nibabel.Nifti1Image
