@@ -167,6 +167,14 @@ def test_scores_are_those_of_each_fold_by_itself(evaluated, trained, tmp_path):
     assert np.isfinite(whole.pooled_dice).all()
 
 
+def test_each_folds_card_has_its_own_scores(evaluated):
+    scores = Scores.read(evaluated.evaluation).in_groups("fold")
+    for run in evaluated.runs:
+        card = (run.model / "README.md").read_text(encoding="utf-8")
+        assert "has not been evaluated" not in card
+        assert f"| mean of all classes | {scores[run.root.name].mean():.4f}" in card
+
+
 def test_everything_lies_in_the_folder_of_the_folds(evaluated):
     names = {path.name for path in evaluated.root.iterdir()}
     assert names >= {"evaluation", "predictions", "postprocessing.json", "report.html", "report", "fold-0"}
@@ -236,6 +244,7 @@ def test_single_run_chooses_by_parts_of_its_cases_when_asked_to(trained, tmp_pat
     assert document["postprocessing"]["chosen"]["classes"] == []  # two cases say too little
     assert set(document["postprocessing"]["chosen_without"]) == {"part-0", "part-1"}
     assert Postprocessing.read(run.model / "postprocessing.json") == Postprocessing()
+    assert "unless `--no-postprocess` is given: nothing." in (run.model / "README.md").read_text(encoding="utf-8")
 
 
 def test_choosing_goes_with_a_run(tmp_path, capsys):

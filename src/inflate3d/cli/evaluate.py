@@ -105,13 +105,14 @@ def _choose(
     from inflate3d.evaluation.postprocessing.steps import POSTPROCESSING_FILE
     from inflate3d.evaluation.postprocessing.validation import random_parts
     from inflate3d.inference.cross_validation import FOLD
+    from inflate3d.provenance.card import write_card
 
     if isinstance(folder, FoldsFolder):
         keeper, parts = folder.root, dict(zip(scores.cases, scores.groups[FOLD], strict=True))
     else:
         keeper = folder.model
         parts = random_parts({case.id: case.group for case in dataset.cases if case.id in scores.cases})
-    return choose_shown(
+    chosen = choose_shown(
         folder,
         keeper / POSTPROCESSING_FILE,
         dataset,
@@ -120,7 +121,10 @@ def _choose(
         parts,
         tolerance=_tolerances(options),
         terminal=terminal,
-    ).to_dict()
+    )
+    if isinstance(folder, RunFolder):
+        write_card(folder)
+    return chosen.to_dict()
 
 
 def _evaluate_folders(predictions: Path, labels: Path, options: Options, terminal: Terminal) -> dict[str, Any]:

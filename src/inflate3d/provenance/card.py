@@ -13,6 +13,7 @@ from inflate3d.config import RunConfig, read_json
 from inflate3d.datasets.splits import Split
 from inflate3d.errors import ModelError
 from inflate3d.evaluation.measures import MEASURES
+from inflate3d.evaluation.postprocessing.steps import POSTPROCESSING_FILE, Postprocessing
 from inflate3d.evaluation.scores import Scores, show
 from inflate3d.evaluation.statistics import Estimate
 from inflate3d.models.architecture import Architecture
@@ -30,13 +31,14 @@ _MEASURES = ("dice", "hd95", "nsd")
 _AXES = ("left-right", "back-front", "down-up")
 
 
-def write_card(folder: RunFolder) -> Path:
+def write_card(folder: RunFolder, *, scores: Scores | None = None) -> Path:
     """Writes the card of a finished run's model anew, with its scores if it is evaluated.
 
     What its user wrote below the mark at its end is kept; so is a ``README.md`` of somebody else's.
 
     Args:
         folder: The run.
+        scores: Of its held-out cases; what its folder has if not given.
 
     Returns:
         The card's file.
@@ -50,13 +52,15 @@ def write_card(folder: RunFolder) -> Path:
     architecture = _architecture(folder)
     config, plan, split = RunConfig.read(folder.config), Plan.read(folder.plan), Split.read(folder.split)
     record = Provenance.read(folder) if record_path(folder).exists() else None
-    scores = Scores.read(folder.evaluation) if (folder.evaluation / "scores.json").exists() else None
+    if scores is None and (folder.evaluation / "scores.json").exists():
+        scores = Scores.read(folder.evaluation)
     weights = record.weights if record else None
     card = Card(
         header=_weights_header(weights),
         sections=[
             _data(plan, split, record.data if record else None),
             _training(config),
+            *_postprocessing(folder),
             *([_weights(weights)] if weights else []),
             *([_versions(record)] if record else []),
         ],
@@ -124,6 +128,15 @@ def _training(config: RunConfig) -> Section:
         rows.insert(6, ("learning rate of the encoder", encoder))
         rows.insert(7, ("frozen", training.freeze))
     return Section("Training", "All settings are in `config.yaml` of the run.", rows)
+
+
+def _postprocessing(folder: RunFolder) -> list[Section]:
+    path = folder.model / POSTPROCESSING_FILE
+    if not path.exists():
+        return []
+    steps = Postprocessing.read(path).in_words()
+    text = f"Of predicted label maps, unless `--no-postprocess` is given: {plain(steps)}. Scores here are without it."
+    return [Section("Post-processing", text)]
 
 
 def _weights(weights: WeightsOrigin) -> Section:
