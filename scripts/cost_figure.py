@@ -12,11 +12,17 @@ from pathlib import Path
 import matplotlib
 
 IMAGES = Path(__file__).parents[1] / "docs/images"
-COLOURS = {"default": "#5d656e", "image": "#d55e00", "decoder": "#009e73", "every": "#0072b2"}
-"""By the first word of a choice."""
-
-PLACES = {"default": (8, -3), "decoder": (6, -13)}
-"""Where its label stands in place of right above, in points."""
+STYLES = {
+    "default": ("#5d656e", "o"),
+    "image of 56×56": ("#d55e00", "v"),
+    "image of 84×84": ("#d55e00", "<"),
+    "image of 112×112": ("#d55e00", "^"),
+    "decoder of 64 channels": ("#009e73", "D"),
+    "every 2nd slice": ("#0072b2", "s"),
+    "every 3rd slice": ("#0072b2", "p"),
+    "every 4th slice": ("#0072b2", "*"),
+}
+"""Colour and marker of each choice."""
 
 
 def main() -> None:
@@ -32,13 +38,13 @@ def main() -> None:
         panel.axhline(0, color="#c8cdd3", linewidth=1, zorder=0)
         for row in (row for row in rows if row["data"] == name):
             time, dice, low, high = (float(row[key]) for key in ("time", "dice", "low", "high"))
-            kind = row["choice"].split()[0]
-            colour, place = COLOURS[kind], PLACES.get(kind, (6, 5))
-            panel.errorbar(time, dice, [[dice - low], [high - dice]], fmt="o", markersize=5, color=colour, capsize=2)
-            panel.annotate(row["choice"], (time, dice), place, textcoords="offset points", color=colour, fontsize=8)
-        panel.set(
-            title=name, xlabel="time of prediction, default = 1", ylabel="Dice less the default's", xlim=(0.3, 2.4)
-        )
+            colour, marker = STYLES[row["choice"]]
+            ends = [[dice - low], [high - dice]]
+            panel.errorbar(time, dice, ends, fmt=marker, color=colour, capsize=2, label=row["choice"])
+        panel.set(title=name, xlabel="time of prediction, default = 1", ylabel="Dice less the default's", xlim=(0.3, 2))
+    shown = {label: bar for panel in panels for bar, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+    names = [name for name in STYLES if name in shown]
+    figure.legend([shown[name] for name in names], names, loc="outside right", frameon=False)
     figure.savefig(IMAGES / "cheaper.svg", metadata={"Date": None})
     print(IMAGES / "cheaper.svg")
 
