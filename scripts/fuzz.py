@@ -2,8 +2,7 @@
 
 ``python scripts/fuzz.py --files 100000`` is for the night; findings are kept as files, and end it with exit code 1.
 
-Mutation knows the formats, but not which lines of a reader it reaches. It stands in for a fuzzer that does, atheris:
-that one is built with clang, and sees nothing of what ITK, GDCM, torch and Blosc2 do unless they are built for it, too.
+Mutation knows the formats, but not which lines of a reader it reaches: ``scripts/fuzz_guided.py`` does.
 """
 
 from __future__ import annotations
