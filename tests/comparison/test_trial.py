@@ -53,7 +53,8 @@ def test_comparison_by_the_command(compare, tmp_path):
     assert found["rows"][1]["differs"] == "depth 1 in place of 3"
     out = tmp_path / "out"
     assert {path.name for path in out.iterdir()} == {
-        "three", "one", *(f"comparison.{suffix}" for suffix in ("md", "csv", "json", "png", "svg")),
+        "three", "one", "report.html", "cases.png", "cases.svg",
+        *(f"comparison.{suffix}" for suffix in ("md", "csv", "json", "png", "svg")),
     }  # fmt: skip
     trained = [(out / arm / "model/model.safetensors").stat().st_mtime_ns for arm in ("three", "one")]
     shutil.rmtree(out / "one" / "evaluation")  # as if stopped between training and evaluation
