@@ -21,6 +21,7 @@ LAYERS = [
     {"volume", "resampling", "run_folder"},
     {"orientation"},
     {"config"},
+    {"settings"},
     {"atomic", "documents", "engines", "lock"},
     {"errors", "progress", "stopping"},
 ]

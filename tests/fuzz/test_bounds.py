@@ -17,12 +17,12 @@ import torch
 from safetensors.torch import save_file
 
 from inflate3d import documents
-from inflate3d.config import read_json, read_yaml
 from inflate3d.errors import ConfigError, DataError, ModelError
 from inflate3d.io import damage, dicom_elements, read_volume
 from inflate3d.io.dicom_elements import check_elements
 from inflate3d.models.weight_files import read_tensors
 from inflate3d.preparation.arrays import StoredSlices, write_slices
+from inflate3d.settings import read_json, read_yaml
 
 MILLION = 10**6
 BOUND = 80 << 20

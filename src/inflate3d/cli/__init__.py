@@ -61,7 +61,7 @@ def _run(command: str, words: list[str]) -> int:
 
     from inflate3d.cli.parsing import UsageError, parse_options, show_usage
     from inflate3d.cli.terminal import Interruption, Terminal
-    from inflate3d.config import settings_error
+    from inflate3d.settings import settings_error
 
     module = importlib.import_module(f"inflate3d.cli.{command.replace('-', '_')}")
     as_json = "--json" in words

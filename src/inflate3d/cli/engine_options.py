@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from inflate3d.config import FrozenModel
 from inflate3d.engines.engine import Engine
 from inflate3d.engines.shard import Shard
 from inflate3d.errors import ConfigError
+from inflate3d.settings import FrozenModel
 
 
 class EngineOptions(FrozenModel):

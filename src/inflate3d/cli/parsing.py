@@ -14,8 +14,8 @@ import tyro
 from pydantic import ValidationError
 
 from inflate3d.cli.preset_defaults import preset_defaults
-from inflate3d.config import settings_error
 from inflate3d.errors import ConfigError
+from inflate3d.settings import settings_error
 
 _FRAME = "╭╮╰╯─│ "
 _DECORATION = re.compile(r"\x1b\[[\d;]*m|\[/?\w+\]")

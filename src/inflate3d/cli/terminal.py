@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from inflate3d.config import FrozenModel
+from inflate3d.settings import FrozenModel
 
 Item = TypeVar("Item")
 

@@ -10,18 +10,9 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel
 
-from inflate3d.config import (
-    PATCH_BATCH,
-    DecoderName,
-    Inflation,
-    Network,
-    RunConfig,
-    Target,
-    parse_settings,
-    read_yaml,
-    shown,
-)
+from inflate3d.config import PATCH_BATCH, DecoderName, Inflation, Network, RunConfig, Target
 from inflate3d.errors import ConfigError
+from inflate3d.settings import parse_settings, read_yaml, shown
 
 Settings = TypeVar("Settings", bound=BaseModel)
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from inflate3d.comparison.trial import COST
-from inflate3d.config import read_json
 from inflate3d.documents import read_text
 from inflate3d.errors import DataError
 from inflate3d.evaluation.scores import Scores
 from inflate3d.evaluation.statistics import mean_over_defined
 from inflate3d.run_folder import RunFolder
+from inflate3d.settings import read_json
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any
 
 from inflate3d.comparison.cost import Cost, Network
 from inflate3d.comparison.results import Comparison, Difference, Row
-from inflate3d.config import read_json
 from inflate3d.errors import DataError
 from inflate3d.evaluation.statistics import Estimate
+from inflate3d.settings import read_json
 
 JSON_FILE = "comparison.json"
 """In a comparison's folder: all of its figures."""

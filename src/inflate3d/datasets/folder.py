@@ -12,7 +12,6 @@ import yaml
 from pydantic import ConfigDict, Field, field_validator
 
 from inflate3d.atomic import write_text
-from inflate3d.config import FrozenModel, parse_settings, read_yaml
 from inflate3d.datasets.case import Case, Dataset
 from inflate3d.datasets.case_table import TABLE, Row, read_table, write_table
 from inflate3d.datasets.conversion import check_suffix, read_case
@@ -20,6 +19,7 @@ from inflate3d.datasets.splits import OWN, Split, check_split
 from inflate3d.errors import ConfigError, DataError
 from inflate3d.io import write_labels, write_volume
 from inflate3d.progress import Progress, silent
+from inflate3d.settings import FrozenModel, parse_settings, read_yaml
 
 LISTING = "dataset.yaml"
 """The file that describes the data set."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from inflate3d.config import DecoderName, FrozenModel, Inflation, Target
+from inflate3d.config import DecoderName, Inflation, Target
+from inflate3d.settings import FrozenModel
 
 
 class Architecture(FrozenModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from inflate3d.config import FrozenModel
+from inflate3d.settings import FrozenModel
 
 Volumetric = Literal["unetr", "swin-unetr", "segresnet", "dynunet"]
 

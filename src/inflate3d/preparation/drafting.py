@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from inflate3d.config import FrozenModel
 from inflate3d.datasets.case import Case, Dataset
 from inflate3d.errors import DatasetProblems, OutputError
 from inflate3d.preparation.arrays import StoredSlices
@@ -20,6 +19,7 @@ from inflate3d.preparation.fingerprint import CaseFingerprint
 from inflate3d.preparation.plan import IGNORED, Normalisation, Plan
 from inflate3d.preparation.plan_options import LEAST_SIZE, PlanOptions
 from inflate3d.preparation.store import ARRAY_KINDS, ArrayKind, StoredCase, case_file, write_case
+from inflate3d.settings import FrozenModel
 from inflate3d.volume import DEPTH_AXES, DepthAxis, Volume
 
 

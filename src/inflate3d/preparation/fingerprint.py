@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 from pydantic import Field
 
-from inflate3d.config import FrozenModel
 from inflate3d.datasets.case import Dataset
 from inflate3d.orientation import Orientation
 from inflate3d.preparation.stamps import FileStamp, changed_files, stamp_case
+from inflate3d.settings import FrozenModel
 from inflate3d.volume import Volume
 
 Number = TypeVar("Number", int, float)

@@ -11,10 +11,11 @@ import numpy as np
 from jaxtyping import Integer, Shaped, UInt8
 
 from inflate3d.atomic import write_text
-from inflate3d.config import FrozenModel, Proposals, parse_settings, read_json
+from inflate3d.config import Proposals
 from inflate3d.datasets.case import Dataset
 from inflate3d.errors import DataError
 from inflate3d.preparation.fingerprint import Fingerprint, measure_intensities
+from inflate3d.settings import FrozenModel, parse_settings, read_json
 from inflate3d.volume import DEPTH_AXES, DepthAxis
 
 PLAN_VERSION = 2

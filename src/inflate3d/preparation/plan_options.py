@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from inflate3d.config import FrozenModel
 from inflate3d.datasets.case import Dataset
 from inflate3d.datasets.classes import choose_classes
+from inflate3d.settings import FrozenModel
 from inflate3d.volume import DepthAxis
 
 LEAST_SIZE, MOST_SIZE = 16, 4096

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from inflate3d.config import FrozenModel
 from inflate3d.datasets.case import Case
 from inflate3d.io.formats import is_series_uid
+from inflate3d.settings import FrozenModel
 
 _PARTNERS = {
     ".hdr": (".img",),

@@ -16,7 +16,6 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 
 from inflate3d.atomic import write_text
-from inflate3d.config import FrozenModel, parse_settings, read_json
 from inflate3d.datasets.case import Case, CaseId, Dataset
 from inflate3d.datasets.splits import Split
 from inflate3d.documents import DAMAGED_JSON, parse_json, read_text
@@ -26,6 +25,7 @@ from inflate3d.preparation.fingerprint import Fingerprint
 from inflate3d.preparation.framing import frame_case
 from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.plan_options import PlanOptions
+from inflate3d.settings import FrozenModel, parse_settings, read_json
 from inflate3d.volume import Volume
 
 STORE_VERSION = 3

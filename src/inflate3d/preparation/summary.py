@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from inflate3d.config import FrozenModel
 from inflate3d.datasets.case import Dataset
 from inflate3d.preparation.doubts import AXES
 from inflate3d.preparation.fingerprint import Fingerprint, Intensities, merge_intensities
+from inflate3d.settings import FrozenModel
 
 
 class Spread(FrozenModel):

@@ -16,7 +16,6 @@ from typing import Literal
 from pydantic import ValidationError
 
 from inflate3d.atomic import atomic_path, flush_files
-from inflate3d.config import FrozenModel
 from inflate3d.datasets.case import Case, Dataset
 from inflate3d.engines.shard import Shard
 from inflate3d.errors import ConfigError, DataError, OutputError
@@ -25,6 +24,7 @@ from inflate3d.preparation.drafting import DraftedCase, file_state
 from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.preparation.stamps import stamp_case
 from inflate3d.preparation.store import ARRAY_KINDS, ArrayKind, case_file
+from inflate3d.settings import FrozenModel
 
 LEAST_FREE = 2**20
 """Bytes without which nothing is begun."""

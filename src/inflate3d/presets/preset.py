@@ -6,17 +6,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from inflate3d.config import (
-    AugmentationConfig,
-    DataConfig,
-    FrozenModel,
-    ModelOptions,
-    TrainingOptions,
-    parse_settings,
-    read_yaml,
-)
+from inflate3d.config import AugmentationConfig, DataConfig, ModelOptions, TrainingOptions
 from inflate3d.errors import ConfigError
 from inflate3d.preparation.plan_options import PlanOptions
+from inflate3d.settings import FrozenModel, parse_settings, read_yaml
 
 _HERE = Path(__file__).parent
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from inflate3d.config import RunConfig, read_json
+from inflate3d.config import RunConfig
 from inflate3d.datasets.splits import Split
 from inflate3d.errors import ModelError
 from inflate3d.evaluation.measures import MEASURES
@@ -24,6 +24,7 @@ from inflate3d.provenance.data import DataOrigin
 from inflate3d.provenance.record import Provenance, record_path
 from inflate3d.provenance.weights import WeightsOrigin
 from inflate3d.run_folder import RunFolder
+from inflate3d.settings import read_json
 
 _MEASURES = ("dice", "hd95", "nsd")
 """Those that the card shows, where they were taken."""

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import inflate3d
-from inflate3d.config import FrozenModel
+from inflate3d.settings import FrozenModel
 
 _PACKAGE = Path(inflate3d.__file__).resolve().parent
 _GIT_SECONDS = 10

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from inflate3d.config import FrozenModel
 from inflate3d.errors import DataError, some_of
 from inflate3d.preparation.store import Store
+from inflate3d.settings import FrozenModel
 
 SLICES_AT_ONCE = 16
 """Read together: what is in memory stays small."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from inflate3d.config import FrozenModel
+from inflate3d.settings import FrozenModel
 
 PACKAGES = ("torch", "timm", "monai", "pytorch-lightning", "numpy", "blosc2", "nibabel", "SimpleITK", "safetensors")
 """Those that a result may depend on."""

@@ -13,7 +13,7 @@ import torch
 
 import inflate3d
 from inflate3d.atomic import write_text
-from inflate3d.config import FrozenModel, RunConfig, parse_settings, read_json
+from inflate3d.config import RunConfig
 from inflate3d.datasets.splits import Split
 from inflate3d.models.download import sha256_of
 from inflate3d.preparation.store import Store
@@ -22,6 +22,7 @@ from inflate3d.provenance.data import DataOrigin, check_data, data_origin
 from inflate3d.provenance.machine import Machine, this_machine
 from inflate3d.provenance.weights import WeightsOrigin, check_weights, weights_origin
 from inflate3d.run_folder import RunFolder
+from inflate3d.settings import FrozenModel, parse_settings, read_json
 
 RECORD = "provenance.json"
 """In a run's folder."""

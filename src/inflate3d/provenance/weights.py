@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from inflate3d.config import FrozenModel, ModelConfig
+from inflate3d.config import ModelConfig
 from inflate3d.errors import ModelError
 from inflate3d.models.backbones import find_backbone
 from inflate3d.models.download import sha256_of
 from inflate3d.models.published import PUBLISHED, PublishedWeights, published_path, weights_folder
 from inflate3d.models.timm_backbones import published_settings
+from inflate3d.settings import FrozenModel
 
 UNKNOWN_LICENCE = "not known"
 

@@ -12,7 +12,6 @@ from jaxtyping import Bool, Int, Integer
 from pydantic import Field, field_validator
 
 from inflate3d.atomic import write_text
-from inflate3d.config import FrozenModel, parse_settings, read_json
 from inflate3d.errors import ConfigError
 from inflate3d.evaluation.postprocessing.components import (
     find_box,
@@ -21,6 +20,7 @@ from inflate3d.evaluation.postprocessing.components import (
     number_components,
     remove_numbers,
 )
+from inflate3d.settings import FrozenModel, parse_settings, read_json
 
 POSTPROCESSING_FILE = "postprocessing.json"
 """In the folder of the models that it was chosen for."""

@@ -1,0 +1,80 @@
+"""Typed settings, and reading them from YAML and JSON with our errors in place of pydantic's."""
+
+from __future__ import annotations
+
+import reprlib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from inflate3d.documents import DAMAGED_JSON, DAMAGED_YAML, LARGEST_YAML, parse_json, parse_yaml, read_text
+from inflate3d.errors import ConfigError
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+class FrozenModel(BaseModel):
+    """Immutable settings; a key that is not known is an error, and so is a number that is none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+def read_yaml(path: Path) -> Any:
+    """Reads plain YAML, within the bounds of `inflate3d.documents` (no tags are constructed).
+
+    Raises:
+        ConfigError: The file is missing, too large, or is not YAML.
+    """
+    try:
+        return parse_yaml(read_text(path, most=LARGEST_YAML))
+    except OSError as error:
+        raise ConfigError("configuration can't be read", file=path, got=error.strerror) from error
+    except DAMAGED_YAML as error:  # UnicodeDecodeError too
+        raise ConfigError("configuration is not YAML", file=path, got=error) from error
+
+
+def read_json(path: Path) -> Any:
+    """Reads JSON, within the bounds of `inflate3d.documents`.
+
+    Raises:
+        ConfigError: The file is missing, too large, or is not JSON.
+    """
+    try:
+        return parse_json(read_text(path))
+    except OSError as error:
+        raise ConfigError("the file can't be read", file=path, got=error.strerror) from error
+    except DAMAGED_JSON as error:  # UnicodeDecodeError too
+        raise ConfigError("the file is not JSON", file=path, got=error) from error
+
+
+def parse_settings(kind: type[Settings], values: Any, *, file: Path | None = None) -> Settings:
+    """Builds ``kind`` from plain values, with our error in place of pydantic's.
+
+    Raises:
+        ConfigError: A key is unknown or missing, or a value does not fit.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise settings_error(error, file=file) from error
+
+
+def settings_error(error: ValidationError, *, file: Path | None = None) -> ConfigError:
+    """Tells the first of pydantic's complaints as one of our errors."""
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"]) or "the configuration"
+    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return ConfigError(f"{name} is not usable{more}", expected=first["msg"], got=shown(first["input"]), file=file)
+
+
+def shown(value: object) -> str:
+    """A value of a document as Python spells it, cut short however large or nested it is."""
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return f"a {type(value).__name__} too long to be shown"
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
