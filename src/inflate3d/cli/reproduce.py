@@ -126,7 +126,7 @@ def _check_origin(record: Provenance, folder: RunFolder, config: RunConfig, stor
             file=weights,
         )
     before, now = Split.read(folder.split), choose_split(config.data, store.groups, store.splits)
-    if (before.train, before.validation, before.test) != (now.train, now.validation, now.test):
+    if not before.has_cases_of(now):
         raise DataError(
             "the split is not the one that the run was trained by",
             expected=before.source,

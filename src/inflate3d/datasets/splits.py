@@ -41,6 +41,10 @@ class Split:
         """The cases to be scored: the test cases, or where there are none those of the validation."""
         return self.test or self.validation
 
+    def has_cases_of(self, other: Split) -> bool:
+        """Whether both put the same cases into the same parts, wherever they come from."""
+        return (self.train, self.validation, self.test) == (other.train, other.validation, other.test)
+
     def write(self, path: str | Path) -> None:
         """Writes the split as JSON.
 

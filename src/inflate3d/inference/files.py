@@ -119,8 +119,16 @@ def predict_files(
             uncertainty are to go to a bucket.
         OutputError: A label map can't be written; no part of it is left.
     """
-    work = ScanWork(predictor, transfer, warn=warn, report=report, fail=fail, postprocessing=postprocessing)
-    work.with_confidence, work.with_maps = with_confidence or with_maps, with_maps
+    work = ScanWork(
+        predictor,
+        transfer,
+        warn=warn,
+        report=report,
+        fail=fail,
+        postprocessing=postprocessing,
+        with_confidence=with_confidence or with_maps,
+        with_maps=with_maps,
+    )
     if with_maps:
         check_maps(scans, folder, transfer)
     work.run(list(find_work(scans, folder, suffix, skip, transfer, with_maps=with_maps)), progress)
@@ -182,10 +190,12 @@ class ScanWork:
         report: Report,
         fail: Fail,
         postprocessing: Postprocessing | None = None,
+        with_confidence: bool = False,
+        with_maps: bool = False,
     ) -> None:
         self.written: list[Path] = []
         self.problems: list[Inflate3dError] = []
-        self.with_confidence = self.with_maps = False
+        self._with_confidence, self._with_maps = with_confidence, with_maps
         self._predictor, self._transfer = predictor, transfer
         self._postprocessing = postprocessing or Postprocessing()
         self._warn, self._report, self._fail = warn, report, fail
@@ -238,10 +248,10 @@ class ScanWork:
     def _labels(
         self, volume: Volume
     ) -> tuple[Integer[np.ndarray, "i j k"], Confidence | None, UInt8[np.ndarray, "i j k"] | None]:
-        if not self.with_confidence:
+        if not self._with_confidence:
             return self._predictor.predict(volume), None, None
         assert isinstance(self._predictor, AssessingPredictor)
-        assessed = self._predictor.predict_with_confidence(volume, with_uncertainty=self.with_maps)
+        assessed = self._predictor.predict_with_confidence(volume, with_uncertainty=self._with_maps)
         return assessed.labels, assessed.confidence, assessed.uncertainty
 
     def _finish_writing(self) -> None:

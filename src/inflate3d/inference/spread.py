@@ -208,8 +208,9 @@ def _work_on(
         report=done.append,
         fail=tell_nobody,
         postprocessing=postprocessing,
+        with_confidence=judging.confidence,
+        with_maps=judging.maps,
     )
-    work.with_confidence, work.with_maps = judging.confidence, judging.maps
     work.run([(scan, target)], silent)
     return _Outcome(next(iter(done), None), next(iter(work.problems), None), warnings)
 

@@ -140,8 +140,10 @@ def _fit_in_memory(
         if console:
             place = "the last checkpoint" if folder.last.exists() else "the beginning"
             norms = ", whose batch norms see each part by itself" if has_batch_norms(model) else ""
-            told = f"memory is not enough ({shortage}): going on from {place}, {parts} parts of a batch in the encoder"
-            console.print(f"training: {told}{norms}", highlight=False, markup=False, soft_wrap=True)
+            message = (
+                f"memory is not enough ({shortage}): going on from {place}, {parts} parts of a batch in the encoder"
+            )
+            console.print(f"training: {message}{norms}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _free_memory() -> None:
@@ -183,7 +185,7 @@ def _check_same_split(folder: RunFolder, split: Split) -> None:
     if not folder.split.exists():
         return
     before = Split.read(folder.split)
-    if (before.train, before.validation, before.test) != (split.train, split.validation, split.test):
+    if not before.has_cases_of(split):
         raise ConfigError(
             "the run was started with another split",
             expected=before.source,
