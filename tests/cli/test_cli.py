@@ -139,6 +139,16 @@ def test_main_job(tmp_path, write_toys, capsys):
     assert listed[0]["strides"] == [4, 8, 16, 32]
 
 
+def test_more_scans_than_one_are_named_by_their_folder(capsys):
+    words = ["predict", "run", "a.nii", "b.nii", "out"]
+    assert main([*words, "--json"]) == 2
+    assert "name the folder" in json.loads(capsys.readouterr().out)["error"]["remedy"]
+    assert main(words) == 2
+    assert "name the folder" in capsys.readouterr().err
+    assert main(["predict", "run", "a.nii", "out", "--ttta"]) == 2
+    assert "name the folder" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "what", "part"),
     [

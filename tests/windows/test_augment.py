@@ -124,7 +124,8 @@ def test_labels_stay_on_their_image():
 def test_centre_slice_stays_the_centre_slice():
     windows = windows_of()
     labels = (10 * windows[:, 0]).long()
-    turned, labels_turned = mirror_depth(windows, labels, only(flip_probability=0.5), torch.Generator().manual_seed(0))
+    half = only(flip_probability=0.5)
+    turned, labels_turned = mirror_depth(windows.clone(), labels, half, torch.Generator().manual_seed(0))
     assert torch.equal(labels_turned, (10 * turned[:, 0]).long())
     assert torch.equal(turned[:, :, 2], windows[:, :, 2])
     upside_down = (turned == windows.flip(2)).flatten(1).all(dim=1)

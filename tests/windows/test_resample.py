@@ -9,6 +9,7 @@ from inflate3d.windows.resample import (
     field_sides,
     follow,
     normalise,
+    normalise_and_resample,
     resample_labels,
     resample_logits,
     resample_windows,
@@ -31,6 +32,17 @@ def test_normalise_maps_each_modalitys_range_to_0_and_1_and_clips():
     windows = torch.tensor([-200.0, -100, 0, 100, 200]).reshape(1, 1, 5, 1, 1).repeat(1, 2, 1, 1, 1)
     ranges = torch.tensor([[[-100.0, 100.0], [0.0, 400.0]]])
     assert normalise(windows, ranges)[0, :, :, 0, 0].tolist() == [[0, 0, 0.5, 1, 1], [0, 0, 0, 0.25, 0.5]]
+
+
+@pytest.mark.parametrize("extents", [None, torch.tensor([[12.0, 17.0], [8.0, 17.0], [12.0, 5.0]])])
+def test_windows_one_at_a_time_are_those_of_all_at_once(windows, extents):
+    voxels = (1000 * windows - 300).to(torch.int16)
+    before = voxels.clone()
+    ranges = torch.tensor([[[-100.0, 500.0], [0.0, 400.0]]]) * torch.tensor([1.0, 1.5, 2.0])[:, None, None]
+    matrices = torch.eye(2, 3) + torch.rand(3, 2, 3, generator=torch.Generator().manual_seed(0)) / 4
+    expected = resample_windows(normalise(voxels, ranges), matrices, (9, 8), extents)
+    assert torch.equal(normalise_and_resample(voxels, ranges, matrices, (9, 8), extents), expected)
+    assert torch.equal(voxels, before)
 
 
 def test_same_size_is_the_same_image(windows):

@@ -21,6 +21,9 @@ _FRAME = "╭╮╰╯─│ "
 _DECORATION = re.compile(r"\x1b\[[\d;]*m|\[/?\w+\]")
 """Colours and rich's markup, some of which tyro leaves in its messages."""
 
+_TOO_MANY = re.compile(r"Unrecognized options: (?!-)")
+"""What tyro says of words behind the last one that the command takes."""
+
 
 class UsageError(ConfigError):
     """A command line that can't be understood.
@@ -90,10 +93,10 @@ def _usage_error(shown: str, command: str) -> UsageError:
         elif "─" in line:
             parts.append([])
     said = [" ".join(part) for part in parts if part and not part[0].startswith(("For full helptext", "Argument help"))]
-    error = UsageError(
-        f"the command line can't be understood: {title}",
-        got=" ".join(said) or None,
-        remedy=f"`inflate3d {command} --help` tells the options",
-    )
+    got, remedy = " ".join(said), f"`inflate3d {command} --help` tells the options"
+    if _TOO_MANY.search(got):
+        remedy = f"it takes fewer words; a shell makes many of *.nii.gz: name the folder instead; {remedy}"
+        shown += f"{remedy}\n"
+    error = UsageError(f"the command line can't be understood: {title}", got=got or None, remedy=remedy)
     error.shown = shown
     return error

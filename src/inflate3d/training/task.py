@@ -27,6 +27,7 @@ from inflate3d.windows.resample import (
     field_sides,
     follow,
     normalise,
+    normalise_and_resample,
     resample_labels,
     resample_logits,
     resample_windows,
@@ -84,8 +85,7 @@ class SegmentationTask(lightning.LightningModule):
             random_matrices(settings, self.plan.flips, fields, generator),
             field_matrices(batch.sides, fields, batch.centres),
         )
-        windows = normalise(batch.windows, batch.ranges)
-        windows = resample_windows(windows, matrices, size, batch.extents)
+        windows = normalise_and_resample(batch.windows, batch.ranges, matrices, size, batch.extents)
         labels = resample_labels(batch.labels, matrices, size, batch.extents)
         if self.plan.flips[0]:
             windows, labels = mirror_depth(windows, labels, settings, generator)

@@ -54,20 +54,24 @@ def mirror_depth(
     config: AugmentationConfig,
     generator: torch.Generator,
 ) -> tuple[Float[Tensor, "b c d h w"], Integer[Tensor, "b s height width"]]:
-    """Turns some windows upside down along the depth, and their labels; the centre slice stays the centre slice."""
+    """Turns some windows upside down along the depth, and their labels; the centre slice stays the centre slice.
+
+    On a CPU the arrays that are given are written to: memory is what it waits for.
+    """
     chosen = _Draw(len(windows), generator, windows.device).chance(config.flip_probability).bool()
-    if windows.device.type == "cpu" and not chosen.any():
-        return windows, labels
     return (
-        _change_some(windows.clone(), chosen, lambda some: some.flip(2)),
-        _change_some(labels.clone(), chosen, lambda some: some.flip(1)),
+        _change_some(windows, chosen, lambda some: some.flip(2)),
+        _change_some(labels, chosen, lambda some: some.flip(1)),
     )
 
 
 def change_intensities(
     windows: Float[Tensor, "b c d h w"], config: AugmentationConfig, generator: torch.Generator
 ) -> Float[Tensor, "b c d h w"]:
-    """Gamma, scale, shift and noise on intensities that run from 0 to 1, alike on all slices of a window."""
+    """Gamma, scale, shift and noise on intensities that run from 0 to 1, alike on all slices of a window.
+
+    The windows that are given are written to: memory is what a CPU waits for.
+    """
     draw = _Draw(len(windows), generator, windows.device)
     often = config.intensity_probability
 
@@ -78,7 +82,7 @@ def change_intensities(
     scale = 1 + some(draw.between(-config.max_intensity_scale, config.max_intensity_scale))
     shift = some(draw.between(-config.max_intensity_shift, config.max_intensity_shift))
     noise = some(draw.between(0.0, config.max_noise))
-    changed = _change_some(windows.clamp(0, 1), gamma.flatten() != 1, torch.pow, gamma)
+    changed = _change_some(windows.clamp_(0, 1), gamma.flatten() != 1, torch.pow, gamma)
     changed = changed.mul_(scale).add_(shift)
 
     def add_noise(windows: Tensor, noise: Tensor) -> Tensor:

@@ -15,7 +15,30 @@ from torch.nn import functional as F
 def normalise(windows: Num[Tensor, "b c d h w"], ranges: Float[Tensor, "b c 2"]) -> Float[Tensor, "b c d h w"]:
     """Maps voxel values so that ``ranges[..., 0]`` becomes 0 and ``ranges[..., 1]`` becomes 1; clips beyond."""
     low, high = (ranges[:, :, end, None, None, None] for end in (0, 1))
-    return windows.sub(low).div_(high - low).clamp_(0, 1)  # one new array: memory is what a CPU waits for
+    # one new array, and integers are floats before they are calculated with: both are what a CPU waits for
+    return windows.to(torch.float32, copy=True).sub_(low).div_(high - low).clamp_(0, 1)
+
+
+def normalise_and_resample(
+    windows: Num[Tensor, "b c d h w"],
+    ranges: Float[Tensor, "b c 2"],
+    matrices: Float[Tensor, "b 2 3"],
+    size: tuple[int, int],
+    extents: Float[Tensor, "b 2"] | None = None,
+) -> Float[Tensor, "b c d height width"]:
+    """What :func:`normalise` and then :func:`resample_windows` give.
+
+    On a CPU that takes half the time of the two: one window at a time stays in the processor's cache, and the memory
+    that it takes is used again for the next.
+    """
+    if windows.device.type != "cpu":
+        return resample_windows(normalise(windows, ranges), matrices, size, extents)
+    resampled = torch.empty(*windows.shape[:3], *size)
+    for row in range(len(windows)):
+        one = slice(row, row + 1)
+        normalised = normalise(windows[one], ranges[one])
+        resampled[one] = resample_windows(normalised, matrices[one], size, None if extents is None else extents[one])
+    return resampled
 
 
 def field_sides(
