@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from inflate3d.cli import main
-from inflate3d.errors import DataError
+from inflate3d.errors import ConfigError, DataError
 from inflate3d.evaluation.folders import pair_label_maps, score_label_maps
 from inflate3d.evaluation.groups import read_groups
 
@@ -84,6 +84,44 @@ def test_values_that_are_no_class_are_refused(folders):
     assert (caught.value.got, caught.value.case) == ("5", "case0")
 
 
+@pytest.mark.parametrize(
+    ("classes", "ignore", "got"),
+    [
+        ({0: "background", 2: "liver"}, None, "background=0"),
+        ({-1: "nothing", 2: "liver"}, None, "nothing=-1"),
+        ({2: "liver", 5: "tumour"}, 5, "tumour=5"),
+    ],
+)
+def test_value_that_can_not_be_a_class(folders, classes, ignore, got):
+    with pytest.raises(ConfigError, match="can't be a class") as caught:
+        scored(folders, classes=classes, ignore=ignore)
+    assert caught.value.got == got
+
+
+@pytest.mark.parametrize("count", [254, 255, 300])
+def test_as_many_classes_as_a_byte_can_number(tmp_path, count):
+    values = np.zeros((16, 20, 2), np.uint16)
+    values.flat[:count] = np.arange(count) + 1
+    for folder in ("predictions", "labels"):
+        save(tmp_path / folder / "case.nii.gz", values)
+    if count > 254:
+        with pytest.raises(ConfigError, match="too many label values"):
+            scored(tmp_path)
+    else:
+        assert (scored(tmp_path).native_dice == 1).all()
+
+
+@pytest.mark.parametrize(("kind", "value"), [(np.float32, 1e9), (np.uint32, 2**32 - 1)])
+def test_large_label_values_take_no_memory(tmp_path, kind, value):
+    values = label_map(1).astype(kind)
+    values[0, 0, 0] = value
+    for folder in ("predictions", "labels"):
+        save(tmp_path / folder / "case.nii.gz", values)
+    assert scored(tmp_path).native_dice.tolist() == [[1, 1, 1]]
+    with pytest.raises(DataError, match="values that are no class"):
+        scored(tmp_path, classes={2: "liver", 5: "tumour"})
+
+
 def test_prediction_without_a_label(folders):
     save(folders / "predictions/other.nii", label_map(0))
     with pytest.raises(DataError, match="no label map of their name") as caught:
@@ -139,6 +177,7 @@ def test_command(folders, capsys):
         (["run", "--labels", "l"], "it is not clear what to evaluate"),
         (["run", "--classes", "liver=1"], "--classes goes with --predictions"),
         (["--predictions", "p", "--labels", "l", "--classes", "liver"], "--classes can't be understood"),
+        (["--predictions", "p", "--labels", "l", "--classes", "a=1", "b=1"], "--classes gives one value two names"),
         (["--predictions", "p", "--labels", "l", "--class-tolerance", "a=1", "a=2"], "--class-tolerance can't be"),
         (["--predictions", "p", "--labels", "l", "--metrics", "hd96"], "hd96"),
         (["--predictions", "p", "--labels", "l"], "the folder of label maps does not exist"),
@@ -157,8 +196,28 @@ def test_table_without_groups(text, tmp_path):
         read_groups(tmp_path / "groups.csv")
 
 
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("case,site\na,Ulm\na,Bonn\n", "lists a case twice"),
+        ("case,spacing\na,fine\n", "groups called spacing"),
+    ],
+)
+def test_table_of_groups_that_is_not_clear(text, what, tmp_path):
+    (tmp_path / "groups.csv").write_text(text)
+    with pytest.raises(DataError, match=what):
+        read_groups(tmp_path / "groups.csv")
+
+
+def test_table_of_other_cases(folders):
+    with pytest.raises(DataError, match="to none of the cases") as caught:
+        scored(folders, groups={"site": {"case0.nii.gz": "Ulm"}})
+    assert "case0" in str(caught.value.expected)
+    assert set(scored(folders, groups={"site": {"case0": "Ulm", "other": "Bonn"}}).groups) == {"site", "spacing"}
+
+
 def test_table_of_groups(tmp_path):
-    (tmp_path / "groups.csv").write_text("\ufeffcase,site,fold\na,Ulm,0\nb,,1\n", encoding="utf-8")
+    (tmp_path / "groups.csv").write_text("\ufeffcase, site,fold\na, Ulm,0\nb ,,1\n", encoding="utf-8")
     assert read_groups(tmp_path / "groups.csv") == {"site": {"a": "Ulm"}, "fold": {"a": "0", "b": "1"}}
     with pytest.raises(DataError, match="can't be read"):
         read_groups(tmp_path / "missing.csv")

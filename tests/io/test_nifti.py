@@ -423,6 +423,13 @@ def test_labels_that_are_not_whole_are_named(tmp_path):
     assert error.got == "0.25, 1.5, in 3 voxels"
 
 
+def test_labels_that_32_bits_do_not_hold(tmp_path):
+    array = np.zeros((3, 4, 5), np.float32)
+    array[1, 1, 1] = 1e20
+    error = refused(save(tmp_path / "labels.nii", array), "not class numbers", read_labels)
+    assert error.got == "1e+20, in 1 voxels"
+
+
 def test_labels_below_zero(tmp_path):
     array = np.zeros((3, 4, 5), np.int16)
     array[1, 1, 1] = -1

@@ -132,7 +132,10 @@ def _evaluate_folders(predictions: Path, labels: Path, options: Options, termina
     from inflate3d.evaluation.groups import read_groups
 
     groups = read_groups(options.groups) if options.groups else None
-    classes = {value: name for name, value in _named(options.classes, "--classes", int).items()}
+    values = _named(options.classes, "--classes", int)
+    classes = {value: name for name, value in values.items()}
+    if len(classes) < len(values):
+        raise ConfigError("--classes gives one value two names", expected="a value of its own for each", got=values)
     tolerances = _tolerances(options)
     maps = pair_label_maps(predictions, labels)
     if maps.unpredicted:

@@ -10,13 +10,17 @@ import numpy as np
 import torch
 from jaxtyping import Integer
 
-from inflate3d.errors import DataError, some_of
+from inflate3d.errors import ConfigError, DataError, some_of
+from inflate3d.evaluation.groups import check_groups
 from inflate3d.evaluation.keeper import ScoreKeeper
 from inflate3d.evaluation.measures import TOLERANCE, Tolerance
 from inflate3d.evaluation.scores import Scores
 from inflate3d.io import SUFFIXES, lay_on, read_labels, scan_files, stem_of
 from inflate3d.preparation.plan import IGNORED
 from inflate3d.progress import Progress, silent
+
+_TABLE_SIZE = 2**16
+"""Label values below this are looked up in a table, which is faster than searching."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +84,15 @@ def score_label_maps(
         progress: Shows how far it is.
 
     Raises:
-        DataError: A file can't be read, lies on another grid than its label map, or holds a value that is no class.
-        ConfigError: A tolerance is negative, or given for a class that there is not.
+        DataError: A file can't be read, lies on another grid than its label map, or holds a value that is no class;
+            a kind of group has none of the cases.
+        ConfigError: A tolerance is negative, or given for a class that there is not; a value can't be a class, or
+            there are more classes than a byte can number.
     """
     if classes is None:
         classes = _classes_found(maps, ignore, progress)
+    _check_classes(classes, ignore)
+    check_groups(groups or {}, maps.pairs)
     names = ("background", *(classes[value] for value in sorted(classes)))
     keeper = ScoreKeeper(names, tolerance=tolerance)
     for case, (predicted, labelled) in progress(maps.pairs.items(), len(maps.pairs), "scoring"):
@@ -122,6 +130,24 @@ def _classes_found(maps: LabelMaps, ignore: int | None, progress: Progress) -> d
     return classes
 
 
+def _check_classes(classes: Mapping[int, str], ignore: int | None) -> None:
+    wrong = [f"{name}={value}" for value, name in classes.items() if value <= 0 or value == ignore]
+    if wrong:
+        raise ConfigError(
+            "a label value can't be a class",
+            expected="values from 1 on, the ignored one not among them; 0 is the background, which is not scored",
+            got=some_of(wrong),
+            remedy="leave it out of --classes",
+        )
+    if len(classes) >= IGNORED:
+        raise ConfigError(
+            "there are too many label values for all to be classes",
+            expected=f"at most {IGNORED - 1}",
+            got=f"{len(classes)}, such as {some_of([str(value) for value in classes])}",
+            remedy="check that label maps, not scans, are given, or name some values by --classes",
+        )
+
+
 def _class_numbers(
     labels: Integer[np.ndarray, "i j k"], classes: Mapping[int, str], ignore: int | None, *, case: str, file: Path
 ) -> Integer[np.ndarray, "i j k"]:
@@ -139,6 +165,9 @@ def _class_numbers(
             case=case,
             file=file,
         )
-    table = np.zeros(int(found.max()) + 1, dtype=np.uint8)
-    table[found] = [numbers[value] for value in found.tolist()]
+    numbered = np.array([numbers[value] for value in found.tolist()], dtype=np.uint8)
+    if found[-1] >= _TABLE_SIZE:
+        return numbered[np.searchsorted(found, labels)]
+    table = np.zeros(int(found[-1]) + 1, dtype=np.uint8)
+    table[found] = numbered
     return table[labels]

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from inflate3d.documents import read_text
-from inflate3d.errors import DataError
+from inflate3d.errors import DataError, some_of
 
 CASE = "case"
 """The column that names the case."""
+
+SPACING = "spacing"
+"""The kind of group that cases are in by their voxels' size."""
 
 
 def read_groups(file: Path) -> dict[str, dict[str, str]]:
@@ -23,11 +28,13 @@ def read_groups(file: Path) -> dict[str, dict[str, str]]:
         By kind, the group of each case that has one.
 
     Raises:
-        DataError: The file can't be read, or has no column ``case`` or no other.
+        DataError: The file can't be read, has no column ``case`` or no other, lists a case twice, or has a column of
+            the name of the groups that are made from the scans.
     """
     try:
         reader = csv.DictReader(io.StringIO(read_text(file, encoding="utf-8-sig")))
-        columns = list(reader.fieldnames or [])
+        columns = [name.strip() for name in reader.fieldnames or []]
+        reader.fieldnames = columns
         rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError("the table of groups can't be read", got=error, file=file) from error
@@ -39,4 +46,37 @@ def read_groups(file: Path) -> dict[str, dict[str, str]]:
             got=", ".join(columns) or "no columns",
             file=file,
         )
-    return {kind: {row[CASE]: row[kind] for row in rows if row[kind] and row[CASE]} for kind in kinds}
+    if SPACING in kinds:
+        raise DataError(
+            f"the table has groups called {SPACING}, which cases are given by their label maps",
+            remedy="call the column otherwise",
+            file=file,
+        )
+    repeated = [name for name, count in Counter(_cell(row, CASE) for row in rows).items() if name and count > 1]
+    if repeated:
+        raise DataError("the table of groups lists a case twice", got=some_of(repeated), file=file)
+    return {kind: {_cell(row, CASE): _cell(row, kind) for row in rows if _cell(row, kind)} for kind in kinds}
+
+
+def check_groups(groups: Mapping[str, Mapping[str, str]], cases: Collection[str]) -> None:
+    """Makes sure that a table is about the cases that are scored.
+
+    Args:
+        groups: By kind, the group of each case.
+        cases: The cases' names; the table may name others, too.
+
+    Raises:
+        DataError: None of the cases is in a kind of group.
+    """
+    for kind, members in groups.items():
+        if members and not any(case in members for case in cases):
+            raise DataError(
+                f"the table of groups gives a {kind} to none of the cases that are scored",
+                expected=f"names of cases, such as {some_of([*cases], 2)}",
+                got=some_of([*members], 2),
+                remedy="name the cases as their label maps, without the suffix",
+            )
+
+
+def _cell(row: Mapping[str, str | None], column: str) -> str:
+    return (row[column] or "").strip()

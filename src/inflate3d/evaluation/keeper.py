@@ -11,6 +11,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from inflate3d.evaluation.distances import Spacing
+from inflate3d.evaluation.groups import SPACING
 from inflate3d.evaluation.measures import TOLERANCE, Tolerance, class_tolerances
 from inflate3d.evaluation.metrics import count_measures, dice, overlap_counts
 from inflate3d.evaluation.scores import Scores
@@ -68,7 +69,7 @@ class ScoreKeeper:
         """
         self.shapes[case] = shape_measures(prediction.numpy(), label.numpy(), spacing, self.tolerances)
         self.spacings[case] = spacing
-        self.add_group(case, "spacing", spacing_group(spacing))
+        self.add_group(case, SPACING, spacing_group(spacing))
 
     def add_pooled(self, prediction: Integer[Tensor, "*grid"], label: Integer[Tensor, "*grid"]) -> None:
         """Counts some slices, class numbers on the model's grid."""

@@ -14,6 +14,9 @@ from inflate3d.io.grid import lay_on
 from inflate3d.io.voxels import check_finite, storable_labels
 from inflate3d.volume import Volume
 
+_LARGEST_LABEL = 2**32
+"""Label values are below this; larger ones are no classes, but voxels of a scan or of a damaged file."""
+
 
 def read_volume(path: str | Path, *, case: str | None = None) -> Volume:
     """Reads a scan with one modality (3D) or several (4D).
@@ -78,7 +81,7 @@ def read_labels(path: str | Path, *, case: str | None = None) -> Volume:
 
     Raises:
         DataError: The file can't be read (see `read_volume`), has more than one value a voxel, or some
-            values are negative or not whole.
+            values are negative, not whole, or beyond what 32 bits hold.
     """
     volume = read_volume(path, case=case)
     array = volume.array
@@ -90,13 +93,13 @@ def read_labels(path: str | Path, *, case: str | None = None) -> Volume:
             case=case,
             file=path,
         )
-    wrong = array < 0
+    wrong = (array < 0) | (array >= _LARGEST_LABEL)
     if array.dtype.kind == "f":
         wrong |= array != np.rint(array)
     if wrong.any():
         raise DataError(
             "label values are not class numbers",
-            expected="whole numbers, 0 or more",
+            expected=f"whole numbers from 0 to {_LARGEST_LABEL - 1}",
             got=f"{_some(array[wrong])}, in {np.count_nonzero(wrong)} voxels",
             remedy="resample label maps with nearest neighbour, and number the classes from 0",
             case=case,
