@@ -42,6 +42,11 @@ def test_ignored_values_are_no_class(ignore, value):
     assert value in chosen.label_values
 
 
+def test_ignored_value_counts_as_no_other_class():
+    chosen = choose_classes(replace(DATASET, merged={7: 5, 9: 5}), ignore="7")
+    assert (chosen.merged, chosen.ignore) == ({9: 5}, 7)
+
+
 @pytest.mark.parametrize(
     ("choice", "said"),
     [

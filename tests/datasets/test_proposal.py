@@ -203,6 +203,15 @@ def test_nothing_is_overwritten_unless_wanted(livers):
     assert len(read_dataset(livers).cases) == 2
 
 
+def test_a_damaged_label_map_outside_the_folder_is_told(livers, tmp_path):
+    table = tmp_path / "table"
+    table.mkdir()
+    rows = [f"{name},{livers / f'images/{name}.nii.gz'},{livers / f'labels/{name}.nii.gz'}" for name in "ab"]
+    (table / "cases.csv").write_text("\n".join(["case,image,label", *rows]))
+    (livers / "labels/a.nii.gz").write_bytes(b"damaged")
+    assert (str(livers / "labels/a.nii.gz"), "the file can't be read") in propose(table).left_out
+
+
 def test_known_layouts_need_no_proposal(write_toys, tmp_path):
     toys = write_toys(tmp_path / "toys", cases=2)
     with pytest.raises(OutputError, match="can be read as it is") as caught:

@@ -1,6 +1,7 @@
 """What is chosen, on cases whose islands and holes are known: steps that help clearly, and no others."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -42,13 +43,14 @@ def with_holes(label, number=0):
     return predicted
 
 
-def tallied(labels, predictions, classes=3):
-    return [tally_case(ours, truth, classes, SPACING) for ours, truth in zip(predictions, labels, strict=True)]
+def tallied(labels, predictions, classes=3, spacing=SPACING):
+    return [tally_case(ours, truth, classes, spacing) for ours, truth in zip(predictions, labels, strict=True)]
 
 
-def chosen_for(make_label, spoil, cases=8):
+def chosen_for(make_label, spoil, cases=8, spacing=SPACING):
     labels = [make_label(number) for number in range(cases)]
-    return choose(tallied(labels, [spoil(label, number) for number, label in enumerate(labels)]), CLASSES)
+    predictions = [spoil(label, number) for number, label in enumerate(labels)]
+    return choose(tallied(labels, predictions, spacing=spacing), CLASSES)
 
 
 def test_islands_beside_one_organ_are_removed_and_the_gain_is_told():
@@ -64,12 +66,15 @@ def test_islands_beside_one_organ_are_removed_and_the_gain_is_told():
     assert trial.after - trial.before == pytest.approx(trial.gain.value)
 
 
-def test_of_two_kidneys_both_stay_and_islands_beside_them_go():
-    choice = chosen_for(kidneys, with_islands)
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("spacing", [SPACING, (0.3, 0.3, 0.5), (0.1, 0.1, 0.1), (0.1, 0.1, 0.5), (0.7, 0.7, 1.0)])
+def test_of_two_kidneys_both_stay_and_islands_beside_them_go(spacing, size):
+    choice = chosen_for(kidneys, partial(with_islands, size=size), spacing=spacing)
     (steps,) = choice.postprocessing.classes
     assert not steps.largest_component
-    assert steps.minimum_volume == pytest.approx(8 * 6, rel=0.02)
-    assert steps.minimum_volume > 8 * 6  # of the islands, 48 mm³
+    island = 4 * size * math.prod(spacing)
+    assert steps.minimum_volume == pytest.approx(island, rel=0.02)
+    assert steps.minimum_volume > island
     assert choice.trials[0].gain.high < 0
 
 

@@ -2,6 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from inflate3d.config import Proposals
 from inflate3d.datasets.case import Case, Dataset
@@ -101,6 +102,24 @@ CT_NAMES = ["CT", "ct", "CT venous", "CT-venous", "CT_portal", "CTA", "NCCT", "C
 def test_ct_is_clipped_alike_in_all_cases(name):
     (rule,) = plan_of(dataset((name,)), fingerprint(foreground=(0.0, 100.0))).normalisation
     assert rule == Normalisation(kind="clip", low=-50, high=150)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1 / 4095, 1e-6])
+def test_range_of_a_scaled_ct_is_that_of_its_tissue(scale):
+    low, high = 1000 * scale, 1100 * scale
+    (rule,) = plan_of(measured=fingerprint(foreground=(low, high))).normalisation
+    assert (rule.low, rule.high) == pytest.approx((950 * scale, 1150 * scale), abs=2 * scale)
+
+
+def test_tissue_of_one_value_has_a_range():
+    (rule,) = plan_of(measured=fingerprint(foreground=(3071.0, 3071.0))).normalisation
+    assert rule == Normalisation(kind="clip", low=3070, high=3072)
+
+
+@pytest.mark.parametrize("limits", [{}, {"low": 1.0}, {"low": 1.0, "high": 1.0}, {"low": 2.0, "high": 1.0}])
+def test_range_without_a_width_is_none(limits):
+    with pytest.raises(ValidationError, match="clip needs a low"):
+        Normalisation(kind="clip", **limits)
 
 
 @pytest.mark.parametrize("name", ["MRI", "T1w", "FLAIR", "PET", "OCT", "PET/CT", "SPECT_CT", "CT1", "contrast"])

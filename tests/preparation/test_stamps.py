@@ -49,6 +49,9 @@ def test_folder_may_be_named_relatively_or_absolutely(tmp_path, monkeypatch):
     [
         ("scan.hdr", "scan.img"),
         ("scan.img", "scan.hdr"),
+        ("scan.hdr.gz", "scan.img.gz"),
+        ("scan.img.gz", "scan.hdr.gz"),
+        ("SCAN.HDR", "SCAN.IMG"),
         ("scan.mhd", "scan.raw"),
         ("scan.mhd", "scan.zraw"),
         ("scan.nhdr", "scan.raw.gz"),

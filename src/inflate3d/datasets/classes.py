@@ -24,7 +24,8 @@ def choose_classes(
         keep: Classes to learn, by name or value; all others count as background. All if empty.
         merge: Joins of classes, such as ``"kidneys=left kidney+right kidney"`` or ``"tumour=2+3"``. The joined
             class has the smallest of the joined values.
-        ignore: The class, or the value, of voxels that are neither learned from nor scored.
+        ignore: The class, or the value, of voxels that are neither learned from nor scored, even where the data set
+            counts that value as another class.
 
     Raises:
         ConfigError: A class is not there, stands in two joins, or has the name of another; a join has not the form
@@ -37,6 +38,7 @@ def choose_classes(
         if ignored == 0:
             raise ConfigError("the background can't be ignored", expected="another value or class", got=ignore)
         classes.pop(ignored, None)
+        merged.pop(ignored, None)
     for join in merge:
         _join(join, classes, merged)
     _check_names(classes, dataset)

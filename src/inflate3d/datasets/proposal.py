@@ -221,8 +221,13 @@ def _label_values(
         raise DatasetProblems(problems)
     if set(counts) == {0}:
         raise DataError("the label maps hold background alone", expected="voxels of some class", file=folder)
-    unreadable = [(str(Path(error.file or "").relative_to(folder)), error.what) for error in problems]
+    unreadable = [(_within(folder, Path(error.file or "")), error.what) for error in problems]
     return dict(sorted(counts.items())), unreadable
+
+
+def _within(folder: Path, file: Path) -> str:
+    """A file's path as the table of cases has it: from the folder on, or whole where it lies elsewhere."""
+    return str(file.relative_to(folder) if file.is_relative_to(folder) else file)
 
 
 def _modalities(folder: Path, rows: Sequence[Row], channels: Sequence[str]) -> tuple[tuple[str, ...], str]:

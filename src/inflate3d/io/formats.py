@@ -34,6 +34,8 @@ SUFFIXES = tuple(_FORMATS)
 A DICOM series is a folder of files that may have any name, so DICOM has none here (see `find_series`).
 """
 
+_HALVES = {".hdr": ".img", ".img": ".hdr", ".hdr.gz": ".img.gz", ".img.gz": ".hdr.gz"}
+
 _UNIQUE_IDENTIFIER = re.compile(r"[0-9]+(\.[0-9]+)+")
 
 
@@ -50,6 +52,16 @@ def stem_of(path: str | PurePath) -> str:
     """
     name = PurePath(path).name
     return name[: -len(suffix_of(path) or _dicom_suffix(name)) or None]
+
+
+def pair_of(path: Path) -> tuple[Path, Path] | None:
+    """The header's and the image's file of the NIfTI pair that a path names by either; none of a single file."""
+    for suffix, other in _HALVES.items():
+        if path.name.lower().endswith(suffix):
+            spelt = path.name[-len(suffix) :]
+            half = path.with_name(path.name[: -len(suffix)] + (other.upper() if spelt.isupper() else other))
+            return (path, half) if ".hdr" in suffix else (half, path)
+    return None
 
 
 def label_name(scan: str | PurePath, suffix: str | None = None) -> str:

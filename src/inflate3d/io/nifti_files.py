@@ -20,6 +20,7 @@ from nibabel.wrapstruct import WrapStructError
 from inflate3d.atomic import atomic_path
 from inflate3d.errors import DataError
 from inflate3d.io.damage import unreadable
+from inflate3d.io.formats import pair_of
 
 MOST_BEFORE_VOXELS = 64 << 20
 """Bytes of a header with its extensions; they are read into memory whole."""
@@ -39,18 +40,6 @@ _UNREADABLE = (
     HeaderTypeError,
     WrapStructError,
 )
-
-_HALVES = {".hdr": ".img", ".img": ".hdr", ".hdr.gz": ".img.gz", ".img.gz": ".hdr.gz"}
-
-
-def pair_of(path: Path) -> tuple[Path, Path] | None:
-    """The header's and the image's file of the pair that a path names by either; nothing if it is a single file."""
-    for suffix, other in _HALVES.items():
-        if path.name.lower().endswith(suffix):
-            spelt = path.name[-len(suffix) :]
-            half = path.with_name(path.name[: -len(suffix)] + (other.upper() if spelt.isupper() else other))
-            return (path, half) if ".hdr" in suffix else (half, path)
-    return None
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Integer, Shaped, UInt8
+from pydantic import model_validator
 
 from inflate3d.atomic import write_text
 from inflate3d.config import Proposals
@@ -40,6 +41,12 @@ class Normalisation(FrozenModel):
     kind: Literal["clip", "case"]
     low: float | None = None
     high: float | None = None
+
+    @model_validator(mode="after")
+    def _check_range(self) -> Normalisation:
+        if self.kind == "clip" and not (self.low is not None and self.high is not None and self.low < self.high):
+            raise ValueError("clip needs a low, and a high that is larger")
+        return self
 
     def value_range(self, channel: Shaped[np.ndarray, "..."]) -> tuple[float, float]:
         """The voxel values that become 0 and 1 in this scan's channel; a missing one, all zeros, stays zero."""

@@ -9,7 +9,7 @@ from inflate3d.datasets.case import Dataset
 from inflate3d.errors import ConfigError, DataError
 from inflate3d.preparation.axes import frame_axes, thickest_axis
 from inflate3d.preparation.doubts import is_ct
-from inflate3d.preparation.fingerprint import Fingerprint, merge_intensities
+from inflate3d.preparation.fingerprint import Fingerprint, Intensities, merge_intensities
 from inflate3d.preparation.memory import Memory
 from inflate3d.preparation.mirroring import choose_flips
 from inflate3d.preparation.plan import IGNORED, Normalisation, Plan, window_span
@@ -212,10 +212,7 @@ def _normalisation(
     for index, modality in enumerate(dataset.modalities):
         inside = [case.foreground[index] for case in fingerprint.cases if case.foreground and index not in case.missing]
         if is_ct(modality) and inside:
-            typical = merge_intensities(inside)
-            # The labelled tissue, and as much again on both sides, so that its surroundings stay visible.
-            margin = 0.5 * (typical.percentile_99_5 - typical.percentile_00_5)
-            low, high = round(typical.percentile_00_5 - margin, 1), round(typical.percentile_99_5 + margin, 1)
+            low, high = _range_round(merge_intensities(inside))
             chosen.append(Normalisation(kind="clip", low=low, high=high))
             why.append(f"{modality} in Hounsfield units: {low:g} to {high:g}, round the labelled voxels' values")
         else:
@@ -223,6 +220,16 @@ def _normalisation(
             units = "shows no labelled voxels" if is_ct(modality) else "has units of its own"
             why.append(f"{modality} {units}: each case by its 0.5th to 99.5th percentile")
     return tuple(chosen), "; ".join(why)
+
+
+def _range_round(tissue: Intensities) -> tuple[float, float]:
+    """The labelled tissue's values, and as many again on both sides, so that its surroundings stay visible."""
+    low, high = tissue.percentile_00_5, tissue.percentile_99_5
+    width = high - low
+    if width <= 0:
+        return low - 1.0, high + 1.0
+    digits = max(1, 2 - math.floor(math.log10(width)))  # of Hounsfield units one; more where a CT has been scaled
+    return round(low - width / 2, digits), round(high + width / 2, digits)
 
 
 def _flips(dataset: Dataset, axis: DepthAxis, options: PlanOptions) -> tuple[tuple[bool, bool, bool], str]:

@@ -6,16 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from inflate3d.datasets.case import Case
-from inflate3d.io.formats import is_series_uid
+from inflate3d.io.formats import is_series_uid, pair_of
 from inflate3d.settings import FrozenModel
 
-_PARTNERS = {
-    ".hdr": (".img",),
-    ".img": (".hdr",),
-    ".mhd": (".raw", ".zraw"),
-    ".nhdr": (".raw", ".raw.gz"),
-}
-"""Suffix to those of the files that hold the other part of a scan, under the same name."""
+_VOXEL_FILES = {".mhd": (".raw", ".zraw"), ".nhdr": (".raw", ".raw.gz")}
+"""A header's suffix to those that the file of its voxels may have, under the same name."""
 
 _WRAP = 2**63
 """Sums of times are kept below this, so that any reader of JSON takes them for integers."""
@@ -82,5 +77,7 @@ def _parts_of(path: Path) -> list[Path]:
         return _parts_of(path.parent) if path.parent.is_dir() and is_series_uid(path.name) else []
     if path.suffix.lower() in (".dcm", ".dicom"):
         return _parts_of(path.parent)
-    partners = (path.with_suffix(suffix) for suffix in _PARTNERS.get(path.suffix.lower(), ()))
+    if pair := pair_of(path):
+        return [half for half in pair if half.is_file()]
+    partners = (path.with_suffix(suffix) for suffix in _VOXEL_FILES.get(path.suffix.lower(), ()))
     return [path, *(partner for partner in partners if partner.is_file())]

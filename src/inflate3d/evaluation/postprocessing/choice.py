@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 import numpy as np
 from jaxtyping import Float, Integer
@@ -193,5 +194,7 @@ def _new_in(before: ClassSteps, after: ClassSteps) -> str:
 
 def _above(volume: float) -> float:
     """The next larger volume of few digits."""
-    step = 10.0 ** (math.floor(math.log10(volume)) - _DIGITS + 1)
-    return float(f"{(math.floor(volume / step) + 1) * step:.{_DIGITS}g}")
+    exact = Decimal(volume)
+    step = Decimal(1).scaleb(exact.adjusted() - _DIGITS + 1)
+    above = (exact // step + 1) * step
+    return float(above) if float(above) > volume else float(above + step)
