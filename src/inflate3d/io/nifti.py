@@ -13,8 +13,8 @@ from nibabel.spatialimages import HeaderDataError
 
 from inflate3d.errors import DataError
 from inflate3d.io.damage import check_claim, unreadable
-from inflate3d.io.grid import check_affine, distance_between
 from inflate3d.io.formats import pair_of
+from inflate3d.io.grid import check_affine, distance_between
 from inflate3d.io.nifti_files import NiftiImage, kind_of, open_image, save_image, stored_header
 from inflate3d.io.voxels import check_real, storable, storable_labels
 from inflate3d.volume import SAME_PLACE, Volume, spacing_of
