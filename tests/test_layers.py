@@ -21,7 +21,7 @@ LAYERS = [
     {"volume", "resampling", "run_folder"},
     {"orientation"},
     {"config"},
-    {"settings"},
+    {"settings", "paper_encoders"},
     {"atomic", "documents", "engines", "lock"},
     {"errors", "progress", "stopping"},
 ]

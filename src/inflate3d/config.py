@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field
 
 from inflate3d.atomic import write_text
 from inflate3d.errors import ConfigError
+from inflate3d.paper_encoders import resolved_weights
 from inflate3d.settings import FrozenModel, parse_settings, read_yaml
 
 Inflation = Literal["center", "average", "random"]
@@ -115,9 +116,14 @@ class ModelConfig(_ModelSettings):
     """Steps from one slice of a window to the next; the plan's if not given."""
 
     @property
+    def resolved_weights(self) -> str:
+        """Where the 2D weights come from, see `inflate3d.paper_encoders.resolved_weights`."""
+        return resolved_weights(self.encoder, self.weights)
+
+    @property
     def pretrained(self) -> bool:
         """Whether there is an encoder that starts from 2D weights."""
-        return self.network == "inflated" and self.weights != "none"
+        return self.network == "inflated" and self.resolved_weights != "none"
 
 
 class ModelOptions(_ModelSettings):

@@ -5,7 +5,7 @@ import torch
 from inflate3d.errors import ConfigError, ModelError
 from inflate3d.models.backbones import nearest_image_size
 from inflate3d.models.encoders import check_inflation, create_encoder, describe_encoder, list_encoders
-from inflate3d.models.paper_encoders import PAPER_ENCODERS
+from inflate3d.paper_encoders import PAPER_ENCODERS
 
 FAMILIES = [  # name, modalities, slices, image size
     ("vit_tiny_patch16_224", 1, 5, (64, 96)),

@@ -13,9 +13,9 @@ from inflate3d.config import Inflation
 from inflate3d.errors import ModelError
 from inflate3d.models.backbones import find_backbone, nearest_image_size
 from inflate3d.models.encoders import Encoder, check_inflation, create_encoder, describe_encoder, list_encoders
-from inflate3d.models.paper_encoders import PAPER_ENCODERS
 from inflate3d.models.published import PUBLISHED
 from inflate3d.models.weights import load_backbone
+from inflate3d.paper_encoders import PAPER_ENCODERS
 
 DATA = Path(__file__).parents[1] / "data" / "original"
 FEATURES = load_file(DATA / "features.safetensors")

@@ -8,9 +8,9 @@ from inflate3d.cli import main
 from inflate3d.errors import ModelError
 from inflate3d.models import published
 from inflate3d.models.encoders import create_encoder
-from inflate3d.models.paper_encoders import PAPER_ENCODERS
 from inflate3d.models.published import PUBLISHED, PublishedWeights, fetch_published
 from inflate3d.models.timm_backbones import published_settings
+from inflate3d.paper_encoders import PAPER_ENCODERS
 
 TINY = PublishedWeights(
     file="tiny.pth",

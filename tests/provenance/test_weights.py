@@ -6,6 +6,7 @@ import pytest
 
 from inflate3d.config import ModelConfig
 from inflate3d.errors import ModelError
+from inflate3d.paper_encoders import PAPER_ENCODERS
 from inflate3d.provenance import weights as weights_module
 from inflate3d.provenance.weights import check_weights, weights_origin
 
@@ -53,6 +54,22 @@ def test_timms_have_its_hub_id_and_licence(tmp_path, monkeypatch):
     assert found.licence == "apache-2.0"
     assert found.page == f"https://huggingface.co/{found.hub_id}"
     assert found.sha256 == hashlib.sha256(b"timm").hexdigest()
+
+
+@pytest.mark.parametrize("encoder", PAPER_ENCODERS)
+def test_names_of_the_papers_stand_for_weights_of_their_own(encoder, tmp_path, monkeypatch):
+    path = tmp_path / "weights.pth"
+    path.write_bytes(b"published")
+    monkeypatch.setattr(weights_module, "published_path", lambda published: path)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda repository, name: None)
+    named, found = PAPER_ENCODERS[encoder].weights, weights_origin(ModelConfig(encoder=encoder))
+    if named == "none":
+        assert found is None
+    elif named == "timm":
+        assert found is not None and found.hub_id is not None
+    else:
+        assert found is not None and found.source.startswith(named)
+        assert found.sha256 == hashlib.sha256(b"published").hexdigest()
 
 
 def test_timms_that_are_not_in_the_cache_have_no_checksum(monkeypatch):

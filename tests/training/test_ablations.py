@@ -178,6 +178,7 @@ def test_3d_network_has_nothing_to_freeze(tiny_config, phantom_store, tmp_path):
         ({}, {}, 0.75),
         ({"weights": "weights.safetensors"}, {}, 0.75),
         ({"weights": "none"}, {}, 1.0),
+        ({"encoder": "vit"}, {}, 1.0),  # random weights, by the paper's name
         ({"network": "unetr"}, {}, 1.0),
         ({}, {"layer_decay": 1.0}, 1.0),
         ({"weights": "none"}, {"layer_decay": 0.5}, 0.5),

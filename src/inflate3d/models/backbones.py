@@ -11,9 +11,9 @@ import torch
 
 from inflate3d.errors import ConfigError, ModelError
 from inflate3d.models.backbone import RGB, Backbone
-from inflate3d.models.paper_encoders import PAPER_ENCODERS, VIDEO_SWIN
 from inflate3d.models.timm_backbones import BUILD_ERRORS, look_up_timm
 from inflate3d.models.video_swin import look_up_video_swin
+from inflate3d.paper_encoders import PAPER_ENCODERS, VIDEO_SWIN
 
 _SIZES_TRIED = 8
 
@@ -27,7 +27,7 @@ def find_backbone(
     """Looks a backbone up and makes sure that it takes an image size; nothing is computed.
 
     Args:
-        name: A name of :data:`inflate3d.models.paper_encoders.PAPER_ENCODERS`, or timm's, with or without a tag.
+        name: A name of :data:`inflate3d.paper_encoders.PAPER_ENCODERS`, or timm's, with or without a tag.
         image_size: Pixels, one number or ``(H, W)``; none for about the size that it was trained at.
         levels: Which of its feature maps to take. None takes the paper's where the name is the paper's; else four
             evenly spaced blocks of a plain transformer (blocks 3, 6, 9, 12 of 12), and of a hierarchical backbone

@@ -19,8 +19,8 @@ from inflate3d.errors import ModelError
 from inflate3d.models.backbone import RGB, Backbone
 from inflate3d.models.backbones import find_backbone
 from inflate3d.models.inflation import check_window
-from inflate3d.models.paper_encoders import PAPER_ENCODERS
 from inflate3d.models.weights import WeightsReport, load_backbone
+from inflate3d.paper_encoders import PAPER_ENCODERS, resolved_weights
 
 _ROUNDING = 1e-4
 
@@ -121,7 +121,7 @@ def create_encoder(
 
     Args:
         name: timm's name, with or without a tag that chooses among its weights (``"resnet50.a1_in1k"``), or a name
-            of the paper's (:data:`inflate3d.models.paper_encoders.PAPER_ENCODERS`: ``"beit"``, ``"swint"``, ...).
+            of the paper's (:data:`inflate3d.paper_encoders.PAPER_ENCODERS`: ``"beit"``, ``"swint"``, ...).
         depth: Slices of a window, odd.
         in_channels: Modalities.
         image_size: Pixels, one number or ``(H, W)``.
@@ -145,10 +145,8 @@ def create_encoder(
     check_window(depth, in_channels)
     backbone = find_backbone(name, image_size, levels, arguments)
     network, report = backbone.build(in_channels, depth), None
-    if name in PAPER_ENCODERS and weights == "timm":
-        weights = PAPER_ENCODERS[name].weights
-    if weights is not None and weights != "none":
-        rgb, report = load_backbone(backbone, weights)
+    if weights is not None and (resolved := resolved_weights(name, weights)) != "none":
+        rgb, report = load_backbone(backbone, resolved)
         backbone.inflate(network, rgb, depth=depth, in_channels=in_channels, inflation=inflation)
     return Encoder(
         network,

@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from inflate3d.models.inflation import flatten_depth
-from inflate3d.models.paper_encoders import PAPER_ENCODERS, VIDEO_SWIN
 from inflate3d.models.renaming import Renaming
+from inflate3d.paper_encoders import PAPER_ENCODERS, VIDEO_SWIN
 
 Tensors = dict[str, Tensor]
 

@@ -19,8 +19,8 @@ from inflate3d.config import Inflation
 from inflate3d.errors import ConfigError, ModelError
 from inflate3d.models.backbone import RGB, Backbone
 from inflate3d.models.inflation import flatten_depth, inflate_stem
-from inflate3d.models.paper_encoders import PAPER_ENCODERS
 from inflate3d.models.position_bias import quicken_position_bias
+from inflate3d.paper_encoders import PAPER_ENCODERS
 
 BUILD_ERRORS = (RuntimeError, AssertionError, TypeError, ValueError, LookupError, AttributeError)
 """What timm and torch raise when a backbone can't do what is asked; they have no error class of their own."""

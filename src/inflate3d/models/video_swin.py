@@ -17,8 +17,8 @@ from torchvision.models.video.swin_transformer import PatchEmbed3d, ShiftedWindo
 from inflate3d.config import Inflation
 from inflate3d.errors import ModelError
 from inflate3d.models.backbone import RGB, Backbone
-from inflate3d.models.paper_encoders import VIDEO_SWIN
 from inflate3d.models.timm_backbones import check_levels
+from inflate3d.paper_encoders import VIDEO_SWIN
 
 _TRAINED_AT = 224
 _BASE: dict[str, Any] = {

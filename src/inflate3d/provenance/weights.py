@@ -46,12 +46,12 @@ def weights_origin(config: ModelConfig) -> WeightsOrigin | None:
     """
     if not config.pretrained:
         return None
-    if config.weights == "timm":
+    named = config.resolved_weights
+    if named == "timm":
         return _from_timm(find_backbone(config.encoder).name)
-    if config.weights in PUBLISHED:
-        weights = PUBLISHED[config.weights]
-        return _published(config.weights, weights, sha256_of(published_path(weights)))
-    return _from_file(Path(config.weights))
+    if named in PUBLISHED:
+        return _published(named, PUBLISHED[named], sha256_of(published_path(PUBLISHED[named])))
+    return _from_file(Path(named))
 
 
 def check_weights(before: WeightsOrigin | None, now: WeightsOrigin | None) -> None:

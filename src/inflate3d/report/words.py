@@ -18,9 +18,10 @@ def network_in_words(model: ModelConfig) -> str:
     if model.network != "inflated":
         return f"{model.network}, a 3D network of MONAI's,"
     windows = f"windows of {model.depth} slices" if model.depth > 1 else "single slices"
-    if model.weights == "none":
+    named = model.resolved_weights
+    if named == "none":
         return f"{model.encoder} with random weights, on {windows},"
-    weights = "2D weights that timm publishes" if model.weights == "timm" else f"2D weights from {model.weights}"
+    weights = "2D weights that timm publishes" if named == "timm" else f"2D weights from {named}"
     return f"{model.encoder} with {weights}, inflated to {windows} ({model.inflation}),"
 
 

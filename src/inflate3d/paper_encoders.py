@@ -53,3 +53,14 @@ PAPER_ENCODERS = {
     ),
 }
 """Every name of the paper's that stands beside timm's."""
+
+
+def resolved_weights(encoder: str, weights: str) -> str:
+    """The 2D weights that an encoder starts from: a name of the paper's stands for weights of its own.
+
+    Args:
+        encoder: A name of the paper's, or any other.
+        weights: What the user says; ``"timm"``, the default, says nothing of a name of the paper's.
+    """
+    paper = PAPER_ENCODERS.get(encoder)
+    return paper.weights if paper and weights == "timm" else weights
