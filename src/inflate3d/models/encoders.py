@@ -145,7 +145,7 @@ def create_encoder(
     check_window(depth, in_channels)
     backbone = find_backbone(name, image_size, levels, arguments)
     network, report = backbone.build(in_channels, depth), None
-    if weights is not None and (resolved := resolved_weights(name, weights)) != "none":
+    if weights is not None and (resolved := resolved_weights(name, str(weights))) != "none":
         rgb, report = load_backbone(backbone, resolved)
         backbone.inflate(network, rgb, depth=depth, in_channels=in_channels, inflation=inflation)
     return Encoder(
