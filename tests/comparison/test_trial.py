@@ -69,6 +69,19 @@ def test_comparison_by_the_command(compare, tmp_path):
     assert (out / "training_cases.svg").exists()
 
 
+def test_comparison_goes_on_by_one_plan_alone(compare, tmp_path):
+    compare()
+    shutil.rmtree(tmp_path / "out/three/evaluation")
+    path = tmp_path / "out/one/plan.json"
+    plan = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(plan | {"flips": [not flip for flip in plan["flips"]]}), encoding="utf-8")
+    code, told = compare()
+    error = json.loads(told)["error"]
+    assert (code, error["file"]) == (2, str(path))
+    assert "another plan" in error["what"]
+    assert not (tmp_path / "out/three/evaluation").exists()
+
+
 def test_what_would_stop_a_later_arm_is_told_before_the_first(compare, tmp_path):
     (tmp_path / "arms.yaml").write_text("three: {}\ndeep: {model: {depth: 99}}\n", encoding="utf-8")
     code, told = compare()

@@ -29,6 +29,13 @@ def test_every_arm_with_every_seed_and_size(configs, tmp_path):
     assert not any(trial.finished for trial in trials)
 
 
+def test_draw_of_the_cases_starts_from_the_users_seed(configs, tmp_path):
+    ours = configs["ours"]
+    drawn = ours.model_copy(update={"data": ours.data.model_copy(update={"training_cases_seed": 7})})
+    trials = plan_trials({"ours": drawn}, (0, 2), (3, None), tmp_path)
+    assert [trial.config.data.training_cases_seed for trial in trials] == [7, 7, 9, 7]
+
+
 def test_run_of_other_settings_is_not_taken_for_ours(configs, tmp_path):
     before = plan_trials(configs, (0,), (None,), tmp_path)
     before[1].config.write(before[1].folder.config)
@@ -54,6 +61,12 @@ def test_folders_of_one_name(configs, tmp_path):
 def test_sizes(tiny_config, phantom_store):
     assert read_sizes("1, 3,all", tiny_config, phantom_store) == (1, 3, None)
     assert read_sizes("4,2,all", tiny_config, phantom_store) == (None, 2)  # the split has 4
+
+
+def test_sizes_beside_a_number_of_training_cases(tiny_config, phantom_store):
+    data = tiny_config.data.model_copy(update={"training_cases": 4})
+    with pytest.raises(ConfigError, match="given twice"):
+        read_sizes("2,4", tiny_config.model_copy(update={"data": data}), phantom_store)
 
 
 @pytest.mark.parametrize("text", ["5", "0", "", "1,,2", "-1", "two", "1.5"])

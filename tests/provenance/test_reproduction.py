@@ -13,6 +13,7 @@ from inflate3d.cli import main
 from inflate3d.config import TrainingConfig
 from inflate3d.evaluation.scores import Scores
 from inflate3d.preparation.arrays import write_slices
+from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.store import Store, case_file
 from inflate3d.provenance import surroundings
 from inflate3d.provenance.record import Provenance, record_path
@@ -112,6 +113,13 @@ def test_another_split_is_refused(own_run, capsys):
     split = json.loads(own_run.split.read_text())
     own_run.split.write_text(json.dumps({**split, "train": split["train"][1:]}))
     assert "split is not the one" in refused(own_run, [], capsys)["what"]
+
+
+def test_another_plan_is_refused(own_run, capsys):
+    plan = Plan.read(own_run.plan)
+    plan.model_copy(update={"flips": tuple(not flip for flip in plan.flips)}).write(own_run.plan)
+    assert main(["reproduce", str(own_run.root)]) == 2
+    assert "another plan" in capsys.readouterr().err
 
 
 def test_runs_that_can_not_be_reproduced(own_run, tmp_path, capsys):

@@ -1,11 +1,12 @@
 import csv
 import os
+import shutil
 import signal
 
 import pytest
 import torch
 
-from inflate3d.config import RunConfig
+from inflate3d.config import Proposals, RunConfig
 from inflate3d.datasets import Split
 from inflate3d.errors import ConfigError, DataError
 from inflate3d.models.segmenter import load_model
@@ -205,6 +206,21 @@ def test_other_settings_are_refused_on_resume(tiny_run, tiny_config, phantom_sto
         train(other, tiny_run, phantom_store, resume=True)
     assert caught.value.expected == "depth 3, steps 2"
     assert caught.value.got == "depth 5, steps 7"
+
+
+def test_run_goes_on_by_its_own_plan_alone(tiny_run, tiny_config, phantom_store, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    shutil.copytree(tiny_run.root, folder.root)
+    plan = Plan.read(folder.plan)
+    plan.model_copy(update={"reasons": {}, "proposals": Proposals(depth=99)}).write(folder.plan)
+    assert train(tiny_config, folder, phantom_store, resume=True)  # nothing follows these
+    plan.model_copy(update={"flips": tuple(not flip for flip in plan.flips)}).write(folder.plan)
+    shutil.rmtree(folder.model)
+    before = folder.plan.read_bytes()
+    with pytest.raises(ConfigError, match="another plan") as caught:
+        train(tiny_config, folder, phantom_store, resume=True)
+    assert caught.value.got == f"flips {plan.flips}"
+    assert folder.plan.read_bytes() == before
 
 
 def test_window_deeper_than_a_scan_leaves_no_run(tiny_config, phantom_store, tmp_path):

@@ -52,6 +52,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     _check_configs(configs, store)
     sizes = (base.data.training_cases,) if options.cases is None else read_sizes(options.cases, base, store)
     trials = plan_trials(configs, tuple(dict.fromkeys(options.seeds)) or (base.training.seed,), sizes, root)
+    _check_plans(trials, store)
     remedy = "wait until it has finished, or choose another folder by --out"
     with locked(root / ".lock", root, doing="running this comparison", remedy=remedy, remove=True):
         run_trials(trials, store, options.parallel, terminal)
@@ -76,15 +77,20 @@ def _check_one_machine(options: Options) -> None:
 def _check_configs(configs: dict[str, RunConfig], store: Store) -> None:
     """Tells before the first training what would stop a later one."""
     from inflate3d.models.backbones import find_backbone
-    from inflate3d.training.build import check_nothing_of_an_encoder
+    from inflate3d.training.build import plan_run
 
     for config in configs.values():
         if config.model.network == "inflated":
             find_backbone(config.model.encoder)
-            plan = store.plan.model_copy(update={"stride": config.model.stride or store.plan.stride})
-            plan.check_depth(store.fingerprint, config.model.depth)
-        else:
-            check_nothing_of_an_encoder(config)
+        plan_run(config, store)
+
+
+def _check_plans(trials: Sequence[Trial], store: Store) -> None:
+    """Trainings that are there already must have followed the plan that the others will."""
+    from inflate3d.training.build import check_plan
+
+    for trial in trials:
+        check_plan(trial.folder, trial.config, store)
 
 
 def run_trials(trials: Sequence[Trial], store: Store, parallel: int | None, terminal: Terminal) -> None:

@@ -22,7 +22,7 @@ class Trial:
     Attributes:
         arm: Its arm's name.
         cases: How many cases it learns from; none for all of the split.
-        seed: Seed of its weights and windows, and of the choice of its cases.
+        seed: Seed of its weights and windows; added to ``--training-cases-seed`` that of the choice of its cases.
         config: All of its settings.
         folder: Its run.
     """
@@ -81,8 +81,14 @@ def read_sizes(text: str, config: RunConfig, store: Store) -> tuple[int | None, 
     """Reads numbers of training cases, such as ``5,10,all``; one that is all there are becomes none.
 
     Raises:
-        ConfigError: A part is no number, or there are fewer training cases.
+        ConfigError: A part is no number, there are fewer training cases, or the configuration has a number already.
     """
+    if config.data.training_cases is not None:
+        raise ConfigError(
+            "the number of training cases is given twice",
+            got=f"--training-cases {config.data.training_cases} --cases {text}",
+            remedy="leave --training-cases out",
+        )
     whole = len(choose_split(config.data, store.groups, store.splits).train)
     sizes: list[int | None] = []
     for part in text.split(","):
@@ -113,10 +119,10 @@ def _check_different(configs: Mapping[str, RunConfig]) -> None:
 
 
 def _with(config: RunConfig, seed: int, size: int | None) -> RunConfig:
-    data = {"training_cases": size, **({"training_cases_seed": seed} if size else {})}
+    drawn = {"training_cases_seed": config.data.training_cases_seed + seed} if size else {}
     return config.model_copy(
         update={
-            "data": config.data.model_copy(update=data),
+            "data": config.data.model_copy(update={"training_cases": size, **drawn}),
             "training": config.training.model_copy(update={"seed": seed}),
         }
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Integer, Shaped, UInt8
@@ -176,6 +176,12 @@ class Plan(FrozenModel):
                 remedy="train with a smaller --depth, or leave the case out",
                 case=thinnest,
             )
+
+    def differing(self, other: Plan) -> dict[str, tuple[Any, Any]]:
+        """What samples, inputs and scores follow and is otherwise in another plan: by name, both values."""
+        names = type(self).model_fields.keys() - {"version", "dataset", "proposals", "reasons"}
+        values = {name: (getattr(self, name), getattr(other, name)) for name in sorted(names)}
+        return {name: (own, others) for name, (own, others) in values.items() if own != others}
 
     def write(self, path: Path) -> None:
         """Writes the plan as JSON, atomically."""

@@ -8,6 +8,7 @@ from inflate3d.config import RunConfig
 from inflate3d.errors import ConfigError
 from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.store import Store
+from inflate3d.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from inflate3d.models.segmenter import Segmenter
@@ -24,15 +25,41 @@ def plan_run(config: RunConfig, store: Store) -> Plan:
         DataError: A scan has fewer slices than a window.
     """
     if config.model.network != "inflated":
-        check_nothing_of_an_encoder(config)
+        _check_nothing_of_an_encoder(config)
         return store.plan
-    stride = config.model.stride or store.plan.stride
-    plan = store.plan.model_copy(update={"stride": stride})
+    from inflate3d.models.backbones import nearest_image_size
+
+    own = {
+        "stride": config.model.stride or store.plan.stride,
+        "image_size": config.model.image_size or nearest_image_size(config.model.encoder, store.plan.image_size),
+    }
+    plan = store.plan.model_copy(update=own)
     plan.check_depth(store.fingerprint, config.model.depth)
     return plan
 
 
-def check_nothing_of_an_encoder(config: RunConfig) -> None:
+def check_plan(folder: RunFolder, config: RunConfig, store: Store) -> None:
+    """Makes sure that a run which was started goes on by the plan that it was started by.
+
+    Raises:
+        ConfigError: The store was prepared anew by another.
+    """
+    if not folder.plan.exists():
+        return
+    before, now = Plan.read(folder.plan), plan_run(config, store)
+    if config.model.network != "inflated":  # its patch decides
+        now = now.model_copy(update={"image_size": before.image_size})
+    if differing := before.differing(now):
+        raise ConfigError(
+            "the run was started by another plan than the store has now",
+            expected=", ".join(f"{name} {old}" for name, (old, _) in differing.items()),
+            got=", ".join(f"{name} {new}" for name, (_, new) in differing.items()),
+            remedy="prepare the data set as it was, or choose another folder by --run or --out",
+            file=folder.plan,
+        )
+
+
+def _check_nothing_of_an_encoder(config: RunConfig) -> None:
     """Makes sure that a 3D network is not to be trained as a pre-trained encoder is.
 
     Raises:
@@ -69,15 +96,11 @@ def build_model(config: RunConfig, store: Store, plan: Plan) -> Model:
 
 def _build_inflated(config: RunConfig, plan: Plan) -> Segmenter:
     from inflate3d.models.activation_checkpoints import checkpoint_activations
-    from inflate3d.models.backbones import nearest_image_size
     from inflate3d.models.segmenter import model_from_config
     from inflate3d.training.optimization import freeze
 
-    size = config.model.image_size
-    if size is None:
-        size = nearest_image_size(config.model.encoder, plan.image_size)
     model = model_from_config(
-        config.model, in_channels=len(plan.modalities), image_size=size, num_classes=len(plan.classes)
+        config.model, in_channels=len(plan.modalities), image_size=plan.image_size, num_classes=len(plan.classes)
     )
     freeze(model, config.training.freeze)
     if config.training.checkpoint_activations:

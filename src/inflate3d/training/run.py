@@ -16,7 +16,7 @@ from inflate3d.errors import ConfigError, Inflate3dError
 from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.store import Store
 from inflate3d.run_folder import RunFolder
-from inflate3d.training.build import build_model, plan_run, told
+from inflate3d.training.build import build_model, check_plan, plan_run, told
 
 if TYPE_CHECKING:
     import pytorch_lightning as lightning
@@ -79,6 +79,7 @@ def _train(
     if processes.first:
         _claim(folder, config, resume)
     plan = plan_run(config, store)
+    check_plan(folder, config, store)
     split = choose_split(config.data, store.groups, store.splits)
     _check_same_split(folder, split)
     if resume and folder.finished:
