@@ -16,9 +16,9 @@ from inflate3d.config import RunConfig
 from inflate3d.datasets import Dataset
 from inflate3d.errors import DataError, OutputError
 from inflate3d.evaluation.scores import Scores
-from inflate3d.report.cases import noteworthy_cases
+from inflate3d.report.cases import Method, noteworthy_cases
 from inflate3d.report.page import write_report
-from inflate3d.report.twin import find_twin
+from inflate3d.report.twin import find_twin, side_by_side
 from inflate3d.run_folder import RunFolder
 
 SLICES_DRAWN = 2  # of the session's pages
@@ -89,6 +89,28 @@ def test_twin_stands_beside_in_scores_and_pictures(twin_page, written):
     for case, own, other in zip(run.scores.cases, run.scores.case_means(), twin.scores.case_means(), strict=True):
         assert f"{own:.4f} {other:.4f}" in text[text.index("Every held-out case") :]
         assert f"case: {case}" not in text or f"{case} – Dice {own:.4f} (5 slices), {other:.4f} (1 slice)" in text
+
+
+def test_runs_of_one_depth_are_told_apart_by_their_folders(run, phantoms):
+    for name, other, apart in (("a", "b", ("a", "b")), ("x/run", "y/run", ("x/run", "y/run"))):
+        pair = [Method("5 slices", run.scores, RunFolder(run.folder.root.parent / place)) for place in (name, other)]
+        assert [method.name for method in side_by_side(*pair)] == list(apart)
+    twin = run.folder.root.parent / "again"
+    shutil.copytree(run.folder.root, twin)
+    text = words(
+        write_report(run.folder, phantoms, run.scores, twin=("5 slices", run.scores, RunFolder(twin))).read_text()
+    )
+    assert f"Another run on the same split, “{twin.name}”" in text
+    outlines = [path.name for path in (run.folder.root / "report").iterdir() if "outlines" in path.name]
+    assert {name.rpartition("outlines-")[2] for name in outlines} == {f"{run.folder.root.name}.png", "again.png"}
+    shutil.rmtree(twin)
+
+
+@pytest.mark.parametrize("changes", [{"cases": ("x", "y", "z")}, {"classes": ("one", "two", "three", "four")}])
+def test_run_on_another_split_can_not_stand_beside(run, phantoms, changes):
+    other = dataclasses.replace(run.scores, **changes)
+    with pytest.raises(DataError, match="other cases or classes"):
+        write_report(run.folder, phantoms, run.scores, twin=("1 slice", other, run.folder))
 
 
 def test_page_loads_nothing_from_elsewhere(page, twin_page):

@@ -20,6 +20,7 @@ from inflate3d.report.drawing import Theme, class_colour, data_address
 from inflate3d.report.log import dice_curves, loss_curves, read_log
 from inflate3d.report.plots import draw_curves, draw_distributions
 from inflate3d.report.template import render, script
+from inflate3d.report.twin import side_by_side
 from inflate3d.report.words import interval_in_words, method_name, network_in_words, time_in_words
 from inflate3d.run_folder import FoldsFolder, RunFolder, ScoredFolder
 from inflate3d.viewer.page import asset
@@ -45,14 +46,15 @@ def write_report(
         dataset: Where the cases are.
         scores: Scores of the held-out cases; without any the page tells of the training alone.
         twin: Name, scores and folder of another evaluated run on the same split to show beside it, such as
-            ``("1 slice", ...)``.
+            ``("1 slice", ...)``; where the run itself has this name, both have those of their folders.
         with_viewer: Whether the page carries the scans of the cases that it shows, and the viewer for them.
 
     Returns:
         The page's file.
 
     Raises:
-        DataError: A scan, a label map, a prediction or the log is missing or can't be read.
+        DataError: A scan, a label map, a prediction or the log is missing or can't be read, or the run beside was
+            scored on other cases or classes.
         ConfigError: The run's configuration or plan can't be read.
         OutputError: A file can't be written.
     """
@@ -60,7 +62,7 @@ def write_report(
     config, plan, split = RunConfig.read(first.config), Plan.read(first.plan), Split.read(first.split)
     methods = [] if scores is None else [Method(method_name(config.model), scores, folder)]
     if methods and twin:
-        methods.append(Method(*twin))
+        methods = side_by_side(methods[0], Method(*twin))
     logs = [read_log(run.metrics) for each in ([method.folder for method in methods] or [folder]) for run in each.runs]
     names = plan.class_names[1:]
     plots = {

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from inflate3d.config import RunConfig
-from inflate3d.errors import Inflate3dError
+from inflate3d.errors import DataError, Inflate3dError, some_of
 from inflate3d.evaluation.scores import Scores
 from inflate3d.report.cases import Method
-from inflate3d.report.words import method_name
+from inflate3d.report.words import method_name, plural
 from inflate3d.run_folder import RunFolder, open_folder
 
 
@@ -43,6 +44,40 @@ def read_method(root: Path) -> Method:
     return Method(method_name(RunConfig.read(folder.runs[0].config).model), Scores.read(folder.evaluation), folder)
 
 
+def side_by_side(own: Method, other: Method) -> list[Method]:
+    """A run and another for one page; where they have one name, each has that of its folder.
+
+    Raises:
+        DataError: The other was scored on other cases or classes.
+    """
+    if not _are_alike(own.scores, other.scores):
+        raise DataError(
+            "the run beside was scored on other cases or classes",
+            expected=f"{plural(len(own.scores.cases), 'case')} with {', '.join(own.scores.classes)}",
+            got=_other_than(own.scores, other.scores),
+            remedy="name a run on the same split",
+            file=other.folder.root,
+        )
+    if own.name != other.name:
+        return [own, other]
+    roots = [method.folder.root.resolve() for method in (own, other)]
+    apart = 1 if roots[0].name != roots[1].name else 2
+    return [
+        replace(method, name="/".join(root.parts[-apart:])) for method, root in zip((own, other), roots, strict=True)
+    ]
+
+
+def _are_alike(own: Scores, other: Scores) -> bool:
+    return (own.cases, own.classes) == (other.cases, other.classes)
+
+
+def _other_than(own: Scores, other: Scores) -> str:
+    if own.classes != other.classes:
+        return ", ".join(other.classes)
+    only = sorted({*own.cases} ^ {*other.cases})
+    return f"{plural(len(other.cases), 'case')}; one of the two alone has {some_of(only)}"
+
+
 def _config(folder: RunFolder) -> RunConfig | None:
     try:
         return RunConfig.read(folder.config)
@@ -52,5 +87,4 @@ def _config(folder: RunFolder) -> RunConfig | None:
 
 def _scored_alike(folder: RunFolder, scores: Scores) -> Method | None:
     method = read_method(folder.root)
-    alike = (method.scores.cases, method.scores.classes) == (scores.cases, scores.classes)
-    return method if alike else None
+    return method if _are_alike(method.scores, scores) else None
