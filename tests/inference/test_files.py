@@ -15,6 +15,7 @@ from inflate3d.inference import files
 from inflate3d.inference.files import PredictedScan, predict_files
 from inflate3d.inference.predictor import Predictor
 from inflate3d.inference.scans import find_scans
+from inflate3d.inference.shortage import TooLittleMemoryError
 
 OBLIQUE = np.array([[-0.9, 0.1, 0.3, 12.5], [0.1, 0.95, 0.2, -7.25], [0.02, -0.1, 3.0, 99.0], [0, 0, 0, 1]])
 
@@ -322,7 +323,23 @@ def test_label_map_that_cannot_be_written_is_its_own_scans_problem(predictor, th
     assert caught.value.written == [tmp_path / "out" / "scan.nii.gz"]
 
 
+def test_scan_that_needs_more_memory_than_allowed_stops_none_of_the_others(predictor, three, tmp_path, monkeypatch):
+    calls, predict, told = iter(range(3)), predictor.predict, []
+
+    def refuse(volume):
+        if next(calls) == 1:
+            raise TooLittleMemoryError("the memory is too little to predict with")
+        return predict(volume)
+
+    monkeypatch.setattr(predictor, "predict", refuse)
+    with pytest.raises(DatasetProblems) as caught:
+        predict_files(predictor, find_scans(three, predictor.plan), tmp_path / "out", report=told.append)
+    assert [problem.case for problem in caught.value.problems] == ["b"]
+    assert [scan.case for scan in told] == ["a", "scan"]
+
+
 def test_ctrl_c_leaves_whole_files_alone(predictor, three, tmp_path, monkeypatch):
+    told: list[PredictedScan] = []
     calls = iter(range(3))
     predict = predictor.predict
 
@@ -333,7 +350,8 @@ def test_ctrl_c_leaves_whole_files_alone(predictor, three, tmp_path, monkeypatch
 
     monkeypatch.setattr(predictor, "predict", stop)
     with pytest.raises(KeyboardInterrupt):
-        predict_files(predictor, find_scans(three, predictor.plan), tmp_path / "out")
+        predict_files(predictor, find_scans(three, predictor.plan), tmp_path / "out", report=told.append)
+    assert [scan.case for scan in told] == ["a"]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.nii.gz"]
 
 

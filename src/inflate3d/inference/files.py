@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from inflate3d.inference.background import Background
 from inflate3d.inference.confidence import Confidence
 from inflate3d.inference.protocols import AssessingPredictor, ScanPredictor
 from inflate3d.inference.scans import Warn, tell_nobody
-from inflate3d.inference.shortage import is_shortage
+from inflate3d.inference.shortage import TooLittleMemoryError, is_shortage, lack_of_memory
 from inflate3d.inference.targets import Skip, find_work
 from inflate3d.inference.transfer import LOCAL, Transfer
 from inflate3d.inference.uncertainty_maps import check_maps, map_file
@@ -115,7 +116,7 @@ def predict_files(
     Raises:
         DataError: The only scan can't be read, does not fit the model, or its place can't be said in the format.
         DatasetProblems: Likewise for some of several scans; those of all others are written.
-        ConfigError: Label maps can't be written in this format, the memory that was given is too little, or maps of
+        ConfigError: Label maps can't be written in this format, the memory is too little for the only scan, or maps of
             uncertainty are to go to a bucket.
         OutputError: A label map can't be written; no part of it is left.
     """
@@ -220,8 +221,8 @@ class ScanWork:
                 self._predict(scan, target, reading)
             self._finish_writing()
         finally:
-            if self._writing:
-                self._writing.written.finish()
+            with suppress(Inflate3dError):  # another error is on its way
+                self._finish_writing()  # what is written is told, whatever ends the work
 
     def _predict(self, scan: Case, target: Path, reading: Background[Volume]) -> None:
         try:
@@ -234,7 +235,7 @@ class ScanWork:
             if self._postprocessing.classes:
                 labels = self._postprocessing.apply(labels, volume.spacing)
             seconds = time.perf_counter() - started
-        except (DataError, MemoryError, RuntimeError) as error:
+        except (DataError, TooLittleMemoryError, MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not is_shortage(error):
                 raise
             self._finish_writing()  # the scan before comes first among the problems, too
@@ -272,7 +273,7 @@ class ScanWork:
 
     def _add_problem(self, scan: Case, error: Exception) -> None:
         self._transfer.release(scan)
-        told = error if isinstance(error, Inflate3dError) else _lack_of_memory(error)
+        told = error if isinstance(error, Inflate3dError) else lack_of_memory(error)
         problem = self._transfer.told(told.about(case=scan.id, file=scan.scan))
         problem.__cause__ = error
         self.problems.append(problem)
@@ -297,11 +298,3 @@ class ScanWork:
         write_labels(target, labels, like=scan.scan)
         self._transfer.deliver(target)
         self._transfer.release(scan)
-
-
-def _lack_of_memory(error: Exception) -> DataError:
-    return DataError(
-        "memory is not enough for the scan",
-        got=str(error).partition("\n")[0] or type(error).__name__,
-        remedy="give a smaller --max-memory or --batch-size, or predict it on a machine that has more",
-    )

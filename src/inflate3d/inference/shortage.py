@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import torch
 
+from inflate3d.errors import ConfigError, DataError
+
 Result = TypeVar("Result")
 
 
@@ -16,6 +18,19 @@ def is_shortage(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+
+
+def lack_of_memory(error: BaseException) -> DataError:
+    """What to tell of a scan that a shortage kept from being predicted."""
+    return DataError(
+        "memory is not enough for the scan",
+        got=str(error).partition("\n")[0] or type(error).__name__,
+        remedy="give a smaller --max-memory or --batch-size, or predict it on a machine that has more",
+    )
+
+
+class TooLittleMemoryError(ConfigError):
+    """The memory that the user allows is too little for a scan; others may be smaller."""
 
 
 class Shrinking:
