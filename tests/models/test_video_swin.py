@@ -16,8 +16,8 @@ def small(**arguments):
     return create_encoder("videoswint", weights=None, arguments=SMALL, **arguments).eval()
 
 
-@pytest.mark.parametrize(("depth", "tokens"), [(1, 1), (5, 3), (9, 5), (21, 11)])
-def test_maps_are_those_of_the_middle_depth(depth, tokens):
+@pytest.mark.parametrize(("depth", "tokens", "centre"), [(1, 1, 0), (3, 2, 0), (5, 3, 1), (7, 4, 1), (21, 11, 5)])
+def test_maps_are_those_of_the_depth_that_holds_the_centre_slice(depth, tokens, centre):
     encoder = small(depth=depth, in_channels=2, image_size=(64, 96))
     seen = []
     encoder.get_submodule("network.features.6").register_forward_hook(lambda *call: seen.append(call[2]))
@@ -30,7 +30,7 @@ def test_maps_are_those_of_the_middle_depth(depth, tokens):
     ]
     assert encoder.strides == (4, 8, 16, 32)
     assert seen[0].shape[1] == tokens
-    torch.testing.assert_close(maps[3], seen[0][:, tokens // 2].permute(0, 3, 1, 2))
+    torch.testing.assert_close(maps[3], seen[0][:, centre].permute(0, 3, 1, 2))
 
 
 def test_centre_looks_at_far_slices():

@@ -77,7 +77,7 @@ class VideoSwin(nn.Module):
             num_classes=1,
             patch_embed=partial(PatchEmbed3d, in_channels=in_channels),
         )
-        self.patch_embed = swin.patch_embed
+        self.patch_embed, self.token_slices = swin.patch_embed, patch_size[0]
         self.taken = frozenset(2 * level for level in levels)  # between two stages lies one that merges patches
         self.features = swin.features[: max(self.taken) + 1]
         for module in self.features.modules():
@@ -85,13 +85,18 @@ class VideoSwin(nn.Module):
                 _forget_index(module)
 
     def forward(self, windows: Float[Tensor, "b c d h w"]) -> list[Float[Tensor, "b _ _ _"]]:
-        """Gives the stages' maps before down-sampling, at depth index ``tokens in depth // 2``."""
+        """Gives the stages' maps before down-sampling, at the depth whose tokens hold the centre slice.
+
+        The original takes ``tokens in depth // 2``: the same for 1, 5, 9, ... slices, and behind the centre slice for 3,
+        7, 11, ...
+        """
         tokens = self.patch_embed(windows)
+        centre = windows.shape[2] // 2 // self.token_slices
         maps = []
         for index, layer in enumerate(self.features):
             tokens = layer(tokens)  # (B, D', H', W', channels)
             if index in self.taken:
-                maps.append(tokens[:, tokens.shape[1] // 2].permute(0, 3, 1, 2))
+                maps.append(tokens[:, centre].permute(0, 3, 1, 2))
         return maps
 
 
