@@ -24,6 +24,9 @@ DecoderName = Literal["fpn-lite", "upernet", "setr-pup", "conv-transpose", "unet
 Precision = Literal["32", "bf16-mixed", "16-mixed"]
 Network = Literal["inflated", "unetr", "swin-unetr", "segresnet", "dynunet"]
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""What numpy takes."""
+
 PRETRAINED_LAYER_DECAY = 0.75
 """For encoders that start from 2D weights: `docs/results.md` has what flat learning rates cost."""
 
@@ -61,11 +64,11 @@ class DataConfig(FrozenModel):
     """Which of the folds is held out for validation."""
     folds: Annotated[int, tyro.conf.arg(name="split-folds")] = Field(default=5, ge=2)
     """How many folds the cases are split into."""
-    split_seed: int = Field(default=12345, ge=0)
+    split_seed: Seed = 12345
     """Seed of the split; the default gives nnU-Net's folds."""
     training_cases: int | None = Field(default=None, ge=1)
     """Learn from so many of the training cases only, drawn at random; who is held out stays as it is."""
-    training_cases_seed: int = Field(default=0, ge=0)
+    training_cases_seed: Seed = 0
     """Seed of that draw; a smaller number's cases are among a larger number's."""
 
 
@@ -191,7 +194,7 @@ class _TrainingSettings(FrozenModel):
     """Steps between validations, rounded so that the last one falls on the last steps; a fifth of all if not given."""
     validation_cases: int | None = Field(default=20, ge=1)
     """At most so many held-out cases are watched while training (evaluation always takes all)."""
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     """Seed of weights, windows and augmentation."""
     deterministic: bool = False
     """On a GPU, compute so that the same seed gives the same bits, which takes longer; a CPU always does."""

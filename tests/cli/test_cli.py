@@ -157,6 +157,8 @@ def test_more_scans_than_one_are_named_by_their_folder(capsys):
         (["verify", "x", "--jbos", "1"], "the command line can't be understood: unrecognized options", "--jbos"),
         (["convert", "a", "b", "--to", "x"], "the command line can't be understood: invalid choice", "'nnunet'"),
         (["predict", "a", "b", "c", "--batch-size", "0"], "batch_size is not usable", "0"),
+        (["compare", "a", "--seeds", "-1"], "seeds.0 is not usable", "-1"),
+        (["train", "a", "--seed", "4294967296"], "seed is not usable", "4294967296"),
     ],
 )
 def test_mistaken_options_are_told_as_all_mistakes_are(capsys, words, what, part):

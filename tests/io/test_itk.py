@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
+from inflate3d import atomic
 from inflate3d.errors import DataError, OutputError
 from inflate3d.io import read_labels, read_volume, write_labels, write_volume
 from inflate3d.volume import Volume
@@ -306,3 +307,21 @@ def test_full_disk_leaves_nothing(tmp_path, monkeypatch, name):
     with pytest.raises(OutputError, match="can't be written"):
         write_volume(tmp_path / "out" / name, Volume(VALUES[None], np.eye(4)))
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["scan.nrrd", "scan.mha", "scan.mhd", "scan.nii.gz"])
+def test_two_that_write_one_file_leave_each_others_in_peace(tmp_path, monkeypatch, name):
+    """The second comes when the first has written all, and it is not yet in its place."""
+    first, second = (Volume(np.full((1, 4, 5, 6), value, np.uint8), np.eye(4)) for value in (1, 2))
+    flush, calls = atomic._flush, []
+
+    def write_too(path):
+        flush(path)
+        calls.append(path)
+        if len(calls) == 1:
+            write_volume(tmp_path / name, second)
+
+    monkeypatch.setattr(atomic, "_flush", write_too)
+    write_volume(tmp_path / name, first)
+    assert read_volume(tmp_path / name).array.max() in (1, 2)
+    assert not [path for path in tmp_path.iterdir() if path.stem != "scan" and path.name != name]

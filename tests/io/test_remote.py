@@ -90,6 +90,20 @@ def test_web_server(web, tmp_path):
     assert not signed.is_writable
 
 
+def test_names_of_the_web_are_the_files_own(web, tmp_path):
+    there, address = web
+    (there / "Bauch ä.nii.gz").write_bytes(b"scan")
+    folder = RemoteFolder.of(address, tmp_path / "mirror")
+    assert folder.names() == ["Bauch ä.nii.gz"]
+    folder.fetch(folder.mirror / "Bauch ä.nii.gz")
+    assert (folder.mirror / "Bauch ä.nii.gz").read_bytes() == b"scan"
+    around, name = RemoteFolder.around(f"{address}/Bauch%20%C3%A4.nii.gz", tmp_path / "mirror")
+    assert (name, around.address_of(around.mirror / name)) == (
+        "Bauch ä.nii.gz",
+        f"{address}/Bauch%20%C3%A4.nii.gz",
+    )
+
+
 def test_what_is_not_there(bucket, web, tmp_path):
     for address in ("memory://bucket", web[1]):
         folder = RemoteFolder.of(address, tmp_path / "mirror")

@@ -197,6 +197,12 @@ def test_batch_fits_the_memory_and_a_step_has_sixteen_windows(gib, size, batch, 
     assert f"{batch} windows: {gib} GiB of the test's memory" in plan.reasons["batch_size"]
 
 
+def test_memory_that_the_system_does_not_tell(monkeypatch):
+    monkeypatch.setattr("inflate3d.preparation.memory.machine_memory", lambda: None)
+    monkeypatch.setattr("inflate3d.preparation.memory._may_have_gpu", lambda: False)
+    assert available_memory() == Memory(8 * GIB, "an assumed memory, which the system doesn't tell")
+
+
 def test_memory_of_this_machine():
     memory = available_memory()
     assert 2**28 < memory.usable < 2**46

@@ -4,6 +4,7 @@ import io
 import multiprocessing
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from rich.console import Console
 from inflate3d.errors import ConfigError, Inflate3dError
 from inflate3d.models.encoders import Encoder
 from inflate3d.run_folder import RunFolder
-from inflate3d.training.run import train
+from inflate3d.training.run import _fit_in_memory, train
 from inflate3d.training.task import SegmentationTask
 from inflate3d.training.watch_loss import DivergedError
 
@@ -104,6 +105,18 @@ def test_memory_that_is_not_enough_for_one_window_is_told(tiny_config, phantom_s
     with pytest.raises(ConfigError, match="memory is not enough to train with") as caught:
         train(tiny_config, RunFolder(tmp_path / "run"), phantom_store)
     assert "one window at a time" in str(caught.value.got)
+
+
+def test_memory_that_one_of_several_devices_has_not_is_told(tiny_config, tmp_path):
+    """The others don't know of it, so that none can go on in parts."""
+
+    def fit(trainer, model, parts):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nGPU 1 has ...")
+
+    trainer = SimpleNamespace(world_size=2)
+    with pytest.raises(ConfigError, match="memory is not enough to train with") as caught:
+        _fit_in_memory(fit, lambda: None, trainer, None, tiny_config, RunFolder(tmp_path), None)  # type: ignore[arg-type]
+    assert caught.value.got == "CUDA out of memory. Tried to allocate 20.00 GiB."
 
 
 def test_worker_that_is_killed_is_told(tiny_config, phantom_store, tmp_path, monkeypatch):

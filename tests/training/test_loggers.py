@@ -1,12 +1,15 @@
+from unittest.mock import create_autospec
+
 import numpy as np
 import pytest
 import torch
+from pytorch_lightning import LightningModule, Trainer
 
 from inflate3d.errors import ConfigError
 from inflate3d.models.segmenter import load_model
 from inflate3d.run_folder import RunFolder
 from inflate3d.training import loggers
-from inflate3d.training.loggers import draw_slice
+from inflate3d.training.loggers import Board, LogPictures, draw_slice
 from inflate3d.training.run import train
 from inflate3d.training.task import ValidatedSlice
 
@@ -82,3 +85,20 @@ def test_picture_shows_scan_labels_and_prediction():
     coloured = np.argwhere((picture != 102).any(axis=2)).tolist()
     assert coloured == [[0, 4], [1, 8]]
     assert np.array_equal(picture[0, 4], picture[1, 8])  # six colours, then the first again
+
+
+def test_best_validation_before_a_stop_stays_the_best():
+    board, trainer = create_autospec(Board, instance=True), create_autospec(Trainer, instance=True, is_global_zero=True)
+    task = create_autospec(LightningModule, instance=True)
+
+    def validate(callback, *means):
+        for mean in means:
+            trainer.callback_metrics = {"dice": mean, "dice/liver": mean / 2}
+            callback.on_validation_end(trainer, task)
+        return callback
+
+    first = validate(LogPictures(board, ("liver",)), 0.5, 0.75, 0.25)
+    resumed = LogPictures(board, ("liver",))
+    resumed.load_state_dict(first.state_dict())
+    validate(resumed, 0.5).on_train_end(trainer, task)
+    board.show_table.assert_called_once_with("best validation dice", ["mean", "liver"], [0.75, 0.375])

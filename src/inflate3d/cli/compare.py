@@ -18,7 +18,7 @@ from inflate3d.cli.terminal import Interruption, Terminal
 from inflate3d.cli.train import RunOptions, train_run
 from inflate3d.comparison.arms import ARM_SETS, find_arms
 from inflate3d.comparison.trials import Trial, plan_trials, read_sizes
-from inflate3d.config import RunConfig
+from inflate3d.config import RunConfig, Seed
 from inflate3d.errors import ConfigError
 from inflate3d.evaluation.scores import Scores, show
 from inflate3d.lock import locked
@@ -31,7 +31,7 @@ class Options(RunOptions):
 
     arms: str = "paper"
     """The methods, or a YAML file of one's own: depth, paper, inflation, slices, stride, target, pretraining, ..."""
-    seeds: tuple[int, ...] = ()
+    seeds: tuple[Seed, ...] = ()
     """Seeds to train each method with; that of --seed alone if not given."""
     cases: str | None = None
     """Numbers of training cases for low-data curves, such as 5,10,20,all; the held-out cases stay the same."""

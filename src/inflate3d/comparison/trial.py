@@ -55,16 +55,18 @@ def run_trial(
     import torch
 
     from inflate3d.inference.held_out import evaluate_run
+    from inflate3d.provenance.surroundings import chosen_device
     from inflate3d.training.run import train
 
-    on_gpu = torch.cuda.is_available()
+    device = chosen_device(config.training)
+    on_gpu = device.type == "cuda"
     if not folder.finished:
         if on_gpu:
             torch.cuda.reset_peak_memory_stats()
         if not train(config, folder, store, resume=True, console=console):
             return None
         cost = {
-            "device": torch.cuda.get_device_name() if on_gpu else "CPU",
+            "device": torch.cuda.get_device_name() if on_gpu else device.type.upper(),
             "peak_memory_bytes": torch.cuda.max_memory_allocated() if on_gpu else None,
         }
         write_text(folder.root / COST, json.dumps(cost, indent=1) + "\n")

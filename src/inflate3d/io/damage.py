@@ -40,7 +40,7 @@ def check_claim(claimed: int, held: int, *, deflated: bool, path: Path, case: st
         raise unreadable(
             path, case, expected=f"{claimed} bytes of voxels", got=f"{held} bytes{' compressed' if deflated else ''}"
         )
-    if claimed > (memory := machine_memory()):
+    if (memory := machine_memory()) is not None and claimed > memory:
         raise DataError(
             "the scan is larger than the memory of this machine",
             expected=f"at most {memory} bytes",
@@ -51,8 +51,8 @@ def check_claim(claimed: int, held: int, *, deflated: bool, path: Path, case: st
         )
 
 
-def machine_memory() -> int:
-    """Bytes of memory of this machine; without end where the system doesn't tell."""
+def machine_memory() -> int | None:
+    """Bytes of memory of this machine; none where the system doesn't tell."""
     if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
-        return 1 << 62
+        return None
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -6,6 +6,7 @@ import math
 import re
 from contextlib import ExitStack
 from pathlib import Path
+from shutil import copyfile
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -249,4 +250,4 @@ def _write_image(image: SimpleITK.Image, path: Path) -> None:
         folder = Path(stack.enter_context(TemporaryDirectory(dir=path.parent, prefix=".")))
         SimpleITK.WriteImage(image, str(folder / files[path]), useCompression=True)
         for file, name in files.items():
-            (folder / name).replace(temporaries[file])
+            copyfile(folder / name, temporaries[file])  # into the very file that is locked against other writers

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from inflate3d.errors import ConfigError, DataError, Inflate3dError, OutputError
 from inflate3d.io.formats import suffix_of
@@ -66,7 +66,7 @@ class RemoteFolder:
         address, _, name = path.rpartition("/")
         folder = cls(address, mirror, mark + query)
         _open(folder.address)
-        return folder, name
+        return folder, folder._own_name(name)
 
     @property
     def is_writable(self) -> bool:
@@ -75,7 +75,8 @@ class RemoteFolder:
 
     def address_of(self, path: Path) -> str:
         """The address of the file that a path in the mirror stands for."""
-        return f"{self.address}/{path.name}{self.query}"
+        name = path.name if self.is_writable else quote(path.name)
+        return f"{self.address}/{name}{self.query}"
 
     def names(self) -> list[str]:
         """Names of the files there, sorted; those of sub-folders are not among them.
@@ -87,7 +88,9 @@ class RemoteFolder:
         with _told("the folder can't be listed", self.address, DataError):
             found = system.ls(inside, detail=True)
         files = (entry["name"] for entry in found if entry["type"] == "file")
-        return sorted(PurePosixPath(urlsplit(name).path if "://" in name else name).name for name in files)
+        return sorted(
+            self._own_name(PurePosixPath(urlsplit(name).path if "://" in name else name).name) for name in files
+        )
 
     def fetch(self, path: Path) -> None:
         """Brings a file into the mirror.
@@ -135,6 +138,10 @@ class RemoteFolder:
                 return int(system.modified(inside).timestamp() * 1e9)
             except NotImplementedError:
                 return 0
+
+    def _own_name(self, name: str) -> str:
+        """A file's own name, of how its address spells it: those of the web have %20 for a space."""
+        return name if self.is_writable else unquote(name)
 
     @property
     def _protocol(self) -> str:

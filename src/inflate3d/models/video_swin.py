@@ -87,8 +87,7 @@ class VideoSwin(nn.Module):
     def forward(self, windows: Float[Tensor, "b c d h w"]) -> list[Float[Tensor, "b _ _ _"]]:
         """Gives the stages' maps before down-sampling, at the depth whose tokens hold the centre slice.
 
-        The original takes ``tokens in depth // 2``: the same for 1, 5, 9, ... slices, and behind the centre slice for 3,
-        7, 11, ...
+        The original takes ``tokens in depth // 2``: the same for 1, 5, 9, ... slices, a later one for 3, 7, ...
         """
         tokens = self.patch_embed(windows)
         centre = windows.shape[2] // 2 // self.token_slices

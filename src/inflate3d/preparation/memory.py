@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from inflate3d.io.damage import machine_memory
+
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg", "/dev/nvhost-gpu", "/dev/nvgpu")
 """Of NVIDIA's and AMD's drivers, of Windows' subsystem for Linux, and of Jetson boards."""
+
+_ASSUMED = 8 << 30
+"""Bytes, where the system doesn't tell."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,9 @@ def available_memory() -> Memory:
         if torch.cuda.is_available():
             total = torch.cuda.get_device_properties(0).total_memory
             return Memory(int(0.9 * total), "the GPU's memory")
-    return Memory(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2, "the machine's memory")
+    if (whole := machine_memory()) is None:
+        return Memory(_ASSUMED, "an assumed memory, which the system doesn't tell")
+    return Memory(whole // 2, "the machine's memory")
 
 
 def _may_have_gpu() -> bool:

@@ -77,6 +77,14 @@ class LogPictures(lightning.Callback):
         self._best: list[float] = []
         self._shown: dict[int, ValidatedSlice] = {}
 
+    def state_dict(self) -> dict[str, Any]:
+        """The best validation so far, for a training that goes on."""
+        return {"best": self._best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes what was best before."""
+        self._best = state_dict["best"]
+
     def on_validation_batch_end(
         self,
         trainer: lightning.Trainer,

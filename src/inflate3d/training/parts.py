@@ -62,13 +62,18 @@ def more_parts(parts: int, batch_size: int, shortage: str) -> int:
         ConfigError: Each window was a part already.
     """
     if parts >= batch_size:
-        raise ConfigError(
-            "memory is not enough to train with",
-            got=f"{shortage} (with one window at a time in the encoder)",
-            remedy="give a smaller --batch-size beside a larger --accumulate, --precision bf16-mixed, or a smaller "
-            "--image-size or --decoder-channels",
-        )
+        raise too_little_memory(f"{shortage} (with one window at a time in the encoder)")
     return min(2 * parts, batch_size)
+
+
+def too_little_memory(shortage: str) -> ConfigError:
+    """What to tell of a training that the memory does not suffice for."""
+    return ConfigError(
+        "memory is not enough to train with",
+        got=shortage,
+        remedy="give a smaller --batch-size beside a larger --accumulate, --precision bf16-mixed, or a smaller "
+        "--image-size or --decoder-channels",
+    )
 
 
 def _recomputed(whole: Callable[[Tensor], Any], contexts: Callable[[], Any]) -> Callable[[Tensor], Any]:

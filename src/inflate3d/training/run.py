@@ -123,7 +123,7 @@ def _fit_in_memory(
 ) -> Model:
     """Trains; where memory is not enough, again from the last checkpoint, each batch in twice as many parts."""
     from inflate3d.inference.shortage import is_shortage
-    from inflate3d.training.parts import has_batch_norms, more_parts
+    from inflate3d.training.parts import has_batch_norms, more_parts, too_little_memory
 
     parts = 1
     while True:
@@ -131,9 +131,11 @@ def _fit_in_memory(
             fit(trainer, model=model, parts=parts)
             return model
         except (RuntimeError, MemoryError) as error:
-            if not is_shortage(error) or trainer.world_size > 1:
+            if not is_shortage(error):
                 raise
             shortage = str(error).partition("\n")[0]  # the error itself would keep the memory
+            if trainer.world_size > 1:  # the others have all they need, and would not start anew with this one
+                raise too_little_memory(shortage) from error
             parts = more_parts(parts, config.training.batch_size, shortage)
         del trainer, model
         _free_memory()
