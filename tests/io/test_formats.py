@@ -215,6 +215,22 @@ def test_missing_modality_is_a_channel_of_zeros(tmp_path):
     assert np.array_equal(volume.affine, GRIDS["oblique"])
 
 
+@pytest.mark.parametrize(
+    ("kinds", "joined"),
+    [
+        ((np.int16, np.uint8), np.int16),
+        ((np.int32, np.float32), np.float32),
+        ((np.uint16, np.int16), np.int32),
+    ],
+)
+def test_modalities_of_several_types_are_of_one_that_holds_them(tmp_path, kinds, joined):
+    for name, kind in zip("ab", kinds, strict=True):
+        write_volume(tmp_path / f"{name}.nii", Volume(np.full((1, 3, 4, 5), 7, kind), np.eye(4)))
+    volume = read_images([tmp_path / "a.nii", None, tmp_path / "b.nii"])
+    assert volume.array.dtype == joined
+    assert volume.array[:, 0, 0, 0].tolist() == [7, 0, 7]
+
+
 def test_scan_without_any_modality():
     with pytest.raises(DataError, match="no modality of the scan is there") as caught:
         read_images([None, None], case="c7")

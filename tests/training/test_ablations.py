@@ -161,6 +161,13 @@ def test_stages_of_a_convolutional_network_learn_slower_towards_the_input():
     assert found["encoder.network.conv1.0.weight"] < 0.125
 
 
+def test_stages_that_stand_in_one_row_are_layers_of_their_own():
+    found = rates(tiny("efficientnet_lite0"), encoder_learning_rate=1.0, layer_decay=0.5)
+    rows = {name.split(".")[3]: rate for name, rate in found.items() if name.startswith("encoder.network.blocks.")}
+    assert list(rows.values()) == pytest.approx([0.5 ** (len(rows) - 1 - stage) for stage in range(len(rows))])
+    assert found["encoder.network.conv_stem.weight"] < min(rows.values())
+
+
 def test_without_decay_all_layers_learn_alike():
     assert {rate for name, rate in rates(tiny()).items() if name.startswith("encoder.")} == {1e-4}
 

@@ -44,12 +44,12 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
             about = describe_encoder(name)
         except Inflate3dError as error:
             found.append({"name": name, "problem": error.what})
-            rows.append([name, error.what, "", "", ""])
+            rows.append([name, error.what, "", "", "", ""])
             continue
         size = "×".join(map(str, about.image_size))
         strides = "/".join(map(str, dict.fromkeys(about.strides)))  # a plain transformer has one
         cost = [f"{about.parameters / 1e6:.1f}", f"{2 * about.multiply_adds / 1e9:.1f}"]
-        rows.append([name, size, strides, *cost])
+        rows.append([name, size, strides, *cost, "yes" if about.pretrained else "no"])
         found.append(
             {
                 "name": name,
@@ -62,7 +62,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
                 "about": about.about,
             }
         )
-    columns = ["backbone", "image size", "strides", "M weights", "GFLOP a slice"]
+    columns = ["backbone", "image size", "strides", "M weights", "GFLOP a slice", "2D weights published"]
     terminal.table("2D backbones", columns, rows)
     for encoder in found:
         if encoder.get("about"):

@@ -61,9 +61,12 @@ def read_images(paths: Sequence[str | Path | None], *, case: str | None = None) 
     if len(paths) == 1:
         return first
     laid = {number: lay_on(volume, first, case=case, file=paths[number]) for number, volume in volumes.items()}
-    missing = np.zeros((1, *first.shape), first.array.dtype)
+    kind = np.result_type(*(volume.array for volume in laid.values()))
+    kind = kind if kind.kind in "iu" else np.dtype(np.float32)
+    missing = np.zeros((1, *first.shape), kind)
+    arrays = [laid[number].array if number in laid else missing for number in range(len(paths))]
     return Volume(
-        np.concatenate([laid[number].array if number in laid else missing for number in range(len(paths))]),
+        np.concatenate(arrays, dtype=kind),
         first.affine,
         tuple(f"{Path(paths[number] or '').name}: {note}" for number, volume in laid.items() for note in volume.notes),
     )

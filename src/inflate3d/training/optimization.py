@@ -96,10 +96,26 @@ def _layers_behind(model: nn.Module) -> dict[str, int]:
         prefix += "model." if inner is not network else ""
         layers = cast(dict[str, int], group_parameters(inner, inner.group_matcher(coarse=False), reverse=True))
     else:
-        parts = [part for part, module in network.named_children() if any(True for _ in module.parameters())]
-        layers = {name: parts.index(name.partition(".")[0]) for name, _ in network.named_parameters() if "." in name}
+        parts = _parts_of(network)
+        layers = {
+            name: number
+            for name, _ in network.named_parameters()
+            for number, part in enumerate(parts)
+            if name.startswith(f"{part}.")
+        }
     last = max(layers.values(), default=0)
     return {prefix + name: last - layer for name, layer in layers.items()}
+
+
+def _parts_of(network: nn.Module) -> list[str]:
+    """Names of what a network is built from, in order; a row of stages counts as each of them."""
+    parts: list[str] = []
+    for name, module in network.named_children():
+        if any(isinstance(stage, nn.Sequential) for stage in module.children()) and isinstance(module, nn.Sequential):
+            parts += [f"{name}.{stage}" for stage, _ in module.named_children()]
+        else:
+            parts.append(name)
+    return [part for part in parts if any(True for _ in network.get_submodule(part).parameters())]
 
 
 def _embeddings(model: nn.Module) -> set[str]:
