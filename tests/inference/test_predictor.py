@@ -1,10 +1,12 @@
 import shutil
+from pathlib import Path
 
 import nibabel.orientations as orientations
 import numpy as np
 import pytest
 import torch
 
+from inflate3d.datasets import Split
 from inflate3d.errors import DataError, ModelError
 from inflate3d.inference.batches import Batches, Budget
 from inflate3d.inference.held_out import evaluate_run
@@ -158,6 +160,19 @@ def test_model_without_a_plan():
 def test_no_such_device(predictor, device):
     with pytest.raises(ModelError, match="device can't be used"):
         Predictor(predictor.models, device=device)
+
+
+def test_case_that_the_memory_does_not_suffice_for_is_named(tiny_run, tmp_path, monkeypatch):
+    run = RunFolder(Path(shutil.copytree(tiny_run.root, tmp_path / "run")))
+
+    def refuse(self, scan):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    monkeypatch.setattr(Predictor, "slice_logits", refuse)
+    with pytest.raises(DataError, match="memory is not enough for the scan") as caught:
+        evaluate_run(run)
+    assert caught.value.case == Split.read(run.split).validation[0]
+    assert not run.evaluation.exists()
 
 
 def test_evaluation_scores_the_files_that_it_writes(tiny_run, phantoms, tmp_path):

@@ -14,6 +14,7 @@ from inflate3d.evaluation.keeper import ScoreKeeper
 from inflate3d.evaluation.measures import TOLERANCE, Tolerance
 from inflate3d.evaluation.scores import Scores
 from inflate3d.inference.predictor import Predictor
+from inflate3d.inference.shortage import is_shortage, lack_of_memory
 from inflate3d.io import write_labels
 from inflate3d.preparation.verify import check_case
 from inflate3d.progress import Progress, silent
@@ -103,7 +104,7 @@ def score_cases(
         doing: What it is called there.
 
     Raises:
-        DataError: A case is not in the data set, or can't be read.
+        DataError: A case is not in the data set, can't be read, or is too large for the memory.
         OutputError: A label map can't be written.
     """
     cases = {case.id: case for case in dataset.cases}
@@ -115,7 +116,12 @@ def score_cases(
             remedy="evaluate with the data set that the run was trained on",
         )
     for name in progress(iter(held_out), len(held_out), doing):
-        _score_case(predictor, dataset, cases[name], keeper, folder)
+        try:
+            _score_case(predictor, dataset, cases[name], keeper, folder)
+        except (RuntimeError, MemoryError) as error:
+            if not is_shortage(error):
+                raise
+            raise lack_of_memory(error).about(case=name, file=cases[name].scan) from error
 
 
 def _score_case(
