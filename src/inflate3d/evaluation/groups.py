@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from inflate3d.documents import read_text
@@ -52,10 +51,8 @@ def read_groups(file: Path) -> dict[str, dict[str, str]]:
             remedy="call the column otherwise",
             file=file,
         )
-    repeated = [name for name, count in Counter(_cell(row, CASE) for row in rows).items() if name and count > 1]
-    if repeated:
-        raise DataError("the table of groups lists a case twice", got=some_of(repeated), file=file)
-    return {kind: {_cell(row, CASE): _cell(row, kind) for row in rows if _cell(row, kind)} for kind in kinds}
+    by_case = _by_case(rows, file)
+    return {kind: {case: _cell(row, kind) for case, row in by_case.items() if _cell(row, kind)} for kind in kinds}
 
 
 def check_groups(groups: Mapping[str, Mapping[str, str]], cases: Collection[str]) -> None:
@@ -76,6 +73,17 @@ def check_groups(groups: Mapping[str, Mapping[str, str]], cases: Collection[str]
                 got=some_of([*members], 2),
                 remedy="name the cases as their label maps, without the suffix",
             )
+
+
+def _by_case(rows: Sequence[Mapping[str, str | None]], file: Path) -> dict[str, Mapping[str, str | None]]:
+    """The rows by what they name as their case; those that name none are left out."""
+    found: dict[str, Mapping[str, str | None]] = {}
+    for row in rows:
+        if (case := _cell(row, CASE)) in found:
+            raise DataError("the table of groups lists a case twice", case=case, file=file)
+        if case:
+            found[case] = row
+    return found
 
 
 def _cell(row: Mapping[str, str | None], column: str) -> str:
