@@ -97,9 +97,8 @@ def test_runs_of_one_depth_are_told_apart_by_their_folders(run, phantoms):
         assert [method.name for method in side_by_side(*pair)] == list(apart)
     twin = run.folder.root.parent / "again"
     shutil.copytree(run.folder.root, twin)
-    text = words(
-        write_report(run.folder, phantoms, run.scores, twin=("5 slices", run.scores, RunFolder(twin))).read_text()
-    )
+    page = write_report(run.folder, phantoms, run.scores, twin=("5 slices", run.scores, RunFolder(twin)))
+    text = words(page.read_text(encoding="utf-8"))
     assert f"Another run on the same split, “{twin.name}”" in text
     outlines = [path.name for path in (run.folder.root / "report").iterdir() if "outlines" in path.name]
     assert {name.rpartition("outlines-")[2] for name in outlines} == {f"{run.folder.root.name}.png", "again.png"}
