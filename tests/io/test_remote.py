@@ -104,6 +104,11 @@ def test_names_of_the_web_are_the_files_own(web, tmp_path):
     )
 
 
+def test_no_name_of_the_web_leads_out_of_the_mirror(tmp_path):
+    folder, name = RemoteFolder.around("https://host/scans/..%2F..%2Fa.nii.gz", tmp_path / "mirror")
+    assert (folder.mirror / name).parent == tmp_path / "mirror"
+
+
 def test_what_is_not_there(bucket, web, tmp_path):
     for address in ("memory://bucket", web[1]):
         folder = RemoteFolder.of(address, tmp_path / "mirror")

@@ -140,8 +140,11 @@ class RemoteFolder:
                 return 0
 
     def _own_name(self, name: str) -> str:
-        """A file's own name, of how its address spells it: those of the web have %20 for a space."""
-        return name if self.is_writable else unquote(name)
+        """A file's own name, of how its address spells it: those of the web have %20 for a space.
+
+        One that would lead out of the folder, by %2F for a slash, is cut to its last part.
+        """
+        return name if self.is_writable else PurePosixPath(unquote(name)).name
 
     @property
     def _protocol(self) -> str:
