@@ -22,6 +22,7 @@ from inflate3d.config import RunConfig, Seed
 from inflate3d.errors import ConfigError
 from inflate3d.evaluation.scores import Scores, show
 from inflate3d.lock import locked
+from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.store import Store
 from inflate3d.run_folder import RunFolder
 
@@ -49,10 +50,10 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     base, store = options.open(terminal)
     root = options.out or Path("runs") / f"{options.dataset.resolve().name}-compare"
     configs = {arm.name: arm.applied_to(options).decided(store) for arm in arms}
-    _check_configs(configs, store)
+    plans = _plan_arms(configs, store)
     sizes = (base.data.training_cases,) if options.cases is None else read_sizes(options.cases, base, store)
     trials = plan_trials(configs, tuple(dict.fromkeys(options.seeds)) or (base.training.seed,), sizes, root)
-    _check_plans(trials, store)
+    _check_plans(trials, plans)
     remedy = "wait until it has finished, or choose another folder by --out"
     with locked(root / ".lock", root, doing="running this comparison", remedy=remedy, remove=True):
         run_trials(trials, store, options.parallel, terminal)
@@ -74,23 +75,23 @@ def _check_one_machine(options: Options) -> None:
         )
 
 
-def _check_configs(configs: dict[str, RunConfig], store: Store) -> None:
-    """Tells before the first training what would stop a later one."""
+def _plan_arms(configs: dict[str, RunConfig], store: Store) -> dict[str, Plan]:
+    """Each arm's plan; tells before the first training what would stop a later one."""
     from inflate3d.models.backbones import find_backbone
     from inflate3d.training.build import plan_run
 
     for config in configs.values():
         if config.model.network == "inflated":
             find_backbone(config.model.encoder)
-        plan_run(config, store)
+    return {arm: plan_run(config, store) for arm, config in configs.items()}
 
 
-def _check_plans(trials: Sequence[Trial], store: Store) -> None:
+def _check_plans(trials: Sequence[Trial], plans: dict[str, Plan]) -> None:
     """Trainings that are there already must have followed the plan that the others will."""
     from inflate3d.training.build import check_plan
 
     for trial in trials:
-        check_plan(trial.folder, trial.config, store)
+        check_plan(trial.folder, trial.config, plans[trial.arm])
 
 
 def run_trials(trials: Sequence[Trial], store: Store, parallel: int | None, terminal: Terminal) -> None:

@@ -115,7 +115,7 @@ def _check_origin(record: Provenance, folder: RunFolder, config: RunConfig, stor
     from inflate3d.models.download import sha256_of
     from inflate3d.provenance.data import check_data, data_origin
     from inflate3d.provenance.weights import check_weights, weights_origin
-    from inflate3d.training.build import check_plan
+    from inflate3d.training.build import check_plan, plan_run
 
     weights = folder.model / "model.safetensors"
     if record.model_sha256 is not None and (found := sha256_of(weights)) != record.model_sha256:
@@ -135,7 +135,7 @@ def _check_origin(record: Provenance, folder: RunFolder, config: RunConfig, stor
             remedy="give the data set its old split back",
             file=folder.split,
         )
-    check_plan(folder, config, store)
+    check_plan(folder, config, plan_run(config, store))
     check_data(record.data, data_origin(store, record.data.cases), store)
     check_weights(record.weights, weights_origin(config.model))
 

@@ -38,18 +38,23 @@ def plan_run(config: RunConfig, store: Store) -> Plan:
     return plan
 
 
-def check_plan(folder: RunFolder, config: RunConfig, store: Store) -> None:
+def check_plan(folder: RunFolder, config: RunConfig, plan: Plan) -> None:
     """Makes sure that a run which was started goes on by the plan that it was started by.
+
+    Args:
+        folder: The run's.
+        config: Its settings.
+        plan: What `plan_run` gives for them now.
 
     Raises:
         ConfigError: The store was prepared anew by another.
     """
     if not folder.plan.exists():
         return
-    before, now = Plan.read(folder.plan), plan_run(config, store)
+    before = Plan.read(folder.plan)
     if config.model.network != "inflated":  # its patch decides
-        now = now.model_copy(update={"image_size": before.image_size})
-    if differing := before.differing(now):
+        plan = plan.model_copy(update={"image_size": before.image_size})
+    if differing := before.differing(plan):
         raise ConfigError(
             "the run was started by another plan than the store has now",
             expected=", ".join(f"{name} {old}" for name, (old, _) in differing.items()),

@@ -79,7 +79,7 @@ def _train(
     if processes.first:
         _claim(folder, config, resume)
     plan = plan_run(config, store)
-    check_plan(folder, config, store)
+    check_plan(folder, config, plan)
     split = choose_split(config.data, store.groups, store.splits)
     _check_same_split(folder, split)
     if resume and folder.finished:
