@@ -1,4 +1,4 @@
-"""Data sets that benchmarks make up: noise and ellipsoids, of the size and the types of real ones."""
+"""Datasets that benchmarks make up: noise and ellipsoids, of the size and the types of real ones."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ def _organs(shape: tuple[int, int, int], organs: int, random: np.random.Generato
     return scan, labels
 
 
-def _ellipsoid(shape: tuple[int, int, int], centre: np.ndarray, radii: np.ndarray) -> np.ndarray:
+def _ellipsoid(shape: tuple[int, int, int], center: np.ndarray, radii: np.ndarray) -> np.ndarray:
     places = np.ix_(*(np.linspace(-1, 1, size, dtype=np.float32) for size in shape))
-    return sum(((place - c) / r) ** 2 for place, c, r in zip(places, centre, radii, strict=True)) < 1
+    return sum(((place - c) / r) ** 2 for place, c, r in zip(places, center, radii, strict=True)) < 1
 
 
 def _scaled(scan: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    grey = np.clip(scan.astype(np.float32) - scan.min(), 0, None)
-    grey = np.rint(grey * (220 / grey.max()))
-    return (grey * np.float32(random.uniform(0.5, 900))).astype(np.float32)
+    gray = np.clip(scan.astype(np.float32) - scan.min(), 0, None)
+    gray = np.rint(gray * (220 / gray.max()))
+    return (gray * np.float32(random.uniform(0.5, 900))).astype(np.float32)
 
 
 def _write(

@@ -34,19 +34,19 @@ def label_maps(shape: tuple[int, int, int], classes: int) -> tuple[np.ndarray, n
     size = np.array(shape) * SPACING
     for number in range(1, classes + 1):
         radii = random.uniform(0.04, 0.3, 3) * size.min()
-        centre = random.uniform(0.3, 0.7, 3) * size
-        _draw(label, number, centre, radii, ripple=0.0)
-        _draw(prediction, number, centre + 1.5, 1.03 * radii, ripple=0.05)
+        center = random.uniform(0.3, 0.7, 3) * size
+        _draw(label, number, center, radii, ripple=0.0)
+        _draw(prediction, number, center + 1.5, 1.03 * radii, ripple=0.05)
     return label, prediction
 
 
-def _draw(labels: np.ndarray, number: int, centre: np.ndarray, radii: np.ndarray, ripple: float) -> None:
-    first = np.maximum(0, ((centre - 1.1 * radii) / SPACING).astype(int))
-    last = np.minimum(labels.shape, ((centre + 1.1 * radii) / SPACING).astype(int) + 2)
+def _draw(labels: np.ndarray, number: int, center: np.ndarray, radii: np.ndarray, ripple: float) -> None:
+    first = np.maximum(0, ((center - 1.1 * radii) / SPACING).astype(int))
+    last = np.minimum(labels.shape, ((center + 1.1 * radii) / SPACING).astype(int) + 2)
     box = tuple(slice(low, high) for low, high in zip(first, last, strict=True))
     places = [
         (np.arange(low, high) * step - middle) / radius
-        for low, high, step, middle, radius in zip(first, last, SPACING, centre, radii, strict=True)
+        for low, high, step, middle, radius in zip(first, last, SPACING, center, radii, strict=True)
     ]
     y, z = np.ix_(*places[1:])
     for plane, x in zip(labels[box], places[0], strict=True):  # one at a time: memory is measured from here on

@@ -30,7 +30,7 @@ from resident import forget_peak, peak_bytes, resident_bytes
 from inflate3d.inference.predictor import Predictor
 from inflate3d.models.encoders import create_encoder
 from inflate3d.models.segmenter import Segmenter, create_model
-from inflate3d.preparation.plan import Normalisation, Plan
+from inflate3d.preparation.plan import Normalization, Plan
 from inflate3d.volume import Volume
 
 SHAPE, SPACING, CLASSES = (28, 512, 512), (5.0, 0.78, 0.78), 14
@@ -56,7 +56,7 @@ def plan(classes: int, image_size: tuple[int, int]) -> Plan:
         merged={},
         depth_axis="axial",
         image_size=image_size,
-        normalisation=(Normalisation(kind="clip", low=-175, high=250),),
+        normalization=(Normalization(kind="clip", low=-175, high=250),),
         flips=(False, False, False),
         reasons={},
     )

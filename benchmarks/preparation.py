@@ -1,4 +1,4 @@
-"""Preparing a data set: ours against the recipe, and a large CT's seconds on a core.
+"""Preparing a dataset: ours against the recipe, and a large CT's seconds on a core.
 
     python benchmarks/preparation.py                            # a look-alike of Task04 in size
     python benchmarks/preparation.py --dataset data/Task04_Hippocampus
@@ -44,7 +44,7 @@ def compare(dataset: Dataset, folder: Path, workers: int, rounds: int) -> None:
     timings = interleave({"recipe": run_recipe, "ours": run_ours}, rounds=rounds)
     given = sum(path.stat().st_size for case in dataset.cases for path in (*case.images, case.label) if path)
     print(f"\n{dataset.name}: {len(dataset.cases)} cases, {given / 1e6:.1f} MB, {workers} process(es)\n")
-    print("| way | seconds | files | MB | times the data set |\n| --- | --- | --- | --- | --- |")
+    print("| way | seconds | files | MB | times the dataset |\n| --- | --- | --- | --- | --- |")
     for name, place in places.items():
         files = [path for path in place.rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in files)
@@ -59,7 +59,7 @@ def measure_ct(folder: Path) -> None:
 
 
 def prepare_only(folder: Path) -> None:
-    """Seconds and memory of a data set in this process, without what it costs to start."""
+    """Seconds and memory of a dataset in this process, without what it costs to start."""
     dataset = read_dataset(folder)
     with tempfile.TemporaryDirectory(dir=folder) as warm:
         small = write_ct(Path(warm) / "small", (32, 32, 8))

@@ -129,7 +129,7 @@ def _read(way: str, paths: Sequence[Path], scans: Sequence[np.ndarray], windows:
 
 
 def load(folder: Path, most: int) -> tuple[list[np.ndarray], int]:
-    """Scans of a data set in the model's frame, and the bytes of their files."""
+    """Scans of a dataset in the model's frame, and the bytes of their files."""
     cases = read_dataset(folder).cases[:most]
     volumes = [read_volume(case.scan) for case in cases]
     arrays = [Orientation.of(volume.affine, "axial").apply(volume.array) for volume in volumes]
@@ -139,7 +139,7 @@ def load(folder: Path, most: int) -> tuple[list[np.ndarray], int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", type=Path, action="append", default=[])
-    parser.add_argument("--most", type=int, default=40, help="scans of a data set")
+    parser.add_argument("--most", type=int, default=40, help="scans of a dataset")
     parser.add_argument("--windows", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()

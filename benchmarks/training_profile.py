@@ -24,7 +24,7 @@ from inflate3d.windows.augment import change_intensities, random_matrices
 from inflate3d.windows.resample import resample_labels, resample_windows
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-MILLIMETRES = 300.0
+MILLIMETERS = 300.0
 """Side of the slices."""
 
 
@@ -50,7 +50,7 @@ class Stopwatch:
 def augment(batch: Batch, generator: torch.Generator) -> Batch:
     """Geometry and intensities, as a training changes them."""
     settings, size = AugmentationConfig(), (batch.windows.shape[-2], batch.windows.shape[-1])
-    sides = torch.full((len(batch.windows), 2), MILLIMETRES, device=batch.windows.device)
+    sides = torch.full((len(batch.windows), 2), MILLIMETERS, device=batch.windows.device)
     matrices = random_matrices(settings, (False, True, True), sides, generator)
     windows = resample_windows(batch.windows, matrices, size)
     labels = resample_labels(batch.labels[:, 0], matrices, size)

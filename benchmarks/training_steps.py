@@ -48,7 +48,7 @@ WAYS = {
 
 @dataclass(frozen=True)
 class Batch:
-    """Windows, intensities from 0 to 1, and class numbers of their centre slices."""
+    """Windows, intensities from 0 to 1, and class numbers of their center slices."""
 
     windows: Tensor
     labels: Tensor

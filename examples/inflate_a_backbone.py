@@ -1,4 +1,4 @@
-"""Gives a 2D backbone a third dimension, and shows that centre inflation leaves what it computes as it was.
+"""Gives a 2D backbone a third dimension, and shows that center inflation leaves what it computes as it was.
 
 Run it with the name of any backbone that `inflate3d encoders` lists:
 
@@ -23,7 +23,7 @@ def main(name: str) -> None:
         print(f"stride {stride}: {tuple(features.shape)}")
 
     model = i3d.create_model(encoder=encoder, num_classes=14)
-    print(f"logits of the centre slices: {tuple(model(windows).shape)}")
+    print(f"logits of the center slices: {tuple(model(windows).shape)}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ MARK = "<!-- commands -->"
 """Stands in a page where the commands go."""
 
 _WIDTH = 100
-_COLOUR = re.compile(r"\x1b\[[\d;]*m")
+_COLOR = re.compile(r"\x1b\[[\d;]*m")
 
 
 def command_reference() -> str:
@@ -27,7 +27,7 @@ def help_of(command: str) -> str:
     plain = {"COLUMNS": str(_WIDTH), "NO_COLOR": "1", "TERM": "dumb"}
     with mock.patch.dict(os.environ, plain), contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
         main([command, "--help"])
-    return "\n".join(_unframed(_COLOUR.sub("", shown.getvalue())))
+    return "\n".join(_unframed(_COLOR.sub("", shown.getvalue())))
 
 
 def _unframed(text: str) -> Iterator[str]:

@@ -22,7 +22,7 @@ STYLES = {
     "every 3rd slice": ("#0072b2", "p"),
     "every 4th slice": ("#0072b2", "*"),
 }
-"""Colour and marker of each choice."""
+"""Color and marker of each choice."""
 
 
 def main() -> None:
@@ -38,9 +38,9 @@ def main() -> None:
         panel.axhline(0, color="#c8cdd3", linewidth=1, zorder=0)
         for row in (row for row in rows if row["data"] == name):
             time, dice, low, high = (float(row[key]) for key in ("time", "dice", "low", "high"))
-            colour, marker = STYLES[row["choice"]]
+            color, marker = STYLES[row["choice"]]
             ends = [[dice - low], [high - dice]]
-            panel.errorbar(time, dice, ends, fmt=marker, color=colour, capsize=2, label=row["choice"])
+            panel.errorbar(time, dice, ends, fmt=marker, color=color, capsize=2, label=row["choice"])
         panel.set(title=name, xlabel="time of prediction, default = 1", ylabel="Dice less the default's", xlim=(0.3, 2))
     shown = {label: bar for panel in panels for bar, label in zip(*panel.get_legend_handles_labels(), strict=True)}
     names = [name for name in STYLES if name in shown]

@@ -22,12 +22,12 @@ BACKBONES = {
     "swin_tiny_patch4_window7_224": "Swin-T",
 }
 METHODS = ("center", "average")
-COLOURS = {"center": "#d55e00", "average": "#0072b2"}
+COLORS = {"center": "#d55e00", "average": "#0072b2"}
 TARGET = Path(__file__).parents[1] / "docs/images/identities.svg"
 
 
 def tap_weights(method: str) -> np.ndarray:
-    """The part of the grey kernel that each slice gets, ``(D,)``."""
+    """The part of the gray kernel that each slice gets, ``(D,)``."""
     kernel = torch.rand(8, 3, 7, 7)
     inflated = i3d.inflate_stem(kernel, DEPTH, 1, method)
     return (inflated.sum((0, 1, 3, 4)) / kernel.sum()).numpy()
@@ -53,16 +53,16 @@ def main() -> None:
     torch.manual_seed(0)
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
     for shift, method in zip((-0.2, 0.2), METHODS, strict=True):
-        left.bar(np.arange(DEPTH) + shift, tap_weights(method), 0.4, color=COLOURS[method], label=method)
-    left.set(xlabel="slice of the window", ylabel="part of the grey kernel", title="Where the stem's weight goes")
-    left.set_xticks(range(DEPTH), ["-2", "-1", "centre", "+1", "+2"])
+        left.bar(np.arange(DEPTH) + shift, tap_weights(method), 0.4, color=COLORS[method], label=method)
+    left.set(xlabel="slice of the window", ylabel="part of the gray kernel", title="Where the stem's weight goes")
+    left.set_xticks(range(DEPTH), ["-2", "-1", "center", "+1", "+2"])
     left.legend(frameon=False)
 
     errors = identity_errors()
     for shift, method in zip((-0.12, 0.12), METHODS, strict=True):
         for place, name in enumerate(BACKBONES):
             offsets = place + shift + 0.05 * (np.arange(len(DEPTHS)) - 1)
-            right.plot(offsets, errors[method][name], "o", markersize=4, color=COLOURS[method])
+            right.plot(offsets, errors[method][name], "o", markersize=4, color=COLORS[method])
     right.axhline(np.finfo(np.float32).eps, color="#5d656e", linestyle=":", linewidth=1)
     right.set_yscale("log")
     right.set(ylim=(1e-8, 1e-4), ylabel="largest relative error", title="Inflated against 2D, all feature maps")

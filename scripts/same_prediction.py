@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("scans", type=Path, nargs="+", help="scans that the model fits")
     options = parser.parse_args()
     predictor = Predictor.load(options.run)
-    columns = ["scan", "own file: labelled voxels", *(f"{suffix}: differing" for suffix in (*SUFFIXES, "DICOM"))]
+    columns = ["scan", "own file: labeled voxels", *(f"{suffix}: differing" for suffix in (*SUFFIXES, "DICOM"))]
     print("| " + " | ".join(columns) + " |\n|" + " --- |" * len(columns))
     for scan in options.scans:
         print("| " + " | ".join(_row(predictor, scan)) + " |", flush=True)

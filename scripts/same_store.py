@@ -1,4 +1,4 @@
-"""Does one data set make one store, whatever layout and format it is stored in? Prints a Markdown table.
+"""Does one dataset make one store, whatever layout and format it is stored in? Prints a Markdown table.
 
     python scripts/same_store.py DATASET FOLDER
 
@@ -29,7 +29,7 @@ RENUMBERED = {"dataset", "classes", "merged", "ignore", "reasons"}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", type=Path, help="a data set of any layout")
+    parser.add_argument("dataset", type=Path, help="a dataset of any layout")
     parser.add_argument("folder", type=Path, help="where the copies and their stores go, empty")
     options = parser.parse_args()
     dataset = read_dataset(options.dataset)

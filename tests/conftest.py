@@ -1,4 +1,4 @@
-"""What all tests share: array shapes are checked as they run, and a small data set, store and run to look at."""
+"""What all tests share: array shapes are checked as they run, and a small dataset, store and run to look at."""
 
 # ruff: noqa: E402
 
@@ -76,14 +76,14 @@ def tiny_run(tiny_config, phantom_store, tmp_path_factory) -> RunFolder:
 
 TOY_SHAPE = (20, 24, 7)
 TOY_AFFINE = np.diag([1.0, 1.0, 3.0, 1.0])
-TOY_CLASSES = {0: "background", 2: "liver", 5: "tumour"}
+TOY_CLASSES = {0: "background", 2: "liver", 5: "tumor"}
 
 WriteToys = Callable[..., Dataset]
 
 
 @pytest.fixture(scope="session")
 def write_toys() -> WriteToys:
-    """Writes data sets of tiny CT scans with a bright box in each; label values have gaps."""
+    """Writes datasets of tiny CT scans with a bright box in each; label values have gaps."""
     return _write_toys
 
 
@@ -146,7 +146,7 @@ def _write_series(
         folder: Made if it isn't there.
         values: After slope and intercept.
         directions: Unit vectors along a row (to the next column) and along a column (to the next row), LPS+.
-        spacing: Millimetres between columns, and between rows.
+        spacing: Millimeters between columns, and between rows.
         step: From slice to slice; 2.5 mm along the normal if not given.
         origin: Position of the first slice.
         uid: Series Instance UID.

@@ -48,7 +48,7 @@ def test_full_disk_is_the_users_to_mend(tmp_path):
         "what": "the file can't be written",
         "file": str(final),
         "got": "No space left on device",
-        "remedy": "free some space, or choose a folder on another disk",
+        "hint": "free some space, or choose a folder on another disk",
     }
     assert names_in(tmp_path) == []
 

@@ -15,5 +15,5 @@ def test_inflate_a_backbone(capsys: pytest.CaptureFixture[str]) -> None:
         "stride 8: (2, 128, 24, 24)",
         "stride 16: (2, 256, 12, 12)",
         "stride 32: (2, 512, 6, 6)",
-        "logits of the centre slices: (2, 14, 192, 192)",
+        "logits of the center slices: (2, 14, 192, 192)",
     ]

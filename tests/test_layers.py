@@ -25,7 +25,7 @@ LAYERS = [
     {"atomic", "documents", "engines", "lock"},
     {"errors", "progress", "stopping"},
 ]
-"""A room imports those below it, itself, and its neighbours where that makes no circle."""
+"""A room imports those below it, itself, and its neighbors where that makes no circle."""
 
 HEAVY = {"torch", "timm", "monai", "pytorch_lightning", "matplotlib", "SimpleITK"}
 

@@ -47,7 +47,7 @@ TURNED_GRID = Grid(
 """Lies along none of those, and partly beyond each."""
 
 
-def centres(grid):
+def centers(grid):
     """World position of every voxel, ``(3, I, J, K)`` in mm."""
     index = np.indices(grid.shape).reshape(3, -1)
     return (grid.affine[:3, :3] @ index + grid.affine[:3, 3:]).reshape(3, *grid.shape)
@@ -56,11 +56,11 @@ def centres(grid):
 def positions(source, target):
     """Every voxel of the target in voxels of the source, ``(3, I, J, K)``."""
     inverse = np.linalg.inv(source.affine)
-    return (inverse[:3, :3] @ centres(target).reshape(3, -1) + inverse[:3, 3:]).reshape(3, *target.shape)
+    return (inverse[:3, :3] @ centers(target).reshape(3, -1) + inverse[:3, 3:]).reshape(3, *target.shape)
 
 
 def within(source, target, margin):
-    """Voxels of the target whose centre lies this many voxels inside the source's outermost centres."""
+    """Voxels of the target whose center lies this many voxels inside the source's outermost centers."""
     last = np.array(source.shape).reshape(3, 1, 1, 1) - 1
     place = positions(source, target)
     return ((place >= margin) & (place <= last - margin)).all(axis=0)
@@ -95,10 +95,10 @@ def blobs(affine, shape=SHAPE, classes=5, dtype="uint8"):
 def test_a_linear_ramp_is_reproduced(affine, to):
     source = Grid(SHAPE, affine)
     target = grid_of(source, to)
-    resampled = resample_image(Volume(ramp(centres(source)), affine), target, order=1)
+    resampled = resample_image(Volume(ramp(centers(source)), affine), target, order=1)
     inner = within(source, target, -1e-9)
     assert inner.any()
-    assert resampled.array[:, inner] == pytest.approx(ramp(centres(target))[:, inner], abs=1e-5)
+    assert resampled.array[:, inner] == pytest.approx(ramp(centers(target))[:, inner], abs=1e-5)
     assert resampled.array.dtype == np.float32
     assert resampled.affine is target.affine
 
@@ -107,10 +107,10 @@ def test_a_linear_ramp_is_reproduced(affine, to):
 def test_splines_reproduce_a_ramp_far_from_the_edges(affine):
     source = Grid((24, 24, 24), affine)
     target = source.at_spacing((0.8, 1.9, 1.3))
-    resampled = resample_image(Volume(ramp(centres(source)), affine), target)
+    resampled = resample_image(Volume(ramp(centers(source)), affine), target)
     inner = within(source, target, 8)
     assert inner.any()
-    assert resampled.array[:, inner] == pytest.approx(ramp(centres(target))[:, inner], abs=1e-3)
+    assert resampled.array[:, inner] == pytest.approx(ramp(centers(target))[:, inner], abs=1e-3)
 
 
 @any_affine
@@ -461,7 +461,7 @@ def test_labels_of_slices_come_back_from_a_larger_count(old, new):
 
 @given(counts, counts)
 def test_nearest_slices_are_exact(old, new):
-    expected = [(2 * n + 1) * old // (2 * new) for n in range(new)]  # the slice that holds the centre
+    expected = [(2 * n + 1) * old // (2 * new) for n in range(new)]  # the slice that holds the center
     assert nearest_slices(old, new).tolist() == expected
 
 

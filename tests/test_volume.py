@@ -116,10 +116,10 @@ def test_known_orientation():
 
 
 @given(affines())
-def test_spacing_is_the_distance_between_neighbours(affine):
+def test_spacing_is_the_distance_between_neighbors(affine):
     world = world_of_voxels(affine)
-    neighbours = [np.linalg.norm(np.diff(world, axis=1 + axis), axis=0).mean() for axis in range(3)]
-    assert spacing_of(affine) == pytest.approx(neighbours)
+    neighbors = [np.linalg.norm(np.diff(world, axis=1 + axis), axis=0).mean() for axis in range(3)]
+    assert spacing_of(affine) == pytest.approx(neighbors)
 
 
 def test_volume_tells_shape_and_spacing_in_array_order():
@@ -282,7 +282,7 @@ def test_onto_copies():
 )
 def test_onto_refuses_voxels_that_lie_elsewhere(change):
     scan = numbered(np.diag([1.0, 1.0, 3.0, 1.0]))
-    with pytest.raises(DataError, match=r"don't lie on the grid's[\s\S]*remedy:\s+resample"):
+    with pytest.raises(DataError, match=r"don't lie on the grid's[\s\S]*hint:\s+resample"):
         scan.onto(Grid(SHAPE, scan.affine @ change))
 
 
@@ -314,7 +314,7 @@ def test_another_grid_has_other_voxels():
 
 
 def edges(grid):
-    """Corners of the box that the grid's voxels fill, in millimetres."""
+    """Corners of the box that the grid's voxels fill, in millimeters."""
     corners = np.array(list(itertools.product((0, 1), repeat=3))) * grid.shape - 0.5
     return corners @ grid.affine[:3, :3].T + grid.affine[:3, 3]
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 OVERLAP = 0.5
-"""Of neighbouring patches: nnU-Net's default, and what MONAI's examples for UNETR and SwinUNETR take at best."""
+"""Of neighboring patches: nnU-Net's default, and what MONAI's examples for UNETR and SwinUNETR take at best."""
 
 MONAI_PATCH = (96, 96, 96)
 

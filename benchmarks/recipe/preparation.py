@@ -32,11 +32,11 @@ def _cut(folder: Path, case: Case) -> list[str]:
     scan, label = (np.asarray(nibabel.load(path).dataobj) for path in (case.scan, case.label))
     reach, last = DEPTH // 2, scan.shape[2] - 1
     names = []
-    for centre in range(scan.shape[2]):
-        slices = np.clip(np.arange(centre - reach, centre + reach + 1), 0, last)
-        name = f"{case.id}_{centre:04d}.nii"
+    for center in range(scan.shape[2]):
+        slices = np.clip(np.arange(center - reach, center + reach + 1), 0, last)
+        name = f"{case.id}_{center:04d}.nii"
         _save(scan[:, :, slices], folder / "images" / name)
-        _save(label[:, :, centre : centre + 1], folder / "labels" / name)
+        _save(label[:, :, center : center + 1], folder / "labels" / name)
         names.append(name)
     return names
 

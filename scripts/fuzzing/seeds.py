@@ -319,7 +319,7 @@ def _scores() -> list[Seed]:
 
     scores = Scores(
         cases=_CASES,
-        classes=("liver", "tumour"),
+        classes=("liver", "tumor"),
         native_dice=np.array([[0.9, np.nan], [0.8, 0.1], [0.7, 0.5]]),
         pooled_dice=np.array([0.8, 0.4]),
         measured={"hd95": np.ones((3, 2)), "nsd": np.ones((3, 2))},

@@ -72,14 +72,14 @@ def atomic_path(final: str | Path, *, refusals: tuple[type[Exception], ...] = ()
         raise OutputError(
             "the file can't be written",
             got=error.strerror or error,
-            remedy=_REMEDIES.get(error.errno or 0, "choose another place to write to"),
+            hint=_REMEDIES.get(error.errno or 0, "choose another place to write to"),
             file=final,
         ) from error
     except refusals as error:
         raise OutputError(
             "the file can't be written",
             got=error,
-            remedy="check how much space is left there, or choose another place to write to",
+            hint="check how much space is left there, or choose another place to write to",
             file=final,
         ) from error
 

@@ -35,7 +35,7 @@ PATCH_BATCH = 2
 
 
 class Proposals(FrozenModel):
-    """What a data set's plan proposes for its training, taken where the user does not say."""
+    """What a dataset's plan proposes for its training, taken where the user does not say."""
 
     depth: int = 5
     """Slices in a window."""
@@ -59,7 +59,7 @@ class DataConfig(FrozenModel):
     """What to train on."""
 
     split: str = "auto"
-    """Who is held out: folds, own (the data set's), paper, or a JSON file; own where there is one, else folds."""
+    """Who is held out: folds, own (the dataset's), paper, or a JSON file; own where there is one, else folds."""
     fold: int = Field(default=0, ge=0)
     """Which of the folds is held out for validation."""
     folds: Annotated[int, tyro.conf.arg(name="split-folds")] = Field(default=5, ge=2)
@@ -88,7 +88,7 @@ class _ModelSettings(FrozenModel):
     inflation: Inflation = "center"
     """How the first convolution is spread over the window's slices; random starts it anew, all else pre-trained."""
     target: Target = "center"
-    """Which slices of a window are learned: the centre one, or all; the centre one is what is predicted."""
+    """Which slices of a window are learned: the center one, or all; the center one is what is predicted."""
     image_size: tuple[int, int] | None = None
     """In-plane size in pixels (rows, columns) that slices are resized to; the plan's if not given."""
     decoder: DecoderName = "fpn-lite"
@@ -103,7 +103,7 @@ class _ModelSettings(FrozenModel):
 
 def _odd(depth: int) -> int:
     if depth % 2 == 0:
-        raise ValueError(f"must be odd, so that a window has a centre slice; try {depth - 1} or {depth + 1}")
+        raise ValueError(f"must be odd, so that a window has a center slice; try {depth - 1} or {depth + 1}")
     return depth
 
 
@@ -220,7 +220,7 @@ class TrainingConfig(_TrainingSettings):
     accumulate: int = Field(default=Proposals().accumulate, ge=1)
     """Batches whose gradients are added up for one step."""
     foreground_fraction: float = Field(default=Proposals().foreground_fraction, ge=0, le=1)
-    """Part of the windows that are drawn so that the centre slice holds a class, each class alike."""
+    """Part of the windows that are drawn so that the center slice holds a class, each class alike."""
     layer_decay: float = Field(default=1.0, gt=0, le=1)
     """Each of the encoder's layers learns so much slower than the one after it; 1 is all alike."""
 
@@ -235,7 +235,7 @@ class TrainingOptions(_TrainingSettings):
     accumulate: int | None = Field(default=None, ge=1)
     """Batches whose gradients are added up for one step; 1 beside --batch-size, else the plan's, if not given."""
     foreground_fraction: float | None = Field(default=None, ge=0, le=1)
-    """Part of the windows that are drawn so that the centre slice holds a class; the plan's if not given."""
+    """Part of the windows that are drawn so that the center slice holds a class; the plan's if not given."""
     layer_decay: float | None = Field(default=None, gt=0, le=1)
     """Each encoder layer learns so much slower than the next, 1 is all alike; 0.75 if pre-trained, else 1."""
 
@@ -259,7 +259,7 @@ class RunConfig(FrozenModel):
     """All of a run: enough, with its data, to train it again."""
 
     dataset: Path
-    """The data set's folder."""
+    """The dataset's folder."""
     store: Path
     """Where its prepared cases lie."""
     data: DataConfig = DataConfig()
@@ -299,7 +299,7 @@ class RunConfig(FrozenModel):
             expected=", ".join(f"{name} {old}" for name, (old, _) in differing.items()),
             got=", ".join(f"{name} {new}" for name, (_, new) in differing.items()),
             file=path,
-            remedy="give the same options again, or choose another folder by --run or --out",
+            hint="give the same options again, or choose another folder by --run or --out",
         )
 
 

@@ -29,7 +29,7 @@ class Inflate3dError(Exception):
         what: What is wrong, as one sentence without a full stop.
         expected: What would have been right.
         got: What was found instead.
-        remedy: What the user can do.
+        hint: What the user can do.
         case: Id of the case (one scan with its labels) that it concerns.
         file: The file that it concerns.
     """
@@ -40,14 +40,14 @@ class Inflate3dError(Exception):
         *,
         expected: object = None,
         got: object = None,
-        remedy: str | None = None,
+        hint: str | None = None,
         case: str | None = None,
         file: str | Path | None = None,
     ) -> None:
         self.what = plain_text(what)
         self.expected = expected
         self.got = got
-        self.remedy = remedy
+        self.hint = hint
         self.case = case
         self.file = None if file is None else str(file)
         super().__init__(self.what)
@@ -72,7 +72,7 @@ class Inflate3dError(Exception):
             "file": self.file,
             "expected": self.expected,
             "got": self.got,
-            "remedy": self.remedy,
+            "hint": self.hint,
         }
         return {name: plain_text(str(value)) for name, value in parts.items() if value is not None}
 
@@ -94,7 +94,7 @@ class ConfigError(Inflate3dError):
 
 
 class DataError(Inflate3dError):
-    """A scan, a label map or a data set that can't be used."""
+    """A scan, a label map or a dataset that can't be used."""
 
 
 class ModelError(Inflate3dError):
@@ -106,7 +106,7 @@ class OutputError(Inflate3dError):
 
 
 class DatasetProblems(DataError):  # noqa: N818 - it is a list of errors
-    """All that is wrong with a data set, or with some of many scans, told at once.
+    """All that is wrong with a dataset, or with some of many scans, told at once.
 
     Args:
         problems: The single errors, at least one.
@@ -126,7 +126,7 @@ class DatasetProblems(DataError):  # noqa: N818 - it is a list of errors
         self.problems = list(problems)
         self.warnings = list(warnings)
         self.written: list[Path | str] | None = None if written is None else list(written)
-        super().__init__(what or f"{len(self.problems)} problem(s) in the data set")
+        super().__init__(what or f"{len(self.problems)} problem(s) in the dataset")
 
     def __reduce__(self) -> tuple[object, ...]:
         """Crosses process borders with every single error."""

@@ -30,7 +30,7 @@ def locked(
     folder: Path,
     *,
     doing: str = "preparing this store",
-    remedy: str = "wait until it has finished, or choose another --store",
+    hint: str = "wait until it has finished, or choose another --store",
     shared: bool = False,
     remove: bool = False,
 ) -> Iterator[None]:
@@ -40,7 +40,7 @@ def locked(
         path: The lock's file, which whoever holds the lock may remove.
         folder: What is locked, for the message.
         doing: What the other process is told to be doing.
-        remedy: What its user can do.
+        hint: What its user can do.
         shared: Whether others may hold it too, who share it likewise.
         remove: Whether its file is removed at the end, and folders that were made for it and are empty; not of one
             that others may share.
@@ -54,7 +54,7 @@ def locked(
         path.parent.mkdir(parents=True, exist_ok=True)
         file = _open_locked(path, shared)
     except BlockingIOError as error:
-        raise OutputError(f"another process is {doing}", got=_read_holder(path), remedy=remedy, file=folder) from error
+        raise OutputError(f"another process is {doing}", got=_read_holder(path), hint=hint, file=folder) from error
     except OSError as error:
         if error.errno not in WITHOUT_LOCKS:
             raise OutputError("folder can't be written", got=error.strerror, file=folder) from error

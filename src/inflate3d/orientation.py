@@ -41,18 +41,18 @@ class Orientation:
         """The orientation that brings a scan to closest-canonical RAS+ with the depth axis first.
 
         Args:
-            affine: ``(4, 4)``, voxel index to RAS+ millimetres; may be oblique or left-handed.
+            affine: ``(4, 4)``, voxel index to RAS+ millimeters; may be oblique or left-handed.
             depth_axis: The anatomical direction that becomes the frame's depth. The other two follow in
                 the order left-right, posterior-anterior, inferior-superior.
         """
-        return cls.towards(affine, _FRAME_CODES[depth_axis])
+        return cls.toward(affine, _FRAME_CODES[depth_axis])
 
     @classmethod
-    def towards(cls, affine: Float[np.ndarray, "4 4"], codes: str) -> Orientation:
+    def toward(cls, affine: Float[np.ndarray, "4 4"], codes: str) -> Orientation:
         """The orientation that makes each axis lead, as nearly as it can, to a given side.
 
         Args:
-            affine: ``(4, 4)``, voxel index to RAS+ millimetres; may be oblique, left-handed or sheared.
+            affine: ``(4, 4)``, voxel index to RAS+ millimeters; may be oblique, left-handed or sheared.
             codes: For each axis of the result the side that it leads to, such as ``"RAS"`` or ``"LPS"``: one
                 letter each of L/R (left, right), P/A (posterior, anterior) and I/S (inferior, superior).
 

@@ -1,11 +1,11 @@
 """Interpolation of volumes on other grids, and of stacks of slices at other counts.
 
 Thick slices have a rule of their own, nnU-Net's (Isensee et al., Nature Methods 18, 203-211, 2021; its
-``ANISO_THRESHOLD``): where the largest spacing is more than three times the smallest, a curve through neighbouring
+``ANISO_THRESHOLD``): where the largest spacing is more than three times the smallest, a curve through neighboring
 slices would overshoot, because they show different anatomy. So the volume is interpolated within each slice, and
 from slice to slice with an order of its own.
 
-Outside the centres of the outermost voxels, up to their outer edges, values are the outermost voxels' own. Nothing
+Outside the centers of the outermost voxels, up to their outer edges, values are the outermost voxels' own. Nothing
 is smoothed before voxels are made larger.
 """
 
@@ -39,7 +39,7 @@ def resample_image(
         grid: Where to, such as ``volume.grid.at_spacing((1.0, 1.0, 1.0))``.
         order: Of the interpolation: 1 linear, 3 cubic splines.
         thick_order: Of the interpolation from slice to slice where slices are thick: 0 nearest, 1 linear.
-        fill: Value of voxels whose centre lies outside the volume.
+        fill: Value of voxels whose center lies outside the volume.
 
     Returns:
         The image on the grid, float32; the volume itself if it lies there already.
@@ -69,7 +69,7 @@ def resample_labels(labels: Volume, grid: Grid, *, order: Literal[0, 1] = 1, thi
     """Interpolates a label map on another grid, which may be turned against its own in any way.
 
     With order 1 each voxel takes the class whose mask, interpolated linearly, is largest there; of several equal
-    ones the lowest number. The masks are never made: a voxel has at most eight neighbours to take from.
+    ones the lowest number. The masks are never made: a voxel has at most eight neighbors to take from.
 
     Args:
         labels: ``(C, I, J, K)``, integers; C is 1 for one label map.
@@ -78,7 +78,7 @@ def resample_labels(labels: Volume, grid: Grid, *, order: Literal[0, 1] = 1, thi
         thick_order: Of the interpolation from slice to slice where slices are thick, if the order is 1: 0 or 1.
 
     Returns:
-        The labels on the grid, of the same type, 0 where a voxel's centre lies outside the volume; the volume itself
+        The labels on the grid, of the same type, 0 where a voxel's center lies outside the volume; the volume itself
         if it lies there already.
 
     Raises:
@@ -91,7 +91,7 @@ def resample_labels(labels: Volume, grid: Grid, *, order: Literal[0, 1] = 1, thi
             "only whole numbers can be resampled as labels",
             expected="an array of integers",
             got=str(labels.array.dtype),
-            remedy="read the file with read_labels, or convert the array",
+            hint="read the file with read_labels, or convert the array",
         )
     if grid == labels.grid:
         return labels
@@ -108,7 +108,7 @@ def thick_axis(spacing: tuple[float, float, float]) -> int | None:
     """The axis through thick slices, or None: its spacing is more than three times the smallest, and the only largest.
 
     Args:
-        spacing: Millimetres between voxels, in array order.
+        spacing: Millimeters between voxels, in array order.
     """
     smallest, middle, largest = sorted(spacing)
     if largest <= THICK_RATIO * smallest or np.isclose(middle, largest, rtol=1e-3):
@@ -131,7 +131,7 @@ def slice_weights(
     """
     # twice the wanted count times the position, in whole numbers: equal counts give whole positions, to the bit
     scaled = (2 * np.arange(length_to) + 1) * length_from - length_to
-    return _neighbours(scaled / (2 * length_to), length_from)
+    return _neighbors(scaled / (2 * length_to), length_from)
 
 
 def nearest_slices(length_from: int, length_to: int) -> Int[np.ndarray, "to"]:
@@ -210,7 +210,7 @@ def _is_inside(points: Float[np.ndarray, "3 h w"], shape: tuple[int, int, int]) 
     return np.all((points >= -0.5 - _ROUNDING) & (points <= behind + _ROUNDING), axis=0)
 
 
-def _neighbours(
+def _neighbors(
     positions: Float[np.ndarray, "*points"], length: int
 ) -> tuple[Int[np.ndarray, "*points"], Int[np.ndarray, "*points"], Float[np.ndarray, "*points"]]:
     """The voxels below and above positions along an axis, and the share of the one above; the ends are repeated."""
@@ -241,7 +241,7 @@ def _spline_coefficients(
 def _evaluate(
     coefficients: Float[np.ndarray, "*source"], points: Float[np.ndarray, "axes *points"], order: int
 ) -> Float[np.ndarray, "*points"]:
-    """The spline at points, ``(axes, ...)`` in voxels; beyond the outermost centres it goes on as it is there."""
+    """The spline at points, ``(axes, ...)`` in voxels; beyond the outermost centers it goes on as it is there."""
     from scipy.ndimage import map_coordinates
 
     last = np.array(coefficients.shape).reshape(-1, *[1] * (points.ndim - 1)) - 1
@@ -258,7 +258,7 @@ def _evaluate_between_slices(
 ) -> Float[np.ndarray, "h w"]:
     """The splines of the thick slices next to each point, mixed by their nearness."""
     slices = np.moveaxis(coefficients, thick, 0)
-    lower, upper, weight = _neighbours(points[thick], len(slices))
+    lower, upper, weight = _neighbors(points[thick], len(slices))
     if thick_order == 0:
         lower = upper = _nearest(points[thick], len(slices))
     in_plane = np.delete(points, thick, axis=0)
@@ -276,7 +276,7 @@ def _vote(
     """The class with the largest share in the voxels around each point; of several equal ones the lowest number."""
     choices = []
     for positions, length, order in zip(points, labels.shape, orders, strict=True):
-        lower, upper, weight = _neighbours(positions, length)
+        lower, upper, weight = _neighbors(positions, length)
         nearest = [(_nearest(positions, length), np.ones_like(weight))]
         choices.append(nearest if order == 0 else [(lower, 1 - weight), (upper, weight)])
     around = list(product(*choices))

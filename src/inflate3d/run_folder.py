@@ -101,8 +101,8 @@ class RunFolder(ScoredFolder):
         Raises:
             OutputError: Another process does so, or the folder can't be written.
         """
-        remedy = "wait until it has finished, or choose another folder by --run"
-        return locked(self.root / ".lock", self.root, doing="working on this run", remedy=remedy, remove=True)
+        hint = "wait until it has finished, or choose another folder by --run"
+        return locked(self.root / ".lock", self.root, doing="working on this run", hint=hint, remove=True)
 
 
 @dataclass(frozen=True)

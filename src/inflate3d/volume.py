@@ -23,7 +23,7 @@ class Grid:
 
     Attributes:
         shape: Number of voxels along ``(I, J, K)``.
-        affine: ``(4, 4)``, from voxel index ``(i, j, k, 1)`` to the voxel's centre, in millimetres in RAS+ world
+        affine: ``(4, 4)``, from voxel index ``(i, j, k, 1)`` to the voxel's center, in millimeters in RAS+ world
             space; may be oblique, left-handed or sheared.
 
     Raises:
@@ -53,7 +53,7 @@ class Grid:
 
     @property
     def spacing(self) -> tuple[float, float, float]:
-        """Millimetres between voxels along ``(I, J, K)``."""
+        """Millimeters between voxels along ``(I, J, K)``."""
         return spacing_of(self.affine)
 
     def has_voxels_of(self, other: Grid) -> bool:
@@ -68,12 +68,12 @@ class Grid:
     def at_spacing(self, spacing: tuple[float, float, float]) -> Grid:
         """The grid that fills the same box with voxels of another size.
 
-        The outer edges of the box stay where they are (``align_corners=False`` in torch), so the centre of the
+        The outer edges of the box stay where they are (``align_corners=False`` in torch), so the center of the
         first voxel moves. Only whole voxels fit, so the spacing becomes the one that fills the box with the number
         of voxels nearest to the wanted: exactly the wanted where it divides the length of the box.
 
         Args:
-            spacing: Millimetres wanted along ``(I, J, K)``.
+            spacing: Millimeters wanted along ``(I, J, K)``.
 
         Raises:
             ConfigError: A spacing is not a positive number.
@@ -104,7 +104,7 @@ class Volume:
 
     Attributes:
         array: Voxel values, ``(C, I, J, K)``: modality, then the file's own three voxel axes.
-        affine: ``(4, 4)``, from voxel index ``(i, j, k, 1)`` to millimetres in RAS+ world space.
+        affine: ``(4, 4)``, from voxel index ``(i, j, k, 1)`` to millimeters in RAS+ world space.
         notes: What its reader found odd but could use, each a sentence without a full stop.
     """
 
@@ -120,7 +120,7 @@ class Volume:
 
     @property
     def spacing(self) -> tuple[float, float, float]:
-        """Millimetres between voxels along ``(I, J, K)``."""
+        """Millimeters between voxels along ``(I, J, K)``."""
         return spacing_of(self.affine)
 
     @property
@@ -147,7 +147,7 @@ class Volume:
             DataError: The affine can't be inverted.
         """
         grid = self.grid
-        orientation = Orientation.towards(grid.affine, codes)
+        orientation = Orientation.toward(grid.affine, codes)
         affine = grid.affine @ orientation.index_matrix(grid.shape)
         return replace(self, array=orientation.apply(self.array), affine=affine)
 
@@ -222,7 +222,7 @@ class Volume:
         The undo, for a label map, is ``labels.resample(scan.grid, labels=True)``.
 
         Args:
-            to: The grid, or a spacing along ``(I, J, K)`` in millimetres, see `Grid.at_spacing`.
+            to: The grid, or a spacing along ``(I, J, K)`` in millimeters, see `Grid.at_spacing`.
             labels: Whether the values are class numbers, which can't be mixed.
 
         Raises:
@@ -243,7 +243,7 @@ def is_box(affine: Float[np.ndarray, "4 4"]) -> bool:
 
 
 def spacing_of(affine: Float[np.ndarray, "4 4"]) -> tuple[float, float, float]:
-    """Millimetres between voxels along each of the three voxel axes of ``affine``."""
+    """Millimeters between voxels along each of the three voxel axes of ``affine``."""
     i, j, k = (float(length) for length in np.linalg.norm(affine[:3, :3], axis=0))
     return i, j, k
 
@@ -288,7 +288,7 @@ def _placement(grid: Grid, target: Grid) -> tuple[Orientation, Int[np.ndarray, "
             "the voxels don't lie on the grid's",
             expected=f"voxels of the affine {target.affine.round(4).tolist()}",
             got=f"voxels of the affine {grid.affine.round(4).tolist()}",
-            remedy="resample to the grid",
+            hint="resample to the grid",
         )
     (i, j, k), flips = np.abs(turn).argmax(axis=1).tolist(), turn.sum(axis=1) < 0
     first = to_target[:3, 3].astype(int) - np.where(flips, last[[i, j, k]], 0)

@@ -49,7 +49,7 @@ DAMAGES = {  # what is done to case toy3, what is told, the file that is named
     "truncated gzip": (truncated, "the file can't be read", SCAN),
     "another shape": (labels_of(2, shape=(20, 24, 6)), "images of a case differ in shape", LABEL),
     "another affine": (labels_of(2, affine=np.diag([1.0, 1, 4, 1])), "images of a case differ in place", LABEL),
-    "unknown label": (labels_of(3), "labels are none of the data set's classes", LABEL),
+    "unknown label": (labels_of(3), "labels are none of the dataset's classes", LABEL),
     "fraction": (labels_of(0.5, np.float32), "label values are not class numbers", LABEL),
     "NaN": (voxel(np.nan), "voxels are NaN or infinite", SCAN),
     "infinite": (voxel(np.inf), "voxels are NaN or infinite", SCAN),
@@ -91,7 +91,7 @@ def training(phantom_store, phantoms, tmp_path):
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_bad_case_of_a_data_set(toys, tmp_path, told, name):
+def test_bad_case_of_a_dataset(toys, tmp_path, told, name):
     damage, what, file = DAMAGES[name]
     damage(toys.cases[3])
     message = told("prepare", toys.root, "--store", tmp_path / "store", "--jobs", 1)
@@ -128,7 +128,7 @@ def test_unknown_backbone_has_near_names(training, tmp_path, told):
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["--split", "paper"], "the data set has no such split"),
+        (["--split", "paper"], "the dataset has no such split"),
         (["--fold", 7], "there is no such fold"),
         (["--split", "gone.json"], "the split can't be read"),
         (["--training-cases", 99], "the split has fewer training cases"),
@@ -196,7 +196,7 @@ def test_bad_held_out_case(tiny_run, tmp_path, told):
     dataset = next(line for line in config.splitlines() if line.startswith("dataset:"))
     (root / "config.yaml").write_text(config.replace(dataset, f"dataset: {tmp_path / 'gone'}"))
     message = told("evaluate", root)
-    assert "the data set's folder does not exist" in message
+    assert "the dataset's folder does not exist" in message
     assert str(tmp_path / "gone") in message
     assert not (root / "evaluation").exists()
 

@@ -95,7 +95,7 @@ def test_values_that_can_not_be(words, part, capsys):
 def test_error_as_json(capsys):
     assert main(["verify", "nowhere", "--json"]) == 2
     told = capsys.readouterr()
-    assert json.loads(told.out)["error"]["what"] == "the data set's folder does not exist"
+    assert json.loads(told.out)["error"]["what"] == "the dataset's folder does not exist"
 
 
 def test_all_problems_as_json(tmp_path, write_toys, capsys):
@@ -122,7 +122,7 @@ def test_main_job(tmp_path, write_toys, capsys):
     assert document("prepare", data, "--store", store, "--jobs", 1)["plan"]["classes"] == {
         "0": "background",
         "2": "liver",
-        "5": "tumour",
+        "5": "tumor",
     }
     train = ["train", data, "--store", store, "--run", run, "--encoder", "resnet10t", "--weights", "none"]
     train += ["--depth", 3, "--image-size", 32, 32, "--decoder-channels", 8, "--steps", 1, "--batch-size", 2]
@@ -132,7 +132,7 @@ def test_main_job(tmp_path, write_toys, capsys):
     assert main([*map(str, train)]) == 2
     assert "a run is there already" in capsys.readouterr().err
     scores = document("evaluate", run)
-    assert set(scores["native_dice"]["class_means"]) == {"liver", "tumour"}
+    assert set(scores["native_dice"]["class_means"]) == {"liver", "tumor"}
     written = document("predict", run, data / "imagesTr", tmp_path / "out", "--device", "cpu")["written"]
     assert written == [str(tmp_path / "out" / f"toy{index}.nii.gz") for index in range(5)]
     listed = document("encoders", "resnet10t")["encoders"]
@@ -142,7 +142,7 @@ def test_main_job(tmp_path, write_toys, capsys):
 def test_more_scans_than_one_are_named_by_their_folder(capsys):
     words = ["predict", "run", "a.nii", "b.nii", "out"]
     assert main([*words, "--json"]) == 2
-    assert "name the folder" in json.loads(capsys.readouterr().out)["error"]["remedy"]
+    assert "name the folder" in json.loads(capsys.readouterr().out)["error"]["hint"]
     assert main(words) == 2
     assert "name the folder" in capsys.readouterr().err
     assert main(["predict", "run", "a.nii", "out", "--ttta"]) == 2

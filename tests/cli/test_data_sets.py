@@ -1,4 +1,4 @@
-"""Each kind of data set through the commands: prepare by its preset, train two steps, evaluate, predict."""
+"""Each kind of dataset through the commands: prepare by its preset, train two steps, evaluate, predict."""
 
 import json
 from pathlib import Path
@@ -88,7 +88,7 @@ def nnunet(folder: Path):
         scan, labels = make(number, (1, 2, 3))
         save(folder / f"imagesTr/{name}_0000.nii.gz", scan[0])
         save(folder / f"labelsTr/{name}.nii.gz", labels)
-    labels = {"background": 0, "liver": 1, "tumour": 2, "ignore": 3}
+    labels = {"background": 0, "liver": 1, "tumor": 2, "ignore": 3}
     listing = {"channel_names": {"0": "CT"}, "labels": labels, "numTraining": 4, "file_ending": ".nii.gz"}
     (folder / "dataset.json").write_text(json.dumps(listing))
     splits = [{"train": ["a", "b", "c"], "val": ["d"]}, {"train": ["b", "c", "d"], "val": ["a"]}]
@@ -113,7 +113,7 @@ def own_folder(folder: Path):
 
 
 def bcv_is_as_in_the_paper(plan, split):
-    assert [(rule.low, rule.high) for rule in plan.normalisation] == [(-175, 250)]
+    assert [(rule.low, rule.high) for rule in plan.normalization] == [(-175, 250)]
     assert (len(split["train"]), len(split["validation"]), split["test"]) == (18, 12, [])
     assert plan.classes == {0: "background", 2: "kidneys", 6: "liver"}
 
@@ -121,12 +121,12 @@ def bcv_is_as_in_the_paper(plan, split):
 def acdc_chooses_on_ten_patients_and_scores_twenty_others(plan, split):
     patients = {part: {case[:10] for case in split[part]} for part in ("train", "validation", "test")}
     assert {part: len(names) for part, names in patients.items()} == {"train": 70, "validation": 10, "test": 20}
-    assert plan.normalisation[0].kind == "case"
+    assert plan.normalization[0].kind == "case"
 
 
 def heart_is_cut_at_80_and_95_per_cent(plan, split):
     assert [len(split[part]) for part in ("train", "validation", "test")] == [16, 3, 1]
-    assert [(rule.low, rule.high) for rule in plan.normalisation] == [(601, 1511)]
+    assert [(rule.low, rule.high) for rule in plan.normalization] == [(601, 1511)]
 
 
 def spacing_and_stride_are_kept(plan, split):
@@ -134,7 +134,7 @@ def spacing_and_stride_are_kept(plan, split):
 
 
 def ignored_voxels_and_the_fold_are_nnunets(plan, split):
-    assert (plan.ignore, plan.classes) == (3, {0: "background", 1: "liver", 2: "tumour"})
+    assert (plan.ignore, plan.classes) == (3, {0: "background", 1: "liver", 2: "tumor"})
     assert split["validation"] == ["a"]
 
 
@@ -205,7 +205,7 @@ def test_split_that_there_is_not(tmp_path, monkeypatch, capsys):
     assert not Path("runs").exists()
 
 
-def test_preset_of_another_data_set_meets_the_store(tmp_path, monkeypatch, capsys):
+def test_preset_of_another_dataset_meets_the_store(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     folder, _, _ = msd(tmp_path / "data")
     assert main(["prepare", str(folder), "--preset", "msd-task02"]) == 0

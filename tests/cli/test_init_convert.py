@@ -44,9 +44,7 @@ def two_modalities(toys) -> Path:
     """The toys as a folder of one's own, with two channels and a split."""
     (toys / "dataset.json").unlink()
     (toys / "cases.csv").write_text(TABLE)
-    (toys / "dataset.yaml").write_text(
-        "name: Toys\nmodalities: [A, B]\nclasses: {0: background, 2: liver, 5: tumour}\n"
-    )
+    (toys / "dataset.yaml").write_text("name: Toys\nmodalities: [A, B]\nclasses: {0: background, 2: liver, 5: tumor}\n")
     return toys
 
 

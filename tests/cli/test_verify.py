@@ -39,7 +39,7 @@ def test_cases_are_shown(verify):
     assert ["voxels left-right", "20", "20", "20"] in rows
     assert ["spacing, mm down-up", "3", "3", "3"] in rows
     assert ["2 liver", "5", "332", "35.0%", "41.7%", "71.4%"] in rows
-    assert ["5 tumour", "5", "18", "10.0%", "12.5%", "42.9%"] in rows
+    assert ["5 tumor", "5", "18", "10.0%", "12.5%", "42.9%"] in rows
     assert "checking cases" in err
     assert out.splitlines()[-1] == "5 cases of Toys: no problem, 1 warning(s)"
 
@@ -61,9 +61,9 @@ def test_problems_and_warnings_are_told_at_once(verify, toys):
     code, out, err = verify()
     assert code == 2
     assert "- the label map is empty\n    toy2\n" in out
-    assert "error: 2 problem(s) in the data set" in err
+    assert "error: 2 problem(s) in the dataset" in err
     assert "- the file can't be read\n  case:     toy0" in err
-    assert "- labels are none of the data set's classes\n  case:     toy1" in err
+    assert "- labels are none of the dataset's classes\n  case:     toy1" in err
 
 
 def test_json(verify, toys):
@@ -82,7 +82,7 @@ def test_json(verify, toys):
     assert [found["cases"] for found in document["fingerprint"]["classes"]] == [4, 4]
 
 
-def test_json_of_a_data_set_that_can_not_be_used(verify, toys):
+def test_json_of_a_dataset_that_can_not_be_used(verify, toys):
     toys.cases[0].images[0].write_bytes(b"no scan")
     save(toys.cases[1].label, 0)
     code, out, _ = verify("--json")
@@ -98,7 +98,7 @@ def test_classes_can_be_chosen(verify, toys):
     code, _, err = verify()
     assert code == 2
     assert "255" in err
-    code, out, _ = verify("--json", "--ignore", "255", "--merge", "both=liver+tumour")
+    code, out, _ = verify("--json", "--ignore", "255", "--merge", "both=liver+tumor")
     assert code == 0
     assert [(found["name"], found["cases"]) for found in json.loads(out)["fingerprint"]["classes"]] == [("both", 3)]
 
@@ -109,7 +109,7 @@ def test_number_of_processes_that_can_not_be(toys, capsys):
 
 
 def test_warnings_of_one_kind_stand_together(capsys):
-    tilted = [DataError("a file is odd", got="tilted", remedy="look", case=f"c{index}") for index in range(8)]
+    tilted = [DataError("a file is odd", got="tilted", hint="look", case=f"c{index}") for index in range(8)]
     far = [DataError("far off", got=f"{index} mm", expected="9 mm", case=f"d{index}") for index in range(7)]
     show_warnings([*tilted[:4], *far, *tilted[4:], DataError("mixed", got="RAS, LPS")], Terminal())
     assert capsys.readouterr().out.splitlines() == [

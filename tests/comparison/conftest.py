@@ -3,7 +3,7 @@ import shutil
 import numpy as np
 import pytest
 
-from inflate3d.comparison.results import summarise
+from inflate3d.comparison.results import summarize
 from inflate3d.comparison.tables import write_tables
 from inflate3d.comparison.trials import plan_trials
 from inflate3d.evaluation.scores import Scores
@@ -52,7 +52,7 @@ def comparison_folder(tiny_run, tiny_config, tmp_path_factory):
     }
     for values in dice.values():
         values[3] = np.nan  # a case without a score
-    comparison = summarise("Toys", make_up_trials(tiny_run, tiny_config, dice, (2, None), (0, 1), root), whole=4)
+    comparison = summarize("Toys", make_up_trials(tiny_run, tiny_config, dice, (2, None), (0, 1), root), whole=4)
     write_tables(comparison, root)
     write_comparison_page(comparison, root)
     return root

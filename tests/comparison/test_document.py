@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from inflate3d.comparison.document import document, read_comparison
-from inflate3d.comparison.results import summarise
+from inflate3d.comparison.results import summarize
 from inflate3d.comparison.tables import write_tables
 from inflate3d.errors import ConfigError, DataError
 
@@ -24,7 +24,7 @@ def test_what_is_written_is_read_back(comparison_folder, values):
 
 def test_what_a_comparison_finds_is_what_is_read(made_up, tmp_path):
     dice = {("ours", None, 0): [[0.5, 0.6], [0.7, 0.8]], ("one-slice", None, 0): [[0.4, 0.6], [0.7, 0.7]]}
-    comparison = summarise("Task04_Hippocampus", made_up(dice), whole=4)
+    comparison = summarize("Task04_Hippocampus", made_up(dice), whole=4)
     write_tables(comparison, tmp_path)
     for found, row in zip(read_comparison(tmp_path).rows, comparison.rows, strict=True):
         cost = replace(row.cost, peak_memory_bytes=0.0)  # NaN is not equal to itself
@@ -46,12 +46,12 @@ def test_what_a_comparison_finds_is_what_is_read(made_up, tmp_path):
         lambda values: values["held_out"].append("one more"),
     ],
 )
-def test_damaged_documents_are_refused_with_a_remedy(values, tmp_path, damage):
+def test_damaged_documents_are_refused_with_a_hint(values, tmp_path, damage):
     damage(values)
     (tmp_path / "comparison.json").write_text(json.dumps(values), encoding="utf-8")
     with pytest.raises(DataError, match="comparison can't be read") as caught:
         read_comparison(tmp_path)
-    assert "once more" in str(caught.value.remedy)
+    assert "once more" in str(caught.value.hint)
     assert caught.value.file == str(tmp_path / "comparison.json")
 
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from inflate3d.comparison.figures import draw_arms, draw_cases, draw_sizes, plot_pictures, write_plots
-from inflate3d.comparison.results import summarise
+from inflate3d.comparison.results import summarize
 from inflate3d.evaluation.statistics import Estimate
 
 DICE = np.random.default_rng(0).uniform(0.5, 0.9, (6, 2))
@@ -16,7 +16,7 @@ DICE = np.random.default_rng(0).uniform(0.5, 0.9, (6, 2))
 @pytest.fixture
 def low_data(made_up):
     dice = {(arm, size, 0): DICE - 0.1 * (size is not None) for arm in ("ours", "one-slice") for size in (1, None)}
-    return summarise("Toys", made_up(dice, sizes=(1, None)), whole=4)
+    return summarize("Toys", made_up(dice, sizes=(1, None)), whole=4)
 
 
 def test_plots_are_written_in_both_formats(low_data, tmp_path):
@@ -49,7 +49,7 @@ def test_every_case_has_its_point(low_data):
     assert band == pytest.approx(np.quantile(DICE.mean(axis=1), (0.25, 0.75)))
 
 
-def test_pictures_have_the_colours_of_their_page(low_data):
+def test_pictures_have_the_colors_of_their_page(low_data):
     corners = []
     for theme in ("light", "dark"):
         pictures = plot_pictures(low_data, theme)
@@ -60,12 +60,12 @@ def test_pictures_have_the_colours_of_their_page(low_data):
     assert corners == [(255, 255, 255)] * 3 + [(0x1D, 0x21, 0x25)] * 3
 
 
-def test_name_of_the_data_set_is_no_formula(low_data, tmp_path):
+def test_name_of_the_dataset_is_no_formula(low_data, tmp_path):
     write_plots(replace(low_data, dataset="$x_{1"), tmp_path)
     assert draw_cases(replace(low_data, dataset="$x_{1")).get_suptitle().startswith(r"\$x_{1: 4 training cases")
 
 
-def test_titles_tell_data_set_cases_and_seeds(low_data):
+def test_titles_tell_dataset_cases_and_seeds(low_data):
     titles = [figure.get_suptitle() for figure in (draw_arms(low_data), draw_sizes(low_data))]
     assert titles == ["Toys: 4 training cases, 6 held-out cases, 1 seed", "Toys: 6 held-out cases, 1 seed"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from inflate3d.comparison.paper import paper_figure
-from inflate3d.comparison.results import summarise
+from inflate3d.comparison.results import summarize
 from inflate3d.comparison.tables import quality_table, short_table, to_markdown, write_tables
 from inflate3d.errors import DataError
 from inflate3d.evaluation.statistics import wilcoxon
@@ -24,7 +24,7 @@ def two_seeds(made_up):
 
 
 def test_figures_by_hand(two_seeds):
-    ours, other = summarise("Toys", two_seeds, whole=4).rows
+    ours, other = summarize("Toys", two_seeds, whole=4).rows
     assert (ours.arm, ours.words, ours.difference) == ("ours", "", None)
     assert (other.words, other.cases, other.all_cases) == ("depth 1 in place of 3", 4, True)
     assert ours.dice.value == pytest.approx(OURS.mean())
@@ -44,7 +44,7 @@ def test_figures_by_hand(two_seeds):
 
 
 def test_costs(two_seeds):
-    ours, _ = summarise("Toys", two_seeds, whole=4).rows
+    ours, _ = summarize("Toys", two_seeds, whole=4).rows
     assert ours.cost.network.parameters > 1000
     assert 0 < (ours.cost.network.encoder_flops or 0) < ours.cost.network.flops
     assert ours.cost.training_seconds > 0
@@ -54,13 +54,13 @@ def test_costs(two_seeds):
 
 def test_same_figures_differ_by_nothing(made_up):
     same = {(arm, None, 0): OURS[0] for arm in ("ours", "one-slice")}
-    found = summarise("Toys", made_up(same), whole=4).rows[1].difference
+    found = summarize("Toys", made_up(same), whole=4).rows[1].difference
     assert found is not None
     assert (found.dice.value, found.dice.low, found.dice.high, found.p, found.better) == (0, 0, 0, 1, 0)
 
 
 def test_single_held_out_case_has_no_interval(made_up):
-    rows = summarise("Toys", made_up({(arm, None, 0): OURS[0, :1] for arm in ("ours", "one-slice")}), whole=4).rows
+    rows = summarize("Toys", made_up({(arm, None, 0): OURS[0, :1] for arm in ("ours", "one-slice")}), whole=4).rows
     assert rows[1].difference is not None
     assert np.isnan([rows[0].dice.low, rows[1].difference.dice.high]).all()
 
@@ -68,7 +68,7 @@ def test_single_held_out_case_has_no_interval(made_up):
 def test_each_size_is_held_against_its_own_first_arm(made_up):
     dice = {("ours", 2, 0): OURS[0] - 0.2, ("one-slice", 2, 0): OURS[0] - 0.3}
     dice |= {("ours", None, 0): OURS[0], ("one-slice", None, 0): OURS[0] - 0.01}
-    comparison = summarise("Toys", made_up(dice, sizes=(None, 2)), whole=4)
+    comparison = summarize("Toys", made_up(dice, sizes=(None, 2)), whole=4)
     assert [(row.arm, row.cases) for row in comparison.rows] == [
         ("ours", 2), ("one-slice", 2), ("ours", 4), ("one-slice", 4),
     ]  # fmt: skip
@@ -80,11 +80,11 @@ def test_each_size_is_held_against_its_own_first_arm(made_up):
 
 def test_runs_scored_on_other_cases(made_up):
     with pytest.raises(DataError, match="other cases or classes"):
-        summarise("Toys", made_up({("ours", None, 0): OURS[0], ("one-slice", None, 0): OURS[0, :5]}), whole=4)
+        summarize("Toys", made_up({("ours", None, 0): OURS[0], ("one-slice", None, 0): OURS[0, :5]}), whole=4)
 
 
 def test_tables(two_seeds, tmp_path):
-    comparison = summarise("Task04_Hippocampus", two_seeds, whole=4)
+    comparison = summarize("Task04_Hippocampus", two_seeds, whole=4)
     write_tables(comparison, tmp_path)
     values = json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"))
     first, second = values["rows"]
@@ -104,7 +104,7 @@ def test_tables(two_seeds, tmp_path):
 
 
 def test_columns_that_say_nothing_are_left_out(made_up):
-    comparison = summarise("Toys", made_up({(arm, None, 0): OURS[0] for arm in ("ours", "one-slice")}), whole=4)
+    comparison = summarize("Toys", made_up({(arm, None, 0): OURS[0] for arm in ("ours", "one-slice")}), whole=4)
     assert {len(row) for row in short_table(comparison)[1]} == {6}
     columns, rows = quality_table(comparison)
     assert not {"± seeds", "training cases", "the paper's"} & set(columns)

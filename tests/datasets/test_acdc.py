@@ -76,7 +76,7 @@ def test_test_patients_are_no_cases_wherever_they_lie(tmp_path):
     dataset = read_dataset(tmp_path)
     assert [case.id for case in dataset.cases] == ["patient100_frame01", "patient100_frame12"]
     assert not dataset.splits
-    with pytest.raises(DataError, match="no labelled case"):
+    with pytest.raises(DataError, match="no labeled case"):
         read_dataset(put(tmp_path / "testing", 102).parent)
 
 
@@ -96,7 +96,7 @@ def test_frames_that_info_promises_must_be_there(tmp_path):
 def test_info_that_says_too_little(tmp_path, content):
     patient = put(tmp_path, 1)
     (patient / "Info.cfg").write_bytes(content)
-    with pytest.raises(DataError, match="does not name the labelled frames") as caught:
+    with pytest.raises(DataError, match="does not name the labeled frames") as caught:
         read_dataset(tmp_path)
     assert caught.value.file == str(patient / "Info.cfg")
 

@@ -60,7 +60,7 @@ def test_other_files_are_passed_over(bcv):
     assert len(read_dataset(bcv).cases) == 30
 
 
-def test_data_set_that_only_looks_a_little_like_it(tmp_path):
+def test_dataset_that_only_looks_a_little_like_it(tmp_path):
     put(tmp_path / "own", 1, 2, 3)  # no folder Training
     put(tmp_path / "single" / "Training", 1)
     scans = put(tmp_path / "other" / "Training", 1, 2, 3) / "img"

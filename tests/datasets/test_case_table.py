@@ -111,4 +111,4 @@ def test_tables_that_are_none(table, tmp_path):
         read_table(table(HEADER, 'a,"i,l'))
     with pytest.raises(DataError, match="not text in UTF-8") as caught:
         read_table(table(HEADER, "ä,i,l", encoding="latin-1"))
-    assert "CSV UTF-8" in str(caught.value.remedy)
+    assert "CSV UTF-8" in str(caught.value.hint)

@@ -103,7 +103,7 @@ def test_listing_that_makes_no_sense(folder, listing, told):
     (folder / "dataset.yaml").write_text(listing)
     with pytest.raises(DataError) as caught:
         read_dataset(folder)
-    assert caught.value.what == f"dataset.yaml does not describe a data set: {told}"
+    assert caught.value.what == f"dataset.yaml does not describe a dataset: {told}"
     assert caught.value.file == str(folder / "dataset.yaml")
 
 
@@ -156,7 +156,7 @@ def test_table_without_a_listing_leads_to_init(folder):
     (folder / "dataset.yaml").unlink()
     with pytest.raises(DataError) as caught:
         read_dataset(folder)
-    assert f"inflate3d init {folder}" in str(caught.value.remedy)
+    assert f"inflate3d init {folder}" in str(caught.value.hint)
 
 
 def save(path: Path, array, affine=AFFINE) -> Path:
@@ -213,7 +213,7 @@ def test_split_that_leaves_cases_out_gets_no_column(heads, tmp_path):
     assert write_folder(dataclasses.replace(heads, splits=some), tmp_path / "out").splits == {}
 
 
-def test_nothing_half_written_is_a_data_set(heads, tmp_path):
+def test_nothing_half_written_is_a_dataset(heads, tmp_path):
     (heads.root / "c1.nii").write_bytes(b"damaged")
     with pytest.raises(DataError, match="can't be read"):
         write_folder(heads, tmp_path / "out")
@@ -235,7 +235,7 @@ def test_format_that_can_not_be_written(heads, tmp_path):
 
 
 def test_classes_of_one_name_are_refused_before_anything_is_written(heads, tmp_path):
-    twice = dataclasses.replace(heads, classes={0: "background", 1: "tumour", 2: "Tumour"})
+    twice = dataclasses.replace(heads, classes={0: "background", 1: "tumor", 2: "Tumor"})
     with pytest.raises(DataError, match="classes can't be used"):
         write_folder(twice, tmp_path / "out")
     assert not (tmp_path / "out").exists()

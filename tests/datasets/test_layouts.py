@@ -1,4 +1,4 @@
-"""What holds for every layout, on small look-alikes of the published data sets."""
+"""What holds for every layout, on small look-alikes of the published datasets."""
 
 import gzip
 import json
@@ -22,7 +22,7 @@ SPLITS = [{"train": ["a", "c"], "val": ["b"]}, {"train": ["b"], "val": ["a", "c"
 
 @dataclass(frozen=True)
 class LookAlike:
-    """A small data set, and what has to be read from it."""
+    """A small dataset, and what has to be read from it."""
 
     ids: list[str]
     modalities: tuple[str, ...]
@@ -100,7 +100,7 @@ def like_folder(folder: Path) -> LookAlike:
     for name, part, group in (("c", "test", "P"), ("a", "train", "Q"), ("b", "validation", "R")):
         write(folder, f"{name}_t1.nii", f"{name}_t2.nii", f"{name}_seg.nii")
         rows.append(f"{name},{name}_t1.nii,{name}_t2.nii,{name}_seg.nii,{part},{group}")
-    (folder / "dataset.yaml").write_text("modalities: [T1, T2]\nclasses: {0: background, 1: liver, 2: tumour}\n")
+    (folder / "dataset.yaml").write_text("modalities: [T1, T2]\nclasses: {0: background, 1: liver, 2: tumor}\n")
     (folder / "cases.csv").write_text("\n".join(rows) + "\n")
     return LookAlike(["a", "b", "c"], ("T1", "T2"), 3, "a_t1.nii", "a_seg.nii", splits=("own",), groups=3)
 
@@ -197,14 +197,14 @@ def test_files_that_macos_leaves_are_no_cases(look_alike):
 
 
 def made_of(tmp_path, monkeypatch, *cases: Case) -> Path:
-    """A data set of a layout that reads any cases."""
+    """A dataset of a layout that reads any cases."""
     dataset = Dataset("Made", tmp_path, ("CT",), {0: "background", 1: "liver"}, cases)
     monkeypatch.setattr(layouts, "LAYOUTS", (Layout("made", "anything", Path.is_dir, lambda _: dataset),))
     return tmp_path
 
 
-def test_data_set_without_a_case(tmp_path, monkeypatch):
-    with pytest.raises(DataError, match="no labelled case") as caught:
+def test_dataset_without_a_case(tmp_path, monkeypatch):
+    with pytest.raises(DataError, match="no labeled case") as caught:
         read_dataset(made_of(tmp_path, monkeypatch))
     assert caught.value.expected == "anything (made)"
 
@@ -242,8 +242,8 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path, monkeypatch):
         read_dataset(made_of(tmp_path, monkeypatch, *cases))
     assert [(problem.what, problem.case, problem.got) for problem in caught.value.problems] == [
         ("a listed file is missing", "a", None),
-        ("a listed path leads out of the data set", "b", str(tmp_path / ".." / "scan.nii")),
-        ("a listed path leads out of the data set", "b", str(away)),
+        ("a listed path leads out of the dataset", "b", str(tmp_path / ".." / "scan.nii")),
+        ("a listed path leads out of the dataset", "b", str(away)),
         ("a case has no scan", "c", None),
     ]
 
@@ -271,11 +271,11 @@ def test_folder_of_no_known_layout_shows_what_was_expected_and_found(tmp_path):
     assert caught.value.got == "masks, scans"
 
 
-def test_folder_above_the_data_set_names_it(tmp_path):
+def test_folder_above_the_dataset_names_it(tmp_path):
     like_msd(tmp_path / "Task05_Prostate")
     with pytest.raises(DataError, match="layout is not known") as caught:
         read_dataset(tmp_path)
-    assert caught.value.remedy == f"did you mean {tmp_path / 'Task05_Prostate'}?"
+    assert caught.value.hint == f"did you mean {tmp_path / 'Task05_Prostate'}?"
 
 
 def test_folder_that_does_not_exist_names_the_nearest(tmp_path):
@@ -283,7 +283,7 @@ def test_folder_that_does_not_exist_names_the_nearest(tmp_path):
     (tmp_path / "Task04_Hippocampus").mkdir()
     with pytest.raises(DataError, match="does not exist") as caught:
         read_dataset(tmp_path / "task9_spleen")
-    assert caught.value.remedy == f"did you mean {tmp_path / 'Task09_Spleen'}?"
+    assert caught.value.hint == f"did you mean {tmp_path / 'Task09_Spleen'}?"
 
 
 def test_file_in_the_place_of_the_folder(tmp_path):

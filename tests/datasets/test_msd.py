@@ -56,7 +56,7 @@ def test_written_listing_reads_back(folder):
     assert read_msd(folder) == dataset
 
 
-def test_folder_names_a_data_set_without_a_name(folder):
+def test_folder_names_a_dataset_without_a_name(folder):
     content = listing("prostate_02.nii.gz")
     del content["name"]
     describe(folder, content)
@@ -75,7 +75,7 @@ def test_paths_out_of_the_folder_are_refused(folder, path):
     with pytest.raises(DatasetProblems) as caught:
         read_dataset(folder)
     assert [(problem.what, problem.got) for problem in caught.value.problems] == [
-        ("a listed path leads out of the data set", str(folder / path))
+        ("a listed path leads out of the dataset", str(folder / path))
     ]
 
 
@@ -107,7 +107,7 @@ def test_listing_that_says_too_little(folder, content, told):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"), [({"training": []}, "no labelled case"), ({"modality": {}}, "no modality")]
+    ("changes", "told"), [({"training": []}, "no labeled case"), ({"modality": {}}, "no modality")]
 )
 def test_listing_without_cases_or_modalities(folder, changes, told):
     describe(folder, listing(**changes))
@@ -116,7 +116,7 @@ def test_listing_without_cases_or_modalities(folder, changes, told):
 
 
 TASKS = {  # the published tasks, with the lengths of their lists
-    "Task01_BrainTumour": 484,
+    "Task01_BrainTumor": 484,
     "Task02_Heart": 20,
     "Task03_Liver": 131,
     "Task04_Hippocampus": 260,
@@ -199,7 +199,7 @@ def prostates(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
-def test_written_data_set_has_the_same_voxels_places_and_classes(prostates, tmp_path, suffix):
+def test_written_dataset_has_the_same_voxels_places_and_classes(prostates, tmp_path, suffix):
     written = write_msd(prostates, tmp_path / "out", suffix=suffix)
     assert written == read_dataset(tmp_path / "out")
     assert (written.name, written.modalities, written.classes) == ("Prostate", ("T2", "ADC"), prostates.classes)
@@ -247,11 +247,11 @@ def test_progress_is_told(prostates, tmp_path):
     ("changes", "what"),
     [
         ({"ignore": 255}, "no value for voxels that are ignored"),
-        ({"merged": {}}, "labels are none of the data set's classes"),
+        ({"merged": {}}, "labels are none of the dataset's classes"),
         ({"modalities": ("T2",)}, "another number of modalities"),
     ],
 )
-def test_data_set_that_can_not_be_written(prostates, tmp_path, changes, what):
+def test_dataset_that_can_not_be_written(prostates, tmp_path, changes, what):
     with pytest.raises(DataError, match=what):
         write_msd(dataclasses.replace(prostates, **changes), tmp_path / "out")
 

@@ -101,7 +101,7 @@ def test_listed_files(folder):
     assert cases[1].images == (folder / "imagesTr" / "p_02_0000.nrrd", folder / "imagesTr" / "p_02_0001.nrrd")
     with pytest.raises(DatasetProblems) as caught:
         read_dataset(folder)
-    assert [problem.what for problem in caught.value.problems] == ["a listed path leads out of the data set"]
+    assert [problem.what for problem in caught.value.problems] == ["a listed path leads out of the dataset"]
 
 
 FOLDS = [{"train": ["p_10"], "val": ["p_02"]}, {"train": ["p_02"], "val": ["p_10"]}]
@@ -143,8 +143,8 @@ def test_file_that_holds_no_folds_of_these_cases(folder, content, told):
         ({"file_ending": ".png"}, "format can't be read", ".png"),
         ({"channel_names": {}}, "the modalities can't be used", "{}"),
         ({"channel_names": {"1": "T2"}}, "the modalities can't be used", "{1: 'T2'}"),
-        ({"channel_names": ["T2"]}, "does not describe a data set of nnU-Net", "channel_names"),
-        ({"dataset": {"a": {"images": "x"}}}, "does not describe a data set of nnU-Net", "dataset.a.images"),
+        ({"channel_names": ["T2"]}, "does not describe a dataset of nnU-Net", "channel_names"),
+        ({"dataset": {"a": {"images": "x"}}}, "does not describe a dataset of nnU-Net", "dataset.a.images"),
     ],
 )
 def test_listing_that_can_not_be_used(folder, changes, what, got):
@@ -166,7 +166,7 @@ def test_folder_without_images(folder):
 def test_no_case(folder):
     for path in [*(folder / "imagesTr").iterdir(), *(folder / "labelsTr").iterdir()]:
         path.unlink()
-    with pytest.raises(DataError, match="no labelled case"):
+    with pytest.raises(DataError, match="no labeled case"):
         read_dataset(folder)
 
 
@@ -191,7 +191,7 @@ NEW = {0: 0, 2: 1, 5: 2, 9: 1, 255: 3}
 
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
-def test_written_data_set_has_the_same_voxels_places_and_classes(abdomens, tmp_path, suffix):
+def test_written_dataset_has_the_same_voxels_places_and_classes(abdomens, tmp_path, suffix):
     folder = tmp_path / "nnUNet_raw" / "Dataset123_Abdomen"
     written = write_nnunet(abdomens, folder, suffix=suffix)
     assert written == read_dataset(folder)
@@ -220,7 +220,7 @@ def test_listing_is_what_nnunet_demands(abdomens, tmp_path):
     }
 
 
-def test_five_folds_are_written_where_the_data_set_has_none(phantoms, tmp_path):
+def test_five_folds_are_written_where_the_dataset_has_none(phantoms, tmp_path):
     write_nnunet(phantoms, tmp_path, suffix=".nii.gz")
     folds = json.loads((tmp_path / "splits_final.json").read_text())
     expected = [kfold_split([case.id for case in phantoms.cases], fold) for fold in range(5)]

@@ -152,4 +152,4 @@ def test_nothing_that_could_be_paired(tmp_path):
     with pytest.raises(DataError, match="no image could be paired") as caught:
         pair_files(tmp_path)
     assert "3 images and 1 label maps" in str(caught.value.got)
-    assert "cases.csv" in str(caught.value.remedy)
+    assert "cases.csv" in str(caught.value.hint)

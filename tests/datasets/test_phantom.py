@@ -29,9 +29,9 @@ def in_frame(index, modality: Modality = "CT", seed=0):
 
 
 def sections(value, index, modality):
-    """Each disc of a class in a slice: area, brightness, contrast, way from the middle; and its neighbours.
+    """Each disc of a class in a slice: area, brightness, contrast, way from the middle; and its neighbors.
 
-    The neighbours are the five slices round it: whether a vessel or a lesion is seen there in its place.
+    The neighbors are the five slices round it: whether a vessel or a lesion is seen there in its place.
     """
     scan, labels, pixel = in_frame(index, modality)
     for z in range(3, len(labels) - 3):
@@ -44,7 +44,7 @@ def sections(value, index, modality):
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
-def test_one_slice_does_not_tell_a_lesion_from_a_vessel_but_its_neighbours_do(modality):
+def test_one_slice_does_not_tell_a_lesion_from_a_vessel_but_its_neighbors_do(modality):
     vessels, lesions = (
         list(zip(*[section for index in range(24) for section in sections(value, index, modality)], strict=True))
         for value in (VESSEL, LESION)
@@ -115,7 +115,7 @@ def test_scale_of_mri_differs_and_that_of_ct_does_not():
     assert min(in_frame(0, "MRI")[0].flat) >= 0
 
 
-def test_written_data_set_is_read_back_and_depends_on_the_seed_alone(tmp_path):
+def test_written_dataset_is_read_back_and_depends_on_the_seed_alone(tmp_path):
     few = write_phantoms(tmp_path / "few", 2, seed=3)
     write_phantoms(tmp_path / "more", 3, seed=3)
     assert read_dataset(tmp_path / "few") == few
@@ -136,6 +136,6 @@ def test_written_data_set_is_read_back_and_depends_on_the_seed_alone(tmp_path):
     assert not np.array_equal(made.array.ravel()[:1000], make_phantom(4, 1)[0].array.ravel()[:1000])
 
 
-def test_no_case_is_no_data_set(tmp_path):
+def test_no_case_is_no_dataset(tmp_path):
     with pytest.raises(ConfigError):
         write_phantoms(tmp_path, 0)

@@ -60,7 +60,7 @@ def choose(split, fold=0):
     return choose_split(DataConfig(split=split, fold=fold, folds=3), GROUPS, {"own": OWN, "paper": (PAPER,)})
 
 
-def test_the_data_sets_own_split_goes_first_and_has_its_folds():
+def test_the_datasets_own_split_goes_first_and_has_its_folds():
     assert choose("auto") == choose("own") == OWN[0]
     assert choose("own", fold=1) == OWN[1]
     assert choose("folds", fold=2) == kfold_split("abc", 2, 3)
@@ -114,7 +114,7 @@ PATIENTS = {"a1": "anna", "a2": "anna", "b1": "bert", "c1": None, "d1": None}
 )
 def test_file_that_tears_a_group_apart(tmp_path, split):
     split.write(tmp_path / "torn.json")
-    with pytest.raises(DataError, match="does not fit the data set") as caught:
+    with pytest.raises(DataError, match="does not fit the dataset") as caught:
         choose_split(DataConfig(split=str(tmp_path / "torn.json")), PATIENTS, {})
     assert str(caught.value.got).endswith("it tears apart: anna")
     assert caught.value.file == str(tmp_path / "torn.json")
@@ -166,7 +166,7 @@ def test_folds_that_can_not_be_gone_through(wanted, config, what, got):
 def test_number_of_folds_given_for_their_names_is_told_apart():
     with pytest.raises(ConfigError) as caught:
         choose_several((5,))
-    assert caught.value.remedy == "--split-folds 5 --folds all, if so many folds are meant"
+    assert caught.value.hint == "--split-folds 5 --folds all, if so many folds are meant"
 
 
 def test_file_has_one_fold(tmp_path):
@@ -186,13 +186,13 @@ def test_fold_that_does_not_exist(fold, folds):
 
 
 @pytest.mark.parametrize(
-    ("cases", "remedy"),
+    ("cases", "hint"),
     [(4, "give --split-folds 4"), (3, "give --split-folds 3"), (1, "label more cases; two are the least")],
 )
-def test_fewer_cases_than_folds(cases, remedy):
+def test_fewer_cases_than_folds(cases, hint):
     with pytest.raises(DataError) as caught:
         kfold_split(IDS[:cases])
-    assert caught.value.remedy == remedy
+    assert caught.value.hint == hint
 
 
 def test_split_is_read_as_it_was_written(tmp_path):

@@ -1,4 +1,4 @@
-"""What the commands of the pages name: data sets, scans, series and a trained run, all generated and tiny."""
+"""What the commands of the pages name: datasets, scans, series and a trained run, all generated and tiny."""
 
 import shutil
 from collections.abc import Iterator

@@ -21,14 +21,14 @@ def test_share_is_read_and_named():
 def test_shards_are_counted_from_1(text):
     with pytest.raises(ConfigError, match="counted from 1") as caught:
         Shard.parse(text)
-    assert "#SBATCH --array=1-16" in str(caught.value.remedy)
+    assert "#SBATCH --array=1-16" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("text", ["", "3", "a/b", "-1/3", "3/16/2", "1.5/2", "/16"])
 def test_what_is_no_share(text):
     with pytest.raises(ConfigError, match="not understood") as caught:
         Shard.parse(text)
-    assert "SLURM_ARRAY_TASK_ID" in str(caught.value.remedy)
+    assert "SLURM_ARRAY_TASK_ID" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def save(path, values, affine=AFFINE):
 
 
 def label_map(case):
-    """A liver of value 2 and a tumour of value 5."""
+    """A liver of value 2 and a tumor of value 5."""
     values = np.zeros((10, 12, 14), np.uint8)
     values[2:8, 2:8, 2 : 8 + case] = 2
     values[4:6, 4:6, 4:6] = 5
@@ -30,7 +30,7 @@ def label_map(case):
 
 @pytest.fixture
 def folders(tmp_path):
-    """Four label maps, of which three are predicted: exactly, one voxel off, and without the tumour."""
+    """Four label maps, of which three are predicted: exactly, one voxel off, and without the tumor."""
     for case in range(4):
         save(tmp_path / f"labels/case{case}.nii.gz", label_map(case))
     save(tmp_path / "predictions/case0.nii", label_map(0))
@@ -89,7 +89,7 @@ def test_values_that_are_no_class_are_refused(folders):
     [
         ({0: "background", 2: "liver"}, None, "background=0"),
         ({-1: "nothing", 2: "liver"}, None, "nothing=-1"),
-        ({2: "liver", 5: "tumour"}, 5, "tumour=5"),
+        ({2: "liver", 5: "tumor"}, 5, "tumor=5"),
     ],
 )
 def test_value_that_can_not_be_a_class(folders, classes, ignore, got):
@@ -119,7 +119,7 @@ def test_large_label_values_take_no_memory(tmp_path, kind, value):
         save(tmp_path / folder / "case.nii.gz", values)
     assert scored(tmp_path).native_dice.tolist() == [[1, 1, 1]]
     with pytest.raises(DataError, match="values that are no class"):
-        scored(tmp_path, classes={2: "liver", 5: "tumour"})
+        scored(tmp_path, classes={2: "liver", 5: "tumor"})
 
 
 def test_prediction_without_a_label(folders):
@@ -146,7 +146,7 @@ def test_folder_that_cannot_be_used(folders, make, what):
 def test_command(folders, capsys):
     (folders / "sites.csv").write_text("case,site\ncase0,Ulm\ncase1,Ulm\ncase2,Bern\n")
     words = ["evaluate", "--predictions", folders / "predictions", "--labels", folders / "labels"]
-    words += ["--classes", "liver=2", "tumour=5", "--class-tolerance", "tumour=1", "--groups", folders / "sites.csv"]
+    words += ["--classes", "liver=2", "tumor=5", "--class-tolerance", "tumor=1", "--groups", folders / "sites.csv"]
     assert main([*map(str, words), "--metrics", "dice", "assd"]) == 0
     shown = capsys.readouterr()
     assert "ASSD in mm" in shown.out and "HD95" not in shown.out and "pooled" not in shown.out
@@ -158,14 +158,14 @@ def test_command(folders, capsys):
         rows = list(csv.DictReader(file))
     assert [(row["case"], row["class"], row["site"]) for row in rows][:3] == [
         ("case0", "liver", "Ulm"),
-        ("case0", "tumour", "Ulm"),
+        ("case0", "tumor", "Ulm"),
         ("case1", "liver", "Ulm"),
     ]
     assert main([*map(str, words), "--out", str(folders / "out"), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["unpredicted"] == ["case3"]
-    assert document["nsd"]["tolerances_mm"] == {"liver": 2.0, "tumour": 1.0}
-    assert document["groups"]["site"]["Ulm"]["dice"]["class_means"]["tumour"] == pytest.approx(0.75)
+    assert document["nsd"]["tolerances_mm"] == {"liver": 2.0, "tumor": 1.0}
+    assert document["groups"]["site"]["Ulm"]["dice"]["class_means"]["tumor"] == pytest.approx(0.75)
     assert (folders / "out/scores.json").exists()
 
 

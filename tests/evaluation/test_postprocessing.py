@@ -41,7 +41,7 @@ def test_largest_component_of_one_class_alone(islands):
 
 
 @pytest.mark.parametrize(("limit", "left"), [(3.0, 36), (3.1, 35), (24.0, 35), (24.1, 27), (81.1, 0)])
-def test_volumes_are_cubic_millimetres_and_the_limit_itself_stays(islands, limit, left):
+def test_volumes_are_cubic_millimeters_and_the_limit_itself_stays(islands, limit, left):
     result = after(islands, steps(minimum_volume=limit))
     assert np.count_nonzero(result == 2) == left
     assert np.count_nonzero(result == 5) == 2
@@ -113,7 +113,7 @@ def test_where_a_model_has_its_file(tmp_path):
         ('{"classes": [{"value": 1, "name": "a", "minimum_volume": -1}]}', "minimum_volume"),
         ('{"classes": [{"value": 1, "name": "a", "minimum_volume": Infinity}]}', "minimum_volume"),
         ('{"classes": [{"value": 1, "name": "a"}, {"value": 1, "name": "b"}]}', "classes is not usable"),
-        ('{"classes": [], "colour": "red"}', "colour"),
+        ('{"classes": [], "color": "red"}', "color"),
     ],
 )
 def test_damaged_file(text, part, tmp_path):

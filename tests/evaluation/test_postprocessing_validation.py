@@ -34,7 +34,7 @@ def plan(toys) -> Plan:
         merged={},
         depth_axis="axial",
         image_size=(32, 32),
-        normalisation=(),
+        normalization=(),
         flips=(False, False, False),
         reasons={},
     )
@@ -75,7 +75,7 @@ def test_islands_in_all_cases_are_removed_from_each_by_what_the_others_say(toys,
     gain = chosen.gains["liver"]
     assert gain.value == pytest.approx(1.0 - scores.class_means()[0])
     assert gain.low == pytest.approx(gain.value)  # it is the same in every case
-    assert chosen.gains["tumour"].value == 0.0
+    assert chosen.gains["tumor"].value == 0.0
 
 
 def test_what_is_chosen_on_a_fold_s_own_cases_alone_gains_it_nothing(toys, plan, tmp_path):

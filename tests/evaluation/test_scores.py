@@ -19,7 +19,7 @@ NAN = math.nan
 def scores():
     return Scores(
         cases=("a", "b", "c"),
-        classes=("liver", "tumour", "cyst"),
+        classes=("liver", "tumor", "cyst"),
         native_dice=np.array([[0.9, NAN, NAN], [0.8, 0.0, NAN], [0.1, 0.5, NAN]]),
         pooled_dice=np.array([0.85, 0.3, NAN]),
         measured={
@@ -77,7 +77,7 @@ def test_table(scores, tmp_path):
     assert rows("scores.csv")[:3] == [
         ["case", "site", "class", "dice", "hd95", "nsd"],
         ["a", "Ulm", "liver", "0.9000", "1.0000", "1.0000"],
-        ["a", "Ulm", "tumour", "n/a", "n/a", "n/a"],
+        ["a", "Ulm", "tumor", "n/a", "n/a", "n/a"],
     ]
     assert len(rows("scores.csv")) == 1 + 3 * 3
     summary = rows("summary.csv")
@@ -87,7 +87,7 @@ def test_table(scores, tmp_path):
     assert rows("groups.csv")[:3] == [
         ["groups", "group", "cases", "class", "dice", "hd95", "nsd"],
         ["site", "Bern", "1", "liver", "0.8000", "2.0000", "0.8000"],
-        ["site", "Bern", "1", "tumour", "0.0000", "50.0000", "0.0000"],
+        ["site", "Bern", "1", "tumor", "0.0000", "50.0000", "0.0000"],
     ]
 
 
@@ -96,14 +96,14 @@ def test_json_names_each_score_for_what_it_is(scores, tmp_path):
     values = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
     assert "own grid" in values["native_dice"]["definition"]
     assert "model's grid" in values["pooled_dice"]["definition"]
-    assert values["native_dice"]["cases"]["a"] == {"liver": 0.9, "tumour": None, "cyst": None}
+    assert values["native_dice"]["cases"]["a"] == {"liver": 0.9, "tumor": None, "cyst": None}
     assert values["native_dice"]["class_medians"]["liver"] == 0.8
     assert values["native_dice"]["mean"] == pytest.approx(0.425)
-    assert values["pooled_dice"]["classes"] == {"liver": 0.85, "tumour": 0.3, "cyst": None}
+    assert values["pooled_dice"]["classes"] == {"liver": 0.85, "tumor": 0.3, "cyst": None}
     assert values["hd95"]["definition"].startswith("mm, the larger of the two directed 95th percentiles")
-    assert values["hd95"]["cases"]["b"] == {"liver": 2.0, "tumour": 50.0, "cyst": None}
-    assert values["nsd"]["tolerances_mm"] == {"liver": 1.5, "tumour": 1.5, "cyst": 3.0}
-    assert values["hd95"]["class_medians"] == {"liver": 2.0, "tumour": 30.0, "cyst": None}
+    assert values["hd95"]["cases"]["b"] == {"liver": 2.0, "tumor": 50.0, "cyst": None}
+    assert values["nsd"]["tolerances_mm"] == {"liver": 1.5, "tumor": 1.5, "cyst": 3.0}
+    assert values["hd95"]["class_medians"] == {"liver": 2.0, "tumor": 30.0, "cyst": None}
     assert values["hd95"]["class_mean_intervals"]["liver"] == [1.0, 6.0]
     assert values["hd95"]["class_mean_intervals"]["cyst"] is None
     assert values["groups"]["site"]["Ulm"]["dice"]["class_means"]["liver"] == 0.5
@@ -178,7 +178,7 @@ def test_parts_of_a_case_add_up():
     assert parts.scores().native_dice == whole.scores().native_dice == [[2 / 3]]
 
 
-def test_surfaces_are_measured_in_millimetres():
+def test_surfaces_are_measured_in_millimeters():
     keeper = ScoreKeeper(("background", "liver"), tolerance=2.5)
     label = torch.zeros(9, 9, 9, dtype=torch.long)
     label[4, 2:6, 2:6] = 1
@@ -217,8 +217,8 @@ def test_cases_without_a_group_are_in_the_unknown_one():
 
 
 def test_tolerances_by_class():
-    names = ("background", "liver", "tumour")
-    assert ScoreKeeper(names, tolerance=Tolerances(3.0, {"tumour": 1.0})).tolerances.tolist() == [3.0, 1.0]
+    names = ("background", "liver", "tumor")
+    assert ScoreKeeper(names, tolerance=Tolerances(3.0, {"tumor": 1.0})).tolerances.tolist() == [3.0, 1.0]
     assert ScoreKeeper(names, tolerance=3.0).tolerances.tolist() == [3.0, 3.0]
     with pytest.raises(ConfigError, match="class that there is not"):
         ScoreKeeper(names, tolerance=Tolerances(classes={"spleen": 1.0}))
@@ -239,7 +239,7 @@ def test_confidence_is_kept_beside_the_scores(scores, tmp_path):
         rows = list(csv.DictReader(file))
     assert [row["confidence"] for row in rows[:4]] == ["0.8000", "n/a", "n/a", "0.7000"]
     document = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))["confidence"]
-    assert document["cases"]["b"] == {"liver": 0.7, "tumour": 0.3, "cyst": 0.2}
+    assert document["cases"]["b"] == {"liver": 0.7, "tumor": 0.3, "cyst": 0.2}
     assert document["means"]["c"] is None
     assert document["rank_correlation_with_dice"] is None
     again = Scores.read(tmp_path)

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from inflate3d.evaluation.summaries import spacing_group, summarise
+from inflate3d.evaluation.summaries import spacing_group, summarize
 
 NAN = math.nan
 
@@ -23,16 +23,16 @@ def test_groups_of_spacings(spacing, group):
 
 
 def test_one_case_has_no_interval():
-    summary = summarise(np.array([[0.5, NAN]]))
+    summary = summarize(np.array([[0.5, NAN]]))
     assert (summary.mean.value, summary.median.value, summary.cases) == (0.5, 0.5, (1, 0))
     assert math.isnan(summary.mean.low) and math.isnan(summary.medians[0].high)
 
 
 def test_no_case_has_no_figure():
-    assert math.isnan(summarise(np.empty((0, 2))).mean.value)
+    assert math.isnan(summarize(np.empty((0, 2))).mean.value)
 
 
 def test_a_class_that_scores_the_same_everywhere_is_sure():
-    summary = summarise(np.full((4, 1), 0.25))
+    summary = summarize(np.full((4, 1), 0.25))
     for estimate in (summary.mean, summary.median, *summary.means, *summary.medians):
         assert (estimate.value, estimate.low, estimate.high) == (0.25, 0.25, 0.25)

@@ -22,10 +22,10 @@ def box(shape, start, stop, value=1):
     return values
 
 
-def ball(radius, centre, spacing, shape):
+def ball(radius, center, spacing, shape):
     places = (np.arange(size) * step for size, step in zip(shape, spacing, strict=True))
     grid = np.meshgrid(*places, indexing="ij")
-    return sum((x - c) ** 2 for x, c in zip(grid, centre, strict=True)) <= radius**2
+    return sum((x - c) ** 2 for x, c in zip(grid, center, strict=True)) <= radius**2
 
 
 def scored(prediction, label, spacing=UNIT, tolerance=2.0, classes=2):
@@ -57,8 +57,8 @@ def test_plate_moved_along_its_normal_is_off_by_just_that(axis, spacing):
 def test_concentric_balls():
     """All surface points of the one lie the difference of the radii from the other, but for the grid."""
     spacing, shape = (1.0, 0.5, 0.5), (50, 100, 100)
-    centre = tuple(size * step / 2 for size, step in zip(shape, spacing, strict=True))
-    large, small = (ball(radius, centre, spacing, shape).astype(np.uint8) for radius in (20, 15))
+    center = tuple(size * step / 2 for size, step in zip(shape, spacing, strict=True))
+    large, small = (ball(radius, center, spacing, shape).astype(np.uint8) for radius in (20, 15))
     value, within = scored(small, large, spacing, tolerance=3.5)[0]
     assert value == pytest.approx(5, abs=0.6)
     assert within == 0
@@ -134,8 +134,8 @@ def test_plate_moved_has_one_distance_alone(spacing):
 
 def test_balls_of_two_sizes_are_apart_by_the_difference_of_their_radii():
     spacing, shape = (1.0, 0.5, 0.5), (50, 100, 100)
-    centre = tuple(size * step / 2 for size, step in zip(shape, spacing, strict=True))
-    large, small = (ball(radius, centre, spacing, shape).astype(np.uint8) for radius in (20, 15))
+    center = tuple(size * step / 2 for size, step in zip(shape, spacing, strict=True))
+    large, small = (ball(radius, center, spacing, shape).astype(np.uint8) for radius in (20, 15))
     hd95, pooled, hd100, assd = distances(small, large, spacing)
     assert assd == pytest.approx(5, abs=0.25)
     assert assd < pooled <= hd95 <= hd100 < 6.2

@@ -55,7 +55,7 @@ def test_listing_that_leads_out(tmp_path, place, part):
     pair = {"image": "imagesTr/a.nii.gz", "label": "labelsTr/a.nii.gz"} | {part: place}
     listing = {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "liver"}, "training": [pair]}
     (tmp_path / "dataset.json").write_text(json.dumps(listing))
-    with pytest.raises(DatasetProblems, match="leads out of the data set"):
+    with pytest.raises(DatasetProblems, match="leads out of the dataset"):
         read_dataset(tmp_path)
 
 

@@ -6,11 +6,11 @@ from torch import nn
 
 from inflate3d.models.architecture import Architecture
 from inflate3d.models.segmenter import Segmenter
-from inflate3d.preparation.plan import Normalisation, Plan
+from inflate3d.preparation.plan import Normalization, Plan
 
 
 class Sums(Segmenter):
-    """Scores each pixel by fixed weights over its window's slices and its neighbours, without a matrix product."""
+    """Scores each pixel by fixed weights over its window's slices and its neighbors, without a matrix product."""
 
     def __init__(self, plan, depth=3, seed=0):
         nn.Module.__init__(self)
@@ -34,14 +34,14 @@ class Sums(Segmenter):
         )
 
     def forward(self, windows):
-        neighbours = windows + 0.5 * windows.roll(1, -1) - 0.25 * windows.roll(2, -2)
+        neighbors = windows + 0.5 * windows.roll(1, -1) - 0.25 * windows.roll(2, -2)
         logits = torch.zeros(len(windows), len(self.weights), *windows.shape[-2:])
         for (number, modality, slice_), weight in zip(
             torch.cartesian_prod(*map(torch.arange, self.weights.shape)).tolist(),
             self.weights.flatten().tolist(),
             strict=True,
         ):
-            logits[:, number] += weight * neighbours[:, modality, slice_]
+            logits[:, number] += weight * neighbors[:, modality, slice_]
         return logits
 
 
@@ -59,7 +59,7 @@ def _sums(classes=3, depth=3, seed=0, modalities=1, **planned):
         "merged": {},
         "depth_axis": "axial",
         "image_size": (24, 20),
-        "normalisation": (Normalisation(kind="clip", low=-200, high=400),) * modalities,
+        "normalization": (Normalization(kind="clip", low=-200, high=400),) * modalities,
         "flips": (True, True, True),
         "reasons": {},
     }

@@ -86,10 +86,10 @@ def test_soft_dice_is_near_the_dice_to_be_expected():
 
 
 def test_confidence_is_the_mean_over_predicted_classes():
-    found = Confidence("networks", {"liver": 0.9, "tumour": 0.5, "cyst": NAN})
-    assert (found.value, found.least) == (pytest.approx(0.7), "tumour")
+    found = Confidence("networks", {"liver": 0.9, "tumor": 0.5, "cyst": NAN})
+    assert (found.value, found.least) == (pytest.approx(0.7), "tumor")
     document = json.loads(json.dumps(found.to_dict(), allow_nan=False))
-    assert document == {"kind": "networks", "value": 0.7, "classes": {"liver": 0.9, "tumour": 0.5, "cyst": None}}
+    assert document == {"kind": "networks", "value": 0.7, "classes": {"liver": 0.9, "tumor": 0.5, "cyst": None}}
     nothing = Confidence("soft dice", {"liver": NAN})
     assert math.isnan(nothing.value)
     assert nothing.least is None

@@ -135,7 +135,7 @@ def test_split_of_one_fold_has_none_to_go_through(data, tmp_path, capsys):
     words = ["--split", tmp_path / "mine.json", "--folds", "all", "--store", tmp_path / "store"]
     told = command(capsys, "train", data, "--run", tmp_path / "run", *words, code=2)["error"]
     assert told["what"] == "the split has no folds to go through"
-    assert told["remedy"] == "leave --folds out"
+    assert told["hint"] == "leave --folds out"
 
 
 def test_folds_that_are_there_need_resume_and_the_same_settings(trained, tmp_path):
@@ -265,10 +265,10 @@ def test_case_that_two_runs_held_out_is_told(folds):
         evaluate_folds(folds)
 
 
-def test_runs_of_two_data_sets_are_no_folds(folds, tmp_path):
+def test_runs_of_two_datasets_are_no_folds(folds, tmp_path):
     config = RunConfig.read(folds.fold(1).config)
     config.model_copy(update={"dataset": tmp_path / "other"}).write(folds.fold(1).config)
-    with pytest.raises(ConfigError, match="different data sets"):
+    with pytest.raises(ConfigError, match="different datasets"):
         evaluate_folds(folds)
 
 

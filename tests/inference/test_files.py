@@ -257,11 +257,11 @@ def test_only_modality_has_no_number(predictor, tmp_path, names, ids):
     assert [case.id for case in find_scans(tmp_path, predictor.plan)] == ids
 
 
-def test_wrong_number_of_modalities_has_a_remedy(predictor, scan, tmp_path):
+def test_wrong_number_of_modalities_has_a_hint(predictor, scan, tmp_path):
     nibabel.Nifti1Image(np.zeros((20, 24, 6, 2), np.int16), OBLIQUE).to_filename(scan)
     with pytest.raises(DataError, match="wrong number of modalities") as caught:
         predict_files(predictor, find_scans(scan, predictor.plan), tmp_path / "out")
-    assert "CASE_0000, CASE_0001" in (caught.value.remedy or "")
+    assert "CASE_0000, CASE_0001" in (caught.value.hint or "")
 
 
 # --- one after another, and beside each other ------------------------------------------------------------

@@ -22,11 +22,11 @@ from inflate3d.io import read_labels, read_volume, write_volume
 from inflate3d.models.architecture import Architecture
 from inflate3d.models.segmenter import Segmenter
 from inflate3d.preparation.framing import frame_case
-from inflate3d.preparation.plan import Normalisation, Plan
+from inflate3d.preparation.plan import Normalization, Plan
 from inflate3d.preparation.store import write_case
 from inflate3d.volume import DEPTH_AXES, Volume
 
-VALUES = {0: "background", 2: "liver", 5: "tumour", 52: "aorta"}
+VALUES = {0: "background", 2: "liver", 5: "tumor", 52: "aorta"}
 AXES = [
     (order, signs) for order in itertools.permutations(range(3)) for signs in itertools.product((1.0, -1.0), repeat=3)
 ]
@@ -41,7 +41,7 @@ def plan_for(volume, depth_axis, **what):
         "merged": {},
         "depth_axis": depth_axis,
         "image_size": (1, 1),
-        "normalisation": (Normalisation(kind="clip", low=0, high=52),),
+        "normalization": (Normalization(kind="clip", low=0, high=52),),
         "flips": (True, True, True),
         "reasons": {},
     }
@@ -72,8 +72,8 @@ class Reader(Segmenter):
         )
 
     def forward(self, windows):
-        centre = windows[:, 0, windows.shape[2] // 2] * 52
-        distance = (centre[:, None] - torch.tensor(list(VALUES))[None, :, None, None]).abs()
+        center = windows[:, 0, windows.shape[2] // 2] * 52
+        distance = (center[:, None] - torch.tensor(list(VALUES))[None, :, None, None]).abs()
         return F.one_hot(distance.argmin(1), len(VALUES)).movedim(-1, 1).float()
 
 

@@ -9,7 +9,7 @@ import torch
 from inflate3d.inference.predictor import Predictor
 from inflate3d.preparation.framing import frame_case
 from inflate3d.volume import Volume
-from inflate3d.windows.resample import field_matrices, field_sides, normalise, resample_logits, resample_windows
+from inflate3d.windows.resample import field_matrices, field_sides, normalize, resample_logits, resample_windows
 from inflate3d.windows.windows import cut_windows
 
 AFFINE = np.diag([-0.9, 0.8, 2.5, 1.0])
@@ -32,7 +32,7 @@ def plainly(models, volume, *, mirror=False, every=1):
         fields = field_sides(sides, size, model.plan.pixel_spacing)
         count = image.shape[1]
         windows = cut_windows(image, torch.arange(count), model.architecture.depth, model.plan.stride)
-        windows = normalise(windows, torch.tensor(framed.ranges)[None].expand(count, -1, -1))
+        windows = normalize(windows, torch.tensor(framed.ranges)[None].expand(count, -1, -1))
         windows = resample_windows(windows, field_matrices(sides, fields).expand(count, -1, -1), size)
         logits = mirrored(model, windows) if mirror else model(windows)
         logits = along_depth(logits, framed.own_slices, every)

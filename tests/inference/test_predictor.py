@@ -18,7 +18,7 @@ from inflate3d.resampling import resample_slices
 from inflate3d.run_folder import RunFolder
 from inflate3d.volume import Volume
 from inflate3d.windows.datamodule import Windows
-from inflate3d.windows.resample import normalise, resample_windows
+from inflate3d.windows.resample import normalize, resample_windows
 from inflate3d.windows.sampling import Place
 
 
@@ -84,14 +84,14 @@ def test_training_and_prediction_see_the_same_tensors(predictor, phantoms, phant
     for index in range(depth):
         batch = windows[index]
         prepared = resample_windows(
-            normalise(batch.windows, batch.ranges), torch.eye(2, 3).expand(1, 2, 3), (64, 64), batch.extents
+            normalize(batch.windows, batch.ranges), torch.eye(2, 3).expand(1, 2, 3), (64, 64), batch.extents
         )
         predicted = torch.cat(seen)[index]
         assert torch.allclose(predicted, prepared[0], atol=1e-5)
         if index in (0, 9):
             assert torch.equal(
                 predicted,
-                resample_windows(normalise(batch.windows, batch.ranges), torch.eye(2, 3).expand(1, 2, 3), (64, 64))[0],
+                resample_windows(normalize(batch.windows, batch.ranges), torch.eye(2, 3).expand(1, 2, 3), (64, 64))[0],
             )
 
 

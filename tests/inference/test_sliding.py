@@ -7,7 +7,7 @@ from inflate3d.io import read_volume
 from inflate3d.models.volumetric import create_volumetric
 from inflate3d.volume import Volume
 from inflate3d.windows.patches import Scans
-from inflate3d.windows.resample import normalise
+from inflate3d.windows.resample import normalize
 from inflate3d.windows.sampling import Place
 
 
@@ -58,8 +58,8 @@ def test_voxels_stay_in_their_places(predictor, scan, monkeypatch):
     """A network that looks at each voxel alone gives a threshold, exactly, whatever the patches are."""
     voxelwise(predictor, monkeypatch)
     framed = predictor.frame(scan)
-    image, ranges = framed.read(np.arange(framed.slices)), framed.ranges(predictor.plan.normalisation)
-    values = normalise(image[None], ranges[None])[0, 0]
+    image, ranges = framed.read(np.arange(framed.slices)), framed.ranges(predictor.plan.normalization)
+    values = normalize(image[None], ranges[None])[0, 0]
     bright, dark = values > 0.3 + 1e-5, values < 0.3 - 1e-5
     labels = torch.from_numpy(framed.orientation.apply(predictor.predict(scan)).astype(np.int64))
     assert (labels[bright] == 3).all()
@@ -88,7 +88,7 @@ def test_training_and_prediction_see_the_same_voxels(predictor, phantoms, phanto
     batch = Scans(phantom_store, [Place(case.id, 0)], 1)[0]
     assert torch.equal(framed.read(np.arange(framed.slices)), batch.windows[0].float())
     assert torch.allclose(framed.sides, batch.sides)
-    assert torch.equal(framed.ranges(predictor.plan.normalisation), batch.ranges[0])
+    assert torch.equal(framed.ranges(predictor.plan.normalization), batch.ranges[0])
 
 
 def test_pooled_grid_is_that_of_the_logits(predictor, scan, monkeypatch):

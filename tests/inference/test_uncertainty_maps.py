@@ -41,7 +41,7 @@ def opened(file) -> Any:
     return nibabel.Nifti1Image.from_filename(file)
 
 
-def test_values_are_the_normalised_entropy_of_the_probabilities(sums, tmp_path):
+def test_values_are_the_normalized_entropy_of_the_probabilities(sums, tmp_path):
     """By the direct formula, on logits that are taken to the scan's own pixels at once and not slab by slab."""
     array = np.random.default_rng(3).integers(-200, 400, (1, 31, 37, 9)).astype(np.int16)
     write_volume(tmp_path / "a.nii.gz", Volume(array, np.diag([-0.9, 0.8, 2.5, 1.0])))
@@ -144,7 +144,7 @@ def test_bucket_is_refused(predictor, scans, tmp_path):
     transfer = Transfer(labels=RemoteFolder("s3://bucket/out", tmp_path / "labels"))
     with pytest.raises(ConfigError, match="written to a disk alone") as caught:
         predict_files(predictor, scans, tmp_path / "labels", transfer=transfer, with_maps=True)
-    assert "--uncertainty-maps" in str(caught.value.remedy)
+    assert "--uncertainty-maps" in str(caught.value.hint)
     assert caught.value.got == "s3://bucket/out"
     with pytest.raises(ConfigError, match="written to a disk alone"):
         recipe = PredictorRecipe(tmp_path)

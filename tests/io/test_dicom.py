@@ -202,7 +202,7 @@ def test_any_file_of_a_series_names_it(study):
 def test_folder_of_several_series_lists_them(study):
     error = refused(study / "mixed", "several DICOM series")
     assert error.got == "1.2.1 (MR, series 1.2.1, 5 slices); 1.2.2 (MR, series 1.2.2, 4 slices)"
-    assert str(study / "mixed" / "UID") in str(error.remedy)
+    assert str(study / "mixed" / "UID") in str(error.hint)
 
 
 def test_series_that_is_not_in_the_folder(study):
@@ -242,7 +242,7 @@ def test_copied_slice_is_named(tmp_path, write_series):
     shutil.copy(written[2], tmp_path / "copy")
     error = refused(tmp_path, "several images of the series lie at one position")
     assert error.got == "1 of 5 positions have more: 5 mm (IM002.dcm, copy)"
-    assert error.remedy == "remove the copies"
+    assert error.hint == "remove the copies"
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_several_volumes_in_one_series(tmp_path, write_series, tag, name):
     error = refused(tmp_path, "several images of the series lie at one position")
     assert "5 of 5 positions have more: 12.5 mm (1-0, 2-0)" in str(error.got)
     assert str(error.got).endswith(f"they differ in {name} (1, 2)")
-    assert "one folder for each volume" in str(error.remedy)
+    assert "one folder for each volume" in str(error.hint)
 
 
 def test_slices_that_differ(tmp_path, write_series):
@@ -302,7 +302,7 @@ def test_image_without_a_position(tmp_path, write_series):
     assert error.file == str(written[1])
 
 
-def test_colours(tmp_path):
+def test_colors(tmp_path):
     for index in range(2):
         picture = SimpleITK.GetImageFromArray(np.zeros((1, 6, 7, 3), np.uint8), isVector=True)
         picture.SetMetaData("0020|000e", "1.2.3")
@@ -358,7 +358,7 @@ def test_label_map_of_a_tilted_series(tmp_path, write_series):
     labels = (noise().transpose(2, 1, 0) % 4).astype(np.uint8)
     with pytest.raises(DataError, match="sheared") as caught:
         write_labels(tmp_path / "labels.nrrd", labels, tmp_path / "series")
-    assert caught.value.remedy == "write it as .nii.gz"
+    assert caught.value.hint == "write it as .nii.gz"
     assert not (tmp_path / "labels.nrrd").exists()
     write_labels(tmp_path / "labels.nii.gz", labels, tmp_path / "series")
     assert read_volume(tmp_path / "labels.nii.gz").affine == pytest.approx(

@@ -134,7 +134,7 @@ def test_sheared_grids_need_nifti(tmp_path, suffix):
     sheared = affine_of([[1, 0, 0], [0, 1, -1], [0, 0, 4]])
     with pytest.raises(DataError, match="sheared") as caught:
         write_volume(tmp_path / f"scan{suffix}", Volume(values(), sheared))
-    assert caught.value.remedy == "write it as .nii.gz"
+    assert caught.value.hint == "write it as .nii.gz"
     assert list(tmp_path.iterdir()) == []
     write_volume(tmp_path / "scan.nii.gz", Volume(values(), sheared))
     read = read_volume(tmp_path / "scan.nii.gz")

@@ -163,7 +163,7 @@ def test_image_without_voxels(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "dtype", [np.complex64, np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])], ids=["complex", "colour"]
+    "dtype", [np.complex64, np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])], ids=["complex", "color"]
 )
 def test_voxels_that_are_no_single_numbers(tmp_path, dtype):
     refused(save(tmp_path / "scan.nii", np.zeros((3, 4, 5), dtype)), "not single real numbers")
@@ -220,16 +220,16 @@ def in_units(path, unit, affine):
     return path
 
 
-@pytest.mark.parametrize(("unit", "millimetres"), [("micron", 0.001), ("meter", 1000), ("mm", 1), ("unknown", 1)])
-def test_unit_of_length_is_read(tmp_path, unit, millimetres):
+@pytest.mark.parametrize(("unit", "millimeters"), [("micron", 0.001), ("meter", 1000), ("mm", 1), ("unknown", 1)])
+def test_unit_of_length_is_read(tmp_path, unit, millimeters):
     affine = np.diag([2.0, -3, 4, 1])
     affine[:3, 3] = (5, -6, 7)
     scan = in_units(tmp_path / "scan.nii", unit, affine)
     volume = read_volume(scan)
-    assert volume.spacing == pytest.approx((2 * millimetres, 3 * millimetres, 4 * millimetres))
-    assert volume.affine[:3, 3] == pytest.approx(np.multiply(millimetres, (5, -6, 7)))
+    assert volume.spacing == pytest.approx((2 * millimeters, 3 * millimeters, 4 * millimeters))
+    assert volume.affine[:3, 3] == pytest.approx(np.multiply(millimeters, (5, -6, 7)))
     assert volume.affine[3].tolist() == [0, 0, 0, 1]
-    names = {"micron": "micrometres", "meter": "metres"}
+    names = {"micron": "micrometers", "meter": "meters"}
     told = [f"the header measures in {names[unit]}; its voxels are taken to be "] if unit in names else []
     assert [note.rpartition("be ")[0] + "be " for note in volume.notes] == told
     write_labels(tmp_path / "labels.nii", counting(3, 4, 5), scan)
@@ -239,7 +239,7 @@ def test_unit_of_length_is_read(tmp_path, unit, millimetres):
     assert read_volume(tmp_path / "again.nii").affine == pytest.approx(volume.affine)
 
 
-def test_disagreement_of_the_forms_is_told_in_millimetres(tmp_path):
+def test_disagreement_of_the_forms_is_told_in_millimeters(tmp_path):
     image = nibabel.Nifti1Image(counting(3, 4, 5), np.diag([1000.0, 1000, 1000, 1]))
     moved = np.diag([1000.0, 1000, 1000, 1])
     moved[0, 3] = 5000

@@ -53,5 +53,5 @@ def test_scan_as_a_dicom_series_is_the_same(case, tmp_path, write_series):
     read = read_volume(tmp_path)
     runs_up = np.linalg.det(axes) > 0  # slices are sorted along the normal
     assert np.array_equal(read.array[0], whole if runs_up else whole[:, :, ::-1])
-    centre = scan.affine @ [3, 4, 2 if runs_up else 5, 1]
-    assert (read.affine @ [3, 4, 2, 1]) == pytest.approx(centre, abs=1e-3)
+    center = scan.affine @ [3, 4, 2 if runs_up else 5, 1]
+    assert (read.affine @ [3, 4, 2, 1]) == pytest.approx(center, abs=1e-3)

@@ -126,14 +126,14 @@ def test_file_that_can_not_be_sent(bucket, tmp_path, monkeypatch):
     monkeypatch.setattr(bucket, "put_file", refuse)
     with pytest.raises(OutputError, match="can't be sent") as caught:
         RemoteFolder.of("memory://bucket", tmp_path).put(Path(tmp_path, "a.nii"))
-    assert "credentials" in str(caught.value.remedy)
+    assert "credentials" in str(caught.value.hint)
 
 
 def test_package_that_is_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(ConfigError, match="s3fs is not installed, which s3:// needs") as caught:
         RemoteFolder.of("s3://bucket/scans", tmp_path)
-    assert caught.value.remedy == "pip install 'inflate3d[remote]'"
+    assert caught.value.hint == "pip install 'inflate3d[remote]'"
 
 
 def test_address_of_no_known_kind(tmp_path):

@@ -66,4 +66,4 @@ def test_backbones_that_cannot(name, got):
     with pytest.raises(ConfigError, match="can't be checkpointed") as caught:
         checkpoint_activations(encoder.network, encoder.name)
     assert caught.value.got == got
-    assert "--checkpoint-activations" in str(caught.value.remedy)
+    assert "--checkpoint-activations" in str(caught.value.hint)

@@ -142,7 +142,7 @@ def test_progressive_decoders_have_a_stage_for_every_doubling(stride, stages):
 
 
 def test_transposed_convolutions_reach_every_pixel_alone():
-    """No tokens mix: one token of the map moves its own 16 x 16 pixels, but for the normalisation's statistics."""
+    """No tokens mix: one token of the map moves its own 16 x 16 pixels, but for the normalization's statistics."""
     decoder = ConvTranspose((8,), (16,), width=8)
     classifier = decoder.classifier(2)
     windows = torch.zeros(1, 1, 1, 64, 64)
@@ -153,7 +153,7 @@ def test_transposed_convolutions_reach_every_pixel_alone():
     torch.testing.assert_close(blocks[0], blocks[1].flip(-2))
 
 
-def test_unetr_sees_the_slices_round_the_centre():
+def test_unetr_sees_the_slices_round_the_center():
     decoder = build_decoder("unetr", (8,) * 4, (16,) * 4, in_channels=1, width=16).eval()
     windows = torch.rand(1, 1, 5, 32, 32, requires_grad=True)
     maps = [torch.randn(1, 8, 2, 2) for _ in range(4)]

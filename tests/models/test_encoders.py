@@ -239,12 +239,12 @@ def test_backbone_that_can_not_work_is_refused(name, why):
 
 
 def test_broken_identity_is_told(monkeypatch):
-    def off_centre(weight, depth, in_channels, method):
+    def off_center(weight, depth, in_channels, method):
         inflated = weight.new_zeros(weight.shape[0], in_channels, depth, *weight.shape[2:])
         inflated[:, :, 0] = weight.sum(dim=1)[:, None]
         return inflated
 
-    monkeypatch.setattr("inflate3d.models.timm_backbones.inflate_stem", off_centre)
+    monkeypatch.setattr("inflate3d.models.timm_backbones.inflate_stem", off_center)
     with pytest.raises(ModelError, match="by center changes what it computes"):
         check_inflation("resnet10t", image_size=64)
 

@@ -9,7 +9,7 @@ from inflate3d.errors import ConfigError, ModelError
 from inflate3d.models.inflation import flatten_depth, inflate_stem
 
 
-def test_center_puts_grey_on_the_middle_slice():
+def test_center_puts_gray_on_the_middle_slice():
     weight = torch.tensor([1.0, 2.0, 4.0]).view(1, 3, 1, 1)
 
     inflated = inflate_stem(weight, depth=5, in_channels=2, method="center")
@@ -19,7 +19,7 @@ def test_center_puts_grey_on_the_middle_slice():
     assert inflated[0, 1, :, 0, 0].tolist() == [0, 0, 3.5, 0, 0]
 
 
-def test_average_puts_grey_on_every_slice():
+def test_average_puts_gray_on_every_slice():
     weight = torch.tensor([1.0, 2.0, 3.0]).view(1, 3, 1, 1)
 
     inflated = inflate_stem(weight, depth=3, in_channels=2, method="average")
@@ -28,7 +28,7 @@ def test_average_puts_grey_on_every_slice():
 
 
 @pytest.mark.parametrize("method", ["center", "average"])
-def test_one_slice_of_one_modality_is_the_grey_sum(method):
+def test_one_slice_of_one_modality_is_the_gray_sum(method):
     weight = torch.randn(4, 3, 2, 2)
 
     inflated = inflate_stem(weight, depth=1, in_channels=1, method=method)
@@ -45,7 +45,7 @@ def test_kernel_keeps_its_rows_columns_and_type():
     torch.testing.assert_close(inflated[:, 1, 1], weight.sum(dim=1) / 2)
 
 
-def test_grey_stem_is_taken_as_it_is():
+def test_gray_stem_is_taken_as_it_is():
     weight = torch.randn(4, 1, 2, 2)
 
     torch.testing.assert_close(inflate_stem(weight, depth=3, in_channels=1)[:, 0, 1], weight[:, 0])

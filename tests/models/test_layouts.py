@@ -273,7 +273,7 @@ def test_program_is_refused(tmp_path):
 
     with pytest.raises(ModelError, match="TorchScript") as caught:
         create_encoder("resnet10t", image_size=64, weights=tmp_path / "w.pt")
-    assert "state_dict" in str(caught.value.remedy)
+    assert "state_dict" in str(caught.value.hint)
 
 
 def test_unknown_names_tell_no_layout():

@@ -197,19 +197,19 @@ def test_encoder_features_of_the_original(shared, path, kind):
     wanted = next(key.rsplit(".", 1)[0] for key in figures if key.startswith(f"{kind}.") and ".C2." in key)
     method, depth = wanted.split(".")[1], int(wanted.rsplit(".D", 1)[1])
     tensors = published(shared, name, prefix)
-    grey = tensors["encoder.patch_embed.proj.weight"].sum(1, keepdim=True) / 2
+    gray = tensors["encoder.patch_embed.proj.weight"].sum(1, keepdim=True) / 2
     if kind == "swint":
-        inflated = grey.unsqueeze(2).repeat(1, 2, depth, 1, 1) / depth
+        inflated = gray.unsqueeze(2).repeat(1, 2, depth, 1, 1) / depth
         if method == "centering":
             inflated = torch.zeros_like(inflated)
-            inflated[:, :, depth // 2] = grey
+            inflated[:, :, depth // 2] = gray
         tensors["encoder.patch_embed.proj.weight"] = inflated
         for stage in range(4):
             tensors[f"encoder.norm{stage}.weight"] = torch.ones(128 * 2**stage)
             tensors[f"encoder.norm{stage}.bias"] = torch.zeros(128 * 2**stage)
         tensors = {own: tensor for own, tensor in tensors.items() if not own.startswith("encoder.norm.")}
     else:
-        tensors["encoder.patch_embed.proj.weight"] = grey.repeat(1, 2, 1, 1, 1)
+        tensors["encoder.patch_embed.proj.weight"] = gray.repeat(1, 2, 1, 1, 1)
     decoder = upernet((128, 256, 512, 1024), 8, pyramid=False)
     write(path, tensors, decoder, settings={**SETTINGS, "img_size": (size, size, depth)})
     model = import_original(path).model

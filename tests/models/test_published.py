@@ -16,7 +16,7 @@ TINY = PublishedWeights(
     file="tiny.pth",
     encoder="resnet10t",
     about="for tests",
-    licence="Apache-2.0",
+    license="Apache-2.0",
     source="https://example.invalid",
     url="http://127.0.0.1:9/tiny.pth",  # nobody listens there
 )
@@ -89,7 +89,7 @@ def test_download_is_recorded(folder, monkeypatch):
 def test_without_network_the_place_is_told(folder):
     with pytest.raises(ModelError, match=r"tiny\.pth can't be fetched") as caught:
         fetch_published(TINY)
-    assert str(folder / "tiny.pth") in str(caught.value.remedy)
+    assert str(folder / "tiny.pth") in str(caught.value.hint)
     assert TINY.url in str(caught.value.expected)
 
 
@@ -120,7 +120,7 @@ def test_command_lists_for_people(folder, capsys):
 
     out = capsys.readouterr().out
     assert "mae_pretrain_vit_base\n  MAE ViT-B/16, ImageNet-1k, --encoder vit_base_patch16_224.mae" in out
-    assert "licence CC-BY-NC-4.0, size see source, checksum first use" in out
+    assert "license CC-BY-NC-4.0, size see source, checksum first use" in out
 
 
 def test_command_gets(folder, tmp_path, capsys):

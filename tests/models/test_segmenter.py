@@ -99,7 +99,7 @@ def test_model_of_another_version(saved):
     with pytest.raises(ModelError, match="another version of inflate3d") as caught:
         load_model(saved)
     assert caught.value.got == "model version 1, written by inflate3d 9.9"
-    assert "9.9" in str(caught.value.remedy)
+    assert "9.9" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("name", ["model.json", "model.safetensors"])

@@ -16,8 +16,8 @@ def small(**arguments):
     return create_encoder("videoswint", weights=None, arguments=SMALL, **arguments).eval()
 
 
-@pytest.mark.parametrize(("depth", "tokens", "centre"), [(1, 1, 0), (3, 2, 0), (5, 3, 1), (7, 4, 1), (21, 11, 5)])
-def test_maps_are_those_of_the_depth_that_holds_the_centre_slice(depth, tokens, centre):
+@pytest.mark.parametrize(("depth", "tokens", "center"), [(1, 1, 0), (3, 2, 0), (5, 3, 1), (7, 4, 1), (21, 11, 5)])
+def test_maps_are_those_of_the_depth_that_holds_the_center_slice(depth, tokens, center):
     encoder = small(depth=depth, in_channels=2, image_size=(64, 96))
     seen = []
     encoder.get_submodule("network.features.6").register_forward_hook(lambda *call: seen.append(call[2]))
@@ -30,10 +30,10 @@ def test_maps_are_those_of_the_depth_that_holds_the_centre_slice(depth, tokens, 
     ]
     assert encoder.strides == (4, 8, 16, 32)
     assert seen[0].shape[1] == tokens
-    torch.testing.assert_close(maps[3], seen[0][:, centre].permute(0, 3, 1, 2))
+    torch.testing.assert_close(maps[3], seen[0][:, center].permute(0, 3, 1, 2))
 
 
-def test_centre_looks_at_far_slices():
+def test_center_looks_at_far_slices():
     encoder = small(depth=9, image_size=64)
     windows = torch.randn(1, 1, 9, 64, 64)
     other = windows.clone()
@@ -43,7 +43,7 @@ def test_centre_looks_at_far_slices():
         assert not torch.equal(encoder(windows)[0], encoder(other)[0])
 
 
-def test_repeats_the_original_of_a_grey_clip():
+def test_repeats_the_original_of_a_gray_clip():
     """The identity that holds: over modalities and RGB, not over slices."""
     report = check_inflation("videoswint", depth=3, in_channels=3, image_size=32)
 

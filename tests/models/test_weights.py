@@ -30,7 +30,7 @@ def plain_model(name, image_size=64, **arguments) -> Any:
 
 
 def assert_repeats(encoder, model):
-    """The encoder's maps of a window are timm's own of the centre slice."""
+    """The encoder's maps of a window are timm's own of the center slice."""
     size = encoder.image_size
     window = torch.randn(1, encoder.in_channels, encoder.depth, *size)
     window[:] = window[:, :1]
@@ -201,8 +201,8 @@ def test_other_inflation_reaches_the_stem(tmp_path):
     )
 
     stem = encoder.get_parameter("network.model.patch_embed.proj.weight")
-    grey = model.get_parameter("patch_embed.proj.weight").sum(dim=1, keepdim=True)
-    torch.testing.assert_close(stem, (grey / 5).expand(-1, 5, -1, -1))
+    gray = model.get_parameter("patch_embed.proj.weight").sum(dim=1, keepdim=True)
+    torch.testing.assert_close(stem, (gray / 5).expand(-1, 5, -1, -1))
 
 
 def test_pickle_of_foreign_objects_is_refused(tmp_path):
@@ -280,7 +280,7 @@ def test_published_weights_without_network_name_the_hub_id(offline_cache):
     with pytest.raises(ModelError, match="can't be fetched") as caught:
         create_encoder("resnet18.a1_in1k", image_size=64, weights="timm")
     assert "timm/resnet18.a1_in1k" in str(caught.value.expected)
-    assert "--weights" in str(caught.value.remedy)
+    assert "--weights" in str(caught.value.hint)
 
 
 def test_published_weights_come_from_the_cache(offline_cache):

@@ -7,7 +7,7 @@ from inflate3d.datasets.splits import Split
 from inflate3d.preparation.doubts import doubt_cases, doubt_classes, is_ct
 from inflate3d.preparation.fingerprint import CaseFingerprint, Fingerprint
 
-CLASSES = {0: "background", 1: "liver", 2: "tumour"}
+CLASSES = {0: "background", 1: "liver", 2: "tumor"}
 
 
 def case_of(name, **what):
@@ -65,7 +65,7 @@ def test_no_case_could_be_used():
 def test_empty_label_map():
     (doubt,) = doubts(*three(class_slices={}, class_voxels={0: 9}))
     assert (doubt.what, doubt.case, doubt.file) == ("the label map is empty", "c", "c_labels")
-    assert "nothing, if the scan shows none" in str(doubt.remedy)
+    assert "nothing, if the scan shows none" in str(doubt.hint)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_orientations_are_counted():
     (doubt,) = doubts(case_of("a"), case_of("b", orientation="LPS"), case_of("c", orientation="LPS"))
     assert doubt.what == "the cases are stored in different orientations"
     assert doubt.got == "LPS in 2, RAS in 1"
-    assert str(doubt.remedy).startswith("nothing")
+    assert str(doubt.hint).startswith("nothing")
 
 
 def test_copies_in_different_groups_could_be_trained_on_and_held_out():
@@ -180,13 +180,13 @@ def test_empty_label_maps_and_those_of_copies_may_be_equal(same):
 def test_class_in_one_case_only():
     cases = three(class_slices={1: (1, 1, 1)})[1:]
     (doubt,) = doubt_classes(dataset_of(*cases), Fingerprint(cases=cases))
-    assert (doubt.what, doubt.got, doubt.case) == ("a class occurs in one case only", "2 (tumour)", "b")
+    assert (doubt.what, doubt.got, doubt.case) == ("a class occurs in one case only", "2 (tumor)", "b")
 
 
 def test_one_case_is_told_once_for_all_classes():
     cases = (case_of("a"),)
     (doubt,) = doubt_classes(dataset_of(*cases), Fingerprint(cases=cases))
-    assert (doubt.what, doubt.case) == ("the data set has one case only", "a")
+    assert (doubt.what, doubt.case) == ("the dataset has one case only", "a")
 
 
 @pytest.mark.parametrize(

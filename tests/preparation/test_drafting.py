@@ -48,7 +48,7 @@ def turned(tmp_path, write_toys):
         PlanOptions(depth_axis="coronal", clip=(0.0, 50.0)),
         PlanOptions(spacing="median"),
         PlanOptions(spacing=(1.9, 1.0, 1.0), depth_axis="axial"),
-        PlanOptions(classes=("tumour",)),
+        PlanOptions(classes=("tumor",)),
         PlanOptions(merge=("both=2+5",)),
     ],
     ids=lambda options: options.as_flags(options.model_dump(exclude_defaults=True)) or "no option",

@@ -61,17 +61,17 @@ def test_cases_are_passed_through_the_progress(tmp_path, write_toys):
 
 def test_all_problems_and_warnings_at_once(tmp_path, write_toys):
     toys = write_toys(tmp_path, cases=6)
-    damaged, unknown, unlabelled, positive, _, copy = toys.cases
+    damaged, unknown, unlabeled, positive, _, copy = toys.cases
     damaged.images[0].write_bytes(b"no scan")
     damaged.label.unlink()
     save(unknown.label, np.full((20, 24, 7), 3, np.uint8))
-    save(unlabelled.label, np.zeros((20, 24, 7), np.uint8))
+    save(unlabeled.label, np.zeros((20, 24, 7), np.uint8))
     save(positive.images[0], np.arange(20 * 24 * 7, dtype=np.int16).reshape(20, 24, 7))
     copy.images[0].write_bytes(toys.cases[4].images[0].read_bytes())
     with pytest.raises(DatasetProblems) as caught:
         examine(toys, workers=1)
     assert whats(caught.value.problems) == [
-        ("labels are none of the data set's classes", "toy1"),
+        ("labels are none of the dataset's classes", "toy1"),
         ("the file can't be read", "toy0"),
         ("the file is missing", "toy0"),
     ]
@@ -91,7 +91,7 @@ def test_warnings_go_with_the_problems_wherever_they_go():
 
 
 def test_class_in_no_case_is_told_only_when_all_cases_can_be_used(tmp_path, write_toys):
-    toys = dataclasses.replace(write_toys(tmp_path, cases=3), classes={0: "b", 2: "liver", 5: "tumour", 9: "cyst"})
+    toys = dataclasses.replace(write_toys(tmp_path, cases=3), classes={0: "b", 2: "liver", 5: "tumor", 9: "cyst"})
     with pytest.raises(DatasetProblems) as caught:
         examine(toys, workers=1)
     assert whats(caught.value.problems) == [("a class occurs in no case", None)]
@@ -165,7 +165,7 @@ def test_case_is_read_once(tmp_path, write_toys, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "count", "data_type"), [("Task04_Hippocampus", 20, "float32"), ("sarcoma_mr", 3, "uint8")]
 )
-def test_nothing_is_odd_about_real_data_sets(shared, name, count, data_type):
+def test_nothing_is_odd_about_real_datasets(shared, name, count, data_type):
     from inflate3d.datasets import read_dataset
 
     dataset = read_dataset(shared / "data" / name)
@@ -182,7 +182,7 @@ def test_ct_with_many_classes(shared):
     values = np.unique(read_labels(label).array).tolist()
     dataset = Dataset("Abdomen", folder, ("CT",), {v: f"class {v}" for v in values}, (Case("c", (scan,), label),))
     examined = examine(dataset)
-    assert whats(examined.warnings) == [("the data set has one case only", "c")]
+    assert whats(examined.warnings) == [("the dataset has one case only", "c")]
     assert set(examined.fingerprint.cases[0].class_slices) == set(values) - {0}
     (mistaken,) = examine(dataclasses.replace(dataset, modalities=("MRI",))).warnings[:1]
     assert mistaken.what == "the scan's values are like a CT's"

@@ -36,7 +36,7 @@ def test_shape_and_spacing_follow_the_body_not_the_file():
     assert measured.spacing == (0.5, 3.0, 2.0)
 
 
-def test_labels_and_labelled_voxels_are_measured():
+def test_labels_and_labeled_voxels_are_measured():
     scan = np.zeros((2, 2, 2, 2), np.int16)
     labels = np.zeros((2, 2, 2), np.uint8)
     labels[0, 0] = (1, 3)

@@ -3,12 +3,12 @@ import pytest
 
 from inflate3d.errors import DataError
 from inflate3d.preparation.framing import frame_case
-from inflate3d.preparation.plan import Normalisation, Plan
+from inflate3d.preparation.plan import Normalization, Plan
 from inflate3d.volume import Volume
 
 PIR = np.array([[0, 0, 1.0, 0], [-1.5, 0, 0, 0], [0, -4.0, 0, 0], [0, 0, 0, 1]])
 """Voxel axes to the back (1.5 mm), down (4 mm), to the right (1 mm)."""
-BY_CASE = Normalisation(kind="case")
+BY_CASE = Normalization(kind="case")
 
 
 def plan_of(slice_spacing=None, modalities=1, rule=BY_CASE):
@@ -20,7 +20,7 @@ def plan_of(slice_spacing=None, modalities=1, rule=BY_CASE):
         depth_axis="axial",
         slice_spacing=slice_spacing,
         image_size=(32, 32),
-        normalisation=(rule,) * modalities,
+        normalization=(rule,) * modalities,
         flips=(True, True, True),
         reasons={},
     )
@@ -48,7 +48,7 @@ def test_slices_are_resampled_where_the_plan_wants_it():
     own = frame_case(volume, plan_of()).image.astype(np.float64)
     assert framed.image.shape == (1, 8, 5, 6)
     assert (framed.spacing, framed.own_slices) == ((2.0, 1.0, 1.5), 4)
-    # new slices lie a quarter of the way to the neighbours; the outermost repeat the end
+    # new slices lie a quarter of the way to the neighbors; the outermost repeat the end
     assert np.allclose(framed.image[:, 0], own[:, 0])
     assert np.allclose(framed.image[:, 1], 0.75 * own[:, 0] + 0.25 * own[:, 1], atol=1e-3)
     assert np.allclose(framed.image[:, 6], 0.75 * own[:, 3] + 0.25 * own[:, 2], atol=1e-3)
@@ -75,7 +75,7 @@ def test_range_is_the_same_however_the_file_lies():
 def test_channel_of_zeros_stands_for_a_missing_modality():
     volume = scan(modalities=2)
     volume.array[1] = 0
-    clip = Normalisation(kind="clip", low=-100, high=100)
+    clip = Normalization(kind="clip", low=-100, high=100)
     assert frame_case(volume, plan_of(modalities=2, rule=clip)).ranges == ((-100, 100), (0, 1))
 
 

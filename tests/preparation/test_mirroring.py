@@ -13,7 +13,7 @@ def flips_of(*names):
 @pytest.mark.parametrize(
     ("names", "flips"),
     [
-        (["liver", "tumour"], (True, True, True)),
+        (["liver", "tumor"], (True, True, True)),
         (["left kidney", "right kidney"], (False, False, False)),
         (["Kidney_L"], (False, False, False)),
         (["leftover", "brightness"], (True, True, True)),  # whole words count

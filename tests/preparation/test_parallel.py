@@ -31,7 +31,7 @@ def test_results_come_in_order(workers):
 def test_killed_process_is_told():
     with pytest.raises(Inflate3dError, match="a process was killed") as caught:
         list(in_parallel(os._exit, range(FEWEST_ITEMS), 2))
-    assert "--jobs" in str(caught.value.remedy)
+    assert "--jobs" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("workers", [0, -2])

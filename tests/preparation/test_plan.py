@@ -6,9 +6,9 @@ import pytest
 from inflate3d.datasets.case import Dataset
 from inflate3d.errors import ConfigError, DataError
 from inflate3d.preparation.fingerprint import CaseFingerprint, Fingerprint
-from inflate3d.preparation.plan import IGNORED, Normalisation, Plan
+from inflate3d.preparation.plan import IGNORED, Normalization, Plan
 
-CT = Normalisation(kind="clip", low=-50, high=150)
+CT = Normalization(kind="clip", low=-50, high=150)
 
 
 def plan_of(classes=None, **what):
@@ -19,7 +19,7 @@ def plan_of(classes=None, **what):
         "merged": {},
         "depth_axis": "axial",
         "image_size": (64, 64),
-        "normalisation": (CT,),
+        "normalization": (CT,),
         "flips": (True, True, True),
         "reasons": {"stride": "because"},
     }
@@ -41,23 +41,23 @@ def fingerprint(slices, spacing=5.0):
 
 def test_one_range_for_all_cases_or_each_cases_own():
     assert CT.value_range(np.array([5.0, 7.0])) == (-50, 150)
-    assert Normalisation(kind="case").value_range(np.arange(1001)) == (5, 995)
-    assert Normalisation(kind="case").value_range(np.full(9, 3)) == (3, 4)
+    assert Normalization(kind="case").value_range(np.arange(1001)) == (5, 995)
+    assert Normalization(kind="case").value_range(np.full(9, 3)) == (3, 4)
 
 
-@pytest.mark.parametrize("rule", [CT, Normalisation(kind="case")])
+@pytest.mark.parametrize("rule", [CT, Normalization(kind="case")])
 def test_missing_modality_stays_zero(rule):
     assert rule.value_range(np.zeros(9)) == (0, 1)
 
 
 def test_classes_are_numbered_by_ascending_value():
-    plan = plan_of({0: "background", 2: "liver", 7: "tumour"})
-    assert plan.class_names == ("background", "liver", "tumour")
+    plan = plan_of({0: "background", 2: "liver", 7: "tumor"})
+    assert plan.class_names == ("background", "liver", "tumor")
     assert plan.label_values.tolist() == [0, 2, 7]
 
 
 def test_label_values_become_class_numbers_and_return():
-    plan = plan_of({0: "background", 3: "liver", 90: "tumour", 700: "vessel"}, merged={4: 3, 5: 0}, ignore=255)
+    plan = plan_of({0: "background", 3: "liver", 90: "tumor", 700: "vessel"}, merged={4: 3, 5: 0}, ignore=255)
     numbers = plan.number_classes(np.array([[0, 3, 4], [5, 90, 255], [700, 700, 0]], np.uint16))
     assert numbers.tolist() == [[0, 1, 1], [0, 2, IGNORED], [3, 3, 0]]
     assert numbers.dtype == np.uint8
@@ -76,7 +76,7 @@ def test_value_that_the_plan_does_not_know(value):
     assert caught.value.got == str(value)
 
 
-def test_data_set_with_the_classes_of_the_plan():
+def test_dataset_with_the_classes_of_the_plan():
     described = Dataset("Toy", Path("toy"), ("CT",), {0: "background", 1: "a", 2: "b", 3: "c"}, ())
     chosen = plan_of({0: "background", 1: "a"}, merged={2: 1}, ignore=3).apply_to(described)
     assert chosen.label_values == {0, 1, 2, 3}
@@ -121,5 +121,5 @@ def test_window_must_not_be_deeper_than_a_scan(plan, slices, needed):
         "case": "c1",
         "expected": f"at least {needed} slices along the axial direction",
         "got": "4 slices" if slices == 4 or plan.slice_spacing else "8 slices",
-        "remedy": "train with a smaller --depth, or leave the case out",
+        "hint": "train with a smaller --depth, or leave the case out",
     }

@@ -9,7 +9,7 @@ from inflate3d.datasets.case import Case, Dataset
 from inflate3d.errors import ConfigError
 from inflate3d.preparation.fingerprint import CaseFingerprint, Fingerprint, Intensities
 from inflate3d.preparation.memory import Memory, available_memory
-from inflate3d.preparation.plan import Normalisation
+from inflate3d.preparation.plan import Normalization
 from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.preparation.planning import doubt_plan, make_plan
 
@@ -100,39 +100,39 @@ CT_NAMES = ["CT", "ct", "CT venous", "CT-venous", "CT_portal", "CTA", "NCCT", "C
 
 @pytest.mark.parametrize("name", [*CT_NAMES, "Computed Tomography", "computed_tomography (portal)"])
 def test_ct_is_clipped_alike_in_all_cases(name):
-    (rule,) = plan_of(dataset((name,)), fingerprint(foreground=(0.0, 100.0))).normalisation
-    assert rule == Normalisation(kind="clip", low=-50, high=150)
+    (rule,) = plan_of(dataset((name,)), fingerprint(foreground=(0.0, 100.0))).normalization
+    assert rule == Normalization(kind="clip", low=-50, high=150)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1 / 4095, 1e-6])
 def test_range_of_a_scaled_ct_is_that_of_its_tissue(scale):
     low, high = 1000 * scale, 1100 * scale
-    (rule,) = plan_of(measured=fingerprint(foreground=(low, high))).normalisation
+    (rule,) = plan_of(measured=fingerprint(foreground=(low, high))).normalization
     assert (rule.low, rule.high) == pytest.approx((950 * scale, 1150 * scale), abs=2 * scale)
 
 
 def test_tissue_of_one_value_has_a_range():
-    (rule,) = plan_of(measured=fingerprint(foreground=(3071.0, 3071.0))).normalisation
-    assert rule == Normalisation(kind="clip", low=3070, high=3072)
+    (rule,) = plan_of(measured=fingerprint(foreground=(3071.0, 3071.0))).normalization
+    assert rule == Normalization(kind="clip", low=3070, high=3072)
 
 
 @pytest.mark.parametrize("limits", [{}, {"low": 1.0}, {"low": 1.0, "high": 1.0}, {"low": 2.0, "high": 1.0}])
 def test_range_without_a_width_is_none(limits):
     with pytest.raises(ValidationError, match="clip needs a low"):
-        Normalisation(kind="clip", **limits)
+        Normalization(kind="clip", **limits)
 
 
 @pytest.mark.parametrize("name", ["MRI", "T1w", "FLAIR", "PET", "OCT", "PET/CT", "SPECT_CT", "CT1", "contrast"])
 def test_mr_goes_by_each_case(name):
-    (rule,) = plan_of(dataset((name,)), fingerprint()).normalisation
+    (rule,) = plan_of(dataset((name,)), fingerprint()).normalization
     assert rule.kind == "case"
 
 
 def test_each_modality_by_itself():
     plan = plan_of(dataset(("CT", "PET")), fingerprint(modalities=2))
-    assert [rule.kind for rule in plan.normalisation] == ["clip", "case"]
-    assert plan.reasons["normalisation"] == (
-        "CT in Hounsfield units: -50 to 150, round the labelled voxels' values; "
+    assert [rule.kind for rule in plan.normalization] == ["clip", "case"]
+    assert plan.reasons["normalization"] == (
+        "CT in Hounsfield units: -50 to 150, round the labeled voxels' values; "
         "PET has units of its own: each case by its 0.5th to 99.5th percentile"
     )
 
@@ -156,13 +156,13 @@ def test_user_knows_better():
     wishes = {"depth_axis": "coronal", "planned_size": (96, 64), "clip": (-10.0, 20.0), "flips": False, "stride": 2}
     plan = plan_of(**wishes)
     assert (plan.depth_axis, plan.image_size, plan.flips) == ("coronal", (96, 64), (False,) * 3)
-    assert plan.normalisation == (Normalisation(kind="clip", low=-10, high=20),)
-    told = ("depth_axis", "image_size", "normalisation", "flips", "stride")
+    assert plan.normalization == (Normalization(kind="clip", low=-10, high=20),)
+    told = ("depth_axis", "image_size", "normalization", "flips", "stride")
     assert all(plan.reasons[choice].endswith("as asked for") for choice in told)
 
 
 def test_every_choice_has_its_reason():
-    choices = {"depth_axis", "spacing", "image_size", "stride", "normalisation", "flips"}
+    choices = {"depth_axis", "spacing", "image_size", "stride", "normalization", "flips"}
     assert set(plan_of().reasons) == choices | set(Proposals.model_fields) - {"accumulate"}
 
 
@@ -239,7 +239,7 @@ def test_resampling_that_leaves_few_slices_is_odd():
     assert (doubt.what, doubt.case) == ("resampled scans have few slices", "thin")
     assert doubt.expected == "at least 5 slices, for a window of 5"
     assert doubt.got == "2: 12 slices of 5 mm, resampled to 30 mm"
-    assert doubt.remedy == "give a smaller first length of --spacing; windows are proposed 1 deep"
+    assert doubt.hint == "give a smaller first length of --spacing; windows are proposed 1 deep"
 
 
 @pytest.mark.parametrize("options", [{}, {"spacing": (5.0, 1.0, 1.0)}, {"spacing": "median"}])
@@ -251,8 +251,8 @@ def test_thin_scans_alone_are_nothing_odd(options):
 @pytest.mark.parametrize(
     ("stride", "reason"),
     [
-        (None, "neighbouring slices, which did best in the paper's ablation"),
-        (1, "neighbouring slices, as asked for"),
+        (None, "neighboring slices, which did best in the paper's ablation"),
+        (1, "neighboring slices, as asked for"),
         (2, "every second slice, as asked for"),
         (3, "every 3rd slice, as asked for"),
         (12, "every 12th slice, as asked for"),

@@ -25,7 +25,7 @@ def test_prepared_phantoms_are_the_files_in_the_models_frame(phantoms, phantom_s
 
 def test_plan_and_fingerprint_are_kept(phantoms, phantom_store):
     assert phantom_store.plan.depth_axis == "axial"
-    assert phantom_store.plan.normalisation[0].kind == "clip"
+    assert phantom_store.plan.normalization[0].kind == "clip"
     assert [case.case for case in phantom_store.fingerprint.cases] == [case.id for case in phantoms.cases]
     assert phantom_store.fingerprint == examine(phantoms, workers=1).fingerprint
 
@@ -43,7 +43,7 @@ def test_options_go_into_the_plan(tmp_path, write_toys):
     options = PlanOptions(depth_axis="coronal", planned_size=(64, 96), clip=(0.0, 1.0), flips=False)
     plan = prepare(write_toys(tmp_path / "data"), tmp_path / "store", options=options, workers=1).plan
     assert (plan.depth_axis, plan.image_size, plan.flips) == ("coronal", (64, 96), (False,) * 3)
-    assert (plan.normalisation[0].low, plan.normalisation[0].high) == (0, 1)
+    assert (plan.normalization[0].low, plan.normalization[0].high) == (0, 1)
 
 
 def test_all_problems_are_told_at_once_and_nothing_is_written(tmp_path, write_toys):

@@ -106,6 +106,6 @@ def test_shards_of_the_command_line(tmp_path, write_toys, capsys, monkeypatch):
     assert Store(Path("store")).cases.keys() == {"toy0", "toy1", "toy2"}
 
 
-def test_data_set_in_a_bucket(capsys):
+def test_dataset_in_a_bucket(capsys):
     assert main(["prepare", "s3://bucket/Task09"]) == 2
     assert "aws s3 sync" in capsys.readouterr().err

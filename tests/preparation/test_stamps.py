@@ -26,7 +26,7 @@ def test_size_and_time_of_every_path(tmp_path):
     )
 
 
-def test_file_outside_the_data_set_keeps_its_whole_path(tmp_path):
+def test_file_outside_the_dataset_keeps_its_whole_path(tmp_path):
     scan = write(tmp_path / "elsewhere" / "a.nii")
     (stamp,) = stamp_case(Case("c", (scan,), None), tmp_path / "data")
     assert stamp.file == scan.as_posix()

@@ -20,8 +20,8 @@ from inflate3d.volume import Orientation, Volume
 
 PIR = np.array([[0, 0, 1.0, 0], [-1.5, 0, 0, 0], [0, -4.0, 0, 0], [0, 0, 0, 1]])
 """Voxel axes to the back (1.5 mm), down (4 mm), to the right (1 mm)."""
-CLASSES = {0: "background", 3: "liver", 9: "tumour"}
-TOYS = {0: "background", 2: "liver", 5: "tumour"}
+CLASSES = {0: "background", 3: "liver", 9: "tumor"}
+TOYS = {0: "background", 2: "liver", 5: "tumor"}
 
 
 def make_case(seed=0, shape=(6, 4, 5), dtype=np.int16, modalities=1):
@@ -99,7 +99,7 @@ def test_index_knows_which_slices_hold_a_class(tmp_path, dataset):
 def test_ranges_are_those_of_the_plan(tmp_path, dataset):
     scan, labels = make_case()
     plan = write_store(tmp_path, dataset, {"a": (scan, labels)})
-    rule = plan.normalisation[0]
+    rule = plan.normalization[0]
     assert Store(tmp_path).cases["a"].ranges == ((rule.low, rule.high),)
 
 
@@ -130,9 +130,9 @@ def test_store_crosses_process_borders_without_its_open_files(tmp_path, dataset)
 
 
 def test_there_is_no_store(tmp_path):
-    with pytest.raises(DataError, match="no prepared data set here") as caught:
+    with pytest.raises(DataError, match="no prepared dataset here") as caught:
         Store(tmp_path)
-    assert caught.value.remedy == "run `inflate3d prepare` first"
+    assert caught.value.hint == "run `inflate3d prepare` first"
 
 
 def test_store_of_another_version(tmp_path, dataset):
@@ -164,7 +164,7 @@ def test_case_file_that_is_gone_or_cut_short(tmp_path, dataset, damage):
 
 def test_store_of_other_data_is_refused(dataset, phantoms, phantom_store):
     check_source(phantom_store, phantoms, PlanOptions())
-    with pytest.raises(DataError, match="another data set"):
+    with pytest.raises(DataError, match="another dataset"):
         check_source(phantom_store, dataset, PlanOptions())
 
 
@@ -215,7 +215,7 @@ def test_store_of_another_description_is_refused(tmp_path, write_toys, edit, bef
         check_source(store, replace(toys, **edit), PlanOptions())
     assert before in str(caught.value.expected)
     assert now in str(caught.value.got)
-    assert caught.value.remedy is not None and "prepare` again" in caught.value.remedy
+    assert caught.value.hint is not None and "prepare` again" in caught.value.hint
 
 
 def test_chosen_classes_are_no_change_of_the_description(tmp_path, write_toys):
@@ -227,7 +227,7 @@ def test_chosen_classes_are_no_change_of_the_description(tmp_path, write_toys):
     assert caught.value.got == "liver"
 
 
-def test_splits_and_groups_are_taken_as_the_data_set_has_them_now(tmp_path, write_toys):
+def test_splits_and_groups_are_taken_as_the_dataset_has_them_now(tmp_path, write_toys):
     toys = write_toys(tmp_path / "data", cases=2)
     store = prepare(toys, tmp_path / "store", workers=1)
     written = (store.folder / "store.json").stat().st_mtime_ns

@@ -2,9 +2,9 @@ from pathlib import Path
 
 from inflate3d.datasets.case import Dataset
 from inflate3d.preparation.fingerprint import CaseFingerprint, Fingerprint, Intensities
-from inflate3d.preparation.summary import class_rows, property_rows, summarise
+from inflate3d.preparation.summary import class_rows, property_rows, summarize
 
-CLASSES = {0: "background", 1: "liver", 4: "tumour", 7: "not labelled"}
+CLASSES = {0: "background", 1: "liver", 4: "tumor", 7: "not labeled"}
 DATASET = Dataset("Toy", Path("toy"), ("CT", "PET"), CLASSES, (), ignore=7)
 
 
@@ -41,7 +41,7 @@ CASES = (
     ),
 )
 
-SUMMARY = summarise(Fingerprint(cases=CASES), DATASET)
+SUMMARY = summarize(Fingerprint(cases=CASES), DATASET)
 
 
 def test_sides_of_the_cases():
@@ -67,16 +67,16 @@ def test_values_of_modalities_leave_out_the_zeros_of_missing_ones():
 
 
 def test_classes_without_background_and_ignored_voxels():
-    liver, tumour = SUMMARY.classes
+    liver, tumor = SUMMARY.classes
     assert (liver.value, liver.name, liver.cases, liver.voxels) == (1, "liver", 2, 200)
-    assert (tumour.value, tumour.name, tumour.cases, tumour.voxels) == (4, "tumour", 1, 8)
+    assert (tumor.value, tumor.name, tumor.cases, tumor.voxels) == (4, "tumor", 1, 8)
     assert liver.slice_share == (10 / 60, 10 / 60, 10 / 100)
-    assert tumour.slice_share == (1 / 60, 2 / 60, 4 / 100)
+    assert tumor.slice_share == (1 / 60, 2 / 60, 4 / 100)
 
 
 def test_modality_that_no_case_has():
     cases = tuple(case.model_copy(update={"missing": (1,)}) for case in CASES)
-    assert [modality.name for modality in summarise(Fingerprint(cases=cases), DATASET).modalities] == ["CT"]
+    assert [modality.name for modality in summarize(Fingerprint(cases=cases), DATASET).modalities] == ["CT"]
 
 
 def test_rows_of_properties():
@@ -87,9 +87,9 @@ def test_rows_of_properties():
         ("spacing, mm left-right", "0.5", "1", "1"),
         ("spacing, mm back-front", "1", "1", "1"),
         ("spacing, mm down-up", "2.5", "5", "5"),
-        ("CT, labelled (5, 50, 95 %)", "40", "50", "60"),
+        ("CT, labeled (5, 50, 95 %)", "40", "50", "60"),
         ("CT, background (5, 50, 95 %)", "-510", "-500", "-490"),
-        ("PET, labelled (5, 50, 95 %)", "-1", "9", "19"),
+        ("PET, labeled (5, 50, 95 %)", "-1", "9", "19"),
         ("PET, background (5, 50, 95 %)", "-9", "1", "11"),
     ]
 
@@ -97,5 +97,5 @@ def test_rows_of_properties():
 def test_rows_of_classes():
     assert class_rows(SUMMARY) == [
         ("1 liver", "2", "200", "16.7%", "16.7%", "10.0%"),
-        ("4 tumour", "1", "8", "1.7%", "3.3%", "4.0%"),
+        ("4 tumor", "1", "8", "1.7%", "3.3%", "4.0%"),
     ]

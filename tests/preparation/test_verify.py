@@ -37,7 +37,7 @@ def case(tmp_path):
 
 @pytest.fixture
 def dataset(tmp_path, case):
-    return Dataset("Toy", tmp_path, ("CT",), {0: "background", 1: "liver", 2: "tumour"}, (case,))
+    return Dataset("Toy", tmp_path, ("CT",), {0: "background", 1: "liver", 2: "tumor"}, (case,))
 
 
 def problems_of(case, dataset):
@@ -93,7 +93,7 @@ def test_both_files_are_told_when_both_are_bad(case, dataset):
     [
         (np.zeros((4, 5), np.int16), "the image is not a volume"),
         (np.full(SHAPE, np.nan, np.float32), "voxels are NaN or infinite"),
-        (np.zeros((*SHAPE, 2), np.int16), "the scan has another number of modalities than the data set"),
+        (np.zeros((*SHAPE, 2), np.int16), "the scan has another number of modalities than the dataset"),
     ],
 )
 def test_bad_scan(case, dataset, scan, what):
@@ -106,7 +106,7 @@ def test_one_file_a_modality(case, dataset, tmp_path):
     two = dataclasses.replace(dataset, modalities=("T1", "T2"))
     volume, _ = check_case(dataclasses.replace(case, images=(*case.images, second)), two)
     assert volume.array.shape == (2, *SHAPE)
-    assert problems_of(case, two) == [("the scan has another number of modalities than the data set", "scan.nii.gz")]
+    assert problems_of(case, two) == [("the scan has another number of modalities than the dataset", "scan.nii.gz")]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_one_file_a_modality(case, dataset, tmp_path):
         (labels_of(1)[..., :5], "images of a case differ in shape"),
         (labels_of(1) * np.float32(0.5), "label values are not class numbers"),
         (labels_of(1).astype(np.int16) * -1, "label values are not class numbers"),
-        (labels_of(1, 5), "labels are none of the data set's classes"),
+        (labels_of(1, 5), "labels are none of the dataset's classes"),
     ],
 )
 def test_bad_labels(case, dataset, labels, what):
@@ -136,7 +136,7 @@ def test_labels_in_another_place(case, dataset, shift, good):
 
 @pytest.fixture
 def modalities(case, dataset, tmp_path):
-    """Two files, and the case and the data set that hold them."""
+    """Two files, and the case and the dataset that hold them."""
     second = save(tmp_path / "second.nii.gz", np.ones(SHAPE, np.int16))
     two = dataclasses.replace(case, images=(*case.images, second))
     return two, dataclasses.replace(dataset, modalities=("T1", "T2"))
@@ -151,7 +151,7 @@ def test_every_bad_image_is_told(modalities):
     assert problems_of(case, dataset) == [
         ("the file can't be read", "scan.nii.gz"),
         ("voxels are NaN or infinite", "second.nii.gz"),
-        ("labels are none of the data set's classes", "labels.nii.gz"),
+        ("labels are none of the dataset's classes", "labels.nii.gz"),
     ]
 
 
@@ -178,7 +178,7 @@ def test_missing_modality(modalities, lacks):
         check_case(lacking, dataset)
     (problem,) = caught.value.problems
     assert (problem.what, problem.expected) == ("a modality is missing", f"a file of {dataset.modalities[lacks]}")
-    assert "--allow-missing-modality" in str(problem.remedy)
+    assert "--allow-missing-modality" in str(problem.hint)
     assert problem.file == str(lacking.scan)
     volume, _ = check_case(lacking, dataset, allow_missing_modality=True)
     whole, _ = check_case(case, dataset)
@@ -198,26 +198,26 @@ def test_case_without_any_modality(modalities, allowed):
 
 def test_merged_and_ignored_labels_are_known(case, dataset):
     save(case.label, labels_of(1, 2, 7, 255))
-    assert problems_of(case, dataset) == [("labels are none of the data set's classes", "labels.nii.gz")]
+    assert problems_of(case, dataset) == [("labels are none of the dataset's classes", "labels.nii.gz")]
     _, labels = check_case(case, dataclasses.replace(dataset, merged={7: 1}, ignore=255))
     assert set(np.unique(labels.array)) == {0, 1, 2, 7, 255}
 
 
 @pytest.mark.parametrize(
-    ("values", "remedy"),
+    ("values", "hint"),
     [
         ((255,), "the map is a mask of 0 and 255: list 255 as the class (`inflate3d init`"),
-        ((1, 255), "if 255 marks voxels that nobody labelled, give --ignore 255; else name"),
-        ((1, 7), "name them in the data set's list of classes (`inflate3d init`"),
-        ((70_000,), "name them in the data set's list of classes (`inflate3d init`"),
+        ((1, 255), "if 255 marks voxels that nobody labeled, give --ignore 255; else name"),
+        ((1, 7), "name them in the dataset's list of classes (`inflate3d init`"),
+        ((70_000,), "name them in the dataset's list of classes (`inflate3d init`"),
     ],
 )
-def test_what_to_do_about_unknown_labels(case, dataset, values, remedy):
+def test_what_to_do_about_unknown_labels(case, dataset, values, hint):
     save(case.label, labels_of(*values, dtype=np.int32))
     with pytest.raises(DatasetProblems) as caught:
         check_case(case, dataset)
     (problem,) = caught.value.problems
-    assert str(problem.remedy).startswith(remedy)
+    assert str(problem.hint).startswith(hint)
     assert problem.got == f"{values[-1]} in 1 voxels"
 
 
@@ -226,7 +226,7 @@ def test_unknown_labels_are_counted_even_on_another_grid(case, dataset):
     with pytest.raises(DatasetProblems) as caught:
         check_case(case, dataset)
     assert [problem.got for problem in caught.value.problems] == [(4, 5, 5), "7 in 2 voxels, 9 in 1 voxels"]
-    assert caught.value.problems[1].expected == "0 (background), 1 (liver), 2 (tumour)"
+    assert caught.value.problems[1].expected == "0 (background), 1 (liver), 2 (tumor)"
 
 
 def test_case_without_a_label_map(case, dataset):
@@ -240,7 +240,7 @@ def test_every_class_in_some_case_is_enough(dataset):
 def test_class_that_no_case_has(dataset):
     (problem,) = check_classes(dataset, [{0: 5, 1: 4}, {0: 9, 2: 0}])
     assert problem.what == "a class occurs in no case"
-    assert problem.expected == "voxels of 2 (tumour) in some case"
+    assert problem.expected == "voxels of 2 (tumor) in some case"
 
 
 def test_ignored_class_need_not_occur(dataset):
@@ -252,4 +252,4 @@ def test_ignored_class_need_not_occur(dataset):
 def test_label_maps_that_are_empty_everywhere(dataset):
     (problem,) = check_classes(dataset, [{0: 9}, {0: 9}])
     assert problem.what == "the label maps of all cases are empty"
-    assert problem.expected == "some voxels of liver, tumour"
+    assert problem.expected == "some voxels of liver, tumor"

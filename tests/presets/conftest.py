@@ -1,4 +1,4 @@
-"""Tiny data sets laid out as those that presets are for: their modalities, classes and axes, and no patient."""
+"""Tiny datasets laid out as those that presets are for: their modalities, classes and axes, and no patient."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ ACDC_PATIENTS = range(1, 26)
 CT, MR = "CT", "MRI"
 
 TASKS: dict[str, tuple[Sequence[str], Sequence[str], tuple[float, float, float]]] = {
-    "Task01_BrainTumour": (
+    "Task01_BrainTumor": (
         ("FLAIR", "T1w", "t1gd", "T2w"),
-        ("edema", "non-enhancing tumor", "enhancing tumour"),
+        ("edema", "non-enhancing tumor", "enhancing tumor"),
         (1, 1, 1),
     ),
     "Task02_Heart": ((MR,), ("left atrium",), (1.25, 1.25, 1.37)),
@@ -36,16 +36,16 @@ TASKS: dict[str, tuple[Sequence[str], Sequence[str], tuple[float, float, float]]
     "Task05_Prostate": (("T2", "ADC"), ("PZ", "TZ"), (0.6, 0.6, 3.6)),
     "Task06_Lung": ((CT,), ("cancer",), (0.8, 0.8, 1.25)),
     "Task07_Pancreas": ((CT,), ("pancreas", "cancer"), (0.8, 0.8, 2.5)),
-    "Task08_HepaticVessel": ((CT,), ("Vessel", "Tumour"), (0.8, 0.8, 5)),
+    "Task08_HepaticVessel": ((CT,), ("Vessel", "Tumor"), (0.8, 0.8, 5)),
     "Task09_Spleen": ((CT,), ("spleen",), (0.8, 0.8, 5)),
     "Task10_Colon": ((CT,), ("colon cancer primaries",), (0.8, 0.8, 5)),
 }
-"""Modalities, classes, and millimetres between voxels, as the Decathlon's listings and scans have them."""
+"""Modalities, classes, and millimeters between voxels, as the Decathlon's listings and scans have them."""
 
 
 @pytest.fixture(scope="session")
 def look_alikes() -> dict[str, Callable[[Path], Path]]:
-    """For each data set that presets are for, what writes its like into a folder and gives its own."""
+    """For each dataset that presets are for, what writes its like into a folder and gives its own."""
     return {
         "bcv": _write_bcv,
         "acdc": _write_acdc,
@@ -83,7 +83,7 @@ def _write_task(name: str, folder: Path) -> Path:
 
 
 def _write_bcv(folder: Path) -> Path:
-    """Writes BCV's 30 labelled scans; their first axis runs from right to left, against ours."""
+    """Writes BCV's 30 labeled scans; their first axis runs from right to left, against ours."""
     affine = np.diag([-0.8, 0.8, 3.0, 1.0])
     folder = folder / "bcv"
     training = folder / "RawData" / "Training"
@@ -95,7 +95,7 @@ def _write_bcv(folder: Path) -> Path:
 
 
 def _write_acdc(folder: Path) -> Path:
-    """Writes patients of ACDC with two labelled frames each."""
+    """Writes patients of ACDC with two labeled frames each."""
     folder, affine = folder / "acdc", np.diag([-1.5, -1.5, 10.0, 1.0])
     for number in ACDC_PATIENTS:
         patient = folder / "training" / f"patient{number:03d}"

@@ -1,4 +1,4 @@
-"""Every preset that is shipped, through the command line: prepare a look-alike of its data set, train two steps."""
+"""Every preset that is shipped, through the command line: prepare a look-alike of its dataset, train two steps."""
 
 from pathlib import Path
 from zlib import crc32
@@ -18,17 +18,17 @@ TINY = {
     "unetr": "--patch-size 16 32 32 --network-width 1",
 }
 ANY_DATA = {"auto": "msd-task09", "paper/recipe": "msd-task09", "paper/unetr": "bcv"}
-"""Presets for no data set in particular, and one to try them on."""
+"""Presets for no dataset in particular, and one to try them on."""
 
 
 def data_of(preset):
-    """Which data set a preset is for."""
+    """Which dataset a preset is for."""
     return ANY_DATA.get(preset) or preset.removeprefix("paper/").removesuffix("-paper")
 
 
 @pytest.fixture(scope="module")
 def folders(look_alikes, tmp_path_factory):
-    """Writes each data set once; presets that plan alike share its store."""
+    """Writes each dataset once; presets that plan alike share its store."""
     root, written = tmp_path_factory.mktemp("look-alikes"), {}
 
     def find(preset):
@@ -68,7 +68,7 @@ def _check_choices(name: str, config: RunConfig, store: Store) -> None:
         for setting, value in chosen.get(section, {}).items():
             assert setting in small or ran[setting] == value, f"{section}.{setting}"
     if preset.plan.clip is not None:
-        assert {(rule.low, rule.high) for rule in store.plan.normalisation} == {preset.plan.clip}
+        assert {(rule.low, rule.high) for rule in store.plan.normalization} == {preset.plan.clip}
     if preset.plan.planned_size is not None:
         assert store.plan.image_size == preset.plan.planned_size
     assert config.dataset == Path(store.source)

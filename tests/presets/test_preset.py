@@ -25,7 +25,7 @@ PAPER = {
 }
 
 
-def test_there_is_one_for_each_data_set_of_the_paper_and_auto():
+def test_there_is_one_for_each_dataset_of_the_paper_and_auto():
     whole = {f"paper/{name.removesuffix('-paper')}" for name in PAPER}
     assert set(preset_names()) == {*PAPER, *whole, "acdc", "auto", "paper/recipe", "paper/unetr"}
 
@@ -50,7 +50,7 @@ def test_presets_have_the_papers_values(name):
     assert preset.description.endswith("as in the paper.") or name == "acdc-paper"
 
 
-def test_our_acdc_is_normalised_as_mr_and_nothing_is_chosen_on_the_test_patients():
+def test_our_acdc_is_normalized_as_mr_and_nothing_is_chosen_on_the_test_patients():
     ours, theirs = read_preset("acdc"), read_preset("acdc-paper")
     assert (ours.plan.clip, ours.data.split) == (None, "paper-holdout")
     assert ours.training == theirs.training

@@ -55,7 +55,7 @@ def test_a_training_leaves_a_card(tiny_run):
         f"| torch | {record.sessions[-1].machine.versions['torch']} |",
         "**Not a medical device.**",
         "It has not been evaluated",
-        "Use them only as the terms of that data set allow",
+        "Use them only as the terms of that dataset allow",
     ):
         assert fact in text, fact
     assert text.rstrip().endswith(KEPT)
@@ -93,10 +93,10 @@ def test_no_case_no_patient_and_no_path_is_named(evaluated_run, phantom_store):
     assert str(evaluated_run.root) not in text and str(phantom_store.folder) not in text
 
 
-def test_weights_of_others_are_named_with_their_licence(own_run):
+def test_weights_of_others_are_named_with_their_license(own_run):
     record = Provenance.read(own_run)
     weights = WeightsOrigin(
-        source="timm, hf-hub:timm/x", hub_id="timm/x", file="model.safetensors", sha256="ab" * 32, licence="mit",
+        source="timm, hf-hub:timm/x", hub_id="timm/x", file="model.safetensors", sha256="ab" * 32, license="mit",
         page="https://huggingface.co/timm/x",
     )  # fmt: skip
     record.model_copy(update={"weights": weights}).write(own_run)
@@ -138,7 +138,7 @@ def test_runs_of_earlier_versions_have_cards_too_and_folders_without_one_load(ow
     (own_run.model / CARD).unlink()
     load_model(own_run.root)
     write_card(own_run)
-    assert "| data set | PhantomCT |" in card_of(own_run) and "SHA-256" not in card_of(own_run)
+    assert "| dataset | PhantomCT |" in card_of(own_run) and "SHA-256" not in card_of(own_run)
 
 
 def test_a_model_that_is_saved_without_a_run_has_a_card(tiny_run, tmp_path):

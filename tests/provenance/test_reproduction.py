@@ -24,7 +24,7 @@ from inflate3d.run_folder import RunFolder
 
 @pytest.fixture(scope="module")
 def moved(evaluated_run, phantoms, phantom_store, tmp_path_factory):
-    """The run, its store and its data set on another machine: the places in config.yaml lead nowhere."""
+    """The run, its store and its dataset on another machine: the places in config.yaml lead nowhere."""
     folder = tmp_path_factory.mktemp("moved")
     shutil.copytree(phantom_store.folder, folder / "store")
     run = RunFolder(folder / "run")
@@ -129,7 +129,7 @@ def test_runs_that_can_not_be_reproduced(own_run, tmp_path, capsys):
     folds.mkdir()
     own_run.root.rename(folds / "fold-0")
     error = refused(RunFolder(folds), [], capsys)
-    assert error["what"] == "this is a folder of several runs" and "fold-0" in error["remedy"]
+    assert error["what"] == "this is a folder of several runs" and "fold-0" in error["hint"]
 
 
 def test_logs_are_compared_without_their_times(evaluated_run, own_run):

@@ -24,7 +24,7 @@ def test_a_file_is_told_by_its_name_and_checksum(tmp_path):
     assert found is not None
     assert (found.source, found.file) == ("file own.safetensors", "own.safetensors")
     assert found.sha256 == hashlib.sha256(b"weights").hexdigest()
-    assert found.licence == "not known"
+    assert found.license == "not known"
     assert str(tmp_path) not in found.model_dump_json()
 
 
@@ -33,11 +33,11 @@ def test_a_published_file_is_known_by_its_checksum_whatever_its_name(tmp_path, m
     monkeypatch.setattr(weights_module, "sha256_of", lambda path: published.sha256)
     found = weights_origin(ModelConfig(weights=str(tmp_path / "renamed.pth")))
     assert found is not None
-    assert (found.file, found.licence, found.page) == (published.file, "Apache-2.0", published.source)
+    assert (found.file, found.license, found.page) == (published.file, "Apache-2.0", published.source)
     assert found.source.startswith("sam_vit_b: Segment Anything")
 
 
-def test_timms_have_its_hub_id_and_licence(tmp_path, monkeypatch):
+def test_timms_have_its_hub_id_and_license(tmp_path, monkeypatch):
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"timm")
     asked = []
@@ -51,7 +51,7 @@ def test_timms_have_its_hub_id_and_licence(tmp_path, monkeypatch):
     assert found is not None
     assert asked == [(found.hub_id, "model.safetensors")]
     assert found.hub_id is not None and found.hub_id.startswith("timm/resnet10t.")
-    assert found.licence == "apache-2.0"
+    assert found.license == "apache-2.0"
     assert found.page == f"https://huggingface.co/{found.hub_id}"
     assert found.sha256 == hashlib.sha256(b"timm").hexdigest()
 

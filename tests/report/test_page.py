@@ -183,13 +183,13 @@ def test_failure_leaves_the_page_before_and_no_part_of_a_new_one(run, phantoms, 
     assert not [path for path in run.folder.root.iterdir() if path.name.startswith(".")]
 
 
-def test_missing_prediction_names_case_and_remedy(run, phantoms, held_out):
+def test_missing_prediction_names_case_and_hint(run, phantoms, held_out):
     for file in run.folder.predictions.iterdir():
         file.unlink()
     with pytest.raises(DataError, match="predicted label map") as caught:
         write_report(run.folder, phantoms, run.scores)
     assert caught.value.case == held_out[0]
-    assert "inflate3d evaluate" in str(caught.value.remedy)
+    assert "inflate3d evaluate" in str(caught.value.hint)
     assert not run.folder.report.exists()
 
 
@@ -200,9 +200,9 @@ def test_prediction_on_another_grid_is_refused(run, phantoms, held_out):
         write_report(run.folder, phantoms, run.scores)
 
 
-def test_case_that_the_data_set_lacks_is_refused(run, phantoms):
+def test_case_that_the_dataset_lacks_is_refused(run, phantoms):
     fewer = dataclasses.replace(phantoms, cases=phantoms.cases[:1])
-    with pytest.raises(DataError, match="not in the data set"):
+    with pytest.raises(DataError, match="not in the dataset"):
         write_report(run.folder, fewer, run.scores)
 
 

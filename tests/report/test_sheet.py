@@ -5,7 +5,7 @@ import pytest
 from matplotlib import image as matplotlib_image
 
 from inflate3d.report.contrast import SOFT_TISSUE, display_range
-from inflate3d.report.drawing import PALETTE, class_colour, class_dashes
+from inflate3d.report.drawing import PALETTE, class_color, class_dashes
 from inflate3d.report.sheet import ClassEntry, LabelMap, draw_sheet, list_classes, volumes_ml
 from inflate3d.volume import Volume
 
@@ -28,8 +28,8 @@ def pixels(png):
     return matplotlib_image.imread(io.BytesIO(png), format="png")[..., :3]
 
 
-def near(picture, colour, tolerance=0.12):
-    wanted = np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)]) / 255
+def near(picture, color, tolerance=0.12):
+    wanted = np.array([int(color[at : at + 2], 16) for at in (1, 3, 5)]) / 255
     return np.abs(picture - wanted).max(axis=-1) < tolerance
 
 
@@ -37,29 +37,29 @@ def volume(affine=AFFINE):
     return Volume(np.full((1, 40, 30, 10), 0.5, np.float32), affine)
 
 
-def test_classes_keep_their_colours_where_names_are_known():
-    names = {0: "background", 1: "liver", 2: "spleen", 5: "tumour"}
+def test_classes_keep_their_colors_where_names_are_known():
+    names = {0: "background", 1: "liver", 2: "spleen", 5: "tumor"}
     maps = [LabelMap("a", box(5)), LabelMap("b", box(9))]
-    assert list_classes(maps, names) == [ClassEntry(5, "tumour", 3), ClassEntry(9, "value 9", 4)]
+    assert list_classes(maps, names) == [ClassEntry(5, "tumor", 3), ClassEntry(9, "value 9", 4)]
     assert list_classes([LabelMap("b", box(2))], {}) == [ClassEntry(2, "value 2", 1)]
     assert list_classes([], names) == []
 
 
-def test_classes_that_share_a_colour_differ_in_dashes():
-    looks = [(class_colour(number), class_dashes(number)) for number in range(1, 4 * len(PALETTE) + 1)]
+def test_classes_that_share_a_color_differ_in_dashes():
+    looks = [(class_color(number), class_dashes(number)) for number in range(1, 4 * len(PALETTE) + 1)]
     assert len(set(looks)) == len(looks)
 
 
-def test_each_map_has_rows_of_its_own_and_the_class_its_colour():
+def test_each_map_has_rows_of_its_own_and_the_class_its_color():
     maps = [LabelMap("label", box(1)), LabelMap("prediction", box(2))]
     one, two = sheet(volume(), maps[:1]), sheet(volume(), maps)
     assert two.shape[0] > 1.7 * one.shape[0]
-    first, second = (near(two, class_colour(number)) for number in (1, 2))
+    first, second = (near(two, class_color(number)) for number in (1, 2))
     legend = 200
     assert np.argwhere(first[legend:])[:, 0].max() < np.argwhere(second[legend:])[:, 0].min()
 
 
-def test_pictures_have_the_proportions_in_millimetres():
+def test_pictures_have_the_proportions_in_millimeters():
     scan = Volume(np.ones((1, 40, 40, 10), np.float32), AFFINE)
     maps = [LabelMap("all", np.ones((40, 40, 10), np.uint8))]
     bright = np.all(sheet(scan, maps, slices=1) > 0.9, axis=-1)

@@ -5,7 +5,7 @@ import pytest
 from matplotlib import image as matplotlib_image
 
 from inflate3d.report.areas import BETWEEN_METHODS, ERRORS, compare_methods, find_errors
-from inflate3d.report.drawing import class_colour
+from inflate3d.report.drawing import class_color
 from inflate3d.report.slices import LONGEST_SIDE, crop_box, draw_areas, draw_slice, spread_slices, upright
 
 
@@ -13,8 +13,8 @@ def pixels(png: bytes) -> np.ndarray:
     return matplotlib_image.imread(io.BytesIO(png), format="png")
 
 
-def colour_distance(picture: np.ndarray, colour: str) -> np.ndarray:
-    wanted = np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)]) / 255
+def color_distance(picture: np.ndarray, color: str) -> np.ndarray:
+    wanted = np.array([int(color[at : at + 2], 16) for at in (1, 3, 5)]) / 255
     return np.abs(picture[..., :3] - wanted).max(axis=-1)
 
 
@@ -40,7 +40,7 @@ def test_upright_axial_slice_has_front_up_and_left_on_the_right():
         ((30, 30), (3.0, 0.75), (LONGEST_SIDE, LONGEST_SIDE // 4)),
     ],
 )
-def test_picture_has_the_proportions_in_millimetres(shape, spacing, expected):
+def test_picture_has_the_proportions_in_millimeters(shape, spacing, expected):
     nothing = np.zeros(shape, np.uint8)
     assert pixels(draw_slice(np.zeros(shape), nothing, nothing, spacing)).shape[:2] == expected
 
@@ -54,11 +54,11 @@ def test_intensities_are_drawn_as_they_are_and_upright():
     assert picture[320, 180, :3] == pytest.approx(0)
 
 
-def test_prediction_is_outlined_in_its_class_colour_where_it_ends():
+def test_prediction_is_outlined_in_its_class_color_where_it_ends():
     nothing = square(slice(0, 0), slice(0, 0))
     predicted = square(slice(10, 30), slice(10, 30), value=2)
     picture = pixels(draw_slice(np.zeros((40, 40)), nothing, predicted, (1.0, 1.0)))
-    found = np.argwhere(colour_distance(picture, class_colour(2)) < 0.1)
+    found = np.argwhere(color_distance(picture, class_color(2)) < 0.1)
     edge = LONGEST_SIDE / 4
     assert found.min(axis=0) == pytest.approx([edge, edge], abs=3)
     assert found.max(axis=0) == pytest.approx([3 * edge, 3 * edge], abs=3)
@@ -77,7 +77,7 @@ def test_label_is_a_wider_and_paler_outline_than_the_prediction():
 def test_outline_closes_at_the_edge_of_the_picture():
     nothing, everything = np.zeros((40, 40), np.uint8), np.ones((40, 40), np.uint8)
     picture = pixels(draw_slice(np.zeros((40, 40)), nothing, everything, (1.0, 1.0)))
-    assert (colour_distance(picture, class_colour(1))[10:-10, 0] < 0.2).all()
+    assert (color_distance(picture, class_color(1))[10:-10, 0] < 0.2).all()
 
 
 @pytest.mark.parametrize(
@@ -123,13 +123,13 @@ def test_who_is_right_is_told_and_agreement_is_not():
     assert compare_methods(label, first, second).ravel().tolist() == [0, 1, 2, 3, 0, 0]
 
 
-@pytest.mark.parametrize("colours", [ERRORS, BETWEEN_METHODS])
-def test_areas_have_the_colours_of_the_legend(colours):
+@pytest.mark.parametrize("colors", [ERRORS, BETWEEN_METHODS])
+def test_areas_have_the_colors_of_the_legend(colors):
     areas = np.zeros((40, 40), np.uint8)
-    for place, number in enumerate(colours):
+    for place, number in enumerate(colors):
         areas[10:30, 13 * place : 13 * place + 10] = number
     nothing = np.zeros((40, 40), np.uint8)
-    picture = pixels(draw_areas(np.zeros((40, 40)), areas, colours, nothing, (1.0, 1.0)))
-    for place, colour in enumerate(colours.values()):
-        assert colour_distance(picture, colour)[180, 9 * (13 * place + 5)] < 0.15
-    assert colour_distance(picture, "#000000")[20, 20] == 0
+    picture = pixels(draw_areas(np.zeros((40, 40)), areas, colors, nothing, (1.0, 1.0)))
+    for place, color in enumerate(colors.values()):
+        assert color_distance(picture, color)[180, 9 * (13 * place + 5)] < 0.15
+    assert color_distance(picture, "#000000")[20, 20] == 0

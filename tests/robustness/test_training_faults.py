@@ -42,7 +42,7 @@ def test_loss_that_is_no_number_ends_the_training_and_keeps_the_last_good_state(
         train(with_changes(tiny_config, steps=4, validate_every=2), folder, phantom_store)
     assert "nan in step 3, cases of the batch: " in str(caught.value.got)
     assert cases and all(case in str(caught.value.got) for case in cases)
-    assert "the last good checkpoint is of step 2" in str(caught.value.remedy)
+    assert "the last good checkpoint is of step 2" in str(caught.value.hint)
     assert caught.value.file == str(folder.last)
     state = torch.load(folder.last, weights_only=True)
     assert state["global_step"] == 2
@@ -62,7 +62,7 @@ def test_weights_that_are_no_numbers_come_into_no_checkpoint(tiny_config, phanto
     monkeypatch.setattr(SegmentationTask, "on_validation_epoch_end", spoil)
     with pytest.raises(DivergedError, match="weights that are infinite") as caught:
         train(tiny_config, folder, phantom_store)
-    assert "there was no checkpoint yet" in str(caught.value.remedy)
+    assert "there was no checkpoint yet" in str(caught.value.hint)
     assert not folder.last.exists() and not folder.best.exists()
 
 
@@ -134,5 +134,5 @@ def test_worker_that_is_killed_is_told(tiny_config, phantom_store, tmp_path, mon
     config = with_changes(tiny_config, steps=40, validate_every=2, workers=1)
     with pytest.raises(Inflate3dError, match="a process that reads cases was killed") as caught:
         train(config, folder, phantom_store)
-    assert "--workers" in str(caught.value.remedy)
+    assert "--workers" in str(caught.value.hint)
     assert torch.load(folder.last, weights_only=True)["global_step"] == 2

@@ -44,7 +44,7 @@ def test_all_slices_are_the_target():
     assert (by_class_and_slice[:, 1:] == 0).all()
 
 
-def test_network_for_all_slices_predicts_the_centre_ones(tiny_config, phantom_store, phantoms, tmp_path):
+def test_network_for_all_slices_predicts_the_center_ones(tiny_config, phantom_store, phantoms, tmp_path):
     folder = RunFolder(tmp_path / "run")
     train(with_changes(tiny_config, model={"target": "all"}), folder, phantom_store)
     model = load_model(folder.root)
@@ -103,8 +103,8 @@ def test_random_stem_beside_other_weights_that_are_trained(tmp_path):
     network = timm.create_model("resnet10t")
     save_file(network.state_dict(), tmp_path / "weights.safetensors")
     how = {"depth": 3, "image_size": 64, "weights": tmp_path / "weights.safetensors"}
-    random, centre = (create_encoder("resnet10t", inflation=rule, **how) for rule in ("random", "center"))
-    first, second = random.state_dict(), centre.state_dict()
+    random, center = (create_encoder("resnet10t", inflation=rule, **how) for rule in ("random", "center"))
+    first, second = random.state_dict(), center.state_dict()
     differing = [name for name in first if not torch.equal(first[name], second[name])]
     (stem,) = differing
     assert 0.5 < first[stem].std() * (3 * first[stem][0, 0].numel()) ** 0.5 * 3**0.5 < 2
@@ -145,7 +145,7 @@ def rates(model, **settings):
     return {names[id(p)]: group["lr"] for group in optimizer.param_groups for p in group["params"]}
 
 
-def test_layers_of_a_transformer_learn_slower_towards_the_input():
+def test_layers_of_a_transformer_learn_slower_toward_the_input():
     found = rates(tiny(), encoder_learning_rate=1.0, layer_decay=0.5, learning_rate=3.0)
     blocks = [found[f"encoder.network.model.blocks.{index}.attn.qkv.weight"] for index in range(12)]
     assert blocks == pytest.approx([0.5 ** (11 - index) for index in range(12)])
@@ -154,7 +154,7 @@ def test_layers_of_a_transformer_learn_slower_towards_the_input():
     assert {rate for name, rate in found.items() if not name.startswith("encoder.")} == {3.0}
 
 
-def test_stages_of_a_convolutional_network_learn_slower_towards_the_input():
+def test_stages_of_a_convolutional_network_learn_slower_toward_the_input():
     found = rates(tiny("resnet10t"), encoder_learning_rate=1.0, layer_decay=0.5)
     stages = [found[f"encoder.network.layer{index}.0.conv1.weight"] for index in (1, 2, 3, 4)]
     assert stages == pytest.approx([0.125, 0.25, 0.5, 1.0])

@@ -78,7 +78,7 @@ config = RunConfig.read(Path(sys.argv[1]))
 try:
     train(config, RunFolder(Path(sys.argv[2])), Store(config.store))
 except ConfigError as error:
-    assert "can't be compiled" in str(error) and "no g++ is here" in str(error) and "--compile" in error.remedy
+    assert "can't be compiled" in str(error) and "no g++ is here" in str(error) and "--compile" in error.hint
 else:
     raise AssertionError
 """

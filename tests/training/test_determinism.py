@@ -104,7 +104,7 @@ def test_what_can_not_be_deterministic_is_refused(monkeypatch, quiet_environment
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     with pytest.raises(ConfigError, match="CUDA has been started") as caught, determinism(DETERMINISTIC):
         pass
-    assert f"{WORKSPACE}=:4096:8" in str(caught.value.remedy)
+    assert f"{WORKSPACE}=:4096:8" in str(caught.value.hint)
     monkeypatch.setenv(WORKSPACE, ":16:8")
     with determinism(DETERMINISTIC):
         assert os.environ[WORKSPACE] == ":16:8"

@@ -73,7 +73,7 @@ def test_logger_that_is_not_installed(tiny_config, phantom_store, tmp_path, monk
     monkeypatch.setattr(loggers, "find_spec", lambda module: None)
     with pytest.raises(ConfigError, match=f"{name} is not installed") as caught:
         train(logged_by(tiny_config, name), RunFolder(tmp_path / "run"), phantom_store)
-    assert caught.value.remedy == f"pip install 'inflate3d[{name}]'"
+    assert caught.value.hint == f"pip install 'inflate3d[{name}]'"
     assert not (tmp_path / "run").exists()
 
 
@@ -82,9 +82,9 @@ def test_picture_shows_scan_labels_and_prediction():
     label[0, 1], predicted[1, 2] = 1, 7
     picture = draw_slice(ValidatedSlice(0, torch.full((2, 3), 0.4), label, predicted))
     assert picture.shape == (2, 9, 3)
-    coloured = np.argwhere((picture != 102).any(axis=2)).tolist()
-    assert coloured == [[0, 4], [1, 8]]
-    assert np.array_equal(picture[0, 4], picture[1, 8])  # six colours, then the first again
+    colored = np.argwhere((picture != 102).any(axis=2)).tolist()
+    assert colored == [[0, 4], [1, 8]]
+    assert np.array_equal(picture[0, 4], picture[1, 8])  # six colors, then the first again
 
 
 def test_best_validation_before_a_stop_stays_the_best():

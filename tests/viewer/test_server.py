@@ -135,6 +135,6 @@ def test_browser_draws_both_label_maps(server, browse, tmp_path):
     shot.write_bytes(browse(server.address, picture=True, size=(900, 600), seconds=6))
     picture = matplotlib_image.imread(shot)[..., :3]
     red, _, blue = np.moveaxis(picture, -1, 0)
-    orange = (red > blue + 0.25) & (picture[..., 1] > 0.35)  # the first class's colour over grey
+    orange = (red > blue + 0.25) & (picture[..., 1] > 0.35)  # the first class's color over gray
     left, right = orange[150:, :450].sum(), orange[150:, 450:].sum()
     assert left > right > 500  # the second map's ball is smaller

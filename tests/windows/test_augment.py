@@ -73,9 +73,9 @@ def test_no_other_change_is_a_mirror():
 
 
 @pytest.mark.parametrize("side", [(100.0, 100.0), (50.0, 200.0), (160.0, 90.0)])
-def test_rotation_and_zoom_keep_shapes_in_millimetres(side):
+def test_rotation_and_zoom_keep_shapes_in_millimeters(side):
     linear = matrices_of(MUCH, ALL, side=side)[:, :, :2]
-    half = torch.diag(torch.tensor([side[1] / 2, side[0] / 2]))  # normalised (x, y) to mm
+    half = torch.diag(torch.tensor([side[1] / 2, side[0] / 2]))  # normalized (x, y) to mm
     in_mm = half @ linear @ half.inverse()
     scale = torch.linalg.det(in_mm).abs().sqrt()
     rotation = in_mm / scale[:, None, None]
@@ -108,7 +108,7 @@ def test_zoom_above_1_enlarges():
 
 
 def test_labels_stay_on_their_image():
-    """A bright blob in a 1 × 2 mm grid, labelled, is where its label is, whatever the geometry."""
+    """A bright blob in a 1 × 2 mm grid, labeled, is where its label is, whatever the geometry."""
     image = torch.zeros(64, 1, 3, 60, 30)
     image[..., 20:34, 12:20] = 1
     labels = image[:, 0, 1].long()
@@ -121,7 +121,7 @@ def test_labels_stay_on_their_image():
     assert moved[where == 1].mean() > 0.93
 
 
-def test_centre_slice_stays_the_centre_slice():
+def test_center_slice_stays_the_center_slice():
     windows = windows_of()
     labels = (10 * windows[:, 0]).long()
     half = only(flip_probability=0.5)
@@ -145,8 +145,8 @@ def test_centre_slice_stays_the_centre_slice():
 def test_intensity_changes_stay_within_their_limits_and_come_near_them(changes, low, high):
     none = {"max_intensity_scale": 0.0, "max_intensity_shift": 0.0, "max_gamma": 1.0, "max_noise": 0.0}
     config = only(intensity_probability=1.0, **{**none, **changes})
-    grey = torch.full((500, 1, 3, 2, 2), 0.5)
-    changed = change_intensities(grey, config, torch.Generator().manual_seed(0))
+    gray = torch.full((500, 1, 3, 2, 2), 0.5)
+    changed = change_intensities(gray, config, torch.Generator().manual_seed(0))
     assert torch.equal(changed, changed[:, :, :1, :1, :1].expand_as(changed))  # alike on all slices
     assert changed.min().item() == pytest.approx(low, abs=0.01)
     assert changed.max().item() == pytest.approx(high, abs=0.01)

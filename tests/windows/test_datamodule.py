@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from inflate3d.windows.datamodule import WindowBatch, Windows, WindowsModule, collate
-from inflate3d.windows.resample import normalise, resample_windows
+from inflate3d.windows.resample import normalize, resample_windows
 from inflate3d.windows.sampling import Place
 from inflate3d.windows.windows import window_slices
 
@@ -26,7 +26,7 @@ def single(height, width, number, low=-100.0):
         labels=torch.ones(1, 1, height, width, dtype=torch.int64),
         extents=torch.tensor([[float(height), float(width)]]),
         sides=torch.tensor([[float(height), 2.0 * width]]),
-        centres=torch.zeros(1, 2),
+        centers=torch.zeros(1, 2),
         ranges=torch.tensor([[[low, 100.0]]]),
         cases=torch.tensor([number]),
     )
@@ -57,7 +57,7 @@ def test_smaller_slices_are_padded_with_what_becomes_0():
     assert (batch.windows[0, :, :, :4] == 7).all()
     assert (batch.windows[0, :, :, 4:] == -100).all()
     assert (batch.windows[1, :, :, :, 3:] == -50).all()
-    assert (normalise(batch.windows, batch.ranges)[1, :, :, :, 3:] == 0).all()
+    assert (normalize(batch.windows, batch.ranges)[1, :, :, :, 3:] == 0).all()
     assert batch.labels.sum(dim=(1, 2, 3)).tolist() == [24, 15]
     assert (batch.labels[0, 0, 4:] == 0).all()
     assert batch.extents.tolist() == [[4, 6], [5, 3]]
@@ -70,8 +70,8 @@ def test_slices_of_one_size_keep_the_stores_type(dtype):
     batch = collate([one, one])
     assert batch.windows.dtype == dtype
     assert torch.equal(batch.windows, torch.cat([one.windows] * 2))
-    as_floats = normalise(batch.windows.float(), batch.ranges)
-    assert torch.equal(normalise(batch.windows, batch.ranges), as_floats)
+    as_floats = normalize(batch.windows.float(), batch.ranges)
+    assert torch.equal(normalize(batch.windows, batch.ranges), as_floats)
 
 
 def test_slices_of_different_types_become_floats():
@@ -97,7 +97,7 @@ def test_window_in_a_padded_batch_is_resampled_as_alone(phantom_store):
     assert len({tuple(batch.labels.shape) for batch in singles}) > 1
 
     def resampled(batch):
-        windows = normalise(batch.windows, batch.ranges)
+        windows = normalize(batch.windows, batch.ranges)
         return resample_windows(windows, torch.eye(2, 3).expand(len(windows), 2, 3), (64, 64), batch.extents)
 
     together = resampled(collate(singles))

@@ -24,17 +24,17 @@ def patches_of(store, places, *, size=SIZE, spacing=None, augmentation=Augmentat
 def shown(batch, size, spacing=None):
     """What a network sees of a patch, without augmentation: voxel values and labels."""
     pixels = batch.sides / batch.extents if spacing is None else torch.tensor([spacing])
-    matrices = field_matrices(batch.sides, torch.tensor([size[1:]]) * pixels, batch.centres)
+    matrices = field_matrices(batch.sides, torch.tensor([size[1:]]) * pixels, batch.centers)
     image = resample_windows(batch.windows, matrices, size[1:], batch.extents)
     return image[0], resample_labels(batch.labels, matrices, size[1:], batch.extents)[0]
 
 
 @pytest.mark.parametrize(
-    ("centre", "size", "length", "start"),
+    ("center", "size", "length", "start"),
     [(10, 4, 20, 8), (0, 4, 20, 0), (19, 4, 20, 16), (3, 20, 20, 0), (1, 8, 7, 0), (1, 8, 5, -1), (1, 8, 4, -2)],
 )
-def test_patch_lies_inside_where_it_fits(centre, size, length, start):
-    assert patch_start(centre, size, length) == start
+def test_patch_lies_inside_where_it_fits(center, size, length, start):
+    assert patch_start(center, size, length) == start
 
 
 @pytest.mark.parametrize(("size", "length"), [(8, 7), (8, 5), (9, 4)])
@@ -122,7 +122,7 @@ def test_what_is_cut_away_would_not_have_been_seen(store):
         spun = torch.tensor([[[0.7, 0.7, 0.2], [-0.7, 0.7, -0.2]]]) * torch.tensor([1.2, 1.2, 1.0])
         seen = []
         for batch in (small, large):
-            matrices = follow(spun, field_matrices(batch.sides, fields, batch.centres))
+            matrices = follow(spun, field_matrices(batch.sides, fields, batch.centers))
             seen.append(resample_windows(batch.windows, matrices, (8, 6), batch.extents))
         assert torch.allclose(*seen, atol=1e-2)
 
@@ -133,7 +133,7 @@ def test_same_number_same_patch(store):
     for number in (0, 7, 3):
         assert all(torch.equal(*pair) for pair in zip(first[number], again[number], strict=True))
     other = patches_of(store, sampler, seed=1)
-    assert any(not torch.equal(first[number].centres, other[number].centres) for number in range(5))
+    assert any(not torch.equal(first[number].centers, other[number].centers) for number in range(5))
 
 
 def test_grid_has_the_wanted_spacing_or_the_scans_own():
@@ -151,10 +151,10 @@ def test_resampled_patch_has_the_wanted_spacing(store):
     expected = torch.nn.functional.avg_pool2d(whole, 2)[0]
     rows, columns = (min(pair) for pair in zip(shape, seen.shape[2:], strict=True))
     assert (rows, columns) == (10, 10)
-    centre = seen[0][:, 1:11] if seen.shape[2] > shape[0] else seen[0]
+    center = seen[0][:, 1:11] if seen.shape[2] > shape[0] else seen[0]
     begin = (shape[1] - columns) // 2
     assert any(
-        torch.allclose(centre, expected[:, :, first : first + columns], atol=0.05)
+        torch.allclose(center, expected[:, :, first : first + columns], atol=0.05)
         for first in range(shape[1] - columns + 1)
     ), begin
 

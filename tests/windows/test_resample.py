@@ -8,8 +8,8 @@ from inflate3d.windows.resample import (
     field_matrices,
     field_sides,
     follow,
-    normalise,
-    normalise_and_resample,
+    normalize,
+    normalize_and_resample,
     resample_labels,
     resample_logits,
     resample_windows,
@@ -28,10 +28,10 @@ def shifted(columns):
     return matrices
 
 
-def test_normalise_maps_each_modalitys_range_to_0_and_1_and_clips():
+def test_normalize_maps_each_modalitys_range_to_0_and_1_and_clips():
     windows = torch.tensor([-200.0, -100, 0, 100, 200]).reshape(1, 1, 5, 1, 1).repeat(1, 2, 1, 1, 1)
     ranges = torch.tensor([[[-100.0, 100.0], [0.0, 400.0]]])
-    assert normalise(windows, ranges)[0, :, :, 0, 0].tolist() == [[0, 0, 0.5, 1, 1], [0, 0, 0, 0.25, 0.5]]
+    assert normalize(windows, ranges)[0, :, :, 0, 0].tolist() == [[0, 0, 0.5, 1, 1], [0, 0, 0, 0.25, 0.5]]
 
 
 @pytest.mark.parametrize("extents", [None, torch.tensor([[12.0, 17.0], [8.0, 17.0], [12.0, 5.0]])])
@@ -40,8 +40,8 @@ def test_windows_one_at_a_time_are_those_of_all_at_once(windows, extents):
     before = voxels.clone()
     ranges = torch.tensor([[[-100.0, 500.0], [0.0, 400.0]]]) * torch.tensor([1.0, 1.5, 2.0])[:, None, None]
     matrices = torch.eye(2, 3) + torch.rand(3, 2, 3, generator=torch.Generator().manual_seed(0)) / 4
-    expected = resample_windows(normalise(voxels, ranges), matrices, (9, 8), extents)
-    assert torch.equal(normalise_and_resample(voxels, ranges, matrices, (9, 8), extents), expected)
+    expected = resample_windows(normalize(voxels, ranges), matrices, (9, 8), extents)
+    assert torch.equal(normalize_and_resample(voxels, ranges, matrices, (9, 8), extents), expected)
     assert torch.equal(voxels, before)
 
 
@@ -95,10 +95,10 @@ def test_class_numbers_beyond_a_byte_survive():
     assert torch.equal(resample_labels(labels, torch.eye(2, 3).expand(1, 2, 3), (2, 2)), labels)
 
 
-def disc(rows, columns, pixel, radius=20.0, centre=(6.0, -9.0)):
-    """A disc on a grid of square pixels, centre and radius in millimetres from the middle of the slice."""
-    y = (torch.arange(rows) - (rows - 1) / 2) * pixel - centre[0]
-    x = (torch.arange(columns) - (columns - 1) / 2) * pixel - centre[1]
+def disc(rows, columns, pixel, radius=20.0, center=(6.0, -9.0)):
+    """A disc on a grid of square pixels, center and radius in millimeters from the middle of the slice."""
+    y = (torch.arange(rows) - (rows - 1) / 2) * pixel - center[0]
+    x = (torch.arange(columns) - (columns - 1) / 2) * pixel - center[1]
     return ((y[:, None] ** 2 + x**2) < radius**2).float()
 
 

@@ -5,7 +5,7 @@ from inflate3d.windows.windows import cut_windows, window_slices
 
 
 @pytest.mark.parametrize(
-    ("centre", "depth", "length", "slices"),
+    ("center", "depth", "length", "slices"),
     [
         (3, 5, 9, [1, 2, 3, 4, 5]),
         (0, 5, 9, [0, 0, 0, 1, 2]),
@@ -15,8 +15,8 @@ from inflate3d.windows.windows import cut_windows, window_slices
         (1, 7, 3, [0, 0, 0, 1, 2, 2, 2]),
     ],
 )
-def test_end_slices_are_repeated(centre, depth, length, slices):
-    assert window_slices(centre, depth, length) == slices
+def test_end_slices_are_repeated(center, depth, length, slices):
+    assert window_slices(center, depth, length) == slices
 
 
 def test_stride_leaves_slices_out_between_those_of_a_window():
@@ -31,6 +31,6 @@ def test_windows_cut_from_a_volume_are_those_read_from_the_store(depth, stride):
     volume = torch.arange(2 * 6 * 2 * 3).reshape(2, 6, 2, 3)
     windows = cut_windows(volume, torch.arange(6), depth, stride)
     assert windows.shape == (6, 2, depth, 2, 3)
-    for centre in range(6):
-        assert torch.equal(windows[centre], volume[:, window_slices(centre, depth, 6, stride)])
-        assert torch.equal(windows[centre, :, depth // 2], volume[:, centre])
+    for center in range(6):
+        assert torch.equal(windows[center], volume[:, window_slices(center, depth, 6, stride)])
+        assert torch.equal(windows[center, :, depth // 2], volume[:, center])

@@ -15,8 +15,8 @@ from inflate3d.stopping import ended_by_sigterm, exit_code
 COMMANDS = {
     "demo": "the whole job on generated scans, minutes on a CPU",
     "init": "propose a description of a folder of scans and label maps",
-    "verify": "check every case of a data set, and tell all problems at once",
-    "prepare": "check, measure and plan a data set, and write its store",
+    "verify": "check every case of a dataset, and tell all problems at once",
+    "prepare": "check, measure and plan a dataset, and write its store",
     "train": "train a segmentation model",
     "evaluate": "score a run on the cases that it held out",
     "predict": "segment scans with a trained model",
@@ -24,7 +24,7 @@ COMMANDS = {
     "reproduce": "train a run again from its record, and compare",
     "view": "look at a scan and label maps: a picture sheet, or a page in the browser",
     "compare": "train and score several methods under one protocol",
-    "convert": "write a data set in another layout or format, such as for nnU-Net",
+    "convert": "write a dataset in another layout or format, such as for nnU-Net",
     "import-checkpoint": "turn a checkpoint of the paper's code into a model folder",
     "flops": "count what a network costs",
     "encoders": "list the 2D backbones that can be inflated",
@@ -114,7 +114,7 @@ def _unknown_command(word: str) -> ConfigError:
         "no such command",
         expected=", ".join(COMMANDS),
         got=word,
-        remedy=f"did you mean {near[0]}?" if near else None,
+        hint=f"did you mean {near[0]}?" if near else None,
     )
 
 
@@ -124,7 +124,7 @@ def _system_error(error: OSError) -> Inflate3dError:
     return OutputError(
         "the system refused to read or write",
         got=error.strerror or error,
-        remedy="check the place for space and permissions",
+        hint="check the place for space and permissions",
         file=error.filename,
     )
 

@@ -54,8 +54,8 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     sizes = (base.data.training_cases,) if options.cases is None else read_sizes(options.cases, base, store)
     trials = plan_trials(configs, tuple(dict.fromkeys(options.seeds)) or (base.training.seed,), sizes, root)
     _check_plans(trials, plans)
-    remedy = "wait until it has finished, or choose another folder by --out"
-    with locked(root / ".lock", root, doing="running this comparison", remedy=remedy, remove=True):
+    hint = "wait until it has finished, or choose another folder by --out"
+    with locked(root / ".lock", root, doing="running this comparison", hint=hint, remove=True):
         run_trials(trials, store, options.parallel, terminal)
         return report_comparison(trials, base, store, root, terminal)
 
@@ -71,7 +71,7 @@ def _check_one_machine(options: Options) -> None:
             "a comparison runs on one machine",
             expected="--nodes 1, and no launcher in front of the command",
             got=f"--nodes {options.training.nodes}" if options.training.nodes > 1 else "a launcher",
-            remedy="train each method by `inflate3d train`",
+            hint="train each method by `inflate3d train`",
         )
 
 
@@ -123,13 +123,13 @@ def report_comparison(
     """Writes the comparison's tables, plots and pages, and shows the tables."""
     from inflate3d.comparison.document import document
     from inflate3d.comparison.figures import write_plots
-    from inflate3d.comparison.results import summarise
+    from inflate3d.comparison.results import summarize
     from inflate3d.comparison.tables import cost_table, notes, short_table, write_tables
     from inflate3d.datasets.splits import choose_split
     from inflate3d.report.comparison import write_comparison_page
 
     whole = len(choose_split(base.data.model_copy(update={"training_cases": None}), store.groups, store.splits).train)
-    comparison = summarise(base.dataset.name, trials, whole)
+    comparison = summarize(base.dataset.name, trials, whole)
     write_tables(comparison, root)
     write_plots(comparison, root)
     title = f"{comparison.dataset}: {len(comparison.held_out)} held-out cases, differences from {comparison.arms[0]}"

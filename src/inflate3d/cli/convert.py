@@ -1,4 +1,4 @@
-"""Write a data set in another layout or file format, such as for nnU-Net."""
+"""Write a dataset in another layout or file format, such as for nnU-Net."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Options(CommandOptions):
     """Options of ``convert``."""
 
     dataset: Positional[Path]
-    """The data set's folder."""
+    """The dataset's folder."""
     out: Positional[Path]
     """Where the new one goes: a folder that is empty or not there yet."""
     to: Target

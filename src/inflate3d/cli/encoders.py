@@ -32,7 +32,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
             "no backbone has such a name",
             expected=" or ".join(near) or None,
             got=options.pattern,
-            remedy="try a pattern, such as '*vit*'",
+            hint="try a pattern, such as '*vit*'",
         )
     if len(names) > DESCRIBED:
         terminal.say("\n".join(names))

@@ -29,12 +29,12 @@ class EngineOptions(FrozenModel):
             ConfigError: There is no such share, or options exclude each other.
         """
         if self.address is not None and self.engine != "ray":
-            raise ConfigError("an address is a Ray cluster's", got="--address alone", remedy="add --engine ray")
+            raise ConfigError("an address is a Ray cluster's", got="--address alone", hint="add --engine ray")
         if self.shard is not None and self.engine == "ray":
             raise ConfigError(
                 "Ray spreads all the scans by itself",
                 got="--engine ray --shard",
-                remedy="leave out one of them; shards are for schedulers that know nothing but jobs",
+                hint="leave out one of them; shards are for schedulers that know nothing but jobs",
             )
         return None if self.shard is None else Shard.parse(self.shard)
 

@@ -37,9 +37,9 @@ class Options(CommandOptions):
     labels: Path | None = None
     """Folder of label maps that --predictions are held against; names are the same, suffixes may differ."""
     classes: tuple[str, ...] = ()
-    """Names of the values in --labels, such as liver=1 tumour=2; all values that are found if not given."""
+    """Names of the values in --labels, such as liver=1 tumor=2; all values that are found if not given."""
     ignore: int | None = None
-    """Value in --labels of voxels that nobody labelled."""
+    """Value in --labels of voxels that nobody labeled."""
     groups: Path | None = None
     """CSV file with a column `case` and others to group the cases of --labels by, such as site or fold."""
     out: Path | None = None
@@ -47,9 +47,9 @@ class Options(CommandOptions):
     batch_size: int = Field(default=16, ge=1)
     """Windows of a run predicted at a time."""
     tolerance: float = Field(default=TOLERANCE, ge=0)
-    """Millimetres that a surface may be off and still count as right in NSD."""
+    """Millimeters that a surface may be off and still count as right in NSD."""
     class_tolerance: tuple[str, ...] = ()
-    """The same for single classes, such as liver=3 tumour=1."""
+    """The same for single classes, such as liver=3 tumor=1."""
     metrics: tuple[MeasureName, ...] = DEFAULT_MEASURES
     """What the tables show; the files hold all."""
     choose_postprocessing: bool = False
@@ -61,13 +61,13 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     if options.run is not None and options.predictions is None and options.labels is None:
         return _evaluate_run(options.run, options, terminal)
     if options.choose_postprocessing and options.run is None:
-        raise ConfigError("--choose-postprocessing goes with a run", remedy="other programs' label maps have no model")
+        raise ConfigError("--choose-postprocessing goes with a run", hint="other programs' label maps have no model")
     if options.run is None and options.predictions is not None and options.labels is not None:
         return _evaluate_folders(options.predictions, options.labels, options, terminal)
     raise ConfigError(
         "it is not clear what to evaluate",
         expected="the folder of a run, or --predictions and --labels",
-        remedy="`inflate3d evaluate --help` tells the options",
+        hint="`inflate3d evaluate --help` tells the options",
     )
 
 
@@ -79,7 +79,7 @@ def _evaluate_run(root: Path, options: Options, terminal: Terminal) -> dict[str,
     folder = open_folder(root)
     others = {"classes": options.classes, "ignore": options.ignore, "groups": options.groups, "out": options.out}
     if given := [name for name, value in others.items() if value not in (None, ())]:
-        raise ConfigError(f"--{given[0]} goes with --predictions", remedy="a run knows its classes and its folder")
+        raise ConfigError(f"--{given[0]} goes with --predictions", hint="a run knows its classes and its folder")
     how: dict[str, Any] = {"tolerance": _tolerances(options), "progress": terminal.progress}
     if isinstance(folder, FoldsFolder):
         scores = evaluate_folds(folder, batch_size=options.batch_size, **how)

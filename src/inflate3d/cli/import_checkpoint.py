@@ -30,7 +30,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
 
     if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
         raise OutputError(
-            "the model folder is not empty", file=options.out, remedy="choose another, or remove what is in it"
+            "the model folder is not empty", file=options.out, hint="choose another, or remove what is in it"
         )
     imported = import_original(options.checkpoint)
     about = imported.model.architecture
@@ -61,6 +61,6 @@ def _told(plan: Plan | None, options: Options) -> str:
     return (
         f"taken to be in its order: {', '.join(plan.modalities)}; {classes}\n"
         "Scans are turned to RAS+. The paper's code reads slices as files store them: if those that it learned from\n"
-        "were stored otherwise, the network sees mirrored slices; score it on labelled cases before you rely on it.\n"
+        "were stored otherwise, the network sees mirrored slices; score it on labeled cases before you rely on it.\n"
         f"next:  inflate3d predict {options.out} SCAN OUT"
     )

@@ -101,7 +101,7 @@ def _check_used(given: Given, networks: set[Network], arm: str | None = None) ->
         f"{f'arm {arm}: ' if arm else ''}options that a network of this kind has no use for",
         expected=f"for --network {network}: {useful}",
         got=" ".join(_as_flag(name, value) for (_, name), value in idle.items()),
-        remedy="leave them out, or choose another --network",
+        hint="leave them out, or choose another --network",
     )
 
 

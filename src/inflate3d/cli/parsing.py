@@ -19,7 +19,7 @@ from inflate3d.settings import settings_error
 
 _FRAME = "╭╮╰╯─│ "
 _DECORATION = re.compile(r"\x1b\[[\d;]*m|\[/?\w+\]")
-"""Colours and rich's markup, some of which tyro leaves in its messages."""
+"""Colors and rich's markup, some of which tyro leaves in its messages."""
 
 _TOO_MANY = re.compile(r"Unrecognized options: (?!-)")
 """What tyro says of words behind the last one that the command takes."""
@@ -93,10 +93,10 @@ def _usage_error(shown: str, command: str) -> UsageError:
         elif "─" in line:
             parts.append([])
     said = [" ".join(part) for part in parts if part and not part[0].startswith(("For full helptext", "Argument help"))]
-    got, remedy = " ".join(said), f"`inflate3d {command} --help` tells the options"
+    got, hint = " ".join(said), f"`inflate3d {command} --help` tells the options"
     if _TOO_MANY.search(got):
-        remedy = f"it takes fewer words; a shell makes many of *.nii.gz: name the folder instead; {remedy}"
-        shown += f"{remedy}\n"
-    error = UsageError(f"the command line can't be understood: {title}", got=got or None, remedy=remedy)
+        hint = f"it takes fewer words; a shell makes many of *.nii.gz: name the folder instead; {hint}"
+        shown += f"{hint}\n"
+    error = UsageError(f"the command line can't be understood: {title}", got=got or None, hint=hint)
     error.shown = shown
     return error

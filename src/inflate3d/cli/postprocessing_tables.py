@@ -34,7 +34,7 @@ def choose_shown(
         plan: Which label values there are.
         scores: Of the label maps as they were predicted.
         parts: The part of each case, such as its fold.
-        tolerance: Of NSD, in millimetres.
+        tolerance: Of NSD, in millimeters.
         terminal: Where to show it.
     """
     chosen = choose_postprocessing(

@@ -1,4 +1,4 @@
-"""Check, measure and plan a data set, and write its store."""
+"""Check, measure and plan a dataset, and write its store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Options(CommandOptions):
     """Options of ``prepare``."""
 
     dataset: Positional[str]
-    """The data set's folder."""
+    """The dataset's folder."""
     preset: str = "auto"
     """Choices made beforehand, which other options override; see `inflate3d train --help`."""
     store: Path | None = None
@@ -36,7 +36,7 @@ class Options(CommandOptions):
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
-    """Prepares the data set, or a share of it."""
+    """Prepares the dataset, or a share of it."""
     shard = options.spread.chosen_shard()
     _check_local(options.dataset)
     given = Path(options.dataset)
@@ -73,9 +73,9 @@ def _prepare_shard(
 def _check_local(dataset: str) -> None:
     if is_remote(dataset):
         raise ConfigError(
-            "a data set is prepared from a disk alone",
+            "a dataset is prepared from a disk alone",
             got=dataset,
-            remedy="copy it to a disk first, such as by `aws s3 sync` or `gcloud storage rsync`, and name its path; "
+            hint="copy it to a disk first, such as by `aws s3 sync` or `gcloud storage rsync`, and name its path; "
             "only `predict` reads scans from elsewhere",
         )
 
@@ -89,7 +89,7 @@ def prepare_shown(
     jobs: int | None = None,
     engine: Engine | None = None,
 ) -> Store:
-    """Prepares the data set; tells what is odd about it, what was decided, and why."""
+    """Prepares the dataset; tells what is odd about it, what was decided, and why."""
     warnings: list[DataError] = []
     store = prepare(
         dataset,

@@ -48,7 +48,7 @@ def _write(options: Options) -> Path:
             "a comparison's page shows no scans",
             expected="a run's folder with --beside and --with-viewer",
             got="the folder of a comparison",
-            remedy=f"inflate3d report {options.run}/NAME-OF-A-RUN for the page of one of its runs",
+            hint=f"inflate3d report {options.run}/NAME-OF-A-RUN for the page of one of its runs",
             file=options.run,
         )
     return write_comparison_page(read_comparison(options.run), options.run)

@@ -34,7 +34,7 @@ class Options(CommandOptions):
     out: Path | None = None
     """Folder of the new run; reproduced/ in the run's folder if not given. One that was stopped is gone on with."""
     dataset: Path | None = None
-    """Where the data set lies now, if it has moved."""
+    """Where the dataset lies now, if it has moved."""
     store: Path | None = None
     """Where its prepared cases lie now, if they have moved."""
     weights: Path | None = None
@@ -87,10 +87,10 @@ def _finished_run(root: Path) -> RunFolder:
     folder = open_folder(root)
     if not isinstance(folder, RunFolder):
         first = folder.runs[0].root
-        raise ConfigError("this is a folder of several runs", remedy=f"name one of them, such as {first}", file=root)
+        raise ConfigError("this is a folder of several runs", hint=f"name one of them, such as {first}", file=root)
     if not folder.finished:
         raise ConfigError(
-            "the run is not finished", remedy="go on with it by `inflate3d train ... --resume`", file=folder.root
+            "the run is not finished", hint="go on with it by `inflate3d train ... --resume`", file=folder.root
         )
     return folder
 
@@ -123,7 +123,7 @@ def _check_origin(record: Provenance, folder: RunFolder, config: RunConfig, stor
             "the run's model is not the one that its training wrote",
             expected=f"the SHA-256 checksum {record.model_sha256}",
             got=found,
-            remedy="bring the file back; the reproduction is compared with it",
+            hint="bring the file back; the reproduction is compared with it",
             file=weights,
         )
     before, now = Split.read(folder.split), choose_split(config.data, store.groups, store.splits)
@@ -132,7 +132,7 @@ def _check_origin(record: Provenance, folder: RunFolder, config: RunConfig, stor
             "the split is not the one that the run was trained by",
             expected=before.source,
             got=f"{now.source}, with other cases",
-            remedy="give the data set its old split back",
+            hint="give the dataset its old split back",
             file=folder.split,
         )
     check_plan(folder, config, plan_run(config, store))

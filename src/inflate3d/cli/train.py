@@ -1,4 +1,4 @@
-"""Train a segmentation model on a data set; it is prepared first where it is not yet."""
+"""Train a segmentation model on a dataset; it is prepared first where it is not yet."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RunOptions(CommandOptions):
     """What `train` and `compare` share."""
 
     dataset: Positional[Path]
-    """The data set's folder."""
+    """The dataset's folder."""
     preset: str = "auto"
     """Choices made beforehand; other options override them: auto (the plan's), bcv, acdc, msd-task09, ... or a file."""
     store: Path | None = None
@@ -37,7 +37,7 @@ class RunOptions(CommandOptions):
     training: TrainingOptions = TrainingOptions()
 
     def open(self, terminal: Terminal) -> tuple[RunConfig, Store]:
-        """Opens the prepared data set, and decides by its plan what the user leaves open."""
+        """Opens the prepared dataset, and decides by its plan what the user leaves open."""
         from inflate3d.models.backbones import find_backbone
 
         # What is not there is told before the minutes that preparing may take.
@@ -55,16 +55,16 @@ class RunOptions(CommandOptions):
         choose_split(self.data, {case.id: case.group for case in dataset.cases}, dataset.splits)
 
     def _check_prepared(self) -> None:
-        """Processes that a launcher starts all at once can't prepare the data set, each in the others' way."""
+        """Processes that a launcher starts all at once can't prepare the dataset, each in the others' way."""
         from inflate3d.training.processes import find_processes
 
         launcher = find_processes(self.training).launcher
         folder = self.store or default_store(self.dataset)
         if launcher and not (folder / "store.json").exists():
             raise ConfigError(
-                "the data set is not prepared",
+                "the dataset is not prepared",
                 expected=f"a prepared one where {launcher} starts several processes",
-                remedy=f"`inflate3d prepare {self.dataset}` before, with the same --store if you give one",
+                hint=f"`inflate3d prepare {self.dataset}` before, with the same --store if you give one",
                 file=folder,
             )
 
@@ -143,7 +143,7 @@ def _train_folds(options: Options, terminal: Terminal) -> dict[str, Any]:
 
 
 def open_store(dataset: Dataset, folder: Path, options: PlanOptions, terminal: Terminal) -> Store:
-    """Opens the prepared data set, with the splits that it has now; prepares it where there is none."""
+    """Opens the prepared dataset, with the splits that it has now; prepares it where there is none."""
     if not (folder / "store.json").exists():
         return prepare_shown(dataset, folder, options, terminal)
     store = Store(folder)

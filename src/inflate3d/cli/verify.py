@@ -1,4 +1,4 @@
-"""Check every case of a data set, tell all problems at once, and show what the cases are like."""
+"""Check every case of a dataset, tell all problems at once, and show what the cases are like."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from inflate3d.datasets import Dataset, read_dataset
 from inflate3d.datasets.classes import choose_classes
 from inflate3d.errors import DatasetProblems, Inflate3dError
 from inflate3d.preparation.examine import examine
-from inflate3d.preparation.summary import Summary, class_rows, property_rows, summarise
+from inflate3d.preparation.summary import Summary, class_rows, property_rows, summarize
 
 MOST_TOLD = 5
 """Cases, or findings, of one kind that are told one by one; ``--json`` tells all."""
@@ -25,7 +25,7 @@ class Options(CommandOptions):
     """Options of ``verify``."""
 
     dataset: Positional[Path]
-    """The data set's folder."""
+    """The dataset's folder."""
     classes: tuple[str, ...] = ()
     """Classes to learn, by name or value, the others count as background; all if not given."""
     merge: tuple[str, ...] = ()
@@ -53,7 +53,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     except DatasetProblems as problems:
         show_warnings(problems.warnings, terminal)
         raise
-    summary = summarise(examination.fingerprint, dataset)
+    summary = summarize(examination.fingerprint, dataset)
     show_summary(summary, dataset, terminal)
     show_warnings(examination.warnings, terminal)
     found = f"{len(examination.warnings)} warning(s)" if examination.warnings else "nothing odd"
@@ -87,7 +87,7 @@ def show_warnings(warnings: Sequence[Inflate3dError], terminal: Terminal) -> Non
 
 
 def _show_alike(what: str, warnings: list[Inflate3dError], terminal: Terminal) -> None:
-    """Tells warnings of one kind: cases with equal findings in one line, a remedy once."""
+    """Tells warnings of one kind: cases with equal findings in one line, a hint once."""
     terminal.say(f"- {what}")
     found: dict[str, list[str]] = defaultdict(list)
     for warning in warnings:
@@ -98,5 +98,5 @@ def _show_alike(what: str, warnings: list[Inflate3dError], terminal: Terminal) -
         terminal.say("    " + ": ".join(filter(None, [", ".join(cases[:MOST_TOLD]) + more, finding])))
     if len(found) > MOST_TOLD:
         terminal.say(f"    and {len(found) - MOST_TOLD} more")
-    for remedy in dict.fromkeys(warning.remedy for warning in warnings if warning.remedy):
-        terminal.say(f"    {remedy}")
+    for hint in dict.fromkeys(warning.hint for warning in warnings if warning.hint):
+        terminal.say(f"    {hint}")

@@ -27,7 +27,7 @@ class Options(CommandOptions):
     out: Path | None = None
     """The sheet's file; NAME-OF-THE-SCAN-view.png in the working folder if not given."""
     names: Path | None = None
-    """Where classes have their names from: a run's folder, a model's, or a data set's."""
+    """Where classes have their names from: a run's folder, a model's, or a dataset's."""
     slices: int = Field(default=5, ge=1, le=20)
     """Slices of each plane."""
     modality: int = Field(default=1, ge=1)
@@ -134,7 +134,7 @@ def _check(options: Options) -> None:
             "too many label maps for the page",
             expected=f"at most {MOST_MAPS}, side by side",
             got=len(options.labels),
-            remedy="leave --browser out: the sheet shows any number",
+            hint="leave --browser out: the sheet shows any number",
         )
     if options.window and not options.window[0] < options.window[1]:
         raise ConfigError("the window is empty", expected="--window LOW HIGH, the lower first", got=options.window)
@@ -143,7 +143,7 @@ def _check(options: Options) -> None:
 
 
 def _class_names(source: Path) -> Mapping[int, str]:
-    """Label value to class name, of a run, a model or a data set."""
+    """Label value to class name, of a run, a model or a dataset."""
     from inflate3d.datasets import read_dataset
     from inflate3d.preparation.plan import Plan
     from inflate3d.run_folder import RunFolder

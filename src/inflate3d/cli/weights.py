@@ -29,7 +29,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     if options.action == "list":
         return _list(terminal)
     if options.name is None:
-        raise ConfigError("no weights are named", expected="`inflate3d weights get NAME`", remedy=_LISTED)
+        raise ConfigError("no weights are named", expected="`inflate3d weights get NAME`", hint=_LISTED)
     return _get(options.name, options.folder, terminal)
 
 
@@ -45,7 +45,7 @@ def _list(terminal: Terminal) -> dict[str, Any]:
         here = (folder / weights.file).exists()
         size = SEE_SOURCE if weights.bytes is None else f"{weights.bytes / 1e6:.0f} MB"
         checksum = "known" if weights.sha256 else "first use"
-        facts = (weights.about, f"--encoder {weights.encoder}", f"licence {weights.licence}", f"size {size}")
+        facts = (weights.about, f"--encoder {weights.encoder}", f"license {weights.license}", f"size {size}")
         terminal.say(f"{name}{' (here)' if here else ''}")
         terminal.say(f"  {', '.join(facts)}, checksum {checksum}")
         terminal.say(f"  {weights.url}")
@@ -55,7 +55,7 @@ def _list(terminal: Terminal) -> dict[str, Any]:
                 "file": weights.file,
                 "about": weights.about,
                 "encoder": weights.encoder,
-                "licence": weights.licence,
+                "license": weights.license,
                 "source": weights.source,
                 "url": weights.url,
                 "bytes": weights.bytes,
@@ -76,10 +76,10 @@ def _get(name: str, folder: Path | None, terminal: Terminal) -> dict[str, Any]:
             "no published weights have this name",
             expected=" or ".join(near) if near else "a listed name",
             got=name,
-            remedy=_LISTED,
+            hint=_LISTED,
         )
     weights = PUBLISHED[name]
-    terminal.tell(f"{weights.file}: licence {weights.licence}, {weights.source}")
+    terminal.tell(f"{weights.file}: license {weights.license}, {weights.source}")
     fetched = fetch_published(weights, folder, _Tenths(terminal))
     checked = "known of the authors' file" if fetched.verified else "trusted on first use, none is known"
     terminal.say(f"{fetched.path} ({'fetched' if fetched.downloaded else 'was here'})")
@@ -92,7 +92,7 @@ def _get(name: str, folder: Path | None, terminal: Terminal) -> dict[str, Any]:
         "verified": fetched.verified,
         "downloaded": fetched.downloaded,
         "encoder": weights.encoder,
-        "licence": weights.licence,
+        "license": weights.license,
     }
 
 

@@ -66,7 +66,7 @@ def _changed(arm: str, section: str, present: BaseModel, values: Mapping[str, An
         return parse_settings(type(present), {**present.model_dump(), **values})
     except ConfigError as error:
         raise ConfigError(
-            f"arm {arm}: {section}.{error.what}", expected=error.expected, got=error.got, remedy=error.remedy
+            f"arm {arm}: {section}.{error.what}", expected=error.expected, got=error.got, hint=error.hint
         ) from error
 
 

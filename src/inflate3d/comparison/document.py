@@ -40,7 +40,7 @@ def read_comparison(folder: Path) -> Comparison:
             "the comparison can't be read",
             expected="what `inflate3d compare` writes",
             got=repr(error)[:200],
-            remedy="give the command of the comparison once more; what is trained stays",
+            hint="give the command of the comparison once more; what is trained stays",
             file=file,
         ) from error
     return found

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.typing import RcKeyType
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#808080", "#999933")
-"""Okabe and Ito's, with a grey that is seen on white and on black; arms beyond them begin again."""
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#808080", "#999933")
+"""Okabe and Ito's, with a gray that is seen on white and on black; arms beyond them begin again."""
 
 FORMATS = ("png", "svg")
 
@@ -57,7 +57,7 @@ def _draw_all(comparison: Comparison) -> dict[str, Figure]:
 
 
 def _inks(theme: Theme) -> AbstractContextManager[None]:
-    """What is drawn and saved meanwhile has the colours of a page."""
+    """What is drawn and saved meanwhile has the colors of a page."""
     import matplotlib
 
     inked: tuple[RcKeyType, ...] = (
@@ -82,12 +82,12 @@ def draw_arms(comparison: Comparison) -> Figure:
     figure = _new_figure(9.0, 1.7 + 0.4 * len(rows))
     left, right = figure.subplots(1, 2, sharey=True)
     for place, row in enumerate(rows):
-        colour = _colour(comparison, row.arm)
-        _interval_line(left, row.dice, place, colour)
+        color = _color(comparison, row.arm)
+        _interval_line(left, row.dice, place, color)
         if len(row.seeds) > 1:
-            left.plot(list(row.seeds.values()), [place + 0.25] * len(row.seeds), "|", color=colour, markersize=7)
+            left.plot(list(row.seeds.values()), [place + 0.25] * len(row.seeds), "|", color=color, markersize=7)
         if row.difference:
-            _interval_line(right, row.difference.dice, place, colour)
+            _interval_line(right, row.difference.dice, place, color)
     _name_arms(left, rows)
     left.set_xlabel("mean Dice (0 to 1) with 95 % interval" + ("; below it: each seed" * (len(comparison.seeds) > 1)))
     right.axvline(0, color="#888888", linewidth=1, zorder=0)
@@ -108,11 +108,11 @@ def draw_cases(comparison: Comparison) -> Figure:
         dice = np.array(row.by_case)[np.isfinite(row.by_case)]
         if not len(dice):
             continue
-        colour, (low, median, high) = _colour(comparison, row.arm), np.quantile(dice, (0.25, 0.5, 0.75))
-        axes.plot([low, high], [place, place], color=colour, linewidth=20, alpha=0.25, solid_capstyle="butt")
-        axes.vlines(median, place - SPREAD, place + SPREAD, linewidth=2.5, color=colour)
+        color, (low, median, high) = _color(comparison, row.arm), np.quantile(dice, (0.25, 0.5, 0.75))
+        axes.plot([low, high], [place, place], color=color, linewidth=20, alpha=0.25, solid_capstyle="butt")
+        axes.vlines(median, place - SPREAD, place + SPREAD, linewidth=2.5, color=color)
         spread = place + SPREAD * np.linspace(-1, 1, len(dice)) * (len(dice) > 1)
-        axes.plot(dice, spread, "o", color=colour, markersize=3.5, alpha=0.75)
+        axes.plot(dice, spread, "o", color=color, markersize=3.5, alpha=0.75)
     _name_arms(axes, rows)
     axes.set_xlabel("Dice of each held-out case (0 to 1), mean over its classes; bands: quartiles, with the median")
     _plain_axes(axes, "x")
@@ -128,10 +128,10 @@ def draw_sizes(comparison: Comparison) -> Figure:
     axes = figure.subplots()
     for number, arm in enumerate(comparison.arms):
         rows = [row for row in comparison.rows if row.arm == arm]
-        beside, colour = BESIDE ** (number - (len(comparison.arms) - 1) / 2), _colour(comparison, arm)
+        beside, color = BESIDE ** (number - (len(comparison.arms) - 1) / 2), _color(comparison, arm)
         places = [row.cases * beside for row in rows]
-        axes.plot(places, [row.dice.value for row in rows], "o-", color=colour, label=arm, markersize=4.5)
-        axes.vlines(places, [row.dice.low for row in rows], [row.dice.high for row in rows], color=colour)
+        axes.plot(places, [row.dice.value for row in rows], "o-", color=color, label=arm, markersize=4.5)
+        axes.vlines(places, [row.dice.low for row in rows], [row.dice.high for row in rows], color=color)
     axes.set_xscale("log")
     axes.set_xticks(comparison.sizes, [str(size) for size in comparison.sizes])
     axes.xaxis.set_minor_locator(NullLocator())
@@ -163,9 +163,9 @@ def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def _interval_line(axes: Axes, found: Estimate, place: int, colour: str) -> None:
-    axes.plot([found.low, found.high], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
-    axes.plot([found.value], [place], "o", color=colour, markersize=6)
+def _interval_line(axes: Axes, found: Estimate, place: int, color: str) -> None:
+    axes.plot([found.low, found.high], [place, place], color=color, linewidth=2, solid_capstyle="butt")
+    axes.plot([found.value], [place], "o", color=color, markersize=6)
 
 
 def _plain_axes(axes: Axes, grid: str) -> None:
@@ -174,8 +174,8 @@ def _plain_axes(axes: Axes, grid: str) -> None:
         spine.set_visible(side in ("left", "bottom"))
 
 
-def _colour(comparison: Comparison, arm: str) -> str:
-    return COLOURS[comparison.arms.index(arm) % len(COLOURS)]
+def _color(comparison: Comparison, arm: str) -> str:
+    return COLORS[comparison.arms.index(arm) % len(COLORS)]
 
 
 def _new_figure(width: float, height: float) -> Figure:

@@ -74,10 +74,10 @@ NOTE = (
 
 
 def paper_figure(dataset: str, arm: str) -> float | None:
-    """The paper's Dice in percent for an arm of the built-in sets, if it has the data set.
+    """The paper's Dice in percent for an arm of the built-in sets, if it has the dataset.
 
     Args:
-        dataset: The data set's name or folder, such as ``Task04_Hippocampus``, ``BCV`` or ``ACDC``.
+        dataset: The dataset's name or folder, such as ``Task04_Hippocampus``, ``BCV`` or ``ACDC``.
         arm: The arm's name.
     """
     name = dataset.lower()

@@ -150,7 +150,7 @@ def _failure(trial: Trial, code: int) -> TrialError:
     return TrialError(
         f"a training of the comparison failed: {trial.name}",
         got=f"exit code {code}\n{_last_lines(log)}",
-        remedy="mend it, and give the same command again: what is finished is not trained anew",
+        hint="mend it, and give the same command again: what is finished is not trained anew",
         file=log,
     )
 

@@ -57,14 +57,14 @@ class Row:
         dice: Mean Dice per case in native space (mean over classes of means over cases, mean over seeds), with its
             interval over the cases.
         seeds: The same of each seed.
-        hd95: Mean HD95 in millimetres, likewise; NaN if not measured.
+        hd95: Mean HD95 in millimeters, likewise; NaN if not measured.
         nsd: Mean NSD, likewise; NaN if not measured.
         pooled: The paper's pooled Dice, likewise.
         classes: Mean Dice of each class, likewise.
         by_case: Dice of each held-out case, mean over its classes, then over the seeds; NaN where it has none.
         difference: From the first arm; none for itself.
         cost: What it needs.
-        paper: The paper's own figure for this arm on this data set, in percent.
+        paper: The paper's own figure for this arm on this dataset, in percent.
     """
 
     arm: str
@@ -94,10 +94,10 @@ class Comparison:
     """All that a comparison found.
 
     Attributes:
-        dataset: The data set's name.
+        dataset: The dataset's name.
         held_out: The cases that were scored.
         seeds: Seeds of each row.
-        tolerance: Millimetres of NSD; NaN if it was not measured.
+        tolerance: Millimeters of NSD; NaN if it was not measured.
         rows: By number of training cases, then by arm.
     """
 
@@ -118,11 +118,11 @@ class Comparison:
         return list(dict.fromkeys(row.cases for row in self.rows))
 
 
-def summarise(dataset: str, trials: Sequence[Trial], whole: int) -> Comparison:
+def summarize(dataset: str, trials: Sequence[Trial], whole: int) -> Comparison:
     """Reads what finished trials left and holds their arms against the first one.
 
     Args:
-        dataset: The data set's name, for the paper's figures.
+        dataset: The dataset's name, for the paper's figures.
         trials: All of the comparison's, finished.
         whole: How many training cases the split has.
 
@@ -235,6 +235,6 @@ def _check_same_cases(trials: Sequence[Trial], scores: Mapping[str, Scores]) -> 
                 "runs of the comparison were scored on other cases or classes",
                 expected=f"those of {trials[0].name}: {len(first.cases)} cases, {', '.join(first.classes)}",
                 got=f"{trial.name}: {len(own.cases)} cases, {', '.join(own.classes)}",
-                remedy="choose another folder by --out",
+                hint="choose another folder by --out",
                 file=trial.folder.evaluation,
             )

@@ -41,7 +41,7 @@ def run_trial(
     Args:
         config: Its settings.
         folder: Its folder.
-        store: The prepared data set.
+        store: The prepared dataset.
         console: Where to show the training; nowhere if not given.
         progress: Shows how far the evaluation is.
 

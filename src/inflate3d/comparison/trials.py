@@ -70,7 +70,7 @@ def plan_trials(
     ]
     folders = [trial.folder.root for trial in trials]
     if twice := [folder.name for folder in folders if folders.count(folder) > 1]:
-        raise ConfigError("two runs of the comparison have one name", got=twice[0], remedy="rename the arm")
+        raise ConfigError("two runs of the comparison have one name", got=twice[0], hint="rename the arm")
     for trial in trials:
         if trial.folder.config.exists():
             trial.config.check_unchanged(trial.folder.config)
@@ -87,7 +87,7 @@ def read_sizes(text: str, config: RunConfig, store: Store) -> tuple[int | None, 
         raise ConfigError(
             "the number of training cases is given twice",
             got=f"--training-cases {config.data.training_cases} --cases {text}",
-            remedy="leave --training-cases out",
+            hint="leave --training-cases out",
         )
     whole = len(choose_split(config.data, store.groups, store.splits).train)
     sizes: list[int | None] = []
@@ -113,7 +113,7 @@ def _check_different(configs: Mapping[str, RunConfig]) -> None:
             raise ConfigError(
                 "two arms are the same method",
                 got=f"{same[0]} and {arm}",
-                remedy="leave the option out that makes them so, or name other arms",
+                hint="leave the option out that makes them so, or name other arms",
             )
         seen[arm] = config
 

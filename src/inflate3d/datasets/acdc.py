@@ -44,7 +44,7 @@ def read_acdc(folder: Path) -> Dataset:
             ``Info.cfg``, or one above it: ``database``, or what holds that.
 
     Returns:
-        The two labelled frames of each patient, named ``patientNNN_frameMM``, grouped by patient. Left out are the
+        The two labeled frames of each patient, named ``patientNNN_frameMM``, grouped by patient. Left out are the
         whole cine scans (``_4d``) and the challenge's test patients, 101 to 150, wherever they lie.
 
         Two splits, where both frames of all 100 patients are there: ``paper`` (80 to train; 20 on whom the checkpoint
@@ -86,7 +86,7 @@ def _cases_of(patient: Path) -> list[Case]:
     """The frames that lie in the patient's folder, and those that ``Info.cfg`` promises."""
     files = {path.name: path for path in patient.iterdir()}
     frames = {match[1] for name in files if (match := _FRAME.fullmatch(name))}
-    frames |= {f"{patient.name}_frame{frame:02d}" for frame in _labelled_frames(patient / _INFO)}
+    frames |= {f"{patient.name}_frame{frame:02d}" for frame in _labeled_frames(patient / _INFO)}
 
     def file(stem: str) -> Path:
         return files.get(f"{stem}.nii", patient / f"{stem}.nii.gz")
@@ -94,7 +94,7 @@ def _cases_of(patient: Path) -> list[Case]:
     return [Case(frame, (file(frame),), file(f"{frame}_gt"), group=patient.name) for frame in sorted(frames)]
 
 
-def _labelled_frames(info: Path) -> list[int]:
+def _labeled_frames(info: Path) -> list[int]:
     """End-diastole and end-systole, from lines like ``ED: 1``; none where a copy of the data left the file out."""
     if not info.exists():
         return []
@@ -104,10 +104,10 @@ def _labelled_frames(info: Path) -> list[int]:
         return [int(values["ED"]), int(values["ES"])]
     except (OSError, UnicodeDecodeError, KeyError, ValueError) as error:
         raise DataError(
-            "Info.cfg does not name the labelled frames",
+            "Info.cfg does not name the labeled frames",
             expected="lines like ED: 1 and ES: 12",
             got=f"{type(error).__name__}: {error}",
-            remedy="fetch the file again, or take it away: the frames that lie there are then taken",
+            hint="fetch the file again, or take it away: the frames that lie there are then taken",
             file=info,
         ) from error
 

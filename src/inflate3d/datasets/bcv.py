@@ -30,11 +30,11 @@ PAPER_ORGANS = ("spleen", "right kidney", "left kidney", "gallbladder", "liver",
 """The eight organs over which the paper takes the mean of BCV in its main tables."""
 
 _NUMBERS = (*range(1, 11), *range(21, 41))
-"""The published labelled scans."""
+"""The published labeled scans."""
 
 _TRAINING = "Training"
 _FEWEST_PAIRS = 2
-"""So many scans with label maps tell the data set from one that has a file of such a name."""
+"""So many scans with label maps tell the dataset from one that has a file of such a name."""
 
 _PAPER_VALIDATION = (1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38)
 """The paper's 12 held-out scans (``val_slc`` in its ``data/bcv/split_data_to_slices_nii.py``)."""
@@ -55,7 +55,7 @@ def read_bcv(folder: Path) -> Dataset:
             ``RawData``, or what holds that.
 
     Returns:
-        The labelled scans, named ``imgNNNN``; the challenge's ``Testing`` scans have no labels and are left out.
+        The labeled scans, named ``imgNNNN``; the challenge's ``Testing`` scans have no labels and are left out.
         The split ``paper``, where all 30 published scans are there: 18 to train, 12 to validate.
     """
     training = _training_of(folder)

@@ -1,4 +1,4 @@
-"""What every data set layout is read into: cases, classes, modalities, splits."""
+"""What every dataset layout is read into: cases, classes, modalities, splits."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Case:
     """One scan with its labels.
 
     Attributes:
-        id: Unique in the data set; names the case in splits, tables, messages and result files.
+        id: Unique in the dataset; names the case in splits, tables, messages and result files.
         images: The scan's files; one that holds all modalities (4D), or one for each, ``None`` where that
             modality is missing. A DICOM series is named by its folder (see `inflate3d.io`).
         label: The label map's file; none for a scan to be predicted.
@@ -60,18 +60,18 @@ class Case:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set as its own description states it.
+    """A dataset as its own description states it.
 
     Attributes:
         name: Its name.
         root: Its folder.
         modalities: Names of the input channels, in order, such as ``("CT",)`` or ``("FLAIR", "T1w")``.
         classes: Label value to class name, ascending; 0 is the background.
-        cases: The labelled cases, sorted by id.
+        cases: The labeled cases, sorted by id.
         merged: Label values that count as another class: value in the files to a value of ``classes``. What
             counts as 0 is background.
-        ignore: Label value of voxels that nobody labelled: neither learned from nor scored.
-        splits: Splits that come with the data set, by name; each a split, or all its folds.
+        ignore: Label value of voxels that nobody labeled: neither learned from nor scored.
+        splits: Splits that come with the dataset, by name; each a split, or all its folds.
     """
 
     name: str

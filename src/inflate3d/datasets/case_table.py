@@ -120,7 +120,7 @@ def _read_lines(path: Path) -> list[tuple[int, list[str]]]:
         raise DataError(
             f"{path.name} is not text in UTF-8",
             got=error,
-            remedy='save it again as "CSV UTF-8"; a spreadsheet itself (.xlsx) can\'t be read',
+            hint='save it again as "CSV UTF-8"; a spreadsheet itself (.xlsx) can\'t be read',
             file=path,
         ) from error
     first = next((line for line in text.splitlines() if line.strip()), "")
@@ -129,7 +129,7 @@ def _read_lines(path: Path) -> list[tuple[int, list[str]]]:
         lines = list(_numbered(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)))
     except csv.Error as error:
         raise DataError(
-            f"{path.name} is not a table", got=error, remedy="check its quotation marks", file=path
+            f"{path.name} is not a table", got=error, hint="check its quotation marks", file=path
         ) from error
     if not lines:
         raise DataError(f"{path.name} is empty", expected=f"a table like {_EXAMPLE}", file=path)
@@ -162,7 +162,7 @@ def _columns(header: list[str], path: Path) -> list[str]:
             f"{path.name} has not the columns of a table of cases",
             expected="case, image, label; image2, image3 ... where each modality has its file; split, group if wanted",
             got=f"{wrong}, in the header {', '.join(columns)}",
-            remedy="correct the first row",
+            hint="correct the first row",
             file=path,
         )
     return columns
@@ -188,7 +188,7 @@ def _row_problems(row: Row, surplus: int, number: int, path: Path) -> Iterator[D
         yield DataError(
             "a row has more cells than there are columns",
             got=f"row {number}: {surplus} more",
-            remedy="put quotation marks round a cell that holds a separator",
+            hint="put quotation marks round a cell that holds a separator",
             case=case,
             file=path,
         )
@@ -199,7 +199,7 @@ def _row_problems(row: Row, surplus: int, number: int, path: Path) -> Iterator[D
             "a cell is empty",
             expected=wanted[column],
             got=f"row {number}, column {column}: nothing",
-            remedy="fill it, or take the row out",
+            hint="fill it, or take the row out",
             case=case,
             file=path,
         )
@@ -239,7 +239,7 @@ def _split_problems(rows: dict[int, Row], path: Path) -> Iterator[DataError]:
                 "a case has no part in the split that the others give",
                 expected=", ".join(PARTS),
                 got=f"row {number}, column split: nothing",
-                remedy="fill the column split in every row, or in none",
+                hint="fill the column split in every row, or in none",
                 case=row.case,
                 file=path,
             )
@@ -251,6 +251,6 @@ def _split_problems(rows: dict[int, Row], path: Path) -> Iterator[DataError]:
                 "the split tears a group apart",
                 expected="all cases of a group in one part",
                 got=f"cases of {group} in {' and '.join(sorted(parts))}",
-                remedy="correct the columns split and group",
+                hint="correct the columns split and group",
                 file=path,
             )

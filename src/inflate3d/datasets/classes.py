@@ -1,4 +1,4 @@
-"""Which of a data set's label values are learned, and as what."""
+"""Which of a dataset's label values are learned, and as what."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def choose_classes(
     merge: Sequence[str] = (),
     ignore: str | None = None,
 ) -> Dataset:
-    """The data set with other classes; no file is touched.
+    """The dataset with other classes; no file is touched.
 
     Args:
-        dataset: The data set.
+        dataset: The dataset.
         keep: Classes to learn, by name or value; all others count as background. All if empty.
-        merge: Joins of classes, such as ``"kidneys=left kidney+right kidney"`` or ``"tumour=2+3"``. The joined
+        merge: Joins of classes, such as ``"kidneys=left kidney+right kidney"`` or ``"tumor=2+3"``. The joined
             class has the smallest of the joined values.
-        ignore: The class, or the value, of voxels that are neither learned from nor scored, even where the data set
+        ignore: The class, or the value, of voxels that are neither learned from nor scored, even where the dataset
             counts that value as another class.
 
     Raises:
@@ -59,7 +59,7 @@ def _check_names(classes: dict[int, str], dataset: Dataset) -> None:
         raise ConfigError(
             "two classes have one name",
             got=", ".join(f"{value} ({name})" for value, name in classes.items() if name in repeated),
-            remedy="name them apart, or join them by --merge NAME=VALUE+VALUE",
+            hint="name them apart, or join them by --merge NAME=VALUE+VALUE",
             file=dataset.root,
         )
 
@@ -89,5 +89,5 @@ def _value_of(name: str, classes: dict[int, str]) -> int:
         "no such class",
         expected=", ".join(f"{value} ({known})" for value, known in classes.items()),
         got=wanted,
-        remedy=f"did you mean {near[0]}?" if near else None,
+        hint=f"did you mean {near[0]}?" if near else None,
     )

@@ -26,11 +26,11 @@ def check_suffix(suffix: str) -> None:
 
 
 def read_case(case: Case, dataset: Dataset, values: Mapping[int, int]) -> tuple[Volume, Integer[np.ndarray, "i j k"]]:
-    """Reads a labelled case and gives its labels other values.
+    """Reads a labeled case and gives its labels other values.
 
     Args:
         case: The case; a modality that is missing becomes zeros.
-        dataset: The data set that it belongs to, which says how many modalities to expect.
+        dataset: The dataset that it belongs to, which says how many modalities to expect.
         values: The new value of every label value that may occur.
 
     Returns:
@@ -43,7 +43,7 @@ def read_case(case: Case, dataset: Dataset, values: Mapping[int, int]) -> tuple[
     volume = read_images(case.images, case=case.id)
     if len(volume.array) != len(dataset.modalities):
         raise DataError(
-            "the scan has another number of modalities than the data set",
+            "the scan has another number of modalities than the dataset",
             expected=f"{len(dataset.modalities)} ({', '.join(dataset.modalities)})",
             got=len(volume.array),
             case=case.id,
@@ -62,10 +62,10 @@ def _renumbered(
     unknown = [value for value in present if value not in values]
     if unknown:
         raise DataError(
-            "labels are none of the data set's classes",
+            "labels are none of the dataset's classes",
             expected=", ".join(map(str, sorted(values))),
             got=", ".join(map(str, unknown[:5])) + (", ..." if len(unknown) > 5 else ""),
-            remedy="name them in the data set's list of classes, or correct the label map",
+            hint="name them in the dataset's list of classes, or correct the label map",
             case=case.id,
             file=case.label,
         )

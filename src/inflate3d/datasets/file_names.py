@@ -57,7 +57,7 @@ class ScanFile:
     """A file, or a DICOM series, as its path names it.
 
     Attributes:
-        path: Below the data set's folder.
+        path: Below the dataset's folder.
         parts: The path's parts, the last without the format's suffix, without those that all files share.
     """
 

@@ -22,7 +22,7 @@ from inflate3d.progress import Progress, silent
 from inflate3d.settings import FrozenModel, parse_settings, read_yaml
 
 LISTING = "dataset.yaml"
-"""The file that describes the data set."""
+"""The file that describes the dataset."""
 
 _EXAMPLE = "modalities: [CT], classes: {0: background, 1: liver}"
 
@@ -108,9 +108,9 @@ def read_folder(folder: str | Path) -> Dataset:
 def write_folder(
     dataset: Dataset, folder: str | Path, *, suffix: str = ".nii.gz", progress: Progress = silent
 ) -> Dataset:
-    """Writes a data set as a folder of one's own: a file a modality, label values as they are.
+    """Writes a dataset as a folder of one's own: a file a modality, label values as they are.
 
-    ``dataset.yaml`` is written last, so that what was interrupted is not taken for a data set.
+    ``dataset.yaml`` is written last, so that what was interrupted is not taken for a dataset.
 
     Args:
         dataset: What to write. Of its splits the one named ``own`` is kept where it gives every case one part.
@@ -119,7 +119,7 @@ def write_folder(
         progress: Shows how far it is.
 
     Returns:
-        The data set that was written, as `read_folder` reads it.
+        The dataset that was written, as `read_folder` reads it.
 
     Raises:
         ConfigError: Files of that suffix can't be written.
@@ -166,14 +166,14 @@ def _read_listing(folder: Path) -> _Listing:
     if not path.exists() and (folder / TABLE).is_file():
         raise DataError(
             f"{TABLE} is there, but not the {LISTING} that names modalities and classes",
-            remedy=f"run `inflate3d init {folder}`, which proposes one",
+            hint=f"run `inflate3d init {folder}`, which proposes one",
             file=path,
         )
     try:
         listing = parse_settings(_Listing, read_yaml(path), file=path)
     except ConfigError as error:
         raise DataError(
-            f"{LISTING} does not describe a data set: {error.what}",
+            f"{LISTING} does not describe a dataset: {error.what}",
             expected=f"{error.expected or 'a file'}, as in {_EXAMPLE}",
             got=error.got,
             file=path,
@@ -201,7 +201,7 @@ def _check_classes(listing: _Listing, file: Path) -> None:
             "the classes can't be used",
             expected=f"like {_EXAMPLE}",
             got=wrong,
-            remedy="correct the data set's list of classes",
+            hint="correct the dataset's list of classes",
             file=file,
         )
 

@@ -1,4 +1,4 @@
-"""Which layout a data set's folder has, and what holds for a data set of any layout."""
+"""Which layout a dataset's folder has, and what holds for a dataset of any layout."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from inflate3d.io.formats import is_series_uid
 
 @dataclass(frozen=True)
 class Layout:
-    """A way to lay out a data set in a folder.
+    """A way to lay out a dataset in a folder.
 
     Attributes:
         name: What the field calls it.
@@ -45,10 +45,10 @@ LAYOUTS = (
 
 
 def read_dataset(folder: str | Path) -> Dataset:
-    """Reads a data set of any known layout; no scan is opened.
+    """Reads a dataset of any known layout; no scan is opened.
 
     Args:
-        folder: The data set's folder.
+        folder: The dataset's folder.
 
     Raises:
         DataError: The folder doesn't exist, has no known layout, its description is wrong, or no case is in it.
@@ -60,7 +60,7 @@ def read_dataset(folder: str | Path) -> Dataset:
     dataset = layout.read(folder)
     if not dataset.cases:
         raise DataError(
-            "the data set has no labelled case", expected=f"{layout.looks} ({layout.name})", got="none", file=folder
+            "the dataset has no labeled case", expected=f"{layout.looks} ({layout.name})", got="none", file=folder
         )
     problems = [*_id_problems(dataset), *_file_problems(dataset, inside=layout.inside)]
     if problems:
@@ -71,10 +71,8 @@ def read_dataset(folder: str | Path) -> Dataset:
 def _layout_of(folder: Path) -> Layout:
     if not folder.is_dir():
         raise DataError(
-            "the data set's path is a file, not a folder"
-            if folder.exists()
-            else "the data set's folder does not exist",
-            remedy=_near(folder),
+            "the dataset's path is a file, not a folder" if folder.exists() else "the dataset's folder does not exist",
+            hint=_near(folder),
             file=folder,
         )
     for layout in LAYOUTS:
@@ -82,10 +80,10 @@ def _layout_of(folder: Path) -> Layout:
             return layout
     found = sorted(path.name for path in folder.iterdir())
     raise DataError(
-        "the data set's layout is not known",
+        "the dataset's layout is not known",
         expected=" or ".join(f"{layout.looks} ({layout.name})" for layout in LAYOUTS),
         got=", ".join(found[:8]) + (", ..." if len(found) > 8 else "") if found else "an empty folder",
-        remedy=_inside(folder),
+        hint=_inside(folder),
         file=folder,
     )
 
@@ -101,12 +99,12 @@ def _near(folder: Path) -> str:
 
 
 def _inside(folder: Path, most: int = 3) -> str:
-    """Names the data sets that lie one folder deeper."""
+    """Names the datasets that lie one folder deeper."""
     inner = sorted(path for path in folder.iterdir() if path.is_dir())
     readable = [path for path in inner if any(layout.matches(path) for layout in LAYOUTS)]
     if readable:
         return f"did you mean {' or '.join(map(str, readable[:most]))}?"
-    return f"give the data set's own folder, or describe what lies there: inflate3d init {folder}"
+    return f"give the dataset's own folder, or describe what lies there: inflate3d init {folder}"
 
 
 def _id_problems(dataset: Dataset) -> Iterator[DataError]:
@@ -134,17 +132,17 @@ def _file_problems(dataset: Dataset, *, inside: bool) -> Iterator[DataError]:
         for path in (*case.images, case.label):
             if path is not None and inside and _leads_out(path, dataset.root):
                 yield DataError(
-                    "a listed path leads out of the data set",
+                    "a listed path leads out of the dataset",
                     expected="a path below the folder, like ./imagesTr/case.nii.gz",
                     got=str(path),
-                    remedy="put the file into the folder and correct the entry",
+                    hint="put the file into the folder and correct the entry",
                     case=case.id,
                     file=dataset.root,
                 )
             elif path is not None and not _is_there(path):
                 yield DataError(
                     "a listed file is missing",
-                    remedy="fetch it again, or leave the case out",
+                    hint="fetch it again, or leave the case out",
                     case=case.id,
                     file=path,
                 )

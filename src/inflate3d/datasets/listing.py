@@ -1,4 +1,4 @@
-"""The ``dataset.json`` in which a data set describes itself, read with clear errors."""
+"""The ``dataset.json`` in which a dataset describes itself, read with clear errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from inflate3d.documents import read_text
 from inflate3d.errors import DataError
 
 LISTING = "dataset.json"
-"""The file that describes the data set, in the Decathlon's layout and in nnU-Net's."""
+"""The file that describes the dataset, in the Decathlon's layout and in nnU-Net's."""
 
 Listing = TypeVar("Listing", bound=BaseModel)
 
@@ -36,10 +36,10 @@ def read_listing(path: Path, kind: type[Listing], *, whose: str, example: str) -
         ) from error
     except (ValidationError, UnicodeDecodeError) as error:
         raise DataError(
-            f"{path.name} does not describe a data set of {whose}",
+            f"{path.name} does not describe a dataset of {whose}",
             expected=f"JSON like {example}",
             got=first_mistakes(error) if isinstance(error, ValidationError) else error,
-            remedy="correct the file",
+            hint="correct the file",
             file=path,
         ) from error
 
@@ -63,7 +63,7 @@ def check_classes(classes: dict[int, str], *, file: Path) -> dict[int, str]:
             "the classes can't be used",
             expected="a name for 0, the background, and for at least one class from 1 on",
             got=classes,
-            remedy='correct "labels"',
+            hint='correct "labels"',
             file=file,
         )
     return dict(sorted(classes.items()))

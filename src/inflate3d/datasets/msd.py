@@ -48,13 +48,13 @@ def is_msd(folder: Path) -> bool:
 
 
 def read_msd(folder: str | Path) -> Dataset:
-    """Reads the listing of a data set in the Decathlon's layout; no scan is opened.
+    """Reads the listing of a dataset in the Decathlon's layout; no scan is opened.
 
     Args:
         folder: The folder that holds ``dataset.json``.
 
     Returns:
-        The labelled cases (``training``), each named by its scan's file without the suffix. The split ``paper``, if
+        The labeled cases (``training``), each named by its scan's file without the suffix. The split ``paper``, if
         the folder is named as a task of the Decathlon (``Task09_Spleen``) and lists as many cases as are published
         (see `paper_split`).
 
@@ -119,20 +119,20 @@ def paper_split(folder: str, listed: Sequence[str]) -> Split | None:
 
 
 def write_msd(dataset: Dataset, folder: str | Path, *, suffix: str = ".nii.gz", progress: Progress = silent) -> Dataset:
-    """Writes a data set in the Decathlon's layout; ``dataset.json`` comes last.
+    """Writes a dataset in the Decathlon's layout; ``dataset.json`` comes last.
 
     Each scan is one file, with several modalities one whose last axis is the modality; a missing modality becomes
     zeros. Label values are kept, but for those that are merged into another class: these get its value. The layout
     has no place for groups and splits.
 
     Args:
-        dataset: The data set.
+        dataset: The dataset.
         folder: Where it goes; files of the same names are replaced.
         suffix: The files' format.
         progress: Shows how many cases are written.
 
     Returns:
-        The data set as it is read from the folder.
+        The dataset as it is read from the folder.
 
     Raises:
         ConfigError: Files of that suffix can't be written.
@@ -143,7 +143,7 @@ def write_msd(dataset: Dataset, folder: str | Path, *, suffix: str = ".nii.gz", 
         raise DataError(
             "the Decathlon's layout has no value for voxels that are ignored",
             got=f"{dataset.ignore} is ignored",
-            remedy="choose another layout, such as nnU-Net's",
+            hint="choose another layout, such as nnU-Net's",
             file=dataset.root,
         )
     check_suffix(suffix)
@@ -161,14 +161,14 @@ def write_msd(dataset: Dataset, folder: str | Path, *, suffix: str = ".nii.gz", 
 
 
 def write_msd_listing(dataset: Dataset) -> None:
-    """Writes ``dataset.json`` for a data set whose files lie in its folder, one scan file a case.
+    """Writes ``dataset.json`` for a dataset whose files lie in its folder, one scan file a case.
 
     Raises:
         OutputError: The file can't be written.
     """
 
     def entry(path: Path | None) -> str:
-        assert path is not None, "the listing is of labelled cases"
+        assert path is not None, "the listing is of labeled cases"
         return f"./{path.relative_to(dataset.root).as_posix()}"
 
     listing = {

@@ -53,7 +53,7 @@ def is_nnunet(folder: Path) -> bool:
 
 
 def read_nnunet(folder: str | Path) -> Dataset:
-    """Reads a data set of nnU-Net's raw data; no scan is opened.
+    """Reads a dataset of nnU-Net's raw data; no scan is opened.
 
     Args:
         folder: The folder that holds ``dataset.json``, such as ``nnUNet_raw/Dataset009_Spleen``.
@@ -76,10 +76,10 @@ def read_nnunet(folder: str | Path) -> Dataset:
     for case in cases:
         if len(case.images) > len(listing.channel_names):
             raise DataError(
-                "a case has more images than the data set has modalities",
+                "a case has more images than the dataset has modalities",
                 expected=f"{len(listing.channel_names)} ({', '.join(listing.channel_names.values())})",
                 got=f"{len(case.images)}",
-                remedy='correct "channel_names"',
+                hint='correct "channel_names"',
                 case=case.id,
                 file=path,
             )
@@ -97,23 +97,23 @@ def read_nnunet(folder: str | Path) -> Dataset:
 def write_nnunet(
     dataset: Dataset, folder: str | Path, *, suffix: str = ".nii.gz", progress: Progress = silent
 ) -> Dataset:
-    """Writes a data set as nnU-Net's raw data; ``dataset.json`` comes last.
+    """Writes a dataset as nnU-Net's raw data; ``dataset.json`` comes last.
 
     Classes get consecutive values in their order, as nnU-Net demands: 0 is ``background``, and voxels that are
     ignored get the value after the last class. Merged values get that of their class; a missing modality becomes
-    zeros. ``splits_final.json`` holds the data set's own folds, or else five by `kfold_split`, which keeps groups
+    zeros. ``splits_final.json`` holds the dataset's own folds, or else five by `kfold_split`, which keeps groups
     together (as many as there are groups, if fewer; with one group there are none). nnU-Net looks for it in
-    ``nnUNet_preprocessed``, below the data set's name, and for the folder itself in ``nnUNet_raw``, under a name like
+    ``nnUNet_preprocessed``, below the dataset's name, and for the folder itself in ``nnUNet_raw``, under a name like
     ``Dataset123_Name``.
 
     Args:
-        dataset: The data set.
+        dataset: The dataset.
         folder: Where it goes; files of the same names are replaced.
         suffix: The files' format; nnU-Net reads ``.nii.gz``, ``.nrrd`` and ``.mha`` itself.
         progress: Shows how many cases are written.
 
     Returns:
-        The data set as it is read from the folder.
+        The dataset as it is read from the folder.
 
     Raises:
         ConfigError: Files of that suffix can't be written.
@@ -150,10 +150,10 @@ def write_nnunet(
 def _check_usable(listing: _Listing, path: Path) -> None:
     if listing.file_ending not in SUFFIXES:
         raise DataError(
-            "the data set's file format can't be read",
+            "the dataset's file format can't be read",
             expected=f'"file_ending" of {", ".join(SUFFIXES)}',
             got=listing.file_ending,
-            remedy="convert the files",
+            hint="convert the files",
             file=path,
         )
     if sorted(listing.channel_names) != list(range(len(listing.channel_names))) or not listing.channel_names:
@@ -173,12 +173,12 @@ def _classes_of(listing: _Listing, path: Path) -> tuple[dict[int, str], int | No
             "classes are regions, which overlap",
             expected="one value a class, as each voxel has one class",
             got=", ".join(f"{name} {listing.labels[name]}" for name in regions),
-            remedy='name the single values in "labels" of a copy of the listing',
+            hint='name the single values in "labels" of a copy of the listing',
             file=path,
         )
     values = {name: value for name, value in listing.labels.items() if isinstance(value, int)}
     if len(set(values.values())) < len(values):
-        raise DataError("two classes have one value", got=values, remedy='correct "labels"', file=path)
+        raise DataError("two classes have one value", got=values, hint='correct "labels"', file=path)
     ignore = values.pop(_IGNORE, None)
     return check_classes({value: name for name, value in values.items()}, file=path), ignore
 
@@ -210,7 +210,7 @@ def _found_cases(folder: Path, listing: _Listing) -> tuple[Case, ...]:
 
 def _matching(folder: Path, pattern: str) -> Mapping[Path, re.Match[str]]:
     if not folder.is_dir():
-        raise DataError("a folder is missing", expected="imagesTr and labelsTr", remedy="unpack it again", file=folder)
+        raise DataError("a folder is missing", expected="imagesTr and labelsTr", hint="unpack it again", file=folder)
     matches = {path: re.fullmatch(pattern, path.name) for path in folder.iterdir() if not path.name.startswith(".")}
     return {path: match for path, match in matches.items() if match}
 
@@ -228,7 +228,7 @@ def _own_split(folder: Path, cases: tuple[Case, ...]) -> dict[str, tuple[Split, 
             "the file holds no folds",
             expected='[{"train": ["case", ...], "val": [...]}, ...]',
             got=first_mistakes(error) if isinstance(error, ValidationError) else error,
-            remedy="correct the file, or take it away",
+            hint="correct the file, or take it away",
             file=path,
         ) from error
     splits = tuple(
@@ -248,7 +248,7 @@ def _label_names(dataset: Dataset, numbers: Mapping[int, int]) -> dict[str, int]
             "nnU-Net can't tell the classes by their names",
             expected=f"names that differ from one another, none of them {_BACKGROUND} or {_IGNORE}",
             got=", ".join(taken),
-            remedy="rename them in the data set's list of classes",
+            hint="rename them in the dataset's list of classes",
             file=dataset.root,
         )
     return {_BACKGROUND: 0} | {name: numbers[value] for value, name in dataset.classes.items() if value}

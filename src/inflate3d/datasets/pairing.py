@@ -90,7 +90,7 @@ def pair_files(folder: Path) -> Pairing:
             "no image could be paired with a label map",
             expected=_EXPECTED,
             got=f"{len(files) - labels} images and {labels} label maps, by their names, such as {files[0].path}",
-            remedy="rename the files, or list them by hand in a cases.csv with the columns case, image, label",
+            hint="rename the files, or list them by hand in a cases.csv with the columns case, image, label",
             file=folder,
         )
     channels = sorted({channel for case in paired for channel in case.images}, key=channel_order)

@@ -1,4 +1,4 @@
-"""Labelled phantoms: made-up scans on which a model needs the neighbouring slices.
+"""Labeled phantoms: made-up scans on which a model needs the neighboring slices.
 
 Vessels run through the whole scan; a lesion is two or three slices cut out of such a vessel. In one slice
 nothing tells them apart: same shape, brightness and places. Across five slices a vessel goes on and a lesion
@@ -34,12 +34,12 @@ _REACH = 2
 """Slices to either side in which a vessel goes on and a lesion must end."""
 
 _GAP = 3.0
-"""Least distance between the walls of two vessels or lesions in neighbouring slices, mm."""
+"""Least distance between the walls of two vessels or lesions in neighboring slices, mm."""
 
 
 @dataclass(frozen=True)
 class _Grid:
-    """Voxel positions in millimetres from the middle, in the frame ``(D, H, W)``: up, right, front."""
+    """Voxel positions in millimeters from the middle, in the frame ``(D, H, W)``: up, right, front."""
 
     shape: tuple[int, int, int]
     spacing: tuple[float, float, float]
@@ -61,32 +61,32 @@ class _Strand:
 
     Attributes:
         first: The slice that it begins in.
-        centres: In-plane position in each of its slices, mm from the middle.
-        radius: Millimetres.
+        centers: In-plane position in each of its slices, mm from the middle.
+        radius: Millimeters.
         brightness: On the scale where 0 is air and 1 the brightest tissue.
     """
 
     first: int
-    centres: Float[np.ndarray, "n 2"]
+    centers: Float[np.ndarray, "n 2"]
     radius: float
     brightness: float
 
     def cut(self, start: int, stop: int) -> _Strand:
         first = self.first
-        return _Strand(start, self.centres[start - first : stop - first], self.radius, self.brightness)
+        return _Strand(start, self.centers[start - first : stop - first], self.radius, self.brightness)
 
     def is_clear_of(self, other: _Strand) -> bool:
         """Whether a gap is kept in all slices from which both can be seen."""
-        last, other_last = (strand.first + len(strand.centres) - 1 for strand in (self, other))
+        last, other_last = (strand.first + len(strand.centers) - 1 for strand in (self, other))
         shared = np.arange(max(self.first, other.first) - _REACH, min(last, other_last) + _REACH + 1)
-        here = self.centres[np.clip(shared, self.first, last) - self.first]
-        there = other.centres[np.clip(shared, other.first, other_last) - other.first]
+        here = self.centers[np.clip(shared, self.first, last) - self.first]
+        there = other.centers[np.clip(shared, other.first, other_last) - other.first]
         apart = np.linalg.norm(here - there, axis=1) - self.radius - other.radius
         return bool((apart > _GAP).all())
 
 
 def write_phantoms(folder: str | Path, cases: int = 16, *, seed: int = 0, modality: Modality = "CT") -> Dataset:
-    """Writes a data set of phantoms in the Decathlon's layout.
+    """Writes a dataset of phantoms in the Decathlon's layout.
 
     Args:
         folder: Where it goes; files of the same names are replaced.
@@ -101,7 +101,7 @@ def write_phantoms(folder: str | Path, cases: int = 16, *, seed: int = 0, modali
     import nibabel
 
     if cases < 1:
-        raise ConfigError("a data set has at least one case", got=cases)
+        raise ConfigError("a dataset has at least one case", got=cases)
     folder = Path(folder)
     written = []
     for index in range(cases):
@@ -124,8 +124,8 @@ def make_phantom(seed: int, index: int, modality: Modality = "CT") -> tuple[Volu
     """Makes one phantom: about 28 slices of 96 × 96 voxels of about 3 × 1 × 1 mm.
 
     Args:
-        seed: The data set's seed.
-        index: The case's number in the data set; its orientation goes by it.
+        seed: The dataset's seed.
+        index: The case's number in the dataset; its orientation goes by it.
         modality: See `write_phantoms`.
 
     Returns:
@@ -157,16 +157,16 @@ def _draw_organs(
     body = _blob(random, grid, middle, body_radii, bumps=0.04)
     inside = _blob(random, grid, middle, body_radii - 4, bumps=0.04) & body
     tissue = np.where(inside, 0.4, np.where(body, 0.22, 0.0))
-    for _ in range(8):  # neighbours without a label, in the organs' range of brightness
-        centre = random.uniform(-0.3, 0.3, 3) * (depth, height, width)
+    for _ in range(8):  # neighbors without a label, in the organs' range of brightness
+        center = random.uniform(-0.3, 0.3, 3) * (depth, height, width)
         radii = random.uniform(0.6, 1.2, 3) * (0.25 * depth, 0.12 * height, 0.12 * width)
-        tissue[_blob(random, grid, centre, radii) & inside] = random.uniform(0.3, 0.58)
-    organ_centre = random.normal((0, 0.17, 0.02), 0.02) * (depth, height, width)
+        tissue[_blob(random, grid, center, radii) & inside] = random.uniform(0.3, 0.58)
+    organ_center = random.normal((0, 0.17, 0.02), 0.02) * (depth, height, width)
     organ_radii = random.uniform(0.9, 1.1, 3) * (0.4 * depth, 0.2 * height, 0.26 * width)
-    organ = _blob(random, grid, organ_centre, organ_radii) & inside
-    gland_centre = random.normal((0.05, -0.2, -0.08), 0.025) * (depth, height, width)
+    organ = _blob(random, grid, organ_center, organ_radii) & inside
+    gland_center = random.normal((0.05, -0.2, -0.08), 0.025) * (depth, height, width)
     gland_radii = random.uniform(0.9, 1.1, 3) * (0.25 * depth, 0.11 * height, 0.14 * width)
-    gland = _blob(random, grid, gland_centre, gland_radii) & inside & ~organ
+    gland = _blob(random, grid, gland_center, gland_radii) & inside & ~organ
     labels = np.zeros(grid.shape, np.uint8)
     for mask, label, brightness in ((organ, _ORGAN, 0.64), (gland, _GLAND, 0.54)):
         tissue[mask] = brightness + random.normal(0, 0.01)
@@ -177,12 +177,12 @@ def _draw_organs(
 def _blob(
     random: np.random.Generator,
     grid: _Grid,
-    centre: Float[np.ndarray, "3"],
+    center: Float[np.ndarray, "3"],
     radii: Float[np.ndarray, "3"],
     bumps: float = 0.1,
 ) -> Bool[np.ndarray, "d h w"]:
     """An ellipsoid whose radius swells and shrinks smoothly with the direction, ``bumps`` a wave."""
-    places = zip(grid.mesh(), centre.astype(np.float32), radii.astype(np.float32), strict=True)
+    places = zip(grid.mesh(), center.astype(np.float32), radii.astype(np.float32), strict=True)
     offsets = [(axis - middle) / radius for axis, middle, radius in places]
     distance = np.sqrt(sum(offset**2 for offset in offsets)) + 1e-6
     surface = np.ones(grid.shape, np.float32)
@@ -217,9 +217,9 @@ def _draw_vessel(random: np.random.Generator, grid: _Grid, case_brightness: floa
     while True:
         lean = random.uniform(-0.08, 0.08, 2) * height
         sway = random.uniform(0.5, 2.5, 2) * np.sin(height / random.uniform(20, 30, 2) + random.uniform(0, 6.3, 2))
-        centres = random.uniform(-1, 1, 2) * room + lean + sway
-        if (np.sum((centres / room) ** 2, axis=1) < 1).all():
-            return _Strand(0, centres, random.uniform(3.0, 4.0), case_brightness + random.normal(0, 0.015))
+        centers = random.uniform(-1, 1, 2) * room + lean + sway
+        if (np.sum((centers / room) ** 2, axis=1) < 1).all():
+            return _Strand(0, centers, random.uniform(3.0, 4.0), case_brightness + random.normal(0, 0.015))
 
 
 def _paint(
@@ -230,7 +230,7 @@ def _paint(
     labels: UInt8[np.ndarray, "d h w"],
 ) -> None:
     _, rows, columns = grid.mesh()
-    for number, (row, column) in enumerate(strand.centres, start=strand.first):
+    for number, (row, column) in enumerate(strand.centers, start=strand.first):
         disc = ((rows - row) ** 2 + (columns - column) ** 2 < strand.radius**2)[0]
         tissue[number][disc] = strand.brightness
         labels[number][disc] = label
@@ -258,7 +258,7 @@ def _acquire(
 
 
 def _affine(random: np.random.Generator, grid: _Grid, *, tilted: bool) -> Float[np.ndarray, "4 4"]:
-    """From ``(right, front, up)`` voxels to RAS+ millimetres."""
+    """From ``(right, front, up)`` voxels to RAS+ millimeters."""
     from scipy.spatial.transform import Rotation
 
     angles = random.uniform(5, 10, 3) * random.choice([-1, 1], 3) if tilted else np.zeros(3)

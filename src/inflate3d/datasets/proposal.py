@@ -86,7 +86,7 @@ class Proposal:
             "",
             f"# One name for each image column of {TABLE}, or for each channel where a file holds all.",
             f"# Guess: {self.modality_reason}.",
-            "# CT is clipped to one range for all cases; anything else is normalised case by case.",
+            "# CT is clipped to one range for all cases; anything else is normalized case by case.",
             "modalities:",
             *(f"  - {_quoted(name)}" for name in self.modalities),
             "",
@@ -124,7 +124,7 @@ class Proposal:
         hints = [
             "# Where it applies (and take the value out of the classes):",
             f"# merge: {{{last}: {min(set(self.classes) - {0})}}}  # voxels of the one value count as the other",
-            f"# ignore: {last}  # voxels that nobody labelled are neither learned from nor scored",
+            f"# ignore: {last}  # voxels that nobody labeled are neither learned from nor scored",
             "",
         ]
         return hints if len(self.classes) > 2 else []
@@ -168,13 +168,13 @@ def looks_like_ct(array: Shaped[np.ndarray, "..."]) -> bool:
 
 def _check_folder(folder: Path, *, replace: bool) -> None:
     if not folder.is_dir():
-        raise DataError("the folder does not exist", remedy="check the path", file=folder)
+        raise DataError("the folder does not exist", hint="check the path", file=folder)
     if replace:
         return
     if (folder / LISTING).exists():
         raise OutputError(
             f"{LISTING} is there already",
-            remedy=f"edit it, or give --force to have it and {TABLE} proposed anew",
+            hint=f"edit it, or give --force to have it and {TABLE} proposed anew",
             file=folder / LISTING,
         )
     known = [layout for layout in LAYOUTS if layout.read is not read_folder and layout.matches(folder)]
@@ -182,7 +182,7 @@ def _check_folder(folder: Path, *, replace: bool) -> None:
         raise OutputError(
             "the folder can be read as it is",
             got=f"the layout of {known[0].name}",
-            remedy=f"use it: `inflate3d verify {folder}`; or give --force to describe it in {LISTING}",
+            hint=f"use it: `inflate3d verify {folder}`; or give --force to describe it in {LISTING}",
             file=folder,
         )
 
@@ -213,7 +213,7 @@ def _label_values(
                 "the label maps hold too many values to be classes",
                 expected=f"at most {_MOST_VALUES}",
                 got=f"{len(counts)} and more, such as {', '.join(map(str, sorted(counts)[:5]))}",
-                remedy="check that label maps, not scans, are listed as labels",
+                hint="check that label maps, not scans, are listed as labels",
                 case=row.case,
                 file=folder / row.label,
             )

@@ -16,7 +16,7 @@ from inflate3d.documents import read_text
 from inflate3d.errors import ConfigError, DataError, some_of
 
 OWN = "own"
-"""Name of the split that a data set's own description gives."""
+"""Name of the split that a dataset's own description gives."""
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -79,7 +79,7 @@ def choose_split(config: DataConfig, groups: Mapping[str, str | None], named: Ma
     Args:
         config: Which split.
         groups: Every case's id, and what it must stay together with.
-        named: Splits that came with the data set, by name.
+        named: Splits that came with the dataset, by name.
 
     Raises:
         ConfigError: There is no such split or fold, or it has fewer training cases than are to be learned from.
@@ -103,7 +103,7 @@ def choose_folds(
         wanted: Their numbers, from 0, or all of them.
         config: Which split.
         groups: Every case's id, and what it must stay together with.
-        named: Splits that came with the data set, by name.
+        named: Splits that came with the dataset, by name.
 
     Raises:
         ConfigError: The split has one fold only, none of a wanted number, or a number is given twice; or as
@@ -119,7 +119,7 @@ def choose_folds(
             "the split has no folds to go through",
             expected="a split with several folds, such as --split folds",
             got=given,
-            remedy="leave --folds out",
+            hint="leave --folds out",
         )
     chosen = tuple(range(count)) if wanted == "all" else tuple(int(fold) for fold in wanted)
     if not chosen or len(set(chosen)) < len(chosen):
@@ -129,7 +129,7 @@ def choose_folds(
             "the split has no such fold",
             expected=f"--folds from 0 to {count - 1}",
             got=f"--folds {wrong[0]}",
-            remedy=f"--split-folds {wrong[0]} --folds all, if so many folds are meant" if name == "folds" else None,
+            hint=f"--split-folds {wrong[0]} --folds all, if so many folds are meant" if name == "folds" else None,
         )
     for fold in chosen:
         choose_split(config.model_copy(update={"fold": fold}), groups, named)
@@ -146,7 +146,7 @@ def _with_fewer(split: Split, count: int, seed: int) -> Split:
             "the split has fewer training cases",
             expected=f"at most {whole}",
             got=f"{count} training cases asked for",
-            remedy="ask for fewer, or leave the option out to learn from all",
+            hint="ask for fewer, or leave the option out to learn from all",
         )
     order = np.random.default_rng(seed).permutation(whole)
     return replace(
@@ -165,10 +165,10 @@ def _whole_split(config: DataConfig, groups: Mapping[str, str | None], named: Ma
     path = Path(name)
     if not path.suffix:
         raise ConfigError(
-            "the data set has no such split",
+            "the dataset has no such split",
             expected=", ".join(["auto", "folds", *sorted(named), "or a JSON file"]),
             got=f"--split {name}",
-            remedy="the paper's splits are known for BCV, ACDC and Decathlon tasks with all of their published cases"
+            hint="the paper's splits are known for BCV, ACDC and Decathlon tasks with all of their published cases"
             if name.startswith("paper")
             else None,
         )
@@ -209,7 +209,7 @@ def check_split(split: Split, cases: Mapping[str, str | None] | Sequence[str], *
     elif isinstance(cases, Mapping) and (torn := _torn_groups(split, cases)):
         wrong = f"groups of cases, such as patients, that it tears apart: {some_of(torn)}"
     if wrong:
-        raise DataError("the split does not fit the data set", got=wrong, remedy="correct the split", file=file)
+        raise DataError("the split does not fit the dataset", got=wrong, hint="correct the split", file=file)
 
 
 def _torn_groups(split: Split, group_of: Mapping[str, str | None]) -> list[str]:
@@ -249,12 +249,12 @@ def kfold_split(
         raise ConfigError("there is no such fold", expected=f"--fold from 0 to {folds - 1}", got=fold)
     what = "cases" if len(groups) == len(ids) else "groups of cases"
     if len(groups) < folds:
-        remedy = f"give --split-folds {len(groups)}" if len(groups) >= 2 else "label more cases; two are the least"
+        hint = f"give --split-folds {len(groups)}" if len(groups) >= 2 else "label more cases; two are the least"
         raise DataError(
             f"there are fewer {what} than folds",
             expected=f"at least {folds} {what}",
             got=f"{len(groups)} {what}",
-            remedy=remedy,
+            hint=hint,
         )
     _, chosen = list(KFold(folds, shuffle=True, random_state=seed).split(groups))[fold]
     held_out = {groups[index] for index in chosen}

@@ -1,4 +1,4 @@
-"""Giving a data set another layout and its files another format."""
+"""Giving a dataset another layout and its files another format."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Target = Literal["folder", "msd", "nnunet"]
 
 
 class Writer(Protocol):
-    """Writes a data set in one layout, its listing last, and gives it as it is read from there."""
+    """Writes a dataset in one layout, its listing last, and gives it as it is read from there."""
 
     def __call__(self, dataset: Dataset, folder: str | Path, *, suffix: str, progress: Progress) -> Dataset:
-        """Writes the data set below ``folder`` in files of the format ``suffix``."""
+        """Writes the dataset below ``folder`` in files of the format ``suffix``."""
         ...
 
 
@@ -35,10 +35,10 @@ WRITERS: Mapping[Target, Writer] = {"folder": write_folder, "msd": write_msd, "n
 
 @dataclass(frozen=True)
 class Written:
-    """What came of a data set.
+    """What came of a dataset.
 
     Attributes:
-        dataset: The data set as it is read from its new folder.
+        dataset: The dataset as it is read from its new folder.
         values: The new value of each label value.
         split_files: Splits that the layout has no place for, as files that ``--split`` takes.
     """
@@ -51,10 +51,10 @@ class Written:
 def write_dataset(
     dataset: Dataset, folder: str | Path, target: Target, *, suffix: str = ".nii.gz", progress: Progress = silent
 ) -> Written:
-    """Writes a data set in another layout, whole or not at all.
+    """Writes a dataset in another layout, whole or not at all.
 
     Args:
-        dataset: The data set.
+        dataset: The dataset.
         folder: Where it goes: a folder that is empty, or not there yet.
         target: The layout.
         suffix: The files' format, such as ``".nii.gz"`` or ``".nrrd"``.
@@ -62,7 +62,7 @@ def write_dataset(
 
     Raises:
         ConfigError: Files of that suffix can't be written.
-        DataError: A case can't be used, or the layout can't say what the data set says.
+        DataError: A case can't be used, or the layout can't say what the dataset says.
         OutputError: The folder is not empty, or a file can't be written.
     """
     folder = Path(folder)
@@ -77,17 +77,17 @@ def write_dataset(
 
 
 def check_free(folder: Path) -> None:
-    """Makes sure that nothing is where a data set is to go.
+    """Makes sure that nothing is where a dataset is to go.
 
     Raises:
         OutputError: The folder is not empty, or is a file.
     """
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise OutputError(
-            "there is something already where the data set is to go",
+            "there is something already where the dataset is to go",
             expected="a folder that is empty or not there yet",
             got=f"a folder that holds {next(folder.iterdir()).name}" if folder.is_dir() else "a file",
-            remedy="choose another folder, or remove this one",
+            hint="choose another folder, or remove this one",
             file=folder,
         )
 

@@ -60,7 +60,7 @@ def ray_cluster(address: str | None = None, *, cores: int | None = None, gpus: b
         import ray
     except ImportError as error:
         raise ConfigError(
-            "ray is not installed", got="--engine ray", remedy="pip install 'inflate3d[ray]', on all machines"
+            "ray is not installed", got="--engine ray", hint="pip install 'inflate3d[ray]', on all machines"
         ) from error
     joined = ray.is_initialized()  # by a program that uses us
     if not joined:
@@ -101,7 +101,7 @@ def _no_cluster(address: str | None, error: Exception) -> ConfigError:
         "the Ray cluster can't be reached",
         expected="the address of a cluster that runs, such as --address auto on one of its machines",
         got=f"{address or 'a cluster on this machine'}: {error}",
-        remedy="`ray status` tells whether one runs; docs/many-scans.md has the commands",
+        hint="`ray status` tells whether one runs; docs/many-scans.md has the commands",
     )
 
 
@@ -166,5 +166,5 @@ def _result(reference: Any) -> Any:
         return LostError(
             "the processes that worked on it died",
             got=f"{TRIES} times, at last: {str(error).splitlines()[0]}",
-            remedy="mostly they lack memory: give each more, by fewer cores in the cluster; Ray's logs tell more",
+            hint="mostly they lack memory: give each more, by fewer cores in the cluster; Ray's logs tell more",
         )

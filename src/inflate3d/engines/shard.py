@@ -39,7 +39,7 @@ class Shard:
                 "a shard is not understood",
                 expected="--shard NUMBER/COUNT, such as 3/16",
                 got=text,
-                remedy=f"in a SLURM array, {_SLURM}",
+                hint=f"in a SLURM array, {_SLURM}",
             )
         number, count = map(int, parts.groups())
         if not 1 <= number <= count:
@@ -47,7 +47,7 @@ class Shard:
                 "there is no such shard: they are counted from 1",
                 expected=f"--shard 1/{count} to {count}/{count}" if count else "a count of 1 or more",
                 got=text,
-                remedy=f"start the SLURM array at 1: #SBATCH --array=1-{count or 16}, and {_SLURM}",
+                hint=f"start the SLURM array at 1: #SBATCH --array=1-{count or 16}, and {_SLURM}",
             )
         return cls(number, count)
 
@@ -57,7 +57,7 @@ class Shard:
         return f"{self.number}-of-{self.count}"
 
     def share(self, items: Sequence[Item]) -> list[Item]:
-        """This share's items: every ``count``-th, so that neighbours, which are often alike, are spread."""
+        """This share's items: every ``count``-th, so that neighbors, which are often alike, are spread."""
         return list(items[self.number - 1 :: self.count])
 
     def __str__(self) -> str:

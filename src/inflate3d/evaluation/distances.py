@@ -17,7 +17,7 @@ _LEAF = 32
 
 @dataclass(frozen=True)
 class Distances:
-    """From each point of one mask's surface to the nearest of another's, and the other way round, in millimetres.
+    """From each point of one mask's surface to the nearest of another's, and the other way round, in millimeters.
 
     Attributes:
         there: From the first mask's points.
@@ -36,7 +36,7 @@ def boundary_distances(
     Args:
         first: A mask with at least one voxel, none of them on the array's edge.
         second: Another one on the same grid.
-        spacing: Millimetres between voxels along the three axes.
+        spacing: Millimeters between voxels along the three axes.
     """
     return _both_ways(_boundary(first), _boundary(second), spacing)
 
@@ -53,12 +53,12 @@ def element_distances(
     Args:
         first: A mask with at least one voxel, none of them on the array's edge.
         second: Another one on the same grid.
-        spacing: Millimetres between voxels along the three axes.
+        spacing: Millimeters between voxels along the three axes.
 
     Returns:
-        The distances, and in the same form the areas in square millimetres.
+        The distances, and in the same form the areas in square millimeters.
     """
-    codes, other_codes = _neighbour_codes(first), _neighbour_codes(second)
+    codes, other_codes = _neighbor_codes(first), _neighbor_codes(second)
     elements, other_elements = _mixed(codes), _mixed(other_codes)
     areas = _areas(spacing)
     return (
@@ -68,7 +68,7 @@ def element_distances(
 
 
 def _boundary(mask: Bool[np.ndarray, "d h w"]) -> Bool[np.ndarray, "d h w"]:
-    """The voxels of a mask that have one of their six neighbours outside of it."""
+    """The voxels of a mask that have one of their six neighbors outside of it."""
     boundary = np.zeros_like(mask)
     inner = mask[1:-1, 1:-1, 1:-1]
     inside = inner & mask[:-2, 1:-1, 1:-1]
@@ -81,7 +81,7 @@ def _boundary(mask: Bool[np.ndarray, "d h w"]) -> Bool[np.ndarray, "d h w"]:
     return boundary
 
 
-def _neighbour_codes(mask: Bool[np.ndarray, "d h w"]) -> UInt8[np.ndarray, "d-1 h-1 w-1"]:
+def _neighbor_codes(mask: Bool[np.ndarray, "d h w"]) -> UInt8[np.ndarray, "d-1 h-1 w-1"]:
     """For each place between eight voxels which of them are in the mask, a bit each, in the order of the table."""
     voxels = mask.view(np.uint8)
     pairs = (voxels[:, :, :-1] << 1) | voxels[:, :, 1:]
@@ -96,7 +96,7 @@ def _mixed(codes: UInt8[np.ndarray, "d h w"]) -> Bool[np.ndarray, "d h w"]:
 
 @cache
 def _areas(spacing: Spacing) -> Float[np.ndarray, "256"]:
-    """The area in square millimetres of the surface between eight voxels, for each way they can be in or out."""
+    """The area in square millimeters of the surface between eight voxels, for each way they can be in or out."""
     from monai.metrics.utils import get_code_to_measure_table
 
     table, _ = get_code_to_measure_table(spacing)
@@ -115,7 +115,7 @@ def _both_ways(first: Bool[np.ndarray, "d h w"], second: Bool[np.ndarray, "d h w
 
 
 def _places(flat: np.ndarray, shape: tuple[int, ...], spacing: Spacing) -> Float[np.ndarray, "n 3"]:
-    """Where voxels of these flat indices lie, in millimetres."""
+    """Where voxels of these flat indices lie, in millimeters."""
     return np.stack(np.unravel_index(flat, shape), axis=1) * np.array(spacing)
 
 

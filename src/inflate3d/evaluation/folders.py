@@ -29,7 +29,7 @@ class LabelMaps:
 
     Attributes:
         pairs: By case, its prediction's and its label's file, sorted by case.
-        unpredicted: Labelled cases without a prediction.
+        unpredicted: Labeled cases without a prediction.
     """
 
     pairs: dict[str, tuple[Path, Path]]
@@ -47,19 +47,19 @@ def pair_label_maps(predictions: Path, labels: Path) -> LabelMaps:
         DataError: A folder is missing or holds no scan file, two files in it have one name, or a prediction has no
             label map.
     """
-    predicted, labelled = _by_name(predictions), _by_name(labels)
-    if unlabelled := [case for case in predicted if case not in labelled]:
+    predicted, labeled = _by_name(predictions), _by_name(labels)
+    if unlabeled := [case for case in predicted if case not in labeled]:
         raise DataError(
             "predictions have no label map of their name",
             expected=f"label maps in {labels}",
-            got=some_of(unlabelled),
-            remedy="remove these predictions, or name them as their label maps",
-            case=unlabelled[0],
-            file=predicted[unlabelled[0]],
+            got=some_of(unlabeled),
+            hint="remove these predictions, or name them as their label maps",
+            case=unlabeled[0],
+            file=predicted[unlabeled[0]],
         )
     return LabelMaps(
-        pairs={case: (file, labelled[case]) for case, file in predicted.items()},
-        unpredicted=tuple(case for case in labelled if case not in predicted),
+        pairs={case: (file, labeled[case]) for case, file in predicted.items()},
+        unpredicted=tuple(case for case in labeled if case not in predicted),
     )
 
 
@@ -78,9 +78,9 @@ def score_label_maps(
         maps: Their files.
         classes: Names of the label values to score, 0 not among them; without, all values that are found in a label
             map or a prediction are scored, named by their number.
-        ignore: Label value of voxels that nobody labelled: they count in no measure.
+        ignore: Label value of voxels that nobody labeled: they count in no measure.
         groups: By kind, such as ``site``, the group of each case.
-        tolerance: Millimetres within which a surface counts as right, for all classes or by class.
+        tolerance: Millimeters within which a surface counts as right, for all classes or by class.
         progress: Shows how far it is.
 
     Raises:
@@ -95,11 +95,11 @@ def score_label_maps(
     check_groups(groups or {}, maps.pairs)
     names = ("background", *(classes[value] for value in sorted(classes)))
     keeper = ScoreKeeper(names, tolerance=tolerance)
-    for case, (predicted, labelled) in progress(maps.pairs.items(), len(maps.pairs), "scoring"):
-        label = read_labels(labelled, case=case)
+    for case, (predicted, labeled) in progress(maps.pairs.items(), len(maps.pairs), "scoring"):
+        label = read_labels(labeled, case=case)
         prediction = lay_on(read_labels(predicted, case=case), label, case=case, file=predicted)
         ours = torch.from_numpy(_class_numbers(prediction.array[0], classes, None, case=case, file=predicted))
-        truth = torch.from_numpy(_class_numbers(label.array[0], classes, ignore, case=case, file=labelled))
+        truth = torch.from_numpy(_class_numbers(label.array[0], classes, ignore, case=case, file=labeled))
         keeper.add_native(case, ours, truth)
         keeper.add_surfaces(case, ours, truth, label.spacing)
         for kind, group in (groups or {}).items():
@@ -137,14 +137,14 @@ def _check_classes(classes: Mapping[int, str], ignore: int | None) -> None:
             "a label value can't be a class",
             expected="values from 1 on, the ignored one not among them; 0 is the background, which is not scored",
             got=some_of(wrong),
-            remedy="leave it out of --classes",
+            hint="leave it out of --classes",
         )
     if len(classes) >= IGNORED:
         raise ConfigError(
             "there are too many label values for all to be classes",
             expected=f"at most {IGNORED - 1}",
             got=f"{len(classes)}, such as {some_of([str(value) for value in classes])}",
-            remedy="check that label maps, not scans, are given, or name some values by --classes",
+            hint="check that label maps, not scans, are given, or name some values by --classes",
         )
 
 
@@ -161,7 +161,7 @@ def _class_numbers(
             "a label map holds values that are no class",
             expected=", ".join(f"{value} ({classes.get(value, 'background')})" for value in (0, *sorted(classes))),
             got=some_of([str(value) for value in unknown]),
-            remedy="name these values by --classes, or leave voxels of one value out by --ignore",
+            hint="name these values by --classes, or leave voxels of one value out by --ignore",
             case=case,
             file=file,
         )

@@ -48,7 +48,7 @@ def read_groups(file: Path) -> dict[str, dict[str, str]]:
     if SPACING in kinds:
         raise DataError(
             f"the table has groups called {SPACING}, which cases are given by their label maps",
-            remedy="call the column otherwise",
+            hint="call the column otherwise",
             file=file,
         )
     by_case = _by_case(rows, file)
@@ -71,7 +71,7 @@ def check_groups(groups: Mapping[str, Mapping[str, str]], cases: Collection[str]
                 f"the table of groups gives a {kind} to none of the cases that are scored",
                 expected=f"names of cases, such as {some_of([*cases], 2)}",
                 got=some_of([*members], 2),
-                remedy="name the cases as their label maps, without the suffix",
+                hint="name the cases as their label maps, without the suffix",
             )
 
 

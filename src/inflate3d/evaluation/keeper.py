@@ -22,7 +22,7 @@ UNKNOWN = "unknown"
 """The group of a case of which nobody said one."""
 
 _ML = 1e-3
-"""Millilitres in a cubic millimetre."""
+"""Millilitres in a cubic millimeter."""
 
 
 class ScoreKeeper:
@@ -30,7 +30,7 @@ class ScoreKeeper:
 
     Args:
         class_names: Names of the classes 0 to K-1, background first.
-        tolerance: Millimetres within which a surface counts as right, for all classes or by class.
+        tolerance: Millimeters within which a surface counts as right, for all classes or by class.
 
     Raises:
         ConfigError: A tolerance is negative, or given for a class that there is not.
@@ -65,7 +65,7 @@ class ScoreKeeper:
             case: Its id.
             prediction: Class numbers on the scan's own grid.
             label: Likewise.
-            spacing: Millimetres between voxels along the three axes.
+            spacing: Millimeters between voxels along the three axes.
         """
         self.shapes[case] = shape_measures(prediction.numpy(), label.numpy(), spacing, self.tolerances)
         self.spacings[case] = spacing

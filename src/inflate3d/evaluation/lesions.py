@@ -15,7 +15,7 @@ def lesion_f1(prediction: Bool[np.ndarray, "d h w"], label: Bool[np.ndarray, "d 
 
     The rule of overlap is that of ISLES 2022 (Hernandez Petzsche et al. 2022, Sci Data 9:762): a component of the
     label is found where any of its voxels is predicted, and a component of the prediction is false where none of its
-    voxels is labelled.
+    voxels is labeled.
 
     Args:
         prediction: A mask with at least one voxel.

@@ -12,12 +12,12 @@ from jaxtyping import Float
 from inflate3d.errors import ConfigError
 
 TOLERANCE = 2.0
-"""Millimetres that a surface may be off and still count as right in NSD, if the user does not say."""
+"""Millimeters that a surface may be off and still count as right in NSD, if the user does not say."""
 
 
 @dataclass(frozen=True)
 class Tolerances:
-    """Tolerances of NSD, in millimetres.
+    """Tolerances of NSD, in millimeters.
 
     Attributes:
         others: Of the classes that have none of their own.
@@ -106,12 +106,12 @@ MEASURES: dict[str, Measure] = {
     ),
     "nsd": Measure(
         "NSD",
-        "normalised surface Dice: part of both surfaces that lies within the tolerance of the other (Nikolov et al. "
+        "normalized surface Dice: part of both surfaces that lies within the tolerance of the other (Nikolov et al. "
         f"2021); {_ONE_IS_0}",
     ),
     "lesion_f1": Measure(
         "lesion F1",
-        "2TP/(2TP+FP+FN) over connected components (26 neighbours): one of the label is found (TP) if any of its "
+        "2TP/(2TP+FP+FN) over connected components (26 neighbors): one of the label is found (TP) if any of its "
         "voxels is predicted, else missed (FN); one of the prediction without any voxel of the label is false (FP) "
         f"(ISLES 2022); {_ONE_IS_0}",
     ),
@@ -119,7 +119,7 @@ MEASURES: dict[str, Measure] = {
 
 
 def class_tolerances(tolerance: Tolerance, classes: Sequence[str]) -> Float[np.ndarray, " classes"]:
-    """The tolerance in millimetres of each class.
+    """The tolerance in millimeters of each class.
 
     Args:
         tolerance: One for all, or several.
@@ -135,5 +135,5 @@ def class_tolerances(tolerance: Tolerance, classes: Sequence[str]) -> Float[np.n
         )
     values = np.array([given.classes.get(name, given.others) for name in classes], dtype=np.float64)
     if not (np.isfinite(values) & (values >= 0)).all():
-        raise ConfigError("a tolerance can't be used", expected="millimetres, 0 or more", got=values.tolist())
+        raise ConfigError("a tolerance can't be used", expected="millimeters, 0 or more", got=values.tolist())
     return values

@@ -11,7 +11,7 @@ from torchmetrics import Metric
 
 from inflate3d.preparation.plan import IGNORED
 
-MATCHED, PREDICTED, LABELLED = range(3)
+MATCHED, PREDICTED, LABELED = range(3)
 """What is counted for each class: voxels in both, in the prediction, in the label."""
 
 _COUNTED_AT_ONCE = 2**22
@@ -32,11 +32,11 @@ def overlap_counts(
     """
     pairs = torch.zeros(num_classes * num_classes, dtype=torch.long, device=label.device)
     parts = zip(prediction.flatten().split(_COUNTED_AT_ONCE), label.flatten().split(_COUNTED_AT_ONCE), strict=True)
-    for predicted, labelled in parts:
-        known = labelled != IGNORED
+    for predicted, labeled in parts:
+        known = labeled != IGNORED
         if not known.all():
-            predicted, labelled = predicted[known], labelled[known]
-        pairs += torch.bincount(labelled.long() * num_classes + predicted, minlength=len(pairs))
+            predicted, labeled = predicted[known], labeled[known]
+        pairs += torch.bincount(labeled.long() * num_classes + predicted, minlength=len(pairs))
     table = pairs.view(num_classes, num_classes)
     return torch.stack([table.diagonal(), table.sum(0), table.sum(1)], dim=-1)
 
@@ -47,7 +47,7 @@ def dice(counts: Integer[Tensor, "*cases 3"]) -> Float[Tensor, "*cases"]:
     A class that is absent from both maps has none: NaN. One that is absent from one of them has 0.
     """
     counts = counts.double()
-    return 2 * counts[..., MATCHED] / (counts[..., PREDICTED] + counts[..., LABELLED])
+    return 2 * counts[..., MATCHED] / (counts[..., PREDICTED] + counts[..., LABELED])
 
 
 def count_measures(
@@ -62,14 +62,14 @@ def count_measures(
     Returns:
         By name of the measure; NaN where it is not defined.
     """
-    matched, predicted, labelled = counts.double().unbind(-1)
-    surplus, union = predicted - labelled, predicted + labelled - matched
+    matched, predicted, labeled = counts.double().unbind(-1)
+    surplus, union = predicted - labeled, predicted + labeled - matched
     return {
         "iou": matched / union,
         "precision": matched / predicted,
-        "recall": matched / labelled,
+        "recall": matched / labeled,
         "volume_difference_ml": torch.where(union > 0, surplus * voxel_ml, torch.nan),
-        "volume_difference_percent": torch.where(labelled > 0, 100 * surplus / labelled, torch.nan),
+        "volume_difference_percent": torch.where(labeled > 0, 100 * surplus / labeled, torch.nan),
     }
 
 

@@ -20,7 +20,7 @@ from inflate3d.errors import DataError
 from inflate3d.evaluation.documents import by_name, measure_document, number, plain, ranking_document, values_of
 from inflate3d.evaluation.measures import MEASURES, TOLERANCE
 from inflate3d.evaluation.statistics import Estimate, rank_correlation
-from inflate3d.evaluation.summaries import INTERVALS, Summary, summarise
+from inflate3d.evaluation.summaries import INTERVALS, Summary, summarize
 from inflate3d.evaluation.tables import ALL_CLASSES, NOT_DEFINED, score_rows, show, summary_rows, to_csv
 
 __all__ = ["NOT_DEFINED", "TOLERANCE", "Scores", "show"]
@@ -44,7 +44,7 @@ class Scores:
         pooled_dice: The paper's figure: Dice of each class over the pixels of all slices of all cases together,
             on the model's grid. It is not comparable with a mean over cases. NaN if not known.
         measured: By name, all other of `MEASURES` that were taken, of each case and class on the scan's own grid.
-        tolerances: Millimetres within which each class's surface counts as right in NSD, if that was measured.
+        tolerances: Millimeters within which each class's surface counts as right in NSD, if that was measured.
         confidence: How far each case's prediction can be trusted, by class, told without its label: the soft Dice of
             the label map with the network's own probabilities; NaN where the class is not predicted. None if not known.
         seconds: How long each case's prediction took, from the scan in memory to its label map; NaN if not known.
@@ -68,7 +68,7 @@ class Scores:
 
     @property
     def tolerance(self) -> float:
-        """The tolerance of NSD in millimetres; NaN if it was not measured, or not with one tolerance for all."""
+        """The tolerance of NSD in millimeters; NaN if it was not measured, or not with one tolerance for all."""
         if self.tolerances is None or len(set(self.tolerances.tolist())) != 1:
             return math.nan
         return float(self.tolerances[0])
@@ -117,7 +117,7 @@ class Scores:
     @cached_property
     def summaries(self) -> dict[str, Summary]:
         """Means and medians of each measure with their intervals."""
-        return {measure: summarise(self.values(measure)) for measure in self.measures}
+        return {measure: summarize(self.values(measure)) for measure in self.measures}
 
     def in_groups(self, kind: str) -> dict[str, Scores]:
         """The scores of each group of a kind, in the order of the groups' names; pooled Dice is not known of them."""
@@ -227,7 +227,7 @@ class Scores:
                 "the scores can't be read",
                 expected="what `inflate3d evaluate` writes",
                 got=f"{type(error).__name__}: {error}",
-                remedy="remove the file and evaluate the run again",
+                hint="remove the file and evaluate the run again",
                 file=file,
             ) from error
 

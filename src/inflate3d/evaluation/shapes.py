@@ -14,7 +14,7 @@ from inflate3d.evaluation.surfaces import hausdorff_measures, nsd
 from inflate3d.preparation.plan import IGNORED
 
 HAUSDORFF = ("hd95", "hd95_pooled", "hd100", "assd")
-"""Distances in millimetres: the longer, the worse."""
+"""Distances in millimeters: the longer, the worse."""
 
 SHAPE_MEASURES = (*HAUSDORFF, "nsd", "lesion_f1")
 """What needs a whole case at once, unlike what is reckoned from counts of voxels."""
@@ -38,8 +38,8 @@ def shape_measures(
     Args:
         prediction: Class numbers, any three axes.
         label: Class numbers on the same grid; a voxel where it is `IGNORED` belongs to no class of either map.
-        spacing: Millimetres between voxels along the three axes.
-        tolerances: Of each class but the background, the millimetres that its surface may be off in NSD.
+        spacing: Millimeters between voxels along the three axes.
+        tolerances: Of each class but the background, the millimeters that its surface may be off in NSD.
         measures: Which of `SHAPE_MEASURES` to take.
 
     Returns:
@@ -50,12 +50,12 @@ def shape_measures(
     values = {measure: np.full(len(tolerances), np.nan) for measure in measures}
     maps = _as_bytes(prediction, label)
     boxes = [ndimage.find_objects(numbers, max_label=len(tolerances)) for numbers in maps]
-    for index, (predicted, labelled) in enumerate(zip(*boxes, strict=True)):
-        if predicted and labelled:
-            box = _union(predicted, labelled)
+    for index, (predicted, labeled) in enumerate(zip(*boxes, strict=True)):
+        if predicted and labeled:
+            box = _union(predicted, labeled)
             first, second = (np.pad(numbers[box] == index + 1, 1) for numbers in maps)
             measured = _measure(first, second, spacing, float(tolerances[index]), measures)
-        elif predicted or labelled:
+        elif predicted or labeled:
             measured = in_one
         else:
             continue

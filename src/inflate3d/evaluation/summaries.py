@@ -22,7 +22,7 @@ INTERVALS = "95 %, percentile bootstrap over the cases, 10,000 resamples, seed 0
 """What the intervals are, for the files."""
 
 _SPACINGS = (1, 2, 3, 5)
-"""Millimetres at which a group of spacings ends and the next begins."""
+"""Millimeters at which a group of spacings ends and the next begins."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Summary:
     cases: tuple[int, ...]
 
 
-def summarise(values: Float[np.ndarray, "cases classes"]) -> Summary:
+def summarize(values: Float[np.ndarray, "cases classes"]) -> Summary:
     """Means and medians with bootstrap intervals over the cases; NaN where there is nothing, and for one case."""
     weights = case_weights(len(values)) if len(values) > 1 else np.empty((0, len(values)), dtype=np.int64)
     as_is = np.ones((1, len(values)), dtype=np.int64)
@@ -62,7 +62,7 @@ def spacing_group(spacing: Sequence[float]) -> str:
     """In words, between which limits a scan's largest spacing lies.
 
     Args:
-        spacing: Millimetres between voxels along the three axes.
+        spacing: Millimeters between voxels along the three axes.
     """
     largest = round(max(spacing), 3)  # headers round
     below = [limit for limit in _SPACINGS if limit < largest]

@@ -13,13 +13,13 @@ from jaxtyping import Bool, Float
 from inflate3d.evaluation.distances import Spacing, boundary_distances, element_distances
 
 _ROUNDING = 1e-6
-"""Millimetres: a distance of the very tolerance is within it, however its sum of squares was rounded."""
+"""Millimeters: a distance of the very tolerance is within it, however its sum of squares was rounded."""
 
 
 def hausdorff_measures(
     first: Bool[np.ndarray, "d h w"], second: Bool[np.ndarray, "d h w"], spacing: Spacing
 ) -> dict[str, float]:
-    """What is reckoned from the distances between two masks' boundary voxels, in millimetres.
+    """What is reckoned from the distances between two masks' boundary voxels, in millimeters.
 
     A boundary voxel is one of the mask that shares a face with a voxel outside of it. Its distance is that to the
     nearest boundary voxel of the other mask. Percentiles are interpolated linearly.
@@ -27,7 +27,7 @@ def hausdorff_measures(
     Args:
         first: A mask with at least one voxel, none of them on the array's edge.
         second: Another one on the same grid.
-        spacing: Millimetres between voxels along the three axes.
+        spacing: Millimeters between voxels along the three axes.
 
     Returns:
         ``hd95``, the larger of the two directed 95th percentiles; ``hd95_pooled``, the percentile of both directions'
@@ -46,16 +46,16 @@ def hausdorff_measures(
 def nsd(
     first: Bool[np.ndarray, "d h w"], second: Bool[np.ndarray, "d h w"], spacing: Spacing, tolerance: float
 ) -> float:
-    """Normalised surface Dice: the part of both masks' surfaces that lies within a tolerance of the other's.
+    """Normalized surface Dice: the part of both masks' surfaces that lies within a tolerance of the other's.
 
     As in Nikolov et al. 2021 (J Med Internet Res 23(7):e26151) and their code, ``surface-distance``: the surface is
-    made of elements between eight voxels each, every one with its area in square millimetres.
+    made of elements between eight voxels each, every one with its area in square millimeters.
 
     Args:
         first: A mask with at least one voxel, none of them on the array's edge.
         second: Another one on the same grid.
-        spacing: Millimetres between voxels along the three axes.
-        tolerance: Millimetres; an element exactly so far off is within.
+        spacing: Millimeters between voxels along the three axes.
+        tolerance: Millimeters; an element exactly so far off is within.
     """
     distances, areas = element_distances(first, second, spacing)
     most = tolerance + _ROUNDING

@@ -22,7 +22,7 @@ class LogitGrid(NamedTuple):
 
     Attributes:
         size: Rows and columns.
-        sides: Their height and width in millimetres.
+        sides: Their height and width in millimeters.
     """
 
     size: tuple[int, int]
@@ -34,7 +34,7 @@ class OwnPixels:
 
     Args:
         shape: Rows and columns.
-        sides: Height and width of a slice in millimetres, ``(1, 2)``.
+        sides: Height and width of a slice in millimeters, ``(1, 2)``.
         grids: Of the networks' logits; one may come again.
         device: Where those are.
         slab_bytes: What the logits of a slab may take.

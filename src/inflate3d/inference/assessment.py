@@ -24,7 +24,7 @@ class AssessedLabels:
     """A label map, and how far it can be trusted.
 
     Attributes:
-        labels: The data set's label values on the scan's own grid.
+        labels: The dataset's label values on the scan's own grid.
         confidence: A number that ranks scans by their expected Dice.
         uncertainty: The entropy of the mean probabilities at each voxel of the same grid, in percent of that of a toss
             between all classes; none if it was not asked for.

@@ -78,7 +78,7 @@ class Batches:
         self._networks, self._scan, self._apart = networks, scan, apart
         self._most, self._budget, self._held, self._slabs = batch_size, budget, held, slabs
 
-    def scores(self, centres: Int[np.ndarray, " n"]) -> Iterator[Scores]:
+    def scores(self, centers: Int[np.ndarray, " n"]) -> Iterator[Scores]:
         """The scores of slices, batch by batch; the first window tells by the memory it takes how many may follow.
 
         Where the memory turns out to be less, fewer follow, and the batch is done again; Python's warnings tell so.
@@ -91,26 +91,26 @@ class Batches:
             (network.grid(self._scan), batch.run(partial(network.begin, self._scan))) for network in self._networks
         ]
         with LiveTensors() as live:
-            first = self._score(ready, centres[:1])
+            first = self._score(ready, centers[:1])
         batch.size = self._batch_size(first, live.most_needed)
         yield first
         del first
         start = 1
-        while start < len(centres):
-            yield batch.run(partial(self._score_next, ready, centres[start:]))
+        while start < len(centers):
+            yield batch.run(partial(self._score_next, ready, centers[start:]))
             start += batch.size
 
     def _score_next(
-        self, ready: Sequence[tuple[LogitGrid, Score]], centres: Int[np.ndarray, " n"], size: int
+        self, ready: Sequence[tuple[LogitGrid, Score]], centers: Int[np.ndarray, " n"], size: int
     ) -> Scores:
-        return self._score(ready, centres[:size])
+        return self._score(ready, centers[:size])
 
-    def _score(self, ready: Sequence[tuple[LogitGrid, Score]], centres: Int[np.ndarray, " b"]) -> Scores:
+    def _score(self, ready: Sequence[tuple[LogitGrid, Score]], centers: Int[np.ndarray, " b"]) -> Scores:
         """The sum of the networks' logits on each grid, and each network's, if wanted."""
         sums: dict[LogitGrid, Tensor] = {}
         members: Scores = []
         for grid, score in ready:
-            logits = score(centres)
+            logits = score(centers)
             sums[grid] = sums[grid] + logits if grid in sums else logits
             if self._apart:
                 members.append(logits)
@@ -137,6 +137,6 @@ class Batches:
                 "the memory is too little to predict with",
                 expected=f"at least {(fixed + needed) / GIGABYTE:.2f} gigabytes for this scan",
                 got=given,
-                remedy="give more, or leave it to the predictor",
+                hint="give more, or leave it to the predictor",
             )
         return min(max((budget - fixed) // max(needed, 1), 1), self._most)

@@ -32,7 +32,7 @@ def evaluate_folds(
     Args:
         folder: Finished runs, each of which held out other cases; not every fold need be there.
         batch_size: Windows predicted at a time.
-        tolerance: Millimetres within which a surface counts as right, for all classes or by class.
+        tolerance: Millimeters within which a surface counts as right, for all classes or by class.
         progress: Shows how far it is.
 
     Returns:
@@ -40,8 +40,8 @@ def evaluate_folds(
 
     Raises:
         ModelError: A run is not finished, or the networks have different classes.
-        ConfigError: The runs are of different data sets.
-        DataError: Two runs held out the same case, the data set is gone, or a case can't be read.
+        ConfigError: The runs are of different datasets.
+        DataError: Two runs held out the same case, the dataset is gone, or a case can't be read.
         OutputError: A file can't be written.
     """
     held_out = read_held_out(folder)
@@ -68,7 +68,7 @@ def read_held_out(folder: FoldsFolder) -> dict[str, tuple[str, ...]]:
 
     Raises:
         ModelError: A run is not finished, or the networks have different classes.
-        ConfigError: The runs are of different data sets.
+        ConfigError: The runs are of different datasets.
         DataError: Two runs held out the same case.
     """
     find_models(folder.root)  # tells which are not finished
@@ -82,7 +82,7 @@ def read_held_out(folder: FoldsFolder) -> dict[str, tuple[str, ...]]:
             "the runs are no folds of one cross-validation: several held out the same case",
             expected="each case held out by one run",
             got=some_of(twice),
-            remedy="evaluate each run by itself",
+            hint="evaluate each run by itself",
             case=twice[0],
             file=folder.root,
         )
@@ -93,9 +93,9 @@ def _check_one_dataset(runs: list[RunFolder], folder: FoldsFolder) -> None:
     datasets = sorted({str(RunConfig.read(run.config).dataset) for run in runs})
     if len(datasets) > 1:
         raise ConfigError(
-            "the runs are no folds of one cross-validation: they learned from different data sets",
-            expected="one data set",
+            "the runs are no folds of one cross-validation: they learned from different datasets",
+            expected="one dataset",
             got=some_of(datasets),
-            remedy="evaluate each run by itself",
+            hint="evaluate each run by itself",
             file=folder.root,
         )

@@ -28,7 +28,7 @@ def find_models(folder: Path) -> list[Path]:
             "a run is not finished, so it has no model",
             expected="finished runs in the folder",
             got=", ".join(path.name for path in unfinished),
-            remedy="train it to its end with --resume, or name the models one by one: predict MODEL ... --with MODEL",
+            hint="train it to its end with --resume, or name the models one by one: predict MODEL ... --with MODEL",
             file=folder,
         )
     return [path for path in inside if _is_model(path)] or [folder]  # whose reading tells best what is missing
@@ -54,7 +54,7 @@ def check_agreement(plans: Sequence[Plan], folders: Sequence[Path] | None = None
                     f"models can't be averaged: their {what} differ",
                     expected=first[what],
                     got=value,
-                    remedy="predict with one of them, or train them with the same plan",
+                    hint="predict with one of them, or train them with the same plan",
                     file=folders[number] if folders else None,
                 )
 

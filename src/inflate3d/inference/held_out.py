@@ -31,12 +31,12 @@ def evaluate_run(
     Args:
         folder: A finished run.
         batch_size: Windows predicted at a time.
-        tolerance: Millimetres within which a surface counts as right, for all classes or by class.
+        tolerance: Millimeters within which a surface counts as right, for all classes or by class.
         progress: Shows how far it is.
 
     Raises:
         ModelError: The run has no model.
-        DataError: Its data set is gone, or a case can't be read.
+        DataError: Its dataset is gone, or a case can't be read.
         OutputError: A file can't be written, or another process is training or evaluating the run.
     """
     with folder.locked():
@@ -70,11 +70,11 @@ def score_held_out(
         dataset: Where the cases are.
         held_out: Their ids.
         folder: The run that keeps their predicted label maps; none are written if not given.
-        tolerance: Millimetres within which a surface counts as right, for all classes or by class.
+        tolerance: Millimeters within which a surface counts as right, for all classes or by class.
         progress: Shows how far it is.
 
     Raises:
-        DataError: A case is not in the data set, or can't be read.
+        DataError: A case is not in the dataset, or can't be read.
         OutputError: A label map can't be written.
     """
     keeper = ScoreKeeper(predictor.plan.class_names, tolerance=tolerance)
@@ -104,16 +104,16 @@ def score_cases(
         doing: What it is called there.
 
     Raises:
-        DataError: A case is not in the data set, can't be read, or is too large for the memory.
+        DataError: A case is not in the dataset, can't be read, or is too large for the memory.
         OutputError: A label map can't be written.
     """
     cases = {case.id: case for case in dataset.cases}
     if missing := [case for case in held_out if case not in cases]:
         raise DataError(
-            "held-out case is not in the data set",
+            "held-out case is not in the dataset",
             case=missing[0],
             file=dataset.root,
-            remedy="evaluate with the data set that the run was trained on",
+            hint="evaluate with the dataset that the run was trained on",
         )
     for name in progress(iter(held_out), len(held_out), doing):
         try:

@@ -34,14 +34,14 @@ def mean_over_mirrors(
     """The mean logits over mirror images, each mirrored back.
 
     Args:
-        network: Gives logits ``(B, K, H, W)`` of the centre slices, or ``(B, K, D, H, W)``.
+        network: Gives logits ``(B, K, H, W)`` of the center slices, or ``(B, K, D, H, W)``.
         inputs: Windows or patches, ``(B, C, D, H, W)``.
         mirrors: See `mirrors_of`.
     """
     total = None
     for axes in mirrors:
         logits = network(inputs.flip(axes) if axes else inputs).float()
-        back = [axis for axis in axes if axis >= 2 - logits.ndim]  # centre slices alone have no depth to reverse
+        back = [axis for axis in axes if axis >= 2 - logits.ndim]  # center slices alone have no depth to reverse
         logits = logits.flip(back) if back else logits
         total = logits if total is None else total.add_(logits)
     assert total is not None
@@ -59,5 +59,5 @@ def check_mirrors(plans: Sequence[Plan]) -> None:
             "no mirror leaves the classes right, so there is nothing to average over",
             expected="a plan that allows mirrors",
             got=plans[0].reasons.get("flips"),
-            remedy="predict without --tta",
+            hint="predict without --tta",
         )

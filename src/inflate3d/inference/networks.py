@@ -20,8 +20,8 @@ from inflate3d.models.segmenter import Segmenter
 from inflate3d.models.volumetric import VolumetricSegmenter
 from inflate3d.preparation.plan import window_span
 from inflate3d.windows.patches import PlaneGrid, plane_grid
-from inflate3d.windows.resample import field_matrices, field_sides, normalise, resample_windows
-from inflate3d.windows.windows import centre_logits
+from inflate3d.windows.resample import field_matrices, field_sides, normalize, resample_windows
+from inflate3d.windows.windows import center_logits
 
 Score = Callable[[Int[np.ndarray, " b"]], Float[Tensor, "b k height width"]]
 """Takes slices of the frame, by their indices, to their logits."""
@@ -54,7 +54,7 @@ class _Planned(Generic[Model]):
 
 
 class WindowNetwork(_Planned[Segmenter]):
-    """An inflated network, which sees a window and scores its centre slice.
+    """An inflated network, which sees a window and scores its center slice.
 
     Args:
         model: The network.
@@ -81,25 +81,25 @@ class WindowNetwork(_Planned[Segmenter]):
         """Prepares for a scan whose slices are asked for in order, so many at a time or fewer; computes nothing yet."""
         del batch_size
         matrices = field_matrices(scan.sides, self._field(scan)).to(scan.device)
-        return lambda centres: self._score(scan, matrices, centres)
+        return lambda centers: self._score(scan, matrices, centers)
 
     @torch.inference_mode()
     def _score(
-        self, scan: FramedScan, matrices: Float[Tensor, "1 2 3"], centres: Int[np.ndarray, " b"]
+        self, scan: FramedScan, matrices: Float[Tensor, "1 2 3"], centers: Int[np.ndarray, " b"]
     ) -> Float[Tensor, "b k height width"]:
-        windows = self._windows(scan, matrices, centres)
+        windows = self._windows(scan, matrices, centers)
         with self._arithmetic(scan.device):
-            return mean_over_mirrors(lambda mirrored: centre_logits(self.model(mirrored)), windows, self.mirrors)
+            return mean_over_mirrors(lambda mirrored: center_logits(self.model(mirrored)), windows, self.mirrors)
 
     def _windows(
-        self, scan: FramedScan, matrices: Float[Tensor, "1 2 3"], centres: Int[np.ndarray, " b"]
+        self, scan: FramedScan, matrices: Float[Tensor, "1 2 3"], centers: Int[np.ndarray, " b"]
     ) -> Float[Tensor, "b c d height width"]:
         """Cuts windows out of slices that are resampled once each, however many windows show them."""
         architecture = self.model.architecture
         reach = self.plan.stride * (architecture.depth // 2)
-        shown = centres[:, None] + np.arange(-reach, reach + 1, self.plan.stride)
+        shown = centers[:, None] + np.arange(-reach, reach + 1, self.plan.stride)
         needed, places = np.unique(shown.clip(0, scan.slices - 1), return_inverse=True)
-        slices = normalise(scan.read(needed)[None], scan.ranges(self.plan.normalisation)[None])
+        slices = normalize(scan.read(needed)[None], scan.ranges(self.plan.normalization)[None])
         slices = slices[0].movedim(1, 0)[:, :, None]
         # one by one: the grid of sampling points takes more than a slice, and many channels at a time more time
         slices = torch.cat([resample_windows(one[None], matrices, architecture.image_size) for one in slices])
@@ -146,14 +146,14 @@ class PatchNetwork(_Planned[VolumetricSegmenter]):
             logits = volume_logits(
                 self.model,
                 scan.read(np.arange(scan.slices)),
-                scan.ranges(self.plan.normalisation),
+                scan.ranges(self.plan.normalization),
                 scan.sides,
                 self._plane(scan),
                 device=scan.device,
                 patches_at_once=max(1, batch_size // WINDOWS_PER_PATCH),
                 mirrors=self.mirrors,
             )
-        return lambda centres: logits[:, torch.from_numpy(centres)].movedim(1, 0).to(scan.device)
+        return lambda centers: logits[:, torch.from_numpy(centers)].movedim(1, 0).to(scan.device)
 
     def _plane(self, scan: FramedScan) -> PlaneGrid:
         _, rows, columns = scan.own_shape

@@ -137,7 +137,7 @@ class Predictor:
             volume: ``(C, I, J, K)`` in any orientation, with its affine.
 
         Returns:
-            The data set's label values on the very grid of the scan, ``(I, J, K)``.
+            The dataset's label values on the very grid of the scan, ``(I, J, K)``.
 
         Raises:
             DataError: Wrong number of modalities, or fewer slices than a window.
@@ -283,13 +283,13 @@ class Predictor:
             slabs=SLABS + SLABS_MORE * assessed,
             apart=bool(members),
         )
-        return choice.interpolate(batches.scores(choice.centres))
+        return choice.interpolate(batches.scores(choice.centers))
 
 
 def _plan_of(model: Model) -> Plan:
     if model.plan is None:
         raise ModelError(
             "model has no plan, so scans can't be prepared for it",
-            remedy="train it with inflate3d, or set model.plan",
+            hint="train it with inflate3d, or set model.plan",
         )
     return model.plan

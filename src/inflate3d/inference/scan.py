@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from inflate3d.preparation.framing import turn_scan, value_ranges
-from inflate3d.preparation.plan import Normalisation, Plan
+from inflate3d.preparation.plan import Normalization, Plan
 from inflate3d.resampling import slice_weights
 from inflate3d.volume import Orientation, Volume
 
@@ -34,8 +34,8 @@ class FramedScan:
         orientation: The way back to the scan's own grid.
         voxels: The scan's own voxel values, ``(C, D, H, W)``; a view of the volume.
         slices: How many slices the frame has.
-        sides: Height and width of a slice in millimetres, ``(1, 2)``.
-        pixel_spacing: Millimetres between rows and between columns.
+        sides: Height and width of a slice in millimeters, ``(1, 2)``.
+        pixel_spacing: Millimeters between rows and between columns.
         device: Where slices are wanted.
         moved: The same voxels on a device that has a memory of its own, moved there once; none if they stay.
     """
@@ -47,7 +47,7 @@ class FramedScan:
     pixel_spacing: tuple[float, float]
     device: torch.device
     moved: Shaped[Tensor, "c d h w"] | None
-    _ranges: dict[tuple[Normalisation, ...], Float[Tensor, "c 2"]] = field(default_factory=dict, repr=False)
+    _ranges: dict[tuple[Normalization, ...], Float[Tensor, "c 2"]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, volume: Volume, plan: Plan, device: torch.device, *, room: int = 0) -> FramedScan:
@@ -79,12 +79,12 @@ class FramedScan:
         _, slices, rows, columns = self.voxels.shape
         return slices, rows, columns
 
-    def ranges(self, normalisation: tuple[Normalisation, ...]) -> Float[Tensor, "c 2"]:
+    def ranges(self, normalization: tuple[Normalization, ...]) -> Float[Tensor, "c 2"]:
         """For each modality the voxel values that become 0 and 1; measured once."""
-        if normalisation not in self._ranges:
-            ranges = value_ranges(self.voxels, normalisation)
-            self._ranges[normalisation] = torch.tensor(ranges, dtype=torch.float32, device=self.device)
-        return self._ranges[normalisation]
+        if normalization not in self._ranges:
+            ranges = value_ranges(self.voxels, normalization)
+            self._ranges[normalization] = torch.tensor(ranges, dtype=torch.float32, device=self.device)
+        return self._ranges[normalization]
 
     def read(self, indices: Int[np.ndarray, " n"]) -> Float[Tensor, "c n h w"]:
         """Slices of the frame, float32, on the device."""

@@ -103,7 +103,7 @@ def _joined(files: list[Path], plan: Plan) -> list[Case]:
                 "the scan has not the model's modalities",
                 expected=", ".join(f"_{number:04d} ({name})" for number, name in enumerate(plan.modalities)),
                 got=f"no {' and no '.join(missing)}" if missing else f"{len(found)} more",
-                remedy="add the files; only a model trained with --allow-missing-modality can do without",
+                hint="add the files; only a model trained with --allow-missing-modality can do without",
                 case=name,
                 file=next(iter([*found.values(), *filter(None, images)])),
             )

@@ -25,7 +25,7 @@ def lack_of_memory(error: BaseException) -> DataError:
     return DataError(
         "memory is not enough for the scan",
         got=str(error).partition("\n")[0] or type(error).__name__,
-        remedy="give a smaller --max-memory or --batch-size, or predict it on a machine that has more",
+        hint="give a smaller --max-memory or --batch-size, or predict it on a machine that has more",
     )
 
 

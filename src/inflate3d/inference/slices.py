@@ -21,13 +21,13 @@ class SliceChoice:
     """The slices to predict, and where the scan's own lie among them.
 
     Attributes:
-        centres: Indices in the frame of the slices to predict, ascending.
-        lower: For each of the scan's own slices the place among ``centres`` of the one at or below it.
+        centers: Indices in the frame of the slices to predict, ascending.
+        lower: For each of the scan's own slices the place among ``centers`` of the one at or below it.
         upper: Likewise of the one above.
         weight: That one's share.
     """
 
-    centres: Int[np.ndarray, " n"]
+    centers: Int[np.ndarray, " n"]
     lower: Int[np.ndarray, " own"]
     upper: Int[np.ndarray, " own"]
     weight: Float[np.ndarray, " own"]
@@ -44,13 +44,13 @@ class SliceChoice:
         lower, upper, weight = slice_weights(slices, own_slices)
         if every == 1:
             return cls(np.arange(slices), lower, upper, weight)
-        centres = np.union1d(np.arange(0, slices, every), slices - 1)
-        # two slices next to each other lie between the same two centres, so one interpolation does for both
+        centers = np.union1d(np.arange(0, slices, every), slices - 1)
+        # two slices next to each other lie between the same two centers, so one interpolation does for both
         positions = lower + weight
-        below = np.searchsorted(centres, positions, side="right") - 1
-        above = np.minimum(below + 1, len(centres) - 1)
-        between = np.maximum(centres[above] - centres[below], 1)
-        return cls(centres, below, above, (positions - centres[below]) / between)
+        below = np.searchsorted(centers, positions, side="right") - 1
+        above = np.minimum(below + 1, len(centers) - 1)
+        between = np.maximum(centers[above] - centers[below], 1)
+        return cls(centers, below, above, (positions - centers[below]) / between)
 
     def interpolate(self, batches: Iterator[Scores]) -> Iterator[Scores]:
         """Turns scores of the predicted slices, batch by batch, into those of the scan's own, one by one, in order.
@@ -72,7 +72,7 @@ class SliceChoice:
 
         Args:
             own: Its index.
-            first: The place among ``centres`` of the batch's first slice.
+            first: The place among ``centers`` of the batch's first slice.
             batch: Scores of predicted slices.
             before: Scores of the one before them.
         """

@@ -9,7 +9,7 @@ from torch import Tensor
 from inflate3d.inference.mirrors import UNMIRRORED, Mirror, mean_over_mirrors
 from inflate3d.models.volumetric import VolumetricSegmenter
 from inflate3d.windows.patches import PlaneGrid
-from inflate3d.windows.resample import field_matrices, normalise, resample_windows
+from inflate3d.windows.resample import field_matrices, normalize, resample_windows
 
 OVERLAP = 0.5
 """Part of a patch that the next one shows, too; nnU-Net's."""
@@ -35,7 +35,7 @@ def volume_logits(
         model: The network.
         image: Voxel values in the model's frame, ``(C, D, H, W)``.
         ranges: For each modality the voxel values that become 0 and 1.
-        sides: Height and width of a slice in millimetres.
+        sides: Height and width of a slice in millimeters.
         grid: What its slices are brought to.
         device: Where the network is.
         patches_at_once: Patches in a batch.
@@ -46,7 +46,7 @@ def volume_logits(
     """
     from monai.inferers.utils import sliding_window_inference
 
-    windows = normalise(image[None].cpu(), ranges[None].cpu())
+    windows = normalize(image[None].cpu(), ranges[None].cpu())
     windows = resample_windows(windows, field_matrices(sides.cpu(), plane_sides(grid)), grid.size)
     logits = sliding_window_inference(
         windows,
@@ -63,5 +63,5 @@ def volume_logits(
 
 
 def plane_sides(grid: PlaneGrid) -> Float[Tensor, "1 2"]:
-    """Height and width of a grid in millimetres."""
+    """Height and width of a grid in millimeters."""
     return torch.tensor([[pixels * side for pixels, side in zip(grid.size, grid.spacing, strict=True)]])

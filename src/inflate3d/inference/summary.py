@@ -71,8 +71,8 @@ class PredictionSummary:
             OutputError: It can't be written, or another process is at it.
         """
         lock, folder = self.file.with_name(f".{self.file.name}.lock"), self.file.parent
-        remedy = "wait until it has finished, choose another folder for the label maps, or give each a --shard"
-        with locked(lock, folder, doing="predicting into this folder", remedy=remedy, remove=True):
+        hint = "wait until it has finished, choose another folder for the label maps, or give each a --shard"
+        with locked(lock, folder, doing="predicting into this folder", hint=hint, remove=True):
             self.write()
             try:
                 yield

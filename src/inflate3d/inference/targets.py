@@ -53,7 +53,7 @@ def _check_targets(scans: Sequence[Case], targets: Sequence[Path], transfer: Tra
             raise DataError(
                 "two scans have one name",
                 got=f"{several[target]} label maps would go to {target.name}",
-                remedy="predict them one after another, into different folders",
+                hint="predict them one after another, into different folders",
                 case=scan.id,
                 file=transfer.address(scan.scan),
             )
@@ -62,7 +62,7 @@ def _check_targets(scans: Sequence[Case], targets: Sequence[Path], transfer: Tra
                 "label map would overwrite its scan",
                 case=scan.id,
                 file=transfer.address(target),
-                remedy="choose another folder for the result",
+                hint="choose another folder for the result",
             )
 
 

@@ -145,7 +145,7 @@ def open_scans(
             "no scans here",
             expected="files that end in .nii.gz, .nii, .nrrd or .mha",
             got="none",
-            remedy="name the folder that holds them itself; DICOM series are read from a disk alone",
+            hint="name the folder that holds them itself; DICOM series are read from a disk alone",
             file=place,
         )
     return find_scans(path, plan, warn=warn), folder

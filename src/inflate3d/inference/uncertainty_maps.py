@@ -1,6 +1,6 @@
 """Maps of where a label map can't be trusted, beside it: ``uncertainty/NAME.nii.gz``.
 
-A map has the normalised entropy of each voxel's mean probabilities: 0 is certain, 1 is anybody's guess. It is stored in
+A map has the normalized entropy of each voxel's mean probabilities: 0 is certain, 1 is anybody's guess. It is stored in
 hundredths, as bytes with a slope of 0.01 in the header, and it is written before the scan's label map: where that is,
 the scan is finished.
 """
@@ -41,7 +41,7 @@ def check_maps(scans: Sequence[Case], folder: Path, transfer: Transfer) -> None:
             "maps of uncertainty are written to a disk alone",
             expected="a folder on a disk",
             got=transfer.labels.address,
-            remedy="predict into a folder and copy it, or leave out --uncertainty-maps",
+            hint="predict into a folder and copy it, or leave out --uncertainty-maps",
         )
     several = Counter(scan.id for scan in scans)
     for scan in scans:
@@ -50,7 +50,7 @@ def check_maps(scans: Sequence[Case], folder: Path, transfer: Transfer) -> None:
             raise DataError(
                 "two scans have one name",
                 got=f"{several[scan.id]} maps of uncertainty would go to {file.name}",
-                remedy="predict them one after another, into different folders",
+                hint="predict them one after another, into different folders",
                 case=scan.id,
                 file=transfer.address(scan.scan),
             )
@@ -59,5 +59,5 @@ def check_maps(scans: Sequence[Case], folder: Path, transfer: Transfer) -> None:
                 "the map of uncertainty would overwrite its scan",
                 case=scan.id,
                 file=file,
-                remedy="choose another folder for the result",
+                hint="choose another folder for the result",
             )

@@ -17,7 +17,7 @@ def unreadable(path: Path, case: str | None, *, expected: object, got: object) -
         "the file can't be read",
         expected=expected,
         got=got,
-        remedy="fetch or export the file again; it is probably damaged or cut short",
+        hint="fetch or export the file again; it is probably damaged or cut short",
         case=case,
         file=path,
     )
@@ -45,7 +45,7 @@ def check_claim(claimed: int, held: int, *, deflated: bool, path: Path, case: st
             "the scan is larger than the memory of this machine",
             expected=f"at most {memory} bytes",
             got=f"{claimed} bytes of voxels",
-            remedy="crop the scan, or work on a larger machine",
+            hint="crop the scan, or work on a larger machine",
             case=case,
             file=path,
         )

@@ -30,7 +30,7 @@ def read(path: Path, *, case: str | None = None) -> Volume:
         are applied slice by slice; what is then whole numbers stays so, all else is float32.
 
     Raises:
-        DataError: There is no such series, it is damaged, or is no regular stack of grey slices.
+        DataError: There is no such series, it is damaged, or is no regular stack of gray slices.
     """
     try:
         stack = stack_slices(_find(path))
@@ -48,14 +48,14 @@ def _find(path: Path) -> list[ImageHeader]:
     if path.is_file():
         header = read_header(path)
         if header is None:
-            raise DataError("the file is no DICOM image of a scan", remedy="name a file of the series, or its folder")
+            raise DataError("the file is no DICOM image of a scan", hint="name a file of the series, or its folder")
         folder, wanted = path.parent, header.text("series")
     elif path.is_dir():
         folder, wanted = path, None
     elif path.parent.is_dir() and is_series_uid(path.name):
         folder, wanted = path.parent, path.name
     else:
-        raise DataError("the file is missing", remedy="check the path")
+        raise DataError("the file is missing", hint="check the path")
     found = scan_folder(folder)
     if found.damaged:
         raise found.damaged[0]  # it may be a slice of the series
@@ -77,13 +77,13 @@ def _no_single_series(folder: Path, wanted: str | None, series: dict[str, list[I
             "the folder holds no DICOM images",
             expected="the slices of a series in the folder itself, not in folders below it",
             got="none",
-            remedy="name the folder that holds the slices",
+            hint="name the folder that holds the slices",
         )
     return DataError(
         "the folder holds several DICOM series" if wanted is None else "the folder holds no such DICOM series",
         expected="exactly one" if wanted is None else wanted,
         got="; ".join(listed),
-        remedy=f"name one as {folder / 'UID'}, such as {folder / min(series)}",
+        hint=f"name one as {folder / 'UID'}, such as {folder / min(series)}",
     )
 
 
@@ -124,7 +124,7 @@ def _about(error: DataError, path: Path, case: str | None) -> DataError:
         error.what,
         expected=error.expected,
         got=error.got,
-        remedy=error.remedy,
+        hint=error.hint,
         case=case,
         file=error.file or path,
     )

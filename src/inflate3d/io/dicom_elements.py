@@ -67,7 +67,7 @@ class _Bytes:
 class _Walk:
     """A walk from element to element; into sequences and their items, past all other values.
 
-    Values of a sequence are elements again, so that nested ones need no stack: only how they are spelt may change.
+    Values of a sequence are elements again, so that nested ones need no stack: only how they are spelled may change.
 
     Args:
         data: The file.
@@ -108,7 +108,7 @@ class _Walk:
             self._at += length
 
     def _header(self, start: int, tag: tuple[int, int], *, is_explicit: bool, order: str) -> tuple[bytes, int, int]:
-        """An element's type where it is spelt out, bytes of its header, and the length that it claims."""
+        """An element's type where it is spelled out, bytes of its header, and the length that it claims."""
         if tag[0] == _ITEM[0] or not is_explicit:
             return b"", 8, self._number(start + 4, 4, order)
         kind = self._data[start + 4 : start + 6]
@@ -119,7 +119,7 @@ class _Walk:
         return kind, 8, self._number(start + 6, 2, order)
 
     def _note_nesting(self, tag: tuple[int, int], kind: bytes, length: int) -> None:
-        """Elements within one of unknown type and length are spelt without types, to its end."""
+        """Elements within one of unknown type and length are spelled without types, to its end."""
         if self._in_fragments:
             self._in_fragments = tag != _SEQUENCE_END
         elif tag == _PIXELS and length == _UNDEFINED:

@@ -92,7 +92,7 @@ class ImageHeader:
                 f"an image has no usable {name}, so it is no slice of a volume",
                 expected=f"{count} number{'s' if count > 1 else ''} in ({_TAGS[name].replace('|', ',')})",
                 got=text or "none",
-                remedy="export the series again with its geometry, as classic CT or MR images",
+                hint="export the series again with its geometry, as classic CT or MR images",
                 file=self.file,
             )
         return numbers
@@ -198,7 +198,7 @@ def _check_size(header: ImageHeader, start: bytes, size: int) -> None:
 
 
 def _file_meta(start: bytes, element: int) -> str:
-    """A UID of the file meta information, which is spelt alike in all DICOM files; empty if it isn't there."""
+    """A UID of the file meta information, which is spelled alike in all DICOM files; empty if it isn't there."""
     tag = start.find(bytes((2, 0, element, 0)) + b"UI", 132)
     if tag < 0:
         return ""

@@ -50,7 +50,7 @@ class Stack:
 
     Attributes:
         slices: Their headers, ascending along the normal.
-        affine: ``(4, 4)``, from (column, row, slice) to RAS+ millimetres.
+        affine: ``(4, 4)``, from (column, row, slice) to RAS+ millimeters.
         notes: What was odd but could be used.
     """
 
@@ -97,7 +97,7 @@ def why_no_volume(headers: Sequence[ImageHeader]) -> str:
     if any("LOCALIZER" in header.text("image type").upper() for header in headers):
         return "its images are a localizer's"
     if not all(header.text("photometric").startswith("MONOCHROME") for header in headers):
-        return "its images are colour pictures"
+        return "its images are color pictures"
     if any(header.number("frames", 1.0) > 1 for header in headers):
         return ""
     if len(headers) < 2:
@@ -118,15 +118,15 @@ def _check_plain(headers: Sequence[ImageHeader]) -> None:
                 "a DICOM file holds several frames (an enhanced or multi-frame object)",
                 expected="one slice a file",
                 got=f"{header.text('frames')} frames",
-                remedy="convert it to NIfTI, with dcm2niix for example, or export the series as classic images",
+                hint="convert it to NIfTI, with dcm2niix for example, or export the series as classic images",
                 file=header.file,
             )
         if header.number("samples", 1.0) > 1 or not header.text("photometric").startswith("MONOCHROME"):
             raise DataError(
                 "the voxels are not single real numbers",
-                expected="a grey image",
-                got=f"colours ({header.text('photometric') or 'no photometric interpretation'})",
-                remedy="choose another series of the study; this one holds pictures for people",
+                expected="a gray image",
+                got=f"colors ({header.text('photometric') or 'no photometric interpretation'})",
+                hint="choose another series of the study; this one holds pictures for people",
                 file=header.file,
             )
 
@@ -139,7 +139,7 @@ def _check_alike(headers: Sequence[ImageHeader], name: str, count: int, toleranc
                 f"the slices of the series differ in {name}",
                 expected=f"{headers[0].text(name)}, as in {headers[0].file.name}",
                 got=header.text(name),
-                remedy="move the slices that don't belong to the volume into a folder of their own",
+                hint="move the slices that don't belong to the volume into a folder of their own",
                 file=header.file,
             )
 
@@ -157,7 +157,7 @@ def _directions(header: ImageHeader) -> Float[np.ndarray, "3 3"]:
             "an image's orientation or pixel spacing is impossible",
             expected="two unit vectors at right angles, and spacings above 0",
             got=f"orientation {header.text('orientation')}, pixel spacing {header.text('pixel spacing')}",
-            remedy="export the series again",
+            hint="export the series again",
             file=header.file,
         )
     cosines = cosines / lengths[:, np.newaxis]
@@ -181,7 +181,7 @@ def _check_heights(heights: Sequence[float], slices: Sequence[ImageHeader]) -> N
             "slices of the series are missing",
             expected=f"a slice every {spacing:g} mm along the normal",
             got="missing " + _listed(gaps),
-            remedy="fetch the whole series again; if its slices are meant to be uneven, export it with even ones",
+            hint="fetch the whole series again; if its slices are meant to be uneven, export it with even ones",
         )
 
 
@@ -210,7 +210,7 @@ def _check_single(heights: Sequence[float], slices: Sequence[ImageHeader], spaci
         expected="one image at each position: a single volume",
         got=f"{len(shared)} of {len(crowds)} positions have more: {_listed(places)}"
         + (f"; they differ in {_listed(differing)}" if differing else ""),
-        remedy="remove the copies" if are_copies else "split the series into one folder for each volume, and name one",
+        hint="remove the copies" if are_copies else "split the series into one folder for each volume, and name one",
     )
 
 
@@ -225,7 +225,7 @@ def _check_regular(
             "the slices of the series are unevenly spaced",
             expected=f"every slice within {_UNEVEN} voxels of its place in a regular stack",
             got=f"{slices[worst].file.name} is {apart[worst]:.2g} voxels away from it",
-            remedy="resample the series to even slices, or split it where its spacing changes",
+            hint="resample the series to even slices, or split it where its spacing changes",
             file=slices[worst].file,
         )
 

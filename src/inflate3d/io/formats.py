@@ -40,7 +40,7 @@ _UNIQUE_IDENTIFIER = re.compile(r"[0-9]+(\.[0-9]+)+")
 
 
 def suffix_of(path: str | PurePath) -> str:
-    """The suffix of a scan file as it is spelt in its name, such as ``.nii.gz``; empty if it has none of ours."""
+    """The suffix of a scan file as it is spelled in its name, such as ``.nii.gz``; empty if it has none of ours."""
     name = PurePath(path).name
     return next((name[-len(suffix) :] for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
 
@@ -58,8 +58,8 @@ def pair_of(path: Path) -> tuple[Path, Path] | None:
     """The header's and the image's file of the NIfTI pair that a path names by either; none of a single file."""
     for suffix, other in _HALVES.items():
         if path.name.lower().endswith(suffix):
-            spelt = path.name[-len(suffix) :]
-            half = path.with_name(path.name[: -len(suffix)] + (other.upper() if spelt.isupper() else other))
+            spelled = path.name[-len(suffix) :]
+            half = path.with_name(path.name[: -len(suffix)] + (other.upper() if spelled.isupper() else other))
             return (path, half) if ".hdr" in suffix else (half, path)
     return None
 
@@ -117,12 +117,12 @@ def reader_of(path: Path, case: str | None) -> ModuleType:
     if _names_series(path, case):
         return import_module(_DICOM)
     if not path.suffix and not path.exists():
-        raise DataError("the file is missing", remedy="check the path", case=case, file=path)
+        raise DataError("the file is missing", hint="check the path", case=case, file=path)
     raise DataError(
         "the file's format is not known",
         expected=f"a name that ends in {', '.join(SUFFIXES)}, or a DICOM series (its folder, or one of its files)",
         got=path.name,
-        remedy="convert the file",
+        hint="convert the file",
         case=case,
         file=path,
     )
@@ -140,7 +140,7 @@ def writer_of(path: Path) -> ModuleType:
         "the format can't be written",
         expected=f"a name that ends in {', '.join(SUFFIXES)}",
         got=path.name,
-        remedy="choose a name that ends in .nii.gz",
+        hint="choose a name that ends in .nii.gz",
         file=path,
     )
 

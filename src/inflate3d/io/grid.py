@@ -19,8 +19,8 @@ def affine_from_lps(axes: Float[np.ndarray, "3 3"], origin: Float[np.ndarray, "3
     """The RAS+ affine of a grid that is given in LPS+, as ITK and DICOM do; only signs change, no digit.
 
     Args:
-        axes: Column ``n`` is the step along voxel axis ``n``, in millimetres.
-        origin: The first voxel's centre, in millimetres.
+        axes: Column ``n`` is the step along voxel axis ``n``, in millimeters.
+        origin: The first voxel's center, in millimeters.
     """
     affine = np.eye(4)
     affine[:3, :3] = axes * _LPS_TO_RAS + 0.0  # no negative zeros
@@ -29,7 +29,7 @@ def affine_from_lps(axes: Float[np.ndarray, "3 3"], origin: Float[np.ndarray, "3
 
 
 def lps_of(affine: Float[np.ndarray, "4 4"]) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]]:
-    """The steps (columns) and the first voxel's centre in LPS+ millimetres: undoes `affine_from_lps`."""
+    """The steps (columns) and the first voxel's center in LPS+ millimeters: undoes `affine_from_lps`."""
     return affine[:3, :3] * _LPS_TO_RAS + 0.0, affine[:3, 3] * _LPS_TO_RAS[:, 0] + 0.0
 
 
@@ -43,7 +43,7 @@ def check_affine(affine: Float[np.ndarray, "4 4"], path: Path, case: str | None)
         raise DataError(
             "the affine can't be inverted, so the scan's place in space is unknown",
             got=affine.tolist(),
-            remedy="export the scan again, or correct its header",
+            hint="export the scan again, or correct its header",
             case=case,
             file=path,
         )
@@ -52,10 +52,10 @@ def check_affine(affine: Float[np.ndarray, "4 4"], path: Path, case: str | None)
 def distance_between(
     affine: Float[np.ndarray, "4 4"], other: Float[np.ndarray, "4 4"], shape: tuple[int, ...]
 ) -> float:
-    """How far the two maps put any one voxel apart at most, in millimetres.
+    """How far the two maps put any one voxel apart at most, in millimeters.
 
     Args:
-        affine: Voxel index to millimetres.
+        affine: Voxel index to millimeters.
         other: Another such map.
         shape: ``(I, J, K)``, the number of voxels.
     """
@@ -86,7 +86,7 @@ def check_same_grid(
             "images of a case differ in shape",
             expected=reference.shape,
             got=volume.shape,
-            remedy="resample one to the grid of the other",
+            hint="resample one to the grid of the other",
             case=case,
             file=file,
         )
@@ -96,7 +96,7 @@ def check_same_grid(
             "images of a case differ in place",
             expected=f"the affine {reference.affine.round(4).tolist()}",
             got=f"the affine {volume.affine.round(4).tolist()}, up to {apart:.3g} mm away",
-            remedy="resample one to the grid of the other, or correct the header that is wrong",
+            hint="resample one to the grid of the other, or correct the header that is wrong",
             case=case,
             file=file,
         )

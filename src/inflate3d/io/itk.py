@@ -82,7 +82,7 @@ def check_writable(path: Path, affine: Float[np.ndarray, "4 4"]) -> None:
 
     Args:
         path: The file to be written.
-        affine: ``(4, 4)``, from voxel index to millimetres in RAS+.
+        affine: ``(4, 4)``, from voxel index to millimeters in RAS+.
 
     Raises:
         DataError: The grid is sheared.
@@ -93,7 +93,7 @@ def check_writable(path: Path, affine: Float[np.ndarray, "4 4"]) -> None:
             "the grid is sheared, which most programs can't read from this format",
             expected="voxel axes at right angles",
             got=f"the affine {affine.round(4).tolist()}",
-            remedy="write it as .nii.gz",
+            hint="write it as .nii.gz",
             file=path,
         )
 
@@ -226,7 +226,7 @@ def _save(
     spacing: Float[np.ndarray, "3"],
     origin: Float[np.ndarray, "3"],
 ) -> None:
-    """Writes voxels whose axes are ``direction * spacing``, given thrice for the digits' sake; LPS+ millimetres."""
+    """Writes voxels whose axes are ``direction * spacing``, given thrice for the digits' sake; LPS+ millimeters."""
     if len(array) == 1:
         image = SimpleITK.GetImageFromArray(np.ascontiguousarray(array[0].transpose(2, 1, 0)))
     else:

@@ -165,7 +165,7 @@ def read_header(path: Path, case: str | None) -> TextHeader:
         with path.open("rb") as stream:
             start = stream.read(_LONGEST_HEADER)
     except FileNotFoundError as error:
-        raise DataError("the file is missing", remedy="check the path", case=case, file=path) from error
+        raise DataError("the file is missing", hint="check the path", case=case, file=path) from error
     except OSError as error:
         raise unreadable(path, case, expected=_WHOLE, got=error.strerror) from error
     try:
@@ -252,7 +252,7 @@ def _size_of(file: Path, header: TextHeader, case: str | None) -> int:
         raise DataError(
             "the file with the voxels is missing",
             expected=f"{file.name}, which the header of {header.path.name} names",
-            remedy="copy the header and its data file together, and don't rename them",
+            hint="copy the header and its data file together, and don't rename them",
             case=case,
             file=file,
         )

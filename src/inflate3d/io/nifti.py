@@ -1,4 +1,4 @@
-"""NIfTI files, the format of most public data sets."""
+"""NIfTI files, the format of most public datasets."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _MOST_BEHIND = 64 << 20
 """Bytes that are unpacked behind the voxels: a small file can hold any number of them."""
 
 _UNIT_BITS = 0b111
-_UNITS = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}
-"""The header's codes for units of length other than millimetres: name, and millimetres. Any other code sets none."""
+_UNITS = {1: ("meters", 1000.0), 3: ("micrometers", 0.001)}
+"""The header's codes for units of length other than millimeters: name, and millimeters. Any other code sets none."""
 
 
 def read(path: Path, *, case: str | None = None) -> Volume:
@@ -40,18 +40,18 @@ def read(path: Path, *, case: str | None = None) -> Volume:
     Returns:
         The scan on its own grid; a 4D file's last axis is the modality. Integers that the header doesn't
         scale keep their type; all else is float32. The affine is the header's best (sform, then qform), brought
-        to millimetres; a header that names no unit of length has them already.
+        to millimeters; a header that names no unit of length has them already.
 
     Raises:
         DataError: A file is missing, damaged, not a real-valued 3D or 4D image, or has no usable affine.
     """
     with open_image(path, case) as image:
         shape = _volume_shape(image, path, case)
-        name, millimetres = _UNITS.get(int(image.header["xyzt_units"]) & _UNIT_BITS, ("", 1.0))
-        affine = _scaled(np.asarray(image.affine, np.float64), millimetres)
+        name, millimeters = _UNITS.get(int(image.header["xyzt_units"]) & _UNIT_BITS, ("", 1.0))
+        affine = _scaled(np.asarray(image.affine, np.float64), millimeters)
         check_affine(affine, path, case)
         voxels = _voxels(image, path, case).reshape(shape)
-        notes = (*_size_notes(image, path, millimetres), *_form_notes(image, affine, shape, millimetres))
+        notes = (*_size_notes(image, path, millimeters), *_form_notes(image, affine, shape, millimeters))
         if name:
             sizes = ", ".join(f"{size:g}" for size in spacing_of(affine))
             notes += (f"the header measures in {name}; its voxels are taken to be {sizes} mm",)
@@ -188,21 +188,21 @@ def _read_to_end(stream: Any, path: Path, case: str | None) -> None:
             raise unreadable(path, case, expected="an end behind the voxels", got=f"more than {_MOST_BEHIND} bytes")
 
 
-def _scaled(affine: Float[np.ndarray, "4 4"], millimetres: float) -> Float[np.ndarray, "4 4"]:
-    """An affine that leads to a unit of so many millimetres, brought to millimetres."""
-    return affine * [[millimetres], [millimetres], [millimetres], [1.0]]
+def _scaled(affine: Float[np.ndarray, "4 4"], millimeters: float) -> Float[np.ndarray, "4 4"]:
+    """An affine that leads to a unit of so many millimeters, brought to millimeters."""
+    return affine * [[millimeters], [millimeters], [millimeters], [1.0]]
 
 
-def _size_notes(image: NiftiImage, path: Path, millimetres: float) -> tuple[str, ...]:
+def _size_notes(image: NiftiImage, path: Path, millimeters: float) -> tuple[str, ...]:
     sizes = np.asarray(stored_header(path)["pixdim"], np.float64)[1:4]
     if (sizes > 0).all() or int(image.header["sform_code"]) > 0:
         return ()
-    read = [f"{size * millimetres:g}" for size in image.header["pixdim"][1:4]]
+    read = [f"{size * millimeters:g}" for size in image.header["pixdim"][1:4]]
     return (f"the header's voxel sizes are {', '.join(f'{size:g}' for size in sizes)}, read as {', '.join(read)} mm",)
 
 
 def _form_notes(
-    image: NiftiImage, affine: Float[np.ndarray, "4 4"], shape: tuple[int, ...], millimetres: float
+    image: NiftiImage, affine: Float[np.ndarray, "4 4"], shape: tuple[int, ...], millimeters: float
 ) -> tuple[str, ...]:
     sform = image.header.get_sform(coded=True)[0]
     has_qform = int(image.header["qform_code"]) > 0
@@ -213,7 +213,7 @@ def _form_notes(
     if sform is None or not has_qform:
         return ()
     try:
-        qform = _scaled(np.asarray(image.header.get_qform()), millimetres)
+        qform = _scaled(np.asarray(image.header.get_qform()), millimeters)
     except (HeaderDataError, ValueError):
         return ("the header's qform is no rotation, so its sform alone is used",)
     apart = distance_between(qform, affine, shape)

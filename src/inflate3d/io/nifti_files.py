@@ -169,11 +169,11 @@ def _is_second(start: bytes) -> bool:
 
 def _missing(half: Path, path: Path, case: str | None) -> DataError:
     if half == path:
-        return DataError("the file is missing", remedy="check the path", case=case, file=path)
+        return DataError("the file is missing", hint="check the path", case=case, file=path)
     return DataError(
         "the other half of a header and image pair is missing",
         expected=f"{half.name} beside {path.name}",
-        remedy="copy both files of the pair into one folder",
+        hint="copy both files of the pair into one folder",
         case=case,
         file=half,
     )
@@ -185,7 +185,7 @@ def _refuse_analyze(start: bytes, is_second: bool, path: Path, case: str | None)
         raise DataError(
             "the pair is of Analyze 7.5, which doesn't tell left from right",
             expected="a NIfTI pair, whose header holds the word ni1",
-            remedy="convert the original scan again, to .nii.gz",
+            hint="convert the original scan again, to .nii.gz",
             case=case,
             file=path,
         )

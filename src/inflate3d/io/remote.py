@@ -163,7 +163,7 @@ def _open(address: str) -> tuple[Any, str]:
         raise ConfigError(
             f"{package or 'a package'} is not installed, which {protocol}:// needs",
             got=str(error),
-            remedy="pip install 'inflate3d[remote]'" if package else "install what it names",
+            hint="pip install 'inflate3d[remote]'" if package else "install what it names",
             file=address,
         ) from error
     except ValueError as error:
@@ -185,7 +185,7 @@ def check_single_file(name: str, address: str) -> None:
         "only scans in a single file are fetched from elsewhere",
         expected="a name that ends in .nii.gz, .nii, .nrrd or .mha",
         got=name,
-        remedy="copy pairs of header and image, and DICOM series, to a disk first, and name their path",
+        hint="copy pairs of header and image, and DICOM series, to a disk first, and name their path",
         file=address,
     )
 
@@ -198,6 +198,6 @@ def _told(what: str, address: str, kind: type[Inflate3dError]) -> Iterator[None]
         raise kind(
             what,
             got=f"{type(error).__name__}: {error}",
-            remedy="check the address, and that this machine may use it (credentials, network)",
+            hint="check the address, and that this machine may use it (credentials, network)",
             file=address,
         ) from error

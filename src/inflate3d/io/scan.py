@@ -92,7 +92,7 @@ def read_labels(path: str | Path, *, case: str | None = None) -> Volume:
         raise DataError(
             "a label map has one value a voxel",
             got=f"{len(array)} values a voxel",
-            remedy="join the channels to one map of class numbers",
+            hint="join the channels to one map of class numbers",
             case=case,
             file=path,
         )
@@ -104,7 +104,7 @@ def read_labels(path: str | Path, *, case: str | None = None) -> Volume:
             "label values are not class numbers",
             expected=f"whole numbers from 0 to {_LARGEST_LABEL - 1}",
             got=f"{_some(array[wrong])}, in {np.count_nonzero(wrong)} voxels",
-            remedy="resample label maps with nearest neighbour, and number the classes from 0",
+            hint="resample label maps with nearest neighbor, and number the classes from 0",
             case=case,
             file=path,
         )

@@ -60,7 +60,7 @@ def find_series(folder: str | Path) -> list[Series]:
 
     folder = Path(folder)
     if not folder.is_dir():
-        raise DataError("there is no such folder", remedy="check the path", file=folder)
+        raise DataError("there is no such folder", hint="check the path", file=folder)
     found: list[Series] = []
     for place, inner, _ in os.walk(folder, onerror=_refuse_hidden):
         inner.sort()
@@ -86,6 +86,6 @@ def _refuse_hidden(error: OSError) -> None:
     raise DataError(
         "a folder can't be looked into",
         got=error.strerror,
-        remedy="change its permissions, or name another folder",
+        hint="change its permissions, or name another folder",
         file=error.filename,
     ) from error

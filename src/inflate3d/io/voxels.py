@@ -15,13 +15,13 @@ def check_real(dtype: np.dtype, path: Path, case: str | None) -> None:
     """Refuses voxels that are not one real number each.
 
     Raises:
-        DataError: They are colours or complex.
+        DataError: They are colors or complex.
     """
     if dtype.kind not in "iuf":
         raise DataError(
             "the voxels are not single real numbers",
             expected="integers or floats",
-            got=f"colours ({dtype})" if dtype.kind == "V" else str(dtype),
+            got=f"colors ({dtype})" if dtype.kind == "V" else str(dtype),
             case=case,
             file=path,
         )
@@ -41,7 +41,7 @@ def check_finite(volume: Volume, path: Path, case: str | None) -> None:
             "voxels are NaN or infinite",
             expected="finite numbers",
             got=f"{wrong} of {volume.array.size} voxels are not",
-            remedy="replace them, by the value of air say, or leave the case out",
+            hint="replace them, by the value of air say, or leave the case out",
             case=case,
             file=path,
         )

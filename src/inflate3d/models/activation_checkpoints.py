@@ -29,7 +29,7 @@ def checkpoint_activations(network: nn.Module, name: str) -> None:
             f"activations of {name} can't be checkpointed",
             expected="a backbone of timm's with blocks and without batch norms, such as ViT, BEiT, Swin or ConvNeXt",
             got="batch norms, which would see each batch twice" if batch_norms else "none that can be computed anew",
-            remedy="leave out --checkpoint-activations; a smaller --batch-size beside --accumulate needs less memory",
+            hint="leave out --checkpoint-activations; a smaller --batch-size beside --accumulate needs less memory",
         )
     for module in holders:
         module.grad_checkpointing = True  # type: ignore[assignment]

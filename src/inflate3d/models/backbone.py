@@ -39,12 +39,12 @@ class Backbone(ABC):
 
     @property
     @abstractmethod
-    def grey_mean(self) -> float:
-        """Grey average of the mean that its weights were trained with, on intensities from 0 to 1."""
+    def gray_mean(self) -> float:
+        """Gray average of the mean that its weights were trained with, on intensities from 0 to 1."""
 
     @property
     @abstractmethod
-    def grey_deviation(self) -> float:
+    def gray_deviation(self) -> float:
         """The same of the standard deviation."""
 
     @abstractmethod
@@ -64,7 +64,7 @@ class Backbone(ABC):
         """Runs a network from :meth:`build` on windows of its own depth.
 
         Returns:
-            One map ``(B, channels[i], H / strides[i], W / strides[i])`` of the centre slices a level.
+            One map ``(B, channels[i], H / strides[i], W / strides[i])`` of the center slices a level.
         """
 
     @abstractmethod
@@ -81,7 +81,7 @@ class Backbone(ABC):
 
     @abstractmethod
     def as_original(self, windows: Float[Tensor, "1 1 d h w"]) -> Float[Tensor, "1 3 _ h w"]:
-        """What the network for RGB has to see to give the same features as the inflated one of grey windows."""
+        """What the network for RGB has to see to give the same features as the inflated one of gray windows."""
 
     @abstractmethod
     def takes_stage_norms(self, network: nn.Module) -> bool:

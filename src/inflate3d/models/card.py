@@ -32,7 +32,7 @@ FOLDER = "model"
 """What the card's commands call the folder that it lies in."""
 
 _HERE = Path(__file__).parent
-_OF_THE_SCANS = ("depth_axis", "spacing", "image_size", "normalisation", "flips", "stride")
+_OF_THE_SCANS = ("depth_axis", "spacing", "image_size", "normalization", "flips", "stride")
 """The plan's choices that are told; the others are of its training."""
 
 Row = tuple[str, ...]
@@ -61,13 +61,13 @@ class Card:
         header: More for the header.
         sections: Data, training, scores and so on.
         limits: More of what it can't do, a sentence each.
-        weights_licence: Of the 2D weights, in words; empty where there are none, or none is known.
+        weights_license: Of the 2D weights, in words; empty where there are none, or none is known.
     """
 
     header: dict[str, Any] = field(default_factory=dict)
     sections: Sequence[Section] = ()
     limits: Sequence[str] = ()
-    weights_licence: str = ""
+    weights_license: str = ""
 
 
 def write_model_card(
@@ -109,16 +109,16 @@ def _words(architecture: Architecture | VolumetricArchitecture, plan: Plan | Non
         "folder": FOLDER,
         "outputs": _outputs(plan),
         "targets": targets,
-        "inputs": f"{_listed(modalities)} of the data set {dataset}" if plan else "its data are not recorded",
+        "inputs": f"{_listed(modalities)} of the dataset {dataset}" if plan else "its data are not recorded",
         "limits": card.limits,
         "sections": [*card.sections, *_preparation(plan)],
-        "weights_licence": card.weights_licence,
+        "weights_license": card.weights_license,
         "mark": KEPT,
     }
 
 
 def _header(modalities: Sequence[str]) -> dict[str, Any]:
-    """The hub's fields that every card has; the hub's list of licences has none for data and weights together."""
+    """The hub's fields that every card has; the hub's list of licenses has none for data and weights together."""
     return {
         "library_name": "inflate3d",
         "pipeline_tag": "image-segmentation",
@@ -140,7 +140,7 @@ def network_in_words(architecture: Architecture | VolumetricArchitecture) -> str
     return (
         f"The 2D backbone `{architecture.encoder}`, its first convolution inflated to {seen} "
         f"({architecture.inflation}), with a decoder of the kind {architecture.decoder}, on images of "
-        f"{rows} × {columns}; it predicts the centre slice "
+        f"{rows} × {columns}; it predicts the center slice "
         f"([Zhang et al. 2022](https://proceedings.mlr.press/v193/zhang22a.html)). {made}"
     )
 

@@ -108,7 +108,7 @@ def _read_description(folder: Path) -> dict[str, Any]:
             "model was written by another version of inflate3d",
             expected=f"model version {MODEL_VERSION}",
             got=f"model version {version}, written by inflate3d {written_by}",
-            remedy=f"install inflate3d {written_by}, or train again",
+            hint=f"install inflate3d {written_by}, or train again",
             file=path,
         )
     return values

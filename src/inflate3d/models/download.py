@@ -81,7 +81,7 @@ def check_sha256(found: str, wanted: str | None, path: Path) -> None:
             "weight file is not the one that it should be",
             expected=f"SHA-256 {wanted}",
             got=f"SHA-256 {found}",
-            remedy="remove it and fetch it again; if it stays so, the source has changed: don't use it unseen",
+            hint="remove it and fetch it again; if it stays so, the source has changed: don't use it unseen",
             file=path,
         )
 

@@ -1,4 +1,4 @@
-"""2D backbones with a third dimension: windows of slices in, feature maps of the centre slice out."""
+"""2D backbones with a third dimension: windows of slices in, feature maps of the center slice out."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Encoder(nn.Module):
         stage_norms: Whether each map goes through a layer norm of its own.
         channels: Channels of each map.
         strides: Pixels of the image per pixel of each map.
-        mean: Grey average of the mean that its 2D weights were trained with, on intensities from 0 to 1.
+        mean: Gray average of the mean that its 2D weights were trained with, on intensities from 0 to 1.
             The caller scales windows with it; the encoder doesn't.
         std: The same of the standard deviation.
         weights_report: What became of its 2D weights; none where there were none.
@@ -70,12 +70,12 @@ class Encoder(nn.Module):
         self.strides = backbone.strides
         self.stage_norms = stage_norms
         self.norms = nn.ModuleList(_MapNorm(channels) for channels in backbone.channels if stage_norms)
-        self.mean = backbone.grey_mean
-        self.std = backbone.grey_deviation
+        self.mean = backbone.gray_mean
+        self.std = backbone.gray_deviation
         self.weights_report = weights_report
 
     def forward(self, windows: Float[Tensor, "b c d h w"]) -> list[Float[Tensor, "b _ _ _"]]:
-        """Feature maps of the centre slices.
+        """Feature maps of the center slices.
 
         Args:
             windows: ``(B, C, D, H, W)``.
@@ -188,10 +188,10 @@ def check_inflation(
 ) -> InflationReport:
     """Measures that an inflated backbone computes what its original does, with random weights.
 
-    With ``"center"``, the features of a window are those of its centre slice as a grey RGB image, whatever
+    With ``"center"``, the features of a window are those of its center slice as a gray RGB image, whatever
     the other slices show. With ``"average"``, the features of one slice repeated are those of that slice.
     Video Swin is no image's network: with either, they are those that its original gives of the whole window as a
-    grey RGB clip. All hold to float32 rounding for every feature map, where all modalities show the same.
+    gray RGB clip. All hold to float32 rounding for every feature map, where all modalities show the same.
 
     Args:
         name: timm's name, or the paper's.
@@ -209,15 +209,15 @@ def check_inflation(
     rgb = backbone.build(RGB).eval()
     network = backbone.build(in_channels, depth).eval()
     window = torch.randn(1, 1, depth, *backbone.image_size)
-    centre = window[:, :, depth // 2 : depth // 2 + 1]
-    windows = {"center": window, "average": centre.expand_as(window)}
+    center = window[:, :, depth // 2 : depth // 2 + 1]
+    windows = {"center": window, "average": center.expand_as(window)}
     errors: dict[Inflation, float] = {}
     with torch.no_grad():
         for method in methods:
-            grey = windows[method]
-            wanted = backbone.feature_maps(rgb, backbone.as_original(grey))
+            gray = windows[method]
+            wanted = backbone.feature_maps(rgb, backbone.as_original(gray))
             backbone.inflate(network, rgb, depth=depth, in_channels=in_channels, inflation=method)
-            found = backbone.feature_maps(network, grey.expand(-1, in_channels, -1, -1, -1))
+            found = backbone.feature_maps(network, gray.expand(-1, in_channels, -1, -1, -1))
             errors[method] = max(_relative_error(*pair) for pair in zip(found, wanted, strict=True))
     for method, error in errors.items():
         if not error <= _ROUNDING:

@@ -17,39 +17,39 @@ def inflate_stem(
 ) -> Float[Tensor, "o c d h w"]:
     """Inflates the weight of a backbone's first convolution from an RGB image to a window of slices.
 
-    RGB is summed to one grey channel, which is copied to the ``C`` modalities and divided by ``C``. Then
+    RGB is summed to one gray channel, which is copied to the ``C`` modalities and divided by ``C``. Then
     ``"center"`` puts it on the middle slice and zeros on the others; ``"average"`` puts it on every slice,
     divided by ``D``. ``"random"`` forgets it: a fresh weight, as torch starts convolutions.
     Source: Zhang et al., ML4H 2022, PMLR 193:391-404.
 
     Args:
-        weight: ``(O, 3, h, w)``; a stem that is grey already, ``(O, 1, h, w)``, is taken too.
+        weight: ``(O, 3, h, w)``; a stem that is gray already, ``(O, 1, h, w)``, is taken too.
         depth: Slices of a window, ``D``; odd, so that there is a middle one.
         in_channels: Modalities, ``C``.
-        method: Where the grey channel goes.
+        method: Where the gray channel goes.
 
     Returns:
         ``(O, C, D, h, w)``, in the data type of ``weight``.
 
     Raises:
         ConfigError: ``depth`` is even or below 1, or ``in_channels`` is below 1.
-        ModelError: The convolution reads neither RGB nor grey.
+        ModelError: The convolution reads neither RGB nor gray.
     """
     check_window(depth, in_channels)
     if weight.shape[1] not in (1, 3):
         raise ModelError(
             "the first convolution can't be inflated",
-            expected="a 2D convolution of RGB or grey, (O, 3, h, w) or (O, 1, h, w)",
+            expected="a 2D convolution of RGB or gray, (O, 3, h, w) or (O, 1, h, w)",
             got=tuple(weight.shape),
         )
-    grey = weight.sum(dim=1) / in_channels
-    inflated = grey.new_zeros(grey.shape[0], in_channels, depth, *grey.shape[1:])
+    gray = weight.sum(dim=1) / in_channels
+    inflated = gray.new_zeros(gray.shape[0], in_channels, depth, *gray.shape[1:])
     if method == "random":
         torch.nn.init.kaiming_uniform_(inflated, a=math.sqrt(5))
     elif method == "center":
-        inflated[:, :, depth // 2] = grey[:, None]
+        inflated[:, :, depth // 2] = gray[:, None]
     else:
-        inflated[:] = grey[:, None, None] / depth
+        inflated[:] = gray[:, None, None] / depth
     return inflated
 
 

@@ -69,7 +69,7 @@ def _load(path: Path) -> Any:
                 "checkpoint is refused",
                 expected="weights, and records of Lightning's own",
                 got=f"a pickle that names {strange[0]}",
-                remedy="where you trust it, load it and save its `state_dict` and `hyper_parameters` alone",
+                hint="where you trust it, load it and save its `state_dict` and `hyper_parameters` alone",
                 file=path,
             )
         with safe_globals([(_Blank, name) for name in named]):

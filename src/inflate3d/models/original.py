@@ -37,8 +37,8 @@ class ImportedModel:
 
     Attributes:
         model: Ours, with its weights, in eval mode.
-        encoder: What its encoder was recognised as.
-        decoder: What its decoder was recognised as.
+        encoder: What its encoder was recognized as.
+        decoder: What its decoder was recognized as.
         unused: Tensors of the checkpoint that compute nothing in the original.
     """
 
@@ -62,8 +62,8 @@ def import_original(path: str | Path) -> ImportedModel:
         path: The ``.ckpt`` file.
 
     Raises:
-        ModelError: The file can't be read, or it is of another layout; what was recognised of it is told.
-        ConfigError: Its windows have an even number of slices, which have no centre, or its image size does not fit.
+        ModelError: The file can't be read, or it is of another layout; what was recognized of it is told.
+        ConfigError: Its windows have an even number of slices, which have no center, or its image size does not fit.
     """
     file = read_lightning_file(Path(path))
     encoder_is, decoder_is = encoder_kind(file.tensors), decoder_kind(file.tensors)

@@ -10,7 +10,7 @@ from inflate3d.preparation.plan import Plan
 
 
 def read_plan(path: str | Path, architecture: Architecture) -> Plan:
-    """Reads the plan of a prepared data set of a checkpoint's modalities and classes.
+    """Reads the plan of a prepared dataset of a checkpoint's modalities and classes.
 
     Their numbers are checked. Their order can't be: a checkpoint names neither.
 
@@ -36,7 +36,7 @@ def read_plan(path: str | Path, architecture: Architecture) -> Plan:
             "the plan is not that of the checkpoint's data",
             expected=", ".join(f"{count} {what}" for what, (count, _) in differing.items()),
             got=", ".join(f"{len(names)} {what} ({', '.join(names)})" for what, (_, names) in differing.items()),
-            remedy="prepare a data set with what the checkpoint has learned, in its order, and give that plan",
+            hint="prepare a dataset with what the checkpoint has learned, in its order, and give that plan",
             file=file,
         )
     return plan.model_copy(update={"image_size": architecture.image_size})

@@ -20,7 +20,7 @@ class PublishedWeights:
         file: Its name.
         encoder: The encoder that takes it, by the paper's name or timm's.
         about: What was trained, on what.
-        licence: SPDX identifier, or "see source".
+        license: SPDX identifier, or "see source".
         source: Page of the authors, with the terms.
         url: The file itself.
         bytes: Its size; none where it isn't known for sure.
@@ -30,7 +30,7 @@ class PublishedWeights:
     file: str
     encoder: str
     about: str
-    licence: str
+    license: str
     source: str
     url: str
     bytes: int | None = None
@@ -45,7 +45,7 @@ PUBLISHED = {
         file="beit_base_patch16_224_pt22k_ft22k.pth",
         encoder="beit",
         about="BEiT-B/16, self-supervised and fine-tuned on ImageNet-22k",
-        licence=SEE_SOURCE,
+        license=SEE_SOURCE,
         source=_UNILM,
         url="https://github.com/addf400/files/releases/download/v1.0/beit_base_patch16_224_pt22k_ft22k.pth",
     ),
@@ -53,7 +53,7 @@ PUBLISHED = {
         file="beit_base_patch16_224_pt22k.pth",
         encoder="beit-ssl",
         about="BEiT-B/16, self-supervised on ImageNet-22k",
-        licence=SEE_SOURCE,
+        license=SEE_SOURCE,
         source=_UNILM,
         url="https://github.com/addf400/files/releases/download/v1.0/beit_base_patch16_224_pt22k.pth",
     ),
@@ -61,7 +61,7 @@ PUBLISHED = {
         file="swin_base_patch4_window7_224_22k.pth",
         encoder="swint",
         about="Swin-B, ImageNet-22k",
-        licence="MIT",
+        license="MIT",
         source="https://github.com/microsoft/Swin-Transformer",
         url="https://github.com/SwinTransformer/storage/releases/download/v1.0.0/swin_base_patch4_window7_224_22k.pth",
     ),
@@ -69,7 +69,7 @@ PUBLISHED = {
         file="swin_base_patch244_window877_kinetics600_22k.pth",
         encoder="videoswint",
         about="Video Swin-B, ImageNet-22k and Kinetics-600",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         source="https://github.com/SwinTransformer/Video-Swin-Transformer",
         url="https://github.com/SwinTransformer/storage/releases/download/v1.0.4/"
         "swin_base_patch244_window877_kinetics600_22k.pth",
@@ -78,7 +78,7 @@ PUBLISHED = {
         file="dino_vitbase16_pretrain.pth",
         encoder="dino",
         about="DINO ViT-B/16, ImageNet-1k",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         source="https://github.com/facebookresearch/dino",
         url=f"{_META}/dino/dino_vitbase16_pretrain/dino_vitbase16_pretrain.pth",
     ),
@@ -86,7 +86,7 @@ PUBLISHED = {
         file="mae_pretrain_vit_base.pth",
         encoder="vit_base_patch16_224.mae",
         about="MAE ViT-B/16, ImageNet-1k",
-        licence="CC-BY-NC-4.0",
+        license="CC-BY-NC-4.0",
         source="https://github.com/facebookresearch/mae",
         url=f"{_META}/mae/pretrain/mae_pretrain_vit_base.pth",
     ),
@@ -94,7 +94,7 @@ PUBLISHED = {
         file="dinov2_vitb14_pretrain.pth",
         encoder="vit_base_patch14_dinov2",
         about="DINOv2 ViT-B/14, LVD-142M",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         source="https://github.com/facebookresearch/dinov2",
         url=f"{_META}/dinov2/dinov2_vitb14/dinov2_vitb14_pretrain.pth",
         bytes=346_378_731,
@@ -104,7 +104,7 @@ PUBLISHED = {
         file="sam_vit_b_01ec64.pth",
         encoder="samvit_base_patch16",
         about="Segment Anything ViT-B, SA-1B",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         source="https://github.com/facebookresearch/segment-anything",
         url=f"{_META}/segment_anything/sam_vit_b_01ec64.pth",
         bytes=375_042_383,
@@ -114,7 +114,7 @@ PUBLISHED = {
         file="mobile_sam.pt",
         encoder="tiny_vit_5m_224",
         about="MobileSAM TinyViT-5M, distilled from SAM; its last stage at stride 16, here at 32",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         source="https://github.com/ChaoningZhang/MobileSAM",
         url="https://github.com/ChaoningZhang/MobileSAM/raw/f706ad9c4eb7f219c00d9050e46328518ffb65d2/weights/mobile_sam.pt",
         bytes=40_728_226,
@@ -199,7 +199,7 @@ def _download(weights: PublishedWeights, path: Path, progress: Progress | None) 
             f"{weights.file} can't be fetched",
             expected=f"a network that reaches {weights.url}",
             got=error.got,
-            remedy=f"try again, what came so far is kept; or fetch it elsewhere and put it at {path}"
+            hint=f"try again, what came so far is kept; or fetch it elsewhere and put it at {path}"
             f" (it is described at {weights.source})",
         ) from error
 

@@ -1,4 +1,4 @@
-"""The whole network: windows in, label scores of their centre slices out."""
+"""The whole network: windows in, label scores of their center slices out."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Segmenter(nn.Module):
-    """Windows in, logits of the centre slices at input resolution out.
+    """Windows in, logits of the center slices at input resolution out.
 
     Args:
         encoder: Gives feature maps of a window.
@@ -65,7 +65,7 @@ class Segmenter(nn.Module):
             self.correct = nn.Conv2d(detail, outputs, 1)
 
     def forward(self, windows: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b k *s h w"]:
-        """Scores every pixel of the centre slices, or of all if those are the target.
+        """Scores every pixel of the center slices, or of all if those are the target.
 
         Args:
             windows: ``(B, C, D, H, W)``, intensities from 0 to 1.
@@ -122,7 +122,7 @@ class Segmenter(nn.Module):
                 f"the image size is too small for the decoder {self.architecture.decoder}",
                 expected=f"a coarsest feature map, at a stride of {stride}, of {smallest} pixels or more",
                 got=f"{height} x {width}",
-                remedy="take a larger image size, or another decoder",
+                hint="take a larger image size, or another decoder",
             )
 
     def _check(self, windows: Tensor) -> None:

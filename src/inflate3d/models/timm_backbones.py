@@ -35,13 +35,13 @@ class TimmBackbone(Backbone):
     """A backbone of timm's: for it, the slices of a window are channels of one image."""
 
     @property
-    def grey_mean(self) -> float:
-        """Grey average of the mean that its weights were trained with."""
+    def gray_mean(self) -> float:
+        """Gray average of the mean that its weights were trained with."""
         mean = published_settings(self.name).mean
         return sum(mean) / len(mean)
 
     @property
-    def grey_deviation(self) -> float:
+    def gray_deviation(self) -> float:
         """The same of the standard deviation."""
         deviation = published_settings(self.name).std
         return sum(deviation) / len(deviation)
@@ -85,9 +85,9 @@ class TimmBackbone(Backbone):
         return flatten_depth(inflate_stem(weight, depth, in_channels, method))
 
     def as_original(self, windows: Float[Tensor, "1 1 d h w"]) -> Float[Tensor, "1 3 _ h w"]:
-        """The centre slice as a grey RGB image."""
-        centre = windows.shape[2] // 2
-        return windows[:, :, centre : centre + 1].expand(-1, RGB, -1, -1, -1)
+        """The center slice as a gray RGB image."""
+        center = windows.shape[2] // 2
+        return windows[:, :, center : center + 1].expand(-1, RGB, -1, -1, -1)
 
     def takes_stage_norms(self, network: nn.Module) -> bool:
         """Whether it is a hierarchical transformer, and no hybrid that batch-normalizes its maps."""
@@ -160,7 +160,7 @@ def _check_name(name: str) -> None:
         raise ModelError(
             f"no backbone is named {name}",
             expected="a name of the paper's or of timm's" + (f", such as {', '.join(similar)}" if similar else ""),
-            remedy="`inflate3d encoders` lists all names",
+            hint="`inflate3d encoders` lists all names",
         )
     tagged = timm.list_models(f"{architecture}.*", include_tags=True)
     if tag and name not in tagged:

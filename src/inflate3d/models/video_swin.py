@@ -85,17 +85,17 @@ class VideoSwin(nn.Module):
                 _forget_index(module)
 
     def forward(self, windows: Float[Tensor, "b c d h w"]) -> list[Float[Tensor, "b _ _ _"]]:
-        """Gives the stages' maps before down-sampling, at the depth whose tokens hold the centre slice.
+        """Gives the stages' maps before down-sampling, at the depth whose tokens hold the center slice.
 
         The original takes ``tokens in depth // 2``: the same for 1, 5, 9, ... slices, a later one for 3, 7, ...
         """
         tokens = self.patch_embed(windows)
-        centre = windows.shape[2] // 2 // self.token_slices
+        center = windows.shape[2] // 2 // self.token_slices
         maps = []
         for index, layer in enumerate(self.features):
             tokens = layer(tokens)  # (B, D', H', W', channels)
             if index in self.taken:
-                maps.append(tokens[:, centre].permute(0, 3, 1, 2))
+                maps.append(tokens[:, center].permute(0, 3, 1, 2))
         return maps
 
 
@@ -104,12 +104,12 @@ class VideoSwinBackbone(Backbone):
     """Video Swin; its kernels have a depth of their own, so that no rule has to spread them over the slices."""
 
     @property
-    def grey_mean(self) -> float:
-        """Grey average of the mean that its weights were trained with, ImageNet's."""
+    def gray_mean(self) -> float:
+        """Gray average of the mean that its weights were trained with, ImageNet's."""
         return sum(IMAGENET_DEFAULT_MEAN) / RGB
 
     @property
-    def grey_deviation(self) -> float:
+    def gray_deviation(self) -> float:
         """The same of the standard deviation."""
         return sum(IMAGENET_DEFAULT_STD) / RGB
 
@@ -135,12 +135,12 @@ class VideoSwinBackbone(Backbone):
 
     def inflated_stem(self, weight: Tensor, depth: int, in_channels: int, method: Inflation) -> Tensor:
         """Sums RGB, copies it to the modalities and divides by their number: ``(O, C, 2, 4, 4)``; random: anew."""
-        grey = weight.sum(dim=1, keepdim=True) / in_channels
-        copied = grey.repeat(1, in_channels, 1, 1, 1)
+        gray = weight.sum(dim=1, keepdim=True) / in_channels
+        copied = gray.repeat(1, in_channels, 1, 1, 1)
         return nn.init.kaiming_uniform_(copied, a=math.sqrt(5)) if method == "random" else copied
 
     def as_original(self, windows: Float[Tensor, "1 1 d h w"]) -> Float[Tensor, "1 3 _ h w"]:
-        """The whole window as a grey RGB clip."""
+        """The whole window as a gray RGB clip."""
         return windows.expand(-1, RGB, -1, -1, -1)
 
     def takes_stage_norms(self, network: nn.Module) -> bool:

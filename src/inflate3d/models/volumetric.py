@@ -178,7 +178,7 @@ def create_volumetric(
         in_channels: Modalities.
         num_classes: Classes, background counted.
         patch_size: Slices, rows and columns of what it sees.
-        spacing: Millimetres between them; nnU-Net's network pools coarse axes later.
+        spacing: Millimeters between them; nnU-Net's network pools coarse axes later.
         width: Channels of its first level; its authors' choice if not given.
 
     Raises:
@@ -216,7 +216,7 @@ def volumetric_from_config(
         in_channels: Modalities.
         num_classes: Classes, background counted.
         shape: Slices, rows and columns of the median scan on the network's grid.
-        spacing: Millimetres between them.
+        spacing: Millimeters between them.
 
     Raises:
         ConfigError: The network can't take the patch size or the width.

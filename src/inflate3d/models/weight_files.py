@@ -33,7 +33,7 @@ def download_timm(name: str) -> tuple[str, dict[str, Tensor]]:
     published = published_settings(name)
     hub_id, url = published.hf_hub_id, published.url
     if not (hub_id or url):
-        raise ModelError(f"timm publishes no weights of {name}", remedy="give a file, or none for random weights")
+        raise ModelError(f"timm publishes no weights of {name}", hint="give a file, or none for random weights")
     source = f"hf-hub:{hub_id}" if hub_id else str(url)
     try:
         if hub_id:
@@ -45,7 +45,7 @@ def download_timm(name: str) -> tuple[str, dict[str, Tensor]]:
             f"weights of {name} are not on this machine and can't be fetched",
             expected=f"{source} in the cache, or a network that reaches it",
             got=f"{type(error).__name__}: {error}",
-            remedy="give a checkpoint file (`--weights FILE`) or take random weights (`--weights none`)",
+            hint="give a checkpoint file (`--weights FILE`) or take random weights (`--weights none`)",
         ) from error
 
 
@@ -73,7 +73,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             "weight file is refused",
             expected="a .safetensors or torch file of tensors alone",
             got="no torch file, or a pickle that would run code as it is read",
-            remedy="where you trust it, load it and save its state dict with `safetensors.torch.save_file`",
+            hint="where you trust it, load it and save its state dict with `safetensors.torch.save_file`",
             file=path,
         ) from error
     except (*DAMAGED, SafetensorError) as error:
@@ -82,7 +82,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
                 "weight file is refused",
                 expected="a .safetensors or torch file of tensors alone",
                 got="a TorchScript program, as OpenAI publishes CLIP",
-                remedy="where you trust it, save `torch.jit.load(FILE).state_dict()` with `torch.save`",
+                hint="where you trust it, save `torch.jit.load(FILE).state_dict()` with `torch.save`",
                 file=path,
             ) from error
         raise ModelError("weight file can't be read", got=error, file=path) from error

@@ -95,7 +95,7 @@ def load_backbone(backbone: Backbone, weights: str | Path) -> tuple[nn.Module, W
             f"weights do not fit {backbone.name}",
             expected="every tensor of the backbone",
             got=f"{len(missing)} missing: {_first(missing)}{_layout_note(tensors)}",
-            remedy=_REMEDY,
+            hint=_REMEDY,
             file=source,
         )
     network = _build_filled(backbone, tensors, source)
@@ -148,7 +148,7 @@ def _build_filled(backbone: Backbone, tensors: Mapping[str, Tensor], source: str
             f"weights do not fit {backbone.name}",
             expected="the backbone's tensors, in timm's layout or the one they were published in",
             got=f"tensors such as {_first(list(tensors))}: {' '.join(problems[:_NAMES_TOLD])}{_layout_note(tensors)}",
-            remedy=_REMEDY,
+            hint=_REMEDY,
             file=source,
         ) from error
 

@@ -1,6 +1,6 @@
 """One array of a case in a file: slices compressed a few at a time, so that a window is read without the rest.
 
-Blosc2 files, measured against numpy memmaps, which read faster but are up to three times the size of the data set, and
+Blosc2 files, measured against numpy memmaps, which read faster but are up to three times the size of the dataset, and
 against a file for each slice: `benchmarks/store_format.py`. Floats that take few values, as those of integers that a
 header scales do, are kept as numbers of those values: a third of the bytes, and read as the very same floats.
 """
@@ -17,7 +17,7 @@ from jaxtyping import Shaped, UInt, UInt16, UInt32
 from inflate3d.atomic import atomic_path
 
 CHUNK_BYTES = 256 * 1024
-"""Slices are compressed together up to this size: a window is a few neighbouring ones."""
+"""Slices are compressed together up to this size: a window is a few neighboring ones."""
 
 MOST_VALUES = 2**16
 """Floats of more different values are kept as they are."""

@@ -12,7 +12,7 @@ def thickest_axis(spacing: tuple[float, float, float]) -> DepthAxis:
     """The direction of the largest spacing; ties go to the last, axial.
 
     Args:
-        spacing: Millimetres along the RAS+ axes.
+        spacing: Millimeters along the RAS+ axes.
     """
     # scanners round, so one per cent is a tie
     return DEPTH_AXES[max(axis for axis in range(3) if spacing[axis] >= 0.99 * max(spacing))]
@@ -29,7 +29,7 @@ def frame_affine(axis: DepthAxis, spacing: tuple[float, float, float]) -> Float[
 
     Args:
         axis: The direction along which the frame's slices are stacked.
-        spacing: Millimetres along the RAS+ axes.
+        spacing: Millimeters along the RAS+ axes.
     """
     affine = np.zeros((4, 4))
     for along, world in enumerate(frame_axes(axis)):

@@ -22,7 +22,7 @@ AXES = ("left-right", "back-front", "down-up")
 FAR_SPACING = 3.0
 """A case's spacing is told when it is so many times the median, or less than the median by so many times."""
 FAR_EXTENT = 5.0
-"""Likewise for its length in millimetres, which differs more between scans that are as they should be."""
+"""Likewise for its length in millimeters, which differs more between scans that are as they should be."""
 FEWEST_FOR_MEDIAN = 3
 """Of fewer cases none is the odd one out."""
 
@@ -48,7 +48,7 @@ def doubt_cases(dataset: Dataset, fingerprint: Fingerprint) -> list[DataError]:
     """What is odd about single cases, or about some beside the others.
 
     Args:
-        dataset: The data set.
+        dataset: The dataset.
         fingerprint: Its cases; those that can't be used may lack.
     """
     cases = {case.id: case for case in dataset.cases}
@@ -68,19 +68,19 @@ def doubt_classes(dataset: Dataset, fingerprint: Fingerprint) -> list[DataError]
     """Whether every class can be both learned and scored.
 
     Args:
-        dataset: The data set.
+        dataset: The dataset.
         fingerprint: All of its cases.
     """
-    remedy = "label more cases: it can't be both learned and scored"
+    hint = "label more cases: it can't be both learned and scored"
     if len(fingerprint.cases) == 1:
         only = fingerprint.cases[0].case
-        return [DataError("the data set has one case only", remedy=remedy, case=only, file=dataset.root)]
+        return [DataError("the dataset has one case only", hint=hint, case=only, file=dataset.root)]
     doubts = []
     for value, name in dataset.classes.items():
         holders = [measured.case for measured in fingerprint.cases if value in measured.class_slices]
         if len(holders) == 1:
             got = f"{value} ({name})"
-            doubts.append(DataError("a class occurs in one case only", got=got, remedy=remedy, case=holders[0]))
+            doubts.append(DataError("a class occurs in one case only", got=got, hint=hint, case=holders[0]))
     return doubts
 
 
@@ -92,7 +92,7 @@ def _missing_modalities(dataset: Dataset, fingerprint: Fingerprint) -> Iterator[
                 "a modality is missing in some cases",
                 expected=f"{modality} in each of {len(fingerprint.cases)} cases",
                 got=f"none in {some_of(lacking)}",
-                remedy="zeros stand in for it; whoever predicts can leave it out, too",
+                hint="zeros stand in for it; whoever predicts can leave it out, too",
                 file=dataset.root,
             )
 
@@ -101,21 +101,21 @@ def _doubt_case(dataset: Dataset, case: Case, measured: CaseFingerprint) -> Iter
     if not measured.class_slices:
         yield DataError(
             "the label map is empty",
-            remedy="nothing, if the scan shows none of the classes; else label it, or leave it out",
+            hint="nothing, if the scan shows none of the classes; else label it, or leave it out",
             case=case.id,
             file=case.label,
         )
     for index, (modality, (low, high)) in enumerate(zip(dataset.modalities, measured.ranges, strict=True)):
         doubt = None if index in measured.missing else _doubt_values(modality, low, high)
         if doubt:
-            what, expected, remedy = doubt
+            what, expected, hint = doubt
             got = f"{low:g} to {high:g}" if low < high else f"{low:g} everywhere"
             file = case.images[index] if len(case.images) == len(dataset.modalities) else case.scan
-            yield DataError(what, expected=expected, got=f"{modality}: {got}", remedy=remedy, case=case.id, file=file)
+            yield DataError(what, expected=expected, got=f"{modality}: {got}", hint=hint, case=case.id, file=file)
 
 
 def _doubt_values(modality: str, low: float, high: float) -> tuple[str, str, str] | None:
-    """What is odd about a modality's least and largest value, what was expected, and the remedy."""
+    """What is odd about a modality's least and largest value, what was expected, and the hint."""
     if low == high:
         return "the scan is empty", "different voxel values", "export it again, or leave the case out"
     if is_ct(modality):
@@ -158,7 +158,7 @@ def _far_off(
                 f"the scan's {name} is far from that of the others",
                 expected=f"about {_sides(median)} mm ({', '.join(AXES)}), the median",
                 got=f"{_sides(sides)} mm",
-                remedy="check the header's spacing, and that the scan is of the same kind as the others",
+                hint="check the header's spacing, and that the scan is of the same kind as the others",
                 case=case.id,
                 file=case.scan,
             )
@@ -170,7 +170,7 @@ def _orientations(dataset: Dataset, fingerprint: Fingerprint) -> Iterator[DataEr
         yield DataError(
             "the cases are stored in different orientations",
             got=", ".join(f"{codes} in {count}" for codes, count in counts.most_common()),
-            remedy="nothing: every case is turned alike, and predictions are turned back",
+            hint="nothing: every case is turned alike, and predictions are turned back",
             file=dataset.root,
         )
 
@@ -185,7 +185,7 @@ def _repeated_scans(dataset: Dataset, pairs: Sequence[tuple[Case, CaseFingerprin
             yield DataError(
                 "one scan stands under several names" + (", and could be trained on and held out" if leaks else ""),
                 got="; ".join([f"equal to {some_of([case.id for case in copies[1:]])}", *leaks]),
-                remedy="leave all but one out" + (", or put them into one group" if leaks else ""),
+                hint="leave all but one out" + (", or put them into one group" if leaks else ""),
                 case=copies[0].id,
                 file=copies[0].scan,
             )
@@ -220,7 +220,7 @@ def _repeated_labels(pairs: Sequence[tuple[Case, CaseFingerprint]]) -> Iterator[
             yield DataError(
                 "different scans have one label map",
                 got=f"equal to that of {some_of([case.id for case, _ in copies[1:]])}",
-                remedy="check for a file copied by mistake; scans of one body that share labels belong in one group",
+                hint="check for a file copied by mistake; scans of one body that share labels belong in one group",
                 case=first.id,
                 file=first.label,
             )

@@ -16,7 +16,7 @@ from inflate3d.preparation.arrays import StoredSlices
 from inflate3d.preparation.axes import frame_affine, thickest_axis
 from inflate3d.preparation.examine import Outcome, read_case, tell_notes
 from inflate3d.preparation.fingerprint import CaseFingerprint
-from inflate3d.preparation.plan import IGNORED, Normalisation, Plan
+from inflate3d.preparation.plan import IGNORED, Normalization, Plan
 from inflate3d.preparation.plan_options import LEAST_SIZE, PlanOptions
 from inflate3d.preparation.store import ARRAY_KINDS, ArrayKind, StoredCase, case_file, write_case
 from inflate3d.settings import FrozenModel
@@ -62,7 +62,7 @@ class DraftedCase(FrozenModel):
         blank = [values == (0, 0) for values in self.measured.ranges]
         ranges = tuple(
             rule.own_or_fixed(own, blank=empty)
-            for rule, own, empty in zip(plan.normalisation, self.stored.ranges, blank, strict=True)
+            for rule, own, empty in zip(plan.normalization, self.stored.ranges, blank, strict=True)
         )
         return self.stored.model_copy(update={"ranges": ranges, "group": group})
 
@@ -71,7 +71,7 @@ def draft_case(dataset: Dataset, options: PlanOptions, folder: Path, case: Case)
     """Reads, checks, measures and stores one case.
 
     Args:
-        dataset: The data set that it belongs to, its classes chosen; its cases are not looked at.
+        dataset: The dataset that it belongs to, its classes chosen; its cases are not looked at.
         options: Choices that the plan must take over.
         folder: Where its file pair goes.
         case: The case.
@@ -125,8 +125,8 @@ def _draft_plan(dataset: Dataset, spacing: tuple[float, float, float], options: 
     The case keeps its own slices, so that it can be brought into any other plan's frame without its files.
 
     Args:
-        dataset: The data set, its classes chosen.
-        spacing: The case's millimetres along the RAS+ axes.
+        dataset: The dataset, its classes chosen.
+        spacing: The case's millimeters along the RAS+ axes.
         options: What the user knows better.
     """
     return Plan(
@@ -138,7 +138,7 @@ def _draft_plan(dataset: Dataset, spacing: tuple[float, float, float], options: 
         allow_missing_modality=options.allow_missing_modality,
         depth_axis=options.depth_axis or thickest_axis(spacing),
         image_size=(LEAST_SIZE, LEAST_SIZE),
-        normalisation=(Normalisation(kind="case"),) * len(dataset.modalities),
+        normalization=(Normalization(kind="case"),) * len(dataset.modalities),
         flips=(False, False, False),
         reasons={},
     )

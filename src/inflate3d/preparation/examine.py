@@ -1,4 +1,4 @@
-"""Looking at every case of a data set once: whether it can be used, what it is like, what is odd about it."""
+"""Looking at every case of a dataset once: whether it can be used, what it is like, what is odd about it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from inflate3d.volume import Volume
 
 @dataclass(frozen=True)
 class Examination:
-    """A data set that can be used.
+    """A dataset that can be used.
 
     Attributes:
         fingerprint: What its cases are like.
@@ -130,7 +130,7 @@ def read_case(dataset: Dataset, case: Case, *, allow_missing_modality: bool) -> 
     """Reads, checks and measures one case.
 
     Args:
-        dataset: The data set that it belongs to; its cases are not looked at.
+        dataset: The dataset that it belongs to; its cases are not looked at.
         case: The case.
         allow_missing_modality: Whether zeros may stand in for modalities that it lacks.
 
@@ -158,7 +158,7 @@ def tell_notes(case: Case, of_scan: Sequence[str], of_labels: Sequence[str]) -> 
         DataError(
             "a file is odd, but can be used",
             got=note,
-            remedy="nothing if it is meant so; else correct the file's header",
+            hint="nothing if it is meant so; else correct the file's header",
             case=case.id,
             file=file,
         )

@@ -1,4 +1,4 @@
-"""What a data set's cases are like: measured once, the plan is made from it."""
+"""What a dataset's cases are like: measured once, the plan is made from it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class CaseFingerprint(FrozenModel):
     Attributes:
         case: Its id.
         shape: Number of voxels along each axis.
-        spacing: Millimetres between voxels along each axis.
+        spacing: Millimeters between voxels along each axis.
         orientation: Where the file's own axes lead, such as ``"LPS"``.
         whole: For each modality, the values of all voxels.
         foreground: For each modality, the values of voxels with a class; none if there are no such voxels.
@@ -82,7 +82,7 @@ class CaseFingerprint(FrozenModel):
 
 
 class Fingerprint(FrozenModel):
-    """All cases of a data set."""
+    """All cases of a dataset."""
 
     cases: tuple[CaseFingerprint, ...]
 
@@ -91,7 +91,7 @@ class Fingerprint(FrozenModel):
         return _triple(np.median([case.shape for case in self.cases], axis=0).tolist())
 
     def median_spacing(self) -> tuple[float, float, float]:
-        """Median millimetres between voxels along the RAS+ axes."""
+        """Median millimeters between voxels along the RAS+ axes."""
         return _triple(np.median([case.spacing for case in self.cases], axis=0).tolist())
 
     def slice_share(self, axis: int) -> dict[int, float]:
@@ -108,12 +108,12 @@ class Fingerprint(FrozenModel):
         }
 
     def changed_files(self, dataset: Dataset) -> list[Path]:
-        """The files of a data set that are not what they were when it was measured: changed, new or gone.
+        """The files of a dataset that are not what they were when it was measured: changed, new or gone.
 
         Sizes and times are compared, nothing is read.
 
         Args:
-            dataset: The data set as it is now.
+            dataset: The dataset as it is now.
         """
         cases = {case.id: case for case in dataset.cases}
         before = (stamp for case in self.cases if case.case in cases for stamp in case.files)
@@ -146,7 +146,7 @@ def measure_case(
 
     codes = nibabel.orientations.aff2axcodes(volume.affine)
     # along the world's axes, so that neither samples nor digests depend on how the file lies
-    labels = Orientation.towards(volume.affine, "RAS").apply(labels)
+    labels = Orientation.toward(volume.affine, "RAS").apply(labels)
     volume = volume.reorient("RAS")
     learned = _merge(labels, merged)
     voxels, slices = _count_classes(learned)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 
 from inflate3d.errors import DataError
-from inflate3d.preparation.plan import Normalisation, Plan
+from inflate3d.preparation.plan import Normalization, Plan
 from inflate3d.resampling import nearest_slices, resample_slices
 from inflate3d.volume import Orientation, Volume
 
@@ -21,7 +21,7 @@ class FramedCase:
         orientation: The way back to the scan's own voxel axes.
         image: Voxel values, ``(C, D, H, W)``; they are the scan's own unless slices were resampled.
         ranges: For each modality the voxel values that become 0 and 1.
-        spacing: Millimetres along ``(D, H, W)``.
+        spacing: Millimeters along ``(D, H, W)``.
         own_slices: How many slices the scan itself has along the frame's depth.
     """
 
@@ -53,7 +53,7 @@ def frame_case(volume: Volume, plan: Plan) -> FramedCase:
     image = turned.image
     if turned.slices != image.shape[1]:
         image = resample_slices(image.astype(np.float32, copy=False), turned.slices)
-    ranges = value_ranges(turned.image, plan.normalisation)
+    ranges = value_ranges(turned.image, plan.normalization)
     return FramedCase(turned.orientation, image, ranges, turned.spacing, turned.image.shape[1])
 
 
@@ -65,7 +65,7 @@ class TurnedScan:
         orientation: The way back to the scan's own voxel axes.
         image: The scan's own voxel values, ``(C, D, H, W)``; a view.
         slices: How many slices the frame has.
-        spacing: Millimetres along ``(D, H, W)`` in the frame.
+        spacing: Millimeters along ``(D, H, W)`` in the frame.
     """
 
     orientation: Orientation
@@ -85,7 +85,7 @@ def turn_scan(volume: Volume, plan: Plan) -> TurnedScan:
             "wrong number of modalities",
             expected=f"{len(plan.modalities)} ({', '.join(plan.modalities)})",
             got=len(volume.array),
-            remedy="put a scan's modalities into one 4D file, or into files CASE_0000, CASE_0001, ... in the order of "
+            hint="put a scan's modalities into one 4D file, or into files CASE_0000, CASE_0001, ... in the order of "
             "the model's, and give their folder",
         )
     orientation = Orientation.of(volume.affine, plan.depth_axis)
@@ -96,12 +96,12 @@ def turn_scan(volume: Volume, plan: Plan) -> TurnedScan:
 
 
 def value_ranges(
-    image: Shaped[np.ndarray, "c d h w"], normalisation: tuple[Normalisation, ...]
+    image: Shaped[np.ndarray, "c d h w"], normalization: tuple[Normalization, ...]
 ) -> tuple[tuple[float, float], ...]:
     """For each modality of a scan the voxel values that become 0 and 1.
 
     Args:
         image: In the frame: percentiles of a sample must not depend on how the file lies.
-        normalisation: A rule for each modality.
+        normalization: A rule for each modality.
     """
-    return tuple(rule.value_range(channel) for rule, channel in zip(normalisation, image, strict=True))
+    return tuple(rule.value_range(channel) for rule, channel in zip(normalization, image, strict=True))

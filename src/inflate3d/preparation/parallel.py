@@ -48,7 +48,7 @@ def in_parallel(work: Callable[[Item], Result], items: Sequence[Item], workers: 
                 "a process was killed at its work, or could not start",
                 expected="memory for as many scans at a time as there are processes",
                 got=error,
-                remedy="give fewer --jobs; in a script, call it below `if __name__ == '__main__':`",
+                hint="give fewer --jobs; in a script, call it below `if __name__ == '__main__':`",
             ) from error
 
 

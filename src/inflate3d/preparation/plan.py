@@ -1,4 +1,4 @@
-"""The plan: how scans of a data set are turned into the model's input, each choice with its reason."""
+"""The plan: how scans of a dataset are turned into the model's input, each choice with its reason."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TABLE_SIZE = 2**16
 """Label values below this are looked up in a table, larger ones by searching, which is ten times as slow."""
 
 
-class Normalisation(FrozenModel):
+class Normalization(FrozenModel):
     """How one modality's voxel values become 0 to 1.
 
     ``clip`` maps the same range of values for every case (CT, whose values are absolute);
@@ -43,7 +43,7 @@ class Normalisation(FrozenModel):
     high: float | None = None
 
     @model_validator(mode="after")
-    def _check_range(self) -> Normalisation:
+    def _check_range(self) -> Normalization:
         if self.kind == "clip" and not (self.low is not None and self.high is not None and self.low < self.high):
             raise ValueError("clip needs a low, and a high that is larger")
         return self
@@ -85,9 +85,9 @@ class Plan(FrozenModel):
         merged: Label values that count as the class of another value.
         ignore: Label value of voxels that are neither learned from nor scored.
         allow_missing_modality: Whether a scan may lack modalities; zeros stand in for them.
-        slice_spacing: Millimetres between slices that scans are resampled to; none keeps a scan's own slices.
-        pixel_spacing: Millimetres between rows and between columns of the model's input; none makes every
-            slice fill the input, whatever its size in millimetres.
+        slice_spacing: Millimeters between slices that scans are resampled to; none keeps a scan's own slices.
+        pixel_spacing: Millimeters between rows and between columns of the model's input; none makes every
+            slice fill the input, whatever its size in millimeters.
         image_size: In-plane size (rows, columns) of the model's input.
         stride: Steps from one slice of a window to the next.
         flips: Whether mirroring the frame's (depth, row, column) axis leaves every label right.
@@ -107,7 +107,7 @@ class Plan(FrozenModel):
     pixel_spacing: tuple[float, float] | None = None
     image_size: tuple[int, int]
     stride: int = 1
-    normalisation: tuple[Normalisation, ...]
+    normalization: tuple[Normalization, ...]
     flips: tuple[bool, bool, bool]
     proposals: Proposals = Proposals()
     reasons: dict[str, str]
@@ -149,11 +149,11 @@ class Plan(FrozenModel):
         return numbered
 
     def apply_to(self, dataset: Dataset) -> Dataset:
-        """The data set with the classes that this plan was made for."""
+        """The dataset with the classes that this plan was made for."""
         return replace(dataset, classes=self.classes, merged=self.merged, ignore=self.ignore)
 
     def slice_count(self, slices: int, spacing: float) -> int:
-        """How many slices a scan of so many, so many millimetres apart, has in the model's frame."""
+        """How many slices a scan of so many, so many millimeters apart, has in the model's frame."""
         if self.slice_spacing is None:
             return slices
         return max(1, round(slices * spacing / self.slice_spacing))
@@ -173,7 +173,7 @@ class Plan(FrozenModel):
                 "scan is thinner than the window",
                 expected=f"at least {needed} slices along the {self.depth_axis} direction",
                 got=f"{counts[thinnest]} slices",
-                remedy="train with a smaller --depth, or leave the case out",
+                hint="train with a smaller --depth, or leave the case out",
                 case=thinnest,
             )
 

@@ -52,9 +52,9 @@ class PlanOptions(FrozenModel):
     planned_size: Annotated[tuple[int, int], AfterValidator(_possible_size)] | None = None
     """In-plane size in pixels (rows, columns) to plan for; from the median slice if not given."""
     spacing: Annotated[Spacing, BeforeValidator(_lengths)] = "own"
-    """Millimetres between slices, rows and columns to resample to; own keeps slices and fills the image with each."""
+    """Millimeters between slices, rows and columns to resample to; own keeps slices and fills the image with each."""
     stride: int | None = Field(default=None, ge=1)
-    """Steps from one slice of a window to the next; 1, neighbours, if not given."""
+    """Steps from one slice of a window to the next; 1, neighbors, if not given."""
     clip: Annotated[tuple[float, float], AfterValidator(_range)] | None = None
     """Voxel values that become 0 and 1 in every case; by modality if not given."""
     flips: bool | None = None
@@ -69,7 +69,7 @@ class PlanOptions(FrozenModel):
     """Let zeros stand in for modalities that a case lacks."""
 
     def choose_classes(self, dataset: Dataset) -> Dataset:
-        """The data set with the classes that these options want.
+        """The dataset with the classes that these options want.
 
         Raises:
             ConfigError: A class is not there, or a join has the wrong form.

@@ -12,7 +12,7 @@ from inflate3d.preparation.doubts import is_ct
 from inflate3d.preparation.fingerprint import Fingerprint, Intensities, merge_intensities
 from inflate3d.preparation.memory import Memory
 from inflate3d.preparation.mirroring import choose_flips
-from inflate3d.preparation.plan import IGNORED, Normalisation, Plan, window_span
+from inflate3d.preparation.plan import IGNORED, Normalization, Plan, window_span
 from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.volume import DEPTH_AXES, DepthAxis
 
@@ -26,7 +26,7 @@ USUAL_DEPTH = 5
 """Slices in a window; the paper's ablation found 5 best (84.74 %, 1 slice 83.34 %, 11 slices 83.83 % on BCV)."""
 
 USUAL_STRIDE = 1
-"""Neighbouring slices; the paper's ablation found them best (BCV, mean of 14 labels: stride 1 84.74 %, 2 84.30 %,
+"""Neighboring slices; the paper's ablation found them best (BCV, mean of 14 labels: stride 1 84.74 %, 2 84.30 %,
 3 77.68 %)."""
 
 USUAL_BATCH = 16
@@ -68,7 +68,7 @@ def make_plan(
     axis, reasons["depth_axis"] = _depth_axis(fingerprint, options)
     slice_spacing, pixel_spacing, reasons["spacing"] = _spacing(fingerprint, axis, options)
     size, reasons["image_size"] = _image_size(fingerprint, axis, pixel_spacing, options)
-    normalisation, reasons["normalisation"] = _normalisation(dataset, fingerprint, options)
+    normalization, reasons["normalization"] = _normalization(dataset, fingerprint, options)
     flips, reasons["flips"] = _flips(dataset, axis, options)
     stride, reasons["stride"] = _stride(options)
     if missing := [case for case in dataset.cases if None in case.images]:
@@ -85,7 +85,7 @@ def make_plan(
         pixel_spacing=pixel_spacing,
         image_size=size,
         stride=stride,
-        normalisation=normalisation,
+        normalization=normalization,
         flips=flips,
         reasons=reasons,
     )
@@ -113,7 +113,7 @@ def doubt_plan(plan: Plan, fingerprint: Fingerprint) -> list[DataError]:
             "resampled scans have few slices",
             expected=f"at least {needed} slices, for a window of {USUAL_DEPTH}",
             got=f"{left}: {slices} slices of {spacing:.3g} mm, resampled to {plan.slice_spacing:.3g} mm",
-            remedy=f"give a smaller first length of --spacing; windows are proposed {plan.proposals.depth} deep",
+            hint=f"give a smaller first length of --spacing; windows are proposed {plan.proposals.depth} deep",
             case=thinnest.case,
         )
     ]
@@ -130,7 +130,7 @@ def check_class_count(dataset: Dataset) -> None:
             "too many classes",
             expected=f"at most {IGNORED}",
             got=len(dataset.classes),
-            remedy="choose some by --classes",
+            hint="choose some by --classes",
         )
 
 
@@ -160,9 +160,9 @@ def _spacing(
 
 def _stride(options: PlanOptions) -> tuple[int, str]:
     if options.stride is None:
-        return USUAL_STRIDE, "neighbouring slices, which did best in the paper's ablation"
+        return USUAL_STRIDE, "neighboring slices, which did best in the paper's ablation"
     if options.stride == 1:
-        return 1, "neighbouring slices, as asked for"
+        return 1, "neighboring slices, as asked for"
     return options.stride, f"every {_ordinal(options.stride)} slice, as asked for"
 
 
@@ -201,29 +201,29 @@ def _round_up(pixels: float) -> int:
     return SIZE_STEP * math.ceil(min(max(pixels, SMALLEST_SIZE), LARGEST_SIZE) / SIZE_STEP - 1e-9)
 
 
-def _normalisation(
+def _normalization(
     dataset: Dataset, fingerprint: Fingerprint, options: PlanOptions
-) -> tuple[tuple[Normalisation, ...], str]:
+) -> tuple[tuple[Normalization, ...], str]:
     if options.clip is not None:
         low, high = options.clip
-        rule = Normalisation(kind="clip", low=low, high=high)
+        rule = Normalization(kind="clip", low=low, high=high)
         return (rule,) * len(dataset.modalities), f"{low:g} to {high:g}, as asked for"
     chosen, why = [], []
     for index, modality in enumerate(dataset.modalities):
         inside = [case.foreground[index] for case in fingerprint.cases if case.foreground and index not in case.missing]
         if is_ct(modality) and inside:
             low, high = _range_round(merge_intensities(inside))
-            chosen.append(Normalisation(kind="clip", low=low, high=high))
-            why.append(f"{modality} in Hounsfield units: {low:g} to {high:g}, round the labelled voxels' values")
+            chosen.append(Normalization(kind="clip", low=low, high=high))
+            why.append(f"{modality} in Hounsfield units: {low:g} to {high:g}, round the labeled voxels' values")
         else:
-            chosen.append(Normalisation(kind="case"))
-            units = "shows no labelled voxels" if is_ct(modality) else "has units of its own"
+            chosen.append(Normalization(kind="case"))
+            units = "shows no labeled voxels" if is_ct(modality) else "has units of its own"
             why.append(f"{modality} {units}: each case by its 0.5th to 99.5th percentile")
     return tuple(chosen), "; ".join(why)
 
 
 def _range_round(tissue: Intensities) -> tuple[float, float]:
-    """The labelled tissue's values, and as many again on both sides, so that its surroundings stay visible."""
+    """The labeled tissue's values, and as many again on both sides, so that its surroundings stay visible."""
     low, high = tissue.percentile_00_5, tissue.percentile_99_5
     width = high - low
     if width <= 0:

@@ -1,4 +1,4 @@
-"""From a data set's files to its store: read every case once, plan, and lay out what the plan wants otherwise."""
+"""From a dataset's files to its store: read every case once, plan, and lay out what the plan wants otherwise."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def prepare(
         options: Choices that the plan must take over.
         workers: Processes; as many as cores if not given. Each holds one case, in about three times the memory that
             its voxels take.
-        engine: Does the work in place of processes of this machine; data set and folder need absolute paths then.
+        engine: Does the work in place of processes of this machine; dataset and folder need absolute paths then.
         progress: Shows how far it is.
         warn: Told of everything odd that is no reason to stop.
 

@@ -1,4 +1,4 @@
-"""Whether a store holds a data set as it is now, prepared as it is wanted."""
+"""Whether a store holds a dataset as it is now, prepared as it is wanted."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _AGAIN = "run `inflate3d prepare` again, or choose another --store"
 
 
 def check_source(store: Store, dataset: Dataset, options: PlanOptions) -> None:
-    """Makes sure that a store holds this data set, as it is now, prepared as it is wanted.
+    """Makes sure that a store holds this dataset, as it is now, prepared as it is wanted.
 
     Splits and groups may differ, see `Store.take_splits`.
 
     Args:
-        store: The prepared data set.
-        dataset: The data set.
+        store: The prepared dataset.
+        dataset: The dataset.
         options: What is asked of the plan; without a wish any plan is right. A stride is no matter of the store.
 
     Raises:
@@ -34,27 +34,27 @@ def _check_cases(store: Store, dataset: Dataset) -> None:
     cases = {case.id for case in dataset.cases}
     if store.source != dataset.root.resolve() or set(store.cases) != cases:
         raise DataError(
-            "the store holds another data set, or other cases of it",
+            "the store holds another dataset, or other cases of it",
             expected=f"{len(cases)} cases of {dataset.root.resolve()}",
             got=f"{len(store.cases)} cases of {store.source}",
-            remedy=_AGAIN,
+            hint=_AGAIN,
             file=store.folder,
         )
     if changed := store.fingerprint.changed_files(dataset):
         raise DataError(
             "files have changed since the store was made",
             got=f"{len(changed)}, such as {changed[0]}",
-            remedy=_AGAIN,
+            hint=_AGAIN,
             file=store.folder,
         )
 
 
 def _check_description(store: Store, dataset: Dataset) -> None:
-    what = "the data set's description has changed since the store was made"
+    what = "the dataset's description has changed since the store was made"
     try:
         chosen = store.options.choose_classes(dataset)
     except ConfigError as error:  # a class that the store's options name is there no more
-        raise DataError(what, expected=error.expected, got=error.got, remedy=_AGAIN, file=store.folder) from error
+        raise DataError(what, expected=error.expected, got=error.got, hint=_AGAIN, file=store.folder) from error
     plan = store.plan
     pairs = {
         "modalities": (list(plan.modalities), list(chosen.modalities)),
@@ -68,7 +68,7 @@ def _check_description(store: Store, dataset: Dataset) -> None:
             what,
             expected=", ".join(f"{name} {before}" for name, (before, _) in changed.items()),
             got=", ".join(f"{name} {now}" for name, (_, now) in changed.items()),
-            remedy=_AGAIN,
+            hint=_AGAIN,
             file=store.folder,
         )
 
@@ -78,9 +78,9 @@ def _check_options(store: Store, options: PlanOptions) -> None:
     others = [name for name, wish in wishes.items() if wish != getattr(store.options, name)]
     if others:
         raise ConfigError(
-            "the data set was prepared with other choices",
+            "the dataset was prepared with other choices",
             expected=options.as_flags(others),
             got=store.options.as_flags(others),
-            remedy=_AGAIN,
+            hint=_AGAIN,
             file=store.folder,
         )

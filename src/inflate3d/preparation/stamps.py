@@ -20,7 +20,7 @@ class FileStamp(FrozenModel):
     """What tells one state of a file from another.
 
     Attributes:
-        file: Its path, from the data set's folder on where it lies in there.
+        file: Its path, from the dataset's folder on where it lies in there.
         size: Its bytes, 0 if it is missing. Of a scan in several files, such as a DICOM series, those of all.
         modified: When it was last written, in nanoseconds. Of several files the sum, modulo 2^63.
     """
@@ -35,7 +35,7 @@ def stamp_case(case: Case, root: Path) -> tuple[FileStamp, ...]:
 
     Args:
         case: The case.
-        root: The data set's folder.
+        root: The dataset's folder.
     """
     return tuple(_stamp_path(path, root) for path in (*case.images, case.label) if path is not None)
 
@@ -51,7 +51,7 @@ def changed_files(before: Iterable[FileStamp], now: Iterable[FileStamp], root: P
     Args:
         before: What was stamped first.
         now: What was stamped later.
-        root: The data set's folder.
+        root: The dataset's folder.
     """
     old, new = ({stamp.file: stamp for stamp in stamps} for stamps in (before, now))
     return [root / file for file in sorted(old.keys() | new.keys()) if old.get(file) != new.get(file)]

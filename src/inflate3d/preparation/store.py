@@ -1,7 +1,7 @@
 """The store: every prepared case once, in a file pair, read slice by slice.
 
 A case's image and labels lie in the model's frame, each slice on its own pixel grid; nothing is resized in plane or
-normalised, so that the store is as small as the data set and serves every image size. Voxel values are the scan's
+normalized, so that the store is as small as the dataset and serves every image size. Voxel values are the scan's
 own unless the plan resamples slices.
 """
 
@@ -45,7 +45,7 @@ class StoredCase(FrozenModel):
     Attributes:
         case: Its id.
         shape: ``(D, H, W)`` in voxels.
-        spacing: Millimetres along ``(D, H, W)``.
+        spacing: Millimeters along ``(D, H, W)``.
         ranges: For each modality, the voxel values that become 0 and 1.
         slices: For each class but the background, the slices that hold it.
         group: What the case must stay together with in a split.
@@ -105,7 +105,7 @@ def _slices_with(numbered: Integer[np.ndarray, "d h w"], classes: int) -> dict[i
 
 
 class Store:
-    """A prepared data set, opened for reading.
+    """A prepared dataset, opened for reading.
 
     Args:
         folder: Where ``prepare`` wrote it.
@@ -139,10 +139,10 @@ class Store:
         return parse_settings(Fingerprint, read_json(path), file=path)
 
     def take_splits(self, dataset: Dataset) -> None:
-        """Takes over the data set's splits and groups as they are now: prepared cases don't depend on them.
+        """Takes over the dataset's splits and groups as they are now: prepared cases don't depend on them.
 
         Args:
-            dataset: The data set that the store was made from.
+            dataset: The dataset that the store was made from.
 
         Raises:
             OutputError: The index can't be written; it isn't where nothing has changed.
@@ -183,7 +183,7 @@ class Store:
             raise DataError(
                 "prepared case can't be read",
                 got=error,
-                remedy="prepare the data set again",
+                hint="prepare the dataset again",
                 case=case,
                 file=path,
             ) from error
@@ -196,7 +196,7 @@ def _taken(block: Shaped[np.ndarray, "*c d h w"], slices: list[int]) -> Shaped[n
 
 
 def default_store(dataset: Path) -> Path:
-    """Where a data set's store lies if the user does not say: ``prepared/`` and the folder's name."""
+    """Where a dataset's store lies if the user does not say: ``prepared/`` and the folder's name."""
     return Path("prepared") / dataset.resolve().name
 
 
@@ -247,9 +247,9 @@ def _read_index(folder: Path) -> _Index:
     try:
         values = parse_json(read_text(path))
     except FileNotFoundError as error:
-        raise DataError("no prepared data set here", file=folder, remedy="run `inflate3d prepare` first") from error
+        raise DataError("no prepared dataset here", file=folder, hint="run `inflate3d prepare` first") from error
     except (OSError, *DAMAGED_JSON) as error:
-        raise DataError("prepared data set can't be read", file=path, got=error) from error
+        raise DataError("prepared dataset can't be read", file=path, got=error) from error
     version = values.get("version") if isinstance(values, dict) else None
     if version not in _READABLE:
         raise DataError(
@@ -257,6 +257,6 @@ def _read_index(folder: Path) -> _Index:
             expected=f"store version {STORE_VERSION}",
             got=version,
             file=path,
-            remedy="prepare the data set again",
+            hint="prepare the dataset again",
         )
     return parse_settings(_Index, values, file=path)

@@ -56,12 +56,12 @@ class ClassSummary(FrozenModel):
 
 
 class Summary(FrozenModel):
-    """What a data set's cases are like, in brief.
+    """What a dataset's cases are like, in brief.
 
     Attributes:
         cases: How many there are.
         shape: Voxels along each RAS+ axis.
-        spacing: Millimetres along each RAS+ axis.
+        spacing: Millimeters along each RAS+ axis.
         orientations: Where the files' axes lead, such as ``"LPS"``, and in how many cases.
         data_types: The voxels' types, and in how many cases.
         modalities: Their values; one that every case lacks is left out.
@@ -77,12 +77,12 @@ class Summary(FrozenModel):
     classes: tuple[ClassSummary, ...]
 
 
-def summarise(fingerprint: Fingerprint, dataset: Dataset) -> Summary:
+def summarize(fingerprint: Fingerprint, dataset: Dataset) -> Summary:
     """Puts a fingerprint in brief.
 
     Args:
         fingerprint: The cases, at least one.
-        dataset: The data set, for the names of modalities and classes.
+        dataset: The dataset, for the names of modalities and classes.
     """
     return Summary(
         cases=len(fingerprint.cases),
@@ -105,7 +105,7 @@ def property_rows(summary: Summary) -> list[tuple[str, str, str, str]]:
         for axis, spread in zip(AXES, spreads, strict=True):
             rows.append((f"{what} {axis}", *(f"{figure:.4g}" for figure in (spread.least, spread.median, spread.most))))
     for modality in summary.modalities:
-        for part, values in (("labelled", modality.foreground), ("background", modality.outside)):
+        for part, values in (("labeled", modality.foreground), ("background", modality.outside)):
             if values is not None:
                 figures = (values.percentile_05_0, values.percentile_50_0, values.percentile_95_0)
                 rows.append((f"{modality.name}, {part} (5, 50, 95 %)", *(f"{figure:.4g}" for figure in figures)))

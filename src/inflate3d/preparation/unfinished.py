@@ -44,7 +44,7 @@ class Terms(FrozenModel):
 
 
 def terms_of(dataset: Dataset, options: PlanOptions) -> Terms:
-    """The terms of a data set whose classes are chosen."""
+    """The terms of a dataset whose classes are chosen."""
     return Terms(
         root=str(dataset.root.absolute()),
         modalities=dataset.modalities,
@@ -72,7 +72,7 @@ class Unfinished:
     Attributes:
         drafts: Where the cases' file pairs lie before the plan is known.
         redrafts: Where those lie that the plan wanted otherwise.
-        keep: Whether it is kept where the data set can't be used: it goes on from earlier work, or much was done.
+        keep: Whether it is kept where the dataset can't be used: it goes on from earlier work, or much was done.
     """
 
     def __init__(self, store: Path) -> None:
@@ -86,7 +86,7 @@ class Unfinished:
         """The cases that are done already, by id; what was done on other terms is done again.
 
         Args:
-            dataset: The data set as it is now.
+            dataset: The dataset as it is now.
             terms: What every draft follows.
         """
         self.drafts.mkdir(exist_ok=True)
@@ -160,7 +160,7 @@ def note_done(drafts: Path, terms: Terms, drafted: DraftedCase) -> None:
 def claimed(store: Path, shard: Shard | None = None) -> Iterator[Unfinished]:
     """Claims a store's folder for making a store there, or going on with one.
 
-    Where the data set or an option can't be used, nothing is left of it, unless earlier work is (see `Unfinished`);
+    Where the dataset or an option can't be used, nothing is left of it, unless earlier work is (see `Unfinished`);
     after any other end it can be gone on with.
 
     Args:

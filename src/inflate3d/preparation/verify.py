@@ -20,11 +20,11 @@ _COUNTED_VALUES = 2**16
 
 
 def check_case(case: Case, dataset: Dataset, *, allow_missing_modality: bool = False) -> tuple[Volume, Volume]:
-    """Reads a labelled case and checks all that can be known from it alone.
+    """Reads a labeled case and checks all that can be known from it alone.
 
     Args:
         case: The case.
-        dataset: The data set that it belongs to, which says how many modalities and which label values to expect.
+        dataset: The dataset that it belongs to, which says how many modalities and which label values to expect.
         allow_missing_modality: Whether zeros may stand in for a modality that the case lacks.
 
     Returns:
@@ -33,9 +33,9 @@ def check_case(case: Case, dataset: Dataset, *, allow_missing_modality: bool = F
 
     Raises:
         DatasetProblems: All that is wrong with the case: files that are missing, damaged or not volumes, NaN
-            or infinite voxels, a modality that is missing, another number of modalities than the data set's,
+            or infinite voxels, a modality that is missing, another number of modalities than the dataset's,
             images or labels with other voxels than the first image's, labels that are no whole numbers or no
-            class of the data set's.
+            class of the dataset's.
     """
     problems: list[Inflate3dError] = []
     if not allow_missing_modality:
@@ -66,7 +66,7 @@ def check_classes(dataset: Dataset, class_voxels: Sequence[Mapping[int, int]]) -
     """What is wrong with the labels of all cases taken together.
 
     Args:
-        dataset: The data set.
+        dataset: The dataset.
         class_voxels: Number of voxels of each label value, after merging, case by case.
 
     Returns:
@@ -80,7 +80,7 @@ def check_classes(dataset: Dataset, class_voxels: Sequence[Mapping[int, int]]) -
                 "the label maps of all cases are empty",
                 expected=f"some voxels of {', '.join(dataset.classes[value] for value in wanted)}",
                 got="background alone",
-                remedy="check that the label maps, not the scans of a test set, are listed",
+                hint="check that the label maps, not the scans of a test set, are listed",
                 file=dataset.root,
             )
         ]
@@ -88,7 +88,7 @@ def check_classes(dataset: Dataset, class_voxels: Sequence[Mapping[int, int]]) -
         DataError(
             "a class occurs in no case",
             expected=f"voxels of {value} ({dataset.classes[value]}) in some case",
-            remedy="correct the data set's list of classes, or take the class out of it",
+            hint="correct the dataset's list of classes, or take the class out of it",
             file=dataset.root,
         )
         for value in wanted
@@ -101,7 +101,7 @@ def _missing_modalities(case: Case, dataset: Dataset) -> list[DataError]:
         DataError(
             "a modality is missing",
             expected=f"a file of {name}",
-            remedy="add the file, leave the case out, or let zeros stand in for it by --allow-missing-modality",
+            hint="add the file, leave the case out, or let zeros stand in for it by --allow-missing-modality",
             case=case.id,
             file=next((image for image in case.images if image is not None), case.label),
         )
@@ -113,7 +113,7 @@ def _missing_modalities(case: Case, dataset: Dataset) -> list[DataError]:
 def _read_scan(case: Case) -> Volume:
     """Reads all images, or raises what is wrong with each."""
     if not any(case.images):
-        raise DataError("the case has no scan", remedy="leave the case out", case=case.id, file=case.label)
+        raise DataError("the case has no scan", hint="leave the case out", case=case.id, file=case.label)
     try:
         return read_images(case.images, case=case.id)
     except DataError as error:
@@ -137,10 +137,10 @@ def _image_problems(case: Case) -> list[DataError]:
 def _check_modalities(volume: Volume, case: Case, dataset: Dataset) -> None:
     if len(volume.array) != len(dataset.modalities):
         raise DataError(
-            "the scan has another number of modalities than the data set",
+            "the scan has another number of modalities than the dataset",
             expected=f"{len(dataset.modalities)} ({', '.join(dataset.modalities)})",
             got=len(volume.array),
-            remedy="correct the data set's list of modalities, or the scan",
+            hint="correct the dataset's list of modalities, or the scan",
             case=case.id,
             file=case.scan,
         )
@@ -148,7 +148,7 @@ def _check_modalities(volume: Volume, case: Case, dataset: Dataset) -> None:
 
 def _read_labels_of(case: Case) -> Volume:
     if case.label is None:
-        raise DataError("the case has no label map", remedy="label it, or leave it out", case=case.id, file=case.scan)
+        raise DataError("the case has no label map", hint="label it, or leave it out", case=case.id, file=case.scan)
     return read_labels(case.label, case=case.id)
 
 
@@ -160,25 +160,25 @@ def _label_problems(labels: Volume, case: Case, dataset: Dataset) -> list[DataEr
     told = [f"{value} in {count} voxels" for value, count in unknown.items()]
     return [
         DataError(
-            "labels are none of the data set's classes",
+            "labels are none of the dataset's classes",
             expected=", ".join(f"{value} ({name})" for value, name in dataset.classes.items()),
             got=", ".join(told[:5]) + (", ..." if len(told) > 5 else ""),
-            remedy=_label_remedy(set(counts), set(unknown)),
+            hint=_label_hint(set(counts), set(unknown)),
             case=case.id,
             file=case.label,
         )
     ]
 
 
-def _label_remedy(values: set[int], unknown: set[int]) -> str:
+def _label_hint(values: set[int], unknown: set[int]) -> str:
     if values <= {0, _MASK}:
         return (
             f"the map is a mask of 0 and {_MASK}: list {_MASK} as the class (`inflate3d init` proposes such a "
             f"list), or divide the mask by {_MASK}"
         )
-    listed = "name them in the data set's list of classes (`inflate3d init` proposes one), or correct the label map"
+    listed = "name them in the dataset's list of classes (`inflate3d init` proposes one), or correct the label map"
     if unknown == {_MASK}:
-        return f"if {_MASK} marks voxels that nobody labelled, give --ignore {_MASK}; else {listed}"
+        return f"if {_MASK} marks voxels that nobody labeled, give --ignore {_MASK}; else {listed}"
     return listed
 
 

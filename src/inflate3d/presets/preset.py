@@ -15,7 +15,7 @@ _HERE = Path(__file__).parent
 
 
 class Preset(FrozenModel):
-    """Choices for a data set, made beforehand; options of a command go before them.
+    """Choices for a dataset, made beforehand; options of a command go before them.
 
     A file may build on presets of the package: ``extends: [bcv]``; its own choices go before theirs, and a later one's
     before an earlier one's.
@@ -55,7 +55,7 @@ def read_preset(name: str) -> Preset:
             "no such preset",
             expected=f"{', '.join(known)}, or a YAML file",
             got=name,
-            remedy=f"did you mean {near[0]}?" if near else None,
+            hint=f"did you mean {near[0]}?" if near else None,
         )
     values = read_yaml(path)
     if not isinstance(values, dict):

@@ -65,7 +65,7 @@ def write_card(folder: RunFolder, *, scores: Scores | None = None) -> Path:
             *([_weights(weights)] if weights else []),
             *([_versions(record)] if record else []),
         ],
-        weights_licence=_licence(weights),
+        weights_license=_license(weights),
     )
     if scores is not None:
         header = card.header | _scores_header(scores, plan)
@@ -78,7 +78,7 @@ def write_card(folder: RunFolder, *, scores: Scores | None = None) -> Path:
 def _architecture(folder: RunFolder) -> Architecture | VolumetricArchitecture:
     path = folder.model / "model.json"
     if not path.exists():
-        raise ModelError("the run has no model yet", remedy="go on with it by `inflate3d train`", file=folder.root)
+        raise ModelError("the run has no model yet", hint="go on with it by `inflate3d train`", file=folder.root)
     try:
         return TypeAdapter(Architecture | VolumetricArchitecture).validate_python(read_json(path)["architecture"])
     except (ValidationError, KeyError, TypeError) as error:
@@ -88,7 +88,7 @@ def _architecture(folder: RunFolder) -> Architecture | VolumetricArchitecture:
 def _data(plan: Plan, split: Split, data: DataOrigin | None) -> Section:
     rows: list[Row] = [
         ("", "value"),
-        ("data set", plan.dataset),
+        ("dataset", plan.dataset),
         ("modalities", ", ".join(plan.modalities)),
         ("cases that were learned from", str(len(split.train))),
         ("cases that the checkpoint was chosen on", str(len(split.validation))),
@@ -96,7 +96,7 @@ def _data(plan: Plan, split: Split, data: DataOrigin | None) -> Section:
         ("split", split.source or "not recorded"),
     ]
     if data is not None:
-        for what, spread in (("millimetres between voxels", data.spacing), ("voxels", data.shape)):
+        for what, spread in (("millimeters between voxels", data.spacing), ("voxels", data.shape)):
             figures = zip(_AXES, spread.least, spread.median, spread.most, strict=True)
             rows += [
                 (f"{what}, {axis}", f"{least:.4g} to {most:.4g}, median {mid:.4g}")
@@ -143,7 +143,7 @@ def _postprocessing(folder: RunFolder) -> list[Section]:
 def _weights(weights: WeightsOrigin) -> Section:
     facts = {
         "source": weights.source,
-        "licence": weights.licence,
+        "license": weights.license,
         "terms": weights.page,
         "file": weights.file,
         "SHA-256": weights.sha256,
@@ -212,7 +212,7 @@ def _weights_header(weights: WeightsOrigin | None) -> dict[str, Any]:
     return {"base_model": weights.hub_id, "base_model_relation": "finetune"}
 
 
-def _licence(weights: WeightsOrigin | None) -> str:
+def _license(weights: WeightsOrigin | None) -> str:
     if weights is None:
         return ""
-    return plain(weights.licence) + (f" ({weights.page})" if weights.page else "")
+    return plain(weights.license) + (f" ({weights.page})" if weights.page else "")

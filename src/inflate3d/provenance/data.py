@@ -36,7 +36,7 @@ class DataOrigin(FrozenModel):
     Attributes:
         cases: SHA-256 of each prepared case, by its id.
         sha256: Of all of them together.
-        spacing: Millimetres between the voxels of the scans.
+        spacing: Millimeters between the voxels of the scans.
         shape: Voxels of the scans.
     """
 
@@ -50,7 +50,7 @@ def data_origin(store: Store, cases: Iterable[str]) -> DataOrigin:
     """Digests prepared cases: all their voxels are read, about as fast as SHA-256 goes.
 
     Args:
-        store: The prepared data set.
+        store: The prepared dataset.
         cases: Ids of those that a run trains and validates on.
 
     Raises:
@@ -74,7 +74,7 @@ def digest_case(store: Store, case: str) -> str:
         DataError: The case is not there, or can't be read.
     """
     if case not in store.cases:
-        raise DataError("the store lacks a case of the run", remedy=_PREPARE, case=case, file=store.folder)
+        raise DataError("the store lacks a case of the run", hint=_PREPARE, case=case, file=store.folder)
     stored = store.cases[case]
     digest = hashlib.sha256(stored.model_dump_json(include={"shape", "spacing", "ranges"}).encode())
     for read in (store.image_slices, store.label_slices):
@@ -99,7 +99,7 @@ def check_data(before: DataOrigin, now: DataOrigin, store: Store) -> None:
             "the prepared cases are not those that the run learned from",
             expected=f"cases with the SHA-256 digest {before.sha256}",
             got=f"{now.sha256}; {len(changed)} of {len(before.cases)} cases differ: {some_of(changed)}",
-            remedy=_PREPARE,
+            hint=_PREPARE,
             case=changed[0],
             file=store.folder,
         )
@@ -116,7 +116,7 @@ def _add_slices(digest: Any, store: Store, case: str, depth: int, read: Callable
             block = read(case, list(range(first, min(first + SLICES_AT_ONCE, depth))))
         except RuntimeError as error:  # Blosc2's, of a damaged file
             raise DataError(
-                "prepared case can't be read", got=error, remedy=_PREPARE, case=case, file=store.folder
+                "prepared case can't be read", got=error, hint=_PREPARE, case=case, file=store.folder
             ) from error
         if not first:
             digest.update(f"{block.dtype.str}{block.ndim}".encode())

@@ -1,4 +1,4 @@
-"""Where the 2D weights of a run are from: whose they are, under which licence, and the checksum of their file."""
+"""Where the 2D weights of a run are from: whose they are, under which license, and the checksum of their file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from inflate3d.models.published import PUBLISHED, PublishedWeights, published_pa
 from inflate3d.models.timm_backbones import published_settings
 from inflate3d.settings import FrozenModel
 
-UNKNOWN_LICENCE = "not known"
+UNKNOWN_LICENSE = "not known"
 
 
 class WeightsOrigin(FrozenModel):
@@ -23,7 +23,7 @@ class WeightsOrigin(FrozenModel):
         hub_id: The model's id on the Hugging Face hub, where they are from there.
         file: The file's name.
         sha256: Its checksum; none where timm keeps it in a place that isn't known.
-        licence: SPDX identifier, "see source" or "not known".
+        license: SPDX identifier, "see source" or "not known".
         page: Where its terms are told; none where that is not known.
     """
 
@@ -31,7 +31,7 @@ class WeightsOrigin(FrozenModel):
     hub_id: str | None = None
     file: str | None = None
     sha256: str | None = None
-    licence: str = UNKNOWN_LICENCE
+    license: str = UNKNOWN_LICENSE
     page: str | None = None
 
 
@@ -71,7 +71,7 @@ def check_weights(before: WeightsOrigin | None, now: WeightsOrigin | None) -> No
             "the 2D weights are not those that the run started from",
             expected=f"{before.source} with the SHA-256 checksum {before.sha256}",
             got=now.sha256,
-            remedy="bring the file back, or name another place of it by --weights",
+            hint="bring the file back, or name another place of it by --weights",
             file=now.file,
         )
 
@@ -85,7 +85,7 @@ def _from_timm(name: str) -> WeightsOrigin:
         hub_id=hub_id,
         file=file.name if file else None,
         sha256=sha256_of(file) if file else None,
-        licence=settings.license or UNKNOWN_LICENCE,
+        license=settings.license or UNKNOWN_LICENSE,
         page=f"https://huggingface.co/{hub_id}" if hub_id else settings.origin_url,
     )
 
@@ -111,7 +111,7 @@ def _downloaded_file(url: str) -> Path | None:
 
 def _published(name: str, weights: PublishedWeights, checksum: str) -> WeightsOrigin:
     about = f"{name}: {weights.about}"
-    return WeightsOrigin(source=about, file=weights.file, sha256=checksum, licence=weights.licence, page=weights.source)
+    return WeightsOrigin(source=about, file=weights.file, sha256=checksum, license=weights.license, page=weights.source)
 
 
 def _from_file(path: Path) -> WeightsOrigin:

@@ -1,4 +1,4 @@
-"""Where predictions are wrong, and where only one of two is right, as numbered areas with their colours."""
+"""Where predictions are wrong, and where only one of two is right, as numbered areas with their colors."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from inflate3d.preparation.plan import IGNORED
 
 MISSED, EXTRA, CONFUSED = 1, 2, 3
 ERRORS = {MISSED: "#e69f00", EXTRA: "#56b4e9", CONFUSED: "#e08dbb"}
-"""Errors and their colours: labelled and not predicted, predicted and not labelled, predicted as another class."""
+"""Errors and their colors: labeled and not predicted, predicted and not labeled, predicted as another class."""
 
 ONLY_FIRST, ONLY_SECOND, NEITHER = 1, 2, 3
 BETWEEN_METHODS = {ONLY_FIRST: "#56b4e9", ONLY_SECOND: "#f0672e", NEITHER: "#f0e442"}
-"""Who is right, and the colours."""
+"""Who is right, and the colors."""
 
 
 def find_errors(

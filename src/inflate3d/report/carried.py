@@ -35,7 +35,7 @@ def carry_case(case: Case, plan: Plan, method: Method) -> CarriedCase:
 
     Args:
         case: A held-out case.
-        plan: How its values become grey.
+        plan: How its values become gray.
         method: Whose prediction is shown.
 
     Raises:

@@ -147,14 +147,14 @@ def case_pictures(case: Case, standing: str, plan: Plan, methods: list[Method]) 
         def seen(volume: np.ndarray) -> np.ndarray:
             return upright(volume[index, rows, columns])
 
-        grey = np.clip((seen(framed.image[0]).astype(np.float32) - low) / (high - low), 0, 1)
+        gray = np.clip((seen(framed.image[0]).astype(np.float32) - low) / (high - low), 0, 1)
         known, step = seen(label), (width, height)
         for method, prediction in zip(methods, predictions, strict=True):
-            yield Picture(f"outlines-{method.name}", method.name, draw_slice(grey, known, seen(prediction), step))
+            yield Picture(f"outlines-{method.name}", method.name, draw_slice(gray, known, seen(prediction), step))
         name = f"errors, {methods[0].name}" if len(methods) > 1 else "errors"
-        yield Picture("errors", name, draw_areas(grey, seen(errors), ERRORS, known, step))
+        yield Picture("errors", name, draw_areas(gray, seen(errors), ERRORS, known, step))
         if between is not None:
-            yield Picture("depth", "who is right", draw_areas(grey, seen(between), BETWEEN_METHODS, known, step))
+            yield Picture("depth", "who is right", draw_areas(gray, seen(between), BETWEEN_METHODS, known, step))
 
     chosen = spread_slices(_slices_to_choose(label), SLICES_SHOWN)
     return CasePictures(
@@ -179,7 +179,7 @@ def prediction_file(method: Method, case: Case) -> Path:
             "the predicted label map of a held-out case is missing",
             case=case.id,
             file=file,
-            remedy=f"run `inflate3d evaluate {method.folder.root}` first",
+            hint=f"run `inflate3d evaluate {method.folder.root}` first",
         )
     return file
 

@@ -1,4 +1,4 @@
-"""What all of the report's pictures share: their colours, a canvas without a window, and PNG files in memory."""
+"""What all of the report's pictures share: their colors, a canvas without a window, and PNG files in memory."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ PALETTE = (
     "#e69f00", "#56b4e9", "#1fc795", "#f0e442", "#e08dbb", "#f0672e", "#5b86f5",
     "#ee8866", "#99ddff", "#bbcc33", "#aaaa00", "#ffaabb",
 )  # fmt: skip
-"""Colours that the colour-blind can tell apart, bright enough for grey scans: after Okabe and Ito's seven (2008)
+"""Colors that the color-blind can tell apart, bright enough for gray scans: after Okabe and Ito's seven (2008)
 and Tol's light ones (2018). Classes beyond them begin again."""
 
 DASHES = ("solid", (0.0, (4.0, 1.5)), (0.0, (1.2, 1.2)), (0.0, (5.0, 1.2, 1.2, 1.2)))
-"""Lines of the classes: those that share a colour differ in their dashes."""
+"""Lines of the classes: those that share a color differ in their dashes."""
 
 DPI = 100
 
@@ -29,8 +29,8 @@ PAPER = {"light": "#ffffff", "dark": "#1d2125"}
 INK = {"light": "#22262b", "dark": "#e4e7ea"}
 
 
-def class_colour(number: int) -> str:
-    """The colour of class ``number``, from 1 on, as ``#rrggbb``."""
+def class_color(number: int) -> str:
+    """The color of class ``number``, from 1 on, as ``#rrggbb``."""
     return PALETTE[(number - 1) % len(PALETTE)]
 
 
@@ -39,18 +39,18 @@ def class_dashes(number: int) -> str | tuple[float, tuple[float, ...]]:
     return DASHES[(number - 1) // len(PALETTE) % len(DASHES)]
 
 
-def new_figure(width: float, height: float, *, scale: float = 1.0, colour: str = "black") -> Figure:
+def new_figure(width: float, height: float, *, scale: float = 1.0, color: str = "black") -> Figure:
     """A figure to draw on, of so many inches of 100 pixels times ``scale``."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=DPI * scale, facecolor=colour)
+    figure = Figure(figsize=(width, height), dpi=DPI * scale, facecolor=color)
     FigureCanvasAgg(figure)
     return figure
 
 
 def png(figure: Figure) -> bytes:
-    """A figure as PNG file with 256 colours, which are a third of the bytes of all and enough for grey and outlines."""
+    """A figure as PNG file with 256 colors, which are a third of the bytes of all and enough for gray and outlines."""
     from PIL import Image
 
     file, small = io.BytesIO(), io.BytesIO()

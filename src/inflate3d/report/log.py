@@ -11,7 +11,7 @@ from pathlib import Path
 
 from inflate3d.documents import read_text
 from inflate3d.errors import DataError
-from inflate3d.report.drawing import class_colour
+from inflate3d.report.drawing import class_color
 from inflate3d.report.plots import Curve
 
 _BESIDE = "#888888"
@@ -52,7 +52,7 @@ def read_log(file: Path) -> Log:
 def loss_curves(logs: Sequence[Log]) -> list[Curve]:
     """The loss of each training, the first one on top, others dashed."""
     return [
-        Curve(*log.columns["loss"], colour=_BESIDE if number else None, wide=not number, dashed=bool(number))
+        Curve(*log.columns["loss"], color=_BESIDE if number else None, wide=not number, dashed=bool(number))
         for number, log in reversed(list(enumerate(logs)))
         if "loss" in log.columns
     ]
@@ -61,9 +61,9 @@ def loss_curves(logs: Sequence[Log]) -> list[Curve]:
 def dice_curves(logs: Sequence[Log], class_names: Sequence[str]) -> list[Curve]:
     """The first training's validation Dice by class and its mean; the others' means dashed below."""
     own = logs[0].columns
-    curves = [Curve(*log.columns["dice"], colour=_BESIDE, dashed=True) for log in logs[1:] if "dice" in log.columns]
+    curves = [Curve(*log.columns["dice"], color=_BESIDE, dashed=True) for log in logs[1:] if "dice" in log.columns]
     curves += [
-        Curve(*own[f"dice/{name}"], colour=class_colour(number))
+        Curve(*own[f"dice/{name}"], color=class_color(number))
         for number, name in enumerate(class_names, start=1)
         if f"dice/{name}" in own
     ]

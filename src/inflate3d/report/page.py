@@ -16,7 +16,7 @@ from inflate3d.preparation.plan import Plan
 from inflate3d.report.areas import BETWEEN_METHODS, CONFUSED, ERRORS, EXTRA, MISSED, NEITHER, ONLY_FIRST, ONLY_SECOND
 from inflate3d.report.carried import carry_case
 from inflate3d.report.cases import CasePictures, Method, case_pictures, noteworthy_cases
-from inflate3d.report.drawing import Theme, class_colour, data_address
+from inflate3d.report.drawing import Theme, class_color, data_address
 from inflate3d.report.log import dice_curves, loss_curves, read_log
 from inflate3d.report.plots import draw_curves, draw_distributions
 from inflate3d.report.template import render, script
@@ -42,7 +42,7 @@ def write_report(
     """Writes the page of a run or of several folds, ``report.html`` in the folder, and its pictures in ``report/``.
 
     Args:
-        folder: A run, or folds of one data set; with scores, one that has the predictions of the held-out cases.
+        folder: A run, or folds of one dataset; with scores, one that has the predictions of the held-out cases.
         dataset: Where the cases are.
         scores: Scores of the held-out cases; without any the page tells of the training alone.
         twin: Name, scores and folder of another evaluated run on the same split to show beside it, such as
@@ -95,7 +95,7 @@ def write_report(
         folds=len(folder.runs),
         time=time_in_words(sum(log.seconds for log in logs[: len(folder.runs)])),
         methods=methods,
-        classes=[(name, class_colour(number)) for number, name in enumerate(names, start=1)],
+        classes=[(name, class_color(number)) for number, name in enumerate(names, start=1)],
         measures=_measures_of(methods),
         interval=interval_in_words(methods[0].scores) if methods else "",
         summary=_summary(methods, len(names)),
@@ -183,8 +183,8 @@ def _case_rows(methods: list[Method]) -> list[tuple[str, list[str]]]:
 
 
 def _legends(methods: list[Method]) -> dict[str, list[tuple[str, str]]]:
-    """What the colours of areas mean."""
-    errors = {MISSED: "missed", EXTRA: "predicted, not labelled", CONFUSED: "another class"}
+    """What the colors of areas mean."""
+    errors = {MISSED: "missed", EXTRA: "predicted, not labeled", CONFUSED: "another class"}
     legends = {"errors": [(ERRORS[number], text) for number, text in errors.items()]}
     if len(methods) > 1:
         first, second = (method.name for method in methods)
@@ -197,10 +197,10 @@ def _legends(methods: list[Method]) -> dict[str, list[tuple[str, str]]]:
 def _find(cases: dict[str, Case], case: str, dataset: Dataset) -> Case:
     if case not in cases:
         raise DataError(
-            "held-out case is not in the data set",
+            "held-out case is not in the dataset",
             case=case,
             file=dataset.root,
-            remedy="make the report with the data set that the run was trained on",
+            hint="make the report with the dataset that the run was trained on",
         )
     return cases[case]
 

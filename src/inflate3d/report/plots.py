@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from inflate3d.report.drawing import INK, PAPER, Theme, class_colour, new_figure, plain_axes, png
+from inflate3d.report.drawing import INK, PAPER, Theme, class_color, new_figure, plain_axes, png
 
 _SCALE = 1.6
 _SPREAD = 0.11
@@ -22,14 +22,14 @@ class Curve:
     Attributes:
         steps: Where it has points; those without a value are left out.
         values: Their height.
-        colour: Any of matplotlib's; none for the plot's own ink.
+        color: Any of matplotlib's; none for the plot's own ink.
         wide: Whether it is the main one.
         dashed: Whether it is drawn dashed.
     """
 
     steps: Sequence[int]
     values: Sequence[float]
-    colour: str | None = None
+    color: str | None = None
     wide: bool = False
     dashed: bool = False
 
@@ -47,19 +47,19 @@ def draw_curves(curves: Sequence[Curve], *, theme: Theme, steps: int, logarithmi
     from matplotlib.ticker import LogLocator
 
     ink = INK[theme]
-    figure = new_figure(5.6, 3.0, scale=_SCALE, colour=PAPER[theme])
+    figure = new_figure(5.6, 3.0, scale=_SCALE, color=PAPER[theme])
     axes = figure.add_axes((0.09, 0.16, 0.89, 0.81))
     for curve in curves:
         known = np.isfinite(curve.values)
         axes.plot(
             np.asarray(curve.steps)[known],
             np.asarray(curve.values)[known],
-            color=curve.colour or ink,
+            color=curve.color or ink,
             linewidth=2.2 if curve.wide else 1.3,
             linestyle="--" if curve.dashed else "-",
             marker="o" if known.sum() <= 20 else None,
             markersize=4 if curve.wide else 2.5,
-            path_effects=[Stroke(linewidth=2.5, foreground=ink, alpha=0.4), Normal()] if curve.colour else None,
+            path_effects=[Stroke(linewidth=2.5, foreground=ink, alpha=0.4), Normal()] if curve.color else None,
         )
     plain_axes(axes, theme)
     axes.set_xlim(0, steps * 1.01)
@@ -88,7 +88,7 @@ def draw_distributions(
     ink = INK[theme]
     frame = {"color": ink, "alpha": 0.55}
     width = max(4.6, 1.0 + 0.34 * len(class_names) * (1 + len(methods)))
-    figure = new_figure(width, 3.2, scale=_SCALE, colour=PAPER[theme])
+    figure = new_figure(width, 3.2, scale=_SCALE, color=PAPER[theme])
     is_long = sum(map(len, class_names)) > 9 * width
     bottom = 0.27 if is_long else 0.1
     axes = figure.add_axes((0.5 / width, bottom, 1 - 0.6 / width, 0.96 - bottom))
@@ -111,10 +111,10 @@ def draw_distributions(
                 whiskerprops=frame,
                 capprops=frame,
             )
-            colour = class_colour(number)
+            color = class_color(number)
             beside = number + shift + _SPREAD * np.linspace(-1, 1, len(scores)) * (len(scores) > 1)
-            face = colour if place == 0 else "none"
-            axes.scatter(beside, scores, s=16, facecolors=face, edgecolors=colour if place else ink, linewidths=0.8)
+            face = color if place == 0 else "none"
+            axes.scatter(beside, scores, s=16, facecolors=face, edgecolors=color if place else ink, linewidths=0.8)
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlim(0.4, len(class_names) + 0.6)
     axes.set_xticks(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Integer, Shaped
 
-from inflate3d.report.drawing import class_colour, class_dashes, new_figure, png
+from inflate3d.report.drawing import class_color, class_dashes, new_figure, png
 from inflate3d.report.slices import crop_box, draw_outline, show_slice, spread_slices, upright
 from inflate3d.volume import DepthAxis, Orientation, Volume
 
@@ -51,7 +51,7 @@ class ClassEntry:
     Attributes:
         value: Its label value.
         name: Its name; ``value N`` where none is known.
-        number: Its place among the classes, from 1 on, which chooses its colour.
+        number: Its place among the classes, from 1 on, which chooses its color.
     """
 
     value: int
@@ -60,7 +60,7 @@ class ClassEntry:
 
 
 def list_classes(maps: Sequence[LabelMap], names: Mapping[int, str]) -> list[ClassEntry]:
-    """The classes that some map holds, by value; a class keeps its colour if others are missing, where names are known.
+    """The classes that some map holds, by value; a class keeps its color if others are missing, where names are known.
 
     Args:
         maps: The label maps.
@@ -81,7 +81,7 @@ def draw_sheet(
     modality: int = 0,
     slices: int = 5,
 ) -> bytes:
-    """Draws a scan's slices in three planes, as radiologists look at them, in their proportions in millimetres.
+    """Draws a scan's slices in three planes, as radiologists look at them, in their proportions in millimeters.
 
     Slices are spread over those that hold a class in any map, or over the whole scan where there is none. Planes are
     those of the voxel grid that come nearest to the anatomical ones; nothing is interpolated but pixels.
@@ -142,7 +142,7 @@ class _Plane:
         name: Such as ``"axial"``.
         image: Voxel values, slices first, in the model's frame for this plane.
         maps: Label values, likewise.
-        spacing: Millimetres along the picture's height and width.
+        spacing: Millimeters along the picture's height and width.
         box: Rows and columns of the frame that are shown.
         places: The slices that are shown.
         values: Those drawn black and white.
@@ -192,7 +192,7 @@ class _Plane:
             labels = self._seen(self.maps[shown], place)
             for entry in classes:
                 if (mask := labels == entry.value).any():
-                    draw_outline(axes, mask, self.spacing, class_colour(entry.number), class_dashes(entry.number))
+                    draw_outline(axes, mask, self.spacing, class_color(entry.number), class_dashes(entry.number))
         left, right = _ENDS[self.name]
         texts = ((0.02, 0.5, left, "left"), (0.98, 0.5, right, "right"))
         for x, y, text, side in (*texts, (0.02, 0.03, f"{place + 1}/{len(self.image)}", "left")):
@@ -219,7 +219,7 @@ def _draw_legend(figure: Figure, classes: Sequence[ClassEntry], columns: int, wi
     for index, entry in enumerate(classes):
         row, column = divmod(index, columns)
         x, y = _NAME + column * step, height - _HEAD - (row + 0.35) * _LEGEND_ROW
-        line = Line2D([x / width, (x + 0.3) / width], [y / height] * 2, color=class_colour(entry.number), linewidth=2.5)
+        line = Line2D([x / width, (x + 0.3) / width], [y / height] * 2, color=class_color(entry.number), linewidth=2.5)
         line.set_linestyle(class_dashes(entry.number))  # pyright: ignore[reportArgumentType]
         figure.add_artist(line)
         text = f"{entry.value}  {entry.name}" if entry.name != f"value {entry.value}" else entry.name

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float, Integer, Shaped
 
-from inflate3d.report.drawing import DPI, class_colour, class_dashes, new_figure, png
+from inflate3d.report.drawing import DPI, class_color, class_dashes, new_figure, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,42 +45,42 @@ def draw_slice(
         image: Intensities from 0 (black) to 1 (white), upright.
         label: Class numbers, 0 is background.
         prediction: Class numbers.
-        spacing: Millimetres between rows and between columns.
+        spacing: Millimeters between rows and between columns.
 
     Returns:
-        A PNG file whose sides have the slice's proportions in millimetres.
+        A PNG file whose sides have the slice's proportions in millimeters.
     """
     figure, axes = _picture(image, spacing)
     for number in _classes(label):
-        draw_outline(axes, label == number, spacing, class_colour(number), band=True)
+        draw_outline(axes, label == number, spacing, class_color(number), band=True)
     for number in _classes(prediction):
-        draw_outline(axes, prediction == number, spacing, class_colour(number), class_dashes(number))
+        draw_outline(axes, prediction == number, spacing, class_color(number), class_dashes(number))
     return png(figure)
 
 
 def draw_areas(
     image: Float[np.ndarray, "h w"],
     areas: Integer[np.ndarray, "h w"],
-    colours: Mapping[int, str],
+    colors: Mapping[int, str],
     label: Integer[np.ndarray, "h w"],
     spacing: tuple[float, float],
 ) -> bytes:
-    """Draws a slice, dimmed, with coloured areas and the label's outlines as thin white lines.
+    """Draws a slice, dimmed, with colored areas and the label's outlines as thin white lines.
 
     Args:
         image: Intensities from 0 (black) to 1 (white), upright.
-        areas: What lies where; nothing where it is a number without a colour.
-        colours: Number to colour, as ``#rrggbb``.
+        areas: What lies where; nothing where it is a number without a color.
+        colors: Number to color, as ``#rrggbb``.
         label: Class numbers, 0 is background.
-        spacing: Millimetres between rows and between columns.
+        spacing: Millimeters between rows and between columns.
 
     Returns:
         A PNG file like that of `draw_slice`.
     """
     figure, axes = _picture(image * _DIMMED, spacing)
     painted = np.zeros((*areas.shape, 4), np.float32)
-    for number, colour in colours.items():
-        painted[areas == number] = [*(int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)), 0.9]
+    for number, color in colors.items():
+        painted[areas == number] = [*(int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)), 0.9]
     axes.imshow(painted, extent=axes.images[0].get_extent(), interpolation="nearest", aspect="auto")
     for number in _classes(label):
         draw_outline(axes, label == number, spacing, "#ffffff", width=0.8)
@@ -91,19 +91,19 @@ def draw_outline(
     axes: Axes,
     mask: Bool[np.ndarray, "h w"],
     spacing: tuple[float, float],
-    colour: str,
+    color: str,
     dashes: str | tuple[float, tuple[float, ...]] = "solid",
     *,
     band: bool = False,
     width: float = 2.0,
 ) -> None:
-    """Draws where a mask ends, on axes in millimetres.
+    """Draws where a mask ends, on axes in millimeters.
 
     Args:
         axes: Their ``(0, 0)`` is the first pixel's outer corner.
         mask: What is outlined.
-        spacing: Millimetres between rows and between columns.
-        colour: Any of matplotlib's.
+        spacing: Millimeters between rows and between columns.
+        color: Any of matplotlib's.
         dashes: matplotlib's line style.
         band: Whether it is a wide pale band in place of a line with a dark rim.
         width: Of the line, in pixels.
@@ -113,7 +113,7 @@ def draw_outline(
     padded = np.pad(mask, 1).astype(float)  # outlines close at the picture's edge, too
     rows, columns = ((np.arange(side) - 0.5) * step for side, step in zip(padded.shape, spacing, strict=True))
     thick = _BAND if band else width * _POINTS
-    lines = axes.contour(columns, rows, padded, levels=[0.5], colors=[colour], linewidths=thick, linestyles=[dashes])
+    lines = axes.contour(columns, rows, padded, levels=[0.5], colors=[color], linewidths=thick, linestyles=[dashes])
     if band:
         lines.set_alpha(0.45)
     else:
@@ -155,7 +155,7 @@ def _classes(labels: Integer[np.ndarray, "h w"]) -> list[int]:
 
 
 def _picture(image: Float[np.ndarray, "h w"], spacing: tuple[float, float]) -> tuple[Figure, Axes]:
-    """A slice that fills its figure, which has its proportions; axes are in millimetres."""
+    """A slice that fills its figure, which has its proportions; axes are in millimeters."""
     height, width = (side * step for side, step in zip(image.shape, spacing, strict=True))
     scale = LONGEST_SIDE / max(height, width) / DPI
     figure = new_figure(width * scale, height * scale)
@@ -166,7 +166,7 @@ def _picture(image: Float[np.ndarray, "h w"], spacing: tuple[float, float]) -> t
 
 
 def show_slice(axes: Axes, image: Float[np.ndarray, "h w"], spacing: tuple[float, float]) -> None:
-    """Shows intensities from 0 (black) to 1 (white) on axes in millimetres, without ticks."""
+    """Shows intensities from 0 (black) to 1 (white) on axes in millimeters, without ticks."""
     height, width = (side * step for side, step in zip(image.shape, spacing, strict=True))
     axes.imshow(image, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0), interpolation="bilinear")
     axes.autoscale(False)  # outlines must not move the picture's edges

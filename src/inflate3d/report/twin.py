@@ -55,7 +55,7 @@ def side_by_side(own: Method, other: Method) -> list[Method]:
             "the run beside was scored on other cases or classes",
             expected=f"{plural(len(own.scores.cases), 'case')} with {', '.join(own.scores.classes)}",
             got=_other_than(own.scores, other.scores),
-            remedy="name a run on the same split",
+            hint="name a run on the same split",
             file=other.folder.root,
         )
     if own.name != other.name:

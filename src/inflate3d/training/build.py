@@ -59,7 +59,7 @@ def check_plan(folder: RunFolder, config: RunConfig, plan: Plan) -> None:
             "the run was started by another plan than the store has now",
             expected=", ".join(f"{name} {old}" for name, (old, _) in differing.items()),
             got=", ".join(f"{name} {new}" for name, (_, new) in differing.items()),
-            remedy="prepare the data set as it was, or choose another folder by --run or --out",
+            hint="prepare the dataset as it was, or choose another folder by --run or --out",
             file=folder.plan,
         )
 

@@ -40,7 +40,7 @@ def determinism(training: TrainingConfig) -> Iterator[None]:
         raise ConfigError(
             "a compiled network is not deterministic: its kernels are chosen by how long they take",
             got="--deterministic --compile",
-            remedy="leave out one of them",
+            hint="leave out one of them",
         )
     _set_workspace()
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
@@ -65,7 +65,7 @@ def _set_workspace() -> None:
             "CUDA has been started in a way that is not deterministic",
             expected=f"{WORKSPACE} to be one of {', '.join(WORKSPACES)} from the start",
             got=os.environ.get(WORKSPACE, "not set"),
-            remedy=f"set {WORKSPACE}={WORKSPACES[0]} before Python, or train by the command line",
+            hint=f"set {WORKSPACE}={WORKSPACES[0]} before Python, or train by the command line",
         )
     os.environ.setdefault(WORKSPACE, WORKSPACES[0])
 
@@ -75,5 +75,5 @@ def _not_deterministic(error: RuntimeError) -> ConfigError:
     return ConfigError(
         "an operation of this network has no deterministic form on this device",
         got=f"{operation} with --deterministic",
-        remedy="take --decoder fpn-lite, another encoder or --accelerator cpu, or leave out --deterministic",
+        hint="take --decoder fpn-lite, another encoder or --accelerator cpu, or leave out --deterministic",
     )

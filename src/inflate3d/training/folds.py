@@ -26,14 +26,14 @@ def check_alone(training: TrainingOptions, data: DataConfig, root: Path) -> None
             "folds are trained one after another by one process",
             expected="--devices 1 and --nodes 1 beside --folds",
             got=f"--devices {training.devices} --nodes {training.nodes}",
-            remedy=f"train each fold by a command of its own, such as --fold 0 --run {root / 'fold-0'}",
+            hint=f"train each fold by a command of its own, such as --fold 0 --run {root / 'fold-0'}",
         )
     if data.fold:
         raise ConfigError(
             "a fold is named twice over",
             expected="--fold for one, or --folds for several",
             got=f"--fold {data.fold} beside --folds",
-            remedy=f"--folds {data.fold} for that one alone",
+            hint=f"--folds {data.fold} for that one alone",
         )
 
 
@@ -59,7 +59,7 @@ def plan_folds(
         raise ConfigError(
             "a single run is in the folder of the folds",
             expected="a new folder, or one of folds",
-            remedy="choose another folder by --run",
+            hint="choose another folder by --run",
             file=folder.root,
         )
     folds = []
@@ -71,7 +71,7 @@ def plan_folds(
         raise ConfigError(
             "runs of these folds are there already",
             got=", ".join(fold.root.name for _, fold in there),
-            remedy="go on with them by --resume, or choose another folder by --run",
+            hint="go on with them by --resume, or choose another folder by --run",
             file=folder.root,
         )
     for settings, fold in there:

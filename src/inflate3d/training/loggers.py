@@ -23,7 +23,7 @@ PROJECT = "inflate3d"
 PICTURES = 4
 """Cases of which a slice is shown at each validation."""
 
-COLOURS = np.array([(230, 60, 50), (60, 160, 240), (70, 200, 90), (245, 190, 40), (180, 90, 220), (60, 210, 200)])
+COLORS = np.array([(230, 60, 50), (60, 160, 240), (70, 200, 90), (245, 190, 40), (180, 90, 220), (60, 210, 200)])
 """Of the classes, red, green and blue; after the last the first comes again."""
 
 
@@ -56,7 +56,7 @@ def open_board(config: RunConfig, folder: RunFolder) -> Board | None:
     if name == "none":
         return None
     if find_spec(name) is None:
-        raise ConfigError(f"{name} is not installed", got=f"--logger {name}", remedy=f"pip install 'inflate3d[{name}]'")
+        raise ConfigError(f"{name} is not installed", got=f"--logger {name}", hint=f"pip install 'inflate3d[{name}]'")
     board: Board = _BOARDS[name](folder)
     board.logger.log_hyperparams(_flat(config.model_dump(mode="json")))
     return board
@@ -121,12 +121,12 @@ class LogPictures(lightning.Callback):
 
 
 def draw_slice(one: ValidatedSlice) -> UInt8[np.ndarray, "h three_w 3"]:
-    """The slice, its labels and the prediction side by side, classes in colours over it."""
-    grey = (255 * one.image.float().clamp(0, 1)).cpu().numpy()[..., None].repeat(3, axis=2)
-    parts = [grey]
+    """The slice, its labels and the prediction side by side, classes in colors over it."""
+    gray = (255 * one.image.float().clamp(0, 1)).cpu().numpy()[..., None].repeat(3, axis=2)
+    parts = [gray]
     for classes in (one.label.cpu().numpy(), one.predicted.cpu().numpy()):
-        colours = COLOURS[(classes - 1) % len(COLOURS)]
-        parts.append(np.where((classes > 0)[..., None], 0.5 * grey + 0.5 * colours, grey))
+        colors = COLORS[(classes - 1) % len(COLORS)]
+        parts.append(np.where((classes > 0)[..., None], 0.5 * gray + 0.5 * colors, gray))
     return np.concatenate(parts, axis=1).astype(np.uint8)
 
 

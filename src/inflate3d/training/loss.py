@@ -52,8 +52,8 @@ class SegmentationLoss(nn.Module):
         added = sum_over_processes(torch.cat(sums))
         loss = added[0] / added[1].clamp(min=1)
         if self.dice:
-            matched, predicted, labelled = added[2:].unflatten(0, (3, -1))
-            loss = loss + (1 - (2 * matched + _SMOOTH) / (predicted + labelled + _SMOOTH)).mean()
+            matched, predicted, labeled = added[2:].unflatten(0, (3, -1))
+            loss = loss + (1 - (2 * matched + _SMOOTH) / (predicted + labeled + _SMOOTH)).mean()
         return loss
 
     def _sum_over_voxels(

@@ -71,7 +71,7 @@ def too_little_memory(shortage: str) -> ConfigError:
     return ConfigError(
         "memory is not enough to train with",
         got=shortage,
-        remedy="give a smaller --batch-size beside a larger --accumulate, --precision bf16-mixed, or a smaller "
+        hint="give a smaller --batch-size beside a larger --accumulate, --precision bf16-mixed, or a smaller "
         "--image-size or --decoder-channels",
     )
 

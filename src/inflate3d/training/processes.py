@@ -70,7 +70,7 @@ def find_processes(training: TrainingConfig | TrainingOptions) -> Processes:
             "nothing has started the processes on the other nodes",
             expected="torchrun or srun in front of the command",
             got=f"--nodes {training.nodes}",
-            remedy="docs/cluster.md has the commands",
+            hint="docs/cluster.md has the commands",
         )
     own = LightningEnvironment()
     return Processes(own.local_rank() if wanted > 1 else 0, wanted, own, None)

@@ -45,7 +45,7 @@ def train(
     Args:
         config: Everything that is decided.
         folder: The run's folder.
-        store: The prepared data set.
+        store: The prepared dataset.
         resume: Whether to go on with an unfinished run; without one there it starts.
         console: Where to show progress; nowhere if not given.
 
@@ -178,7 +178,7 @@ def _claim(folder: RunFolder, config: RunConfig, resume: bool) -> None:
         raise ConfigError(
             "a run is there already",
             file=folder.root,
-            remedy="go on with it by --resume, or choose another folder by --run",
+            hint="go on with it by --resume, or choose another folder by --run",
         )
     config.check_unchanged(folder.config)
 
@@ -193,7 +193,7 @@ def _check_same_split(folder: RunFolder, split: Split) -> None:
             "the run was started with another split",
             expected=before.source,
             got=f"{split.source}, with other cases",
-            remedy="give the data set its old split back, or choose another folder by --run",
+            hint="give the dataset its old split back, or choose another folder by --run",
             file=folder.split,
         )
 
@@ -261,7 +261,7 @@ def _worker_ended(error: BaseException) -> Inflate3dError:
         "a process that reads cases was killed",
         expected="memory for as many of them as there are --workers",
         got=str(error).partition("\n")[0],
-        remedy="give fewer --workers, and the command again with --resume",
+        hint="give fewer --workers, and the command again with --resume",
     )
 
 
@@ -269,7 +269,7 @@ def _cannot_compile(error: BaseException) -> ConfigError:
     return ConfigError(
         "the network can't be compiled",
         got=" ".join(str(error).partition("\n\n")[0].split()),  # its first paragraph
-        remedy="leave out --compile, or install what it needs: a C++ compiler for a CPU, Triton for a GPU",
+        hint="leave out --compile, or install what it needs: a C++ compiler for a CPU, Triton for a GPU",
     )
 
 

@@ -26,13 +26,13 @@ from inflate3d.windows.resample import (
     field_matrices,
     field_sides,
     follow,
-    normalise,
-    normalise_and_resample,
+    normalize,
+    normalize_and_resample,
     resample_labels,
     resample_logits,
     resample_windows,
 )
-from inflate3d.windows.windows import centre_logits
+from inflate3d.windows.windows import center_logits
 
 
 class ValidatedSlice(NamedTuple):
@@ -77,15 +77,15 @@ class SegmentationTask(lightning.LightningModule):
         self.case_dice = CaseDice(len(watched), len(plan.classes))
 
     def training_step(self, batch: WindowBatch, batch_idx: int) -> Tensor:
-        """Normalise, augment and resize the samples, predict, compare."""
+        """Normalize, augment and resize the samples, predict, compare."""
         generator = self._seed(batch_idx)
         settings, size = self.config.augmentation, self.model.architecture.image_size
         fields = self._fields(batch, size)
         matrices = follow(
             random_matrices(settings, self.plan.flips, fields, generator),
-            field_matrices(batch.sides, fields, batch.centres),
+            field_matrices(batch.sides, fields, batch.centers),
         )
-        windows = normalise_and_resample(batch.windows, batch.ranges, matrices, size, batch.extents)
+        windows = normalize_and_resample(batch.windows, batch.ranges, matrices, size, batch.extents)
         labels = resample_labels(batch.labels, matrices, size, batch.extents)
         if self.plan.flips[0]:
             windows, labels = mirror_depth(windows, labels, settings, generator)
@@ -109,15 +109,15 @@ class SegmentationTask(lightning.LightningModule):
     def _predict_windows(self, model: Segmenter, batch: WindowBatch) -> list[ValidatedSlice]:
         size = model.architecture.image_size
         fields = field_sides(batch.sides, size, self.plan.pixel_spacing)
-        windows = normalise(batch.windows, batch.ranges)
-        centre = windows.shape[2] // 2
+        windows = normalize(batch.windows, batch.ranges)
+        center = windows.shape[2] // 2
         resampled = resample_windows(windows, field_matrices(batch.sides, fields), size, batch.extents)
-        logits = centre_logits(model(resampled).float())
+        logits = center_logits(model(resampled).float())
         slices = []
         for row, (height, width) in enumerate(batch.extents.long().tolist()):
             one = slice(row, row + 1)
             own = resample_logits(logits[one], (height, width), batch.sides[one], fields[one])
-            image, label = (array[:height, :width] for array in (windows[row, 0, centre], batch.labels[row, 0]))
+            image, label = (array[:height, :width] for array in (windows[row, 0, center], batch.labels[row, 0]))
             slices.append(ValidatedSlice(int(batch.cases[row]), image, label, own.argmax(1)[0]))
         return slices
 
@@ -134,7 +134,7 @@ class SegmentationTask(lightning.LightningModule):
             patches_at_once=self.config.training.batch_size,
         )
         (rows, columns), fields, case = batch.labels.shape[2:], plane_sides(grid), int(batch.cases[0])
-        images = normalise(batch.windows[:, :1], batch.ranges[:, :1])[0, 0]
+        images = normalize(batch.windows[:, :1], batch.ranges[:, :1])[0, 0]
         slices = []
         for index, (image, label) in enumerate(zip(images, batch.labels[0], strict=True)):
             own = resample_logits(logits[None, :, index], (rows, columns), batch.sides.cpu(), fields)
@@ -142,7 +142,7 @@ class SegmentationTask(lightning.LightningModule):
         return slices
 
     def _fields(self, batch: WindowBatch, size: tuple[int, int]) -> Tensor:
-        """Height and width in millimetres of what the model's input shows, ``(B, 2)``."""
+        """Height and width in millimeters of what the model's input shows, ``(B, 2)``."""
         spacing = self.plan.pixel_spacing
         if not isinstance(self.model, VolumetricSegmenter):
             return field_sides(batch.sides, size, spacing)

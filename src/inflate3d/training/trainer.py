@@ -94,5 +94,5 @@ def make_trainer(
         raise ConfigError(
             "the accelerator can't be used",
             got=f"--accelerator {training.accelerator} --devices {training.devices}: {error}",
-            remedy="give --accelerator auto, and not more devices than there are",
+            hint="give --accelerator auto, and not more devices than there are",
         ) from error

@@ -102,6 +102,6 @@ class WatchLoss(lightning.Callback):
             what,
             expected="a finite number",
             got=got,
-            remedy=f"look at these cases; train anew with a smaller --learning-rate, or --precision 32 ({kept})",
+            hint=f"look at these cases; train anew with a smaller --learning-rate, or --precision 32 ({kept})",
             file=self.checkpoint if self._saved else None,
         )

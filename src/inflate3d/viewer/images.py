@@ -10,7 +10,7 @@ import nibabel
 import numpy as np
 from jaxtyping import Float, Integer, Shaped
 
-from inflate3d.report.drawing import class_colour
+from inflate3d.report.drawing import class_color
 from inflate3d.report.sheet import ClassEntry
 
 
@@ -32,7 +32,7 @@ def nifti(array: Shaped[np.ndarray, "i j k"], affine: Float[np.ndarray, "4 4"]) 
 
     Args:
         array: Voxel values; those of types that NIfTI has not become float32.
-        affine: Voxel index to millimetres in RAS+ world space.
+        affine: Voxel index to millimeters in RAS+ world space.
     """
     kept = array.dtype in (np.uint8, np.int16, np.int32, np.float32)
     image = nibabel.Nifti1Image(array if kept else array.astype(np.float32), affine)
@@ -70,6 +70,6 @@ def setup(
     return {
         "scan": scan,
         "maps": list(maps),
-        "classes": [{"name": f"{entry.value} {entry.name}", "colour": class_colour(entry.number)} for entry in classes],
+        "classes": [{"name": f"{entry.value} {entry.name}", "color": class_color(entry.number)} for entry in classes],
         "range": list(values),
     }

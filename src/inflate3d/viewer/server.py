@@ -44,7 +44,7 @@ class PageServer(ThreadingHTTPServer):
             raise OutputError(
                 "the page can't be served on this port",
                 got=f"port {port}: {error}",
-                remedy="leave --port out: a free one is taken",
+                hint="leave --port out: a free one is taken",
             ) from error
         token = secrets.token_urlsafe(16)
         self.files = {f"/{token}/{name}": file for name, file in files.items()}

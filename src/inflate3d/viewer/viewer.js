@@ -10,16 +10,16 @@ function element(tag, properties = {}, children = []) {
   return made;
 }
 
-function labelled(text, control) {
+function labeled(text, control) {
   return element("label", {}, [text, control]);
 }
 
-function colourTable(classes) {
-  const colours = classes.map((each) => [1, 3, 5].map((at) => parseInt(each.colour.slice(at, at + 2), 16)));
-  const channel = (number) => [0, ...colours.map((colour) => colour[number])];
+function colorTable(classes) {
+  const colors = classes.map((each) => [1, 3, 5].map((at) => parseInt(each.color.slice(at, at + 2), 16)));
+  const channel = (number) => [0, ...colors.map((color) => color[number])];
   return {
     R: channel(0), G: channel(1), B: channel(2),
-    A: [0, ...colours.map(() => 255)],
+    A: [0, ...colors.map(() => 255)],
     I: [...Array(classes.length + 1).keys()],
     labels: ["", ...classes.map((each) => each.name)],
   };
@@ -28,7 +28,7 @@ function colourTable(classes) {
 async function addImage(viewer, buffer, options) {
   const file = new File([buffer], options.name + ".nii.gz");
   const image = await niivue.NVImage.loadFromFile({ file, name: file.name, ...options.shown });
-  if (options.classes) image.setColormapLabel(colourTable(options.classes));
+  if (options.classes) image.setColormapLabel(colorTable(options.classes));
   viewer.addVolume(image);
 }
 
@@ -62,13 +62,13 @@ function controls(viewers, setup) {
     viewer.volumes[0].cal_max = Number(white.value);
     viewer.updateGLVolume();
   });
-  const parts = [labelled("view ", view), labelled("black ", black), labelled("white ", white)];
+  const parts = [labeled("view ", view), labeled("black ", black), labeled("white ", white)];
   if (setup.maps.length) {
     const strength = element("input", { type: "range", min: 0, max: 1, step: 0.05, value: 0.5 });
     strength.oninput = () => viewers.forEach((viewer) => viewer.setOpacity(1, Number(strength.value)));
     const outline = element("input", { type: "checkbox" });
     outline.onchange = () => viewers.forEach((viewer) => viewer.setAtlasOutline(outline.checked ? 1 : 0));
-    parts.push(labelled("labels ", strength), labelled("outlines ", outline));
+    parts.push(labeled("labels ", strength), labeled("outlines ", outline));
   }
   return element("div", { className: "controls" }, parts);
 }
@@ -76,7 +76,7 @@ function controls(viewers, setup) {
 function legend(setup) {
   return element("ul", { className: "classes" }, setup.classes.map((each) => {
     const mark = element("i", { className: "mark" });
-    mark.style.background = each.colour;
+    mark.style.background = each.color;
     return element("li", {}, [mark, each.name]);
   }));
 }

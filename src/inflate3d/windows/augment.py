@@ -23,11 +23,11 @@ def random_matrices(
     Args:
         config: How much of each.
         flips: Whether the frame's (depth, row, column) axis may be mirrored; the depth is not this function's.
-        sides: Height and width of each slice in millimetres, so that a rotation keeps shapes.
+        sides: Height and width of each slice in millimeters, so that a rotation keeps shapes.
         generator: Random numbers, on the device of ``sides``.
 
     Returns:
-        ``(B, 2, 3)``, output to input, normalised coordinates (see :mod:`inflate3d.windows.resample`).
+        ``(B, 2, 3)``, output to input, normalized coordinates (see :mod:`inflate3d.windows.resample`).
     """
     draw = _Draw(len(sides), generator, sides.device)
     changed = draw.chance(config.augment_probability)
@@ -54,7 +54,7 @@ def mirror_depth(
     config: AugmentationConfig,
     generator: torch.Generator,
 ) -> tuple[Float[Tensor, "b c d h w"], Integer[Tensor, "b s height width"]]:
-    """Turns some windows upside down along the depth, and their labels; the centre slice stays the centre slice.
+    """Turns some windows upside down along the depth, and their labels; the center slice stays the center slice.
 
     On a CPU the arrays that are given are written to: memory is what it waits for.
     """

@@ -25,10 +25,10 @@ class WindowBatch(NamedTuple):
 
     Attributes:
         windows: Voxel values as the scanner gave them, in the store's type where one does, ``(B, C, D, h, w)``.
-        labels: Class numbers of the slices to predict, ``(B, S, h, w)``: a window's centre slice, all of a patch.
+        labels: Class numbers of the slices to predict, ``(B, S, h, w)``: a window's center slice, all of a patch.
         extents: Rows and columns of each window that are not padding, ``(B, 2)``.
-        sides: Height and width of each slice, or of what was cut out of it, in millimetres, ``(B, 2)``.
-        centres: Where in that the middle of the model's input lies (row, column), normalised, ``(B, 2)``; 0 of windows.
+        sides: Height and width of each slice, or of what was cut out of it, in millimeters, ``(B, 2)``.
+        centers: Where in that the middle of the model's input lies (row, column), normalized, ``(B, 2)``; 0 of windows.
         ranges: For each modality the voxel values that become 0 and 1, ``(B, C, 2)``.
         cases: Number of each window's case, ``(B,)``.
     """
@@ -37,7 +37,7 @@ class WindowBatch(NamedTuple):
     labels: Integer[Tensor, "b s h w"]
     extents: Float[Tensor, "b 2"]
     sides: Float[Tensor, "b 2"]
-    centres: Float[Tensor, "b 2"]
+    centers: Float[Tensor, "b 2"]
     ranges: Float[Tensor, "b c 2"]
     cases: Integer[Tensor, " b"]
 
@@ -77,7 +77,7 @@ class Windows(Samples):
         count: How many there are.
         depth: Slices in a window.
         stride: Steps from one of them to the next.
-        target: Whether the labels of the centre slice are read, or of all.
+        target: Whether the labels of the center slice are read, or of all.
     """
 
     def __init__(
@@ -98,15 +98,15 @@ class Windows(Samples):
         case = self.store.cases[place.case]
         slices = window_slices(place.slice, self.depth, case.shape[0], self.stride)
         image = self.store.image_slices(place.case, slices)
-        labelled = slices if self.target == "all" else [place.slice]
-        label = self.store.label_slices(place.case, labelled)
+        labeled = slices if self.target == "all" else [place.slice]
+        label = self.store.label_slices(place.case, labeled)
         extent = torch.tensor([case.shape[1:]], dtype=torch.float32)
         return WindowBatch(
             windows=torch.from_numpy(_for_torch(image))[None],
             labels=torch.from_numpy(label)[None],
             extents=extent,
             sides=extent * torch.tensor(case.spacing[1:]),
-            centres=torch.zeros(1, 2),
+            centers=torch.zeros(1, 2),
             ranges=torch.tensor([case.ranges], dtype=torch.float32),
             cases=torch.tensor([self.numbers[place.case]]),
         )
@@ -114,7 +114,7 @@ class Windows(Samples):
 
 def collate(batches: Sequence[WindowBatch]) -> WindowBatch:
     """Joins single windows; smaller slices are padded at their end, images with what will become 0."""
-    others = ("extents", "sides", "centres", "ranges", "cases")
+    others = ("extents", "sides", "centers", "ranges", "cases")
     joined = {name: torch.cat([getattr(batch, name) for batch in batches]) for name in others}
     sizes = {batch.windows.shape[-2:] for batch in batches}
     if len(sizes) == 1 and len({batch.windows.dtype for batch in batches}) == 1:
@@ -128,10 +128,10 @@ def _pad(batches: Sequence[WindowBatch]) -> tuple[Float[Tensor, "b c d h w"], In
     """Windows and labels of slices that differ in size or type."""
     height = max(batch.windows.shape[-2] for batch in batches)
     width = max(batch.windows.shape[-1] for batch in batches)
-    depth, labelled = batches[0].windows.shape[2], batches[0].labels.shape[1]
+    depth, labeled = batches[0].windows.shape[2], batches[0].labels.shape[1]
     lows = torch.cat([batch.ranges[..., 0] for batch in batches])
     windows = lows[:, :, None, None, None].repeat(1, 1, depth, height, width)
-    labels = torch.zeros(len(batches), labelled, height, width, dtype=batches[0].labels.dtype)
+    labels = torch.zeros(len(batches), labeled, height, width, dtype=batches[0].labels.dtype)
     for index, batch in enumerate(batches):
         rows, columns = batch.labels.shape[-2:]
         windows[index, ..., :rows, :columns] = batch.windows[0]
@@ -251,7 +251,7 @@ class WindowsModule(SamplesModule):
         store: The prepared cases.
         depth: Slices in a window.
         stride: Steps from one of them to the next.
-        target: Which of them are learned; validation is on the centre slices.
+        target: Which of them are learned; validation is on the center slices.
         **how: More for :class:`SamplesModule`.
     """
 

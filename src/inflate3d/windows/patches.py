@@ -21,7 +21,7 @@ from inflate3d.windows.datamodule import Samples, SamplesModule, WindowBatch
 from inflate3d.windows.sampling import Place, WindowSampler
 
 PixelSpacing = tuple[float, float] | None
-"""Millimetres between rows and between columns; none for a scan's own."""
+"""Millimeters between rows and between columns; none for a scan's own."""
 
 _DRAW_IN_PLANE = 1
 """Tells the draw of a row and a column from the sampler's own draws of the same number."""
@@ -32,7 +32,7 @@ class PlaneGrid(NamedTuple):
 
     Attributes:
         size: Rows and columns.
-        spacing: Millimetres between them; the grid's middle is that of the slice.
+        spacing: Millimeters between them; the grid's middle is that of the slice.
     """
 
     size: tuple[int, int]
@@ -48,7 +48,7 @@ def plane_grid(shape: tuple[int, int], spacing: tuple[float, float], wanted: Pix
 
 
 def median_grid(store: Store) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
-    """Slices, rows and columns of the median scan on its grid, and millimetres between them."""
+    """Slices, rows and columns of the median scan on its grid, and millimeters between them."""
     cases = list(store.cases.values())
     grids = [plane_grid(case.shape[1:], case.spacing[1:], store.plan.pixel_spacing) for case in cases]
     shapes = np.array([(case.shape[0], *grid.size) for case, grid in zip(cases, grids, strict=True)])
@@ -58,11 +58,11 @@ def median_grid(store: Store) -> tuple[tuple[int, int, int], tuple[float, float,
     return (slices, rows, columns), (through, down, right)
 
 
-def patch_start(centre: int, size: int, length: int) -> int:
+def patch_start(center: int, size: int, length: int) -> int:
     """First voxel, along one axis, of a patch round a voxel of a grid; below 0 where the patch is larger than that."""
     if size >= length:
         return -((size - length) // 2)
-    return min(max(centre - size // 2, 0), length - size)
+    return min(max(center - size // 2, 0), length - size)
 
 
 class Patches(Samples):
@@ -72,10 +72,10 @@ class Patches(Samples):
 
     Args:
         store: The prepared cases.
-        places: Where their centre slices lie.
+        places: Where their center slices lie.
         count: How many there are.
         size: Slices, rows and columns of a patch.
-        pixel_spacing: Millimetres between its rows and between its columns; none for the scan's own.
+        pixel_spacing: Millimeters between its rows and between its columns; none for the scan's own.
         augmentation: What may become of it.
         seed: Seed of the draws in plane.
     """
@@ -105,7 +105,7 @@ class Patches(Samples):
             _crop(middle, length, reach / spacing)
             for middle, length, spacing in zip(middles, case.shape[1:], case.spacing[1:], strict=True)
         )
-        centres = [
+        centers = [
             2 * (middle - part.start) / (part.stop - part.start) - 1
             for middle, part in zip(middles, (rows, columns), strict=True)
         ]
@@ -116,7 +116,7 @@ class Patches(Samples):
             labels=torch.from_numpy(label)[None],
             extents=extent,
             sides=extent * torch.tensor(case.spacing[1:]),
-            centres=torch.tensor([centres], dtype=torch.float32),
+            centers=torch.tensor([centers], dtype=torch.float32),
             ranges=torch.tensor([case.ranges], dtype=torch.float32),
             cases=torch.tensor([self.numbers[place.case]]),
         )
@@ -131,7 +131,7 @@ class Patches(Samples):
         return row, column
 
     def _reach(self, spacing: tuple[float, float]) -> float:
-        """Millimetres in plane from the patch's middle to the farthest point that augmentation brings into it."""
+        """Millimeters in plane from the patch's middle to the farthest point that augmentation brings into it."""
         sides = [pixels * side for pixels, side in zip(self.size[1:], spacing, strict=True)]
         return self.augmentation.max_zoom * math.hypot(*sides) / 2 + self.augmentation.max_shift * max(sides)
 
@@ -164,7 +164,7 @@ class Scans(Samples):
             labels=torch.from_numpy(self.store.label_slices(place.case, slices).astype(np.int64))[None],
             extents=extent,
             sides=extent * torch.tensor(case.spacing[1:]),
-            centres=torch.zeros(1, 2),
+            centers=torch.zeros(1, 2),
             ranges=torch.tensor([case.ranges], dtype=torch.float32),
             cases=torch.tensor([self.numbers[place.case]]),
         )
@@ -225,10 +225,10 @@ def _patch_middle(voxel: int, length: int, own: float, size: int, count: int, sp
     Args:
         voxel: Index of the voxel that the patch is drawn round.
         length: Voxels of the slice.
-        own: Millimetres between them.
+        own: Millimeters between them.
         size: Voxels of the patch; they are voxels of the grid.
         count: Voxels of the grid.
-        spacing: Millimetres between them.
+        spacing: Millimeters between them.
     """
     wanted = math.floor((voxel + 0.5 - length / 2) * own / spacing + count / 2)
     start = patch_start(min(max(wanted, 0), count - 1), size, count)

@@ -1,6 +1,6 @@
 """From slices on their own pixel grid to the model's input size, with any plane geometry, in one resampling.
 
-A ``(2, 3)`` matrix takes a point of the output plane to a point of the slice. Both are in normalised coordinates
+A ``(2, 3)`` matrix takes a point of the output plane to a point of the slice. Both are in normalized coordinates
 ``(x, y)``: x along columns, y along rows, -1 and +1 at the outer edges of the first and the last pixel.
 """
 
@@ -12,47 +12,47 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def normalise(windows: Num[Tensor, "b c d h w"], ranges: Float[Tensor, "b c 2"]) -> Float[Tensor, "b c d h w"]:
+def normalize(windows: Num[Tensor, "b c d h w"], ranges: Float[Tensor, "b c 2"]) -> Float[Tensor, "b c d h w"]:
     """Maps voxel values so that ``ranges[..., 0]`` becomes 0 and ``ranges[..., 1]`` becomes 1; clips beyond."""
     low, high = (ranges[:, :, end, None, None, None] for end in (0, 1))
     # one new array, and integers are floats before they are calculated with: both are what a CPU waits for
     return windows.to(torch.float32, copy=True).sub_(low).div_(high - low).clamp_(0, 1)
 
 
-def normalise_and_resample(
+def normalize_and_resample(
     windows: Num[Tensor, "b c d h w"],
     ranges: Float[Tensor, "b c 2"],
     matrices: Float[Tensor, "b 2 3"],
     size: tuple[int, int],
     extents: Float[Tensor, "b 2"] | None = None,
 ) -> Float[Tensor, "b c d height width"]:
-    """What :func:`normalise` and then :func:`resample_windows` give.
+    """What :func:`normalize` and then :func:`resample_windows` give.
 
     On a CPU that takes half the time of the two: one window at a time stays in the processor's cache, and the memory
     that it takes is used again for the next.
     """
     if windows.device.type != "cpu":
-        return resample_windows(normalise(windows, ranges), matrices, size, extents)
+        return resample_windows(normalize(windows, ranges), matrices, size, extents)
     resampled = torch.empty(*windows.shape[:3], *size)
     for row in range(len(windows)):
         one = slice(row, row + 1)
-        normalised = normalise(windows[one], ranges[one])
-        resampled[one] = resample_windows(normalised, matrices[one], size, None if extents is None else extents[one])
+        normalized = normalize(windows[one], ranges[one])
+        resampled[one] = resample_windows(normalized, matrices[one], size, None if extents is None else extents[one])
     return resampled
 
 
 def field_sides(
     sides: Float[Tensor, "b 2"], size: tuple[int, int], pixel_spacing: tuple[float, float] | None
 ) -> Float[Tensor, "b 2"]:
-    """Height and width in millimetres of what the model's input shows, ``(B, 2)``.
+    """Height and width in millimeters of what the model's input shows, ``(B, 2)``.
 
     Without a pixel spacing that is the slice, whatever its size. With one it is the same for every slice, but a
     slice that is larger is scaled down until it fits: nothing of it is lost.
 
     Args:
-        sides: Height and width of each slice in millimetres.
+        sides: Height and width of each slice in millimeters.
         size: ``(H, W)`` of the model's input.
-        pixel_spacing: Millimetres between its rows and between its columns.
+        pixel_spacing: Millimeters between its rows and between its columns.
     """
     if pixel_spacing is None:
         return sides
@@ -61,17 +61,17 @@ def field_sides(
 
 
 def field_matrices(
-    sides: Float[Tensor, "b 2"], fields: Float[Tensor, "b 2"], centres: Float[Tensor, "b 2"] | None = None
+    sides: Float[Tensor, "b 2"], fields: Float[Tensor, "b 2"], centers: Float[Tensor, "b 2"] | None = None
 ) -> Float[Tensor, "b 2 3"]:
-    """The geometry that lays a slice into its field, both in millimetres (see `field_sides`).
+    """The geometry that lays a slice into its field, both in millimeters (see `field_sides`).
 
     Args:
         sides: Height and width of each slice.
         fields: The same of what the model's input shows.
-        centres: Where in the slice the field's middle lies (row, column), normalised; its middle if not given.
+        centers: Where in the slice the field's middle lies (row, column), normalized; its middle if not given.
     """
     scale = (fields / sides).flip(1)  # x first
-    shift = torch.zeros_like(scale) if centres is None else centres.flip(1)
+    shift = torch.zeros_like(scale) if centers is None else centers.flip(1)
     return torch.cat([torch.diag_embed(scale), shift[..., None]], dim=-1)
 
 
@@ -92,7 +92,7 @@ def resample_logits(
     Args:
         logits: ``(B, K, H, W)``.
         shape: Rows and columns of the slices.
-        sides: Height and width of each slice in millimetres.
+        sides: Height and width of each slice in millimeters.
         fields: The same of what the model's input shows.
     """
     return sample_logits(logits, own_pixels(shape, sides, fields))
@@ -101,7 +101,7 @@ def resample_logits(
 def own_pixels(
     shape: tuple[int, int], sides: Float[Tensor, "b 2"], fields: Float[Tensor, "b 2"]
 ) -> Float[Tensor, "b h w 2"]:
-    """Where the slices' own pixels lie in the model's input, normalised; see `resample_logits`."""
+    """Where the slices' own pixels lie in the model's input, normalized; see `resample_logits`."""
     return F.affine_grid(field_matrices(fields, sides), [len(sides), 1, *shape], align_corners=False)
 
 
@@ -163,12 +163,12 @@ def _grid(
         # A point beyond the slice lies in the padding or, on the far side, out of the array: both hold 0.
         part = extents.flip(1) / extents.new_tensor([padded[1], padded[0]])
         linear, shift = linear * part[..., None], shift * part + (part - 1)
-    rows, columns = (_pixel_centres(pixels, matrices) for pixels in size)
+    rows, columns = (_pixel_centers(pixels, matrices) for pixels in size)
     down = linear[..., 1, None] * rows + shift[..., None]
     across = linear[..., 0, None] * columns
     return (down[..., :, None] + across[..., None, :]).movedim(1, -1)  # a sum, not a product, for each pixel
 
 
-def _pixel_centres(pixels: int, like: Tensor) -> Float[Tensor, " n"]:
-    """Where the pixels of an axis lie, normalised."""
+def _pixel_centers(pixels: int, like: Tensor) -> Float[Tensor, " n"]:
+    """Where the pixels of an axis lie, normalized."""
     return (2 * torch.arange(pixels, device=like.device, dtype=like.dtype) + 1) / pixels - 1

@@ -19,7 +19,7 @@ class Place(NamedTuple):
 
     Attributes:
         case: Id of its case.
-        slice: Its centre slice.
+        slice: Its center slice.
         drawn_class: The class that the slice was drawn for; none if it was drawn from all slices.
     """
 
@@ -29,7 +29,7 @@ class Place(NamedTuple):
 
 
 class WindowSampler:
-    """Draws (case, centre slice) for the n-th window of a training.
+    """Draws (case, center slice) for the n-th window of a training.
 
     A part of the windows is drawn by class: first a class, each alike, then a case that has it, then a slice of
     the case that holds it. Rare classes and small cases are thus seen as often as others. The other windows are
@@ -52,7 +52,7 @@ class WindowSampler:
         self.classes = classes
 
     def draw(self, number: int) -> tuple[str, int]:
-        """The case and the centre slice of window ``number``."""
+        """The case and the center slice of window ``number``."""
         place = self.place(number)
         return place.case, place.slice
 

@@ -24,7 +24,7 @@ FEWEST_CHANGED = 5
 """Cases whose Dice has to change for a step to be kept."""
 
 _FALSE_PARTS = (0.5, 0.9, 1.0)
-"""Candidates for the minimum volume remove so many of the predicted components without any labelled voxel."""
+"""Candidates for the minimum volume remove so many of the predicted components without any labeled voxel."""
 
 _DIGITS = 3
 """Of a minimum volume."""

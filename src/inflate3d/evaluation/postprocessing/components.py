@@ -1,7 +1,7 @@
 """Connected components and holes of one class in a label map, each looked for in the class's own box.
 
-Voxels of a component share a face, an edge or a corner (26 neighbours), as in nnU-Net; what lies between them is then
-connected through faces alone (6 neighbours). Components are numbered by ``scipy.ndimage.label`` in 32-bit integers.
+Voxels of a component share a face, an edge or a corner (26 neighbors), as in nnU-Net; what lies between them is then
+connected through faces alone (6 neighbors). Components are numbered by ``scipy.ndimage.label`` in 32-bit integers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _FACES = ndimage.generate_binary_structure(3, 1)
 
 
 def in_memory_order(array: Shaped[np.ndarray, "a b c"]) -> Shaped[np.ndarray, "_ _ _"]:
-    """A view of the array whose last axis is the one along which neighbours lie next to each other in memory."""
+    """A view of the array whose last axis is the one along which neighbors lie next to each other in memory."""
     return array.transpose(np.argsort([-abs(step) for step in array.strides], kind="stable"))
 
 

@@ -36,7 +36,7 @@ class ClassSteps(FrozenModel):
     largest_component: bool = False
     """Keep its largest connected component alone; several if they are of one size."""
     minimum_volume: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    """Remove connected components of a smaller volume, in cubic millimetres."""
+    """Remove connected components of a smaller volume, in cubic millimeters."""
     fill_holes: bool = False
     """Fill background that it encloses on all sides."""
 
@@ -50,7 +50,7 @@ class ClassSteps(FrozenModel):
 
         Args:
             voxels: Of each component of the class.
-            voxel_volume: Cubic millimetres.
+            voxel_volume: Cubic millimeters.
         """
         small = voxels * voxel_volume < self.minimum_volume
         return small | (voxels < voxels.max(initial=0)) if self.largest_component else small
@@ -71,7 +71,7 @@ class Postprocessing(FrozenModel):
     First components of all classes are removed: all but the largest, then those below the minimum volume; their voxels
     become background. Then holes are filled, class after class in the order given: background that a class encloses
     on all sides becomes of that class, and no voxel of another class ever does. Components are made of voxels that
-    share a face, an edge or a corner (26 neighbours), holes of voxels that share a face (6 neighbours).
+    share a face, an edge or a corner (26 neighbors), holes of voxels that share a face (6 neighbors).
     """
 
     version: Literal[1] = 1
@@ -93,7 +93,7 @@ class Postprocessing(FrozenModel):
 
         Args:
             labels: Label values on the scan's own grid, 0 is the background.
-            spacing: Millimetres between voxels along the three axes.
+            spacing: Millimeters between voxels along the three axes.
         """
         cleaned = labels.copy(order="K")
         view, voxel_volume = in_memory_order(cleaned), math.prod(spacing)
@@ -125,7 +125,7 @@ class Postprocessing(FrozenModel):
                     "the post-processing was chosen for other classes",
                     expected=", ".join(f"{value} ({name})" for value, name in classes.items()),
                     got=f"{each.value} ({each.name})",
-                    remedy="predict with --no-postprocess, or evaluate the model again to choose anew",
+                    hint="predict with --no-postprocess, or evaluate the model again to choose anew",
                     file=file,
                 )
 
@@ -177,7 +177,7 @@ def read_postprocessing(folders: Sequence[Path], classes: Mapping[int, str]) -> 
                 "models that are averaged come with different post-processing",
                 expected=f"for all: {found[0].in_words() if found[0] else 'none'}",
                 got=each.in_words() if each else "none",
-                remedy="predict with --no-postprocess",
+                hint="predict with --no-postprocess",
                 file=file,
             )
     return found[0]

@@ -25,24 +25,24 @@ class ClassTally:
     Attributes:
         voxels: Of each predicted component.
         predicted: Likewise, without those where the label is ignored.
-        matched: Those that are labelled as the class.
-        labelled: Voxels of the label.
+        matched: Those that are labeled as the class.
+        labeled: Voxels of the label.
         fillable: Background voxels in the holes of the predicted class.
-        fillable_matched: Those that are labelled as the class.
-        voxel_volume: Cubic millimetres.
+        fillable_matched: Those that are labeled as the class.
+        voxel_volume: Cubic millimeters.
     """
 
     voxels: Int[np.ndarray, " components"]
     predicted: Int[np.ndarray, " components"]
     matched: Int[np.ndarray, " components"]
-    labelled: int
+    labeled: int
     fillable: int
     fillable_matched: int
     voxel_volume: float
 
     @property
     def volumes(self) -> Float[np.ndarray, " components"]:
-        """Cubic millimetres of each component."""
+        """Cubic millimeters of each component."""
         return self.voxels * self.voxel_volume
 
     def dice_after(self, steps: ClassSteps) -> float:
@@ -54,7 +54,7 @@ class ClassTally:
         predicted, matched = int(self.predicted[kept].sum()), int(self.matched[kept].sum())
         if steps.fill_holes:
             predicted, matched = predicted + self.fillable, matched + self.fillable_matched
-        total = predicted + self.labelled
+        total = predicted + self.labeled
         return 2 * matched / total if total else math.nan
 
 
@@ -67,19 +67,19 @@ def tally_case(
         prediction: Class numbers on the scan's own grid.
         label: Class numbers on the same grid, or `IGNORED`.
         num_classes: Classes, background counted.
-        spacing: Millimetres between voxels along the three axes.
+        spacing: Millimeters between voxels along the three axes.
     """
     known = label != IGNORED
     boxes = ndimage.find_objects(prediction, max_label=num_classes - 1)
     voxel_volume = math.prod(spacing)
     tallies = []
     for number, box in enumerate(boxes, start=1):
-        labelled = int(np.count_nonzero(label == number))
+        labeled = int(np.count_nonzero(label == number))
         if box is None:
             none = np.zeros(0, dtype=np.int64)
-            tallies.append(ClassTally(none, none, none, labelled, 0, 0, voxel_volume))
+            tallies.append(ClassTally(none, none, none, labeled, 0, 0, voxel_volume))
         else:
-            tallies.append(_tally(prediction[box], label[box], known[box], number, labelled, voxel_volume))
+            tallies.append(_tally(prediction[box], label[box], known[box], number, labeled, voxel_volume))
     return tuple(tallies)
 
 
@@ -88,7 +88,7 @@ def _tally(
     label: Integer[np.ndarray, "i j k"],
     known: Bool[np.ndarray, "i j k"],
     number: int,
-    labelled: int,
+    labeled: int,
     voxel_volume: float,
 ) -> ClassTally:
     mask, right = prediction == number, label == number
@@ -99,7 +99,7 @@ def _tally(
         voxels=voxels[1:],
         predicted=count_numbers(numbers, highest, known)[1:],
         matched=count_numbers(numbers, highest, right)[1:],
-        labelled=labelled,
+        labeled=labeled,
         fillable=int(np.count_nonzero(fillable)),
         fillable_matched=int(np.count_nonzero(fillable & right)),
         voxel_volume=voxel_volume,

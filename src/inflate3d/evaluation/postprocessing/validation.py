@@ -121,7 +121,7 @@ def choose_postprocessing(
         plan: Which label values there are.
         scores: Of the label maps as they were predicted.
         parts: The part of each case, such as its fold.
-        tolerance: Millimetres within which a surface counts as right, for all classes or by class.
+        tolerance: Millimeters within which a surface counts as right, for all classes or by class.
         progress: Shows how far it is.
 
     Raises:
@@ -159,7 +159,7 @@ class _Reader:
                 "an evaluated case has no label or no prediction any more",
                 case=case,
                 file=file if found else None,
-                remedy="evaluate the run again, with the data set that it was trained on",
+                hint="evaluate the run again, with the dataset that it was trained on",
             )
         label = read_labels(found.label, case=case)
         return lay_on(read_labels(file, case=case), label, case=case, file=file), label

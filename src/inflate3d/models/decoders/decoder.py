@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class Decoder(nn.Module, ABC):
-    """Feature maps of the centre slices in, one map out, which a classifier turns into logits.
+    """Feature maps of the center slices in, one map out, which a classifier turns into logits.
 
     Args:
         channels: Channels of the encoder's maps.

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class ConvNormAct(nn.Sequential):
-    """Convolution that keeps the size, batch normalisation, ReLU.
+    """Convolution that keeps the size, batch normalization, ReLU.
 
     Args:
         in_channels: Channels in.
@@ -25,7 +25,7 @@ class ConvNormAct(nn.Sequential):
 
 
 def resize(feature: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c height width"]:
-    """Bilinear, to ``(H, W)``, pixel edges aligned (not pixel centres)."""
+    """Bilinear, to ``(H, W)``, pixel edges aligned (not pixel centers)."""
     if feature.shape[-2:] == size:
         return feature
     return F.interpolate(feature, size=size, mode="bilinear", align_corners=False)

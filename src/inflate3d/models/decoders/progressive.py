@@ -15,12 +15,12 @@ from inflate3d.models.decoders.layers import resize
 
 
 class SetrPup(Decoder):
-    """Convolve, normalise, double, until half the resolution (Zheng et al. 2021, arXiv:2012.15840, "PUP").
+    """Convolve, normalize, double, until half the resolution (Zheng et al. 2021, arXiv:2012.15840, "PUP").
 
-    As in the paper's code: 3x3 convolutions with instance normalisation and ReLU, four of them at a stride of 16.
+    As in the paper's code: 3x3 convolutions with instance normalization and ReLU, four of them at a stride of 16.
     """
 
-    smallest_map: ClassVar[int] = 2  # instance normalisation makes one pixel nothing
+    smallest_map: ClassVar[int] = 2  # instance normalization makes one pixel nothing
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], *, in_channels: int = 1, width: int) -> None:
         super().__init__(channels, strides, in_channels=in_channels, width=width)
@@ -44,13 +44,13 @@ class SetrPup(Decoder):
 
 
 class ConvTranspose(Decoder):
-    """Normalise and double by a transposed convolution; the classifier doubles for the last time.
+    """Normalize and double by a transposed convolution; the classifier doubles for the last time.
 
-    As in the paper's code: four transposed convolutions at a stride of 16, instance normalisation and ReLU before
+    As in the paper's code: four transposed convolutions at a stride of 16, instance normalization and ReLU before
     each.
     """
 
-    smallest_map: ClassVar[int] = 2  # instance normalisation makes one pixel nothing
+    smallest_map: ClassVar[int] = 2  # instance normalization makes one pixel nothing
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], *, in_channels: int = 1, width: int) -> None:
         super().__init__(channels, strides, in_channels=in_channels, width=width)

@@ -30,7 +30,7 @@ class UNETR(Decoder):
     levels already.
     """
 
-    smallest_map: ClassVar[int] = 2  # instance normalisation makes one pixel nothing
+    smallest_map: ClassVar[int] = 2  # instance normalization makes one pixel nothing
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], *, in_channels: int, width: int) -> None:
         super().__init__(channels, strides, in_channels=in_channels, width=width)
@@ -41,7 +41,7 @@ class UNETR(Decoder):
                 "unetr can't join these feature maps",
                 expected="maps of different strides, or of one stride and no more than it can be halved",
                 got=f"strides {', '.join(map(str, strides))}",
-                remedy="choose other levels of the encoder, or another decoder",
+                hint="choose other levels of the encoder, or another decoder",
             )
         self.image = _residual(3, in_channels, self.channels)
         self.skips = nn.ModuleList(
