@@ -1,7 +1,10 @@
+from typing import Any
+
+import blosc2
 import numpy as np
 import pytest
 
-from inflate3d.preparation.arrays import MOST_VALUES, StoredSlices, write_slices
+from inflate3d.preparation.arrays import DAMAGED, MOST_VALUES, StoredSlices, write_slices
 
 RANDOM = np.random.default_rng(0)
 ARRAYS = {
@@ -45,3 +48,30 @@ def test_any_number_of_values(tmp_path, count):
     array = np.resize(values, (1, 2, 1, 4 * count)).astype(np.float32)
     write_slices(tmp_path / "a", array, "image")
     assert np.array_equal(StoredSlices(tmp_path / "a").read(0, 1), array)
+
+
+@pytest.mark.parametrize("mark", [b"b2o", b"LazyArray", b"proxy-source"])
+def test_voxels_may_hold_any_bytes(tmp_path, mark):
+    array = RANDOM.integers(0, 256, 4 * 3 * 100, np.uint8)  # too random to be compressed
+    array[500 : 500 + len(mark)] = np.frombuffer(mark, np.uint8)
+    array = array.reshape(1, 4, 3, 100)
+    write_slices(tmp_path / "a.b2nd", array, "label")
+    assert mark in (tmp_path / "a.b2nd").read_bytes()
+    assert np.array_equal(StoredSlices(tmp_path / "a.b2nd").read(0, 3), array)
+
+
+@pytest.mark.parametrize("mark", ["b2o", "LazyArray", "proxy-source", "vlarray", "b2nd2"])
+def test_marked_files_are_refused_before_they_are_opened(tmp_path, mark, monkeypatch):
+    zeros: Any = np.zeros((2, 3, 4), np.uint8)
+    blosc2.asarray(zeros, urlpath=str(tmp_path / "a.b2nd"), meta={mark: {"kind": "lazyexpr"}})
+    monkeypatch.setattr(blosc2, "open", lambda *_, **__: pytest.fail("opened"))
+    with pytest.raises(DAMAGED, match=mark):
+        StoredSlices(tmp_path / "a.b2nd")
+
+
+@pytest.mark.parametrize("length", [0, 5, 14, 15, 40, 87, 100])
+def test_cut_files_are_refused(tmp_path, length):
+    write_slices(tmp_path / "a.b2nd", ARRAYS["bytes"], "image")
+    (tmp_path / "a.b2nd").write_bytes((tmp_path / "a.b2nd").read_bytes()[:length])
+    with pytest.raises(DAMAGED):
+        StoredSlices(tmp_path / "a.b2nd")
