@@ -1,11 +1,12 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from inflate3d.datasets.case import Dataset
-from inflate3d.datasets.classes import choose_classes
-from inflate3d.errors import ConfigError
+from inflate3d.datasets.classes import IGNORED, choose_classes, class_numbers, map_labels
+from inflate3d.errors import ConfigError, DataError
 
 CLASSES = {0: "background", 1: "spleen", 2: "right kidney", 3: "left kidney", 5: "liver", 52: "aorta"}
 DATASET = Dataset("Abdomen", Path("abdomen"), ("CT",), CLASSES, ())
@@ -78,3 +79,26 @@ def test_two_classes_of_one_name_have_to_be_joined_or_named_apart():
 def test_what_counts_as_an_ignored_class_is_ignored(keep):
     chosen = choose_classes(replace(DATASET, merged={7: 5}), ignore="liver", keep=keep)
     assert (chosen.merged[7], chosen.ignore) == (5, 5)
+
+
+def test_class_numbers_of_merged_and_ignored_values():
+    numbers = class_numbers({0: "background", 2: "liver", 70000: "tumor"}, {5: 2, 6: 0, 8: 9}, 9)
+    assert numbers == {0: 0, 2: 1, 70000: 2, 5: 1, 6: 0, 9: IGNORED, 8: IGNORED}
+
+
+@pytest.mark.parametrize("large", [1, 60000, 1 << 40])
+def test_labels_become_their_numbers(large):
+    numbers = {0: 0, 1: 7, large: 300 if large > 1 else 1}
+    labels = np.array([[[0, 1], [large, 0]]])
+    mapped = map_labels(labels, numbers)
+    assert mapped.tolist() == np.vectorize(numbers.get)(labels).tolist()
+    assert mapped.dtype == (np.uint16 if large > 1 else np.uint8)
+
+
+@pytest.mark.parametrize("unknown", [3, 90, -1, 1 << 41])
+@pytest.mark.parametrize("large", [7, 1 << 40])
+def test_unknown_label_values(unknown, large):
+    with pytest.raises(DataError) as caught:
+        map_labels(np.array([0, 1, unknown]), {0: 0, 1: 1, large: 2}, {0: "background", 1: "liver", large: "tumor"})
+    assert caught.value.got == str(unknown)
+    assert caught.value.expected == f"0 (background), 1 (liver), {large} (tumor)"

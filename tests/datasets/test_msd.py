@@ -247,7 +247,7 @@ def test_progress_is_told(prostates, tmp_path):
     ("changes", "what"),
     [
         ({"ignore": 255}, "no value for voxels that are ignored"),
-        ({"merged": {}}, "labels are none of the dataset's classes"),
+        ({"merged": {}}, "unknown label values"),
         ({"modalities": ("T2",)}, "another number of modalities"),
     ],
 )

@@ -79,7 +79,7 @@ def test_another_grid_is_refused(folders):
 
 
 def test_values_that_are_no_class_are_refused(folders):
-    with pytest.raises(DataError, match="values that are no class") as caught:
+    with pytest.raises(DataError, match="unknown label values") as caught:
         scored(folders, classes={2: "liver"})
     assert (caught.value.got, caught.value.case) == ("5", "case0")
 
@@ -118,7 +118,7 @@ def test_large_label_values_take_no_memory(tmp_path, kind, value):
     for folder in ("predictions", "labels"):
         save(tmp_path / folder / "case.nii.gz", values)
     assert scored(tmp_path).native_dice.tolist() == [[1, 1, 1]]
-    with pytest.raises(DataError, match="values that are no class"):
+    with pytest.raises(DataError, match="unknown label values"):
         scored(tmp_path, classes={2: "liver", 5: "tumor"})
 
 

@@ -6,12 +6,12 @@ from functools import partial
 import numpy as np
 import pytest
 
+from inflate3d.datasets.classes import IGNORED
 from inflate3d.evaluation.metrics import dice, overlap_counts
 from inflate3d.evaluation.postprocessing.choice import choose, choose_on_others, gain_estimate
 from inflate3d.evaluation.postprocessing.steps import ClassSteps, Postprocessing
 from inflate3d.evaluation.postprocessing.tallies import tally_case
 from inflate3d.evaluation.statistics import case_weights
-from inflate3d.preparation.plan import IGNORED
 
 SHAPE = (24, 20, 12)
 SPACING = (1.0, 2.0, 3.0)

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from inflate3d.datasets.case import Dataset
+from inflate3d.datasets.classes import IGNORED
 from inflate3d.errors import ConfigError, DataError
 from inflate3d.preparation.fingerprint import CaseFingerprint, Fingerprint
-from inflate3d.preparation.plan import IGNORED, Normalization, Plan
+from inflate3d.preparation.plan import Normalization, Plan
 
 CT = Normalization(kind="clip", low=-50, high=150)
 
@@ -71,7 +72,7 @@ def test_what_counts_as_ignored_is_ignored():
 
 @pytest.mark.parametrize("value", [1, 4, 999])
 def test_value_that_the_plan_does_not_know(value):
-    with pytest.raises(DataError, match="none of the classes that were learned") as caught:
+    with pytest.raises(DataError, match="unknown label values") as caught:
         plan_of({0: "background", 3: "liver"}, merged={5: 3}).number_classes(np.array([[0, 3], [value, 5]]))
     assert caught.value.got == str(value)
 

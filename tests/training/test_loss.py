@@ -6,7 +6,7 @@ from monai.losses.dice import DiceCELoss, DiceFocalLoss
 from torch.nn import functional as F
 
 from inflate3d.config import TrainingConfig
-from inflate3d.preparation.plan import IGNORED
+from inflate3d.datasets.classes import IGNORED
 from inflate3d.training.loss import make_loss
 
 LOSSES = ["dice-ce", "dice-focal", "ce"]

@@ -9,7 +9,7 @@ from torch import distributed
 from torch.nn import functional
 
 from inflate3d.config import RunConfig, TrainingConfig
-from inflate3d.preparation.plan import IGNORED
+from inflate3d.datasets.classes import IGNORED
 from inflate3d.preparation.store import Store
 from inflate3d.run_folder import RunFolder
 from inflate3d.training.loss import make_loss

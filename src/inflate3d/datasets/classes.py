@@ -1,13 +1,102 @@
-"""Which of a dataset's label values are learned, and as what."""
+"""The classes of a dataset: which label values to train on, and the class number of each value."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Integer
 
 from inflate3d.datasets.case import Dataset
-from inflate3d.errors import ConfigError
+from inflate3d.errors import ConfigError, DataError, some_of
+
+IGNORED = 255
+"""Class number of voxels that are neither trained on nor scored."""
+
+_TABLE_SIZE = 2**16
+"""Label values below this are looked up in a table, larger ones by searching, which is ten times slower."""
+
+
+def class_numbers(
+    classes: Mapping[int, str], merged: Mapping[int, int] | None = None, ignore: int | None = None
+) -> dict[int, int]:
+    """The class number of every label value that files may hold.
+
+    Classes are numbered 0 to K-1 in the order of ``classes``; the value to ignore becomes `IGNORED`.
+
+    Example:
+        >>> class_numbers({0: "background", 2: "liver", 5: "tumor"}, merged={7: 5}, ignore=9)
+        {0: 0, 2: 1, 5: 2, 9: 255, 7: 2}
+
+    Args:
+        classes: Label value to name, by ascending value.
+        merged: Label values that count as another value, either a class or the one to ignore.
+        ignore: Label value of voxels without a label.
+    """
+    numbers = {value: number for number, value in enumerate(classes)}
+    if ignore is not None:
+        numbers[ignore] = IGNORED
+    return numbers | {value: numbers[target] for value, target in (merged or {}).items()}
+
+
+def map_labels(
+    labels: Integer[np.ndarray, "*grid"], numbers: Mapping[int, int], classes: Mapping[int, str] | None = None
+) -> Integer[np.ndarray, "*grid"]:
+    """Replaces each label by its number, such as label values by class numbers (see `class_numbers`).
+
+    Example:
+        >>> map_labels(np.array([0, 5, 5, 2]), {0: 0, 2: 1, 5: 2})
+        array([0, 2, 2, 1], dtype=uint8)
+
+    Args:
+        labels: The labels; not negative.
+        numbers: The new number of every label that may occur.
+        classes: Names of the labels, for the error message.
+
+    Returns:
+        An array of the same shape, of the smallest unsigned type that holds all ``numbers``.
+
+    Raises:
+        DataError: A label has no number.
+    """
+    mapped = (_look_up if max(numbers) < _TABLE_SIZE else _search)(labels, numbers)
+    if mapped is None:
+        known = {value: classes.get(value) if classes else None for value in sorted(classes or numbers)}
+        raise DataError(
+            "unknown label values",
+            expected=", ".join(f"{value} ({name})" if name else str(value) for value, name in known.items()),
+            got=some_of([str(value) for value in np.setdiff1d(labels, list(numbers)).tolist()]),
+        )
+    return mapped
+
+
+def _look_up(labels: Integer[np.ndarray, "*grid"], numbers: Mapping[int, int]) -> Integer[np.ndarray, "*grid"] | None:
+    """The numbers from a table of all labels; none if a label is not in it."""
+    dtype = np.min_scalar_type(max(numbers.values()))
+    highest = max(numbers)
+    if labels.size and not 0 <= labels.min() <= labels.max() <= highest:
+        return None
+    if all(numbers.get(value) == value for value in range(highest + 1)):
+        return labels.astype(dtype)
+    table = np.full(highest + 1, -1, np.promote_types(dtype, np.int8))
+    table[list(numbers)] = list(numbers.values())
+    mapped = np.empty(labels.shape, dtype)
+    for into, plane in zip(np.atleast_2d(mapped), np.atleast_2d(labels), strict=True):
+        found = table[plane]  # plane by plane: indexing makes 64 bits of each label
+        if found.size and found.min() < 0:
+            return None
+        into[...] = found
+    return mapped
+
+
+def _search(labels: Integer[np.ndarray, "*grid"], numbers: Mapping[int, int]) -> Integer[np.ndarray, "*grid"] | None:
+    """The numbers where labels are too large for a table; none if a label is unknown."""
+    known, meant = (np.array(column) for column in zip(*sorted(numbers.items()), strict=True))
+    places = np.searchsorted(known, labels).clip(max=len(known) - 1)
+    dtype = np.min_scalar_type(max(numbers.values()))
+    return meant.astype(dtype)[places] if (known[places] == labels).all() else None
 
 
 def choose_classes(

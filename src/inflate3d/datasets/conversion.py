@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from inflate3d.datasets.case import Case, Dataset
+from inflate3d.datasets.classes import map_labels
 from inflate3d.errors import ConfigError, DataError
 from inflate3d.io import SUFFIXES, lay_on, read_images, read_labels
 from inflate3d.volume import Volume
@@ -52,24 +53,14 @@ def read_case(case: Case, dataset: Dataset, values: Mapping[int, int]) -> tuple[
     if case.label is None:
         raise DataError("the case has no label map", case=case.id, file=case.scan)
     labels = lay_on(read_labels(case.label, case=case.id), volume, case=case.id, file=case.label)
-    return volume, _renumbered(labels.array[0], values, case)
-
-
-def _renumbered(
-    labels: Integer[np.ndarray, "i j k"], values: Mapping[int, int], case: Case
-) -> Integer[np.ndarray, "i j k"]:
-    present = np.unique(labels).tolist()
-    unknown = [value for value in present if value not in values]
-    if unknown:
+    try:
+        return volume, map_labels(labels.array[0], values)
+    except DataError as error:
         raise DataError(
-            "labels are none of the dataset's classes",
-            expected=", ".join(map(str, sorted(values))),
-            got=", ".join(map(str, unknown[:5])) + (", ..." if len(unknown) > 5 else ""),
+            error.what,
+            expected=error.expected,
+            got=error.got,
             hint="name them in the dataset's list of classes, or correct the label map",
             case=case.id,
             file=case.label,
-        )
-    renumbered = np.zeros(labels.shape, np.min_scalar_type(max(values.values())))
-    for value in present:
-        renumbered[labels == value] = values[value]
-    return renumbered
+        ) from error

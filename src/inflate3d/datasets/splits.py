@@ -237,7 +237,7 @@ def kfold_split(
         ConfigError: There is no such fold.
         DataError: There are fewer cases, or groups, than folds.
     """
-    from sklearn.model_selection import KFold
+    import numpy as np
 
     ids = sorted(case_ids)
     assert len(ids) == len(set(ids)), "a case that is listed twice could train and validate"
@@ -256,7 +256,8 @@ def kfold_split(
             got=f"{len(groups)} {what}",
             hint=hint,
         )
-    _, chosen = list(KFold(folds, shuffle=True, random_state=seed).split(groups))[fold]
+    order = np.random.RandomState(seed).permutation(len(groups))
+    chosen = np.array_split(order, folds)[fold]
     held_out = {groups[index] for index in chosen}
     return Split(
         train=tuple(case for case in ids if group_of[case] not in held_out),

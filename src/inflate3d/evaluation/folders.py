@@ -10,17 +10,14 @@ import numpy as np
 import torch
 from jaxtyping import Integer
 
+from inflate3d.datasets.classes import IGNORED, class_numbers, map_labels
 from inflate3d.errors import ConfigError, DataError, some_of
 from inflate3d.evaluation.groups import check_groups
 from inflate3d.evaluation.keeper import ScoreKeeper
 from inflate3d.evaluation.measures import TOLERANCE, Tolerance
 from inflate3d.evaluation.scores import Scores
 from inflate3d.io import SUFFIXES, lay_on, read_labels, scan_files, stem_of
-from inflate3d.preparation.plan import IGNORED
 from inflate3d.progress import Progress, silent
-
-_TABLE_SIZE = 2**16
-"""Label values below this are looked up in a table, which is faster than searching."""
 
 
 @dataclass(frozen=True)
@@ -152,22 +149,15 @@ def _class_numbers(
     labels: Integer[np.ndarray, "i j k"], classes: Mapping[int, str], ignore: int | None, *, case: str, file: Path
 ) -> Integer[np.ndarray, "i j k"]:
     """Turns label values into class numbers 0 to K-1 in ascending label value, and `IGNORED`."""
-    numbers = {0: 0} | {value: number for number, value in enumerate(sorted(classes), start=1)}
-    if ignore is not None:
-        numbers[ignore] = IGNORED
-    found = np.unique(labels)
-    if unknown := [value for value in found.tolist() if value not in numbers]:
+    names = {0: "background"} | dict(sorted(classes.items()))
+    try:
+        return map_labels(labels, class_numbers(names, ignore=ignore), names)
+    except DataError as error:
         raise DataError(
-            "a label map holds values that are no class",
-            expected=", ".join(f"{value} ({classes.get(value, 'background')})" for value in (0, *sorted(classes))),
-            got=some_of([str(value) for value in unknown]),
+            error.what,
+            expected=error.expected,
+            got=error.got,
             hint="name these values by --classes, or leave voxels of one value out by --ignore",
             case=case,
             file=file,
-        )
-    numbered = np.array([numbers[value] for value in found.tolist()], dtype=np.uint8)
-    if found[-1] >= _TABLE_SIZE:
-        return numbered[np.searchsorted(found, labels)]
-    table = np.zeros(int(found[-1]) + 1, dtype=np.uint8)
-    table[found] = numbered
-    return table[labels]
+        ) from error

@@ -9,7 +9,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 from torchmetrics import Metric
 
-from inflate3d.preparation.plan import IGNORED
+from inflate3d.datasets.classes import IGNORED
 
 MATCHED, PREDICTED, LABELED = range(3)
 """What is counted for each class: voxels in both, in the prediction, in the label."""

@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer, UInt8
 from scipy import ndimage
 
+from inflate3d.datasets.classes import IGNORED
 from inflate3d.evaluation.distances import Spacing
 from inflate3d.evaluation.lesions import lesion_f1
 from inflate3d.evaluation.surfaces import hausdorff_measures, nsd
-from inflate3d.preparation.plan import IGNORED
 
 HAUSDORFF = ("hd95", "hd95_pooled", "hd100", "assd")
 """Distances in millimeters: the longer, the worse."""

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from inflate3d.datasets.case import Case, Dataset
+from inflate3d.datasets.classes import IGNORED
 from inflate3d.errors import DatasetProblems, OutputError
 from inflate3d.preparation.arrays import StoredSlices
 from inflate3d.preparation.axes import frame_affine, thickest_axis
 from inflate3d.preparation.examine import Outcome, read_case, tell_notes
 from inflate3d.preparation.fingerprint import CaseFingerprint
-from inflate3d.preparation.plan import IGNORED, Normalization, Plan
+from inflate3d.preparation.plan import Normalization, Plan
 from inflate3d.preparation.plan_options import LEAST_SIZE, PlanOptions
 from inflate3d.preparation.store import ARRAY_KINDS, ArrayKind, StoredCase, case_file, write_case
 from inflate3d.settings import FrozenModel

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Integer, Shaped, UInt8
+from jaxtyping import Integer, Shaped
 from pydantic import model_validator
 
 from inflate3d.atomic import write_text
 from inflate3d.config import Proposals
 from inflate3d.datasets.case import Dataset
+from inflate3d.datasets.classes import class_numbers, map_labels
 from inflate3d.errors import DataError
 from inflate3d.preparation.fingerprint import Fingerprint, measure_intensities
 from inflate3d.settings import FrozenModel, parse_settings, read_json
@@ -23,12 +23,6 @@ PLAN_VERSION = 2
 
 BLANK = (0.0, 1.0)
 """The value range of a missing modality, whose zeros stay zero."""
-
-IGNORED = 255
-"""Class number of voxels that are neither learned from nor scored."""
-
-_TABLE_SIZE = 2**16
-"""Label values below this are looked up in a table, larger ones by searching, which is ten times as slow."""
 
 
 class Normalization(FrozenModel):
@@ -124,29 +118,16 @@ class Plan(FrozenModel):
 
     @property
     def class_numbers(self) -> dict[int, int]:
-        """Class number of every label value that files may hold; `IGNORED` for what is ignored."""
-        numbers = {value: number for number, value in enumerate(self.classes)}
-        if self.ignore is not None:
-            numbers[self.ignore] = IGNORED
-        return numbers | {value: numbers[target] for value, target in self.merged.items()}
+        """Class number of every label value that files may hold (see `inflate3d.datasets.classes`)."""
+        return class_numbers(self.classes, self.merged, self.ignore)
 
     def number_classes(self, labels: Integer[np.ndarray, "*grid"]) -> Integer[np.ndarray, "*grid"]:
-        """Turns label values into class numbers 0 to K-1 and `IGNORED`.
+        """Turns label values into class numbers 0 to K-1, and `IGNORED`.
 
         Raises:
             DataError: A value is none that the plan knows.
         """
-        numbers = self.class_numbers
-        number = _look_up if max(numbers) < _TABLE_SIZE else _search
-        numbered = number(labels, numbers)
-        if numbered is None:
-            unknown = np.setdiff1d(labels, list(numbers))
-            raise DataError(
-                "labels are none of the classes that were learned",
-                expected=", ".join(f"{value} ({name})" for value, name in self.classes.items()),
-                got=", ".join(map(str, unknown[:5].tolist())) + (", ..." if len(unknown) > 5 else ""),
-            )
-        return numbered
+        return map_labels(labels, self.class_numbers, self.classes)
 
     def apply_to(self, dataset: Dataset) -> Dataset:
         """The dataset with the classes that this plan was made for."""
@@ -195,31 +176,6 @@ class Plan(FrozenModel):
             ConfigError: The file is missing, is not JSON, or is no plan of this version.
         """
         return parse_settings(cls, read_json(path), file=path)
-
-
-def _look_up(labels: Integer[np.ndarray, "*grid"], numbers: Mapping[int, int]) -> UInt8[np.ndarray, "*grid"] | None:
-    """Class numbers from a table of all label values; none if a label is not in it."""
-    highest = max(numbers)
-    if labels.size and not 0 <= labels.min() <= labels.max() <= highest:
-        return None
-    if all(numbers.get(value) == value for value in range(highest + 1)):
-        return labels.astype(np.uint8)
-    table = np.full(highest + 1, -1, np.int16)
-    table[list(numbers)] = list(numbers.values())
-    numbered = np.empty(labels.shape, np.uint8)
-    for into, plane in zip(np.atleast_2d(numbered), np.atleast_2d(labels), strict=True):
-        found = table[plane]  # plane by plane: what looks up makes 64 bits of each label
-        if found.size and found.min() < 0:
-            return None
-        into[...] = found
-    return numbered
-
-
-def _search(labels: Integer[np.ndarray, "*grid"], numbers: Mapping[int, int]) -> UInt8[np.ndarray, "*grid"] | None:
-    """Class numbers where label values are too large for a table; none if a label is unknown."""
-    known, meant = (np.array(column) for column in zip(*sorted(numbers.items()), strict=True))
-    places = np.searchsorted(known, labels).clip(max=len(known) - 1)
-    return meant.astype(np.uint8)[places] if (known[places] == labels).all() else None
 
 
 def window_span(depth: int, stride: int) -> int:

@@ -6,13 +6,14 @@ import math
 
 from inflate3d.config import Proposals
 from inflate3d.datasets.case import Dataset
+from inflate3d.datasets.classes import IGNORED
 from inflate3d.errors import ConfigError, DataError
 from inflate3d.preparation.axes import frame_axes, thickest_axis
 from inflate3d.preparation.doubts import is_ct
 from inflate3d.preparation.fingerprint import Fingerprint, Intensities, merge_intensities
 from inflate3d.preparation.memory import Memory
 from inflate3d.preparation.mirroring import choose_flips
-from inflate3d.preparation.plan import IGNORED, Normalization, Plan, window_span
+from inflate3d.preparation.plan import Normalization, Plan, window_span
 from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.volume import DEPTH_AXES, DepthAxis
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from inflate3d.preparation.plan import IGNORED
+from inflate3d.datasets.classes import IGNORED
 
 MISSED, EXTRA, CONFUSED = 1, 2, 3
 ERRORS = {MISSED: "#e69f00", EXTRA: "#56b4e9", CONFUSED: "#e08dbb"}

@@ -11,11 +11,12 @@ import numpy as np
 from jaxtyping import Integer
 
 from inflate3d.datasets import Case
+from inflate3d.datasets.classes import IGNORED
 from inflate3d.errors import DataError
 from inflate3d.evaluation.scores import Scores, show
 from inflate3d.io import lay_on, read_images, read_labels
 from inflate3d.preparation.framing import frame_case
-from inflate3d.preparation.plan import IGNORED, Plan
+from inflate3d.preparation.plan import Plan
 from inflate3d.report.areas import BETWEEN_METHODS, ERRORS, compare_methods, find_errors
 from inflate3d.report.drawing import small_address
 from inflate3d.report.slices import crop_box, draw_areas, draw_slice, spread_slices, upright

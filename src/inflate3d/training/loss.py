@@ -11,7 +11,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 
 from inflate3d.config import TrainingConfig
-from inflate3d.preparation.plan import IGNORED
+from inflate3d.datasets.classes import IGNORED
 
 _SMOOTH = 1e-5
 """Added to both parts of a Dice, as MONAI does."""

@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Integer
 from scipy import ndimage
 
+from inflate3d.datasets.classes import IGNORED
 from inflate3d.evaluation.distances import Spacing
 from inflate3d.evaluation.postprocessing.components import count_numbers, find_holes, number_components
 from inflate3d.evaluation.postprocessing.steps import ClassSteps
-from inflate3d.preparation.plan import IGNORED
 
 
 @dataclass(frozen=True)
