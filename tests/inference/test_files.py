@@ -15,7 +15,7 @@ from inflate3d.inference import files
 from inflate3d.inference.files import PredictedScan, predict_files
 from inflate3d.inference.predictor import Predictor
 from inflate3d.inference.scans import find_scans
-from inflate3d.inference.shortage import TooLittleMemoryError
+from inflate3d.models.oom import MemoryBudgetError
 
 OBLIQUE = np.array([[-0.9, 0.1, 0.3, 12.5], [0.1, 0.95, 0.2, -7.25], [0.02, -0.1, 3.0, 99.0], [0, 0, 0, 1]])
 
@@ -328,7 +328,7 @@ def test_scan_that_needs_more_memory_than_allowed_stops_none_of_the_others(predi
 
     def refuse(volume):
         if next(calls) == 1:
-            raise TooLittleMemoryError("the memory is too little to predict with")
+            raise MemoryBudgetError("the memory is too little to predict with")
         return predict(volume)
 
     monkeypatch.setattr(predictor, "predict", refuse)

@@ -169,7 +169,7 @@ def test_case_that_the_memory_does_not_suffice_for_is_named(tiny_run, tmp_path, 
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
     monkeypatch.setattr(Predictor, "slice_logits", refuse)
-    with pytest.raises(DataError, match="memory is not enough for the scan") as caught:
+    with pytest.raises(DataError, match="not enough memory to predict the scan") as caught:
         evaluate_run(run)
     assert caught.value.case == Split.read(run.split).validation[0]
     assert not run.evaluation.exists()

@@ -259,7 +259,7 @@ def test_scan_that_memory_is_too_small_for_stops_no_other(predictor, scans, tmp_
     with pytest.raises(DatasetProblems) as caught:
         predict_files(predictor, found, tmp_path / "out")
     assert [problem.what for problem in caught.value.problems] == [
-        "memory is not enough for the scan",
+        "not enough memory to predict the scan",
         "the file can't be read",
     ]
     assert caught.value.written == [tmp_path / "out" / "c.nii.gz"]

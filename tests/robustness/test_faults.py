@@ -153,7 +153,7 @@ def test_scan_that_is_cut_short_or_gone_is_told_with_its_name(zygote, write_toys
     assert files_in(out) == ["summary.json", "toy0.nii.gz", "toy2.nii.gz"]
 
 
-def test_prediction_that_runs_out_of_memory_takes_fewer_windows_at_a_time(toys, toy_run, monkeypatch):
+def test_prediction_that_runs_out_of_memory_takes_fewer_windows_at_a_time(toys, toy_run, monkeypatch, caplog):
     import torch
 
     volume = read_images(toys.cases[0].images, case="toy0")
@@ -167,8 +167,8 @@ def test_prediction_that_runs_out_of_memory_takes_fewer_windows_at_a_time(toys, 
         return real(self, windows)
 
     monkeypatch.setattr(Segmenter, "forward", forward)
-    with pytest.warns(ResourceWarning, match="going on with") as told:
-        found = Predictor.load(toy_run.root, device="cpu").predict(volume)
+    found = Predictor.load(toy_run.root, device="cpu").predict(volume)
     assert np.array_equal(found, expected)
-    assert len(told) == len([size for size in sizes if size > 2])
+    halved = [record for record in caplog.records if record.name == "inflate3d.models.oom"]
+    assert len(halved) == len([size for size in sizes if size > 2])
     assert sizes.count(1) + 2 * sizes.count(2) == 7  # every slice once

@@ -15,8 +15,8 @@ from inflate3d.inference.accumulate import LogitGrid
 from inflate3d.inference.memory import GIGABYTE, LiveTensors, usual_budget
 from inflate3d.inference.networks import Network, Score
 from inflate3d.inference.scan import FramedScan
-from inflate3d.inference.shortage import Shrinking, TooLittleMemoryError
 from inflate3d.inference.slices import Scores
+from inflate3d.models.oom import AdaptiveBatchSize, MemoryBudgetError
 
 _SLAB_BYTES = {"cpu": 2**24}
 """What the logits of a slab take: on a CPU little enough to stay in its caches."""
@@ -84,9 +84,9 @@ class Batches:
         Where the memory turns out to be less, fewer follow, and the batch is done again; Python's warnings tell so.
 
         Raises:
-            TooLittleMemoryError: The memory that was given is too little for a single one.
+            MemoryBudgetError: The memory that was given is too little for a single one.
         """
-        batch = Shrinking(self._most)
+        batch = AdaptiveBatchSize(self._most)
         ready = [
             (network.grid(self._scan), batch.run(partial(network.begin, self._scan))) for network in self._networks
         ]
@@ -124,7 +124,7 @@ class Batches:
             needed: Bytes that predicting a window takes.
 
         Raises:
-            TooLittleMemoryError: The memory that was given is too little for a single one.
+            MemoryBudgetError: The memory that was given is too little for a single one.
         """
         moved = 0 if self._scan.moved is None else self._scan.moved.nbytes
         # the slice before the batch and one interpolated
@@ -133,7 +133,7 @@ class Batches:
         given = self._budget.memory
         budget = self._budget.bytes + (moved if given is None else 0)  # what was free before the scan was moved
         if given is not None and fixed + needed > budget:
-            raise TooLittleMemoryError(
+            raise MemoryBudgetError(
                 "the memory is too little to predict with",
                 expected=f"at least {(fixed + needed) / GIGABYTE:.2f} gigabytes for this scan",
                 got=given,

@@ -19,11 +19,11 @@ from inflate3d.inference.background import Background
 from inflate3d.inference.confidence import Confidence
 from inflate3d.inference.protocols import AssessingPredictor, ScanPredictor
 from inflate3d.inference.scans import Warn, tell_nobody
-from inflate3d.inference.shortage import TooLittleMemoryError, is_shortage, lack_of_memory
 from inflate3d.inference.targets import Skip, find_work
 from inflate3d.inference.transfer import LOCAL, Transfer
 from inflate3d.inference.uncertainty_maps import check_maps, map_file
 from inflate3d.io import check_labels_writable, read_images, write_labels, write_percent
+from inflate3d.models.oom import MemoryBudgetError, is_oom, out_of_memory_error
 from inflate3d.progress import Progress, silent
 from inflate3d.volume import Volume
 
@@ -235,8 +235,8 @@ class ScanWork:
             if self._postprocessing.classes:
                 labels = self._postprocessing.apply(labels, volume.spacing)
             seconds = time.perf_counter() - started
-        except (DataError, TooLittleMemoryError, MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not is_shortage(error):
+        except (DataError, MemoryBudgetError, MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not is_oom(error):
                 raise
             self._finish_writing()  # the scan before comes first among the problems, too
             self._add_problem(scan, error)
@@ -273,7 +273,7 @@ class ScanWork:
 
     def _add_problem(self, scan: Case, error: Exception) -> None:
         self._transfer.release(scan)
-        told = error if isinstance(error, Inflate3dError) else lack_of_memory(error)
+        told = error if isinstance(error, Inflate3dError) else out_of_memory_error(error)
         problem = self._transfer.told(told.about(case=scan.id, file=scan.scan))
         problem.__cause__ = error
         self.problems.append(problem)

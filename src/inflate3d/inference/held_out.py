@@ -14,8 +14,8 @@ from inflate3d.evaluation.keeper import ScoreKeeper
 from inflate3d.evaluation.measures import TOLERANCE, Tolerance
 from inflate3d.evaluation.scores import Scores
 from inflate3d.inference.predictor import Predictor
-from inflate3d.inference.shortage import is_shortage, lack_of_memory
 from inflate3d.io import write_labels
+from inflate3d.models.oom import is_oom, out_of_memory_error
 from inflate3d.preparation.verify import check_case
 from inflate3d.progress import Progress, silent
 from inflate3d.provenance.card import write_card
@@ -119,9 +119,9 @@ def score_cases(
         try:
             _score_case(predictor, dataset, cases[name], keeper, folder)
         except (RuntimeError, MemoryError) as error:
-            if not is_shortage(error):
+            if not is_oom(error):
                 raise
-            raise lack_of_memory(error).about(case=name, file=cases[name].scan) from error
+            raise out_of_memory_error(error).about(case=name, file=cases[name].scan) from error
 
 
 def _score_case(

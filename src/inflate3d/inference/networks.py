@@ -15,12 +15,12 @@ from inflate3d.config import Precision
 from inflate3d.inference.accumulate import LogitGrid
 from inflate3d.inference.mirrors import UNMIRRORED, Mirror, mean_over_mirrors, mirrors_of
 from inflate3d.inference.scan import FramedScan
-from inflate3d.inference.sliding import plane_sides, volume_logits
 from inflate3d.models.segmenter import Segmenter
 from inflate3d.models.volumetric import VolumetricSegmenter
 from inflate3d.preparation.plan import window_span
 from inflate3d.windows.patches import PlaneGrid, plane_grid
 from inflate3d.windows.resample import field_matrices, field_sides, normalize, resample_windows
+from inflate3d.windows.sliding import plane_sides, volume_logits
 from inflate3d.windows.windows import center_logits
 
 Score = Callable[[Int[np.ndarray, " b"]], Float[Tensor, "b k height width"]]
@@ -144,14 +144,14 @@ class PatchNetwork(_Planned[VolumetricSegmenter]):
         """Scores the whole scan, so many windows' worth of patches at a time."""
         with self._arithmetic(scan.device):
             logits = volume_logits(
-                self.model,
+                lambda patches: mean_over_mirrors(self.model, patches, self.mirrors),
                 scan.read(np.arange(scan.slices)),
                 scan.ranges(self.plan.normalization),
                 scan.sides,
                 self._plane(scan),
+                patch_size=self.model.architecture.patch_size,
                 device=scan.device,
-                patches_at_once=max(1, batch_size // WINDOWS_PER_PATCH),
-                mirrors=self.mirrors,
+                batch_size=max(1, batch_size // WINDOWS_PER_PATCH),
             )
         return lambda centers: logits[:, torch.from_numpy(centers)].movedim(1, 0).to(scan.device)
 

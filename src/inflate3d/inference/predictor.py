@@ -141,7 +141,7 @@ class Predictor:
 
         Raises:
             DataError: Wrong number of modalities, or fewer slices than a window.
-            TooLittleMemoryError: The memory that was given is too little for this scan.
+            MemoryBudgetError: The memory that was given is too little for this scan.
         """
         scan = self.frame(volume)
         values, labels = self._empty_labels(volume)
@@ -166,7 +166,7 @@ class Predictor:
 
         Raises:
             DataError: Wrong number of modalities, or fewer slices than a window.
-            TooLittleMemoryError: The memory that was given is too little for this scan.
+            MemoryBudgetError: The memory that was given is too little for this scan.
         """
         scan = self.frame(volume)
         values, labels = self._empty_labels(volume)

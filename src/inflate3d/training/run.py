@@ -122,7 +122,7 @@ def _fit_in_memory(
     console: Console | None,
 ) -> Model:
     """Trains; where memory is not enough, again from the last checkpoint, each batch in twice as many parts."""
-    from inflate3d.inference.shortage import is_shortage
+    from inflate3d.models.oom import is_oom
     from inflate3d.training.parts import has_batch_norms, more_parts, too_little_memory
 
     parts = 1
@@ -131,7 +131,7 @@ def _fit_in_memory(
             fit(trainer, model=model, parts=parts)
             return model
         except (RuntimeError, MemoryError) as error:
-            if not is_shortage(error):
+            if not is_oom(error):
                 raise
             shortage = str(error).partition("\n")[0]  # the error itself would keep the memory
             if trainer.world_size > 1:  # the others have all they need, and would not start anew with this one

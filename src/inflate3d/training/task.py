@@ -13,7 +13,6 @@ from torch import Tensor
 
 from inflate3d.config import RunConfig
 from inflate3d.evaluation.metrics import CaseDice, mean_over_defined
-from inflate3d.inference.sliding import plane_sides, volume_logits
 from inflate3d.models.segmenter import Segmenter
 from inflate3d.models.volumetric import VolumetricSegmenter
 from inflate3d.preparation.plan import Plan
@@ -32,6 +31,7 @@ from inflate3d.windows.resample import (
     resample_logits,
     resample_windows,
 )
+from inflate3d.windows.sliding import plane_sides, volume_logits
 from inflate3d.windows.windows import center_logits
 
 
@@ -130,8 +130,9 @@ class SegmentationTask(lightning.LightningModule):
             batch.ranges[0],
             batch.sides,
             grid,
+            patch_size=model.architecture.patch_size,
             device=self.device,
-            patches_at_once=self.config.training.batch_size,
+            batch_size=self.config.training.batch_size,
         )
         (rows, columns), fields, case = batch.labels.shape[2:], plane_sides(grid), int(batch.cases[0])
         images = normalize(batch.windows[:, :1], batch.ranges[:, :1])[0, 0]

@@ -1,45 +1,45 @@
-"""Predicting scans patch by patch, with MONAI's sliding window and Gaussian blending."""
+"""Scoring a whole scan patch by patch, with MONAI's sliding window and Gaussian blending."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from inflate3d.inference.mirrors import UNMIRRORED, Mirror, mean_over_mirrors
-from inflate3d.models.volumetric import VolumetricSegmenter
 from inflate3d.windows.patches import PlaneGrid
 from inflate3d.windows.resample import field_matrices, normalize, resample_windows
 
 OVERLAP = 0.5
-"""Part of a patch that the next one shows, too; nnU-Net's."""
+"""Overlap of neighboring patches as a fraction of their size, as in nnU-Net."""
 
 
 @torch.inference_mode()
 def volume_logits(
-    model: VolumetricSegmenter,
+    network: Callable[[Tensor], Tensor],
     image: Float[Tensor, "c d h w"],
     ranges: Float[Tensor, "c 2"],
     sides: Float[Tensor, "1 2"],
     grid: PlaneGrid,
     *,
+    patch_size: tuple[int, int, int],
     device: torch.device,
-    patches_at_once: int,
-    mirrors: tuple[Mirror, ...] = UNMIRRORED,
+    batch_size: int,
 ) -> Float[Tensor, "k d height width"]:
     """Scores every voxel of a scan on the network's grid.
 
-    Patches are computed on the device; what they are blended into, classes × voxels, lies in main memory.
+    Patches are computed on the device; the array of classes x voxels that they are blended into is in main memory.
 
     Args:
-        model: The network.
-        image: Voxel values in the model's frame, ``(C, D, H, W)``.
+        network: Maps patches ``(B, C, D, H, W)`` to logits ``(B, K, D, H, W)``.
+        image: Voxel values in model space, ``(C, D, H, W)``.
         ranges: For each modality the voxel values that become 0 and 1.
         sides: Height and width of a slice in millimeters.
-        grid: What its slices are brought to.
+        grid: The grid in plane to which its slices are resampled.
+        patch_size: Slices, rows and columns of a patch.
         device: Where the network is.
-        patches_at_once: Patches in a batch.
-        mirrors: Mirror images of each patch to take the mean over.
+        batch_size: Patches in a batch.
 
     Returns:
         Logits ``(K, D, *grid.size)``, float32, on the CPU.
@@ -49,14 +49,7 @@ def volume_logits(
     windows = normalize(image[None].cpu(), ranges[None].cpu())
     windows = resample_windows(windows, field_matrices(sides.cpu(), plane_sides(grid)), grid.size)
     logits = sliding_window_inference(
-        windows,
-        model.architecture.patch_size,
-        patches_at_once,
-        lambda patches: mean_over_mirrors(model, patches, mirrors),
-        overlap=OVERLAP,
-        mode="gaussian",
-        sw_device=device,
-        device="cpu",
+        windows, patch_size, batch_size, network, overlap=OVERLAP, mode="gaussian", sw_device=device, device="cpu"
     )
     assert isinstance(logits, Tensor)
     return logits[0]
