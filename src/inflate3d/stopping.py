@@ -1,8 +1,8 @@
-"""Stops from outside: Ctrl-C, which a person gives, and SIGTERM, which a scheduler sends before it takes the machine.
+"""Stops from outside: Ctrl-C (SIGINT) from a person, SIGTERM from a scheduler that needs the machine.
 
-Ctrl-C ends a command for good, with 130 as shells have it. After SIGTERM a command ends with 75 (``EX_TEMPFAIL`` of
-BSD's sysexits.h: a temporary failure, try again), which asks a scheduler to put the job into its queue again. It is not
-143: that is what a shell tells of a process that SIGTERM has killed, whether or not anything was saved.
+After Ctrl-C a command exits with 130, as shells have it. After SIGTERM it exits with 75 (``EX_TEMPFAIL`` of BSD's
+sysexits.h: temporary failure, try again), which asks a scheduler to requeue the job. Not with 143: that is what a
+shell reports for a process that SIGTERM has killed, whether or not anything was saved.
 """
 
 from __future__ import annotations
@@ -13,40 +13,61 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 STOPPED = 130
 """Exit code after Ctrl-C."""
 
 REQUEUE = 75
-"""Exit code after SIGTERM: the same command goes on (`inflate3d train` with ``--resume``)."""
+"""Exit code after SIGTERM: the same command resumes the work (`inflate3d train` with ``--resume``)."""
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM came; ends what Ctrl-C ends, in the same way."""
+class Interrupted(BaseException):
+    """A signal stopped the work. Not an `Exception`, so that no handler of errors takes it for one.
 
-    by_scheduler = True
+    It is no `KeyboardInterrupt` either: Lightning turns those into an exit of its own.
+
+    Args:
+        message: What was stopped, and how to resume it.
+        number: The signal.
+        step: Optimizer steps done, of a training that has written its checkpoint.
+    """
+
+    def __init__(self, message: str = "stopped", *, number: int = signal.SIGINT, step: int | None = None) -> None:
+        self.number, self.step = number, step
+        super().__init__(message)
+
+    def with_hint(self, hint: str) -> Interrupted:
+        """The same stop, saying how to resume."""
+        return Interrupted(f"{self}; {hint}", number=self.number, step=self.step)
 
 
 @contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM, too, leaves the block by an exception, so that temporary files and processes are not left behind.
+def interruptible(*numbers: signal.Signals) -> Iterator[None]:
+    """Raises `Interrupted` at these signals (both if none is given), and restores all handlers afterwards.
+
+    The block is left by an exception, so that temporary files and processes are not left behind.
 
     Raises:
-        Terminated: It came.
+        Interrupted: A signal came.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # others can't set handlers
         return
-    before = signal.signal(signal.SIGTERM, _raise)
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    for number in numbers or STOP_SIGNALS:
+        signal.signal(number, _interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def exit_code(stop: BaseException) -> int:
-    """What a command ends with after a stop: by its kind, or by what it says of itself (``by_scheduler``)."""
-    return REQUEUE if getattr(stop, "by_scheduler", False) else STOPPED
+    """What a command exits with after an `Interrupted` or a `KeyboardInterrupt`."""
+    return REQUEUE if isinstance(stop, Interrupted) and stop.number == signal.SIGTERM else STOPPED
 
 
-def _raise(number: int, frame: FrameType | None) -> None:
-    raise Terminated("stopped by SIGTERM")
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted(f"stopped by {signal.Signals(number).name}", number=number)

@@ -1,11 +1,13 @@
 import json
+import logging
+import os
 import subprocess
 import sys
 
 import pytest
 
 from inflate3d import __version__
-from inflate3d.cli import COMMANDS, main
+from inflate3d.cli import COMMANDS, encoders, main
 
 
 def stopped(*words) -> int:
@@ -49,10 +51,37 @@ def test_help_does_not_import_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["encoders", "vit_*"], ["encoders", "--json"]])
+def test_closed_stdout_gives_no_traceback(words):
+    """What `inflate3d ... | head -0` does: nobody reads."""
+    read, write = os.pipe()
+    os.close(read)
+    code = "import sys; from inflate3d.cli import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", code, *words], stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr
+    assert b"BrokenPipe" not in done.stderr
+
+
+def test_log_messages_go_to_stderr(capsys, monkeypatch):
+    def run(options, terminal):
+        logging.getLogger("inflate3d.models").warning("batch size reduced to %d", 4)
+        logging.getLogger("inflate3d.training").info("epoch done")
+        return {"here": 1}
+
+    monkeypatch.setattr(encoders, "run", run)
+    assert main(["encoders", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == {"here": 1}
+    assert shown.err == "warning: batch size reduced to 4\nepoch done\n"
+    assert not logging.getLogger("inflate3d").handlers
+
+
 def test_unknown_command(capsys):
     assert main(["trian"]) == 2
     told = capsys.readouterr().err
-    assert told.startswith("error: no such command\n")
+    assert told.startswith("error: unknown command\n")
     assert "did you mean train?" in told
 
 

@@ -18,8 +18,8 @@ from inflate3d.evaluation.scores import Scores
 from inflate3d.inference.cross_validation import evaluate_folds, read_held_out
 from inflate3d.inference.held_out import evaluate_run
 from inflate3d.run_folder import FoldsFolder, RunFolder, open_folder
+from inflate3d.stopping import Interrupted
 from inflate3d.training.folds import plan_folds
-from inflate3d.training.stop import Interrupted
 
 QUICK = [
     *("--encoder", "resnet10t", "--weights", "none", "--decoder-channels", "8", "--detail-channels", "4"),
@@ -95,7 +95,7 @@ def test_stop_in_the_middle_is_gone_on_with_at_that_fold(trained, data, tmp_path
         begun.append((config.data.fold, resume))
         config.write(folder.config)
         if (config.data.fold, resume) == (1, False):
-            raise Interrupted(1)
+            raise Interrupted
         folder.model.mkdir(exist_ok=True)
         (folder.model / "model.json").touch()
         return True

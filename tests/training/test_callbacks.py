@@ -12,11 +12,11 @@ import torch
 from rich.console import Console
 
 from inflate3d.run_folder import RunFolder
+from inflate3d.stopping import Interrupted
 from inflate3d.training.csv_log import CsvLog
 from inflate3d.training.keep_state import KeepState
 from inflate3d.training.run import train
 from inflate3d.training.show_progress import ShowProgress
-from inflate3d.training.stop import Interrupted
 from inflate3d.training.waiting import LoaderWait, WaitShare
 from inflate3d.windows.sampling import WindowSampler
 

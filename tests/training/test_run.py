@@ -12,10 +12,10 @@ from inflate3d.errors import ConfigError, DataError
 from inflate3d.models.segmenter import load_model
 from inflate3d.preparation.plan import Plan
 from inflate3d.run_folder import RunFolder
+from inflate3d.stopping import Interrupted
 from inflate3d.training.csv_log import CsvLog
 from inflate3d.training.keep_state import MovableCheckpoint
 from inflate3d.training.run import train
-from inflate3d.training.stop import Interrupted
 
 
 def changed(config, model=(), **training):
@@ -140,12 +140,11 @@ def test_stopped_and_resumed_is_as_undisturbed(
     stop_after(stop_at, number)
     with pytest.raises(Interrupted) as caught:
         train(config, stopped, phantom_store)
-    assert caught.value.step == -(-stop_at // accumulate)
+    step = caught.value.step
+    assert step == -(-stop_at // accumulate)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
     assert not stopped.finished
-    assert [row["step"] for row in rows_of(stopped) if row["loss"]] == [
-        str(step + 1) for step in range(caught.value.step)
-    ]
+    assert [row["step"] for row in rows_of(stopped) if row["loss"]] == [str(step + 1) for step in range(step)]
 
     train(config, stopped, phantom_store, resume=True)
     assert rows_of(stopped) == rows_of(straight)

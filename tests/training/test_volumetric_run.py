@@ -16,9 +16,9 @@ from inflate3d.io import read_volume
 from inflate3d.models.segmenter import load_model
 from inflate3d.preparation.prepare import prepare
 from inflate3d.run_folder import RunFolder
+from inflate3d.stopping import Interrupted
 from inflate3d.training.csv_log import CsvLog
 from inflate3d.training.run import train
-from inflate3d.training.stop import Interrupted
 
 OPTIONS = {
     "unetr": ["--patch-size", "16", "32", "32", "--network-width", "1"],

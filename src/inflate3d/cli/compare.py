@@ -14,7 +14,7 @@ from pydantic import Field
 
 from inflate3d.cli.network_options import check_arms
 from inflate3d.cli.report import write_page
-from inflate3d.cli.terminal import Interruption, Terminal
+from inflate3d.cli.terminal import Terminal
 from inflate3d.cli.train import RunOptions, train_run
 from inflate3d.comparison.arms import ARM_SETS, find_arms
 from inflate3d.comparison.trials import Trial, plan_trials, read_sizes
@@ -25,6 +25,7 @@ from inflate3d.lock import locked
 from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.store import Store
 from inflate3d.run_folder import RunFolder
+from inflate3d.stopping import Interrupted
 
 
 class Options(RunOptions):
@@ -98,23 +99,21 @@ def run_trials(trials: Sequence[Trial], store: Store, parallel: int | None, term
     """Trains and scores what is not finished, here or in several processes."""
     from inflate3d.comparison.parallel import find_slots, run_in_parallel
     from inflate3d.comparison.trial import run_trial
-    from inflate3d.training.stop import Interrupted
 
     training = trials[0].config.training
     waiting = [trial for trial in trials if not trial.finished]
-    terminal.tell(f"{len(trials)} trainings, {len(trials) - len(waiting)} of them finished")
+    terminal.log(f"{len(trials)} trainings, {len(trials) - len(waiting)} of them finished")
     slots = find_slots(training, parallel)
     # A training on several devices starts its own command anew for each, which must not be the whole comparison.
     if training.devices > 1 or (len(slots) > 1 and len(waiting) > 1):
-        run_in_parallel(waiting, slots, terminal.tell)
+        run_in_parallel(waiting, slots, terminal.log)
         return
     for trial in waiting:
-        terminal.tell(f"training: {trial.name}")
+        terminal.log(f"training: {trial.name}")
         try:
             run_trial(trial.config, trial.folder, store, console=terminal.status, progress=terminal.progress)
         except Interrupted as stop:
-            told = f"{trial.name}: {stop}; go on by the same command"
-            raise Interruption(told, by_scheduler=stop.by_scheduler) from stop
+            raise stop.with_hint(f"repeat the command to resume ({trial.name})") from stop
 
 
 def report_comparison(
@@ -136,10 +135,10 @@ def report_comparison(
     terminal.table(title, *short_table(comparison))
     terminal.table("What each needs", *cost_table(comparison))
     for line in notes(comparison):
-        terminal.say(f"* {line}")
-    terminal.say(f"tables: {root / 'comparison.md'}, .csv, .json\nplots:  {root / 'comparison.png'}, .svg")
+        terminal.print(f"* {line}")
+    terminal.print(f"tables: {root / 'comparison.md'}, .csv, .json\nplots:  {root / 'comparison.png'}, .svg")
     _write_pages(trials, terminal)
-    terminal.say(f"report: {write_comparison_page(comparison, root)}")
+    terminal.print(f"report: {write_comparison_page(comparison, root)}")
     return document(comparison)
 
 
@@ -163,7 +162,7 @@ def compare_arms(config: RunConfig, store: Store, arms: str, root: Path, termina
             settings.check_unchanged(folder.config)
             results[arm.name] = Scores.read(folder.evaluation)
             continue
-        terminal.tell(f"arm: {arm.name}")
+        terminal.log(f"arm: {arm.name}")
         train_run(settings, folder, store, terminal, resume=True)
         results[arm.name] = evaluate_run(folder, progress=terminal.progress)
     return results
@@ -184,4 +183,4 @@ def show_comparison(results: dict[str, Scores], terminal: Terminal) -> None:
     ]
     columns = ["arm", *classes, "mean", "median", "pooled *"]
     terminal.table("Dice of the held-out cases, native space, mean over cases", columns, rows)
-    terminal.say("* the paper's figure, over all slices on the model's grid")
+    terminal.print("* the paper's figure, over all slices on the model's grid")

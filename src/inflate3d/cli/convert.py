@@ -37,19 +37,19 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     check_suffix(options.suffix)
     check_cases(dataset, workers=options.jobs, progress=terminal.progress)
     written = write_dataset(dataset, options.out, options.to, suffix=options.suffix, progress=terminal.progress)
-    terminal.say(f"{len(written.dataset.cases)} cases of {dataset.name} are in {options.out}")
+    terminal.print(f"{len(written.dataset.cases)} cases of {dataset.name} are in {options.out}")
     changed = {old: new for old, new in written.values.items() if old != new}
     if changed:
-        terminal.say(f"label values changed: {', '.join(f'{old} to {new}' for old, new in changed.items())}")
+        terminal.print(f"label values changed: {', '.join(f'{old} to {new}' for old, new in changed.items())}")
     if written.split_files:
-        terminal.say("splits that the layout has no place for, to be given with --split:")
-        terminal.say("\n".join(f"  {path}" for path in written.split_files))
+        terminal.print("splits that the layout has no place for, to be given with --split:")
+        terminal.print("\n".join(f"  {path}" for path in written.split_files))
     groups_kept = {case.id: case.group for case in dataset.cases} == {
         case.id: case.group for case in written.dataset.cases
     }
     if not groups_kept:
-        terminal.say("the layout has no place for groups of cases: folds that are made anew may tear them apart")
-    terminal.say(_next(options))
+        terminal.print("the layout has no place for groups of cases: folds that are made anew may tear them apart")
+    terminal.print(_next(options))
     return {
         "dataset": dataset.name,
         "written": str(options.out),

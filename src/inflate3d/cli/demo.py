@@ -61,10 +61,10 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
         if name in DEPTH_CLASSES
     }
     for name, (five, one) in gains.items():
-        terminal.say(f"{name}: Dice {five:.3f} with 5 slices, {one:.3f} with 1")
-    terminal.say(f"mean foreground Dice with 5 slices: {ours.mean():.3f}")
-    terminal.say(f"label map: {predicted}\npictures:  {page}")
-    terminal.say(f"{time.monotonic() - started:.0f} s in all")
+        terminal.print(f"{name}: Dice {five:.3f} with 5 slices, {one:.3f} with 1")
+    terminal.print(f"mean foreground Dice with 5 slices: {ours.mean():.3f}")
+    terminal.print(f"label map: {predicted}\npictures:  {page}")
+    terminal.print(f"{time.monotonic() - started:.0f} s in all")
     return {
         "mean_dice": ours.mean(),
         "mean_dice_1_slice": twin.mean(),
@@ -103,7 +103,7 @@ def _generate(options: Options, folder: Path, terminal: Terminal) -> None:
     if options.cases < 5:
         raise ConfigError("too few scans", expected="at least 5, a fifth is held out", got=options.cases)
     if not (folder / "dataset.json").exists():
-        terminal.tell(f"making {options.cases} scans in {folder}")
+        terminal.log(f"making {options.cases} scans in {folder}")
         write_phantoms(folder, options.cases, seed=options.seed)
 
 

@@ -35,8 +35,8 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
             hint="try a pattern, such as '*vit*'",
         )
     if len(names) > DESCRIBED:
-        terminal.say("\n".join(names))
-        terminal.tell(f"{len(names)} backbones; a narrower pattern tells their size and cost")
+        terminal.print("\n".join(names))
+        terminal.log(f"{len(names)} backbones; a narrower pattern tells their size and cost")
         return {"encoders": [{"name": name} for name in names]}
     rows, found = [], []
     for name in terminal.progress(iter(names), len(names), "looking at backbones"):
@@ -66,5 +66,5 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     terminal.table("2D backbones", columns, rows)
     for encoder in found:
         if encoder.get("about"):
-            terminal.say(f"{encoder['name']}: {encoder['about']}")
+            terminal.print(f"{encoder['name']}: {encoder['about']}")
     return {"encoders": found}

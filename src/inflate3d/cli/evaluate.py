@@ -93,7 +93,7 @@ def _evaluate_run(root: Path, options: Options, terminal: Terminal) -> dict[str,
     page = write_report(folder, dataset, scores)
     places = {"scores": folder.evaluation, "label maps": folder.predictions, "pictures": page}
     for what, where in places.items():
-        terminal.say(f"{what}: {where}")
+        terminal.print(f"{what}: {where}")
     return document
 
 
@@ -140,7 +140,7 @@ def _evaluate_folders(predictions: Path, labels: Path, options: Options, termina
     maps = pair_label_maps(predictions, labels)
     if maps.unpredicted:
         left_out = f"{len(maps.unpredicted)} label maps have no prediction and are not scored"
-        terminal.tell(f"{left_out}: {some_of(maps.unpredicted)}")
+        terminal.log(f"{left_out}: {some_of(maps.unpredicted)}")
     scores = score_label_maps(
         maps,
         classes=classes or None,
@@ -152,7 +152,7 @@ def _evaluate_folders(predictions: Path, labels: Path, options: Options, termina
     show_scores(scores, terminal, measures=options.metrics)
     folder = options.out or predictions / "evaluation"
     scores.write(folder)
-    terminal.say(f"scores: {folder}")
+    terminal.print(f"scores: {folder}")
     return {**scores.to_dict(), "unpredicted": list(maps.unpredicted)}
 
 

@@ -38,10 +38,10 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
         imported.model.plan = read_plan(options.plan, about)
     imported.model.save(options.out)
     size = " × ".join(map(str, about.image_size))
-    terminal.say(f"{imported.encoder} with {imported.decoder}, {about.num_classes} classes")
-    terminal.say(f"windows of {about.in_channels} modalities, {about.depth} slices, {size} pixels, from 0 to 1")
-    terminal.say(f"{len(imported.unused)} tensors that compute nothing were left out; the model is in {options.out}")
-    terminal.say(_told(imported.model.plan, options))
+    terminal.print(f"{imported.encoder} with {imported.decoder}, {about.num_classes} classes")
+    terminal.print(f"windows of {about.in_channels} modalities, {about.depth} slices, {size} pixels, from 0 to 1")
+    terminal.print(f"{len(imported.unused)} tensors that compute nothing were left out; the model is in {options.out}")
+    terminal.print(_told(imported.model.plan, options))
     return {
         "written": str(options.out),
         "encoder": imported.encoder,

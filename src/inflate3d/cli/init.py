@@ -28,8 +28,8 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     proposal = propose(options.folder, replace=options.force, progress=terminal.progress)
     written = proposal.write()
     _show(proposal, terminal)
-    terminal.say(f"written: {', '.join(map(str, written))}")
-    terminal.say(f"Look them over, name the classes, then: inflate3d verify {options.folder}")
+    terminal.print(f"written: {', '.join(map(str, written))}")
+    terminal.print(f"Look them over, name the classes, then: inflate3d verify {options.folder}")
     return {
         "written": [str(path) for path in written],
         "cases": len(proposal.rows),
@@ -44,16 +44,16 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
 
 def _show(proposal: Proposal, terminal: Terminal) -> None:
     source = "cases.csv, which was there" if proposal.has_table else "the names of the files"
-    terminal.say(f"{len(proposal.rows)} cases, from {source}")
-    terminal.say(f"modalities: {', '.join(proposal.modalities)} ({proposal.modality_reason})")
+    terminal.print(f"{len(proposal.rows)} cases, from {source}")
+    terminal.print(f"modalities: {', '.join(proposal.modalities)} ({proposal.modality_reason})")
     counts = [f"{value} in {count}" for value, count in proposal.label_files.items()]
-    terminal.say(f"label values, and in how many label maps: {', '.join(counts)}")
+    terminal.print(f"label values, and in how many label maps: {', '.join(counts)}")
     if proposal.groups:
-        terminal.say(f"{len(proposal.groups)} patients, from the names of the cases; a split keeps each together")
+        terminal.print(f"{len(proposal.groups)} patients, from the names of the cases; a split keeps each together")
     if any(row.part for row in proposal.rows):
-        terminal.say("a split into train, validation and test, from the names of the folders")
+        terminal.print("a split into train, validation and test, from the names of the folders")
     if proposal.left_out:
-        terminal.say(f"{len(proposal.left_out)} files could not be used:")
-        terminal.say("\n".join(f"  {file}: {reason}" for file, reason in proposal.left_out[:SHOWN]))
+        terminal.print(f"{len(proposal.left_out)} files could not be used:")
+        terminal.print("\n".join(f"  {file}: {reason}" for file, reason in proposal.left_out[:SHOWN]))
         if len(proposal.left_out) > SHOWN:
-            terminal.say(f"  and {len(proposal.left_out) - SHOWN} more; dataset.yaml lists all")
+            terminal.print(f"  and {len(proposal.left_out) - SHOWN} more; dataset.yaml lists all")

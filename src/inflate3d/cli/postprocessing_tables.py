@@ -42,7 +42,7 @@ def choose_shown(
     )
     chosen.write(folder, file)
     _show(chosen, scores, terminal)
-    terminal.say(f"post-processing: {file}")
+    terminal.print(f"post-processing: {file}")
     return chosen
 
 
@@ -59,4 +59,4 @@ def _show(chosen: ChosenPostprocessing, scores: Scores, terminal: Terminal) -> N
     columns = ["class", "chosen", "Dice", "after *", "gain (95 %) *"]
     terminal.table("Post-processing, kept only where it raises the held-out Dice", columns, rows)
     parts = len(chosen.by_part)
-    terminal.say(f"* as chosen on the other {parts - 1} of {parts} parts of the cases; `predict` does what is chosen")
+    terminal.print(f"* as chosen on the other {parts - 1} of {parts} parts of the cases; `predict` does what is chosen")

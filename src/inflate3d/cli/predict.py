@@ -108,7 +108,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     predictor = (replace(recipe, device="cpu") if spread else recipe).load()  # then only its plan is asked for here
     postprocessing = options.postprocessing(predictor.plan.classes)
     if postprocessing and postprocessing.classes:
-        terminal.tell(f"post-processing: {postprocessing.in_words()} (--no-postprocess leaves it out)")
+        terminal.log(f"post-processing: {postprocessing.in_words()} (--no-postprocess leaves it out)")
     warnings: list[DataError] = []
     with TemporaryDirectory(prefix="inflate3d-") as temporary:
         mirror = Path(temporary).resolve()
@@ -192,9 +192,9 @@ def _show(written: Sequence[Path | str], work: _Work, terminal: Terminal) -> Non
     show_warnings(work.warnings, terminal)
     if work.skipped:
         names = some_of([scan.id for scan in work.skipped])
-        terminal.say(f"{len(work.skipped)} scan(s) left out, whose label maps are there: {names}")
+        terminal.print(f"{len(work.skipped)} scan(s) left out, whose label maps are there: {names}")
     for file in written:
-        terminal.say(str(file))
+        terminal.print(str(file))
     _show_confidence(work.predicted, terminal)
 
 
@@ -217,4 +217,4 @@ def _show_confidence(predicted: Sequence[PredictedScan], terminal: Terminal) -> 
         for case, found in known
     ]
     terminal.table("How far each can be trusted, the least first", ["scan", "confidence", "least of", "its own"], rows)
-    terminal.say(f"* {KINDS[known[0][1].kind]}, mean over the predicted classes; before post-processing")
+    terminal.print(f"* {KINDS[known[0][1].kind]}, mean over the predicted classes; before post-processing")

@@ -65,8 +65,8 @@ def _prepare_shard(
         warn=warnings.append,
     )
     show_warnings(warnings, terminal)
-    terminal.say(f"shard {shard}: {len(cases)} of {len(dataset.cases)} cases are done")
-    terminal.say("next, after all shards: the same command without --shard, which finishes the store")
+    terminal.print(f"shard {shard}: {len(cases)} of {len(dataset.cases)} cases are done")
+    terminal.print("next, after all shards: the same command without --shard, which finishes the store")
     return {"store": str(folder), "shard": str(shard), "cases": len(cases)}
 
 
@@ -101,7 +101,7 @@ def prepare_shown(
         warn=warnings.append,
     )
     show_warnings(warnings, terminal)
-    terminal.say(f"{len(store.cases)} cases of {store.plan.dataset} are in {store.folder}")
+    terminal.print(f"{len(store.cases)} cases of {store.plan.dataset} are in {store.folder}")
     for choice, reason in store.plan.reasons.items():
-        terminal.say(f"  {choice}: {reason}")
+        terminal.print(f"  {choice}: {reason}")
     return store

@@ -33,7 +33,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     """Writes the page."""
     page = _write(options)
     size = page.stat().st_size
-    terminal.say(f"report: {page} ({size / 1e6:.1f} MB)")
+    terminal.print(f"report: {page} ({size / 1e6:.1f} MB)")
     return {"report": str(page), "bytes": size}
 
 

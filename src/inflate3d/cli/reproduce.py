@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 from tyro.conf import Positional
 
-from inflate3d.cli.terminal import CommandOptions, Interruption, Terminal
+from inflate3d.cli.terminal import CommandOptions, Terminal
 from inflate3d.config import RunConfig
 from inflate3d.datasets.splits import Split, choose_split
 from inflate3d.errors import ConfigError, DataError, ModelError
 from inflate3d.preparation.store import Store
 from inflate3d.run_folder import RunFolder, open_folder
+from inflate3d.stopping import Interrupted
 
 if TYPE_CHECKING:
     from inflate3d.provenance.record import Provenance
@@ -55,14 +56,14 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any] | None:
     store = Store(config.store)
     record = Provenance.read(folder) if record_path(folder).exists() else None
     if record is None:
-        terminal.tell("the run has no provenance.json: what it learned from can't be checked")
+        terminal.log("the run has no provenance.json: what it learned from can't be checked")
         others = ["the run was made by a version of inflate3d that noted nothing of it"]
     else:
         _check_origin(record, folder, config, store)
         _take_threads(record)
         others = other_surroundings(record, config.training)
     for each in others:
-        terminal.tell(f"other surroundings: {each}")
+        terminal.log(f"other surroundings: {each}")
     if not _train(config, again, store, terminal):
         return None
     _evaluate_alike(folder, again, terminal)
@@ -70,7 +71,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any] | None:
     promised = not others and (config.training.deterministic or _on_cpu(Provenance.read(again)))
     verdict = found.verdict(promised=promised, tolerance=options.tolerance)
     terminal.table(f"{folder.root} and {again.root}", ["compared", "found"], found.rows())
-    terminal.say(f"{verdict}; the same bits are {'' if promised else 'not '}promised here")
+    terminal.print(f"{verdict}; the same bits are {'' if promised else 'not '}promised here")
     terminal.exit_code = DIFFERENT if verdict == "different" else 0
     return {
         "run": str(folder.root),
@@ -152,12 +153,11 @@ def _take_threads(record: Provenance) -> None:
 def _train(config: RunConfig, again: RunFolder, store: Store, terminal: Terminal) -> bool:
     """Trains, or goes on with it; tells whether this process is the first of those that train."""
     from inflate3d.training.run import train
-    from inflate3d.training.stop import Interrupted
 
     try:
         return train(config, again, store, resume=True, console=terminal.status)
     except Interrupted as stop:
-        raise Interruption(f"{stop}; go on by the same command", by_scheduler=stop.by_scheduler) from stop
+        raise stop.with_hint("repeat the command to resume") from stop
 
 
 def _evaluate_alike(folder: RunFolder, again: RunFolder, terminal: Terminal) -> None:

@@ -48,9 +48,9 @@ def _show_dice(scores: Scores, terminal: Terminal, *, cases: bool) -> None:
     terminal.table("Dice by case, native space", columns, rows)
     if ranking := scores.confidence_ranking:
         shown = _with_interval(ranking, "dice")
-        terminal.say(f"confidence ranks the cases by Dice with a rank correlation (Spearman) of {shown}")
+        terminal.print(f"confidence ranks the cases by Dice with a rank correlation (Spearman) of {shown}")
     if known:
-        terminal.say("* the paper's figure, on the model's grid; not comparable with the others")
+        terminal.print("* the paper's figure, on the model's grid; not comparable with the others")
 
 
 def _show_measures(scores: Scores, measures: Sequence[str], terminal: Terminal) -> None:

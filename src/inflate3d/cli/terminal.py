@@ -1,8 +1,10 @@
-"""What a command shows: results on stdout, progress on stderr, nothing but one document with ``--json``."""
+"""What a command prints: results on stdout, progress and messages on stderr; with ``--json`` one document on stdout."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, TypeVar
 
 import tyro
@@ -18,22 +20,10 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from inflate3d.errors import plain_text
 from inflate3d.settings import FrozenModel
 
 Item = TypeVar("Item")
-
-
-class Interruption(Exception):  # noqa: N818 - not an error, the user wanted it
-    """The user or a scheduler stopped the command.
-
-    Args:
-        told: How to go on.
-        by_scheduler: Whether a scheduler did, which is to put the job into its queue again.
-    """
-
-    def __init__(self, told: str, *, by_scheduler: bool = False) -> None:
-        self.by_scheduler = by_scheduler
-        super().__init__(told)
 
 
 class CommandOptions(FrozenModel):
@@ -44,15 +34,15 @@ class CommandOptions(FrozenModel):
 
 
 class Terminal:
-    """Where a command shows what it does.
+    """Prints what a command does and finds.
 
     Args:
-        as_json: Whether stdout belongs to the JSON document alone.
+        as_json: Whether stdout is reserved for the JSON document.
 
     Attributes:
-        console: For results.
-        status: For progress.
-        exit_code: What the command ends with if it comes to its end.
+        console: Results, on stdout.
+        status: Progress and messages, on stderr.
+        exit_code: The command's, if it runs to its end.
     """
 
     def __init__(self, *, as_json: bool = False) -> None:
@@ -60,29 +50,52 @@ class Terminal:
         self.console = Console(quiet=as_json)
         self.status = Console(stderr=True)
 
-    def say(self, text: str) -> None:
-        """Prints a result as it stands: no line is broken, nothing in it is taken for markup."""
+    def print(self, text: str) -> None:
+        """Prints a result as it is: no line is wrapped, nothing in it is taken for markup."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def tell(self, text: str) -> None:
-        """Prints what is being done."""
+    def log(self, text: str) -> None:
+        """Prints a message about what is being done."""
         self.status.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def logging(self) -> Iterator[None]:
+        """Prints what the package logs meanwhile (``logging.getLogger("inflate3d")``), from level INFO on."""
+        logger, handler = logging.getLogger("inflate3d"), _LogHandler(self)
+        before = logger.level
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(before)
 
     def progress(self, items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
         """Passes items through, with a bar on a terminal and one closing line elsewhere."""
         if not self.status.is_terminal:
             yield from items
-            self.tell(f"{description}: {total} of {total} done")
+            self.log(f"{description}: {total} of {total} done")
             return
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self.status) as bar:
             yield from bar.track(items, total=total, description=description)
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """Shows a table; the first column is text, the others are figures."""
+        """Prints a table; the first column is text, the others are numbers."""
         table = Table(title=title, title_justify="left")
         for index, column in enumerate(columns):
             table.add_column(escape(column), justify="right" if index else "left", no_wrap=not index)
         for row in rows:
             table.add_row(*map(escape, row))
         self.console.print(table)
+
+
+class _LogHandler(logging.Handler):
+    def __init__(self, terminal: Terminal) -> None:
+        super().__init__()
+        self.terminal = terminal
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        self.terminal.log(prefix + plain_text(record.getMessage()))

@@ -10,7 +10,7 @@ from tyro.conf import Positional
 from inflate3d.cli.network_options import check_options
 from inflate3d.cli.prepare import prepare_shown
 from inflate3d.cli.report import write_page
-from inflate3d.cli.terminal import CommandOptions, Interruption, Terminal
+from inflate3d.cli.terminal import CommandOptions, Terminal
 from inflate3d.config import AugmentationConfig, DataConfig, ModelOptions, RunConfig, TrainingOptions
 from inflate3d.datasets import Dataset, read_dataset
 from inflate3d.datasets.splits import choose_folds, choose_split
@@ -19,6 +19,7 @@ from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.preparation.source import check_source
 from inflate3d.preparation.store import Store, default_store
 from inflate3d.run_folder import FoldsFolder, RunFolder
+from inflate3d.stopping import Interrupted
 
 
 class RunOptions(CommandOptions):
@@ -115,7 +116,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any] | None:
     if not train_run(config, folder, store, terminal, resume=options.resume):
         return None
     page = write_page(folder)
-    terminal.say(f"model: {folder.model}\nreport: {page}\nnext:  inflate3d evaluate {folder.root}")
+    terminal.print(f"model: {folder.model}\nreport: {page}\nnext:  inflate3d evaluate {folder.root}")
     return {"run": str(folder.root), "model": str(folder.model)}
 
 
@@ -130,14 +131,14 @@ def _train_folds(options: Options, terminal: Terminal) -> dict[str, Any]:
     folder = FoldsFolder(options.root)
     folds = plan_folds(config, numbers, folder, resume=options.resume)
     for place, (settings, fold) in enumerate(folds, start=1):
-        terminal.tell(f"fold {settings.data.fold} ({place} of {len(folds)}): {fold.root}")
+        terminal.log(f"fold {settings.data.fold} ({place} of {len(folds)}): {fold.root}")
         finished = fold.finished
         train_run(settings, fold, store, terminal, resume=options.resume)  # which checks one that is finished, too
         if finished:
-            terminal.tell("it is finished already")
+            terminal.log("it is finished already")
         else:
             write_page(fold)
-    terminal.say(f"folds: {folder.root}\nnext:  inflate3d evaluate {folder.root}")
+    terminal.print(f"folds: {folder.root}\nnext:  inflate3d evaluate {folder.root}")
     runs = [{"fold": settings.data.fold, "run": str(fold.root), "model": str(fold.model)} for settings, fold in folds]
     return {"run": str(folder.root), "folds": runs}
 
@@ -159,10 +160,8 @@ def train_run(config: RunConfig, folder: RunFolder, store: Store, terminal: Term
         Whether this process is the first of those that train.
     """
     from inflate3d.training.run import train
-    from inflate3d.training.stop import Interrupted
 
     try:
         return train(config, folder, store, resume=resume, console=terminal.status)
     except Interrupted as stop:
-        told = f"{stop}; go on by the same command with --resume"
-        raise Interruption(told, by_scheduler=stop.by_scheduler) from stop
+        raise stop.with_hint("resume with the same command and --resume") from stop

@@ -57,7 +57,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     show_summary(summary, dataset, terminal)
     show_warnings(examination.warnings, terminal)
     found = f"{len(examination.warnings)} warning(s)" if examination.warnings else "nothing odd"
-    terminal.say(f"{summary.cases} cases of {dataset.name}: no problem, {found}")
+    terminal.print(f"{summary.cases} cases of {dataset.name}: no problem, {found}")
     return {
         "dataset": dataset.name,
         "cases": summary.cases,
@@ -70,7 +70,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
 def show_summary(summary: Summary, dataset: Dataset, terminal: Terminal) -> None:
     """Shows what the cases are like."""
     stored = ", ".join(f"{what} ({count})" for what, count in (summary.orientations | summary.data_types).items())
-    terminal.say(f"{summary.cases} cases of {dataset.name}, stored as {stored}")
+    terminal.print(f"{summary.cases} cases of {dataset.name}, stored as {stored}")
     terminal.table("Cases", ["over the cases", "least", "median", "most"], property_rows(summary))
     columns = ["class", "cases", "voxels", "slices left-right", "back-front", "down-up"]
     terminal.table("Classes", columns, class_rows(summary))
@@ -80,7 +80,7 @@ def show_warnings(warnings: Sequence[Inflate3dError], terminal: Terminal) -> Non
     """Tells warnings, those of one kind together."""
     if not warnings:
         return
-    terminal.say(f"{len(warnings)} warning(s)")
+    terminal.print(f"{len(warnings)} warning(s)")
     ordered = sorted(warnings, key=lambda warning: warning.what)
     for what, alike in groupby(ordered, key=lambda warning: warning.what):
         _show_alike(what, list(alike), terminal)
@@ -88,15 +88,15 @@ def show_warnings(warnings: Sequence[Inflate3dError], terminal: Terminal) -> Non
 
 def _show_alike(what: str, warnings: list[Inflate3dError], terminal: Terminal) -> None:
     """Tells warnings of one kind: cases with equal findings in one line, a hint once."""
-    terminal.say(f"- {what}")
+    terminal.print(f"- {what}")
     found: dict[str, list[str]] = defaultdict(list)
     for warning in warnings:
         expected = f" (expected {warning.expected})" if warning.expected else ""
         found[f"{warning.got or ''}{expected}"].append(warning.case or "")
     for finding, cases in list(found.items())[:MOST_TOLD]:
         more = f" and {len(cases) - MOST_TOLD} more" if len(cases) > MOST_TOLD else ""
-        terminal.say("    " + ": ".join(filter(None, [", ".join(cases[:MOST_TOLD]) + more, finding])))
+        terminal.print("    " + ": ".join(filter(None, [", ".join(cases[:MOST_TOLD]) + more, finding])))
     if len(found) > MOST_TOLD:
-        terminal.say(f"    and {len(found) - MOST_TOLD} more")
+        terminal.print(f"    and {len(found) - MOST_TOLD} more")
     for hint in dict.fromkeys(warning.hint for warning in warnings if warning.hint):
-        terminal.say(f"    {hint}")
+        terminal.print(f"    {hint}")

@@ -11,6 +11,7 @@ from tyro.conf import Positional
 
 from inflate3d.cli.terminal import CommandOptions, Terminal
 from inflate3d.errors import ConfigError, DataError
+from inflate3d.stopping import Interrupted
 
 if TYPE_CHECKING:
     from inflate3d.report.sheet import ClassEntry, LabelMap
@@ -92,7 +93,7 @@ def _write_sheet(
     file = options.out or Path(f"{stem_of(options.scan.resolve())}-view.png")
     with atomic_path(file) as temporary:
         temporary.write_bytes(picture)
-    terminal.say(f"pictures: {file}")
+    terminal.print(f"pictures: {file}")
     volumes = {each.name: volumes_ml(each.array, scan.spacing, classes) for each in maps}
     return {"picture": str(file), "window": list(values), "millilitres": volumes}
 
@@ -115,13 +116,13 @@ def _serve(
     image = Image(options.scan.name, nifti(scan.array[options.modality - 1], scan.affine))
     labels = [Image(each.name, label_nifti(each.array, scan.affine, classes)) for each in maps]
     with PageServer(page_files(told, image, labels), options.port) as server:
-        terminal.tell(f"page: {server.address}\nCtrl-C ends it")
+        terminal.log(f"page: {server.address}\nCtrl-C ends it")
         if not options.no_open:
             webbrowser.open(server.address)
         try:
             server.serve_forever()
-        except KeyboardInterrupt:
-            terminal.tell("\nended")
+        except (Interrupted, KeyboardInterrupt):
+            terminal.log("\nended")
         return {"address": server.address}
 
 

@@ -46,9 +46,9 @@ def _list(terminal: Terminal) -> dict[str, Any]:
         size = SEE_SOURCE if weights.bytes is None else f"{weights.bytes / 1e6:.0f} MB"
         checksum = "known" if weights.sha256 else "first use"
         facts = (weights.about, f"--encoder {weights.encoder}", f"license {weights.license}", f"size {size}")
-        terminal.say(f"{name}{' (here)' if here else ''}")
-        terminal.say(f"  {', '.join(facts)}, checksum {checksum}")
-        terminal.say(f"  {weights.url}")
+        terminal.print(f"{name}{' (here)' if here else ''}")
+        terminal.print(f"  {', '.join(facts)}, checksum {checksum}")
+        terminal.print(f"  {weights.url}")
         found.append(
             {
                 "name": name,
@@ -63,7 +63,7 @@ def _list(terminal: Terminal) -> dict[str, Any]:
                 "here": here,
             }
         )
-    terminal.tell(f"{len(found)} files; timm's own come by themselves with `--encoder NAME`; folder: {folder}")
+    terminal.log(f"{len(found)} files; timm's own come by themselves with `--encoder NAME`; folder: {folder}")
     return {"weights": found, "folder": str(folder)}
 
 
@@ -79,12 +79,12 @@ def _get(name: str, folder: Path | None, terminal: Terminal) -> dict[str, Any]:
             hint=_LISTED,
         )
     weights = PUBLISHED[name]
-    terminal.tell(f"{weights.file}: license {weights.license}, {weights.source}")
+    terminal.log(f"{weights.file}: license {weights.license}, {weights.source}")
     fetched = fetch_published(weights, folder, _Tenths(terminal))
     checked = "known of the authors' file" if fetched.verified else "trusted on first use, none is known"
-    terminal.say(f"{fetched.path} ({'fetched' if fetched.downloaded else 'was here'})")
-    terminal.say(f"  SHA-256 {fetched.sha256}, {checked}")
-    terminal.say(f"  train with: --encoder {weights.encoder} --weights {name if folder is None else fetched.path}")
+    terminal.print(f"{fetched.path} ({'fetched' if fetched.downloaded else 'was here'})")
+    terminal.print(f"  SHA-256 {fetched.sha256}, {checked}")
+    terminal.print(f"  train with: --encoder {weights.encoder} --weights {name if folder is None else fetched.path}")
     return {
         "name": name,
         "path": str(fetched.path),
@@ -112,4 +112,4 @@ class _Tenths:
         tenth = 10 * here // total if total else 0
         if total and tenth > self._told:
             self._told = tenth
-            self._terminal.tell(f"{here / 1e6:.0f} of {total / 1e6:.0f} MB")
+            self._terminal.log(f"{here / 1e6:.0f} of {total / 1e6:.0f} MB")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from inflate3d.comparison.trial import SETTINGS
 from inflate3d.comparison.trials import Trial
 from inflate3d.config import TrainingConfig
 from inflate3d.errors import ConfigError, Inflate3dError
-from inflate3d.stopping import ended_by_sigterm
+from inflate3d.stopping import interruptible
 
 LOG = "log.txt"
 """In a run's folder: what its process said."""
@@ -108,7 +109,7 @@ def run_in_parallel(
     waiting = [trial for trial in trials if not trial.finished]
     free, running = list(slots), {}
     failed: list[tuple[Trial, int]] = []
-    with ended_by_sigterm():
+    with interruptible(signal.SIGTERM):
         try:
             while running or (waiting and not failed):
                 while waiting and free and not failed:

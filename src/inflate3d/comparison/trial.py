@@ -7,6 +7,7 @@ folder RUN; so do comparisons that train several at a time.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from inflate3d.evaluation.scores import Scores
 from inflate3d.preparation.store import Store
 from inflate3d.progress import Progress, silent
 from inflate3d.run_folder import RunFolder
-from inflate3d.stopping import ended_by_sigterm, exit_code
+from inflate3d.stopping import Interrupted, exit_code, interruptible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,11 +78,9 @@ def main(arguments: list[str]) -> int:
     """Runs the trial of one folder, showing its progress as lines."""
     from rich.console import Console
 
-    from inflate3d.training.stop import Interrupted
-
     folder = RunFolder(Path(arguments[0]))
     try:
-        with ended_by_sigterm():
+        with interruptible(signal.SIGTERM):
             config = RunConfig.read(folder.root / SETTINGS)
             run_trial(config, folder, Store(config.store), console=Console())
     except Inflate3dError as error:

@@ -23,6 +23,7 @@ from inflate3d.provenance.machine import Machine, this_machine
 from inflate3d.provenance.weights import WeightsOrigin, check_weights, weights_origin
 from inflate3d.run_folder import RunFolder
 from inflate3d.settings import FrozenModel, parse_settings, read_json
+from inflate3d.stopping import Interrupted
 
 RECORD = "provenance.json"
 """In a run's folder."""
@@ -101,7 +102,6 @@ def recorded(
     split: Split,
     *,
     device: torch.device,
-    stop: type[Exception],
 ) -> Iterator[None]:
     """Notes a session of a training: what it starts from before it begins, how it ended after.
 
@@ -113,7 +113,6 @@ def recorded(
         store: The prepared cases.
         split: Who is learned from and who is held out.
         device: What trains.
-        stop: What is raised where the user stops it.
 
     Raises:
         DataError: The prepared cases are not those that the run was begun with, or can't be read.
@@ -129,7 +128,7 @@ def recorded(
     try:
         yield
         outcome = "finished"
-    except (stop, KeyboardInterrupt):
+    except (Interrupted, KeyboardInterrupt):
         outcome = "stopped"
         raise
     finally:

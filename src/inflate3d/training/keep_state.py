@@ -16,7 +16,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import distributed
 
 from inflate3d.atomic import atomic_path
-from inflate3d.training.stop import STOP_SIGNALS, Interrupted
+from inflate3d.stopping import STOP_SIGNALS, Interrupted
 
 CHECKPOINT_SECONDS = 600.0
 """Between checkpoints: what a training loses at most when it is killed, beside a validation that it was at."""
@@ -124,7 +124,7 @@ class KeepState(lightning.Callback):
         if asked or late:
             trainer.save_checkpoint(self.checkpoint)
         if asked:
-            raise Interrupted(trainer.global_step, asked)
+            raise _stopped(trainer, asked)
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Looks up how many batches all processes have: at those they can tell each other something."""
@@ -146,7 +146,7 @@ class KeepState(lightning.Callback):
         (asked,) = self._most(self.asked)
         if asked:
             trainer.save_checkpoint(self.checkpoint)
-            raise Interrupted(trainer.global_step, asked)
+            raise _stopped(trainer, asked)
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Remembers which step has been validated."""
@@ -160,7 +160,7 @@ class KeepState(lightning.Callback):
             return
         (asked,) = self._most(self.asked)
         if asked:
-            raise Interrupted(trainer.global_step, asked)
+            raise _stopped(trainer, asked)
 
     def _most(self, *values: int) -> list[int]:
         """The largest values of all processes, which must ask this at the same places."""
@@ -172,8 +172,13 @@ class KeepState(lightning.Callback):
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise Interrupted("stopped at once", number=number)
         self.asked = number
+
+
+def _stopped(trainer: lightning.Trainer, number: int) -> Interrupted:
+    step = trainer.global_step
+    return Interrupted(f"stopped after step {step}", number=number, step=step)
 
 
 def _validate(trainer: lightning.Trainer) -> None:

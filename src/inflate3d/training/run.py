@@ -16,6 +16,7 @@ from inflate3d.errors import ConfigError, Inflate3dError
 from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.store import Store
 from inflate3d.run_folder import RunFolder
+from inflate3d.stopping import Interrupted, interruptible
 from inflate3d.training.build import build_model, check_plan, plan_run, told
 
 if TYPE_CHECKING:
@@ -74,7 +75,6 @@ def _train(
     from inflate3d.provenance.card import write_card
     from inflate3d.provenance.record import recorded
     from inflate3d.training.determinism import determinism
-    from inflate3d.training.stop import Interrupted
 
     if processes.first:
         _claim(folder, config, resume)
@@ -93,9 +93,7 @@ def _train(
         model.plan.write(folder.plan)
         split.write(folder.split)
     device = trainer.strategy.root_device
-    noted = (
-        recorded(folder, config, store, split, device=device, stop=Interrupted) if processes.first else nullcontext()
-    )
+    noted = recorded(folder, config, store, split, device=device) if processes.first else nullcontext()
     try:
         with noted, determinism(config.training):
             fit = partial(_fit, config=config, folder=folder, store=store, split=split)
@@ -214,7 +212,6 @@ def _fit(
     from inflate3d.training.parts import take_in_parts
     from inflate3d.training.processes import end_others
     from inflate3d.training.samples import choose_samples
-    from inflate3d.training.stop import Interrupted, signals_given_back
     from inflate3d.training.task import SegmentationTask
 
     plan = model.plan
@@ -232,7 +229,7 @@ def _fit(
         model.compile()  # in place: names of weights stay as they are
     task = SegmentationTask(model, config, plan, list(store.cases), watched)
     checkpoint = str(folder.last) if folder.last.exists() else None
-    with warnings.catch_warnings(), signals_given_back():
+    with warnings.catch_warnings(), interruptible():
         # The loader does go on from the right window: it asks for the step (see WindowsModule).
         warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
