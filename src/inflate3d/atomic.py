@@ -68,6 +68,8 @@ def atomic_path(final: str | Path, *, refusals: tuple[type[Exception], ...] = ()
             except BaseException:
                 _remove(temporary)
                 raise
+    except OutputError:
+        raise  # of another file, which was written inside the block
     except OSError as error:
         raise OutputError(
             "the file can't be written",

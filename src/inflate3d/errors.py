@@ -1,4 +1,4 @@
-"""The errors that a user can cause, and the one form in which they are told."""
+"""Errors that a user can cause and fix, and the one form in which they are shown."""
 
 from __future__ import annotations
 
@@ -8,30 +8,39 @@ from pathlib import Path
 from typing import Any
 
 MOST_ALIKE = 3
-"""Problems of one kind that are told in full."""
+"""Problems of one kind that are shown in full."""
 
 MOST_NAMED = 10
-"""Cases with the same problem that are named besides."""
-
+"""Further cases with the same problem whose names are listed."""
 
 _UNSHOWN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Characters that steer a terminal, or are none: files and names from elsewhere may hold them."""
+"""Control characters and lone surrogates, which file names and headers from elsewhere may contain."""
 
 _LONGEST_PART = 10_000
 
 
 class Inflate3dError(Exception):
-    """A mistake that the user can mend.
+    """An error that the user can fix.
 
-    The command line prints it without a traceback and exits with 2.
+    The command line prints it without a traceback and exits with code 2.
+
+    Example:
+        >>> error = DataError("voxels are NaN or infinite", got="1 of 64 voxels", hint="replace them", case="liver_1")
+        >>> print(error)
+        voxels are NaN or infinite
+          case:     liver_1
+          got:      1 of 64 voxels
+          hint:     replace them
+        >>> isinstance(error, ValueError)
+        True
 
     Args:
-        what: What is wrong, as one sentence without a full stop.
+        what: What is wrong: one sentence without a full stop.
         expected: What would have been right.
         got: What was found instead.
         hint: What the user can do.
-        case: Id of the case (one scan with its labels) that it concerns.
-        file: The file that it concerns.
+        case: Name of the case (one scan and its labels).
+        file: The file.
     """
 
     def __init__(
@@ -53,16 +62,17 @@ class Inflate3dError(Exception):
         super().__init__(self.what)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Crosses process borders whole, keyword arguments included."""
+        """Pickles the error with its keyword arguments, so that it survives a process boundary."""
         return _rebuild, (type(self), self._parts())
 
-    def about(self, *, case: str, file: str | Path) -> Inflate3dError:
-        """The same error, with the case and the file that its caller knows."""
-        parts = {"case": case, "file": str(file), **self._parts()}
-        return _rebuild(type(self), parts)
+    def with_context(self, *, case: str | None = None, file: str | Path | None = None) -> Inflate3dError:
+        """Returns the same error with a case and a file, where it has none yet."""
+        known = {"case": case, "file": None if file is None else str(file)}
+        parts = {name: value for name, value in known.items() if value is not None}
+        return _rebuild(type(self), {**parts, **self._parts()})
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything that is known of the mistake, as plain strings, for ``--json``."""
+        """All parts of the error as plain strings, for ``--json``."""
         return dict(self._parts())
 
     def _parts(self) -> dict[str, str]:
@@ -82,37 +92,37 @@ class Inflate3dError(Exception):
 
 
 def plain_text(text: str) -> str:
-    """A text that any terminal and any file takes, cut short where it is longer than a person reads."""
+    """Escapes control characters, and shortens a text that is longer than anybody reads."""
     if len(text) > _LONGEST_PART:
-        kept = _LONGEST_PART - 40  # with what is said of the others, it is short enough to be left alone next time
+        kept = _LONGEST_PART - 40  # a shortened text stays under the limit, so it is not shortened twice
         text = f"{text[:kept]} ... and {len(text) - kept} characters more"
     return _UNSHOWN.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
-class ConfigError(Inflate3dError):
-    """An option or a configuration file that can't be used."""
+class ConfigError(Inflate3dError, ValueError):
+    """An invalid option or configuration file."""
 
 
-class DataError(Inflate3dError):
-    """A scan, a label map or a dataset that can't be used."""
+class DataError(Inflate3dError, ValueError):
+    """An invalid scan, label map or dataset."""
 
 
-class ModelError(Inflate3dError):
-    """A backbone, a weight file or a model folder that can't be used."""
+class ModelError(Inflate3dError, ValueError):
+    """An invalid backbone, weight file or model folder."""
 
 
-class OutputError(Inflate3dError):
-    """A result that can't be written."""
+class OutputError(Inflate3dError, OSError):
+    """A result that could not be written."""
 
 
 class DatasetProblems(DataError):  # noqa: N818 - it is a list of errors
-    """All that is wrong with a dataset, or with some of many scans, told at once.
+    """All problems of a dataset, or of a batch of scans, in one error.
 
     Args:
         problems: The single errors, at least one.
-        warnings: What is odd besides, but would stop nobody.
-        what: What is wrong in one sentence; the number of problems if not given.
-        written: Files that were made all the same, or their addresses; none if making some was not the work.
+        warnings: Findings that stop nothing.
+        what: What is wrong in one sentence; the number of problems by default.
+        written: Files or addresses that were written all the same; ``None`` if nothing was to be written.
     """
 
     def __init__(
@@ -129,20 +139,20 @@ class DatasetProblems(DataError):  # noqa: N818 - it is a list of errors
         super().__init__(what or f"{len(self.problems)} problem(s) in the dataset")
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Crosses process borders with every single error."""
+        """Pickles every single error, too."""
         return _rebuild_problems, (self.problems, self.warnings, self.what, self.written)
 
-    def about(self, *, case: str, file: str | Path) -> DatasetProblems:
-        """The same errors, each with the case and the file where it has none."""
+    def with_context(self, *, case: str | None = None, file: str | Path | None = None) -> DatasetProblems:
+        """Returns the same errors, each with a case and a file where it has none yet."""
         return DatasetProblems(
-            [problem.about(case=case, file=file) for problem in self.problems],
-            warnings=[warning.about(case=case, file=file) for warning in self.warnings],
+            [problem.with_context(case=case, file=file) for problem in self.problems],
+            warnings=[warning.with_context(case=case, file=file) for warning in self.warnings],
             what=self.what,
             written=self.written,
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Every single error under ``problems``, every warning under ``warnings``, files made under ``written``."""
+        """All errors under ``problems``, warnings under ``warnings`` and written files under ``written``."""
         return {
             **super().to_dict(),
             "problems": [problem.to_dict() for problem in self.problems],
@@ -151,7 +161,7 @@ class DatasetProblems(DataError):  # noqa: N818 - it is a list of errors
         }
 
     def __str__(self) -> str:
-        """Problems of one kind stand together, the first few in full."""
+        """Problems grouped by kind, the first few of each in full."""
         kinds: dict[str, list[Inflate3dError]] = {}
         for problem in self.problems:
             kinds.setdefault(problem.what, []).append(problem)
@@ -166,8 +176,18 @@ class DatasetProblems(DataError):  # noqa: N818 - it is a list of errors
 def _others(problems: Sequence[Inflate3dError]) -> str:
     """Problems of one kind in one line."""
     cases = [plain_text(problem.case) for problem in problems if problem.case]
-    named = ", ".join(cases[:MOST_NAMED]) + (", ..." if len(cases) > MOST_NAMED else "")
-    return f"- {problems[0].what}: {len(problems)} more" + (f" ({named})" if named else "") + "; --json tells all"
+    named = f" ({truncate(cases, MOST_NAMED)})" if cases else ""
+    return f"- {problems[0].what}: {len(problems)} more{named}; --json shows all"
+
+
+def truncate(names: Sequence[str], most: int = 5) -> str:
+    """Lists the first names, and how many more there are.
+
+    Example:
+        >>> truncate(["a", "b", "c"], most=2)
+        'a, b and 1 more'
+    """
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _rebuild(kind: type[Inflate3dError], parts: dict[str, str]) -> Inflate3dError:
@@ -178,8 +198,3 @@ def _rebuild_problems(
     problems: list[Inflate3dError], warnings: list[Inflate3dError], what: str, written: list[Path | str] | None
 ) -> DatasetProblems:
     return DatasetProblems(problems, warnings=warnings, what=what, written=written)
-
-
-def some_of(names: Sequence[str], most: int = 5) -> str:
-    """The first of many names, and how many more there are, for a message."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

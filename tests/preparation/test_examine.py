@@ -85,7 +85,7 @@ def test_all_problems_and_warnings_at_once(tmp_path, write_toys):
 
 def test_warnings_go_with_the_problems_wherever_they_go():
     problems = DatasetProblems([DataError("damaged")], warnings=[DataError("odd", case="b")])
-    copies = [pickle.loads(pickle.dumps(problems)), problems.about(case="a", file="f")]
+    copies = [pickle.loads(pickle.dumps(problems)), problems.with_context(case="a", file="f")]
     assert [whats(copy.warnings) for copy in copies] == [[("odd", "b")]] * 2
     assert problems.to_dict()["warnings"] == [{"what": "odd", "case": "b"}]
 

@@ -18,7 +18,7 @@ from inflate3d.cli.score_tables import show_scores
 from inflate3d.cli.terminal import CommandOptions, Terminal
 from inflate3d.config import RunConfig
 from inflate3d.datasets import Dataset, read_dataset
-from inflate3d.errors import ConfigError, some_of
+from inflate3d.errors import ConfigError, truncate
 from inflate3d.evaluation.measures import DEFAULT_MEASURES, TOLERANCE, MeasureName, Tolerances
 from inflate3d.evaluation.scores import Scores
 from inflate3d.preparation.plan import Plan
@@ -140,7 +140,7 @@ def _evaluate_folders(predictions: Path, labels: Path, options: Options, termina
     maps = pair_label_maps(predictions, labels)
     if maps.unpredicted:
         left_out = f"{len(maps.unpredicted)} label maps have no prediction and are not scored"
-        terminal.log(f"{left_out}: {some_of(maps.unpredicted)}")
+        terminal.log(f"{left_out}: {truncate(maps.unpredicted)}")
     scores = score_label_maps(
         maps,
         classes=classes or None,

@@ -19,7 +19,7 @@ from inflate3d.cli.engine_options import EngineOptions
 from inflate3d.cli.terminal import CommandOptions, Terminal
 from inflate3d.cli.verify import show_warnings
 from inflate3d.config import Precision
-from inflate3d.errors import DataError, DatasetProblems, some_of
+from inflate3d.errors import DataError, DatasetProblems, truncate
 
 if TYPE_CHECKING:
     from inflate3d.datasets.case import Case
@@ -191,7 +191,7 @@ def _predict(
 def _show(written: Sequence[Path | str], work: _Work, terminal: Terminal) -> None:
     show_warnings(work.warnings, terminal)
     if work.skipped:
-        names = some_of([scan.id for scan in work.skipped])
+        names = truncate([scan.id for scan in work.skipped])
         terminal.print(f"{len(work.skipped)} scan(s) left out, whose label maps are there: {names}")
     for file in written:
         terminal.print(str(file))

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from inflate3d.datasets.case import Dataset
-from inflate3d.errors import ConfigError, DataError, some_of
+from inflate3d.errors import ConfigError, DataError, truncate
 
 IGNORED = 255
 """Class number of voxels that are neither trained on nor scored."""
@@ -67,7 +67,7 @@ def map_labels(
         raise DataError(
             "unknown label values",
             expected=", ".join(f"{value} ({name})" if name else str(value) for value, name in known.items()),
-            got=some_of([str(value) for value in np.setdiff1d(labels, list(numbers)).tolist()]),
+            got=truncate([str(value) for value in np.setdiff1d(labels, list(numbers)).tolist()]),
         )
     return mapped
 

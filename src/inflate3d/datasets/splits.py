@@ -13,7 +13,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from inflate3d.atomic import write_text
 from inflate3d.config import DataConfig
 from inflate3d.documents import read_text
-from inflate3d.errors import ConfigError, DataError, some_of
+from inflate3d.errors import ConfigError, DataError, truncate
 
 OWN = "own"
 """Name of the split that a dataset's own description gives."""
@@ -201,13 +201,13 @@ def check_split(split: Split, cases: Mapping[str, str | None] | Sequence[str], *
     twice = sorted({case for case in listed if listed.count(case) > 1})
     wrong = None
     if unknown:
-        wrong = f"cases that are not there: {some_of(unknown)}"
+        wrong = f"cases that are not there: {truncate(unknown)}"
     elif twice:
-        wrong = f"cases that stand in it twice: {some_of(twice)}"
+        wrong = f"cases that stand in it twice: {truncate(twice)}"
     elif not split.train or not split.validation:
         wrong = "no case to train on" if not split.train else "no case to validate on"
     elif isinstance(cases, Mapping) and (torn := _torn_groups(split, cases)):
-        wrong = f"groups of cases, such as patients, that it tears apart: {some_of(torn)}"
+        wrong = f"groups of cases, such as patients, that it tears apart: {truncate(torn)}"
     if wrong:
         raise DataError("the split does not fit the dataset", got=wrong, hint="correct the split", file=file)
 

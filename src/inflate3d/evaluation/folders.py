@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Integer
 
 from inflate3d.datasets.classes import IGNORED, class_numbers, map_labels
-from inflate3d.errors import ConfigError, DataError, some_of
+from inflate3d.errors import ConfigError, DataError, truncate
 from inflate3d.evaluation.groups import check_groups
 from inflate3d.evaluation.keeper import ScoreKeeper
 from inflate3d.evaluation.measures import TOLERANCE, Tolerance
@@ -49,7 +49,7 @@ def pair_label_maps(predictions: Path, labels: Path) -> LabelMaps:
         raise DataError(
             "predictions have no label map of their name",
             expected=f"label maps in {labels}",
-            got=some_of(unlabeled),
+            got=truncate(unlabeled),
             hint="remove these predictions, or name them as their label maps",
             case=unlabeled[0],
             file=predicted[unlabeled[0]],
@@ -133,14 +133,14 @@ def _check_classes(classes: Mapping[int, str], ignore: int | None) -> None:
         raise ConfigError(
             "a label value can't be a class",
             expected="values from 1 on, the ignored one not among them; 0 is the background, which is not scored",
-            got=some_of(wrong),
+            got=truncate(wrong),
             hint="leave it out of --classes",
         )
     if len(classes) >= IGNORED:
         raise ConfigError(
             "there are too many label values for all to be classes",
             expected=f"at most {IGNORED - 1}",
-            got=f"{len(classes)}, such as {some_of([str(value) for value in classes])}",
+            got=f"{len(classes)}, such as {truncate([str(value) for value in classes])}",
             hint="check that label maps, not scans, are given, or name some values by --classes",
         )
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from inflate3d.documents import read_text
-from inflate3d.errors import DataError, some_of
+from inflate3d.errors import DataError, truncate
 
 CASE = "case"
 """The column that names the case."""
@@ -69,8 +69,8 @@ def check_groups(groups: Mapping[str, Mapping[str, str]], cases: Collection[str]
         if members and not any(case in members for case in cases):
             raise DataError(
                 f"the table of groups gives a {kind} to none of the cases that are scored",
-                expected=f"names of cases, such as {some_of([*cases], 2)}",
-                got=some_of([*members], 2),
+                expected=f"names of cases, such as {truncate([*cases], 2)}",
+                got=truncate([*members], 2),
                 hint="name the cases as their label maps, without the suffix",
             )
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 from inflate3d.config import RunConfig
 from inflate3d.datasets import Split, read_dataset
-from inflate3d.errors import ConfigError, DataError, some_of
+from inflate3d.errors import ConfigError, DataError, truncate
 from inflate3d.evaluation.keeper import ScoreKeeper
 from inflate3d.evaluation.measures import TOLERANCE, Tolerance
 from inflate3d.evaluation.scores import Scores
@@ -81,7 +81,7 @@ def read_held_out(folder: FoldsFolder) -> dict[str, tuple[str, ...]]:
         raise DataError(
             "the runs are no folds of one cross-validation: several held out the same case",
             expected="each case held out by one run",
-            got=some_of(twice),
+            got=truncate(twice),
             hint="evaluate each run by itself",
             case=twice[0],
             file=folder.root,
@@ -95,7 +95,7 @@ def _check_one_dataset(runs: list[RunFolder], folder: FoldsFolder) -> None:
         raise ConfigError(
             "the runs are no folds of one cross-validation: they learned from different datasets",
             expected="one dataset",
-            got=some_of(datasets),
+            got=truncate(datasets),
             hint="evaluate each run by itself",
             file=folder.root,
         )

@@ -274,7 +274,7 @@ class ScanWork:
     def _add_problem(self, scan: Case, error: Exception) -> None:
         self._transfer.release(scan)
         told = error if isinstance(error, Inflate3dError) else out_of_memory_error(error)
-        problem = self._transfer.told(told.about(case=scan.id, file=scan.scan))
+        problem = self._transfer.told(told.with_context(case=scan.id, file=scan.scan))
         problem.__cause__ = error
         self.problems.append(problem)
         self._fail(problem)

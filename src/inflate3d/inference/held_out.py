@@ -121,7 +121,7 @@ def score_cases(
         except (RuntimeError, MemoryError) as error:
             if not is_oom(error):
                 raise
-            raise out_of_memory_error(error).about(case=name, file=cases[name].scan) from error
+            raise out_of_memory_error(error).with_context(case=name, file=cases[name].scan) from error
 
 
 def _score_case(

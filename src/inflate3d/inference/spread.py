@@ -163,7 +163,7 @@ def predict_spread(
     )
     for job, outcome in zip(jobs, progress(outcomes, len(jobs), "predicting"), strict=True):
         if isinstance(outcome, LostError):
-            outcome = _Outcome(None, transfer.told(outcome.about(case=job.scan.id, file=job.scan.scan)))
+            outcome = _Outcome(None, transfer.told(outcome.with_context(case=job.scan.id, file=job.scan.scan)))
         for warning in outcome.warnings:
             warn(warning)
         if outcome.problem:

@@ -237,6 +237,8 @@ def _check_data(header: TextHeader, case: str | None) -> None:
         if not header.is_nrrd and len(files) not in (1, header.slices):
             raise ValueError(f"{len(files)} data files for {header.slices} slices")
         held = sum(_size_of(file, header, case) for file in files)
+    except DataError:
+        raise
     except (OSError, ValueError) as error:
         raise unreadable(header.path, case, expected=_WHOLE, got=error) from error
     if encoding == "text":

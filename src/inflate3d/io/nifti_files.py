@@ -18,7 +18,7 @@ from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 from nibabel.wrapstruct import WrapStructError
 
 from inflate3d.atomic import atomic_path
-from inflate3d.errors import DataError
+from inflate3d.errors import DataError, Inflate3dError
 from inflate3d.io.damage import unreadable
 from inflate3d.io.formats import pair_of
 
@@ -70,6 +70,8 @@ def open_image(path: Path, case: str | None) -> Iterator[NiftiImage]:
             with _quiet():  # not mapped into memory: a file that is cut short meanwhile would end the process
                 image = kind_of(is_pair=header != voxels, is_second=is_second).from_file_map(files, mmap=False)
             yield image
+    except Inflate3dError:
+        raise
     except _UNREADABLE as error:
         raise unreadable(path, case, expected="a whole NIfTI file", got=f"{type(error).__name__}: {error}") from error
 

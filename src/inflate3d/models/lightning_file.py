@@ -74,6 +74,8 @@ def _load(path: Path) -> Any:
             )
         with safe_globals([(_Blank, name) for name in named]):
             return load_plain(path)
+    except ModelError:
+        raise
     except FileNotFoundError as error:
         raise ModelError("there is no such checkpoint", file=path) from error
     except (*DAMAGED, pickle.UnpicklingError) as error:

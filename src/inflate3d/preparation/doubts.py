@@ -13,7 +13,7 @@ from jaxtyping import Float
 from inflate3d.datasets.case import Case, Dataset
 from inflate3d.datasets.proposal import AIR
 from inflate3d.datasets.splits import Split
-from inflate3d.errors import DataError, some_of
+from inflate3d.errors import DataError, truncate
 from inflate3d.preparation.fingerprint import CaseFingerprint, Fingerprint
 
 AXES = ("left-right", "back-front", "down-up")
@@ -91,7 +91,7 @@ def _missing_modalities(dataset: Dataset, fingerprint: Fingerprint) -> Iterator[
             yield DataError(
                 "a modality is missing in some cases",
                 expected=f"{modality} in each of {len(fingerprint.cases)} cases",
-                got=f"none in {some_of(lacking)}",
+                got=f"none in {truncate(lacking)}",
                 hint="zeros stand in for it; whoever predicts can leave it out, too",
                 file=dataset.root,
             )
@@ -184,7 +184,7 @@ def _repeated_scans(dataset: Dataset, pairs: Sequence[tuple[Case, CaseFingerprin
             leaks = _leaks(dataset, copies)
             yield DataError(
                 "one scan stands under several names" + (", and could be trained on and held out" if leaks else ""),
-                got="; ".join([f"equal to {some_of([case.id for case in copies[1:]])}", *leaks]),
+                got="; ".join([f"equal to {truncate([case.id for case in copies[1:]])}", *leaks]),
                 hint="leave all but one out" + (", or put them into one group" if leaks else ""),
                 case=copies[0].id,
                 file=copies[0].scan,
@@ -219,7 +219,7 @@ def _repeated_labels(pairs: Sequence[tuple[Case, CaseFingerprint]]) -> Iterator[
             first = copies[0][0]
             yield DataError(
                 "different scans have one label map",
-                got=f"equal to that of {some_of([case.id for case, _ in copies[1:]])}",
+                got=f"equal to that of {truncate([case.id for case, _ in copies[1:]])}",
                 hint="check for a file copied by mistake; scans of one body that share labels belong in one group",
                 case=first.id,
                 file=first.label,

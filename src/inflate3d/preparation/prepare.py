@@ -139,7 +139,7 @@ def _draft_cases(
         if isinstance(result, OutputError):
             raise result
         if isinstance(result, LostError):
-            result = Outcome(None, problems=(result.about(case=case.id, file=case.scan),))
+            result = Outcome(None, problems=(result.with_context(case=case.id, file=case.scan),))
         if isinstance(result, DraftedCase):
             drafted[case.id] = result
             result = result.outcome(case)
@@ -177,7 +177,7 @@ def _redraft_cases(
     done = progress(engine(work, todo), len(todo), "resampling cases")
     for (_, case), result in zip(todo, done, strict=True):
         if isinstance(result, LostError):
-            raise result.about(case=case.id, file=unfinished.drafts)
+            raise result.with_context(case=case.id, file=unfinished.drafts)
         if isinstance(result, OutputError):
             raise result
         redrafted[result.case] = result

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from inflate3d.errors import DataError, some_of
+from inflate3d.errors import DataError, truncate
 from inflate3d.preparation.store import Store
 from inflate3d.settings import FrozenModel
 
@@ -98,7 +98,7 @@ def check_data(before: DataOrigin, now: DataOrigin, store: Store) -> None:
         raise DataError(
             "the prepared cases are not those that the run learned from",
             expected=f"cases with the SHA-256 digest {before.sha256}",
-            got=f"{now.sha256}; {len(changed)} of {len(before.cases)} cases differ: {some_of(changed)}",
+            got=f"{now.sha256}; {len(changed)} of {len(before.cases)} cases differ: {truncate(changed)}",
             hint=_PREPARE,
             case=changed[0],
             file=store.folder,

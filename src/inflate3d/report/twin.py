@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from inflate3d.config import RunConfig
-from inflate3d.errors import DataError, Inflate3dError, some_of
+from inflate3d.errors import DataError, Inflate3dError, truncate
 from inflate3d.evaluation.scores import Scores
 from inflate3d.report.cases import Method
 from inflate3d.report.words import method_name, plural
@@ -75,7 +75,7 @@ def _other_than(own: Scores, other: Scores) -> str:
     if own.classes != other.classes:
         return ", ".join(other.classes)
     only = sorted({*own.cases} ^ {*other.cases})
-    return f"{plural(len(other.cases), 'case')}; one of the two alone has {some_of(only)}"
+    return f"{plural(len(other.cases), 'case')}; one of the two alone has {truncate(only)}"
 
 
 def _config(folder: RunFolder) -> RunConfig | None:

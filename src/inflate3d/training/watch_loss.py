@@ -10,7 +10,7 @@ import pytorch_lightning as lightning
 import torch
 from torch import Tensor, distributed
 
-from inflate3d.errors import Inflate3dError, some_of
+from inflate3d.errors import Inflate3dError, truncate
 
 
 class DivergedError(Inflate3dError):
@@ -84,7 +84,7 @@ class WatchLoss(lightning.Callback):
         step, cases = batches[first]
         raise self._diverged(
             "the loss is no finite number any more",
-            f"{float(values[first])} in step {step}, cases of the batch: {some_of(self._names(cases), 20)}",
+            f"{float(values[first])} in step {step}, cases of the batch: {truncate(self._names(cases), 20)}",
         )
 
     def _names(self, cases: Tensor) -> list[str]:
