@@ -21,7 +21,7 @@ from inflate3d.inference.scans import find_scans
 from inflate3d.io import read_labels, read_volume, write_volume
 from inflate3d.models.architecture import Architecture
 from inflate3d.models.segmenter import Segmenter
-from inflate3d.preparation.framing import frame_case
+from inflate3d.preparation.model_space import to_model_space
 from inflate3d.preparation.plan import Normalization, Plan
 from inflate3d.preparation.store import write_case
 from inflate3d.volume import DEPTH_AXES, Volume
@@ -46,7 +46,7 @@ def plan_for(volume, depth_axis, **what):
         "reasons": {},
     }
     plan = Plan(**values)
-    rows, columns = frame_case(volume, plan).image.shape[2:]
+    rows, columns = to_model_space(volume, plan).voxels.shape[2:]
     return plan.model_copy(update={"image_size": (rows, columns), **what})
 
 
@@ -114,9 +114,9 @@ def test_label_map_comes_back_voxel_for_voxel_with_affine_and_codes(scan, depth_
             assert np.array_equal(expected, found)
 
         stored = write_case(folder, Case("scan", (path,), written), read, read_labels(written), plan)
-        framed = frame_case(read, plan)
-        assert stored.shape == framed.image.shape[1:]
-        assert np.array_equal(framed.labels(volume.array[0]), framed.image[0])
+        framed = to_model_space(read, plan)
+        assert stored.shape == framed.image().shape[1:]
+        assert np.array_equal(framed.labels(volume.array[0]), framed.image()[0])
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".hdr", ".nrrd", ".mha"])

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from inflate3d.inference.predictor import Predictor
-from inflate3d.preparation.framing import frame_case
+from inflate3d.preparation.model_space import to_model_space
 from inflate3d.volume import Volume
 from inflate3d.windows.resample import field_matrices, field_sides, normalize, resample_logits, resample_windows
-from inflate3d.windows.windows import cut_windows
+from inflate3d.windows.windows import window_indices
 
 AFFINE = np.diag([-0.9, 0.8, 2.5, 1.0])
 
@@ -23,16 +23,19 @@ def a_scan(shape=(31, 37, 9), modalities=1, dtype=np.int16):
 def plainly(models, volume, *, mirror=False, every=1):
     """Labels by whole arrays: every window of the frame, every logit on the scan's own grid, one argmax."""
     totals = []
-    frames = [frame_case(volume, model.plan) for model in models]
+    frames = [to_model_space(volume, model.plan) for model in models]
     for model, framed in zip(models, frames, strict=True):
-        image = torch.from_numpy(framed.image.astype(np.float32))
+        image = torch.from_numpy(framed.image().astype(np.float32))
         rows, columns = image.shape[2:]
         sides = torch.tensor([[rows * framed.spacing[1], columns * framed.spacing[2]]])
         size = model.architecture.image_size
         fields = field_sides(sides, size, model.plan.pixel_spacing)
         count = image.shape[1]
-        windows = cut_windows(image, torch.arange(count), model.architecture.depth, model.plan.stride)
-        windows = normalize(windows, torch.tensor(framed.ranges)[None].expand(count, -1, -1))
+        indices = window_indices(np.arange(count), model.architecture.depth, model.plan.stride, count)
+        windows = image[:, indices].movedim(0, 1)
+        windows = normalize(
+            windows, torch.tensor(framed.value_ranges(model.plan.normalization))[None].expand(count, -1, -1)
+        )
         windows = resample_windows(windows, field_matrices(sides, fields).expand(count, -1, -1), size)
         logits = mirrored(model, windows) if mirror else model(windows)
         logits = along_depth(logits, framed.own_slices, every)

@@ -7,7 +7,7 @@ import torch
 from inflate3d.windows.datamodule import WindowBatch, Windows, WindowsModule, collate
 from inflate3d.windows.resample import normalize, resample_windows
 from inflate3d.windows.sampling import Place
-from inflate3d.windows.windows import window_slices
+from inflate3d.windows.windows import window_indices
 
 
 def module_of(store, *, done=0, accumulate=1, workers=0, rank=0, ranks=1, **changes):
@@ -40,7 +40,7 @@ def test_window_is_what_the_store_holds(phantom_store):
     name = list(phantom_store.cases)[2]
     case = phantom_store.cases[name]
     batch = Windows(phantom_store, [Place(name, 0)], 1, depth=5)[0]
-    expected = phantom_store.image_slices(name, window_slices(0, 5, case.shape[0]))
+    expected = phantom_store.image_slices(name, window_indices([0], 5, 1, case.shape[0])[0].tolist())
     assert np.array_equal(batch.windows[0].numpy(), expected.astype(np.float32))
     assert np.array_equal(batch.labels[0, 0].numpy(), phantom_store.label_slice(name, 0))
     assert batch.extents.tolist() == [list(case.shape[1:])]

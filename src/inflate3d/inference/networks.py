@@ -21,7 +21,7 @@ from inflate3d.preparation.plan import window_span
 from inflate3d.windows.patches import PlaneGrid, plane_grid
 from inflate3d.windows.resample import field_matrices, field_sides, normalize, resample_windows
 from inflate3d.windows.sliding import plane_sides, volume_logits
-from inflate3d.windows.windows import center_logits
+from inflate3d.windows.windows import center_logits, window_indices
 
 Score = Callable[[Int[np.ndarray, " b"]], Float[Tensor, "b k height width"]]
 """Takes slices of the frame, by their indices, to their logits."""
@@ -96,9 +96,8 @@ class WindowNetwork(_Planned[Segmenter]):
     ) -> Float[Tensor, "b c d height width"]:
         """Cuts windows out of slices that are resampled once each, however many windows show them."""
         architecture = self.model.architecture
-        reach = self.plan.stride * (architecture.depth // 2)
-        shown = centers[:, None] + np.arange(-reach, reach + 1, self.plan.stride)
-        needed, places = np.unique(shown.clip(0, scan.slices - 1), return_inverse=True)
+        shown = window_indices(centers, architecture.depth, self.plan.stride, scan.slices)
+        needed, places = np.unique(shown, return_inverse=True)
         slices = normalize(scan.read(needed)[None], scan.ranges(self.plan.normalization)[None])
         slices = slices[0].movedim(1, 0)[:, :, None]
         # one by one: the grid of sampling points takes more than a slice, and many channels at a time more time

@@ -71,15 +71,51 @@ def own_range(channel: Shaped[np.ndarray, "..."]) -> tuple[float, float]:
     return low, high if high > low else low + 1.0
 
 
-class Plan(FrozenModel):
-    """How scans become windows; training and prediction follow the same plan.
+class ModelSpace(FrozenModel):
+    """How scans and label maps become arrays of the store: what of a plan must be known before a case is stored.
 
     Attributes:
         classes: Label value to class name. Inside, classes are numbered 0 to K-1 in ascending label value.
         merged: Label values that count as the class of another value.
-        ignore: Label value of voxels that are neither learned from nor scored.
+        ignore: Label value of voxels that are neither trained on nor scored.
         allow_missing_modality: Whether a scan may lack modalities; zeros stand in for them.
-        slice_spacing: Millimeters between slices that scans are resampled to; none keeps a scan's own slices.
+        depth_axis: The anatomical direction along which slices are stacked.
+        slice_spacing: Millimeters between slices that scans are resampled to; None keeps a scan's own slices.
+    """
+
+    dataset: str
+    modalities: tuple[str, ...]
+    classes: dict[int, str]
+    merged: dict[int, int]
+    ignore: int | None = None
+    allow_missing_modality: bool = False
+    depth_axis: DepthAxis
+    slice_spacing: float | None = None
+
+    @property
+    def class_numbers(self) -> dict[int, int]:
+        """Class number of every label value that files may hold (see `inflate3d.datasets.classes`)."""
+        return class_numbers(self.classes, self.merged, self.ignore)
+
+    def number_classes(self, labels: Integer[np.ndarray, "*grid"]) -> Integer[np.ndarray, "*grid"]:
+        """Turns label values into class numbers 0 to K-1, and `IGNORED`.
+
+        Raises:
+            DataError: A value is none that the plan knows.
+        """
+        return map_labels(labels, self.class_numbers, self.classes)
+
+    def slice_count(self, slices: int, spacing: float) -> int:
+        """How many slices a scan of so many, so many millimeters apart, has in the model's frame."""
+        if self.slice_spacing is None:
+            return slices
+        return max(1, round(slices * spacing / self.slice_spacing))
+
+
+class Plan(ModelSpace):
+    """How scans become windows; training and prediction follow the same plan.
+
+    Attributes:
         pixel_spacing: Millimeters between rows and between columns of the model's input; none makes every
             slice fill the input, whatever its size in millimeters.
         image_size: In-plane size (rows, columns) of the model's input.
@@ -90,14 +126,6 @@ class Plan(FrozenModel):
     """
 
     version: Literal[2] = PLAN_VERSION
-    dataset: str
-    modalities: tuple[str, ...]
-    classes: dict[int, str]
-    merged: dict[int, int]
-    ignore: int | None = None
-    allow_missing_modality: bool = False
-    depth_axis: DepthAxis
-    slice_spacing: float | None = None
     pixel_spacing: tuple[float, float] | None = None
     image_size: tuple[int, int]
     stride: int = 1
@@ -116,28 +144,9 @@ class Plan(FrozenModel):
         """Label values of the classes 0 to K-1: what is written into label files."""
         return np.array(list(self.classes))
 
-    @property
-    def class_numbers(self) -> dict[int, int]:
-        """Class number of every label value that files may hold (see `inflate3d.datasets.classes`)."""
-        return class_numbers(self.classes, self.merged, self.ignore)
-
-    def number_classes(self, labels: Integer[np.ndarray, "*grid"]) -> Integer[np.ndarray, "*grid"]:
-        """Turns label values into class numbers 0 to K-1, and `IGNORED`.
-
-        Raises:
-            DataError: A value is none that the plan knows.
-        """
-        return map_labels(labels, self.class_numbers, self.classes)
-
     def apply_to(self, dataset: Dataset) -> Dataset:
         """The dataset with the classes that this plan was made for."""
         return replace(dataset, classes=self.classes, merged=self.merged, ignore=self.ignore)
-
-    def slice_count(self, slices: int, spacing: float) -> int:
-        """How many slices a scan of so many, so many millimeters apart, has in the model's frame."""
-        if self.slice_spacing is None:
-            return slices
-        return max(1, round(slices * spacing / self.slice_spacing))
 
     def check_depth(self, fingerprint: Fingerprint, depth: int) -> None:
         """Makes sure that every scan has slices enough for a window.

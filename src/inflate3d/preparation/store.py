@@ -22,7 +22,7 @@ from inflate3d.documents import DAMAGED_JSON, parse_json, read_text
 from inflate3d.errors import DataError, OutputError
 from inflate3d.preparation.arrays import DAMAGED, StoredSlices, write_slices
 from inflate3d.preparation.fingerprint import Fingerprint
-from inflate3d.preparation.framing import frame_case
+from inflate3d.preparation.model_space import to_model_space
 from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.settings import FrozenModel, parse_settings, read_json
@@ -83,16 +83,16 @@ def write_case(folder: Path, case: Case, volume: Volume, labels: Volume, plan: P
     Raises:
         OutputError: A file can't be written.
     """
-    framed = frame_case(volume, plan)
-    numbered = plan.number_classes(framed.labels(labels.array[0]))
-    write_slices(case_file(folder, case.id, "image"), framed.image, "image")
+    scan = to_model_space(volume, plan)
+    numbered = plan.number_classes(scan.labels(labels.array[0]))
+    write_slices(case_file(folder, case.id, "image"), scan.image(), "image")
     write_slices(case_file(folder, case.id, "label"), numbered, "label")
     return StoredCase(
         case=case.id,
         group=case.group,
         shape=numbered.shape,
-        spacing=framed.spacing,
-        ranges=framed.ranges,
+        spacing=scan.spacing,
+        ranges=scan.value_ranges(plan.normalization),
         slices=_slices_with(numbered, len(plan.classes)),
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from inflate3d.datasets import Case
 from inflate3d.io import read_images
-from inflate3d.preparation.framing import frame_case
+from inflate3d.preparation.model_space import to_model_space
 from inflate3d.preparation.plan import Plan
 from inflate3d.report.cases import Method, labels_on, prediction_file
 from inflate3d.report.sheet import LabelMap, list_classes
@@ -43,7 +43,7 @@ def carry_case(case: Case, plan: Plan, method: Method) -> CarriedCase:
     """
     scan = read_images(case.images, case=case.id)
     assert case.label is not None, "held-out cases have labels"
-    black_white = frame_case(scan, plan.model_copy(update={"slice_spacing": None})).ranges[0]
+    black_white = to_model_space(scan, plan).value_ranges(plan.normalization)[0]
     files = {"label": case.label, "prediction": prediction_file(method, case)}
     maps = [LabelMap(name, labels_on(scan, file, case.id)) for name, file in files.items()]
     classes = list_classes(maps, plan.classes)

@@ -15,7 +15,7 @@ from inflate3d.datasets.classes import IGNORED
 from inflate3d.errors import DataError
 from inflate3d.evaluation.scores import Scores, show
 from inflate3d.io import lay_on, read_images, read_labels
-from inflate3d.preparation.framing import frame_case
+from inflate3d.preparation.model_space import to_model_space
 from inflate3d.preparation.plan import Plan
 from inflate3d.report.areas import BETWEEN_METHODS, ERRORS, compare_methods, find_errors
 from inflate3d.report.drawing import small_address
@@ -133,7 +133,7 @@ def case_pictures(case: Case, standing: str, plan: Plan, methods: list[Method]) 
         DataError: The scan, its label map or a prediction is missing, can't be read, or lies on another grid.
     """
     scan = read_images(case.images, case=case.id)
-    framed = frame_case(scan, plan.model_copy(update={"slice_spacing": None}))  # on the scan's own slices
+    framed = to_model_space(scan, plan.model_copy(update={"slice_spacing": None}))  # on the scan's own slices
     assert case.label is not None, "held-out cases have labels"
     files = [case.label, *(prediction_file(method, case) for method in methods)]
     label, *predictions = (plan.number_classes(framed.labels(labels_on(scan, file, case.id))) for file in files)
@@ -142,13 +142,13 @@ def case_pictures(case: Case, standing: str, plan: Plan, methods: list[Method]) 
     label[label == IGNORED] = 0
     rows, columns = crop_box(np.any([label, *predictions], axis=0))
     _, height, width = framed.spacing
-    low, high = framed.ranges[0]
+    low, high = framed.value_ranges(plan.normalization)[0]
 
     def draw(index: int) -> Iterator[Picture]:
         def seen(volume: np.ndarray) -> np.ndarray:
             return upright(volume[index, rows, columns])
 
-        gray = np.clip((seen(framed.image[0]).astype(np.float32) - low) / (high - low), 0, 1)
+        gray = np.clip((seen(framed.image()[0]).astype(np.float32) - low) / (high - low), 0, 1)
         known, step = seen(label), (width, height)
         for method, prediction in zip(methods, predictions, strict=True):
             yield Picture(f"outlines-{method.name}", method.name, draw_slice(gray, known, seen(prediction), step))

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from inflate3d.config import Target
 from inflate3d.preparation.store import Store
 from inflate3d.windows.sampling import Place, WindowSampler
-from inflate3d.windows.windows import window_slices
+from inflate3d.windows.windows import window_indices
 
 
 class WindowBatch(NamedTuple):
@@ -96,7 +96,7 @@ class Windows(Samples):
     def cut(self, place: Place, number: int) -> WindowBatch:
         """The window round the place's slice, and its labels."""
         case = self.store.cases[place.case]
-        slices = window_slices(place.slice, self.depth, case.shape[0], self.stride)
+        slices = window_indices([place.slice], self.depth, self.stride, case.shape[0])[0].tolist()
         image = self.store.image_slices(place.case, slices)
         labeled = slices if self.target == "all" else [place.slice]
         label = self.store.label_slices(place.case, labeled)

@@ -1,0 +1,95 @@
+"""From a scan on its own grid to model space: the one way, for the store and for prediction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int, Integer, Shaped
+
+from inflate3d.errors import DataError
+from inflate3d.preparation.plan import ModelSpace, Normalization
+from inflate3d.resampling import nearest_slices, slice_weights
+from inflate3d.volume import Orientation, Volume
+
+
+@dataclass(frozen=True, eq=False)
+class ModelSpaceScan:
+    """A scan in model space: RAS+, depth axis first, at the slice spacing of the plan.
+
+    Slices are computed when they are read, so that no second array of all voxels is needed.
+
+    Attributes:
+        orientation: From the scan's own voxel axes to those of model space, and back.
+        voxels: The scan's own voxel values along the axes of model space, ``(C, own D, H, W)``; a view of the volume.
+        num_slices: Number of slices in model space, D.
+        spacing: Millimeters along ``(D, H, W)``.
+    """
+
+    orientation: Orientation
+    voxels: Shaped[np.ndarray, "c own_d h w"]
+    num_slices: int
+    spacing: tuple[float, float, float]
+
+    @property
+    def own_slices(self) -> int:
+        """Number of slices of the scan itself."""
+        return self.voxels.shape[1]
+
+    @property
+    def is_resampled(self) -> bool:
+        """Whether slices are interpolated: they are float32 then, and else of the scan's own type and values."""
+        return self.num_slices != self.own_slices
+
+    def read(self, indices: Int[np.ndarray, " n"]) -> Shaped[np.ndarray, "c n h w"]:
+        """Computes some slices, ``(C, n, H, W)``."""
+        if not self.is_resampled:
+            return self.voxels[:, indices]
+        lower, upper, weight = (part[indices] for part in slice_weights(self.own_slices, self.num_slices))
+        below, above = (share.astype(np.float32)[:, None, None] for share in (1 - weight, weight))
+        return self.voxels[:, lower].astype(np.float32) * below + self.voxels[:, upper].astype(np.float32) * above
+
+    def image(self) -> Shaped[np.ndarray, "c d h w"]:
+        """All slices, ``(C, D, H, W)``; a view of the volume where nothing is resampled."""
+        if not self.is_resampled:
+            return self.voxels
+        channels, _, height, width = self.voxels.shape
+        image = np.empty((channels, self.num_slices, height, width), np.float32)
+        for index in range(self.num_slices):
+            image[:, index] = self.read(np.array([index]))[:, 0]
+        return image
+
+    def labels(self, labels: Integer[np.ndarray, "i j k"]) -> Integer[np.ndarray, "d h w"]:
+        """Brings a label map from the scan's own grid to model space; each slice takes the nearest one's labels."""
+        own = self.orientation.apply(labels)
+        return own[nearest_slices(self.own_slices, self.num_slices)] if self.is_resampled else own
+
+    def value_ranges(self, normalization: tuple[Normalization, ...]) -> tuple[tuple[float, float], ...]:
+        """For each modality the voxel values that become 0 and 1, from the scan's own slices."""
+        return tuple(rule.value_range(channel) for rule, channel in zip(normalization, self.voxels, strict=True))
+
+
+def to_model_space(volume: Volume, space: ModelSpace) -> ModelSpaceScan:
+    """Brings a scan to model space; copies no voxel yet.
+
+    Args:
+        volume: The scan, ``(C, I, J, K)``.
+        space: The plan, or what is known of it before the rest is decided.
+
+    Raises:
+        DataError: Wrong number of modalities.
+    """
+    if len(volume.array) != len(space.modalities):
+        raise DataError(
+            "wrong number of modalities",
+            expected=f"{len(space.modalities)} ({', '.join(space.modalities)})",
+            got=len(volume.array),
+            hint="put a scan's modalities into one 4D file, or into files CASE_0000, CASE_0001, ... in the order of "
+            "the model's, and give their folder",
+        )
+    orientation = Orientation.of(volume.affine, space.depth_axis)
+    voxels = orientation.apply(volume.array)
+    depth, height, width = (volume.spacing[axis] for axis in orientation.axes)
+    own = voxels.shape[1]
+    count = space.slice_count(own, depth)
+    return ModelSpaceScan(orientation, voxels, count, (depth * own / count, height, width))
