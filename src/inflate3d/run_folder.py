@@ -1,13 +1,18 @@
-"""What lies where in a run's folder, and in a folder of folds."""
+"""The folder of a run, and of a cross-validation: which file is where, and the log of the training."""
 
 from __future__ import annotations
 
+import csv
+import io
+import math
 import re
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from inflate3d.documents import read_text
+from inflate3d.errors import DataError
 from inflate3d.lock import locked
 
 
@@ -71,6 +76,11 @@ class RunFolder(ScoredFolder):
         return self.root / "split.json"
 
     @property
+    def provenance(self) -> Path:
+        """Versions, data and weights that made it."""
+        return self.root / "provenance.json"
+
+    @property
     def metrics(self) -> Path:
         """Loss and validation Dice over the steps."""
         return self.root / "metrics.csv"
@@ -121,6 +131,44 @@ class FoldsFolder(ScoredFolder):
         inside = [path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith(".")]
         ordered = sorted(inside, key=lambda path: _by_number(path.name))
         return [RunFolder(path) for path in ordered if RunFolder(path).config.exists()]
+
+
+@dataclass(frozen=True)
+class TrainingLog:
+    """The log of a training, ``metrics.csv``: a row for some of its steps.
+
+    Attributes:
+        rows: Numbers by column, empty cells left out; every row has a ``step``.
+    """
+
+    rows: tuple[dict[str, float], ...]
+
+    @classmethod
+    def read(cls, file: Path) -> TrainingLog:
+        """Reads the file.
+
+        Raises:
+            DataError: It is missing or damaged.
+        """
+        try:
+            lines = csv.DictReader(io.StringIO(read_text(file)))
+            rows = tuple({name: float(cell) for name, cell in line.items() if cell} for line in lines)
+            if not all("step" in row for row in rows):
+                raise ValueError("a row has no step")
+        except (OSError, ValueError, TypeError, csv.Error) as error:
+            raise DataError("cannot read the training log", got=error, file=file) from error
+        return cls(rows)
+
+    def column(self, name: str) -> tuple[list[int], list[float]]:
+        """Steps and values of a column, without empty cells."""
+        found = [(int(row["step"]), row[name]) for row in self.rows if name in row]
+        return [step for step, _ in found], [value for _, value in found]
+
+    @property
+    def seconds(self) -> float:
+        """How long the training took; NaN if nothing was logged."""
+        _, seconds = self.column("seconds")
+        return seconds[-1] if seconds else math.nan
 
 
 def open_folder(root: Path) -> RunFolder | FoldsFolder:

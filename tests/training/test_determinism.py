@@ -12,7 +12,7 @@ from inflate3d.inference.predictor import Predictor
 from inflate3d.io import read_volume
 from inflate3d.models.segmenter import load_model
 from inflate3d.preparation.prepare import prepare
-from inflate3d.provenance.record import Provenance
+from inflate3d.provenance import Provenance
 from inflate3d.run_folder import RunFolder
 from inflate3d.training.determinism import WORKSPACE, determinism
 from inflate3d.training.loss import make_loss

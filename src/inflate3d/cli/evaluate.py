@@ -90,11 +90,31 @@ def _evaluate_run(root: Path, options: Options, terminal: Terminal) -> dict[str,
     document = scores.to_dict()
     if isinstance(folder, FoldsFolder) or options.choose_postprocessing:
         document["postprocessing"] = _choose(folder, dataset, scores, options, terminal)
+    _write_cards(folder, scores)
     page = write_report(folder, dataset, scores)
     places = {"scores": folder.evaluation, "label maps": folder.predictions, "pictures": page}
     for what, where in places.items():
         terminal.print(f"{what}: {where}")
     return document
+
+
+def _write_cards(folder: RunFolder | FoldsFolder, scores: Scores) -> None:
+    """Writes the scores onto the model's card, those of each fold onto its own."""
+    from inflate3d.evaluation.postprocessing.steps import POSTPROCESSING_FILE, Postprocessing
+    from inflate3d.inference.cross_validation import FOLD
+    from inflate3d.models.card import TrainedRun, write_model_card
+    from inflate3d.models.checkpoint import read_description
+
+    own = scores.in_groups(FOLD) if isinstance(folder, FoldsFolder) else {folder.root.name: scores}
+    for run in folder.runs:
+        file = run.model / POSTPROCESSING_FILE
+        write_model_card(
+            run.model,
+            *read_description(run.model),
+            run=TrainedRun.read(run),
+            scores=own[run.root.name],
+            postprocessing=Postprocessing.read(file) if file.exists() else None,
+        )
 
 
 def _choose(
@@ -105,7 +125,6 @@ def _choose(
     from inflate3d.evaluation.postprocessing.steps import POSTPROCESSING_FILE
     from inflate3d.evaluation.postprocessing.validation import random_parts
     from inflate3d.inference.cross_validation import FOLD
-    from inflate3d.provenance.card import write_card
 
     if isinstance(folder, FoldsFolder):
         keeper, parts = folder.root, dict(zip(scores.cases, scores.groups[FOLD], strict=True))
@@ -122,8 +141,6 @@ def _choose(
         tolerance=_tolerances(options),
         terminal=terminal,
     )
-    if isinstance(folder, RunFolder):
-        write_card(folder)
     return chosen.to_dict()
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,11 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from inflate3d.comparison.trial import COST
-from inflate3d.documents import read_text
 from inflate3d.errors import DataError
 from inflate3d.evaluation.scores import Scores
 from inflate3d.evaluation.statistics import mean_over_defined
-from inflate3d.run_folder import RunFolder
+from inflate3d.run_folder import RunFolder, TrainingLog
 from inflate3d.settings import read_json
 
 
@@ -68,7 +65,7 @@ def measure_costs(folders: Sequence[RunFolder], scores: Sequence[Scores]) -> Cos
         DataError: A run's log can't be read.
         ModelError: A run's model can't be loaded.
     """
-    seconds = [training_seconds(folder.metrics) for folder in folders]
+    seconds = [TrainingLog.read(folder.metrics).seconds for folder in folders]
     predictions = [each.seconds for each in scores if each.seconds is not None]
     device, peaks = "not known", []
     for folder in folders:
@@ -92,20 +89,6 @@ def _read_cost(file: Path) -> tuple[str, float | None]:
         return str(values["device"]), None if peak is None else float(peak)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError("what the run needed can't be read", got=repr(error)[:200], file=file) from error
-
-
-def training_seconds(log: Path) -> float:
-    """How long a training took, by its ``metrics.csv``; NaN if nothing was logged.
-
-    Raises:
-        DataError: The log can't be read.
-    """
-    try:
-        rows = csv.DictReader(io.StringIO(read_text(log)))
-        known = [float(row["seconds"]) for row in rows if row.get("seconds")]
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError("the training's log can't be read", got=error, file=log) from error
-    return known[-1] if known else math.nan
 
 
 def measure_network(folder: RunFolder) -> Network:

@@ -15,7 +15,6 @@ from inflate3d.inference.held_out import score_cases
 from inflate3d.inference.predictor import Predictor
 from inflate3d.preparation.plan import Plan
 from inflate3d.progress import Progress, silent
-from inflate3d.provenance.card import write_card
 from inflate3d.run_folder import FoldsFolder, RunFolder
 
 FOLD = "fold"
@@ -26,8 +25,6 @@ def evaluate_folds(
     folder: FoldsFolder, *, batch_size: int = 16, tolerance: Tolerance = TOLERANCE, progress: Progress = silent
 ) -> Scores:
     """Predicts and scores every case by the network that held it out, and writes all into the folder of the folds.
-
-    The means of each fold come onto its model's card.
 
     Args:
         folder: Finished runs, each of which held out other cases; not every fold need be there.
@@ -57,9 +54,6 @@ def evaluate_folds(
             keeper.add_group(case, FOLD, name)
     scores = keeper.scores()
     scores.write(folder.evaluation)
-    own = scores.in_groups(FOLD)
-    for fold in folder.runs:
-        write_card(fold, scores=own[fold.root.name])
     return scores
 
 

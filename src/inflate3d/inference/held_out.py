@@ -18,7 +18,6 @@ from inflate3d.io import write_labels
 from inflate3d.models.oom import is_oom, out_of_memory_error
 from inflate3d.preparation.verify import check_case
 from inflate3d.progress import Progress, silent
-from inflate3d.provenance.card import write_card
 from inflate3d.run_folder import RunFolder, ScoredFolder
 from inflate3d.volume import spacing_of
 
@@ -26,7 +25,7 @@ from inflate3d.volume import spacing_of
 def evaluate_run(
     folder: RunFolder, *, batch_size: int = 16, tolerance: Tolerance = TOLERANCE, progress: Progress = silent
 ) -> Scores:
-    """Predicts and scores the cases that a run held out, and writes both into its folder and the means on its card.
+    """Predicts and scores the cases that a run held out, and writes both into its folder.
 
     Args:
         folder: A finished run.
@@ -50,7 +49,6 @@ def evaluate_run(
             progress=progress,
         )
         scores.write(folder.evaluation)
-        write_card(folder)
     return scores
 
 

@@ -1,125 +1,167 @@
 """A model's card, ``README.md`` in its folder: what it is, what it is for, and what it is not (Mitchell et al. 2019).
 
-The header is that of the Hugging Face hub, so that the folder can be uploaded as it is. The ids of cases, which may be
-those of patients, and paths, which may hold names of users, are left out.
+Its header is that of the Hugging Face hub, so that the folder can be uploaded as it is. Case ids, which may identify
+patients, and paths, which may hold user names, are left out.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 import inflate3d
 from inflate3d.atomic import write_text
+from inflate3d.config import RunConfig
+from inflate3d.datasets.splits import Split
+from inflate3d.evaluation.measures import MEASURES
+from inflate3d.evaluation.postprocessing.steps import Postprocessing
+from inflate3d.evaluation.scores import Scores, show
+from inflate3d.evaluation.statistics import Estimate
 from inflate3d.models.architecture import Architecture
 from inflate3d.models.volumetric_architecture import VolumetricArchitecture
 from inflate3d.preparation.plan import Plan
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
+from inflate3d.provenance import DataOrigin, Provenance, WeightsOrigin
+from inflate3d.run_folder import RunFolder
 
 CARD = "README.md"
 """In a model folder; the hub shows a file of this name."""
 
-KEPT = "<!-- inflate3d writes all above anew; what stands below is yours and is kept -->"
-"""Ends what is written by us. A file without it is somebody else's and is left alone."""
-
-FOLDER = "model"
-"""What the card's commands call the folder that it lies in."""
+MARK = "<!-- inflate3d overwrites everything above; what is below is yours and is kept -->"
+"""Ends our part of the card. A file without it is not ours and is left alone."""
 
 _HERE = Path(__file__).parent
-_OF_THE_SCANS = ("depth_axis", "spacing", "image_size", "normalization", "flips", "stride")
-"""The plan's choices that are told; the others are of its training."""
+_MEASURES = ("dice", "hd95", "nsd")
+_AXES = ("left-right", "posterior-anterior", "inferior-superior")
+_PREPARATION = ("depth_axis", "spacing", "image_size", "normalization", "flips", "stride")
+"""The plan's choices about scans; the others concern training."""
 
 Row = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Section:
-    """A part of the card.
+class TrainedRun:
+    """What a card says about the run that made the model.
 
     Attributes:
-        title: Its heading.
-        text: What stands first in it; Markdown.
-        rows: A table, its columns' heads first; none without.
+        config: The run's settings.
+        split: Its split.
+        provenance: Its data, 2D weights and environment.
     """
+
+    config: RunConfig
+    split: Split
+    provenance: Provenance
+
+    @classmethod
+    def read(cls, folder: RunFolder) -> TrainedRun:
+        """Reads a run's folder.
+
+        Raises:
+            ConfigError: A file is missing or damaged.
+            DataError: The split can't be read.
+        """
+        return cls(RunConfig.read(folder.config), Split.read(folder.split), Provenance.read(folder))
+
+
+@dataclass(frozen=True)
+class _Section:
+    """A part of the card: heading, Markdown text, and a table whose first row is its head."""
 
     title: str
     text: str = ""
     rows: Sequence[Row] = ()
 
 
-@dataclass(frozen=True)
-class Card:
-    """What a card says besides what the model's own description tells.
-
-    Attributes:
-        header: More for the header.
-        sections: Data, training, scores and so on.
-        limits: More of what it can't do, a sentence each.
-        weights_license: Of the 2D weights, in words; empty where there are none, or none is known.
-    """
-
-    header: dict[str, Any] = field(default_factory=dict)
-    sections: Sequence[Section] = ()
-    limits: Sequence[str] = ()
-    weights_license: str = ""
-
-
 def write_model_card(
     folder: Path,
     architecture: Architecture | VolumetricArchitecture,
     plan: Plan | None,
-    card: Card = Card(),
+    *,
+    run: TrainedRun | None = None,
+    scores: Scores | None = None,
+    postprocessing: Postprocessing | None = None,
 ) -> Path:
     """Writes the card of a model folder; what its user wrote below the mark is kept.
 
     Args:
         folder: The model folder.
         architecture: What the network is built from.
-        plan: How scans become its windows; without one it is not ready to predict.
-        card: What is known besides.
+        plan: How scans become its windows; a model without one can't predict yet.
+        run: The run that trained it.
+        scores: Scores of the run's held-out cases.
+        postprocessing: Applied to its predictions.
+
+    Returns:
+        The card's file; one that is not ours is left as it is.
 
     Raises:
         OutputError: It can't be written.
     """
     path = folder / CARD
-    before = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else KEPT + "\n"
-    if KEPT not in before:
-        return path  # somebody else's
-    text = _environment().get_template("card.md.jinja").render(_words(architecture, plan, card))
-    write_text(path, text.rstrip().removesuffix(KEPT) + KEPT + before.partition(KEPT)[2])
+    before = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else MARK + "\n"
+    if MARK not in before:
+        return path
+    weights = run.provenance.weights if run else None
+    names = [plain(name) for name in plan.class_names[1:]] if plan else []
+    modalities = [plain(name) for name in plan.modalities] if plan else []
+    targets = _listed(names) if plan else f"{architecture.num_classes - 1} classes that are not recorded"
+    dataset = plain(plan.dataset) if plan else ""
+    scored = (run, scores) if run and scores and plan else None
+    header = _header(modalities, weights) | (_scores_header(scored[1], dataset) if scored else {})
+    sections = [
+        *([_scores(scored[1], scored[0].split)] if scored else []),
+        *([_data(plan, run.split, run.provenance.data), _training(run.config)] if plan and run else []),
+        *([_postprocessing(postprocessing)] if postprocessing else []),
+        *([_weights(weights)] if weights else []),
+        *([_versions(run.provenance)] if run else []),
+        *([_preparation(plan)] if plan else []),
+    ]
+    text = _render(
+        header=yaml.safe_dump(header, sort_keys=False, allow_unicode=True),
+        title=f"{dataset}: segmentation of {targets}" if plan else "A 3D segmentation network",
+        summary=network_in_words(architecture),
+        outputs=[("label value", "class"), *((str(value), name) for value, name in plan.classes.items())]
+        if plan
+        else [],
+        targets=targets,
+        inputs=f"{_listed(modalities)} of the dataset {dataset}" if plan else "its data are not recorded",
+        evaluated=run is None or scored is not None,
+        sections=sections,
+        weights_license=plain(weights.license) + (f" ({weights.page})" if weights.page else "") if weights else "",
+    )
+    write_text(path, f"{text.rstrip()}\n\n{MARK}{before.partition(MARK)[2]}")
     return path
 
 
-def _words(architecture: Architecture | VolumetricArchitecture, plan: Plan | None, card: Card) -> dict[str, Any]:
-    """What the template fills in."""
-    names = [plain(name) for name in plan.class_names[1:]] if plan else []
-    targets = _listed(names) if names else f"{architecture.num_classes - 1} classes that are not recorded"
-    dataset = plain(plan.dataset) if plan else ""
-    modalities = [plain(name) for name in plan.modalities] if plan else []
-    return {
-        "header": yaml.safe_dump(_header(modalities) | card.header, sort_keys=False, allow_unicode=True),
-        "title": f"{dataset}: segmentation of {targets}" if plan else "A 3D segmentation network",
-        "summary": network_in_words(architecture),
-        "folder": FOLDER,
-        "outputs": _outputs(plan),
-        "targets": targets,
-        "inputs": f"{_listed(modalities)} of the dataset {dataset}" if plan else "its data are not recorded",
-        "limits": card.limits,
-        "sections": [*card.sections, *_preparation(plan)],
-        "weights_license": card.weights_license,
-        "mark": KEPT,
-    }
+def network_in_words(architecture: Architecture | VolumetricArchitecture) -> str:
+    """The network, in two or three sentences."""
+    rows, columns = architecture.image_size
+    made = f"Made by inflate3d {inflate3d.__version__}."
+    if isinstance(architecture, VolumetricArchitecture):
+        depth = architecture.patch_size[0]
+        return f"MONAI's 3D network {architecture.network}, on patches of {depth} × {rows} × {columns}. {made}"
+    windows = f"windows of {architecture.depth} slices" if architecture.depth > 1 else "single slices"
+    return (
+        f"The 2D backbone `{architecture.encoder}`, its first convolution inflated to {windows} "
+        f"({architecture.inflation}), with the decoder {architecture.decoder}, on images of {rows} × {columns}; "
+        f"it predicts the center slice ([Zhang et al. 2022](https://proceedings.mlr.press/v193/zhang22a.html)). {made}"
+    )
 
 
-def _header(modalities: Sequence[str]) -> dict[str, Any]:
-    """The hub's fields that every card has; the hub's list of licenses has none for data and weights together."""
-    return {
+def plain(text: object) -> str:
+    """Text of others as Markdown shows it literally: one line, no tag, no end of a table's cell."""
+    one_line = " ".join(str(text).split())
+    return one_line.replace("\\", "\\\\").replace("<", "&lt;").replace("|", "\\|").replace("`", "\\`")
+
+
+def _header(modalities: Sequence[str], weights: WeightsOrigin | None) -> dict[str, Any]:
+    """The hub's fields; its list of licenses has none for data and weights together."""
+    header: dict[str, Any] = {
         "library_name": "inflate3d",
         "pipeline_tag": "image-segmentation",
         "license": "other",
@@ -127,68 +169,152 @@ def _header(modalities: Sequence[str]) -> dict[str, Any]:
         "license_link": CARD,
         "tags": ["medical-imaging", "3d", "segmentation", "inflate3d", *(name.lower() for name in modalities)],
     }
+    if weights and weights.hub_id:
+        header |= {"base_model": weights.hub_id, "base_model_relation": "finetune"}
+    return header
 
 
-def network_in_words(architecture: Architecture | VolumetricArchitecture) -> str:
-    """What the network is, in two or three sentences."""
-    rows, columns = architecture.image_size
-    made = f"Made by inflate3d {inflate3d.__version__}."
-    if isinstance(architecture, VolumetricArchitecture):
-        depth = architecture.patch_size[0]
-        return f"{architecture.network}, a 3D network of MONAI's, on patches of {depth} × {rows} × {columns}. {made}"
-    seen = f"windows of {architecture.depth} slices" if architecture.depth > 1 else "single slices"
-    return (
-        f"The 2D backbone `{architecture.encoder}`, its first convolution inflated to {seen} "
-        f"({architecture.inflation}), with a decoder of the kind {architecture.decoder}, on images of "
-        f"{rows} × {columns}; it predicts the center slice "
-        f"([Zhang et al. 2022](https://proceedings.mlr.press/v193/zhang22a.html)). {made}"
-    )
+def _scores_header(scores: Scores, dataset: str) -> dict[str, Any]:
+    """The hub's table of results: Dice of each class, and their mean."""
+    classes = zip(scores.classes, scores.class_means(), strict=True)
+    named = {"Dice": scores.mean(), **{f"Dice, {name}": mean for name, mean in classes}}
+    metrics = [
+        {"type": "dice", "name": plain(name), "value": round(value, 4)}
+        for name, value in named.items()
+        if not math.isnan(value)
+    ]
+    if not metrics:
+        return {}
+    kind = "".join(letter if letter.isalnum() else "-" for letter in dataset.lower()).strip("-")
+    result = {
+        "task": {"type": "image-segmentation"},
+        "dataset": {"type": kind or "unknown", "name": dataset},
+        "metrics": metrics,
+    }
+    return {"metrics": ["dice"], "model-index": [{"name": dataset, "results": [result]}]}
 
 
-def _outputs(plan: Plan | None) -> list[Row]:
-    if plan is None:
-        return []
-    return [("label value", "class"), *((str(value), name) for value, name in plan.classes.items())]
+def _scores(scores: Scores, split: Split) -> _Section:
+    cases = f"Means over the {len(scores.cases)} held-out cases"
+    chosen = "" if split.test else ", on which the checkpoint was chosen, so that they are slightly optimistic"
+    text = f"{cases}{chosen}; each on its own grid. In parentheses, 95 % bootstrap intervals over the cases."
+    taken = [name for name in _MEASURES if name in scores.measures]
+    summaries = {name: scores.summaries[name] for name in taken}
+    rows: list[Row] = [("class", *(MEASURES[name].title for name in taken))]
+    for number, name in enumerate(scores.classes):
+        rows.append((name, *(_estimate(summaries[each].means[number], each) for each in taken)))
+    rows.append(("mean of all classes", *(_estimate(summaries[each].mean, each) for each in taken)))
+    return _Section("Scores", text, rows)
 
 
-def _preparation(plan: Plan | None) -> list[Section]:
-    if plan is None:
-        return []
+def _estimate(estimate: Estimate, measure: str) -> str:
+    digits = MEASURES[measure].digits
+    if math.isnan(estimate.low):
+        return show(estimate.value, digits)
+    return f"{show(estimate.value, digits)} ({show(estimate.low, digits)} to {show(estimate.high, digits)})"
+
+
+def _data(plan: Plan, split: Split, data: DataOrigin) -> _Section:
+    rows: list[Row] = [
+        ("", "value"),
+        ("dataset", plan.dataset),
+        ("modalities", ", ".join(plan.modalities)),
+        ("training cases", str(len(split.train))),
+        ("validation cases", str(len(split.validation))),
+        ("test cases", str(len(split.test))),
+        ("split", split.source or "not recorded"),
+    ]
+    for what, spread in (("spacing in mm", data.spacing), ("voxels", data.shape)):
+        for axis, least, median, most in zip(_AXES, spread.least, spread.median, spread.most, strict=True):
+            rows.append((f"{what}, {axis}", f"{least:.4g} to {most:.4g}, median {median:.4g}"))
+    rows.append(("SHA-256 of the prepared cases", data.sha256))
+    return _Section("Data", "Case ids are left out of this file: they may identify patients.", rows)
+
+
+def _training(config: RunConfig) -> _Section:
+    training = config.training
+    samples = "windows" if config.model.network == "inflated" else "patches"
+    batch = training.batch_size * training.accumulate * training.devices * training.nodes
+    rows: list[Row] = [
+        ("setting", "value"),
+        ("steps", str(training.steps)),
+        (f"{samples} per step", str(batch)),
+        ("loss", training.loss),
+        ("optimizer", f"AdamW, weight decay {training.weight_decay:g}, gradient clipping {training.gradient_clip:g}"),
+        ("learning rate", f"{training.learning_rate:g}, {training.decay} decay after a warm-up"),
+        ("geometric augmentation", f"of {config.augmentation.augment_probability:.0%} of the {samples}"),
+        ("precision", training.precision),
+        ("seed", str(training.seed)),
+    ]
+    if config.model.network == "inflated":
+        rate = f"{training.encoder_learning_rate:g}, layer decay {training.layer_decay:g}"
+        rows += [("learning rate of the encoder", rate), ("frozen", training.freeze)]
+    return _Section("Training", "All settings are in the run's `config.yaml`.", rows)
+
+
+def _postprocessing(steps: Postprocessing) -> _Section:
+    text = f"Applied to predictions unless `--no-postprocess` is given: {plain(steps.in_words())}. "
+    return _Section("Post-processing", text + "The scores above are without it.")
+
+
+def _weights(weights: WeightsOrigin) -> _Section:
+    facts = {
+        "source": weights.source,
+        "license": weights.license,
+        "terms": weights.page,
+        "file": weights.file,
+        "SHA-256": weights.sha256,
+    }
+    rows: list[Row] = [("", "value"), *((name, fact) for name, fact in facts.items() if fact)]
+    return _Section("2D weights", "The encoder started from weights pre-trained on 2D images.", rows)
+
+
+def _versions(provenance: Provenance) -> _Section:
+    last = provenance.sessions[-1]
+    environment = last.environment
+    changes = " with uncommitted changes" if environment.modified else ""
+    commit = f", commit {environment.commit}{changes}" if environment.commit else ""
+    on_cpu = environment.device == "cpu"
+    rows: list[Row] = [
+        ("", "version"),
+        ("inflate3d", f"{environment.version}{commit}"),
+        *environment.versions.items(),
+        ("trained on", environment.processor if on_cpu else environment.device),
+        ("finished", last.ended or "not recorded"),
+    ]
+    return _Section("Versions", rows=rows)
+
+
+def _preparation(plan: Plan) -> _Section:
     size = "×".join(map(str, plan.image_size))
-    told = {name: plan.reasons[name] for name in _OF_THE_SCANS if name in plan.reasons}
-    if not told.get("image_size", "").startswith(f"{size}:"):  # the run's own choice
-        told["image_size"] = size
-    rows = [(name.replace("_", " "), told[name]) for name in _OF_THE_SCANS if name in told]
-    return [Section("How scans are prepared", rows=[("choice", "what and why"), *rows])]
+    reasons = {name: plan.reasons[name] for name in _PREPARATION if name in plan.reasons}
+    if not reasons.get("image_size", "").startswith(f"{size}:"):  # the run's own choice
+        reasons["image_size"] = size
+    rows = [(name.replace("_", " "), reasons[name]) for name in _PREPARATION if name in reasons]
+    return _Section("How scans are prepared", rows=[("choice", "value and reason"), *rows])
 
 
 def _listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]])) if names else "none"
 
 
-def plain(text: object) -> str:
-    """Text of others that stands in Markdown as it is: one line, no tag, no end of a table's cell."""
-    one_line = " ".join(str(text).split())
-    return one_line.replace("\\", "\\\\").replace("<", "&lt;").replace("|", "\\|").replace("`", "\\`")
-
-
 def _table(rows: Sequence[Row]) -> str:
-    """Rows as Markdown, a line each; nothing without any."""
+    """Rows as a Markdown table; empty without any."""
     if not rows:
         return ""
     head, *others = ["| " + " | ".join(map(plain, row)) + " |" for row in rows]
     return "\n".join([head, "|" + " --- |" * len(rows[0]), *others]) + "\n"
 
 
-def _environment() -> Environment:
+def _render(**values: object) -> str:
     import jinja2
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=False,  # Markdown, whose cells `plain` escapes  # noqa: S701
+        autoescape=False,  # Markdown: `plain` escapes names  # noqa: S701
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["tables"] = _table
-    return environment
+    environment.globals["table"] = _table
+    return environment.get_template("card.md.jinja").render(values)

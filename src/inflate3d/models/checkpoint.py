@@ -14,7 +14,6 @@ from inflate3d.atomic import atomic_path, write_text
 from inflate3d.documents import DAMAGED_JSON, parse_json, read_text
 from inflate3d.errors import ModelError
 from inflate3d.models.architecture import Architecture
-from inflate3d.models.card import write_model_card
 from inflate3d.models.volumetric_architecture import VolumetricArchitecture
 from inflate3d.preparation.plan import Plan
 from inflate3d.settings import FrozenModel, parse_settings
@@ -64,7 +63,6 @@ def write_model_folder(
     with atomic_path(folder / "model.safetensors", refusals=(SafetensorError,)) as temporary:
         save_file(plain, temporary)
     description = _Description(inflate3d=inflate3d.__version__, architecture=architecture, plan=plan)
-    write_model_card(folder, architecture, plan)
     write_text(folder / "model.json", description.model_dump_json(indent=2) + "\n")
 
 
@@ -80,13 +78,23 @@ def read_model_folder(folder: Path) -> ModelFolder:
 
     if not (folder / "model.json").exists() and (folder / "model" / "model.json").exists():
         folder = folder / "model"
-    description = parse_settings(_Description, _read_description(folder), file=folder / "model.json")
+    architecture, plan = read_description(folder)
     weights = folder / "model.safetensors"
     try:
         tensors = load_safetensors(weights)
     except (*DAMAGED, SafetensorError) as error:
         raise ModelError("weights can't be read", file=weights, got=error) from error
-    return ModelFolder(description.architecture, description.plan, tensors, weights)
+    return ModelFolder(architecture, plan, tensors, weights)
+
+
+def read_description(folder: Path) -> tuple[Architecture | VolumetricArchitecture, Plan | None]:
+    """Reads what a model folder's network is built from and its plan, without its weights.
+
+    Raises:
+        ModelError: There is none, it is damaged, or another version wrote it.
+    """
+    description = parse_settings(_Description, _read_description(folder), file=folder / "model.json")
+    return description.architecture, description.plan
 
 
 def _read_description(folder: Path) -> dict[str, Any]:

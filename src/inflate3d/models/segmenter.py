@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from inflate3d.config import DecoderName, ModelConfig, Target
 from inflate3d.errors import ConfigError, ModelError
 from inflate3d.models.architecture import Architecture
+from inflate3d.models.card import write_model_card
 from inflate3d.models.checkpoint import ModelFolder, read_model_folder, write_model_folder
 from inflate3d.models.decoders import build_decoder, default_widths
 from inflate3d.models.decoders.layers import ConvNormAct, resize
@@ -108,6 +109,7 @@ class Segmenter(nn.Module):
             OutputError: A file can't be written.
         """
         write_model_folder(Path(folder), self.architecture, self.plan, self.state_dict())
+        write_model_card(Path(folder), self.architecture, self.plan)
 
     def _check_image_size(self) -> None:
         """Refuses images whose coarsest map is too small for the decoder.

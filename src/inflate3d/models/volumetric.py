@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from inflate3d.config import ModelConfig
 from inflate3d.errors import ConfigError, ModelError
+from inflate3d.models.card import write_model_card
 from inflate3d.models.checkpoint import write_model_folder
 from inflate3d.models.volumetric_architecture import Volumetric, VolumetricArchitecture
 
@@ -154,6 +155,7 @@ class VolumetricSegmenter(nn.Module):
             OutputError: A file can't be written.
         """
         write_model_folder(Path(folder), self.architecture, self.plan, self.state_dict())
+        write_model_card(Path(folder), self.architecture, self.plan)
 
     def summary(self) -> str:
         """What it is, in a line."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from inflate3d.atomic import write_text
+from inflate3d.run_folder import TrainingLog
 from inflate3d.training.waiting import LoaderWait, WaitShare
 
 LOG_INTERVALS = 100
@@ -63,9 +64,8 @@ class CsvLog(lightning.Callback):
         if not trainer.is_global_zero:
             return
         kept = self._read_rows(trainer.global_step) if trainer.global_step and self.path.exists() else []
-        self._started = time.monotonic() - (float(kept[-1]["seconds"]) if kept else 0.0)
-        # Logs of earlier versions have fewer columns.
-        self._lines = [self.columns, *([row.get(column) or "" for column in self.columns] for row in kept)]
+        self._started = time.monotonic() - (kept[-1]["seconds"] if kept else 0.0)
+        self._lines = [self.columns, *map(self._cells, kept)]
         self._write()
 
     def on_train_batch_end(
@@ -94,18 +94,18 @@ class CsvLog(lightning.Callback):
         if not trainer.is_global_zero:
             return
         rate = max(group["lr"] for group in trainer.optimizers[0].param_groups)
-        known = {"learning_rate": rate, "seconds": time.monotonic() - self._started, **values}
-        cells = [
-            str(trainer.global_step),
-            *(f"{known[c]:.6g}" if c in known else "" for c in self.columns[1:]),
-        ]
-        self._lines.append(cells)
+        seconds = time.monotonic() - self._started
+        self._lines.append(
+            self._cells({"step": float(trainer.global_step), "learning_rate": rate, "seconds": seconds, **values})
+        )
         self._write()
 
-    def _read_rows(self, last: int) -> list[dict[str, str]]:
+    def _cells(self, row: Mapping[str, float]) -> list[str]:
+        return [str(int(row["step"])), *(f"{row[name]:.6g}" if name in row else "" for name in self.columns[1:])]
+
+    def _read_rows(self, last: int) -> list[dict[str, float]]:
         """The rows up to a step."""
-        with self.path.open(newline="", encoding="utf-8") as file:
-            return [row for row in csv.DictReader(file) if int(row["step"]) <= last]
+        return [row for row in TrainingLog.read(self.path).rows if row["step"] <= last]
 
     def _write(self) -> None:
         write_text(self.path, "".join(map(_csv_line, self._lines)), flush=False)  # no power cut is worth waiting for it

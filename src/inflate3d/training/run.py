@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -21,10 +21,12 @@ from inflate3d.training.build import build_model, check_plan, plan_run, told
 
 if TYPE_CHECKING:
     import pytorch_lightning as lightning
+    import torch
     from rich.console import Console
 
     from inflate3d.models.segmenter import Segmenter
     from inflate3d.models.volumetric import VolumetricSegmenter
+    from inflate3d.provenance import Recording
     from inflate3d.training.processes import Processes
 
     Model: TypeAlias = Segmenter | VolumetricSegmenter
@@ -72,8 +74,7 @@ def train(
 def _train(
     config: RunConfig, folder: RunFolder, store: Store, processes: Processes, resume: bool, console: Console | None
 ) -> bool:
-    from inflate3d.provenance.card import write_card
-    from inflate3d.provenance.record import recorded
+    from inflate3d.models.card import TrainedRun, write_model_card
     from inflate3d.training.determinism import determinism
 
     if processes.first:
@@ -93,9 +94,9 @@ def _train(
         model.plan.write(folder.plan)
         split.write(folder.split)
     device = trainer.strategy.root_device
-    noted = recorded(folder, config, store, split, device=device) if processes.first else nullcontext()
+    recording = _recorded(folder, config, store, split, device) if processes.first else nullcontext()
     try:
-        with noted, determinism(config.training):
+        with recording as session, determinism(config.training):
             fit = partial(_fit, config=config, folder=folder, store=store, split=split)
             rebuild = partial(_build_both, config, folder, store, plan, processes, console)
             model = _fit_in_memory(fit, rebuild, trainer, model, config, folder, console)
@@ -105,9 +106,20 @@ def _train(
         if processes.first:
             raise
         return False  # the first one tells
-    if processes.first:
-        write_card(folder)
+    if session is not None:
+        run = TrainedRun(config, split, session.provenance)
+        write_model_card(folder.model, model.architecture, model.plan, run=run)
     return processes.first
+
+
+def _recorded(
+    folder: RunFolder, config: RunConfig, store: Store, split: Split, device: torch.device
+) -> AbstractContextManager[Recording]:
+    from inflate3d.models.weights_origin import weights_origin
+    from inflate3d.provenance import data_origin, recorded
+
+    data = data_origin(store, (*split.train, *split.validation))
+    return recorded(folder, config, data, weights_origin(config.model), device=device)
 
 
 def _fit_in_memory(

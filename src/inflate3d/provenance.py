@@ -1,0 +1,455 @@
+"""What made a run, ``provenance.json`` in its folder: its data, its 2D weights, and the environment of each session.
+
+Digests are of the voxels that training reads, not of the bytes of files: preparing the same scans again, or
+compressing them differently, leaves them unchanged; one changed voxel does not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, distribution, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+import inflate3d
+from inflate3d.atomic import write_text
+from inflate3d.config import RunConfig
+from inflate3d.errors import DataError, ModelError, truncate
+from inflate3d.preparation.store import Store
+from inflate3d.run_folder import RunFolder
+from inflate3d.settings import FrozenModel, parse_settings, read_json
+from inflate3d.stopping import Interrupted
+
+if TYPE_CHECKING:
+    import torch
+
+PACKAGES = ("torch", "timm", "monai", "pytorch-lightning", "numpy", "blosc2", "nibabel", "SimpleITK", "safetensors")
+"""Packages that a result may depend on."""
+
+SLICES_AT_ONCE = 16
+"""Slices digested together, which bounds the memory."""
+
+Outcome = Literal["running", "finished", "stopped", "failed"]
+"""How a session ended; one that was killed stays ``running``."""
+
+Triple = tuple[float, float, float]
+
+_PACKAGE = Path(inflate3d.__file__).resolve().parent
+_DRIVER_VERSION = re.compile(r"\s(\d+\.\d[\d.]*)\s")
+_PREPARE = "run `inflate3d prepare` on the dataset that the run was trained on, or give its store by --store"
+
+
+class Environment(FrozenModel):
+    """What a session ran on. Neither the machine's nor the user's name is kept.
+
+    Attributes:
+        version: Version of inflate3d.
+        commit: Commit of its checkout, or that pip installed from; none for a release.
+        modified: Whether tracked files of the checkout were changed; none where that is unknown.
+        system: Operating system and architecture.
+        processor: The CPU's name.
+        cores: Number of CPU cores.
+        threads: Threads that torch used; on a CPU, another number rounds sums differently.
+        device: ``cpu``, ``mps``, or the GPU's name.
+        driver: Version of NVIDIA's driver; none without one.
+        versions: Versions of Python, of `PACKAGES`, and of CUDA and cuDNN.
+    """
+
+    version: str
+    commit: str | None
+    modified: bool | None
+    system: str
+    processor: str
+    cores: int
+    threads: int
+    device: str
+    driver: str | None
+    versions: dict[str, str]
+
+    def differences(self, other: Environment) -> list[str]:
+        """What may change the result of a training in another environment, such as ``"torch 2.8.0, then 2.9.0"``."""
+        pairs: dict[str, tuple[object, object]] = {
+            "inflate3d": (self.version, other.version),
+            "commit": (self.commit, other.commit),
+            "uncommitted changes": (self.modified, other.modified),
+            "system": (_without_release(self.system), _without_release(other.system)),
+            "processor": (self.processor, other.processor),
+            "device": (self.device, other.device),
+            "driver": (self.driver, other.driver),
+        }
+        if self.device == other.device == "cpu":
+            pairs["threads"] = self.threads, other.threads
+        for name in sorted(self.versions.keys() | other.versions.keys()):
+            pairs[name] = self.versions.get(name), other.versions.get(name)
+        return [f"{name} {old}, then {new}" for name, (old, new) in pairs.items() if old != new]
+
+
+class Session(FrozenModel):
+    """One call of `train`: the first, or a resumption.
+
+    Attributes:
+        started: When, in UTC.
+        ended: When; none while it runs, and of one that was killed.
+        outcome: How it ended.
+        command: The command line; of a script that is not ours, its name alone.
+        environment: What it ran on.
+    """
+
+    started: str
+    ended: str | None = None
+    outcome: Outcome = "running"
+    command: tuple[str, ...]
+    environment: Environment
+
+
+class Spread(FrozenModel):
+    """Minimum, median and maximum over the cases, along left-right, posterior-anterior, inferior-superior."""
+
+    least: Triple
+    median: Triple
+    most: Triple
+
+
+class DataOrigin(FrozenModel):
+    """The cases that a run was trained and validated on.
+
+    Attributes:
+        cases: SHA-256 of each prepared case.
+        sha256: SHA-256 of all of them.
+        spacing: Millimeters between voxels.
+        shape: Voxels.
+    """
+
+    cases: dict[str, str]
+    sha256: str
+    spacing: Spread
+    shape: Spread
+
+    def check_same(self, now: DataOrigin, *, hint: str = _PREPARE, file: Path | None = None) -> None:
+        """Makes sure that other cases are these.
+
+        Raises:
+            DataError: At least one differs or is missing.
+        """
+        names = self.cases.keys() | now.cases.keys()
+        if changed := sorted(name for name in names if self.cases.get(name) != now.cases.get(name)):
+            raise DataError(
+                "the data have changed since the run was trained",
+                expected=f"cases with the SHA-256 digest {self.sha256}",
+                got=f"{now.sha256}; {len(changed)} of {len(self.cases)} cases differ: {truncate(changed)}",
+                hint=hint,
+                case=changed[0],
+                file=file,
+            )
+
+
+class WeightsOrigin(FrozenModel):
+    """The 2D weights that a run started from.
+
+    Attributes:
+        source: Where they come from, in words.
+        hub_id: Their model id on the Hugging Face hub, if they are from there.
+        file: Their file's name.
+        sha256: The file's checksum; none where timm's cache does not have it.
+        license: SPDX identifier, or ``not known``.
+        page: Where the license is stated.
+    """
+
+    source: str
+    hub_id: str | None = None
+    file: str | None = None
+    sha256: str | None = None
+    license: str = "not known"
+    page: str | None = None
+
+    def check_same(self, now: WeightsOrigin | None) -> None:
+        """Makes sure that other weights are these; where a checksum is unknown, nothing is checked.
+
+        Raises:
+            ModelError: They are not.
+        """
+        if now is not None and None not in (self.sha256, now.sha256) and self.sha256 != now.sha256:
+            raise ModelError(
+                "the 2D weights have changed since the run was started",
+                expected=f"{self.source} with the SHA-256 checksum {self.sha256}",
+                got=now.sha256,
+                hint="restore the file, or give its new path by --weights",
+                file=now.file,
+            )
+
+
+class Provenance(FrozenModel):
+    """Everything that a run can be traced back to.
+
+    Attributes:
+        seeds: Seeds of the training, of the split and of the choice of training cases.
+        data: The cases that it was trained on.
+        weights: The 2D weights that it started from; none for random ones.
+        sessions: The first training and each resumption.
+        model_sha256: Checksum of ``model/model.safetensors``; none before the run is finished.
+    """
+
+    version: Literal[1] = 1
+    seeds: dict[str, int]
+    data: DataOrigin
+    weights: WeightsOrigin | None
+    sessions: tuple[Session, ...] = ()
+    model_sha256: str | None = None
+
+    def write(self, folder: RunFolder) -> None:
+        """Writes the record into a run's folder.
+
+        Raises:
+            OutputError: It can't be written.
+        """
+        write_text(folder.provenance, self.model_dump_json(indent=1) + "\n")
+
+    @classmethod
+    def read(cls, folder: RunFolder) -> Provenance:
+        """Reads a run's record.
+
+        Raises:
+            ConfigError: It is missing or damaged.
+        """
+        return parse_settings(cls, read_json(folder.provenance), file=folder.provenance)
+
+
+@dataclass
+class Recording:
+    """A session that is being recorded.
+
+    Attributes:
+        provenance: The record so far; the whole one once the session has ended.
+    """
+
+    provenance: Provenance
+
+
+@contextmanager
+def recorded(
+    folder: RunFolder,
+    config: RunConfig,
+    data: DataOrigin,
+    weights: WeightsOrigin | None,
+    *,
+    device: torch.device,
+) -> Iterator[Recording]:
+    """Records a session of a training; a resumed run must have the data and 2D weights that it was started with.
+
+    Args:
+        folder: The run's folder.
+        config: Its settings.
+        data: The cases that it is trained on.
+        weights: The 2D weights that it starts from.
+        device: What it is trained on.
+
+    Raises:
+        DataError: The data differ from those that the run was started with.
+        ModelError: The 2D weights differ.
+        OutputError: The record can't be written.
+    """
+    if folder.provenance.exists():
+        before = Provenance.read(folder)
+        before.data.check_same(data, file=config.store)
+        if before.weights is not None:
+            before.weights.check_same(weights)
+    else:
+        seeds = {
+            "training": config.training.seed,
+            "split": config.data.split_seed,
+            "training_cases": config.data.training_cases_seed,
+        }
+        before = Provenance(seeds=seeds, data=data, weights=weights)
+    session = Session(started=_now(), command=command_line(), environment=this_environment(device))
+    recording = Recording(before.model_copy(update={"sessions": (*before.sessions, session)}))
+    recording.provenance.write(folder)
+    outcome: Outcome = "failed"
+    try:
+        yield recording
+        outcome = "finished"
+    except (Interrupted, KeyboardInterrupt):
+        outcome = "stopped"
+        raise
+    finally:
+        ended = session.model_copy(update={"ended": _now(), "outcome": outcome})
+        checksum = file_sha256(folder.model / "model.safetensors") if outcome == "finished" else None
+        update = {"sessions": (*before.sessions, ended), "model_sha256": checksum}
+        recording.provenance = before.model_copy(update=update)
+        recording.provenance.write(folder)
+
+
+def data_origin(store: Store, cases: Iterable[str]) -> DataOrigin:
+    """Digests prepared cases, which reads all their voxels.
+
+    Raises:
+        DataError: A case is missing or damaged.
+    """
+    digests = {name: _digest(store, name) for name in sorted(cases)}
+    lines = "".join(f"{digest}  {name}\n" for name, digest in digests.items())
+    chosen = [case for case in store.fingerprint.cases if case.case in digests]
+    return DataOrigin(
+        cases=digests,
+        sha256=hashlib.sha256(lines.encode()).hexdigest(),
+        spacing=_spread([case.spacing for case in chosen]),
+        shape=_spread([case.shape for case in chosen]),
+    )
+
+
+def _digest(store: Store, name: str) -> str:
+    """SHA-256 of what training takes from a case: geometry, value ranges, image and labels, slice by slice."""
+    if name not in store.cases:
+        raise DataError("a case of the run is not in the store", hint=_PREPARE, case=name, file=store.folder)
+    case = store.cases[name]
+    digest = hashlib.sha256(case.model_dump_json(include={"shape", "spacing", "ranges"}).encode())
+    reads: tuple[Callable[[str, list[int]], np.ndarray], ...] = (store.image_slices, store.label_slices)
+    for read in reads:
+        for first in range(0, case.shape[0], SLICES_AT_ONCE):
+            try:
+                block = read(name, list(range(first, min(first + SLICES_AT_ONCE, case.shape[0]))))
+            except RuntimeError as error:  # Blosc2's, of a damaged file
+                raise DataError(
+                    "prepared case can't be read", got=error, hint=_PREPARE, case=name, file=store.folder
+                ) from error
+            if not first:
+                digest.update(f"{block.dtype.str}{block.ndim}".encode())
+            for index in range(block.shape[-3]):
+                digest.update(np.ascontiguousarray(block[..., index, :, :]).data)
+    return digest.hexdigest()
+
+
+def _spread(figures: Sequence[Triple | tuple[int, int, int]]) -> Spread:
+    table = np.array(figures, np.float64)
+    least, median, most = (each.tolist() for each in (table.min(0), np.median(table, 0), table.max(0)))
+    return Spread(least=tuple(least), median=tuple(median), most=tuple(most))
+
+
+def file_sha256(path: Path) -> str:
+    """A file's SHA-256 checksum, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def this_environment(device: torch.device) -> Environment:
+    """The environment of this process.
+
+    Args:
+        device: What it trains on.
+    """
+    import torch
+
+    on_gpu = device.type == "cuda"
+    commit, modified = _commit()
+    return Environment(
+        version=inflate3d.__version__,
+        commit=commit,
+        modified=modified,
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        processor=_processor(),
+        cores=os.cpu_count() or 1,
+        threads=torch.get_num_threads(),
+        device=torch.cuda.get_device_name(device) if on_gpu else device.type,
+        driver=_driver() if on_gpu else None,
+        versions=_versions(),
+    )
+
+
+def _commit() -> tuple[str | None, bool | None]:
+    """The commit of the code that is running, and whether tracked files were changed since."""
+    root, git = _PACKAGE.parent.parent, shutil.which("git")
+    if not (_PACKAGE.parent.name == "src" and (root / ".git").exists()):
+        return _installed_commit(), None
+    if git is None:
+        return None, None
+    words = [git, "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=10, env=environment, check=True)  # noqa: S603 - no user input
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+    commit = done.stdout.strip()
+    return commit.removesuffix("-dirty"), commit.endswith("-dirty")
+
+
+def _installed_commit() -> str | None:
+    """The commit of the repository that pip installed from."""
+    try:
+        text = distribution("inflate3d").read_text("direct_url.json")
+    except PackageNotFoundError:
+        return None
+    return json.loads(text).get("vcs_info", {}).get("commit_id") if text else None
+
+
+def _versions() -> dict[str, str]:
+    import torch
+
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    found["torch"] = torch.__version__  # names the build, too
+    if torch.version.cuda and torch.cuda.is_available():
+        found |= {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())}
+    return found
+
+
+def _processor() -> str:
+    lines = _system_file("/proc/cpuinfo").splitlines()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def _driver() -> str | None:
+    found = _DRIVER_VERSION.search(_system_file("/proc/driver/nvidia/version"))
+    return found[1] if found else None
+
+
+def _system_file(path: str) -> str:
+    """The text of one of Linux's own files; empty on other systems."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _without_release(system: str) -> str:
+    """System and architecture without the kernel's release, on which no result depends."""
+    name, *_, architecture = system.split()
+    return f"{name} {architecture}"
+
+
+def command_line(words: Sequence[str] | None = None) -> tuple[str, ...]:
+    """The command line of this process, with ``~`` for the home folder; of a script that is not ours, its name alone.
+
+    Args:
+        words: The command line to shorten; the process's own by default.
+    """
+    program, *others = sys.argv if words is None else words
+    path = Path(program)
+    if path.resolve().is_relative_to(_PACKAGE):
+        parts = path.resolve().relative_to(_PACKAGE.parent).with_suffix("").parts
+        start: tuple[str, ...] = ("python", "-m", ".".join(parts).removesuffix(".__main__"))
+    elif path.stem == "inflate3d":
+        start = ("inflate3d",)
+    else:
+        return (path.name or "python",)
+    home = str(Path.home())
+    return (*start, *(word.replace(home, "~") if len(home) > 1 else word for word in others))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
