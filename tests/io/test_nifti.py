@@ -532,7 +532,7 @@ def test_view_in_any_memory_order_is_written_as_it_looks(tmp_path, scan):
 
 
 def test_labels_on_another_grid_are_refused(tmp_path, scan):
-    with pytest.raises(DataError, match="scan's grid"):
+    with pytest.raises(DataError):
         write_labels(tmp_path / "labels.nii.gz", counting(4, 5, 5), scan)
     assert not (tmp_path / "labels.nii.gz").exists()
 

@@ -229,7 +229,7 @@ class ScanWork:
             volume, read_seconds = reading.wait()
             for note in volume.notes:
                 self._warn(DataError(note, case=scan.id, file=self._transfer.address(scan.scan)))
-            check_labels_writable(target, volume, like=scan.scan)
+            check_labels_writable(target, volume.grid, like=scan.scan)
             started = time.perf_counter()
             labels, confidence, uncertainty = self._labels(volume)
             if self._postprocessing.classes:

@@ -1,9 +1,10 @@
 """Scan files to volumes, volumes and label maps to files."""
 
 from inflate3d.io.formats import SUFFIXES, label_name, label_suffix, scan_files, stem_of, suffix_of
-from inflate3d.io.grid import check_same_grid, lay_on
+from inflate3d.io.grid import FileGrid, check_same_grid, lay_on
 from inflate3d.io.scan import (
     check_labels_writable,
+    read_grid,
     read_images,
     read_labels,
     read_volume,
@@ -15,6 +16,7 @@ from inflate3d.io.series import Series, find_series
 
 __all__ = [
     "SUFFIXES",
+    "FileGrid",
     "Series",
     "check_labels_writable",
     "check_same_grid",
@@ -22,6 +24,7 @@ __all__ = [
     "label_name",
     "label_suffix",
     "lay_on",
+    "read_grid",
     "read_images",
     "read_labels",
     "read_volume",

@@ -12,8 +12,9 @@ from inflate3d.io.damage import unreadable
 from inflate3d.io.dicom_header import ImageHeader, read_header, scan_folder
 from inflate3d.io.dicom_stack import stack_slices
 from inflate3d.io.formats import is_series_uid
-from inflate3d.io.simpleitk import SimpleITK, reason_of
-from inflate3d.io.voxels import storable
+from inflate3d.io.grid import FileGrid
+from inflate3d.io.simpleitk import SimpleITK, pixel_type, reason_of
+from inflate3d.io.voxels import as_storage_dtype, storage_dtype
 from inflate3d.volume import Volume
 
 
@@ -36,11 +37,22 @@ def read(path: Path, *, case: str | None = None) -> Volume:
         stack = stack_slices(_find(path))
         voxels = _voxels(stack.slices)
     except DataError as error:
-        raise _about(error, path, case) from error
+        raise error.with_context(case=case, file=path) from error
     notes = stack.notes
     if any(header.text("photometric") == "MONOCHROME1" for header in stack.slices):
         notes += ("the scan is meant to be shown inverted (MONOCHROME1); its values are taken as they are stored",)
     return Volume(voxels[np.newaxis], stack.affine, notes)
+
+
+def read_grid(path: Path, *, case: str | None = None) -> FileGrid:
+    """Reads shape, affine and type from the headers of a series alone, see `read`."""
+    try:
+        stack = stack_slices(_find(path))
+        first = stack.slices[0]
+        shape = (int(first.number("columns", 1.0)), int(first.number("rows", 1.0)), len(stack.slices))
+        return FileGrid(shape, stack.affine, 1, _dtype(stack.slices))
+    except DataError as error:
+        raise error.with_context(case=case, file=path) from error
 
 
 def _find(path: Path) -> list[ImageHeader]:
@@ -91,24 +103,53 @@ def _voxels(slices: tuple[ImageHeader, ...]) -> Shaped[np.ndarray, "i j k"]:
     volume = _slice_values(slices[0])[np.newaxis].repeat(len(slices), axis=0)
     for index, header in enumerate(slices[1:], start=1):
         values = _slice_values(header)
-        if not np.can_cast(values.dtype, volume.dtype, "same_kind" if volume.dtype.kind == "f" else "safe"):
-            # slopes differ from slice to slice, and types with them
-            volume = storable(volume.astype(np.promote_types(volume.dtype, values.dtype)))
+        volume = volume.astype(_common_dtype(volume.dtype, values.dtype), copy=False)
         volume[index] = values
     return volume.transpose(2, 1, 0)
 
 
-def _slice_values(header: ImageHeader) -> Shaped[np.ndarray, "rows columns"]:
+def _dtype(slices: tuple[ImageHeader, ...]) -> np.dtype:
+    """The type that `_voxels` has; slices of one scaling have one type."""
+    dtype: np.dtype | None = None
+    seen = set()
+    for header in slices:
+        scaling = tuple(header.text(name) for name in ("slope", "intercept", "bits stored", "signed"))
+        if scaling not in seen:
+            seen.add(scaling)
+            own = storage_dtype(pixel_type(_reader(header)))
+            dtype = own if dtype is None else _common_dtype(dtype, own)
+    assert dtype is not None, "a stack has slices"
+    return dtype
+
+
+def _common_dtype(one: np.dtype, other: np.dtype) -> np.dtype:
+    """The type of slices of both types: slopes may differ from slice to slice, and types with them."""
+    if np.can_cast(other, one, "same_kind" if one.kind == "f" else "safe"):
+        return one
+    return storage_dtype(np.promote_types(one, other))
+
+
+def _reader(header: ImageHeader) -> SimpleITK.ImageFileReader:
+    """A reader that has read the file's header."""
     reader = SimpleITK.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(header.file))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise unreadable(header.file, None, expected="a whole DICOM image", got=reason_of(error)) from error
+    return reader
+
+
+def _slice_values(header: ImageHeader) -> Shaped[np.ndarray, "rows columns"]:
+    reader = _reader(header)
     try:
         values = SimpleITK.GetArrayFromImage(reader.Execute())[0]
     except RuntimeError as error:
         raise unreadable(header.file, None, expected="a whole DICOM image", got=reason_of(error)) from error
     if header.text("photometric") == "MONOCHROME1":
         values = _as_stored(values, header)
-    return storable(values)
+    return as_storage_dtype(values)
 
 
 def _as_stored(values: Shaped[np.ndarray, "rows columns"], header: ImageHeader) -> Shaped[np.ndarray, "rows columns"]:
@@ -116,15 +157,3 @@ def _as_stored(values: Shaped[np.ndarray, "rows columns"], header: ImageHeader) 
     highest_and_lowest = -1 if header.number("signed", 0.0) else 2 ** int(header.number("bits stored", 16.0)) - 1
     slope, intercept = header.number("slope", 1.0), header.number("intercept", 0.0)
     return (slope * highest_and_lowest + 2 * intercept - values).astype(values.dtype)
-
-
-def _about(error: DataError, path: Path, case: str | None) -> DataError:
-    """The error with the case, and with the path where it concerns no single file."""
-    return DataError(
-        error.what,
-        expected=error.expected,
-        got=error.got,
-        hint=error.hint,
-        case=case,
-        file=error.file or path,
-    )

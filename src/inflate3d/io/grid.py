@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -10,9 +10,22 @@ import numpy as np
 from jaxtyping import Float
 
 from inflate3d.errors import DataError
-from inflate3d.volume import SAME_PLACE, Volume, is_box
+from inflate3d.volume import SAME_PLACE, Grid, Volume, is_box
 
 _LPS_TO_RAS = np.array([[-1.0], [-1.0], [1.0]])
+
+
+@dataclass(frozen=True, eq=False)
+class FileGrid(Grid):
+    """A scan's grid as its headers give it, see `read_grid`.
+
+    Attributes:
+        modalities: Number of values a voxel: ``C`` of the volume's ``(C, I, J, K)``.
+        dtype: Type of the voxels once they are read.
+    """
+
+    modalities: int
+    dtype: np.dtype
 
 
 def affine_from_lps(axes: Float[np.ndarray, "3 3"], origin: Float[np.ndarray, "3"]) -> Float[np.ndarray, "4 4"]:

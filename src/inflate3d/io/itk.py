@@ -11,15 +11,15 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import SimpleITK
-from jaxtyping import Float, Integer, Shaped
+from jaxtyping import Float, Shaped
 
 from inflate3d.atomic import atomic_path
 from inflate3d.errors import DataError
 from inflate3d.io.damage import unreadable
-from inflate3d.io.grid import affine_from_lps, check_affine, lps_of
+from inflate3d.io.grid import FileGrid, affine_from_lps, check_affine, lps_of
 from inflate3d.io.itk_header import TextHeader, read_header
-from inflate3d.io.simpleitk import reason_of
-from inflate3d.io.voxels import check_real, storable, storable_labels
+from inflate3d.io.simpleitk import pixel_type, reason_of
+from inflate3d.io.voxels import as_label_dtype, as_storage_dtype, check_real, storage_dtype
 from inflate3d.volume import Volume, spacing_of
 
 _ENGINES = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
@@ -58,12 +58,7 @@ def read(path: Path, *, case: str | None = None) -> Volume:
     Raises:
         DataError: A file is missing, damaged, not a real-valued 3D or 4D image, or has no usable affine.
     """
-    header = read_header(path, case)
-    reader = _reader(path, case)
-    _check_understood_alike(reader, header, case)
-    _check_is_volume(reader, header, case)
-    affine = _affine(reader, header, case)
-    check_affine(affine, path, case)
+    reader, header, affine = _open(path, case)
     try:
         voxels = SimpleITK.GetArrayFromImage(reader.Execute())  # axes from the slowest, components last
     except RuntimeError as error:
@@ -74,7 +69,17 @@ def read(path: Path, *, case: str | None = None) -> Volume:
         array = voxels.transpose(2, 1, 0)[np.newaxis]
     else:
         array = voxels.transpose(3, 2, 1, 0) if is_vector else voxels.transpose(0, 3, 2, 1)
-    return Volume(storable(array), affine, _notes(header))
+    return Volume(as_storage_dtype(array), affine, _notes(header))
+
+
+def read_grid(path: Path, *, case: str | None = None) -> FileGrid:
+    """Reads shape, affine, type and number of modalities from the header alone, see `read`."""
+    reader, _, affine = _open(path, case)
+    i, j, k, *modalities = reader.GetSize()
+    components = modalities[0] if modalities else reader.GetNumberOfComponents()
+    dtype = pixel_type(reader)
+    check_real(dtype, path, case)
+    return FileGrid((i, j, k), affine, components, storage_dtype(dtype))
 
 
 def check_writable(path: Path, affine: Float[np.ndarray, "4 4"]) -> None:
@@ -112,10 +117,10 @@ def write(path: Path, volume: Volume) -> None:
     check_writable(path, volume.affine)
     axes, origin = lps_of(volume.affine)
     spacing = np.array(spacing_of(volume.affine))
-    _save(storable(volume.array), path, axes, axes / spacing, spacing, origin)
+    _save(as_storage_dtype(volume.array), path, axes, axes / spacing, spacing, origin)
 
 
-def write_like(path: Path, labels: Integer[np.ndarray, "i j k"], like: Path) -> None:
+def write_like(path: Path, labels: Shaped[np.ndarray, "..."], like: Path) -> None:
     """Writes a label map that lies exactly where a scan does: its origin, spacing and direction to the bit.
 
     Args:
@@ -127,15 +132,21 @@ def write_like(path: Path, labels: Integer[np.ndarray, "i j k"], like: Path) -> 
         DataError: The scan can't be read, or the labels don't fit its grid.
         OutputError: The file can't be written.
     """
-    header = read_header(like, None)
-    scan = _reader(like, None)
-    _check_understood_alike(scan, header, None)
-    _check_is_volume(scan, header, None)
-    affine = _affine(scan, header, None)
-    check_affine(affine, like, None)
+    scan, _, affine = _open(like, None)
     axes, origin = lps_of(affine)
-    labels = storable_labels(labels, tuple(scan.GetSize()[:3]), path, like)
+    labels = as_label_dtype(labels, tuple(scan.GetSize()[:3]), path)
     _save(labels[np.newaxis], path, axes, _direction(scan), np.array(scan.GetSpacing()[:3]), origin)
+
+
+def _open(path: Path, case: str | None) -> tuple[SimpleITK.ImageFileReader, TextHeader, Float[np.ndarray, "4 4"]]:
+    """A reader that has read a checked header, that header, and its affine in RAS+."""
+    header = read_header(path, case)
+    reader = _reader(path, case)
+    _check_understood_alike(reader, header, case)
+    _check_is_volume(reader, header, case)
+    affine = _affine(reader, header, case)
+    check_affine(affine, path, case)
+    return reader, header, affine
 
 
 def _reader(path: Path, case: str | None) -> SimpleITK.ImageFileReader:

@@ -7,16 +7,16 @@ from typing import Any
 
 import nibabel
 import numpy as np
-from jaxtyping import Float, Integer, Shaped
+from jaxtyping import Float, Shaped
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.spatialimages import HeaderDataError
 
 from inflate3d.errors import DataError
 from inflate3d.io.damage import check_claim, unreadable
 from inflate3d.io.formats import pair_of
-from inflate3d.io.grid import check_affine, distance_between
+from inflate3d.io.grid import FileGrid, check_affine, distance_between
 from inflate3d.io.nifti_files import NiftiImage, kind_of, open_image, save_image, stored_header
-from inflate3d.io.voxels import check_real, storable, storable_labels
+from inflate3d.io.voxels import as_label_dtype, as_storage_dtype, check_real, storage_dtype
 from inflate3d.volume import SAME_PLACE, Volume, spacing_of
 
 _LONGEST_AXIS = 2**15 - 1
@@ -47,9 +47,8 @@ def read(path: Path, *, case: str | None = None) -> Volume:
     """
     with open_image(path, case) as image:
         shape = _volume_shape(image, path, case)
-        name, millimeters = _UNITS.get(int(image.header["xyzt_units"]) & _UNIT_BITS, ("", 1.0))
-        affine = _scaled(np.asarray(image.affine, np.float64), millimeters)
-        check_affine(affine, path, case)
+        name, millimeters = _unit(image)
+        affine = _affine(image, path, case)
         voxels = _voxels(image, path, case).reshape(shape)
         notes = (*_size_notes(image, path, millimeters), *_form_notes(image, affine, shape, millimeters))
         if name:
@@ -57,6 +56,17 @@ def read(path: Path, *, case: str | None = None) -> Volume:
             notes += (f"the header measures in {name}; its voxels are taken to be {sizes} mm",)
     array = voxels[np.newaxis] if voxels.ndim == 3 else np.moveaxis(voxels, -1, 0)
     return Volume(array, affine, notes)
+
+
+def read_grid(path: Path, *, case: str | None = None) -> FileGrid:
+    """Reads shape, affine, type and number of modalities from the header alone, see `read`."""
+    with open_image(path, case) as image:
+        i, j, k, *modalities = _volume_shape(image, path, case)
+        affine = _affine(image, path, case)
+        proxy = _proxy(image, path, case)
+        _check_size(proxy, path, case)
+        dtype = storage_dtype(proxy.dtype) if _keeps_integers(proxy) else np.dtype(np.float32)
+    return FileGrid((i, j, k), affine, modalities[0] if modalities else 1, dtype)
 
 
 def check_writable(path: Path, affine: Float[np.ndarray, "4 4"]) -> None:
@@ -77,7 +87,7 @@ def write(path: Path, volume: Volume, *, slope: float = 1.0) -> None:
     Raises:
         OutputError: The file can't be written.
     """
-    array = storable(volume.array)
+    array = as_storage_dtype(volume.array)
     array = array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)
     kind = kind_of(is_pair=pair_of(path) is not None, is_second=max(array.shape) > _LONGEST_AXIS)
     header = kind.header_class()
@@ -91,7 +101,7 @@ def write(path: Path, volume: Volume, *, slope: float = 1.0) -> None:
     save_image(image, path)
 
 
-def write_like(path: Path, labels: Integer[np.ndarray, "i j k"], like: Path, *, slope: float = 1.0) -> None:
+def write_like(path: Path, labels: Shaped[np.ndarray, "..."], like: Path, *, slope: float = 1.0) -> None:
     """Writes a label map, or a map of fractions, that lies exactly where a scan does.
 
     Both of the scan's affines, their codes and the units are copied to the bit; equal labels give equal
@@ -111,7 +121,7 @@ def write_like(path: Path, labels: Integer[np.ndarray, "i j k"], like: Path, *, 
         shape = _volume_shape(scan, like, None)[:3]
         kind = kind_of(is_pair=pair_of(path) is not None, is_second=isinstance(scan.header, nibabel.Nifti2Header))
         header = kind.header_class(scan.header.binaryblock, scan.header.endianness, check=False)
-    labels = storable_labels(labels, shape, path, like)
+    labels = as_label_dtype(labels, shape, path)
     header.set_data_dtype(labels.dtype)
     header.set_data_shape(shape)
     header.set_intent("label" if slope == 1 else "none")
@@ -158,10 +168,26 @@ def _volume_shape(image: NiftiImage, path: Path, case: str | None) -> tuple[int,
     return shape
 
 
-def _voxels(image: NiftiImage, path: Path, case: str | None) -> Shaped[np.ndarray, "..."]:
+def _unit(image: NiftiImage) -> tuple[str, float]:
+    """The header's unit of length, where that is not millimeters, and its millimeters."""
+    return _UNITS.get(int(image.header["xyzt_units"]) & _UNIT_BITS, ("", 1.0))
+
+
+def _affine(image: NiftiImage, path: Path, case: str | None) -> Float[np.ndarray, "4 4"]:
+    affine = _scaled(np.asarray(image.affine, np.float64), _unit(image)[1])
+    check_affine(affine, path, case)
+    return affine
+
+
+def _proxy(image: NiftiImage, path: Path, case: str | None) -> ArrayProxy:
+    """The voxels, not read yet."""
     proxy = image.dataobj
     assert isinstance(proxy, ArrayProxy)
     check_real(proxy.dtype, path, case)
+    return proxy
+
+
+def _check_size(proxy: ArrayProxy, path: Path, case: str | None) -> None:
     voxel_file = (pair_of(path) or (path, path))[1]
     check_claim(
         int(np.prod(proxy.shape, dtype=object)) * proxy.dtype.itemsize,
@@ -170,12 +196,21 @@ def _voxels(image: NiftiImage, path: Path, case: str | None) -> Shaped[np.ndarra
         path=path,
         case=case,
     )
-    if proxy.dtype.kind in "iu" and (proxy.slope, proxy.inter) == (1, 0):
-        voxels = storable(proxy.get_unscaled())
+
+
+def _keeps_integers(proxy: ArrayProxy) -> bool:
+    return proxy.dtype.kind in "iu" and (proxy.slope, proxy.inter) == (1, 0)
+
+
+def _voxels(image: NiftiImage, path: Path, case: str | None) -> Shaped[np.ndarray, "..."]:
+    proxy = _proxy(image, path, case)
+    _check_size(proxy, path, case)
+    if _keeps_integers(proxy):
+        voxels = as_storage_dtype(proxy.get_unscaled())
     else:
         with np.errstate(over="ignore", invalid="ignore"):  # infinite voxels are the caller's to refuse
             voxels = np.asarray(proxy, dtype=np.float32)
-    if voxel_file.name.lower().endswith(".gz"):
+    if (pair_of(path) or (path, path))[1].name.lower().endswith(".gz"):
         _read_to_end(proxy.file_like, path, case)  # where gzip checks its sum
     return voxels
 

@@ -6,16 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Shaped, UInt8
 
 from inflate3d.errors import DataError
 from inflate3d.io.formats import reader_of, writer_of
-from inflate3d.io.grid import lay_on
-from inflate3d.io.voxels import check_finite, storable_labels
-from inflate3d.volume import Volume
-
-_LARGEST_LABEL = 2**32
-"""Label values are below this; larger ones are no classes, but voxels of a scan or of a damaged file."""
+from inflate3d.io.grid import FileGrid, lay_on
+from inflate3d.io.voxels import LARGEST_LABEL, as_label_dtype, check_finite, some_values
+from inflate3d.volume import Grid, Volume
 
 
 def read_volume(path: str | Path, *, case: str | None = None) -> Volume:
@@ -37,6 +34,32 @@ def read_volume(path: str | Path, *, case: str | None = None) -> Volume:
     volume = reader_of(path, case).read(path, case=case)
     check_finite(volume, path, case)
     return volume
+
+
+def read_grid(path: str | Path, *, case: str | None = None) -> FileGrid:
+    """Reads shape, affine, type and number of modalities of a scan from its headers; no voxel is decoded.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> scan = Volume(np.zeros((1, 4, 5, 6), np.int16), np.diag([1.0, 1.0, 3.0, 1.0]))
+        >>> with TemporaryDirectory() as folder:
+        ...     write_volume(f"{folder}/scan.nii.gz", scan)
+        ...     grid = read_grid(f"{folder}/scan.nii.gz")
+        >>> grid.shape, grid.spacing, grid.modalities, str(grid.dtype)
+        ((4, 5, 6), (1.0, 1.0, 3.0), 1, 'int16')
+
+    Args:
+        path: See `read_volume`.
+        case: Name of the case, for error messages.
+
+    Returns:
+        The grid of the volume that `read_volume` would give.
+
+    Raises:
+        DataError: The scan is missing, its header is damaged, or it is not a volume.
+    """
+    path = Path(path)
+    return reader_of(path, case).read_grid(path, case=case)
 
 
 def read_images(paths: Sequence[str | Path | None], *, case: str | None = None) -> Volume:
@@ -96,14 +119,14 @@ def read_labels(path: str | Path, *, case: str | None = None) -> Volume:
             case=case,
             file=path,
         )
-    wrong = (array < 0) | (array >= _LARGEST_LABEL)
+    wrong = (array < 0) | (array >= LARGEST_LABEL)
     if array.dtype.kind == "f":
         wrong |= array != np.rint(array)
     if wrong.any():
         raise DataError(
             "label values are not class numbers",
-            expected=f"whole numbers from 0 to {_LARGEST_LABEL - 1}",
-            got=f"{_some(array[wrong])}, in {np.count_nonzero(wrong)} voxels",
+            expected=f"whole numbers from 0 to {LARGEST_LABEL - 1}",
+            got=f"{some_values(array[wrong])}, in {np.count_nonzero(wrong)} voxels",
             hint="resample label maps with nearest neighbor, and number the classes from 0",
             case=case,
             file=path,
@@ -112,13 +135,13 @@ def read_labels(path: str | Path, *, case: str | None = None) -> Volume:
     return Volume(array.astype(smallest, copy=False), volume.affine, volume.notes)
 
 
-def check_labels_writable(path: str | Path, scan: Volume, like: str | Path) -> None:
+def check_labels_writable(path: str | Path, grid: Grid, like: str | Path) -> None:
     """Makes sure that a label map can be written on the grid of a scan, before there is one.
 
     Args:
         path: The file to be written.
-        scan: The scan, as it was read.
-        like: Its path.
+        grid: The scan's.
+        like: The scan's path.
 
     Raises:
         DataError: The format can't be written, or can't say where the scan lies.
@@ -126,58 +149,63 @@ def check_labels_writable(path: str | Path, scan: Volume, like: str | Path) -> N
     path = Path(path)
     writer = writer_of(path)
     if writer is not reader_of(Path(like), None):
-        writer.check_writable(path, scan.affine)
+        writer.check_writable(path, grid.affine)
 
 
-def write_labels(path: str | Path, labels: Integer[np.ndarray, "i j k"], like: str | Path) -> None:
+def write_labels(path: str | Path, labels: Shaped[np.ndarray, "..."], like: str | Path | Volume | Grid) -> None:
     """Writes a label map on the grid of a scan.
 
-    In the scan's own family of formats (NIfTI; NRRD and MetaImage) everything that says where voxels lie is
-    copied to the bit, units too. The file appears whole or not at all.
+    Given the scan's path, and a file of the same family of formats (NIfTI; NRRD and MetaImage), everything that says
+    where voxels lie is copied from its header bit for bit, units too. No voxel of the scan is read. The write is
+    atomic.
 
     Args:
         path: The file to write, of one of `SUFFIXES`.
-        labels: ``(I, J, K)`` on the scan's own grid, none negative.
-        like: The scan, see `read_volume`.
+        labels: ``(I, J, K)`` on the scan's own grid, none negative: integers, truth values, or whole floats.
+        like: The scan: its path (see `read_volume`), the volume, or its grid.
 
     Raises:
-        DataError: The scan can't be read, the labels don't fit its grid, or the format can't be written or
-            can't say where the scan lies.
+        DataError: The labels are no class numbers or do not fit the scan's grid, the scan's headers can't be read, or
+            the format can't be written or can't express the scan's grid.
         OutputError: The file can't be written.
     """
-    path, like = Path(path), Path(like)
+    path = Path(path)
     writer = writer_of(path)
-    if writer is reader_of(like, None):
-        writer.write_like(path, labels, like)
+    if isinstance(like, str | Path) and writer is reader_of(Path(like), None):
+        writer.write_like(path, labels, Path(like))
         return
-    scan = read_volume(like)
-    labels = storable_labels(labels, scan.shape, path, like)
-    writer.write(path, Volume(labels[np.newaxis], scan.affine))
+    grid = _grid_of(like)
+    writer.write(path, Volume(as_label_dtype(labels, grid.shape, path)[np.newaxis], grid.affine))
 
 
-def write_percent(path: str | Path, percent: UInt8[np.ndarray, "i j k"], like: str | Path) -> None:
-    """Writes a map of fractions on the grid of a scan, as NIfTI; readers have it from 0 to 1, in steps of 0.01.
+def write_percent(path: str | Path, percent: UInt8[np.ndarray, "i j k"], like: str | Path | Volume | Grid) -> None:
+    """Writes a map of fractions on the grid of a scan, as NIfTI; readers see 0 to 1 in steps of 0.01.
 
-    A byte is stored for each voxel, and a slope of 0.01 in the header. The file appears whole or not at all.
+    A byte is stored for each voxel, and a slope of 0.01 in the header. The write is atomic.
 
     Args:
         path: The file to write, which ends in ``.nii.gz`` or ``.nii``.
         percent: ``(I, J, K)`` on the scan's own grid, 0 to 100.
-        like: The scan, see `read_volume`.
+        like: The scan: its path (see `read_volume`), the volume, or its grid.
 
     Raises:
-        DataError: The scan can't be read, or the map does not fit its grid.
+        DataError: The scan's headers can't be read, or the map does not fit its grid.
         OutputError: The file can't be written.
     """
     from inflate3d.io import nifti
 
-    path, like = Path(path), Path(like)
-    if reader_of(like, None) is nifti:
-        nifti.write_like(path, percent, like, slope=0.01)
+    path = Path(path)
+    if isinstance(like, str | Path) and reader_of(Path(like), None) is nifti:
+        nifti.write_like(path, percent, Path(like), slope=0.01)
         return
-    scan = read_volume(like)
-    percent = storable_labels(percent, scan.shape, path, like)
-    nifti.write(path, Volume(percent[np.newaxis], scan.affine), slope=0.01)
+    grid = _grid_of(like)
+    nifti.write(path, Volume(as_label_dtype(percent, grid.shape, path)[np.newaxis], grid.affine), slope=0.01)
+
+
+def _grid_of(scan: str | Path | Volume | Grid) -> Grid:
+    if isinstance(scan, Volume):
+        return scan.grid
+    return scan if isinstance(scan, Grid) else read_grid(scan)
 
 
 def write_volume(path: str | Path, volume: Volume) -> None:
@@ -196,9 +224,3 @@ def write_volume(path: str | Path, volume: Volume) -> None:
     """
     path = Path(path)
     writer_of(path).write(path, volume)
-
-
-def _some(values: np.ndarray, most: int = 5) -> str:
-    different = np.unique(values)
-    listed = ", ".join(f"{value:g}" for value in different[:most])
-    return listed + (", ..." if len(different) > most else "")

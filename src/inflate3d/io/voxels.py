@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Integer, Shaped
+from jaxtyping import Shaped, UInt
 
-from inflate3d.errors import DataError
+from inflate3d.errors import DataError, truncate
 from inflate3d.volume import Volume
+
+LARGEST_LABEL = 2**32
+"""Label values are below this; larger ones are no classes, but voxels of a scan or of a damaged file."""
 
 
 def check_real(dtype: np.dtype, path: Path, case: str | None) -> None:
@@ -47,30 +50,49 @@ def check_finite(volume: Volume, path: Path, case: str | None) -> None:
         )
 
 
-def storable(array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
-    """The array in a type that every format has: integers as they are, truth values as 0 and 1, else float32."""
-    if array.dtype.kind in "iu":
-        return array.astype(array.dtype.newbyteorder("="), copy=False)
+def storage_dtype(dtype: np.dtype) -> np.dtype:
+    """A type that every format has: integers keep theirs, truth values become bytes, all else float32."""
+    if dtype.kind in "iu":
+        return dtype.newbyteorder("=")
+    return np.dtype(np.uint8 if dtype.kind == "b" else np.float32)
+
+
+def as_storage_dtype(array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+    """Converts an array to its `storage_dtype`."""
     with np.errstate(over="ignore", invalid="ignore"):  # infinite voxels are the caller's to refuse
-        return array.astype(np.uint8 if array.dtype.kind == "b" else np.float32, copy=False)
+        return array.astype(storage_dtype(array.dtype), copy=False)
 
 
-def storable_labels(
-    labels: Integer[np.ndarray, "i j k"], shape: tuple[int, ...], path: Path, like: Path
-) -> Integer[np.ndarray, "i j k"]:
-    """A label map in the smallest unsigned type that holds it.
+def as_label_dtype(labels: Shaped[np.ndarray, "..."], shape: tuple[int, ...], path: Path) -> UInt[np.ndarray, "i j k"]:
+    """Converts a label map to the smallest unsigned type that holds it.
 
     Args:
-        labels: On the scan's own grid.
+        labels: ``(I, J, K)``: integers, truth values, or floats that are whole numbers.
         shape: The scan's ``(I, J, K)``.
         path: The file to be written.
-        like: The scan's file.
 
     Raises:
-        DataError: The labels don't fit the scan's grid, or some are negative.
+        DataError: The labels have another shape than the scan, or some are negative or not whole numbers.
     """
     if labels.shape != shape:
-        raise DataError("the labels don't lie on the scan's grid", expected=shape, got=labels.shape, file=like)
-    if labels.min() < 0:
-        raise DataError("a label is negative", expected="0 or more", got=labels.min(), file=path)
-    return labels.astype(np.min_scalar_type(labels.max()), copy=False)
+        raise DataError("labels do not have the scan's shape", expected=shape, got=labels.shape, file=path)
+    if labels.dtype.kind not in "biuf":
+        raise DataError("labels are not whole numbers", expected="integers", got=str(labels.dtype), file=path)
+    wrong = labels < 0
+    if labels.dtype.kind == "f":
+        wrong |= (labels != np.rint(labels)) | ~np.isfinite(labels)
+        wrong |= np.asarray(labels, np.float64) >= LARGEST_LABEL  # float16 can't hold the limit
+    if wrong.any():
+        raise DataError(
+            "labels are not whole numbers from 0 on",
+            expected=f"whole numbers from 0 to {LARGEST_LABEL - 1}",
+            got=f"{some_values(labels[wrong])}, in {np.count_nonzero(wrong)} voxels",
+            hint="round them, or take the class of the largest score (argmax)",
+            file=path,
+        )
+    return labels.astype(np.min_scalar_type(int(labels.max())), copy=False)
+
+
+def some_values(values: np.ndarray) -> str:
+    """Lists different values, for a message."""
+    return truncate([f"{value:g}" for value in np.unique(values)])
