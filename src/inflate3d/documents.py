@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import stat
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -59,18 +60,28 @@ def parse_json(text: str) -> Any:
     """Parses JSON.
 
     Raises:
-        ValueError: It is none, or is nested too deeply (see `DAMAGED_JSON` for both kinds).
+        ValueError: It is none, names a key twice, or is nested too deeply (see `DAMAGED_JSON` for all kinds).
         RecursionError: It is nested too deeply.
     """
-    return json.loads(text)
+    return json.loads(text, object_pairs_hook=_without_duplicates)
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise ValueError(f"duplicate key: {key[:80]!r}")
+        result[key] = value
+    return result
 
 
 def parse_yaml(text: str) -> Any:
     """Parses plain YAML; no tag makes an object of it but a number, a date, text, a list or a mapping.
 
     Raises:
-        YAMLError: It is none, names a tag, holds itself, has more than `MOST_BRACKETS` brackets around a value, or
-            stands for more than `MOST_NODES` values. Damaged numbers and dates raise what else is in `DAMAGED_YAML`.
+        YAMLError: It is none, has a tag or a duplicate key, holds itself, has more than `MOST_BRACKETS` brackets around
+            a value, or stands for more than `MOST_NODES` values. Damaged numbers and dates raise others of
+            `DAMAGED_YAML`.
     """
     loader = _ShallowLoader(text)
     try:
@@ -84,12 +95,22 @@ def parse_yaml(text: str) -> Any:
 
 
 class _ShallowLoader(yaml.SafeLoader):
-    """Refuses brackets in too many brackets."""
+    """Refuses duplicate keys, and brackets in too many brackets."""
 
     def fetch_flow_collection_start(self, TokenClass: type[yaml.Token]) -> None:  # noqa: N803 - PyYAML's own name
         if self.flow_level == MOST_BRACKETS:
             raise yaml.YAMLError(f"a value is in more than {MOST_BRACKETS} brackets")
         super().fetch_flow_collection_start(TokenClass)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        known: set[Any] = set()
+        for key in keys:
+            if isinstance(key, Hashable):
+                if key in known:
+                    raise yaml.YAMLError(f"duplicate key: {key!r:.80} (line {node.start_mark.line + 1} and below)")
+                known.add(key)
+        return super().construct_mapping(node, deep)
 
 
 def _count(node: yaml.Node, known: dict[int, int]) -> int:

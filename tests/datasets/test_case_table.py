@@ -112,3 +112,22 @@ def test_tables_that_are_none(table, tmp_path):
     with pytest.raises(DataError, match="not text in UTF-8") as caught:
         read_table(table(HEADER, "ä,i,l", encoding="latin-1"))
     assert "CSV UTF-8" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "case,image,label\n" + "a" * 200_000 + ",b,c\n",
+        "case,image,label" + ",x" * 100_000 + "\n",
+        "case,image,label\n" + '"' * 100_001,
+        "\0" * 1000,
+        "x" * ((1 << 25) + 1),
+    ],
+    ids=["long cell", "many columns", "quotation marks", "zeros", "too large"],
+)
+def test_hostile_tables(tmp_path, content):
+    (tmp_path / "cases.csv").write_text(content)
+    with pytest.raises(DataError) as caught:
+        read_table(tmp_path / "cases.csv")
+    assert caught.value.file == str(tmp_path / "cases.csv")
+    assert len(str(caught.value)) < 25_000

@@ -5,6 +5,7 @@ import pytest
 from inflate3d.datasets.file_names import (
     ScanFile,
     case_ids,
+    find_label_maps,
     key_of,
     named_channels,
     numbered_channels,
@@ -100,3 +101,20 @@ def test_ids(files, ids):
 )
 def test_patients(ids, expected):
     assert patients(ids) == expected
+
+
+@pytest.mark.parametrize(
+    ("files", "labels"),
+    [
+        (["c1.nii.gz", "c1_seg.nii.gz", "c2_mask.nii.gz"], ["c1_seg.nii.gz"]),
+        (["images/c1.nii", "images/c2.nii", "labels/c1.nii"], ["labels/c1.nii"]),
+        (["c1_0000.nii.gz", "c1.nii.gz", "c2.nii.gz"], ["c1.nii.gz"]),
+        (["imagesTr/c1_0000.nii", "imagesTr/c1_0001.nii", "labelsTr/c1.nii"], ["labelsTr/c1.nii"]),
+        (["p1/p1_t1.nii", "p1/p1_flair.nii", "p1/p1_seg.nii"], ["p1/p1_seg.nii"]),
+        (["p1/ct", "p1/msk.nii.gz"], ["p1/msk.nii.gz"]),
+        (["masked_a.nii", "seg/b.nii", "ct_mask_phase.nii"], []),
+    ],
+)
+def test_label_maps_are_told_from_scans(files, labels):
+    found = find_label_maps([Path("data", file) for file in files], Path("data"))
+    assert found == {Path("data", file) for file in labels}

@@ -79,6 +79,15 @@ def test_files_may_lie_elsewhere(folder, tmp_path):
     assert cases[1].label == tmp_path / "a.nii.gz"
 
 
+def test_paths_with_backslashes(folder):
+    (folder / "cases.csv").write_text(TABLE.replace("sub/a_t1", "sub\\a_t1").replace(",b.nii", ",.\\b.nii"))
+    cases = read_dataset(folder).cases
+    assert cases[0].images[0] == folder / "sub/a_t1.nii.gz"
+    assert cases[1].label == folder / "b.nii.gz"
+    (folder / "sub\\a_t1.nii.gz").touch()
+    assert read_dataset(folder).cases[0].images[0] == folder / "sub\\a_t1.nii.gz"
+
+
 def test_one_column_may_name_files_of_all_modalities(folder):
     (folder / "cases.csv").write_text("case,image,label\na,a_flair.nii.gz,a.nii.gz\n")
     assert read_dataset(folder).cases[0].images == (folder / "a_flair.nii.gz",)
@@ -96,6 +105,12 @@ def test_one_column_may_name_files_of_all_modalities(folder):
         ("modalities: [CT]\nclasses: {background: 0}", "classes.background.[key] is not usable (1 more)"),
         ("modalities: [CT]\nclasses: [0, 1]\nlabels: x", "labels is not usable"),
         ("modalities: [CT]\nclasses: [0, 1.5]", "classes is not usable"),
+        ("modalities: [CT]\nclasses: [0, 1, 1]", "classes is not usable"),
+        ("modalities: [CT]\nclasses: {0: background, 1: liver, 1: spleen}", "configuration is not YAML"),
+        ("modalities: [CT]\nclasses: {0: background, 1: liver, 0x1: spleen}", "configuration is not YAML"),
+        ("modalities: [CT]\nclasses: [0, 1]\nclasses: [0, 2]", "configuration is not YAML"),
+        ("- " * 50_000, "configuration is not YAML"),
+        ("#" * 200_000, "configuration can't be read"),
         ("modalities: [CT]\nclasses: [0: background, 1: liver]", "classes is not usable"),
     ],
 )

@@ -188,6 +188,23 @@ def test_missing_labels(look_alike):
     ]
 
 
+@pytest.mark.parametrize("part", ["scan", "label"])
+def test_a_file_in_two_formats_is_refused_where_names_decide(look_alike, part):
+    folder, expected = look_alike
+    file = folder / getattr(expected, part)
+    file.with_name(file.name.split(".")[0] + ".mha").touch()
+    if (folder / "dataset.yaml").exists() or '"training"' in _text_of(folder / "dataset.json"):
+        assert [case.id for case in read_dataset(folder).cases] == expected.ids  # the list names the file
+        return
+    with pytest.raises(DatasetProblems) as caught:
+        read_dataset(folder)
+    assert [(problem.case, problem.file) for problem in caught.value.problems] == [(expected.ids[0], str(file))]
+
+
+def _text_of(file):
+    return file.read_text() if file.exists() else ""
+
+
 def test_files_that_macos_leaves_are_no_cases(look_alike):
     folder, _ = look_alike
     before = read_dataset(folder)
@@ -225,9 +242,7 @@ def test_names_that_some_disks_take_for_one(tmp_path, monkeypatch):
     cases = [Case(name, (tmp_path / "scan.nii",), tmp_path / "label.nii") for name in ("Liver", "liver", "lung")]
     with pytest.raises(DatasetProblems) as caught:
         read_dataset(made_of(tmp_path, monkeypatch, *cases))
-    assert [(problem.what, problem.case) for problem in caught.value.problems] == [
-        ("two entries have one name", "Liver")
-    ]
+    assert [problem.case for problem in caught.value.problems] == ["Liver"]
 
 
 def test_all_that_is_wrong_is_told_at_once(tmp_path, monkeypatch):
@@ -246,6 +261,15 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path, monkeypatch):
         ("a listed path leads out of the dataset", "b", str(away)),
         ("a case has no scan", "c", None),
     ]
+
+
+def test_one_file_in_two_roles(tmp_path, monkeypatch):
+    write(tmp_path, "scan.nii", "label.nii")
+    scan, label = tmp_path / "scan.nii", tmp_path / "label.nii"
+    cases = [Case("a", (scan, label), label), Case("b", (scan, scan), label), Case("c", (scan, None), label)]
+    with pytest.raises(DatasetProblems) as caught:
+        read_dataset(made_of(tmp_path, monkeypatch, *cases))
+    assert [(problem.case, problem.got) for problem in caught.value.problems] == [("a", str(label)), ("b", str(scan))]
 
 
 def test_dicom_series_are_folders_or_named_in_one(tmp_path, monkeypatch):

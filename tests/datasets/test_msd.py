@@ -88,8 +88,11 @@ def test_two_entries_of_one_name(folder):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("{", "Invalid JSON"),
+        ("{", "line 1 column 2"),
         ("[]", "the file"),
+        ('{"modality": {"0": "CT"}, "modality": {"0": "MR"}}', "duplicate key"),
+        ('{"a": ' * 100_000, "recursion"),
+        (json.dumps(listing(labels={"0": "background", "1": "PZ", "01": "TZ"})), "duplicate key: 1"),
         ('{"modality": {"0": "CT"}}', "labels: Field required; training: Field required"),
         (json.dumps(listing(labels={"background": 0, "PZ": 1})), "labels.background"),
         (json.dumps(listing(training=["imagesTr/a.nii.gz"])), "training.0"),
@@ -268,3 +271,19 @@ def test_format_that_can_not_be_written(prostates, tmp_path):
     with pytest.raises(ConfigError, match="can't be written in this format"):
         write_msd(prostates, tmp_path / "out", suffix=".png")
     assert not (tmp_path / "out").exists()
+
+
+def test_first_layout_of_nnunet(tmp_path):
+    """The listing names files without the ``_0000`` that the files have."""
+    (tmp_path / "imagesTr").mkdir()
+    (tmp_path / "labelsTr").mkdir()
+    for file in ("imagesTr/c_0_0000.nii.gz", "imagesTr/c_0_0001.nii.gz", "imagesTr/c_1_0001.nii.gz"):
+        (tmp_path / file).touch()
+    for case in (0, 1):
+        (tmp_path / f"labelsTr/c_{case}.nii.gz").touch()
+    pairs = [{"image": f".\\imagesTr\\c_{case}.nii.gz", "label": f"./labelsTr/c_{case}.nii.gz"} for case in (0, 1)]
+    (tmp_path / "dataset.json").write_text(json.dumps(listing(training=pairs)))
+    first, second = read_dataset(tmp_path).cases
+    assert (first.id, second.id) == ("c_0", "c_1")
+    assert first.images == tuple(tmp_path / f"imagesTr/c_0_000{channel}.nii.gz" for channel in (0, 1))
+    assert second.images == (None, tmp_path / "imagesTr/c_1_0001.nii.gz")

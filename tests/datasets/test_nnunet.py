@@ -119,8 +119,10 @@ def test_folds(folder, place):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("{", "Invalid JSON"),
-        ('{"train": []}', "valid array"),
+        ("{", "line 1 column 2"),
+        ('{"train": []}', "valid list"),
+        ('[{"train": [], "train": [], "val": []}]', "duplicate key"),
+        ("[" * 100_000, "recursion"),
         ('[{"train": ["p_02"]}]', "0.val: Field required"),
         ('[{"train": ["p_02"], "val": ["p_99"]}]', "cases that are not there: p_99"),
     ],
@@ -134,22 +136,25 @@ def test_file_that_holds_no_folds_of_these_cases(folder, content, told):
 
 
 @pytest.mark.parametrize(
-    ("changes", "what", "got"),
+    ("changes", "got"),
     [
-        ({"labels": {"background": 0, "whole": [1, 2], "core": [2]}}, "classes are regions", "whole [1, 2], core [2]"),
-        ({"labels": {"background": 0, "PZ": 1, "TZ": 1}}, "two classes have one value", "'TZ': 1"),
-        ({"labels": {"PZ": 1}}, "the classes can't be used", "{1: 'PZ'}"),
-        ({"labels": {"background": 0, "ignore": 1}}, "the classes can't be used", "{0: 'background'}"),
-        ({"file_ending": ".png"}, "format can't be read", ".png"),
-        ({"channel_names": {}}, "the modalities can't be used", "{}"),
-        ({"channel_names": {"1": "T2"}}, "the modalities can't be used", "{1: 'T2'}"),
-        ({"channel_names": ["T2"]}, "does not describe a dataset of nnU-Net", "channel_names"),
-        ({"dataset": {"a": {"images": "x"}}}, "does not describe a dataset of nnU-Net", "dataset.a.images"),
+        ({"labels": {"background": 0, "whole": [1, 2], "core": [2]}}, "whole [1, 2]"),
+        ({"labels": {"background": 0, "PZ": 1, "TZ": 1}}, "'TZ': 1"),
+        ({"labels": {"background": 0, "PZ": 1, "TZ": [1]}}, "'TZ': 1"),
+        ({"labels": {"PZ": 1}}, "{1: 'PZ'}"),
+        ({"labels": {"background": 0, "PZ": 1 << 63}}, "PZ"),
+        ({"labels": {"background": 0, "ignore": 1}}, "{0: 'background'}"),
+        ({"file_ending": ".png"}, ".png"),
+        ({"channel_names": {}}, "{}"),
+        ({"channel_names": {"1": "T2"}}, "{1: 'T2'}"),
+        ({"channel_names": {"0": "T2", "00": "ADC"}}, "duplicate key: 0"),
+        ({"channel_names": ["T2"]}, "channel_names"),
+        ({"dataset": {"a": {"images": "x"}}}, "dataset.a.images"),
     ],
 )
-def test_listing_that_can_not_be_used(folder, changes, what, got):
+def test_invalid_listing(folder, changes, got):
     describe(folder, **changes)
-    with pytest.raises(DataError, match=what) as caught:
+    with pytest.raises(DataError) as caught:
         read_dataset(folder)
     assert got in str(caught.value.got)
     assert caught.value.file == str(folder / "dataset.json")
@@ -159,15 +164,51 @@ def test_folder_without_images(folder):
     for path in (folder / "imagesTr").iterdir():
         path.unlink()
     (folder / "imagesTr").rmdir()
-    with pytest.raises(DataError, match="a folder is missing"):
+    with pytest.raises(DataError, match="folder not found") as caught:
         read_dataset(folder)
+    assert caught.value.file == str(folder / "imagesTr")
 
 
-def test_no_case(folder):
-    for path in [*(folder / "imagesTr").iterdir(), *(folder / "labelsTr").iterdir()]:
-        path.unlink()
-    with pytest.raises(DataError, match="no labeled case"):
+def test_no_file_of_the_file_ending(folder):
+    describe(folder, file_ending=".nii.gz")
+    with pytest.raises(DataError) as caught:
         read_dataset(folder)
+    assert "CASE_0000.nii.gz" in str(caught.value.expected)
+    assert "p_02_0000.nrrd" in str(caught.value.got) and "labelsTr: p_02.nrrd, p_10.nrrd" in str(caught.value.got)
+    assert caught.value.file == str(folder / "dataset.json")
+
+
+def test_regions_of_one_value_are_classes(folder):
+    describe(folder, labels={"background": 0, "PZ": [1], "TZ": [4], "ignore": [7]}, regions_class_order=[1, 4])
+    dataset = read_dataset(folder)
+    assert (dataset.classes, dataset.ignore) == ({0: "background", 1: "PZ", 4: "TZ"}, 7)
+
+
+@pytest.mark.parametrize(
+    ("copy", "original"),
+    [("imagesTr/p_02_0001.nii.gz", "imagesTr/p_02_0001.nrrd"), ("labelsTr/p_02.mha", "labelsTr/p_02.nrrd")],
+)
+def test_one_file_in_two_formats(folder, copy, original):
+    put(folder, copy)
+    with pytest.raises(DatasetProblems) as caught:
+        read_dataset(folder)
+    (problem,) = caught.value.problems
+    assert (problem.case, problem.file) == ("p_02", str(folder / original))
+    assert str(folder / copy).rsplit("/", 1)[1] in str(problem.got)
+
+
+@pytest.mark.parametrize("files", ["nnU-Net", "Decathlon"])
+def test_listing_with_the_keys_of_both_layouts_is_read_as_its_files_are(folder, files):
+    training = [{"image": f"imagesTr/{name}.nrrd", "label": f"labelsTr/{name}.nrrd"} for name in ("p_02", "p_10")]
+    labels = {"0": "background", "1": "PZ"} if files == "Decathlon" else {"background": 0, "PZ": 1}
+    describe(folder, modality={"0": "T2", "1": "ADC"}, training=training, labels=labels)
+    if files == "Decathlon":
+        for path in (folder / "imagesTr").iterdir():
+            path.unlink()
+        put(folder, "imagesTr/p_02.nrrd", "imagesTr/p_10.nrrd")
+    case = read_dataset(folder).cases[0]
+    names = ["p_02.nrrd"] if files == "Decathlon" else ["p_02_0000.nrrd", "p_02_0001.nrrd"]
+    assert [path.name for path in case.images if path] == names
 
 
 AFFINE = np.array([[0, -1.5, 0, 20.0], [0.8, 0, 0, -30.0], [0, 0, 3, 7.5], [0, 0, 0, 1]])

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from inflate3d.datasets.case import Case, Dataset
+from inflate3d.datasets.file_names import check_one_format
 from inflate3d.datasets.splits import Split
 from inflate3d.errors import DataError
 
@@ -52,6 +53,7 @@ def read_acdc(folder: Path) -> Dataset:
 
     Raises:
         DataError: An ``Info.cfg`` can't be read.
+        DatasetProblems: Files exist in two formats.
     """
     training = _training_of(folder)
     assert training is not None, "the layout is told by is_acdc"
@@ -61,6 +63,8 @@ def read_acdc(folder: Path) -> Dataset:
         if (match := _PATIENT.fullmatch(patient.name)) and int(match[1]) in _PATIENTS and patient.is_dir()
         for case in _cases_of(patient)
     )
+    named = {path: case.id for case in cases for path in (*case.images, case.label) if path is not None}
+    check_one_format(list(named), case_of=named)
     return Dataset("ACDC", folder, ("MRI",), CLASSES, cases, splits=_splits(cases))
 
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from inflate3d.datasets.case import Case, Dataset
+from inflate3d.datasets.file_names import check_one_format
 from inflate3d.datasets.splits import Split
 
 CLASSES = {
@@ -56,11 +57,16 @@ def read_bcv(folder: Path) -> Dataset:
 
     Returns:
         The labeled scans, named ``imgNNNN``; the challenge's ``Testing`` scans have no labels and are left out.
-        The split ``paper``, where all 30 published scans are there: 18 to train, 12 to validate.
+        The split ``paper``, where all 30 published scans exist: 18 to train, 12 to validate.
+
+    Raises:
+        DatasetProblems: Files exist in two formats.
     """
     training = _training_of(folder)
     assert training is not None, "the layout is told by is_bcv"
     images, labels = (_files_of(training, part) for part in ("img", "label"))
+    named = {path: f"img{number:04d}" for files in (images, labels) for number, path in files.items()}
+    check_one_format(list(named), case_of=named)
     cases = tuple(
         Case(
             f"img{number:04d}",

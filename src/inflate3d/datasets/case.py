@@ -31,6 +31,22 @@ def check_id(name: str) -> str:
     return name
 
 
+def listed_path(folder: Path, text: str) -> Path:
+    """The file that a listing names, from the dataset's folder on.
+
+    Listings made on Windows separate folders by backslashes; these are understood unless a file has such a name.
+    """
+    path = folder / text
+    return path if "\\" not in text or _exists(path) else folder / text.replace("\\", "/")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False  # no file can have such a name
+
+
 CaseId = Annotated[str, AfterValidator(check_id)]
 """A case's id in a document that is read."""
 

@@ -17,6 +17,9 @@ from inflate3d.errors import DataError, DatasetProblems
 TABLE = "cases.csv"
 """What the table is called where its folder's listing doesn't say otherwise."""
 
+LARGEST_TABLE = 1 << 25
+"""Bytes of the largest table that is read; one of 100,000 cases is half as large."""
+
 PARTS = ("train", "validation", "test")
 """What the column ``split`` may hold, besides its usual other spellings."""
 
@@ -111,7 +114,7 @@ def image_column_names(count: int) -> list[str]:
 def _read_lines(path: Path) -> list[tuple[int, list[str]]]:
     """The rows that hold anything, each with its number, the header first."""
     try:
-        text = read_text(path, encoding="utf-8-sig")
+        text = read_text(path, encoding="utf-8-sig", most=LARGEST_TABLE)
     except OSError as error:
         raise DataError(
             f"{path.name} can't be read", expected=f"a table like {_EXAMPLE}", got=error.strerror, file=path

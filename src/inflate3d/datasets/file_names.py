@@ -1,17 +1,21 @@
-"""What the name of a scan file tells: image or label map, which case, which modality, which patient."""
+"""What the names of scan files say: image or label map, which case, which modality, which patient."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Container, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from inflate3d.errors import DataError, DatasetProblems
+from inflate3d.io import scan_files, stem_of
 
 LABEL_WORDS = frozenset(
     """
     label labels labelmap labelmaps lbl mask masks seg segs segmentation segmentations annotation annotations
-    annot gt truth groundtruth ground roi contour contours
+    annot gt truth groundtruth ground roi contour contours msk msks dseg aseg
     """.split()  # noqa: SIM905 - a line a word would be long
 )
 """Words that make a file a label map, in its own name or in that of a folder."""
@@ -132,6 +136,63 @@ def key_of(file: ScanFile) -> Key:
     return tuple(key)
 
 
+def find_label_maps(files: Sequence[Path], folder: Path) -> set[Path]:
+    """The files that are label maps of other files, such as ``c1_seg.nii.gz`` or ``labels/c1.nii.gz`` of ``c1.nii.gz``.
+
+    Use it to leave label maps out where a folder of scans is predicted. Only names are looked at. A file is a label
+    map if its name, or its folder's below ``folder``, says so (``seg``, ``mask``, ``label``, ``gt`` ...) and the name
+    is otherwise that of another file; or if it is ``c1.nii.gz`` beside nnU-Net's ``c1_0000.nii.gz``.
+
+    Example:
+        >>> files = [Path("data", name) for name in ("c1.nii.gz", "c1_seg.nii.gz", "ct_seg_phase.nii.gz")]
+        >>> sorted(path.name for path in find_label_maps(files, Path("data")))
+        ['c1_seg.nii.gz']
+
+    Args:
+        files: Scan files, and folders of DICOM series.
+        folder: The folder that was searched.
+    """
+    named = {path: ScanFile(path, (*path.relative_to(folder).parts[:-1], stem_of(path))) for path in files}
+    found: set[Path] = set()
+    for reading in READINGS:
+        keys = {path: key_of(reading(file)[0]) for path, file in named.items()}
+        scans = {keys[path] for path, file in named.items() if not file.is_label}
+        found |= {path for path, file in named.items() if file.is_label and keys[path] in scans}
+    stems = {path: path.with_name(stem_of(path)) for path in files}
+    known = set(stems.values())
+    return found | {path for path, stem in stems.items() if stem.with_name(f"{stem.name}_0000") in known}
+
+
+def check_one_format(files: Sequence[Path], *, case_of: Mapping[Path, str]) -> None:
+    """Makes sure that no file exists in a second format, as ``c1.nii`` beside ``c1.nii.gz``: either may be outdated.
+
+    Args:
+        files: Scans and label maps that were found by their names.
+        case_of: The case of each.
+
+    Raises:
+        DatasetProblems: All files that exist in several formats.
+    """
+    formats: dict[Path, list[Path]] = {}
+    for folder in sorted({file.parent for file in files}):
+        for path in scan_files(folder) if folder.is_dir() else ():
+            formats.setdefault(path.with_name(stem_of(path)), []).append(path)
+    problems = [
+        DataError(
+            "a file exists in several formats",
+            expected="one file for each modality and one label map",
+            got=", ".join(path.name for path in there),
+            hint="remove those that are not meant",
+            case=case_of[file],
+            file=file,
+        )
+        for file in files
+        if len(there := formats.get(file.with_name(stem_of(file)), [])) > 1
+    ]
+    if problems:
+        raise DatasetProblems(problems)
+
+
 def case_ids(scans: Sequence[ScanFile]) -> list[str]:
     """A short name for each case, from its first scan: with as many folders as tell it from the others."""
     parts = [_plain_parts(scan) for scan in scans]
@@ -139,7 +200,8 @@ def case_ids(scans: Sequence[ScanFile]) -> list[str]:
     while True:
         names = ["_".join(part[-length:]) for part, length in zip(parts, lengths, strict=True)]
         folded = [name.casefold() for name in names]
-        clashing = [index for index, name in enumerate(folded) if folded.count(name) > 1]
+        counts = Counter(folded)
+        clashing = [index for index, name in enumerate(folded) if counts[name] > 1]
         longer = [index for index in clashing if lengths[index] < len(parts[index])]
         if not longer:
             break

@@ -12,9 +12,10 @@ import yaml
 from pydantic import ConfigDict, Field, field_validator
 
 from inflate3d.atomic import write_text
-from inflate3d.datasets.case import Case, Dataset
+from inflate3d.datasets.case import Case, Dataset, listed_path
 from inflate3d.datasets.case_table import TABLE, Row, read_table, write_table
 from inflate3d.datasets.conversion import check_suffix, read_case
+from inflate3d.datasets.dataset_json import LARGEST_VALUE
 from inflate3d.datasets.splits import OWN, Split, check_split
 from inflate3d.errors import ConfigError, DataError
 from inflate3d.io import write_labels, write_volume
@@ -42,6 +43,8 @@ class _Listing(FrozenModel):
     def _named(cls, classes: Any) -> Any:
         """Values without names are a way to write classes down, too."""
         if isinstance(classes, list) and all(type(value) is int for value in classes):
+            if len(set(classes)) < len(classes):
+                raise ValueError("duplicate class value")
             return {value: class_name(value) for value in classes}
         return classes
 
@@ -87,8 +90,8 @@ def read_folder(folder: str | Path) -> Dataset:
     cases = [
         Case(
             id=row.case,
-            images=tuple(None if image is None else folder / image for image in row.images),
-            label=folder / row.label,
+            images=tuple(None if image is None else listed_path(folder, image) for image in row.images),
+            label=listed_path(folder, row.label),
             group=row.group,
         )
         for row in rows
@@ -186,7 +189,7 @@ def _check_classes(listing: _Listing, file: Path) -> None:
     classes = listing.classes
     names = [name.strip().lower() for name in classes.values()]
     wrong = ""
-    if 0 not in classes or len(classes) < 2 or min(classes) < 0:
+    if 0 not in classes or len(classes) < 2 or min(classes) < 0 or max(classes) >= LARGEST_VALUE:
         wrong = "classes: they have to hold 0, the background, and at least one value from 1 on"
     elif "" in names or len(set(names)) < len(names):
         wrong = "classes: a name is empty, or stands there twice"

@@ -129,6 +129,16 @@ def _file_problems(dataset: Dataset, *, inside: bool) -> Iterator[DataError]:
     for case in dataset.cases:
         if not any(case.images):
             yield DataError("a case has no scan", case=case.id, file=dataset.root)
+        listed = [path for path in (*case.images, case.label) if path is not None]
+        if repeated := sorted({str(path) for path in listed if listed.count(path) > 1}):
+            yield DataError(
+                "a case names one file twice",
+                expected="a file for each modality, and a label map",
+                got=", ".join(repeated),
+                hint="correct the list of cases",
+                case=case.id,
+                file=dataset.root,
+            )
         for path in (*case.images, case.label):
             if path is not None and inside and _leads_out(path, dataset.root):
                 yield DataError(

@@ -1,4 +1,4 @@
-"""The layout of the Medical Segmentation Decathlon: ``dataset.json`` beside ``imagesTr`` and ``labelsTr``."""
+"""The layout of the Medical Segmentation Decathlon, which is also nnU-Net's first: ``dataset.json`` lists the cases."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import json
 import random
 import re
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from inflate3d.atomic import write_text
-from inflate3d.datasets.case import Case, Dataset
+from inflate3d.datasets.case import Case, Dataset, listed_path
 from inflate3d.datasets.conversion import check_suffix, read_case
-from inflate3d.datasets.listing import LISTING, check_classes, read_listing
+from inflate3d.datasets.dataset_json import LISTING, NamesByNumber, check_classes, read_json_as
 from inflate3d.datasets.splits import Split
 from inflate3d.errors import DataError
-from inflate3d.io import stem_of, write_labels, write_volume
+from inflate3d.io import stem_of, suffix_of, write_labels, write_volume
 from inflate3d.progress import Progress, silent
 
 TRAINING_CASES = (484, 20, 131, 260, 32, 63, 281, 303, 41, 126)
@@ -37,18 +37,21 @@ class _Listing(BaseModel):
     """What is read of ``dataset.json``; the Decathlon's other keys are for people."""
 
     name: str | None = None
-    modality: dict[int, str]
-    labels: dict[int, str]
+    modality: NamesByNumber
+    labels: NamesByNumber
     training: list[_Pair]
 
 
 def is_msd(folder: Path) -> bool:
-    """Whether the folder has a listing; that of nnU-Net, of the same name, is told apart before."""
+    """Whether the folder has a ``dataset.json``; nnU-Net's own is recognized before (see `is_nnunet`)."""
     return (folder / LISTING).is_file()
 
 
 def read_msd(folder: str | Path) -> Dataset:
-    """Reads the listing of a dataset in the Decathlon's layout; no scan is opened.
+    """Reads the listing of a dataset in the Decathlon's layout, or in nnU-Net's first; no scan is opened.
+
+    nnU-Net v1 lists ``imagesTr/case.nii.gz`` for the files ``imagesTr/case_0000.nii.gz``, ``case_0001.nii.gz`` and so
+    on, one for each modality. They are taken where the listed file does not exist.
 
     Args:
         folder: The folder that holds ``dataset.json``.
@@ -63,17 +66,12 @@ def read_msd(folder: str | Path) -> Dataset:
     """
     folder = Path(folder)
     path = folder / LISTING
-    listing = read_listing(path, _Listing, whose="the Decathlon", example=_EXAMPLE)
+    listing = read_json_as(
+        _Listing, path, what=f"{path.name} does not describe a dataset of the Decathlon", example=_EXAMPLE
+    )
     if not listing.modality:
         raise DataError("no modality is named", expected='"modality" like {"0": "CT"}', file=path)
-    listed = [
-        Case(
-            stem_of(PurePosixPath(pair.image).name),
-            (folder / PurePosixPath(pair.image),),
-            folder / PurePosixPath(pair.label),
-        )
-        for pair in listing.training
-    ]
+    listed = [_case(folder, pair, len(listing.modality)) for pair in listing.training]
     paper = paper_split(folder.resolve().name, [case.id for case in listed])
     return Dataset(
         name=listing.name or folder.resolve().name,
@@ -83,6 +81,18 @@ def read_msd(folder: str | Path) -> Dataset:
         cases=tuple(sorted((case for case in listed if not _is_macos_shadow(case)), key=lambda case: case.id)),
         splits={"paper": (paper,)} if paper else {},
     )
+
+
+def _case(folder: Path, pair: _Pair, modalities: int) -> Case:
+    image, label = listed_path(folder, pair.image), listed_path(folder, pair.label)
+    name = stem_of(image)
+    images: tuple[Path | None, ...] = (image,)
+    if not image.exists():
+        suffix = suffix_of(image)
+        channels = [image.with_name(f"{name}_{channel:04d}{suffix}") for channel in range(modalities)]
+        found = tuple(channel if channel.is_file() else None for channel in channels)
+        images = found if any(found) else images
+    return Case(name, images, label)
 
 
 def paper_split(folder: str, listed: Sequence[str]) -> Split | None:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, RootModel
 
 from inflate3d.atomic import write_text
-from inflate3d.datasets.case import Case, Dataset
+from inflate3d.datasets.case import Case, Dataset, listed_path
 from inflate3d.datasets.conversion import check_suffix, read_case
-from inflate3d.datasets.listing import LISTING, check_classes, first_mistakes, keys_of, read_listing
+from inflate3d.datasets.dataset_json import LISTING, NamesByNumber, check_classes, keys_of, read_json_as
+from inflate3d.datasets.file_names import check_one_format
+from inflate3d.datasets.msd import read_msd
 from inflate3d.datasets.splits import OWN, Split, check_split, kfold_split
-from inflate3d.documents import read_text
-from inflate3d.errors import DataError
+from inflate3d.errors import DataError, truncate
 from inflate3d.io import SUFFIXES, write_labels, write_volume
 from inflate3d.progress import Progress, silent
 from inflate3d.volume import Volume
@@ -36,7 +37,7 @@ class _Listing(BaseModel):
     """What is read of ``dataset.json``."""
 
     name: str | None = None
-    channel_names: dict[int, str]
+    channel_names: NamesByNumber
     labels: dict[str, int | list[int]]
     file_ending: str
     dataset: dict[str, _Files] | None = None
@@ -47,9 +48,29 @@ class _Fold(BaseModel):
     val: list[str]
 
 
+class _Folds(RootModel[list[_Fold]]):
+    """What `SPLITS` holds."""
+
+
 def is_nnunet(folder: Path) -> bool:
-    """Whether the folder has nnU-Net's listing."""
-    return not keys_of(folder / LISTING).isdisjoint({"channel_names", "file_ending"})
+    """Whether the folder has nnU-Net's ``dataset.json``.
+
+    Where it has the keys of the Decathlon's, too, the files decide: it is read as the layout in which more cases have
+    all their files.
+    """
+    keys = keys_of(folder / LISTING)
+    if keys.isdisjoint({"channel_names", "file_ending"}):
+        return False
+    return "training" not in keys or _whole_cases(read_nnunet, folder) >= _whole_cases(read_msd, folder)
+
+
+def _whole_cases(read: Callable[[Path], Dataset], folder: Path) -> int:
+    """How many cases have all their files when a folder is read as one layout."""
+    try:
+        cases = read(folder).cases
+    except DataError:
+        return 0
+    return sum(all(path is not None and path.exists() for path in (*case.images, case.label)) for case in cases)
 
 
 def read_nnunet(folder: str | Path) -> Dataset:
@@ -64,12 +85,13 @@ def read_nnunet(folder: str | Path) -> Dataset:
         the folder or in ``nnUNet_preprocessed`` beside ``nnUNet_raw``.
 
     Raises:
-        DataError: ``dataset.json`` or ``splits_final.json`` is not JSON, says too little or what can't be; classes
-            are regions; or a case has more images than there are modalities.
+        DataError: ``dataset.json`` or ``splits_final.json`` is invalid; classes are regions of several values; no file
+            has the stated ending; or a case has more images than there are modalities.
+        DatasetProblems: Files exist in two formats.
     """
     folder = Path(folder)
     path = folder / LISTING
-    listing = read_listing(path, _Listing, whose="nnU-Net", example=_EXAMPLE)
+    listing = read_json_as(_Listing, path, what=f"{path.name} does not describe a dataset of nnU-Net", example=_EXAMPLE)
     _check_usable(listing, path)
     classes, ignore = _classes_of(listing, path)
     cases = _listed_cases(folder, listing) if listing.dataset is not None else _found_cases(folder, listing)
@@ -150,7 +172,7 @@ def write_nnunet(
 def _check_usable(listing: _Listing, path: Path) -> None:
     if listing.file_ending not in SUFFIXES:
         raise DataError(
-            "the dataset's file format can't be read",
+            "unsupported file format",
             expected=f'"file_ending" of {", ".join(SUFFIXES)}',
             got=listing.file_ending,
             hint="convert the files",
@@ -158,7 +180,7 @@ def _check_usable(listing: _Listing, path: Path) -> None:
         )
     if sorted(listing.channel_names) != list(range(len(listing.channel_names))) or not listing.channel_names:
         raise DataError(
-            "the modalities can't be used",
+            "invalid modalities",
             expected='"channel_names" that count from 0, like {"0": "T2", "1": "ADC"}',
             got=listing.channel_names,
             file=path,
@@ -167,26 +189,26 @@ def _check_usable(listing: _Listing, path: Path) -> None:
 
 def _classes_of(listing: _Listing, path: Path) -> tuple[dict[int, str], int | None]:
     """The classes by value, and the value that is ignored."""
-    regions = [name for name, value in listing.labels.items() if isinstance(value, list)]
+    regions = [name for name, value in listing.labels.items() if isinstance(value, list) and len(value) != 1]
     if regions:
         raise DataError(
-            "classes are regions, which overlap",
-            expected="one value a class, as each voxel has one class",
+            "classes are regions of several values",
+            expected="one value for each class, as each voxel has one class",
             got=", ".join(f"{name} {listing.labels[name]}" for name in regions),
             hint='name the single values in "labels" of a copy of the listing',
             file=path,
         )
-    values = {name: value for name, value in listing.labels.items() if isinstance(value, int)}
-    if len(set(values.values())) < len(values):
-        raise DataError("two classes have one value", got=values, hint='correct "labels"', file=path)
-    ignore = values.pop(_IGNORE, None)
-    return check_classes({value: name for name, value in values.items()}, file=path), ignore
+    single = {name: value[0] if isinstance(value, list) else value for name, value in listing.labels.items()}
+    if len(set(single.values())) < len(single):
+        raise DataError("duplicate class value", got=single, hint='correct "labels"', file=path)
+    ignore = single.pop(_IGNORE, None)
+    return check_classes({value: name for name, value in single.items()}, file=path), ignore
 
 
 def _listed_cases(folder: Path, listing: _Listing) -> tuple[Case, ...]:
     assert listing.dataset is not None
     return tuple(
-        Case(name, tuple(folder / PurePosixPath(image) for image in files.images), folder / PurePosixPath(files.label))
+        Case(name, tuple(listed_path(folder, image) for image in files.images), listed_path(folder, files.label))
         for name, files in sorted(listing.dataset.items())
     )
 
@@ -195,12 +217,15 @@ def _found_cases(folder: Path, listing: _Listing) -> tuple[Case, ...]:
     ending = re.escape(listing.file_ending)
     images = _matching(folder / "imagesTr", rf"(?P<case>.+)_(?P<channel>\d{{4}}){ending}")
     labels = _matching(folder / "labelsTr", rf"(?P<case>.+){ending}")
+    if not images and not labels:
+        raise _no_files(folder, listing.file_ending)
+    check_one_format([*images, *labels], case_of={path: match["case"] for path, match in (images | labels).items()})
     channels: dict[str, dict[int, Path]] = {match["case"]: {} for match in labels.values()}
     for path, match in images.items():
         channels.setdefault(match["case"], {})[int(match["channel"])] = path
     cases = []
     for name, found in sorted(channels.items()):
-        if not found:  # the scan that is missing is told by the name of its first file
+        if not found:  # a missing scan is reported by the name of its first file
             found[0] = folder / "imagesTr" / f"{name}_0000{listing.file_ending}"
         count = max(len(listing.channel_names), max(found) + 1)
         label = folder / "labelsTr" / f"{name}{listing.file_ending}"
@@ -208,9 +233,25 @@ def _found_cases(folder: Path, listing: _Listing) -> tuple[Case, ...]:
     return tuple(cases)
 
 
-def _matching(folder: Path, pattern: str) -> Mapping[Path, re.Match[str]]:
+def _no_files(folder: Path, ending: str) -> DataError:
+    found = {
+        part: truncate(sorted(path.name for path in (folder / part).iterdir() if not path.name.startswith(".")), 3)
+        for part in ("imagesTr", "labelsTr")
+    }
+    return DataError(
+        "no file has the dataset's file ending",
+        expected=f"imagesTr/CASE_0000{ending} and labelsTr/CASE{ending}",
+        got="; ".join(f"{part}: {names or 'nothing'}" for part, names in found.items()),
+        hint='correct "file_ending", or the names of the files',
+        file=folder / LISTING,
+    )
+
+
+def _matching(folder: Path, pattern: str) -> dict[Path, re.Match[str]]:
     if not folder.is_dir():
-        raise DataError("a folder is missing", expected="imagesTr and labelsTr", hint="unpack it again", file=folder)
+        raise DataError(
+            "folder not found", expected="imagesTr and labelsTr", hint="unpack the dataset again", file=folder
+        )
     matches = {path: re.fullmatch(pattern, path.name) for path in folder.iterdir() if not path.name.startswith(".")}
     return {path: match for path, match in matches.items() if match}
 
@@ -221,16 +262,8 @@ def _own_split(folder: Path, cases: tuple[Case, ...]) -> dict[str, tuple[Split, 
     path = next((path for path in places if path.is_file()), None)
     if path is None:
         return {}
-    try:
-        folds = TypeAdapter(list[_Fold]).validate_json(read_text(path, encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, ValidationError) as error:
-        raise DataError(
-            "the file holds no folds",
-            expected='[{"train": ["case", ...], "val": [...]}, ...]',
-            got=first_mistakes(error) if isinstance(error, ValidationError) else error,
-            hint="correct the file, or take it away",
-            file=path,
-        ) from error
+    example = '[{"train": ["case", ...], "val": [...]}, ...]'
+    folds = read_json_as(_Folds, path, what="invalid list of folds", example=example).root
     splits = tuple(
         Split(tuple(sorted(fold.train)), tuple(sorted(fold.val)), source=f"fold {number} of {len(folds)} in {SPLITS}")
         for number, fold in enumerate(folds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from inflate3d.atomic import write_text
 from inflate3d.config import DataConfig
-from inflate3d.documents import read_text
+from inflate3d.documents import DAMAGED_JSON, parse_json, read_text
 from inflate3d.errors import ConfigError, DataError, truncate
 
 OWN = "own"
@@ -61,10 +62,10 @@ class Split:
             DataError: The file is missing or doesn't hold a split.
         """
         try:
-            return TypeAdapter(cls).validate_json(read_text(path))
+            return TypeAdapter(cls).validate_python(parse_json(read_text(path)))
         except OSError as error:
             raise DataError("the split can't be read", got=error.strerror, file=path) from error
-        except (ValidationError, UnicodeDecodeError) as error:
+        except (ValidationError, *DAMAGED_JSON) as error:
             raise DataError(
                 "the file holds no split",
                 expected='{"train": ["case", ...], "validation": [...], "test": [...]}',
@@ -198,7 +199,7 @@ def check_split(split: Split, cases: Mapping[str, str | None] | Sequence[str], *
     """
     listed = [*split.train, *split.validation, *split.test]
     unknown = sorted(set(listed) - set(cases))
-    twice = sorted({case for case in listed if listed.count(case) > 1})
+    twice = sorted(case for case, count in Counter(listed).items() if count > 1)
     wrong = None
     if unknown:
         wrong = f"cases that are not there: {truncate(unknown)}"
