@@ -199,7 +199,7 @@ def test_init_tells_what_it_guessed(toys, capsys):
     shown = capsys.readouterr().out
     assert "3 cases, from the names of the files" in shown
     assert "modalities: MRI (imagesTr/p0_visit0.nii.gz has values from -" in shown
-    assert "label values, and in how many label maps: 0 in 3, 2 in 3, 5 in 3" in shown
+    assert "label values, and the number of label maps with each: 0 in 3, 2 in 3, 5 in 3" in shown
     assert "2 patients" in shown
     assert "imagesTr/more09.nii.gz" in shown
     assert "imagesTr/more10.nii.gz" not in shown
@@ -209,11 +209,11 @@ def test_init_tells_what_it_guessed(toys, capsys):
 
 def test_init_overwrites_nothing_unless_forced(toys, capsys):
     assert main(["init", str(toys)]) == 2
-    assert "the folder can be read as it is" in capsys.readouterr().err
-    assert main(["init", str(toys), "--force"]) == 0
+    assert "needs no description" in capsys.readouterr().err
+    assert main(["init", str(toys), "--overwrite"]) == 0
     (toys / "dataset.yaml").write_text("mine")
     assert main(["init", str(toys)]) == 2
-    assert "dataset.yaml is there already" in capsys.readouterr().err
+    assert "dataset.yaml already exists" in capsys.readouterr().err
     assert (toys / "dataset.yaml").read_text() == "mine"
 
 
@@ -223,7 +223,7 @@ def test_table_alone_leads_to_init(toys, capsys):
     assert main(["verify", str(toys)]) == 2
     assert f"inflate3d init {toys}" in capsys.readouterr().err
     assert main(["init", str(toys)]) == 0
-    assert "1 cases, from cases.csv" in capsys.readouterr().out
+    assert "1 cases, from the existing cases.csv" in capsys.readouterr().out
 
 
 @pytest.mark.real

@@ -56,6 +56,28 @@ ARRANGEMENTS = {  # files, what they are paired to
         ["p_t1.nii", "p_t2.nii", "p_t1_seg.nii", "p_t2_seg.nii"],
         {"p_t1": ["p_t1.nii", "p_t1_seg.nii"], "p_t2": ["p_t2.nii", "p_t2_seg.nii"]},
     ),
+    "BIDS": (
+        [
+            *(f"sub-{n}/anat/sub-{n}_{name}.nii.gz" for n in (1, 2) for name in ("T1w", "FLAIR")),
+            "derivatives/lesions/sub-1/anat/sub-1_space-orig_desc-lesion_mask.nii.gz",
+            "derivatives/lesions/sub-2/anat/sub-2_dseg.nii.gz",
+        ],
+        {
+            f"sub-{n}": [f"sub-{n}/anat/sub-{n}_{name}.nii.gz" for name in ("T1w", "FLAIR")]
+            + [f"derivatives/lesions/sub-{n}/anat/sub-{n}_{label}.nii.gz"]
+            for n, label in ((1, "space-orig_desc-lesion_mask"), (2, "dseg"))
+        },
+    ),
+    "BIDS with sessions": (
+        ["sub-1/ses-a/anat/sub-1_ses-a_T2w.nii", "derivatives/sub-1/ses-a/anat/sub-1_ses-a_T2w_seg.nii"],
+        {
+            "sub-1_ses-a": [
+                "sub-1/ses-a/anat/sub-1_ses-a_T2w.nii",
+                "derivatives/sub-1/ses-a/anat/sub-1_ses-a_T2w_seg.nii",
+            ]
+        },
+    ),
+    "masks called msk": (["img/a.nii", "msk/a.nii"], {"a": ["img/a.nii", "msk/a.nii"]}),
     "headers of pairs and hidden files": (
         ["images/a.hdr", "images/a.img", "images/._a.nii", ".old/a.nii", "labels/a.nii", "labels/notes.txt"],
         {"a": ["images/a.hdr", "labels/a.nii"]},
@@ -153,3 +175,33 @@ def test_nothing_that_could_be_paired(tmp_path):
         pair_files(tmp_path)
     assert "3 images and 1 label maps" in str(caught.value.got)
     assert "cases.csv" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        (["s1/ct.nii.gz", "s2/ct.nii.gz"], "{case}/segmentations/{name}.nii.gz"),
+        (["s1/image.nii", "s2/image.nii"], "{case}/{name}_mask.nii"),
+        (["s1.nii", "s2.nii"], "{case}_{name}_seg.nii"),
+        (["images/s1.nii", "images/s2.nii"], "masks/{name}/{case}.nii"),
+    ],
+)
+def test_a_mask_for_each_class(tmp_path, images, masks):
+    names = {"adrenal_gland_left", "adrenal_gland_right", "liver"}
+    expected = {
+        case: {name.replace("_", " "): masks.format(case=case, name=name) for name in names} for case in ("s1", "s2")
+    }
+    lay_out(tmp_path, [*images, *(file for files in expected.values() for file in files.values())])
+    pairing = pair_files(tmp_path)
+    assert pairing.masks == expected
+    assert [(row.case, row.images, row.label) for row in pairing.rows] == [
+        (case, (image,), f"combined_labels/{case}.nii.gz") for case, image in zip(("s1", "s2"), images, strict=True)
+    ]
+    assert pairing.unpaired == ()
+
+
+def test_a_label_map_of_another_case_is_no_mask(tmp_path):
+    lay_out(tmp_path, ["p1.nii", "p1_2_seg.nii", "p1_3_seg.nii", "p2.nii", "p2_seg.nii"])
+    pairing = pair_files(tmp_path)
+    assert [row.case for row in pairing.rows] == ["p2"]
+    assert not pairing.masks

@@ -119,7 +119,7 @@ def test_numbered_channels_and_channels_of_one_file(tmp_path):
     assert len(read_images(case.images).array) == 2
 
 
-def write_series(folder, values, modality="CT"):
+def write_series(folder, values, modality="CT", series="1.2.3", study="1.2"):
     """A DICOM series of axial slices, 3 mm apart."""
     folder.mkdir(parents=True)
     for index, plane in enumerate(values):
@@ -128,8 +128,8 @@ def write_series(folder, values, modality="CT"):
         tags = {
             "0008|0016": "1.2.840.10008.5.1.4.1.1.2",
             "0008|0060": modality,
-            "0020|000d": "1.2",
-            "0020|000e": "1.2.3",
+            "0020|000d": study,
+            "0020|000e": series,
         }
         tags |= {"0020|0032": f"0\\0\\{3 * index}", "0020|0037": "1\\0\\0\\0\\1\\0", "0020|0013": str(index)}
         for tag, text in tags.items():
@@ -170,6 +170,55 @@ def test_dicom_header_tells_the_modality(tmp_path, tag, name):
     assert proposal.modality_reason == f"the DICOM header of P1/dicom says {tag}"
 
 
+def test_several_series_of_a_study_are_modalities_of_one_scan(tmp_path):
+    for patient in (1, 2):
+        for number, text in enumerate(("AX FLAIR", "SAG T1 POST", "T2 TSE")):
+            folder = tmp_path / f"P{patient}/{number}-{text}"
+            write_series(folder, mr().T, modality="MR", series=f"1.2.{patient}.{number}", study=f"1.9.{patient}")
+        nibabel.Nifti1Image(labels_of(0, 1), np.diag([-1.0, -1, 3, 1])).to_filename(tmp_path / f"P{patient}/seg.nii")
+    propose(tmp_path).write()
+    dataset = read_dataset(tmp_path)
+    assert dataset.modalities == ("T1Gd", "T2w", "FLAIR")
+    assert [case.id for case in dataset.cases] == ["P1", "P2"]
+    assert read_images(dataset.cases[1].images).array.shape == (3, *SHAPE)
+
+
+def test_a_mask_for_each_class_becomes_one_label_map(tmp_path):
+    liver, tumor = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8)
+    liver[1:4], tumor[2:3, 1:3] = 1, 255
+    for case in ("s1", "s2"):
+        save(tmp_path, f"{case}/ct.nii.gz", ct())
+        save(tmp_path, f"{case}/segmentations/liver.nii.gz", liver)
+        save(tmp_path, f"{case}/segmentations/tumor.nii.gz", tumor)
+    proposal = propose(tmp_path)
+    assert not (tmp_path / "combined_labels").exists()
+    assert proposal.overlaps == {"s1": 8, "s2": 8}
+    proposal.write()
+    dataset = read_dataset(tmp_path)
+    assert dataset.classes == {0: "background", 1: "liver", 2: "tumor"}
+    for case in dataset.cases:
+        assert case.label == tmp_path / f"combined_labels/{case.id}.nii.gz"
+        labels = read_labels(case.label)
+        assert np.array_equal(labels.array[0], np.where(tumor, 2, liver))
+        assert np.array_equal(labels.affine, read_images(case.images).affine)
+    (tmp_path / "dataset.yaml").unlink()
+    (tmp_path / "cases.csv").unlink()
+    with pytest.raises(OutputError):
+        propose(tmp_path)
+    assert propose(tmp_path, replace=True).rows == proposal.rows
+
+
+def test_masks_that_do_not_fit_leave_their_case_out(tmp_path):
+    for case in ("s1", "s2", "s3"):
+        save(tmp_path, f"{case}/ct.nii.gz", ct())
+        for name in ("liver", "tumor"):
+            save(tmp_path, f"{case}/masks/{name}.nii.gz", labels_of(0, 1, 2) if case == "s2" else labels_of(0, 1))
+    nibabel.Nifti1Image(labels_of(0, 1), np.eye(4)).to_filename(tmp_path / "s3/masks/tumor.nii.gz")
+    proposal = propose(tmp_path)
+    assert [row.case for row in proposal.rows] == ["s1"]
+    assert [file for file, _ in proposal.left_out] == ["s2/masks/liver.nii.gz", "s3/masks/tumor.nii.gz"]
+
+
 def test_table_that_is_there_is_used(livers):
     (livers / "cases.csv").write_text("case;image;label;group\nmine;images/c.nii.gz;labels/b.nii.gz;p\n")
     before = (livers / "cases.csv").read_bytes()
@@ -197,7 +246,7 @@ def test_modalities_of_a_table_that_is_there(livers):
 def test_nothing_is_overwritten_unless_wanted(livers):
     (livers / "dataset.yaml").write_text("mine")
     (livers / "cases.csv").write_text("mine")
-    with pytest.raises(OutputError, match=r"dataset.yaml is there already"):
+    with pytest.raises(OutputError, match=r"dataset.yaml already exists"):
         propose(livers)
     propose(livers, replace=True).write()
     assert len(read_dataset(livers).cases) == 2
@@ -214,7 +263,7 @@ def test_a_damaged_label_map_outside_the_folder_is_told(livers, tmp_path):
 
 def test_known_layouts_need_no_proposal(write_toys, tmp_path):
     toys = write_toys(tmp_path / "toys", cases=2)
-    with pytest.raises(OutputError, match="can be read as it is") as caught:
+    with pytest.raises(OutputError, match="needs no description") as caught:
         propose(toys.root)
     assert caught.value.got == "the layout of Medical Segmentation Decathlon"
     propose(toys.root, replace=True).write()
@@ -235,7 +284,7 @@ def test_a_damaged_label_map_is_told_and_the_others_used(livers):
 @pytest.mark.parametrize(
     ("labels", "told"),
     [
-        (labels_of(0), "background alone"),
+        (labels_of(0), "only background"),
         (np.arange(300 * 4, dtype=np.int16).reshape(30, 10, 4) // 4, "too many values"),
     ],
 )
@@ -247,7 +296,7 @@ def test_label_maps_without_classes(livers, labels, told):
 
 
 def test_no_folder(tmp_path):
-    with pytest.raises(DataError, match="does not exist"):
+    with pytest.raises(DataError, match="folder not found"):
         propose(tmp_path / "nowhere")
 
 

@@ -43,6 +43,9 @@ MODALITY_WORDS = {
 }
 """Words that tell the files of one case apart, and the modality that each means; in the order of the channels."""
 
+_CONTRAST = frozenset({"post", "gd", "gad", "ce", "contrast", "km"})
+"""Words of a series description that say that a T1 scan has contrast agent."""
+
 _PARTS = {
     **dict.fromkeys(("train", "training", "tr"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "va"), "validation"),
@@ -63,10 +66,14 @@ class ScanFile:
     Attributes:
         path: Below the dataset's folder.
         parts: The path's parts, the last without the format's suffix, without those that all files share.
+        study: Of a DICOM series, such parts of the folder that holds all series of its study.
+        description: Of a DICOM series, what its headers say of it: the series description, then the modality.
     """
 
     path: Path
     parts: tuple[str, ...]
+    study: tuple[str, ...] | None = None
+    description: tuple[str, str] = ("", "")
 
     @property
     def is_label(self) -> bool:
@@ -103,7 +110,7 @@ def one_image_a_case(file: ScanFile) -> tuple[ScanFile, str]:
 
 def numbered_channels(file: ScanFile) -> tuple[ScanFile, str]:
     """nnU-Net's ``case_01_0000.nii.gz``, ``case_01_0001.nii.gz`` and ``case_01.nii.gz``."""
-    numbered = None if file.is_label else re.fullmatch(r"(.+)_(00\d\d)", file.parts[-1])
+    numbered = None if file.is_label or not file.parts else re.fullmatch(r"(.+)_(00\d\d)", file.parts[-1])
     if numbered is None:
         return file, ""
     return dataclasses.replace(file, parts=(*file.parts[:-1], numbered[1])), numbered[2]
@@ -116,7 +123,35 @@ def named_channels(file: ScanFile) -> tuple[ScanFile, str]:
     return dataclasses.replace(file, parts=parts), named[-1] if named and not file.is_label else ""
 
 
-READINGS: tuple[Reading, ...] = (one_image_a_case, numbered_channels, named_channels)
+def bids_entities(file: ScanFile) -> tuple[ScanFile, str]:
+    """BIDS: ``sub-1/anat/sub-1_T1w.nii.gz`` and ``derivatives/labels/sub-1/anat/sub-1_T1w_dseg.nii.gz``."""
+    pieces = file.parts[-1].split("_") if file.parts else []
+    entities = [piece for piece in pieces if re.fullmatch(r"(sub|ses|run)-[^\W_]+", piece)]
+    if not entities or not entities[0].startswith("sub-"):
+        return file, ""
+    channel = "" if file.is_label else _modality_of(words_of(pieces[-1]))
+    return dataclasses.replace(file, parts=("_".join(entities),)), channel
+
+
+def dicom_studies(file: ScanFile) -> tuple[ScanFile, str]:
+    """All DICOM series of a study are the modalities of one scan, whatever their folders are called."""
+    if file.study is None:
+        return named_channels(file)
+    text, modality = file.description
+    words = [*(word for part in file.parts[-1:] for word in words_of(part)), *words_of(text)]
+    channel = _modality_of(words) or MODALITY_WORDS.get(modality.lower(), modality)
+    if channel == "T1w" and not _CONTRAST.isdisjoint(words):
+        channel = "T1Gd"
+    return dataclasses.replace(file, parts=tuple(_without(part, MODALITY_WORDS) for part in file.study)), channel
+
+
+def _modality_of(words: Sequence[str]) -> str:
+    """The last modality that is named; empty if none is. ``T2 FLAIR`` is FLAIR."""
+    named = [MODALITY_WORDS[word] for word in words if word in MODALITY_WORDS]
+    return "FLAIR" if "FLAIR" in named else (named or [""])[-1]
+
+
+READINGS: tuple[Reading, ...] = (one_image_a_case, numbered_channels, named_channels, bids_entities, dicom_studies)
 """Every way to read names; of those that fit alike, the first is taken."""
 
 
@@ -191,6 +226,20 @@ def check_one_format(files: Sequence[Path], *, case_of: Mapping[Path, str]) -> N
     ]
     if problems:
         raise DatasetProblems(problems)
+
+
+def mask_name(mask: ScanFile, image: ScanFile) -> str:
+    """The class that a mask's name states: all words but those of the role and of its image.
+
+    Example:
+        >>> mask = ScanFile(Path(), ("s1", "masks", "left_lung"))
+        >>> mask_name(mask, ScanFile(Path(), ("s1", "ct")))
+        'left lung'
+    """
+    known = {word for part in image.parts for word in words_of(part)}
+    dropped = known | LABEL_WORDS | IMAGE_WORDS | MODALITY_WORDS.keys() | {"derivatives", "desc", "space", "res"}
+    words = [word for part in mask.parts for word in words_of(part) if word not in dropped]
+    return " ".join(dict.fromkeys(words))
 
 
 def case_ids(scans: Sequence[ScanFile]) -> list[str]:

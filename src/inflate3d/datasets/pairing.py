@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +18,9 @@ from inflate3d.datasets.file_names import (
     case_ids,
     channel_order,
     key_of,
+    mask_name,
     patients,
+    words_of,
 )
 from inflate3d.errors import DataError
 from inflate3d.io import SUFFIXES, find_series, scan_files, stem_of
@@ -27,6 +31,10 @@ _EXPECTED = (
 )
 
 
+COMBINED = "combined_labels"
+"""The folder for label maps that are made of a mask for each class."""
+
+
 @dataclass(frozen=True)
 class Pairing:
     """What was found in a folder.
@@ -35,11 +43,14 @@ class Pairing:
         rows: The cases, sorted by id, with paths below the folder.
         channels: Of each image column, what the names say: a modality, nnU-Net's number, or nothing.
         unpaired: Files that are in no case, each with the reason, sorted.
+        masks: Of cases that have a mask for each class in place of a label map: by case, the mask of each class. The
+            label maps that their rows name are still to be written.
     """
 
     rows: tuple[Row, ...]
     channels: tuple[str, ...]
     unpaired: tuple[tuple[str, str], ...]
+    masks: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -48,12 +59,13 @@ class _Case:
 
     images: dict[str, list[ScanFile]] = field(default_factory=dict)
     labels: list[ScanFile] = field(default_factory=list)
+    masks: dict[str, ScanFile] = field(default_factory=dict)
     by_folder: bool = False
 
     @property
     def problem(self) -> str:
         """Why it is no case; empty if it is one."""
-        if not self.labels:
+        if not self.labels and not self.masks:
             return "no label map of its name"
         if not self.images:
             return "no image of its name"
@@ -63,11 +75,13 @@ class _Case:
 
     @property
     def files(self) -> list[ScanFile]:
-        return [*self.labels, *(file for images in self.images.values() for file in images)]
+        return [*self.labels, *self.masks.values(), *(file for images in self.images.values() for file in images)]
 
 
 def pair_files(folder: Path) -> Pairing:
-    """Tells from names alone which files of a folder are images, which label maps, and which belong together.
+    """Finds out from names alone which files of a folder are images, which label maps, and which belong together.
+
+    Of DICOM series, the headers are looked at, too.
 
     Args:
         folder: What to look through, with its sub-folders; hidden files are passed over.
@@ -75,7 +89,7 @@ def pair_files(folder: Path) -> Pairing:
     Raises:
         DataError: There is no scan file, or no image has a label map.
     """
-    files = _scan_files(folder)
+    files, no_volumes = _scan_files(folder)
     if not files:
         raise DataError(
             "no scan file is in the folder",
@@ -94,10 +108,17 @@ def pair_files(folder: Path) -> Pairing:
             file=folder,
         )
     channels = sorted({channel for case in paired for channel in case.images}, key=channel_order)
+    rows = _rows(paired, channels, reading)
+    left_over = [(str(file.path), case.problem) for case in cases if case.problem for file in case.files]
     return Pairing(
-        rows=tuple(_rows(paired, channels, reading)),
+        rows=tuple(row for row, _ in rows),
         channels=tuple(channels),
-        unpaired=tuple(sorted((str(file.path), case.problem) for case in cases if case.problem for file in case.files)),
+        unpaired=tuple(sorted([*no_volumes, *left_over])),
+        masks={
+            row.case: {name: mask.path.as_posix() for name, mask in sorted(case.masks.items())}
+            for row, case in rows
+            if case.masks
+        },
     )
 
 
@@ -116,7 +137,47 @@ def _cases(files: Sequence[ScanFile], reading: Reading) -> list[_Case]:
             case.labels.append(file)
         else:
             case.images.setdefault(channel, []).append(file)
-    return _joined_by_folder(list(cases.values()))
+    return _with_masks(_joined_by_folder(list(cases.values())), reading)
+
+
+def _with_masks(cases: list[_Case], reading: Reading) -> list[_Case]:
+    """Gives images without a label map the masks whose names hold all words of theirs, as ``p1_liver`` does of ``p1``.
+
+    A class has to be in several cases, unless there is only one.
+    """
+    images = {number: case for number, case in enumerate(cases) if case.images and len(case.labels) != 1}
+    words = {
+        number: {word for part in key_of(reading(_first(case))[0]) for word in part.split("_")}
+        for number, case in images.items()
+    }
+    common = Counter(word for each in words.values() for word in each)
+    index: dict[str, list[int]] = {}  # by its rarest word
+    for number, each in words.items():
+        index.setdefault(min(each, key=lambda word: (common[word], word), default=""), []).append(number)
+    found: dict[int, list[tuple[str, ScanFile]]] = {}
+    for label in (label for case in cases if case.problem for label in case.labels):
+        own = {word for part in label.parts for word in words_of(part)}
+        fitting = [number for word in {*own, ""} for number in index.get(word, ()) if words[number] <= own]
+        longest = max((len(words[number]) for number in fitting), default=0)
+        best = [number for number in fitting if len(words[number]) == longest]
+        if len(best) == 1 and re.search("[a-z]", name := mask_name(label, _first(images[best[0]]))):
+            found.setdefault(best[0], []).append((name, label))
+    counts = Counter(name for masks in found.values() for name, _ in masks)
+    if max(map(len, found.values()), default=0) < 2:
+        return cases
+    for number, masks in found.items():
+        named = {name: label for name, label in masks if counts[name] > 1 or len(found) == 1}
+        if len(named) == len(masks):
+            cases[number].masks = named
+            cases[number].labels = []
+    taken = {id(mask) for case in cases for mask in case.masks.values()}
+    for case in cases:
+        case.labels = [label for label in case.labels if id(label) not in taken]
+    return [case for case in cases if case.files]
+
+
+def _first(case: _Case) -> ScanFile:
+    return next(iter(case.images.values()))[0]
 
 
 def _joined_by_folder(cases: Sequence[_Case]) -> list[_Case]:
@@ -141,7 +202,7 @@ def _joined_by_folder(cases: Sequence[_Case]) -> list[_Case]:
     return whole + joined + lonely
 
 
-def _rows(cases: Sequence[_Case], channels: Sequence[str], reading: Reading) -> list[Row]:
+def _rows(cases: Sequence[_Case], channels: Sequence[str], reading: Reading) -> list[tuple[Row, _Case]]:
     first = [next(case.images[channel][0] for channel in channels if channel in case.images) for case in cases]
     ids = case_ids([reading(file)[0] for file in first])
     groups = patients(ids) or [None] * len(ids)
@@ -154,33 +215,49 @@ def _rows(cases: Sequence[_Case], channels: Sequence[str], reading: Reading) -> 
             images=tuple(
                 case.images[channel][0].path.as_posix() if channel in case.images else None for channel in channels
             ),
-            label=case.labels[0].path.as_posix(),
+            label=f"{COMBINED}/{name}.nii.gz" if case.masks else case.labels[0].path.as_posix(),
             part=part,
             group=group,
         )
         for name, case, part, group in zip(ids, cases, parts, groups, strict=True)
     ]
-    return sorted(rows, key=lambda row: row.case)
+    return sorted(zip(rows, cases, strict=True), key=lambda pair: pair[0].case)
 
 
-def _scan_files(folder: Path) -> list[ScanFile]:
-    """Every scan file and DICOM series, their paths without the folders that all have in common."""
+def _scan_files(folder: Path) -> tuple[list[ScanFile], list[tuple[str, str]]]:
+    """Every scan file and DICOM series, their paths without the folders that all have in common.
+
+    Series that are no volumes, such as localizers, are given apart, each with the reason.
+    """
     places = list(_folders(folder))
     files = [file for place in places for file in scan_files(place)]
     # the search for series goes into folders by itself, but follows no links
     series = [found for place in places if place == folder or place.is_symlink() for found in find_series(place)]
-    found = [(path.relative_to(folder), stem_of(path)) for path in files]
-    found += [(each.path.relative_to(folder), each.path.name) for each in series]
-    found = sorted(pair for pair in found if not any(map(_is_hidden, pair[0].parts)))
-    shared = len(Path(os.path.commonpath([path.parent for path, _ in found])).parts) if len(found) > 1 else 0
-    return [ScanFile(path, (*path.parts[:-1], stem)[shared:]) for path, stem in found]
+    found = [(path.relative_to(folder), stem_of(path), None) for path in files]
+    found += [(each.path.relative_to(folder), each.path.name, each) for each in series if not each.flaw]
+    found = sorted((each for each in found if not any(map(_is_hidden, each[0].parts))), key=lambda each: each[0])
+    shared = len(Path(os.path.commonpath([path.parent for path, _, _ in found])).parts) if len(found) > 1 else 0
+    studies: dict[str, list[Path]] = {}
+    for path, _, each in found:
+        if each and each.study:
+            studies.setdefault(each.study, []).append(path)
+    scans = [
+        ScanFile(
+            path,
+            (*path.parts[:-1], stem)[shared:],
+            Path(os.path.commonpath(studies[each.study])).parts[shared:] if each and each.study else None,
+            (each.description, each.modality) if each else ("", ""),
+        )
+        for path, stem, each in found
+    ]
+    return scans, [(str(each.path.relative_to(folder)), each.flaw) for each in series if each.flaw]
 
 
 def _folders(folder: Path) -> Iterator[Path]:
     """The folder and all below it, each once; links to folders are followed."""
     seen: set[Path] = set()
     for place, inner, _ in os.walk(folder, followlinks=True):
-        inner[:] = sorted(name for name in inner if not _is_hidden(name))
+        inner[:] = sorted(name for name in inner if not _is_hidden(name) and name != COMBINED)
         real = Path(place).resolve()
         if real in seen:
             inner.clear()

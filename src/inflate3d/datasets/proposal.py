@@ -1,11 +1,11 @@
-"""What ``inflate3d init`` proposes for a folder: its cases, modalities and classes, for a person to correct."""
+"""The description of a folder that ``inflate3d init`` proposes: its cases, modalities and classes."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,10 @@ from inflate3d.datasets.case_table import TABLE, Row, read_table, write_table
 from inflate3d.datasets.file_names import MODALITY_WORDS, ScanFile, named_channels
 from inflate3d.datasets.folder import LISTING, class_name, read_folder
 from inflate3d.datasets.layouts import LAYOUTS
-from inflate3d.datasets.pairing import pair_files
-from inflate3d.errors import DataError, DatasetProblems, OutputError
-from inflate3d.io import find_series, read_labels, read_volume, suffix_of
+from inflate3d.datasets.masks import combine_masks
+from inflate3d.datasets.pairing import COMBINED, Pairing, pair_files
+from inflate3d.errors import DataError, DatasetProblems, OutputError, truncate
+from inflate3d.io import find_series, read_labels, read_volume, suffix_of, write_labels
 from inflate3d.progress import Progress, silent
 
 AIR = (-1100, -900)
@@ -43,7 +44,10 @@ class Proposal:
         modality_reason: Where these names come from.
         label_files: In how many label maps each value occurs.
         left_out: Files that could not be used, each with the reason.
-        has_table: Whether the cases are those of a ``cases.csv`` that was there before.
+        has_table: Whether the cases are those of a ``cases.csv`` that existed before.
+        masks: By case, the mask of each class, where the label maps are still to be made of them.
+        class_names: Names of the label values that masks state.
+        overlaps: By case, how many voxels are in several masks; the class with fewer voxels is kept.
     """
 
     folder: Path
@@ -53,11 +57,14 @@ class Proposal:
     label_files: dict[int, int]
     left_out: tuple[tuple[str, str], ...]
     has_table: bool
+    masks: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    class_names: Mapping[int, str] = field(default_factory=dict)
+    overlaps: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def classes(self) -> dict[int, str]:
-        """Every value, with a name that stands for one; the background too where no file has it."""
-        return {value: class_name(value) for value in sorted({0, *self.label_files})}
+        """Every value with its name, or a placeholder; the background, too, where no file has it."""
+        return {value: self.class_names.get(value, class_name(value)) for value in sorted({0, *self.label_files})}
 
     @property
     def groups(self) -> set[str]:
@@ -65,11 +72,20 @@ class Proposal:
         return {row.group for row in self.rows if row.group}
 
     def write(self) -> list[Path]:
-        """Writes ``cases.csv``, if it wasn't there, and ``dataset.yaml``, and gives their paths.
+        """Writes ``dataset.yaml``, ``cases.csv`` unless it existed, and label maps made of masks.
+
+        Returns:
+            The paths of the first two.
 
         Raises:
+            DataError: A mask has become unreadable.
             OutputError: A file can't be written.
         """
+        values = {name: value for value, name in self.class_names.items()}
+        for row in self.rows:
+            if masks := self._masks_of(row):
+                labels, _ = combine_masks(masks, values, case=row.case)
+                write_labels(self.folder / row.label, labels.array[0], like=next(iter(masks.values())))
         written = [self.folder / LISTING]
         if not self.has_table:
             written.insert(0, self.folder / TABLE)
@@ -77,10 +93,18 @@ class Proposal:
         write_text(self.folder / LISTING, self.listing())
         return written
 
+    def overlap_note(self) -> str:
+        """Where masks overlap, in one sentence."""
+        cases = [f"{case} ({count} voxels)" for case, count in self.overlaps.items()]
+        return f"Masks overlap in {truncate(cases, 3)}; there the class with fewer voxels is kept."
+
+    def _masks_of(self, row: Row) -> dict[str, Path]:
+        return {name: self.folder / path for name, path in self.masks.get(row.case, {}).items()}
+
     def listing(self) -> str:
         """The text of ``dataset.yaml``, with comments that say what was guessed."""
         lines = [
-            "# Proposed by `inflate3d init`: correct what is wrong; `inflate3d verify` then checks every case.",
+            "# Proposed by `inflate3d init`. Correct what is wrong, then run `inflate3d verify`.",
             "",
             f"name: {_quoted(self.folder.resolve().name)}",
             "",
@@ -90,8 +114,8 @@ class Proposal:
             "modalities:",
             *(f"  - {_quoted(name)}" for name in self.modalities),
             "",
-            "# Label value and its name; 0 is the background. Name the classes. Say left or right where it matters:",
-            "# scans are then never mirrored.",
+            "# Label value and name; 0 is the background. Name the classes. Say left or right where it matters: scans",
+            "# are then never mirrored.",
             "classes:",
             *(
                 f"  {value}: {_quoted(name)}  # in {self.label_files.get(value, 0)} of {len(self.rows)} label maps"
@@ -102,6 +126,8 @@ class Proposal:
             *self._table_hints(),
             f"cases: {TABLE}",
         ]
+        if self.overlaps:
+            lines += ["", f"# {self.overlap_note()}"]
         if self.left_out:
             lines += ["", "# Could not be used:", *(f"# - {_printable(file)}: {why}" for file, why in self.left_out)]
         return "\n".join(lines) + "\n"
@@ -122,9 +148,9 @@ class Proposal:
         """What else may be said of the classes."""
         last = max(self.classes)
         hints = [
-            "# Where it applies (and take the value out of the classes):",
+            "# If needed (and take the value out of the classes):",
             f"# merge: {{{last}: {min(set(self.classes) - {0})}}}  # voxels of the one value count as the other",
-            f"# ignore: {last}  # voxels that nobody labeled are neither learned from nor scored",
+            f"# ignore: {last}  # voxels without a label, neither trained on nor scored",
             "",
         ]
         return hints if len(self.classes) > 2 else []
@@ -141,7 +167,7 @@ def propose(folder: str | Path, *, replace: bool = False, progress: Progress = s
         progress: Shows how many label maps are read.
 
     Raises:
-        OutputError: There is a ``dataset.yaml`` already, or the folder can be read as it is.
+        OutputError: What would be written already exists, or the folder is in a known layout.
         DataError: The folder holds nothing that could be paired, or its label maps no classes.
         DatasetProblems: No label map can be read, or all that is wrong in ``cases.csv``.
     """
@@ -149,14 +175,33 @@ def propose(folder: str | Path, *, replace: bool = False, progress: Progress = s
     _check_folder(folder, replace=replace)
     has_table = (folder / TABLE).is_file() and not replace
     if has_table:
-        rows = tuple(read_table(folder / TABLE))
-        channels, left_out = _channels_of(rows), ()
+        rows = read_table(folder / TABLE)
+        pairing = Pairing(tuple(rows), _channels_of(rows), ())
     else:
         pairing = pair_files(folder)
-        rows, channels, left_out = pairing.rows, pairing.channels, pairing.unpaired
-    label_files, unreadable = _label_values(folder, rows, progress)
-    modalities, reason = _modalities(folder, rows, channels)
-    return Proposal(folder, rows, modalities, reason, label_files, (*left_out, *unreadable), has_table)
+    if pairing.masks and (folder / COMBINED).exists() and not replace:
+        raise OutputError(
+            f"{COMBINED} already exists",
+            hint="remove it, or give --overwrite to write label maps into it",
+            file=folder / COMBINED,
+        )
+    names = sorted({name for masks in pairing.masks.values() for name in masks})
+    values = {name: value for value, name in enumerate(names, start=1)}
+    label_files, unusable, overlaps = _label_values(folder, pairing, values, progress)
+    rows = tuple(row for row in pairing.rows if row.case not in unusable or row.case not in pairing.masks)
+    modalities, reason = _modalities(folder, rows, pairing.channels)
+    return Proposal(
+        folder=folder,
+        rows=rows,
+        modalities=modalities,
+        modality_reason=reason,
+        label_files=label_files,
+        left_out=(*pairing.unpaired, *unusable.values()),
+        has_table=has_table,
+        masks=pairing.masks,
+        class_names={value: name for name, value in values.items()},
+        overlaps=overlaps,
+    )
 
 
 def looks_like_ct(array: Shaped[np.ndarray, "..."]) -> bool:
@@ -168,21 +213,21 @@ def looks_like_ct(array: Shaped[np.ndarray, "..."]) -> bool:
 
 def _check_folder(folder: Path, *, replace: bool) -> None:
     if not folder.is_dir():
-        raise DataError("the folder does not exist", hint="check the path", file=folder)
+        raise DataError("folder not found", hint="check the path", file=folder)
     if replace:
         return
     if (folder / LISTING).exists():
         raise OutputError(
-            f"{LISTING} is there already",
-            hint=f"edit it, or give --force to have it and {TABLE} proposed anew",
+            f"{LISTING} already exists",
+            hint=f"edit it, or give --overwrite to replace it and {TABLE}",
             file=folder / LISTING,
         )
     known = [layout for layout in LAYOUTS if layout.read is not read_folder and layout.matches(folder)]
     if known:
         raise OutputError(
-            "the folder can be read as it is",
+            "the folder needs no description",
             got=f"the layout of {known[0].name}",
-            hint=f"use it: `inflate3d verify {folder}`; or give --force to describe it in {LISTING}",
+            hint=f"go on with `inflate3d verify {folder}`, or give --overwrite to write a {LISTING}",
             file=folder,
         )
 
@@ -196,16 +241,21 @@ def _channels_of(rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def _label_values(
-    folder: Path, rows: Sequence[Row], progress: Progress
-) -> tuple[dict[int, int], list[tuple[str, str]]]:
-    """In how many label maps each value occurs, and the files that can't be read."""
+    folder: Path, pairing: Pairing, values: Mapping[str, int], progress: Progress
+) -> tuple[dict[int, int], dict[str, tuple[str, str]], dict[str, int]]:
+    """In how many label maps each value occurs; by case, the file that can't be used, and the overlap of masks."""
     counts: Counter[int] = Counter()
-    problems: list[DataError] = []
-    for row in progress(rows, len(rows), "reading label maps"):
+    problems: dict[str, DataError] = {}
+    overlaps: dict[str, int] = {}
+    for row in progress(pairing.rows, len(pairing.rows), "reading label maps"):
+        masks = {name: folder / path for name, path in pairing.masks.get(row.case, {}).items()}
         try:
-            labels = read_labels(folder / row.label, case=row.case)
+            if masks:
+                labels, overlaps[row.case] = combine_masks(masks, values, case=row.case)
+            else:
+                labels = read_labels(folder / row.label, case=row.case)
         except DataError as error:
-            problems.append(error)
+            problems[row.case] = error
             continue
         counts.update(np.unique(labels.array).tolist())
         if len(counts) > _MOST_VALUES:
@@ -218,11 +268,11 @@ def _label_values(
                 file=folder / row.label,
             )
     if not counts:
-        raise DatasetProblems(problems)
+        raise DatasetProblems(list(problems.values()))
     if set(counts) == {0}:
-        raise DataError("the label maps hold background alone", expected="voxels of some class", file=folder)
-    unreadable = [(_within(folder, Path(error.file or "")), error.what) for error in problems]
-    return dict(sorted(counts.items())), unreadable
+        raise DataError("the label maps contain only background", expected="voxels of some class", file=folder)
+    unusable = {case: (_within(folder, Path(error.file or "")), error.what) for case, error in problems.items()}
+    return dict(sorted(counts.items())), unusable, {case: count for case, count in overlaps.items() if count}
 
 
 def _within(folder: Path, file: Path) -> str:
