@@ -65,7 +65,7 @@ def timed_step(trainer: Trainer, batch: Batch, precision: torch.dtype, generator
     batch = watch.time("augmentation", lambda: augment(batch, generator))
     architecture = model.architecture
     with autocast(device, precision):
-        scaled = (batch.windows - architecture.input_mean) / architecture.input_deviation
+        scaled = (batch.windows - architecture.input_mean) / architecture.input_std
         maps: list[Tensor] = watch.time("encoder, forward", lambda: model.encoder(scaled))
         cut = [features.detach().requires_grad_() for features in maps]
         logits = watch.time("decoder, forward", lambda: model.decode(cut, scaled))

@@ -13,8 +13,7 @@ from torch.optim import Optimizer
 
 from inflate3d.config import DecoderName, TrainingConfig
 from inflate3d.models.encoders import create_encoder
-from inflate3d.models.memory_format import quickest_memory_format
-from inflate3d.models.segmenter import Segmenter, create_model
+from inflate3d.models.segmenter import Segmenter, create_model, preferred_memory_format
 from inflate3d.training.loss import make_loss
 from inflate3d.training.optimization import make_optimizer
 
@@ -90,7 +89,7 @@ def make_trainer(way: Way, image_size: int, device: torch.device, encoder: str =
     network = create_encoder(encoder, depth=5, image_size=image_size, weights="none")
     model = create_model(encoder=network, num_classes=NUM_CLASSES, decoder=way.decoder)
     reduced = way.precision != torch.float32
-    model = model.to(device, memory_format=quickest_memory_format(device, reduced_precision=reduced))
+    model = model.to(device, memory_format=preferred_memory_format(device, reduced_precision=reduced))
     config = TrainingConfig()
     return Trainer(model, make_loss(config), make_optimizer(model, config))
 

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from monai.losses.dice import DiceFocalLoss
 from timm.layers.config import set_fused_attn
-from timm.models.beit import Attention
 from torch import nn
 from torch.optim import AdamW
 
 from inflate3d.models.encoders import create_encoder
-from inflate3d.models.position_bias import PositionBiasedAttention
 from inflate3d.models.segmenter import Segmenter, create_model
 
 
@@ -24,9 +22,6 @@ def recipe_model(image_size: int, num_classes: int) -> Segmenter:
         encoder = create_encoder("beit", depth=5, image_size=image_size, weights="none")
     finally:
         set_fused_attn(True)
-    for module in encoder.modules():
-        if isinstance(module, PositionBiasedAttention):
-            module.__class__ = Attention
     return create_model(encoder=encoder, num_classes=num_classes, decoder="upernet", input_scaling="unit")
 
 

@@ -18,7 +18,6 @@ from inflate3d.evaluation.groups import read_groups
 from inflate3d.evaluation.scores import Scores
 from inflate3d.io import dicom, find_series, itk, nifti, read_volume
 from inflate3d.models.checkpoint import read_model_folder
-from inflate3d.models.lightning_file import read_lightning_file
 from inflate3d.models.segmenter import load_model
 from inflate3d.models.weight_files import read_tensors
 from inflate3d.preparation.plan import Plan
@@ -142,7 +141,6 @@ _READERS: dict[str, Callable[[Path], object]] = {
     "model": lambda folder: _read_tensors(read_model_folder(folder).tensors),
     "network": load_model,
     "weights": lambda path: _read_tensors(read_tensors(path)),
-    "lightning": lambda path: _read_tensors(read_lightning_file(path).tensors),
     "scores": _read_scores,
     "tables": _read_table,
 }

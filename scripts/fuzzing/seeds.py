@@ -303,17 +303,6 @@ def _weights() -> list[Seed]:
     return [Seed({name: content}, name, (name,)) for name, content in files.items()]
 
 
-def _lightning() -> list[Seed]:
-    tensors = {f"encoder.{name}": tensor for name, tensor in _tensors().items()}
-    document = {
-        "state_dict": OrderedDict(tensors),
-        "hyper_parameters": {"force_2d": 0, "name": "x"},
-        "epoch": 2,
-        "optimizer_states": [{"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": [{"lr": 0.1}]}],
-    }
-    return [Seed({"last.ckpt": _torch_file(document)}, "last.ckpt", ("last.ckpt",))]
-
-
 def _scores() -> list[Seed]:
     from inflate3d.evaluation.scores import Scores
 
@@ -353,7 +342,6 @@ _WRITERS: dict[str, Callable[[], list[Seed]]] = {
     "model": _model,
     "network": _model,
     "weights": _weights,
-    "lightning": _lightning,
     "scores": _scores,
     "tables": _tables,
 }

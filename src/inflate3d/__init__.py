@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from inflate3d.inference.held_out import evaluate_run
     from inflate3d.inference.predictor import Predictor
     from inflate3d.io import read_volume, write_labels, write_volume
-    from inflate3d.models.encoders import Encoder, check_inflation, create_encoder, list_encoders
+    from inflate3d.models.catalog import check_inflation, list_encoders
+    from inflate3d.models.encoders import Encoder, create_encoder
     from inflate3d.models.inflation import inflate_stem
     from inflate3d.models.segmenter import Segmenter, create_model, load_model
     from inflate3d.preparation.plan import Plan
@@ -50,13 +51,13 @@ _HOMES = {
     "Store": "preparation.store",
     "TrainingConfig": "config",
     "Volume": "volume",
-    "check_inflation": "models.encoders",
+    "check_inflation": "models.catalog",
     "create_encoder": "models.encoders",
     "create_model": "models.segmenter",
     "evaluate_folds": "inference.cross_validation",
     "evaluate_run": "inference.held_out",
     "inflate_stem": "models.inflation",
-    "list_encoders": "models.encoders",
+    "list_encoders": "models.catalog",
     "load_model": "models.segmenter",
     "prepare": "preparation.prepare",
     "read_dataset": "datasets",

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from inflate3d.comparison.cost import measure_network
+from inflate3d.models.architecture import VolumetricArchitecture
 from inflate3d.models.encoders import create_encoder
 from inflate3d.models.flops import count_flops, measure_model
 from inflate3d.models.segmenter import create_model
 from inflate3d.models.volumetric import VolumetricSegmenter
-from inflate3d.models.volumetric_architecture import VolumetricArchitecture
 from inflate3d.run_folder import RunFolder
 
 SMALL_SWIN = {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 4, 8)}

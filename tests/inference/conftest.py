@@ -30,7 +30,7 @@ class Sums(Segmenter):
             detail_channels=0,
             num_classes=len(plan.classes),
             input_mean=0.0,
-            input_deviation=1.0,
+            input_std=1.0,
         )
 
     def forward(self, windows):

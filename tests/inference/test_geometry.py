@@ -68,7 +68,7 @@ class Reader(Segmenter):
             detail_channels=0,
             num_classes=len(plan.classes),
             input_mean=0.0,
-            input_deviation=1.0,
+            input_std=1.0,
         )
 
     def forward(self, windows):

@@ -2,8 +2,7 @@ import pytest
 import torch
 
 from inflate3d.errors import ConfigError
-from inflate3d.models.activation_checkpoints import checkpoint_activations
-from inflate3d.models.encoders import create_encoder
+from inflate3d.models.encoders import checkpoint_activations, create_encoder
 
 SMALL = {"embed_dim": 24, "depth": 4, "num_heads": 3}
 BACKBONES = {

@@ -55,7 +55,7 @@ def make_model(name, channels, strides, size, num_classes=5) -> Segmenter:
         detail_channels=4 if name == "fpn-lite" else 0,
         num_classes=num_classes,
         input_mean=0,
-        input_deviation=1,
+        input_std=1,
     )
     return Segmenter(RandomMaps(channels, strides), architecture)
 

@@ -12,7 +12,8 @@ from inflate3d.cli import main
 from inflate3d.config import Inflation
 from inflate3d.errors import ModelError
 from inflate3d.models.backbones import find_backbone, nearest_image_size
-from inflate3d.models.encoders import Encoder, check_inflation, create_encoder, describe_encoder, list_encoders
+from inflate3d.models.catalog import check_inflation, describe_encoder, list_encoders
+from inflate3d.models.encoders import Encoder, create_encoder
 from inflate3d.models.published import PUBLISHED
 from inflate3d.models.weights import load_backbone
 from inflate3d.paper_encoders import PAPER_ENCODERS

@@ -39,8 +39,8 @@ def test_wrong_depth_is_told_by_the_forward_pass():
 
 def test_intensities_are_scaled_to_what_the_2d_weights_know():
     pretrained, unit = make_model().architecture, make_model(input_scaling="unit").architecture
-    assert (pretrained.input_mean, pretrained.input_deviation) == pytest.approx((0.449, 0.226), abs=1e-3)
-    assert (unit.input_mean, unit.input_deviation) == (0, 1)
+    assert (pretrained.input_mean, pretrained.input_std) == pytest.approx((0.449, 0.226), abs=1e-3)
+    assert (unit.input_mean, unit.input_std) == (0, 1)
 
 
 def test_saved_model_computes_the_same(tmp_path, phantom_store):

@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from inflate3d.models.decoders.pyramid import build_pyramid
-from inflate3d.models.decoders.upernet import UPerNet
+from inflate3d.models.decoders.upernet import UPerNet, build_pyramid
 from inflate3d.models.encoders import create_encoder
 from inflate3d.models.segmenter import create_model
 

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from inflate3d.errors import ConfigError, ModelError
-from inflate3d.models.encoders import check_inflation, create_encoder
+from inflate3d.models.catalog import check_inflation
+from inflate3d.models.encoders import create_encoder
 
 SMALL = {"embed_dim": 12, "depths": (2, 2, 2, 2), "num_heads": (1, 2, 3, 4)}
 

@@ -9,9 +9,7 @@ from timm.models.beit import Attention
 from torch.optim import AdamW
 
 from inflate3d.config import DecoderName, TrainingConfig
-from inflate3d.models.activation_checkpoints import checkpoint_activations
-from inflate3d.models.encoders import create_encoder
-from inflate3d.models.position_bias import PositionBiasedAttention
+from inflate3d.models.encoders import checkpoint_activations, create_encoder
 from inflate3d.models.segmenter import Segmenter, create_model
 from inflate3d.training.loss import make_loss
 from inflate3d.training.optimization import make_optimizer
@@ -34,8 +32,7 @@ def make_model(decoder: DecoderName) -> Segmenter:
 def make_plain(model: Segmenter) -> Segmenter:
     plain = copy.deepcopy(model)
     for module in plain.modules():
-        if isinstance(module, PositionBiasedAttention):
-            module.__class__ = Attention  # type: ignore[assignment]
+        if isinstance(module, Attention):
             module.fused_attn = False  # type: ignore[misc]
     return plain
 

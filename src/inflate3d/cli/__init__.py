@@ -27,7 +27,6 @@ COMMANDS = {
     "view": "view a scan with label maps, as a picture or in the browser",
     "compare": "train and score several methods under one protocol",
     "convert": "write a dataset in another layout or format, such as nnU-Net's",
-    "import-checkpoint": "turn a checkpoint of the paper's code into a model folder",
     "flops": "count what a network costs",
     "encoders": "list the 2D backbones that can be inflated",
     "weights": "list published weight files, or download one",

@@ -1,11 +1,16 @@
-"""What a network is built from."""
+"""What networks are built from, as ``model.json`` keeps it: everything but the weights."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from pydantic import Field
 
 from inflate3d.config import DecoderName, Inflation, Target
 from inflate3d.settings import FrozenModel
+
+Volumetric = Literal["unetr", "swin-unetr", "segresnet", "dynunet"]
+"""The 3D networks, all MONAI's."""
 
 
 class Architecture(FrozenModel):
@@ -22,9 +27,8 @@ class Architecture(FrozenModel):
     detail_channels: int
     num_classes: int
     input_mean: float
-    input_deviation: float
+    input_std: float
     stage_norms: bool = False
-    pad_then_shift: bool = False
     encoder_arguments: dict[str, bool | int | float | tuple[int, ...]] = Field(default_factory=dict)
     target: Target = "center"
 
@@ -32,3 +36,28 @@ class Architecture(FrozenModel):
     def label_slices(self) -> int:
         """Slices of a window that are predicted."""
         return self.depth if self.target == "all" else 1
+
+
+class VolumetricArchitecture(FrozenModel):
+    """All that is needed to build a 3D network anew, without its weights.
+
+    Attributes:
+        network: Its kind.
+        patch_size: Slices, rows and columns of what it sees.
+        width: Channels of its first level.
+        kernels: Of each level of nnU-Net's network; none for others.
+        strides: The same.
+    """
+
+    network: Volumetric
+    in_channels: int
+    num_classes: int
+    patch_size: tuple[int, int, int]
+    width: int
+    kernels: tuple[tuple[int, int, int], ...] = ()
+    strides: tuple[tuple[int, int, int], ...] = ()
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Rows and columns of a patch."""
+        return self.patch_size[1:]

@@ -18,6 +18,21 @@ RGB = 3
 
 
 @dataclass(frozen=True)
+class Filled:
+    """A network for RGB with a checkpoint's tensors.
+
+    Attributes:
+        network: The network.
+        missing: Its tensors that the checkpoint lacks.
+        unused: The checkpoint's tensors that it has no place for.
+    """
+
+    network: nn.Module
+    missing: tuple[str, ...]
+    unused: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Backbone(ABC):
     """A backbone at one image size.
 
@@ -27,6 +42,7 @@ class Backbone(ABC):
         levels: Which of its feature maps are taken, as timm's ``out_indices``.
         channels: Channels of each map.
         strides: Pixels of the image per pixel of each map.
+        trained_at: ``(H, W)`` that its published weights were trained at.
         arguments: What differs from the backbone of that name, such as ``{"embed_dim": 48}``.
     """
 
@@ -35,6 +51,7 @@ class Backbone(ABC):
     levels: tuple[int, ...]
     channels: tuple[int, ...]
     strides: tuple[int, ...]
+    trained_at: tuple[int, int]
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -44,7 +61,7 @@ class Backbone(ABC):
 
     @property
     @abstractmethod
-    def gray_deviation(self) -> float:
+    def gray_std(self) -> float:
         """The same of the standard deviation."""
 
     @abstractmethod
@@ -52,8 +69,8 @@ class Backbone(ABC):
         """Builds the network with random weights, for windows of ``depth`` slices."""
 
     @abstractmethod
-    def build_filled(self, tensors: Mapping[str, Tensor]) -> nn.Module:
-        """Builds the network for RGB and puts a checkpoint's tensors in; what is absent stays random.
+    def build_filled(self, tensors: Mapping[str, Tensor]) -> Filled:
+        """Builds the network for RGB and puts a checkpoint's tensors in; what is missing stays random.
 
         Raises:
             RuntimeError: Tensors don't fit; or another of :data:`inflate3d.models.backbones.BUILD_ERRORS`.

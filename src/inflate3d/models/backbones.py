@@ -40,6 +40,8 @@ def find_backbone(
     """
     backbone = _look_up(name, image_size, levels, arguments or {})
     if problem := _problem(backbone):
+        if image_size is None:
+            return dataclasses.replace(backbone, image_size=_nearest(backbone))
         raise ConfigError(
             f"{name} can't take this image size",
             expected=" or ".join(_text(size) for size in _sizes_around(backbone)),
@@ -65,9 +67,7 @@ def nearest_image_size(name: str, image_size: int | tuple[int, int]) -> tuple[in
     height, width = backbone.image_size
     step = backbone.strides[-1]
     rounded = (max(1, round(height / step)) * step, max(1, round(width / step)) * step)
-    if _problem(dataclasses.replace(backbone, image_size=rounded)) is None:
-        return rounded
-    return min(_sizes_around(backbone), key=lambda size: abs(size[0] - height) + abs(size[1] - width))
+    return rounded if _problem(dataclasses.replace(backbone, image_size=rounded)) is None else _nearest(backbone)
 
 
 def _look_up(
@@ -81,10 +81,10 @@ def _look_up(
 
 
 def _problem(backbone: Backbone) -> str | None:
-    """Why the backbone can't be run at its image size; none when it can."""
+    """Why the backbone can't be run at its image size; None if it can."""
     height, width = backbone.image_size
     step = backbone.strides[-1]
-    if min(height, width) < step or height % step or width % step:
+    if min(height, width) < step or not _is_regular(backbone):
         return f"not a multiple of {step}, its largest stride"
     windows = torch.empty(1, RGB, 1, height, width, device="meta")
     try:
@@ -97,31 +97,58 @@ def _problem(backbone: Backbone) -> str | None:
         for channels, stride in zip(backbone.channels, backbone.strides, strict=True)
     ]
     found = [tuple(features.shape) for features in maps]
-    return None if found == expected else f"feature maps are {found} instead of {expected}"
+    return None if _almost_equal(found, expected) else f"feature maps are {found} instead of {expected}"
+
+
+def _is_regular(backbone: Backbone) -> bool:
+    """Whether a size is a multiple of the largest stride, or of the size that the backbone was trained at."""
+    steps = (backbone.strides[-1], backbone.strides[-1]), backbone.trained_at
+    return any(all(side % step == 0 for side, step in zip(backbone.image_size, pair, strict=True)) for pair in steps)
+
+
+def _almost_equal(found: list[tuple[int, ...]], expected: list[tuple[int, int, int, int]]) -> bool:
+    """Whether maps have their channels and, to a pixel, their sizes: stems without padding lose one at the border."""
+    return len(found) == len(expected) and all(
+        len(a) == 4 and a[:2] == b[:2] and min(a) > 0 and max(abs(a[2] - b[2]), abs(a[3] - b[3])) <= 1
+        for a, b in zip(found, expected, strict=True)
+    )
+
+
+def _nearest(backbone: Backbone) -> tuple[int, int]:
+    height, width = backbone.image_size
+    return min(_sizes_around(backbone), key=lambda size: abs(size[0] - height) + abs(size[1] - width))
 
 
 def _sizes_around(backbone: Backbone) -> list[tuple[int, int]]:
     """The image sizes that fit next at or below the backbone's and at or above it, one or two."""
-    step = backbone.strides[-1]
-    height, width = (side / step for side in backbone.image_size)
-    below = [(math.floor(height) - n, math.floor(width) - n) for n in range(_SIZES_TRIED)]
-    above = [(math.ceil(height) + n, math.ceil(width) + n) for n in range(_SIZES_TRIED)]
-    around: list[tuple[int, int]] = []
     problems: list[str] = []
-    for steps in (below, above):
-        for rows, columns in steps:
-            size = (rows * step, columns * step)
-            problem = _problem(dataclasses.replace(backbone, image_size=size))
-            if problem is None:
-                around.append(size)
-                break
-            problems.append(f"at {_text(size)}: {problem}")
+    step = backbone.strides[-1]
+    around = _nearest_fits(backbone, (step, step), problems) or _nearest_fits(backbone, backbone.trained_at, problems)
     if not around:
         raise ModelError(
             f"{backbone.name} can't be an encoder",
             expected="feature maps as large as the image divided by their strides",
             got=problems[-1],
         )
+    return around
+
+
+def _nearest_fits(backbone: Backbone, unit: tuple[int, int], problems: list[str]) -> list[tuple[int, int]]:
+    """Multiples of a size that fit, at or below the backbone's and at or above it."""
+    height, width = (side / step for side, step in zip(backbone.image_size, unit, strict=True))
+    below = [(math.floor(height) - n, math.floor(width) - n) for n in range(_SIZES_TRIED)]
+    above = [(math.ceil(height) + n, math.ceil(width) + n) for n in range(_SIZES_TRIED)]
+    around: list[tuple[int, int]] = []
+    for multiples in (below, above):
+        for rows, columns in multiples:
+            size = (rows * unit[0], columns * unit[1])
+            if min(size) < 1:
+                continue
+            problem = _problem(dataclasses.replace(backbone, image_size=size))
+            if problem is None:
+                around.append(size)
+                break
+            problems.append(f"at {_text(size)}: {problem}")
     return list(dict.fromkeys(around))
 
 

@@ -22,8 +22,7 @@ from inflate3d.evaluation.measures import MEASURES
 from inflate3d.evaluation.postprocessing.steps import Postprocessing
 from inflate3d.evaluation.scores import Scores, show
 from inflate3d.evaluation.statistics import Estimate
-from inflate3d.models.architecture import Architecture
-from inflate3d.models.volumetric_architecture import VolumetricArchitecture
+from inflate3d.models.architecture import Architecture, VolumetricArchitecture
 from inflate3d.preparation.plan import Plan
 from inflate3d.provenance import DataOrigin, Provenance, WeightsOrigin
 from inflate3d.run_folder import RunFolder

@@ -13,8 +13,7 @@ import inflate3d
 from inflate3d.atomic import atomic_path, write_text
 from inflate3d.documents import DAMAGED_JSON, parse_json, read_text
 from inflate3d.errors import ModelError
-from inflate3d.models.architecture import Architecture
-from inflate3d.models.volumetric_architecture import VolumetricArchitecture
+from inflate3d.models.architecture import Architecture, VolumetricArchitecture
 from inflate3d.preparation.plan import Plan
 from inflate3d.settings import FrozenModel, parse_settings
 

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import timm
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from inflate3d.config import Inflation
-from inflate3d.errors import ModelError
-from inflate3d.models.backbone import RGB, Backbone
+from inflate3d.errors import ConfigError, ModelError
+from inflate3d.models.backbone import Backbone
 from inflate3d.models.backbones import find_backbone
 from inflate3d.models.inflation import check_window
 from inflate3d.models.weights import WeightsReport, load_backbone
-from inflate3d.paper_encoders import PAPER_ENCODERS, resolved_weights
-
-_ROUNDING = 1e-4
+from inflate3d.paper_encoders import resolved_weights
 
 
 class Encoder(nn.Module):
@@ -71,7 +65,7 @@ class Encoder(nn.Module):
         self.stage_norms = stage_norms
         self.norms = nn.ModuleList(_MapNorm(channels) for channels in backbone.channels if stage_norms)
         self.mean = backbone.gray_mean
-        self.std = backbone.gray_deviation
+        self.std = backbone.gray_std
         self.weights_report = weights_report
 
     def forward(self, windows: Float[Tensor, "b c d h w"]) -> list[Float[Tensor, "b _ _ _"]]:
@@ -159,140 +153,29 @@ def create_encoder(
     )
 
 
-@dataclass(frozen=True)
-class InflationReport:
-    """How exactly an inflated backbone repeats its 2D original.
+def checkpoint_activations(network: nn.Module, name: str) -> None:
+    """Makes a backbone keep the inputs of its blocks only, and recompute the rest in the backward pass.
 
-    Attributes:
-        name: timm's name of the backbone.
-        depth: Slices of a window.
-        in_channels: Modalities.
-        image_size: ``(H, W)`` in pixels.
-        errors: Largest relative error of a feature map, per inflation method.
-    """
-
-    name: str
-    depth: int
-    in_channels: int
-    image_size: tuple[int, int]
-    errors: dict[Inflation, float]
-
-
-def check_inflation(
-    name: str,
-    *,
-    depth: int = 5,
-    in_channels: int = 1,
-    image_size: int | tuple[int, int] | None = None,
-    methods: Sequence[Inflation] = ("center", "average"),
-) -> InflationReport:
-    """Measures that an inflated backbone computes what its original does, with random weights.
-
-    With ``"center"``, the features of a window are those of its center slice as a gray RGB image, whatever
-    the other slices show. With ``"average"``, the features of one slice repeated are those of that slice.
-    Video Swin is no image's network: with either, they are those that its original gives of the whole window as a
-    gray RGB clip. All hold to float32 rounding for every feature map, where all modalities show the same.
+    Less memory for more time (Chen et al. 2016, arXiv:1604.06174); the gradients stay the same. timm's networks
+    implement it.
 
     Args:
-        name: timm's name, or the paper's.
-        depth: Slices of a window.
-        in_channels: Modalities.
-        image_size: Pixels, one number or ``(H, W)``; none for about the size it was trained at.
-        methods: What to check.
+        network: The backbone.
+        name: Its name, for messages.
 
     Raises:
-        ModelError: There is no such backbone, it can't be inflated, or an identity is broken.
-        ConfigError: The backbone can't take this image size or depth.
+        ConfigError: It has no such blocks, or has batch norms, whose running statistics would be updated twice.
     """
-    check_window(depth, in_channels)
-    backbone = find_backbone(name, image_size)
-    rgb = backbone.build(RGB).eval()
-    network = backbone.build(in_channels, depth).eval()
-    window = torch.randn(1, 1, depth, *backbone.image_size)
-    center = window[:, :, depth // 2 : depth // 2 + 1]
-    windows = {"center": window, "average": center.expand_as(window)}
-    errors: dict[Inflation, float] = {}
-    with torch.no_grad():
-        for method in methods:
-            gray = windows[method]
-            wanted = backbone.feature_maps(rgb, backbone.as_original(gray))
-            backbone.inflate(network, rgb, depth=depth, in_channels=in_channels, inflation=method)
-            found = backbone.feature_maps(network, gray.expand(-1, in_channels, -1, -1, -1))
-            errors[method] = max(_relative_error(*pair) for pair in zip(found, wanted, strict=True))
-    for method, error in errors.items():
-        if not error <= _ROUNDING:
-            raise ModelError(
-                f"inflating {name} by {method} changes what it computes",
-                expected=f"feature maps of the original to a relative {_ROUNDING:g}",
-                got=f"{error:.3g}",
-            )
-    return InflationReport(name, depth, in_channels, backbone.image_size, errors)
-
-
-@dataclass(frozen=True)
-class EncoderDescription:
-    """What a backbone costs and gives, at one image size.
-
-    Attributes:
-        name: timm's name.
-        image_size: ``(H, W)`` in pixels.
-        levels: Which of the backbone's feature maps it gives.
-        channels: Channels of each map.
-        strides: Pixels of the image per pixel of each map.
-        parameters: Number of weights, in 2D; inflation adds to the stem alone.
-        multiply_adds: Multiply-accumulate operations for one RGB image, in matrix products, convolutions and
-            attention; inflation adds to the stem alone. For Video Swin: for a clip of two, the least it sees.
-        pretrained: Whether weights are published.
-        about: What a name of the paper's stands for; empty for timm's.
-    """
-
-    name: str
-    image_size: tuple[int, int]
-    levels: tuple[int, ...]
-    channels: tuple[int, ...]
-    strides: tuple[int, ...]
-    parameters: int
-    multiply_adds: int
-    pretrained: bool
-    about: str
-
-
-def list_encoders(pattern: str = "*") -> list[str]:
-    """Names that match a shell pattern, such as ``"*dinov2*"``: the paper's first, then timm's backbones.
-
-    A few of them can't be inflated; :func:`describe_encoder` tells, in a fraction of a second for each.
-    """
-    return [*fnmatch.filter(PAPER_ENCODERS, pattern), *timm.list_models(pattern)]
-
-
-def describe_encoder(name: str, image_size: int | tuple[int, int] | None = None) -> EncoderDescription:
-    """Size, cost and feature maps of a backbone, without computing anything.
-
-    Args:
-        name: timm's name, or the paper's.
-        image_size: Pixels, one number or ``(H, W)``; none for about the size it was trained at.
-
-    Raises:
-        ModelError: There is no such backbone, or it can't be inflated.
-        ConfigError: The backbone can't take this image size.
-    """
-    backbone = find_backbone(name, image_size)
-    network = backbone.build_weightless().eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        backbone.feature_maps(network, torch.empty(1, RGB, 1, *backbone.image_size, device="meta"))
-    paper = PAPER_ENCODERS.get(name)
-    return EncoderDescription(
-        name,
-        backbone.image_size,
-        backbone.levels,
-        backbone.channels,
-        backbone.strides,
-        parameters=sum(weight.numel() for weight in network.parameters()),
-        multiply_adds=counter.get_total_flops() // 2,
-        pretrained=paper.weights != "none" if paper else timm.is_model_pretrained(name),
-        about=paper.about if paper else "",
-    )
-
-
-def _relative_error(found: Tensor, wanted: Tensor) -> float:
-    return ((found - wanted).abs().max() / wanted.abs().max()).item()
+    holders = [module for module in network.modules() if hasattr(module, "grad_checkpointing")]
+    # timm's wrapper would take whole stages; where there are blocks within them, those need less memory.
+    holders = [module for module in holders if module is not network] or holders
+    batch_norms = any(isinstance(module, _BatchNorm) for module in network.modules())
+    if not holders or batch_norms:
+        raise ConfigError(
+            f"{name} does not support activation checkpointing",
+            expected="a backbone of timm with blocks and without batch norm, such as ViT, BEiT, Swin or ConvNeXt",
+            got="batch norm, which would see each batch twice" if batch_norms else "no blocks to recompute",
+            hint="omit --checkpoint-activations; a smaller --batch-size with --accumulate saves memory, too",
+        )
+    for module in holders:
+        module.grad_checkpointing = True  # type: ignore[assignment]

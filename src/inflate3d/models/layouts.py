@@ -5,11 +5,12 @@ timm itself understands BEiT's, Swin's, DINO's, MAE's, DINOv2's and OpenAI's CLI
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 
 import torch
-from timm.layers.pos_embed import resample_abs_pos_embed_nhwc
+from timm.layers.pos_embed import resample_abs_pos_embed, resample_abs_pos_embed_nhwc
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -29,6 +30,8 @@ _LAYOUTS: dict[str, tuple[str, ...]] = {
     "BEiT": ("blocks.0.attn.q_bias", "blocks.0.attn.relative_position_bias_table"),
     "Swin": ("layers.0.downsample.reduction.weight", "layers.0.blocks.0.attn.relative_position_bias_table"),
     "MAE with its decoder": ("decoder_embed.weight", "blocks.0.attn.qkv.weight"),
+    "CaiT": ("blocks_token_only.0.norm1.weight", "pos_embed"),
+    "CrossViT": ("patch_embed.0.proj.weight", "blocks.0.fusion.0.norm1.weight"),
     "DINOv2": ("mask_token", "blocks.0.ls1.gamma"),
     "plain transformer (ViT, DINO, MAE)": ("pos_embed", "blocks.0.attn.qkv.weight"),
 }
@@ -64,12 +67,13 @@ def layout_of(tensors: Mapping[str, Tensor]) -> str | None:
     return next((layout for layout, telling in _LAYOUTS.items() if all(name in tensors for name in telling)), None)
 
 
-def to_timm(tensors: Mapping[str, Tensor], shapes: Shapes) -> Tensors:
+def to_timm(tensors: Mapping[str, Tensor], shapes: Shapes, image_size: tuple[int, int]) -> Tensors:
     """Brings a checkpoint to names and shapes that timm reads.
 
     Args:
         tensors: As published.
         shapes: Shapes of the backbone's tensors, by timm's names.
+        image_size: ``(H, W)`` in pixels, to which position embeddings are resampled where timm does not.
 
     Returns:
         The tensors under other names; those of timm's own layout as they are.
@@ -83,7 +87,10 @@ def to_timm(tensors: Mapping[str, Tensor], shapes: Shapes) -> Tensors:
         return _with_tables_of_their_own(tensors)
     if layout == "SAM":
         tensors = {name.replace("mlp.lin", "mlp.fc"): t for name, t in _below(tensors, _IMAGE_ENCODER).items()}
-    return {name: _resampled(name, tensor, shapes) for name, tensor in tensors.items()}
+    if layout in ("CaiT", "CrossViT"):
+        return {name: _resampled_tokens(name, tensor, shapes, image_size) for name, tensor in tensors.items()}
+    _check_class_token(tensors.get("pos_embed"), shapes)
+    return {name: _gray_as_rgb(_resampled(name, tensor, shapes), shapes.get(name)) for name, tensor in tensors.items()}
 
 
 def _from_hugging_face_clip(tensors: Mapping[str, Tensor]) -> Tensors:
@@ -110,15 +117,47 @@ def _with_tables_of_their_own(tensors: Mapping[str, Tensor]) -> Tensors:
 
 
 def _resampled(name: str, tensor: Tensor, shapes: Shapes) -> Tensor:
-    """Fits SAM's embedding and position tables, which timm leaves as they are, to the image size."""
-    wanted = shapes.get(name)
-    if wanted is None or wanted == tensor.shape:
+    """Fits SAM's and PiT's embeddings and SAM's position tables, which timm leaves as they are, to the image size."""
+    expected = shapes.get(name)
+    if expected is None or expected == tensor.shape:
         return tensor
-    if name == "pos_embed" and tensor.ndim == len(wanted) == 4:
-        return resample_abs_pos_embed_nhwc(tensor, new_size=[wanted[1], wanted[2]])
-    if name.endswith((".rel_pos_h", ".rel_pos_w")) and tensor.ndim == 2 and tensor.shape[1] == wanted[1]:
-        return F.interpolate(tensor.T[None], size=wanted[0], mode="linear")[0].T.contiguous()
+    if name == "pos_embed" and tensor.ndim == len(expected) == 4:
+        if tensor.shape[1] == expected[1] and tensor.shape[3] != expected[3]:  # PiT's channels come first
+            return F.interpolate(tensor, size=expected[2:], mode="bicubic", align_corners=False, antialias=True)
+        return resample_abs_pos_embed_nhwc(tensor, new_size=[expected[1], expected[2]])
+    if name.endswith((".rel_pos_h", ".rel_pos_w")) and tensor.ndim == 2 and tensor.shape[1] == expected[1]:
+        return F.interpolate(tensor.T[None], size=expected[0], mode="linear")[0].T.contiguous()
     return tensor
+
+
+def _resampled_tokens(name: str, tensor: Tensor, shapes: Shapes, image_size: tuple[int, int]) -> Tensor:
+    """Fits the position embeddings of CaiT (no class token) and CrossViT (two of them, one each) to the image size."""
+    name = re.sub(r"^pos_embed\.(\d)$", r"pos_embed_\1", name)  # as in CrossViT's own files
+    expected = shapes.get(name)
+    if not name.startswith("pos_embed") or expected is None or expected == tensor.shape:
+        return tensor
+    prefix = 0 if name == "pos_embed" else 1
+    rows = round(math.sqrt((expected[1] - prefix) * image_size[0] / image_size[1]))
+    grid = [rows, (expected[1] - prefix) // rows]
+    return resample_abs_pos_embed(tensor, new_size=grid, num_prefix_tokens=prefix)
+
+
+def _check_class_token(embedding: Tensor | None, shapes: Shapes) -> None:
+    """Says in words what timm's resampling stumbles over."""
+    expected = shapes.get("pos_embed")
+    has_token = any(name.endswith("cls_token") for name in shapes)
+    if embedding is None or expected is None or embedding.ndim != 3 or not has_token or embedding.shape == expected:
+        return
+    side = math.isqrt(embedding.shape[1])
+    if side**2 == embedding.shape[1] and math.isqrt(expected[1]) ** 2 != expected[1]:
+        raise ValueError(f"its position embedding has {side} x {side} patches and no entry for the class token")
+
+
+def _gray_as_rgb(tensor: Tensor, expected: torch.Size | None) -> Tensor:
+    """A stem's weight for gray images as one for RGB that gives gray images the same, to the bit."""
+    if expected is None or tensor.ndim != 4 or (tensor.shape[1], *expected[1:2]) != (1, 3):
+        return tensor
+    return torch.cat([tensor, torch.zeros_like(tensor), torch.zeros_like(tensor)], dim=1)
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> Tensors:

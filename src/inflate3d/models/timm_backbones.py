@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import timm
 import torch
 from jaxtyping import Float
+from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.format import Format
 from timm.layers.std_conv import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
 from timm.models import PretrainedCfg
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from inflate3d.config import Inflation
 from inflate3d.errors import ConfigError, ModelError
-from inflate3d.models.backbone import RGB, Backbone
+from inflate3d.models.backbone import RGB, Backbone, Filled
 from inflate3d.models.inflation import flatten_depth, inflate_stem
-from inflate3d.models.position_bias import quicken_position_bias
 from inflate3d.paper_encoders import PAPER_ENCODERS
 
 BUILD_ERRORS = (RuntimeError, AssertionError, TypeError, ValueError, LookupError, AttributeError)
@@ -27,6 +29,7 @@ BUILD_ERRORS = (RuntimeError, AssertionError, TypeError, ValueError, LookupError
 
 _PLAIN_LEVELS = 4
 _FINEST_STRIDE = 4
+_PATCH_PROJECTION = "embeds.proj"
 _STANDARDIZED = (StdConv2d, StdConv2dSame, ScaledStdConv2d, ScaledStdConv2dSame)
 
 
@@ -41,32 +44,41 @@ class TimmBackbone(Backbone):
         return sum(mean) / len(mean)
 
     @property
-    def gray_deviation(self) -> float:
+    def gray_std(self) -> float:
         """The same of the standard deviation."""
         deviation = published_settings(self.name).std
         return sum(deviation) / len(deviation)
 
-    def build(self, in_channels: int, depth: int = 1, **arguments: Any) -> nn.Module:
-        """Builds the network with random weights; ``arguments`` are more for :func:`timm.create_model`."""
-        network = _create(
+    def build(self, in_channels: int, depth: int = 1) -> nn.Module:
+        """Builds the network with random weights."""
+        network = self._build(in_channels * depth)
+        _fold_standardized(network, in_channels * depth)
+        return network
+
+    def _build(self, channels: int, **arguments: Any) -> nn.Module:
+        return _create(
             self.name,
             self.image_size,
-            in_chans=in_channels * depth,
+            in_chans=channels,
             features_only=True,
             out_indices=self.levels,
             **self.arguments,
             **arguments,
         )
-        quicken_position_bias(network)
-        return network
 
-    def build_filled(self, tensors: Mapping[str, Tensor]) -> nn.Module:
+    def build_filled(self, tensors: Mapping[str, Tensor]) -> Filled:
         """Builds the network for RGB; timm puts the tensors in, and understands every layout that it knows."""
         # timm drops the classifier, whatever its size, where there is one and its number of classes is not the
         # checkpoint's: -1 is nobody's.
         classifier = published_settings(self.name).classifier or "head"
         overlay = {"state_dict": dict(tensors), "num_classes": -1, "classifier": classifier}
-        return self.build(RGB, pretrained=True, pretrained_cfg_overlay=overlay)
+        with _observed_loading() as loadings:
+            network = self._build(RGB, pretrained=True, pretrained_cfg_overlay=overlay)
+        loading = loadings[-1]
+        kept = {id(tensor) for tensor in network.state_dict(keep_vars=True).values()}
+        missing = tuple(name for name, tensor in loading.missing.items() if id(tensor) in kept)
+        _fold_standardized(network, RGB)
+        return Filled(network, missing, loading.unused)
 
     def feature_maps(self, network: nn.Module, windows: Float[Tensor, "b c d h w"]) -> list[Float[Tensor, "b _ _ _"]]:
         """Runs the network; channels come first, whatever its own layout is."""
@@ -77,12 +89,16 @@ class TimmBackbone(Backbone):
         return list(maps)
 
     def stem_names(self, network: nn.Module) -> tuple[str, ...]:
-        """Names of the convolutions of three input channels; a re-parameterized stem has several in parallel."""
+        """Names of the layers that read the image; a re-parameterized stem has several in parallel."""
         return _stem_names(network, self.name)
 
     def inflated_stem(self, weight: Tensor, depth: int, in_channels: int, method: Inflation) -> Tensor:
-        """Inflates by the paper's rule, ``(O, 3, h, w)`` to ``(O, C·D, h, w)``."""
-        return flatten_depth(inflate_stem(weight, depth, in_channels, method))
+        """Inflates a convolution, ``(O, 3, h, w)`` to ``(O, C·D, h, w)``, or a linear projection of patches."""
+        if weight.ndim == 4:
+            return flatten_depth(inflate_stem(weight, depth, in_channels, method))
+        patches = weight.unflatten(1, (-1, 1, RGB)).movedim(-1, 1)  # pixels of a patch first, their channels last
+        inflated = flatten_depth(inflate_stem(patches, depth, in_channels, method))
+        return inflated.movedim(1, -1).flatten(1)
 
     def as_original(self, windows: Float[Tensor, "1 1 d h w"]) -> Float[Tensor, "1 3 _ h w"]:
         """The center slice as a gray RGB image."""
@@ -98,6 +114,33 @@ class TimmBackbone(Backbone):
             and any(isinstance(module, nn.LayerNorm) for module in modules)
             and not any(isinstance(module, nn.BatchNorm2d) for module in modules)
         )
+
+
+@dataclass(frozen=True)
+class _Loading:
+    """What a state dict lacked, with the tensors that stayed as they were, and what of it was unused."""
+
+    missing: dict[str, Tensor]
+    unused: tuple[str, ...]
+
+
+@contextmanager
+def _observed_loading() -> Iterator[list[_Loading]]:
+    """Collects what each `load_state_dict` reports while it lasts: timm's builder only logs it."""
+    found: list[_Loading] = []
+    load = nn.Module.load_state_dict
+
+    def observed(module: nn.Module, *arguments: Any, **options: Any) -> Any:
+        result = load(module, *arguments, **options)
+        own = module.state_dict(keep_vars=True)
+        found.append(_Loading({name: own[name] for name in result.missing_keys}, tuple(result.unexpected_keys)))
+        return result
+
+    nn.Module.load_state_dict = observed
+    try:
+        yield found
+    finally:
+        nn.Module.load_state_dict = load
 
 
 def look_up_timm(
@@ -125,6 +168,7 @@ def look_up_timm(
         levels=chosen,
         channels=tuple(maps[level]["num_chs"] for level in chosen),
         strides=tuple(strides[level] for level in chosen),
+        trained_at=(trained_at[0], trained_at[1]),
         arguments=arguments,
     )
 
@@ -196,25 +240,51 @@ def _default_levels(strides: list[int]) -> tuple[int, ...]:
 
 
 def _stem_names(network: nn.Module, name: str) -> tuple[str, ...]:
-    stems = {
-        path: module
-        for path, module in network.named_modules()
-        if isinstance(module, nn.Conv2d) and module.in_channels == RGB
-    }
+    stems = tuple(path for path, module in network.named_modules() if _reads_image(path, module))
     if not stems:
         raise ModelError(
             f"{name} can't be inflated",
-            expected="a convolution that reads the RGB image",
+            expected="a convolution or a patch projection that reads the RGB image",
             got="no such layer",
         )
-    for path, module in stems.items():
-        if isinstance(module, _STANDARDIZED):
-            raise ModelError(
-                f"{name} can't be inflated",
-                expected="a first convolution that uses its weight as it is",
-                got=f"{path} is a {type(module).__name__}, which standardizes its weight",
-            )
-    return tuple(stems)
+    return stems
+
+
+def _reads_image(path: str, module: nn.Module) -> bool:
+    if isinstance(module, nn.Linear):  # NaFlexViT cuts the image into patches itself and projects each
+        return path.endswith(_PATCH_PROJECTION)
+    return isinstance(module, nn.Conv2d) and module.in_channels == RGB
+
+
+def _fold_standardized(network: nn.Module, channels: int) -> None:
+    """Replaces weight-standardized convolutions of the image by plain ones that compute the same.
+
+    Standardization would undo inflation: it divides by the deviation of all weights of a kernel, those of the other
+    slices counted. The other layers keep theirs.
+    """
+    for path, module in list(network.named_modules()):
+        if isinstance(module, _STANDARDIZED) and module.in_channels == channels:
+            network.set_submodule(path, _plain_convolution(module))
+
+
+def _plain_convolution(standardized: Any) -> nn.Conv2d:
+    kind = Conv2dSame if getattr(standardized, "same_pad", False) else nn.Conv2d
+    plain: nn.Conv2d = kind(
+        standardized.in_channels,
+        standardized.out_channels,
+        standardized.kernel_size,
+        stride=standardized.stride,
+        padding=standardized.padding,
+        dilation=standardized.dilation,
+        bias=standardized.bias is not None,
+        device=standardized.weight.device,
+    )
+    weight: Tensor = standardized.weight
+    scale = (standardized.gain * standardized.scale).flatten() if hasattr(standardized, "gain") else None
+    kernels = F.batch_norm(weight.flatten(1)[None], None, None, scale, training=True, eps=standardized.eps)
+    plain.weight = nn.Parameter(kernels.detach().reshape_as(weight))
+    plain.bias = standardized.bias
+    return plain
 
 
 def _is_attention(module: nn.Module) -> bool:

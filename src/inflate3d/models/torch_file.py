@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import pickle
+import pickletools
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
 LARGEST_HEADER = 16 << 20
-"""Bytes of the largest header of a safetensors file; that of a network of 10,000 tensors has one million."""
+"""Bytes of the largest description of the tensors in a file; that of 10,000 tensors has one million."""
 
 _MOST_SHARED = 4
-"""Tensors may share what a file holds, as tied weights do: together they are at most so many times its size."""
+"""Tensors may share what a file holds, as tied weights do: together they are at most this many times its size."""
 
 _OLD_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How torch's own format before version 1.6 begins."""
 
-_SMALL_RECORDS = (".pkl", "version", "byteorder", ".format_version", ".storage_alignment", "serialization_id")
-_LARGEST_PICKLE = 256 << 20
+_OLD_PICKLES = 5
+"""In that format: the magic number, the version, the machine, the document, the names of the stored arrays."""
+
+_NAMES = frozenset({
+    "collections OrderedDict", "torch Size", "torch device", "torch.nn.parameter Parameter", "argparse Namespace",
+    "torch._utils _rebuild_tensor", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter",
+    "torch._tensor _rebuild_from_type_v2", "_codecs encode", "builtins set", "__builtin__ set",
+})  # fmt: skip
+"""What a file of weights may name besides storages and data types; none of it takes more memory than it is given."""
 
 DAMAGED = (
     OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError, OverflowError,
@@ -33,47 +41,96 @@ DAMAGED = (
 """What torch's loader raises for a file that is damaged, besides `pickle.UnpicklingError`, which refuses one."""
 
 
-def load_plain(path: Path) -> Any:
+def load_plain(path: Path, names: Collection[str] = ()) -> Any:
     """Reads a torch file by torch's safe loader, which builds tensors and plain values alone.
 
     Tensors are mapped from the file and then copied, so that one which claims more than the file holds is refused.
+
+    Args:
+        path: The file.
+        names: Classes that it may name besides (``"module class"``); the caller tells torch what they stand for.
 
     Raises:
         UnpicklingError: It would run code.
         RuntimeError: It is damaged, or claims more than it holds; so do all others of `DAMAGED`.
     """
-    with path.open("rb") as file:
-        start = file.read(len(_OLD_MAGIC))
-    is_archive = start.startswith(b"PK")
-    if is_archive:
-        _check_archive(path)
-    elif start != _OLD_MAGIC:
-        raise pickle.UnpicklingError("it doesn't begin as a torch file does")
+    is_archive = check_torch_file(path, names)
     loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
     check_tensors(tensors_in(loaded), path.stat().st_size)
     return _own(loaded, {}) if is_archive else loaded
 
 
+def check_torch_file(path: Path, names: Collection[str] | None = ()) -> bool:
+    """Refuses a torch file that would run code or build more than it holds, before anything of it is built.
+
+    Args:
+        path: The file.
+        names: Classes that it may name besides; None for any.
+
+    Returns:
+        Whether it is an archive (torch 1.6 and later).
+
+    Raises:
+        UnpicklingError: It would run code, or is no torch file.
+        RuntimeError: It claims more than it holds; so do all others of `DAMAGED`.
+    """
+    with path.open("rb") as file:
+        if file.read(2) == b"PK":
+            _check_archive(path, names)
+            return True
+        file.seek(0)
+        if file.read(len(_OLD_MAGIC)) != _OLD_MAGIC:
+            raise pickle.UnpicklingError(_describe_start(path))
+        file.seek(0)
+        for _ in range(_OLD_PICKLES):
+            _check_pickle(file, names)
+    return False
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file begins as safetensors do, whatever its name."""
+    with path.open("rb") as file:
+        return file.read(10)[8:] in (b'{"', b"{}", b"{ ")
+
+
 def load_safetensors(path: Path) -> dict[str, Tensor]:
-    """Reads a safetensors file whose header is of a sensible size.
+    """Reads a safetensors file.
 
     Raises:
         OSError: It can't be read.
-        ValueError: Its header is too large; so does SafetensorError tell any other damage.
+        ValueError: It is damaged, or its header is too large; so do all others of `DAMAGED`.
     """
-    from safetensors.torch import load_file
-
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-    if length > LARGEST_HEADER:
-        raise OSError(errno.EFBIG, f"its header claims {length} bytes, and {LARGEST_HEADER} are the most")
-    tensors = load_file(path)
+    check_safetensors_header(path)
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
     check_tensors(list(tensors.values()), path.stat().st_size)
     return tensors
 
 
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of the tensors in a safetensors file, from its header alone; raises what load_safetensors does."""
+    check_safetensors_header(path)
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+
+
+def check_safetensors_header(path: Path) -> None:
+    """Refuses a header of a size that no network has."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > LARGEST_HEADER:
+        if problem := _known_start(path):
+            raise ValueError(problem)
+        raise ValueError(f"its header claims {length} bytes, and {LARGEST_HEADER} are the most")
+
+
 def tensors_in(value: Any) -> list[Tensor]:
-    """All tensors in nested dictionaries, lists and tuples; a part that stands there twice is looked at once."""
+    """All tensors in nested dictionaries, lists and tuples; a part that occurs twice is visited once."""
     found: list[Tensor] = []
     seen: set[int] = set()
     waiting = [value]
@@ -100,7 +157,7 @@ def check_tensors(tensors: list[Tensor], size: int) -> None:
     claimed = 0
     for tensor in tensors:
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
-            raise RuntimeError(f"a tensor is {tensor.layout} on {tensor.device}, no plain array")
+            raise RuntimeError(f"a tensor is {tensor.layout} on {tensor.device}, not a plain array")
         bytes_of_its_own = tensor.numel() * tensor.element_size()
         if bytes_of_its_own > tensor.untyped_storage().nbytes():
             raise RuntimeError(f"a tensor of {tuple(tensor.shape)} repeats fewer numbers than it has")
@@ -109,33 +166,73 @@ def check_tensors(tensors: list[Tensor], size: int) -> None:
         raise RuntimeError(f"its tensors have {claimed} bytes, the file {size}")
 
 
-def _check_archive(path: Path) -> None:
+def _check_archive(path: Path, names: Collection[str] | None) -> None:
     """Refuses an archive that unpacks to more than it is, which torch never writes."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
-    if any(member.filename.endswith("/constants.pkl") for member in members):
-        raise RuntimeError("it is a TorchScript archive")
-    held = os.stat(path).st_size  # noqa: PTH116 - of the path alone
-    packed = [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]
-    if packed:
-        raise RuntimeError(f"{packed[0]!r} is compressed in it, which torch doesn't do")
-    if sum(member.file_size for member in members) > held:
-        raise RuntimeError("its parts are larger than the file")
-    large = [member for member in members if member.filename.endswith(_SMALL_RECORDS)]
-    if any(member.file_size > _LARGEST_PICKLE for member in large):
-        raise RuntimeError(f"its description is larger than {_LARGEST_PICKLE} bytes")
+        if any(member.filename.endswith("/constants.pkl") for member in members):
+            raise RuntimeError("it is a TorchScript archive")
+        packed = [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]
+        if packed:
+            raise RuntimeError(f"{packed[0]!r} is compressed in it, which torch doesn't do")
+        if sum(member.file_size for member in members) > path.stat().st_size:
+            raise RuntimeError("its parts are larger than the file")
+        for member in members:
+            if member.filename.endswith(".pkl"):
+                with archive.open(member) as file:
+                    _check_pickle(file, names)
+
+
+def _check_pickle(file: IO[bytes], names: Collection[str] | None) -> None:
+    """Reads a pickle's operations without doing any: its length is bounded, and so is what it may name."""
+    start = file.tell()
+    strings: list[str] = []
+    for operation, argument, _ in pickletools.genops(file):
+        if file.tell() - start > LARGEST_HEADER:
+            raise RuntimeError(f"its description is larger than {LARGEST_HEADER} bytes")
+        if operation.name == "STACK_GLOBAL":
+            _check_name(" ".join(strings[-2:]), names)
+        elif operation.name in ("GLOBAL", "INST"):
+            _check_name(str(argument), names)
+        elif isinstance(argument, str):
+            strings.append(argument)
+
+
+def _check_name(name: str, names: Collection[str] | None) -> None:
+    module, _, own = name.rpartition(" ")
+    is_storage = module in ("torch", "torch.storage") and own.endswith("Storage")
+    is_type = module == "torch" and isinstance(getattr(torch, own, None), torch.dtype)
+    if names is not None and not (is_storage or is_type or name in _NAMES or name in names):
+        raise pickle.UnpicklingError(f"a pickle that names {name.replace(' ', '.')}")
+
+
+def _describe_start(path: Path) -> str:
+    return _known_start(path) or "no torch file"
+
+
+def _known_start(path: Path) -> str | None:
+    """What a file is that is often taken for weights."""
+    with path.open("rb") as file:
+        start = file.read(512).lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        return "a web page, as a failed download leaves"
+    if start.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the file itself; run `git lfs pull`"
+    return None
 
 
 def _own(value: Any, done: dict[int, Any]) -> Any:
-    """The same values with tensors that the file is no longer needed for; those that share numbers go on sharing."""
-    if isinstance(value, Tensor):
-        if id(value) not in done:
-            done[id(value)] = value.detach().clone()
+    """The same values with tensors that no longer need the file; what was shared stays shared."""
+    if id(value) in done:
         return done[id(value)]
-    if isinstance(value, Mapping):
-        return {name: _own(part, done) for name, part in value.items()}
-    if isinstance(value, list):
-        return [_own(part, done) for part in value]
-    if type(value) is tuple:
-        return tuple(_own(part, done) for part in value)
-    return value
+    own: Any = value
+    if isinstance(value, Tensor):
+        own = value.detach().clone()
+    elif isinstance(value, Mapping):
+        own = {name: _own(part, done) for name, part in value.items()}
+    elif isinstance(value, list):
+        own = [_own(part, done) for part in value]
+    elif type(value) is tuple:
+        own = tuple(_own(part, done) for part in value)
+    done[id(value)] = own
+    return own

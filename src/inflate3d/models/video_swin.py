@@ -16,11 +16,11 @@ from torchvision.models.video.swin_transformer import PatchEmbed3d, ShiftedWindo
 
 from inflate3d.config import Inflation
 from inflate3d.errors import ModelError
-from inflate3d.models.backbone import RGB, Backbone
+from inflate3d.models.backbone import RGB, Backbone, Filled
 from inflate3d.models.timm_backbones import check_levels
 from inflate3d.paper_encoders import VIDEO_SWIN
 
-_TRAINED_AT = 224
+_TRAINED_AT = (224, 224)
 _BASE: dict[str, Any] = {
     "embed_dim": 128,
     "depths": (2, 2, 18, 2),
@@ -109,7 +109,7 @@ class VideoSwinBackbone(Backbone):
         return sum(IMAGENET_DEFAULT_MEAN) / RGB
 
     @property
-    def gray_deviation(self) -> float:
+    def gray_std(self) -> float:
         """The same of the standard deviation."""
         return sum(IMAGENET_DEFAULT_STD) / RGB
 
@@ -117,13 +117,11 @@ class VideoSwinBackbone(Backbone):
         """Builds the network with random weights; it takes windows of any depth."""
         return VideoSwin(in_channels, self.levels, **{**_BASE, **self.arguments})
 
-    def build_filled(self, tensors: Mapping[str, Tensor]) -> nn.Module:
+    def build_filled(self, tensors: Mapping[str, Tensor]) -> Filled:
         """Builds the network for RGB and puts tensors in, of the authors' layout or torchvision's."""
         network = self.build(RGB)
-        own = network.state_dict()
-        named = {_own_name(name): tensor for name, tensor in tensors.items()}
-        network.load_state_dict({name: tensor for name, tensor in named.items() if name in own}, strict=False)
-        return network
+        result = network.load_state_dict({_own_name(name): tensor for name, tensor in tensors.items()}, strict=False)
+        return Filled(network, tuple(result.missing_keys), tuple(result.unexpected_keys))
 
     def feature_maps(self, network: nn.Module, windows: Float[Tensor, "b c d h w"]) -> list[Float[Tensor, "b _ _ _"]]:
         """Runs the network."""
@@ -169,6 +167,7 @@ def look_up_video_swin(
         levels=chosen,
         channels=tuple(sizes["embed_dim"] * 2**level for level in chosen),
         strides=tuple(sizes["patch_size"][-1] * 2**level for level in chosen),
+        trained_at=_TRAINED_AT,
         arguments=arguments,
     )
 

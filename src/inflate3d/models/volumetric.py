@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from inflate3d.config import ModelConfig
 from inflate3d.errors import ConfigError, ModelError
+from inflate3d.models.architecture import Volumetric, VolumetricArchitecture
 from inflate3d.models.card import write_model_card
 from inflate3d.models.checkpoint import write_model_folder
-from inflate3d.models.volumetric_architecture import Volumetric, VolumetricArchitecture
 
 if TYPE_CHECKING:
     from inflate3d.preparation.plan import Plan

@@ -9,14 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from timm.models import clean_state_dict, load_state_dict_from_hf
 from torch import Tensor
 from torch.hub import load_state_dict_from_url
 
 from inflate3d.errors import ModelError
 from inflate3d.models.timm_backbones import published_settings
-from inflate3d.models.torch_file import DAMAGED, load_plain, load_safetensors
+from inflate3d.models.torch_file import DAMAGED, is_safetensors, load_plain, load_safetensors
 
 _NESTED_UNDER = (
     "state_dict_ema", "model_ema", "state_dict", "model", "model_state", "module", "teacher", "encoder"
@@ -50,13 +49,13 @@ def download_timm(name: str) -> tuple[str, dict[str, Tensor]]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a ``.safetensors`` or torch file, in float32, out of what they are nested in.
+    """The tensors of a safetensors or torch file, in float32, out of what they are nested in.
 
     Raises:
-        ModelError: There is no such file, it is damaged, it holds no tensors, or reading it would run code.
+        ModelError: The file is not found or damaged, holds no tensors, or would run code.
     """
     try:
-        if path.suffix == ".safetensors":
+        if is_safetensors(path) or path.suffix == ".safetensors":
             return _tensors(load_safetensors(path))
         # Plain flags are in many published files. That a file is a program is an error here, no warning.
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
@@ -64,28 +63,25 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             return _tensors(load_plain(path))
     except FileNotFoundError as error:
         raise ModelError(
-            "there is no such weight file",
-            expected="a path, timm, none, or a name that `inflate3d weights` lists",
+            "weight file not found",
+            expected="a file, a run's folder, timm, none, or a name that `inflate3d weights` lists",
             file=path,
         ) from error
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            "weight file is refused",
-            expected="a .safetensors or torch file of tensors alone",
-            got="no torch file, or a pickle that would run code as it is read",
-            hint="where you trust it, load it and save its state dict with `safetensors.torch.save_file`",
-            file=path,
-        ) from error
-    except (*DAMAGED, SafetensorError) as error:
-        if "TorchScript" in str(error):
-            raise ModelError(
-                "weight file is refused",
-                expected="a .safetensors or torch file of tensors alone",
-                got="a TorchScript program, as OpenAI publishes CLIP",
-                hint="where you trust it, save `torch.jit.load(FILE).state_dict()` with `torch.save`",
-                file=path,
-            ) from error
-        raise ModelError("weight file can't be read", got=error, file=path) from error
+    except (*DAMAGED, pickle.UnpicklingError) as error:
+        raise _refusal(path, error) from error
+
+
+def _refusal(path: Path, error: Exception) -> ModelError:
+    expected = "a safetensors or torch file of nothing but tensors"
+    if "TorchScript" in str(error):
+        hint = "if you trust it, save `torch.jit.load(FILE).state_dict()` with `torch.save`"
+        got = "a TorchScript program, as OpenAI publishes CLIP"
+    elif isinstance(error, pickle.UnpicklingError) and "names" in str(error):
+        hint = "if you trust it, load it and save its state dict with `safetensors.torch.save_file`"
+        got = f"code: {error}"
+    else:
+        return ModelError("unreadable weight file", expected=expected, got=error, file=path)
+    return ModelError("weight file refused", expected=expected, got=got, hint=hint, file=path)
 
 
 def _tensors(checkpoint: object) -> dict[str, Tensor]:
@@ -98,7 +94,4 @@ def _tensors(checkpoint: object) -> dict[str, Tensor]:
     named = clean_state_dict({name: value for name, value in checkpoint.items() if isinstance(value, Tensor)})
     if not named:
         raise RuntimeError("it holds no tensors")
-    return {
-        name.removeprefix("backbone."): tensor.float() if tensor.is_floating_point() else tensor
-        for name, tensor in named.items()
-    }
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in named.items()}

@@ -100,7 +100,7 @@ def build_model(config: RunConfig, store: Store, plan: Plan) -> Model:
 
 
 def _build_inflated(config: RunConfig, plan: Plan) -> Segmenter:
-    from inflate3d.models.activation_checkpoints import checkpoint_activations
+    from inflate3d.models.encoders import checkpoint_activations
     from inflate3d.models.segmenter import model_from_config
     from inflate3d.training.optimization import freeze
 

@@ -220,7 +220,7 @@ def _fit(
 ) -> None:
     from timm.layers.norm_act import convert_sync_batchnorm
 
-    from inflate3d.models.memory_format import quickest_memory_format
+    from inflate3d.models.segmenter import preferred_memory_format
     from inflate3d.training.parts import take_in_parts
     from inflate3d.training.processes import end_others
     from inflate3d.training.samples import choose_samples
@@ -233,7 +233,7 @@ def _fit(
     data = choose_samples(config, store, split, watched, model, plan, on_gpu)
     if config.model.network == "inflated":
         reduced = config.training.precision != "32"
-        model.to(memory_format=quickest_memory_format(trainer.strategy.root_device, reduced_precision=reduced))
+        model.to(memory_format=preferred_memory_format(trainer.strategy.root_device, reduced_precision=reduced))
     if on_gpu and trainer.world_size > 1:
         convert_sync_batchnorm(model)  # in place; timm's, as torch's would lose the activations of timm's norms
     take_in_parts(model, parts)

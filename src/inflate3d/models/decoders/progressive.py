@@ -10,8 +10,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from inflate3d.models.decoders.decoder import Decoder
-from inflate3d.models.decoders.layers import resize
+from inflate3d.models.decoders.decoder import Decoder, resize
 
 
 class SetrPup(Decoder):

@@ -12,8 +12,7 @@ from monai.networks.blocks.dynunet_block import UnetResBlock
 from torch import Tensor, nn
 
 from inflate3d.errors import ConfigError
-from inflate3d.models.decoders.decoder import Decoder
-from inflate3d.models.decoders.layers import resize
+from inflate3d.models.decoders.decoder import Decoder, resize
 
 _DEEPEST = 8
 """Widest level over the narrowest, as in MONAI's UNETR."""

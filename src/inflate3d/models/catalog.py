@@ -1,0 +1,170 @@
+"""The catalog of backbones: their names, sizes and costs, and whether inflation keeps what they compute."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from inflate3d.config import Inflation
+from inflate3d.errors import ModelError
+from inflate3d.models.backbone import RGB
+from inflate3d.models.backbones import find_backbone
+from inflate3d.models.inflation import check_window
+from inflate3d.paper_encoders import PAPER_ENCODERS
+
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class InflationReport:
+    """How exactly an inflated backbone repeats its 2D original.
+
+    Attributes:
+        name: timm's name of the backbone.
+        depth: Slices of a window.
+        in_channels: Modalities.
+        image_size: ``(H, W)`` in pixels.
+        errors: Largest relative error of a feature map, per inflation method.
+    """
+
+    name: str
+    depth: int
+    in_channels: int
+    image_size: tuple[int, int]
+    errors: dict[Inflation, float]
+
+
+def check_inflation(
+    name: str,
+    *,
+    depth: int = 5,
+    in_channels: int = 1,
+    image_size: int | tuple[int, int] | None = None,
+    methods: Sequence[Inflation] = ("center", "average"),
+    arguments: Mapping[str, Any] | None = None,
+) -> InflationReport:
+    """Checks that an inflated backbone computes what the 2D backbone does, with random weights.
+
+    With ``"center"``, the features of a window are those of its center slice as a gray RGB image, whatever
+    the other slices show. With ``"average"``, the features of one slice repeated are those of that slice.
+    Both hold for every feature map if all modalities show the same. Video Swin is not a network of images: its
+    features are those that the original computes from the whole window as a gray RGB clip.
+
+    Errors are measured in float64, so that a deep network does not amplify the rounding of float32.
+
+    Args:
+        name: timm's name of the backbone, or the paper's.
+        depth: Slices of a window.
+        in_channels: Modalities.
+        image_size: Pixels, one number or ``(H, W)``. None takes about the size that it was trained at.
+        methods: Which inflations to check.
+        arguments: What shall differ from the backbone of that name, as for :func:`inflate3d.create_encoder`.
+
+    Raises:
+        ModelError: Unknown backbone, one that can't be inflated, or one that changes what it computes.
+        ConfigError: The backbone does not support this image size or depth.
+
+    Example:
+        >>> report = check_inflation("resnet10t", depth=3, image_size=64)
+        >>> max(report.errors.values()) < 1e-6
+        True
+    """
+    check_window(depth, in_channels)
+    backbone = find_backbone(name, image_size, arguments=arguments)
+    rgb = backbone.build(RGB).double().eval()
+    network = backbone.build(in_channels, depth).double().eval()
+    window = torch.randn(1, 1, depth, *backbone.image_size, dtype=torch.float64)
+    center = window[:, :, depth // 2 : depth // 2 + 1]
+    windows = {"center": window, "average": center.expand_as(window)}
+    errors: dict[Inflation, float] = {}
+    with torch.no_grad():
+        for method in methods:
+            gray = windows[method]
+            expected = backbone.feature_maps(rgb, backbone.as_original(gray))
+            backbone.inflate(network, rgb, depth=depth, in_channels=in_channels, inflation=method)
+            found = backbone.feature_maps(network, gray.expand(-1, in_channels, -1, -1, -1))
+            errors[method] = max(_relative_error(*pair) for pair in zip(found, expected, strict=True))
+    for method, error in errors.items():
+        if not error <= _ROUNDING:
+            raise ModelError(
+                f"{method} inflation changes what {name} computes",
+                expected=f"the 2D backbone's feature maps, to a relative {_ROUNDING:g}",
+                got=f"{error:.3g}",
+            )
+    return InflationReport(name, depth, in_channels, backbone.image_size, errors)
+
+
+@dataclass(frozen=True)
+class EncoderDescription:
+    """What a backbone costs and gives, at one image size.
+
+    Attributes:
+        name: timm's name.
+        image_size: ``(H, W)`` in pixels.
+        levels: Which of the backbone's feature maps it gives.
+        channels: Channels of each map.
+        strides: Pixels of the image per pixel of each map.
+        parameters: Number of weights, in 2D; inflation adds to the stem alone.
+        multiply_adds: Multiply-accumulate operations for one RGB image, in matrix products, convolutions and
+            attention; inflation adds to the stem alone. For Video Swin: for a clip of two, the least it sees.
+        pretrained: Whether weights are published.
+        about: What a name of the paper's stands for; empty for timm's.
+    """
+
+    name: str
+    image_size: tuple[int, int]
+    levels: tuple[int, ...]
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    parameters: int
+    multiply_adds: int
+    pretrained: bool
+    about: str
+
+
+def list_encoders(pattern: str = "*") -> list[str]:
+    """Names that match a shell pattern, such as ``"*dinov2*"``: the paper's first, then timm's backbones.
+
+    A few of them can't be inflated; :func:`describe_encoder` tells, in a fraction of a second for each.
+    """
+    return [*fnmatch.filter(PAPER_ENCODERS, pattern), *timm.list_models(pattern)]
+
+
+def describe_encoder(name: str, image_size: int | tuple[int, int] | None = None) -> EncoderDescription:
+    """Size, cost and feature maps of a backbone, without computing anything.
+
+    Args:
+        name: timm's name, or the paper's.
+        image_size: Pixels, one number or ``(H, W)``; none for about the size it was trained at.
+
+    Raises:
+        ModelError: There is no such backbone, or it can't be inflated.
+        ConfigError: The backbone can't take this image size.
+    """
+    backbone = find_backbone(name, image_size)
+    network = backbone.build_weightless().eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        backbone.feature_maps(network, torch.empty(1, RGB, 1, *backbone.image_size, device="meta"))
+    paper = PAPER_ENCODERS.get(name)
+    return EncoderDescription(
+        name,
+        backbone.image_size,
+        backbone.levels,
+        backbone.channels,
+        backbone.strides,
+        parameters=sum(weight.numel() for weight in network.parameters()),
+        multiply_adds=counter.get_total_flops() // 2,
+        pretrained=paper.weights != "none" if paper else timm.is_model_pretrained(name),
+        about=paper.about if paper else "",
+    )
+
+
+def _relative_error(found: Tensor, expected: Tensor) -> float:
+    return ((found - expected).abs().max() / expected.abs().max()).item()
