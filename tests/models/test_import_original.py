@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from inflate3d.cli import main
 from inflate3d.errors import ConfigError, ModelError
 from inflate3d.io import read_labels, read_volume
-from inflate3d.models.segmenter import load_model
+from inflate3d.models.segmenter import Segmenter, load_model
 
 _SCRIPT = Path(__file__).parents[2] / "scripts" / "import_original_checkpoint.py"
 
@@ -179,6 +179,7 @@ def test_logits_of_a_whole_checkpoint(shared, tmp_path):
     given = load_file(shared / "original" / "transseg_io.safetensors")
     assert script.main([str(shared / "original" / "transseg.ckpt"), str(tmp_path / "out")]) == 0
     model = load_model(tmp_path / "out")
+    assert isinstance(model, Segmenter)
     assert model.architecture.encoder_arguments == {"embed_dim": 48, "num_heads": 4}
     with torch.no_grad():
         logits = model(given["input"].permute(0, 1, 4, 2, 3))

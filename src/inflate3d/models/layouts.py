@@ -72,7 +72,7 @@ def to_timm(tensors: Mapping[str, Tensor], shapes: Shapes, image_size: tuple[int
 
     Args:
         tensors: As published.
-        shapes: Shapes of the backbone's tensors, by timm's names.
+        shapes: Shapes of the backbone's tensors, by timm's names with underscores for dots.
         image_size: ``(H, W)`` in pixels, to which position embeddings are resampled where timm does not.
 
     Returns:
@@ -90,7 +90,10 @@ def to_timm(tensors: Mapping[str, Tensor], shapes: Shapes, image_size: tuple[int
     if layout in ("CaiT", "CrossViT"):
         return {name: _resampled_tokens(name, tensor, shapes, image_size) for name, tensor in tensors.items()}
     _check_class_token(tensors.get("pos_embed"), shapes)
-    return {name: _gray_as_rgb(_resampled(name, tensor, shapes), shapes.get(name)) for name, tensor in tensors.items()}
+    return {
+        name: _gray_as_rgb(_resampled(name, tensor, shapes), shapes.get(name.replace(".", "_")))
+        for name, tensor in tensors.items()
+    }
 
 
 def _from_hugging_face_clip(tensors: Mapping[str, Tensor]) -> Tensors:
@@ -118,7 +121,7 @@ def _with_tables_of_their_own(tensors: Mapping[str, Tensor]) -> Tensors:
 
 def _resampled(name: str, tensor: Tensor, shapes: Shapes) -> Tensor:
     """Fits SAM's and PiT's embeddings and SAM's position tables, which timm leaves as they are, to the image size."""
-    expected = shapes.get(name)
+    expected = shapes.get(name.replace(".", "_"))
     if expected is None or expected == tensor.shape:
         return tensor
     if name == "pos_embed" and tensor.ndim == len(expected) == 4:
@@ -133,7 +136,7 @@ def _resampled(name: str, tensor: Tensor, shapes: Shapes) -> Tensor:
 def _resampled_tokens(name: str, tensor: Tensor, shapes: Shapes, image_size: tuple[int, int]) -> Tensor:
     """Fits the position embeddings of CaiT (no class token) and CrossViT (two of them, one each) to the image size."""
     name = re.sub(r"^pos_embed\.(\d)$", r"pos_embed_\1", name)  # as in CrossViT's own files
-    expected = shapes.get(name)
+    expected = shapes.get(name.replace(".", "_"))
     if not name.startswith("pos_embed") or expected is None or expected == tensor.shape:
         return tensor
     prefix = 0 if name == "pos_embed" else 1

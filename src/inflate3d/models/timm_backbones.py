@@ -76,9 +76,10 @@ class TimmBackbone(Backbone):
             network = self._build(RGB, pretrained=True, pretrained_cfg_overlay=overlay)
         loading = loadings[-1]
         kept = {id(tensor) for tensor in network.state_dict(keep_vars=True).values()}
-        missing = tuple(name for name, tensor in loading.missing.items() if id(tensor) in kept)
+        missing = tuple(name for name in loading.missing if id(loading.own[name]) in kept)
+        dropped = tuple(name for name in loading.loaded if id(loading.own[name]) not in kept)
         _fold_standardized(network, RGB)
-        return Filled(network, missing, loading.unused)
+        return Filled(network, missing, dropped + loading.unexpected)
 
     def feature_maps(self, network: nn.Module, windows: Float[Tensor, "b c d h w"]) -> list[Float[Tensor, "b _ _ _"]]:
         """Runs the network; channels come first, whatever its own layout is."""
@@ -118,10 +119,19 @@ class TimmBackbone(Backbone):
 
 @dataclass(frozen=True)
 class _Loading:
-    """What a state dict lacked, with the tensors that stayed as they were, and what of it was unused."""
+    """What became of a state dict.
 
-    missing: dict[str, Tensor]
-    unused: tuple[str, ...]
+    Attributes:
+        own: The tensors of the module that took it.
+        missing: Names of those that stayed as they were.
+        loaded: Names of the others.
+        unexpected: Names that the module does not have.
+    """
+
+    own: dict[str, Tensor]
+    missing: tuple[str, ...]
+    loaded: tuple[str, ...]
+    unexpected: tuple[str, ...]
 
 
 @contextmanager
@@ -130,17 +140,18 @@ def _observed_loading() -> Iterator[list[_Loading]]:
     found: list[_Loading] = []
     load = nn.Module.load_state_dict
 
-    def observed(module: nn.Module, *arguments: Any, **options: Any) -> Any:
-        result = load(module, *arguments, **options)
+    def observed(module: nn.Module, state_dict: Mapping[str, Any], *arguments: Any, **options: Any) -> Any:
+        result = load(module, state_dict, *arguments, **options)
         own = module.state_dict(keep_vars=True)
-        found.append(_Loading({name: own[name] for name in result.missing_keys}, tuple(result.unexpected_keys)))
+        loaded = tuple(name for name in own if name in state_dict)
+        found.append(_Loading(own, tuple(result.missing_keys), loaded, tuple(result.unexpected_keys)))
         return result
 
-    nn.Module.load_state_dict = observed
+    nn.Module.load_state_dict = observed  # type: ignore[method-assign]
     try:
         yield found
     finally:
-        nn.Module.load_state_dict = load
+        nn.Module.load_state_dict = load  # type: ignore[method-assign]
 
 
 def look_up_timm(
@@ -269,7 +280,7 @@ def _fold_standardized(network: nn.Module, channels: int) -> None:
 
 def _plain_convolution(standardized: Any) -> nn.Conv2d:
     kind = Conv2dSame if getattr(standardized, "same_pad", False) else nn.Conv2d
-    plain: nn.Conv2d = kind(
+    plain: Any = kind(
         standardized.in_channels,
         standardized.out_channels,
         standardized.kernel_size,

@@ -8,7 +8,7 @@ import struct
 import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -183,7 +183,7 @@ def _check_archive(path: Path, names: Collection[str] | None) -> None:
                     _check_pickle(file, names)
 
 
-def _check_pickle(file: IO[bytes], names: Collection[str] | None) -> None:
+def _check_pickle(file: Any, names: Collection[str] | None) -> None:
     """Reads a pickle's operations without doing any: its length is bounded, and so is what it may name."""
     start = file.tell()
     strings: list[str] = []

@@ -24,10 +24,10 @@ _NESTED_UNDER = (
 
 
 def download_timm(name: str) -> tuple[str, dict[str, Tensor]]:
-    """The weights that timm publishes of a backbone, from its cache or its hub, and where they are.
+    """The weights that timm publishes of a backbone, from its cache or its hub, and their source.
 
     Raises:
-        ModelError: timm publishes none, or they can't be fetched.
+        ModelError: timm publishes none, or they can't be downloaded.
     """
     published = published_settings(name)
     hub_id, url = published.hf_hub_id, published.url
@@ -41,7 +41,7 @@ def download_timm(name: str) -> tuple[str, dict[str, Tensor]]:
         return source, _tensors(load_state_dict_from_url(source, map_location="cpu", weights_only=True))
     except OSError as error:
         raise ModelError(
-            f"weights of {name} are not on this machine and can't be fetched",
+            f"weights of {name} can't be downloaded",
             expected=f"{source} in the cache, or a network that reaches it",
             got=f"{type(error).__name__}: {error}",
             hint="give a checkpoint file (`--weights FILE`) or take random weights (`--weights none`)",

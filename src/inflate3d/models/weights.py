@@ -81,7 +81,7 @@ def load_backbone(backbone: Backbone, weights: str | Path) -> tuple[nn.Module, W
     else:
         path = published_path(PUBLISHED[str(weights)]) if str(weights) in PUBLISHED else Path(weights)
         source, tensors = str(path), read_tensors(path)
-    shapes = {_plain_name(name): tensor.shape for name, tensor in backbone.build_weightless().state_dict().items()}
+    shapes = {_flat_name(name): tensor.shape for name, tensor in backbone.build_weightless().state_dict().items()}
     tensors = _without_prefixes(tensors, shapes)
     filled = _fill(backbone, tensors, shapes, source)
     if filled.missing:
@@ -98,27 +98,24 @@ def load_backbone(backbone: Backbone, weights: str | Path) -> tuple[nn.Module, W
             raise ModelError(
                 "weights hold NaN or infinity", got=_plain_name(name), hint="use other weights", file=source
             )
+    sizes = {name.removeprefix("image_encoder.").replace(".", "_"): tensor.numel() for name, tensor in tensors.items()}
     report = WeightsReport(
         source=source,
         layout=layout_of(tensors),
         loaded=tuple(loaded),
         inflated=tuple(f"{stem}.weight" for stem in backbone.stem_names(filled.network)),
         resampled=tuple(
-            name for name, tensor in loaded.items() if _size_differs(tensors.get(_plain_name(name)), tensor)
+            name for name, tensor in loaded.items() if sizes.get(_flat_name(name), tensor.numel()) != tensor.numel()
         ),
         unused=filled.unused,
     )
     return filled.network, report
 
 
-def _size_differs(given: Tensor | None, loaded: Tensor) -> bool:
-    return given is not None and given.numel() != loaded.numel()
-
-
 def _without_prefixes(tensors: dict[str, Tensor], shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
     """Removes what training code puts before most of the names, unless the backbone's own names begin so."""
     for prefix in (prefix for _ in _PREFIXES for prefix in _PREFIXES):
-        own = any(name.startswith(prefix) for name in shapes)
+        own = any(name.startswith(prefix.replace(".", "_")) for name in shapes)
         if not own and 2 * sum(name.startswith(prefix) for name in tensors) > len(tensors):
             tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     return tensors
@@ -166,3 +163,8 @@ def _plain_name(name: str) -> str:
     for wrapper in _WRAPPERS:
         name = name.removeprefix(wrapper)
     return name
+
+
+def _flat_name(name: str) -> str:
+    """The same with underscores for dots, as some of timm's feature extractors have it in part."""
+    return _plain_name(name).replace(".", "_")
