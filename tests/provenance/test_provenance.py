@@ -261,7 +261,7 @@ def test_origin_of_a_file_is_its_name_and_checksum(tmp_path):
 
 
 def test_a_published_file_is_recognized_by_its_checksum(tmp_path, monkeypatch):
-    published = origin_module.PUBLISHED["sam_vit_b"]
+    published = origin_module.PUBLISHED["mobile_sam"]
     monkeypatch.setattr(origin_module, "file_sha256", lambda path: published.sha256)
     found = weights_origin(ModelConfig(weights=str(tmp_path / "renamed.pth")))
     assert found is not None
