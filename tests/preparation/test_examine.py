@@ -10,8 +10,8 @@ from inflate3d.errors import DataError, DatasetProblems
 from inflate3d.io import read_labels, read_volume
 from inflate3d.preparation import examine as examination
 from inflate3d.preparation.examine import examine
+from inflate3d.preparation.file_signatures import sign_case
 from inflate3d.preparation.fingerprint import measure_case
-from inflate3d.preparation.stamps import stamp_case
 
 
 def save(path, array):
@@ -26,7 +26,7 @@ def test_every_case_is_measured_as_it_lies_in_its_files(phantoms):
     examined = examine(phantoms, workers=1)
     for case, measured in zip(phantoms.cases, examined.fingerprint.cases, strict=True):
         labels = read_labels(case.label).array[0]
-        files = stamp_case(case, phantoms.root)
+        files = sign_case(case, phantoms.root)
         assert len(files) == 2
         assert measured == measure_case(case.id, read_volume(case.images[0]), labels, files=files)
 

@@ -11,7 +11,7 @@ from inflate3d.preparation.fingerprint import CaseFingerprint, Fingerprint, Inte
 from inflate3d.preparation.memory import Memory, available_memory
 from inflate3d.preparation.plan import Normalization
 from inflate3d.preparation.plan_options import PlanOptions
-from inflate3d.preparation.planning import doubt_plan, make_plan
+from inflate3d.preparation.planning import make_plan, plan_warnings
 
 LIVER = {0: "background", 1: "liver"}
 GIB = 2**30
@@ -158,7 +158,7 @@ def test_user_knows_better():
     assert (plan.depth_axis, plan.image_size, plan.flips) == ("coronal", (96, 64), (False,) * 3)
     assert plan.normalization == (Normalization(kind="clip", low=-10, high=20),)
     told = ("depth_axis", "image_size", "normalization", "flips", "stride")
-    assert all(plan.reasons[choice].endswith("as asked for") for choice in told)
+    assert all(plan.reasons[choice].endswith("as requested") for choice in told)
 
 
 def test_every_choice_has_its_reason():
@@ -235,7 +235,7 @@ def test_depth_has_its_reason():
 
 def test_resampling_that_leaves_few_slices_is_odd():
     measured = Fingerprint(cases=(case("thick"), case("thin", (200, 180, 12))))
-    (doubt,) = doubt_plan(plan_of(measured=measured, spacing=(30.0, 1.0, 1.0)), measured)
+    (doubt,) = plan_warnings(plan_of(measured=measured, spacing=(30.0, 1.0, 1.0)), measured)
     assert (doubt.what, doubt.case) == ("resampled scans have few slices", "thin")
     assert doubt.expected == "at least 5 slices, for a window of 5"
     assert doubt.got == "2: 12 slices of 5 mm, resampled to 30 mm"
@@ -245,18 +245,18 @@ def test_resampling_that_leaves_few_slices_is_odd():
 @pytest.mark.parametrize("options", [{}, {"spacing": (5.0, 1.0, 1.0)}, {"spacing": "median"}])
 def test_thin_scans_alone_are_nothing_odd(options):
     measured = Fingerprint(cases=(case("thin", (200, 180, 3)),))
-    assert doubt_plan(plan_of(measured=measured, **options), measured) == []
+    assert plan_warnings(plan_of(measured=measured, **options), measured) == []
 
 
 @pytest.mark.parametrize(
     ("stride", "reason"),
     [
         (None, "neighboring slices, which did best in the paper's ablation"),
-        (1, "neighboring slices, as asked for"),
-        (2, "every second slice, as asked for"),
-        (3, "every 3rd slice, as asked for"),
-        (12, "every 12th slice, as asked for"),
-        (21, "every 21st slice, as asked for"),
+        (1, "neighboring slices, as requested"),
+        (2, "every second slice, as requested"),
+        (3, "every 3rd slice, as requested"),
+        (12, "every 12th slice, as requested"),
+        (21, "every 21st slice, as requested"),
     ],
 )
 def test_stride_has_its_reason(stride, reason):

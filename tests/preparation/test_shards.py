@@ -12,8 +12,8 @@ from inflate3d.engines.shard import Shard
 from inflate3d.errors import DatasetProblems, OutputError
 from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.preparation.prepare import prepare, prepare_shard
+from inflate3d.preparation.staging import open_staging
 from inflate3d.preparation.store import Store
-from inflate3d.preparation.unfinished import claimed
 
 
 def contents(folder):
@@ -68,12 +68,12 @@ def test_bad_case_costs_no_other_case_and_no_other_shard(tmp_path, write_toys, r
 
 def test_shards_lock_out_themselves_and_whole_preparations_alone(tmp_path):
     store = tmp_path / "store"
-    with claimed(store, Shard(1, 2)), claimed(store, Shard(2, 2)):
-        with pytest.raises(OutputError, match="another process"), claimed(store, Shard(1, 2)):
+    with open_staging(store, Shard(1, 2)), open_staging(store, Shard(2, 2)):
+        with pytest.raises(OutputError, match="another process"), open_staging(store, Shard(1, 2)):
             pass
-        with pytest.raises(OutputError, match="another process"), claimed(store):
+        with pytest.raises(OutputError, match="another process"), open_staging(store):
             pass
-    with claimed(store), pytest.raises(OutputError, match="another process"), claimed(store, Shard(1, 2)):
+    with open_staging(store), pytest.raises(OutputError, match="another process"), open_staging(store, Shard(1, 2)):
         pass
 
 

@@ -96,13 +96,6 @@ def test_index_knows_which_slices_hold_a_class(tmp_path, dataset):
     assert Store(tmp_path).cases["a"].slices == {2: (2,)}
 
 
-def test_ranges_are_those_of_the_plan(tmp_path, dataset):
-    scan, labels = make_case()
-    plan = write_store(tmp_path, dataset, {"a": (scan, labels)})
-    rule = plan.normalization[0]
-    assert Store(tmp_path).cases["a"].ranges == ((rule.low, rule.high),)
-
-
 def test_groups_and_splits_are_kept(tmp_path):
     own = (Split(("a",), ("b",), source="own"),)
     dataset = Dataset("Toy", tmp_path / "data", ("CT",), CLASSES, (), splits={"own": own})

@@ -10,8 +10,8 @@ from inflate3d.errors import DataError, Inflate3dError, OutputError
 from inflate3d.inference.scans import Warn, find_scans, tell_nobody
 from inflate3d.io import scan_files, suffix_of
 from inflate3d.io.remote import RemoteFolder, check_single_file, is_remote
+from inflate3d.preparation.file_signatures import last_change
 from inflate3d.preparation.plan import Plan
-from inflate3d.preparation.stamps import last_change
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from functools import partial
 
 from inflate3d.datasets.case import Case, Dataset
 from inflate3d.errors import DataError, DatasetProblems, Inflate3dError
-from inflate3d.preparation.doubts import doubt_cases, doubt_classes
+from inflate3d.preparation.dataset_warnings import case_warnings, class_warnings
+from inflate3d.preparation.file_signatures import sign_case
 from inflate3d.preparation.fingerprint import CaseFingerprint, Fingerprint, measure_case
 from inflate3d.preparation.parallel import in_parallel
-from inflate3d.preparation.stamps import stamp_case
 from inflate3d.preparation.verify import check_case, check_classes
 from inflate3d.progress import Progress, silent
 from inflate3d.volume import Volume
@@ -91,10 +91,10 @@ def conclude(dataset: Dataset, outcomes: Sequence[Outcome]) -> Examination:
     fingerprint = Fingerprint(cases=tuple(outcome.measured for outcome in outcomes if outcome.measured))
     problems = [problem for outcome in outcomes for problem in outcome.problems]
     warnings = [note for outcome in outcomes for note in outcome.notes]
-    warnings.extend(doubt_cases(dataset, fingerprint))
+    warnings.extend(case_warnings(dataset, fingerprint))
     if not problems:
         problems.extend(check_classes(dataset, [case.class_voxels for case in fingerprint.cases]))
-        warnings.extend(doubt_classes(dataset, fingerprint))
+        warnings.extend(class_warnings(dataset, fingerprint))
     if problems:
         raise DatasetProblems(problems, warnings=warnings)
     return Examination(fingerprint, tuple(warnings))
@@ -137,7 +137,7 @@ def read_case(dataset: Dataset, case: Case, *, allow_missing_modality: bool) -> 
     Raises:
         DatasetProblems: All that is wrong with it.
     """
-    files = stamp_case(case, dataset.root)  # before it is read: a change in between is then seen
+    files = sign_case(case, dataset.root)  # before it is read: a change in between is then seen
     volume, labels = check_case(case, dataset, allow_missing_modality=allow_missing_modality)
     measured = measure_case(
         case.id,
@@ -151,14 +151,14 @@ def read_case(dataset: Dataset, case: Case, *, allow_missing_modality: bool) -> 
     return ReadCase(volume, labels, measured)
 
 
-def tell_notes(case: Case, of_scan: Sequence[str], of_labels: Sequence[str]) -> tuple[DataError, ...]:
-    """What the readers of a case's files found odd."""
+def note_warnings(case: Case, of_scan: Sequence[str], of_labels: Sequence[str]) -> tuple[DataError, ...]:
+    """Warnings of what the readers of a case's files found unusual."""
     found = [(note, case.scan) for note in of_scan] + [(note, case.label) for note in of_labels]
     return tuple(
         DataError(
-            "a file is odd, but can be used",
+            "unusual header (the file is still usable)",
             got=note,
-            hint="nothing if it is meant so; else correct the file's header",
+            hint="if this is not intended, correct the file's header",
             case=case.id,
             file=file,
         )
@@ -171,4 +171,4 @@ def _examine_case(dataset: Dataset, allow_missing_modality: bool, case: Case) ->
         read = read_case(dataset, case, allow_missing_modality=allow_missing_modality)
     except DatasetProblems as error:
         return Outcome(None, problems=tuple(error.problems))
-    return Outcome(read.measured, notes=tell_notes(case, read.volume.notes, read.labels.notes))
+    return Outcome(read.measured, notes=note_warnings(case, read.volume.notes, read.labels.notes))

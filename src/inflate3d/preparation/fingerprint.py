@@ -15,7 +15,7 @@ from pydantic import Field
 
 from inflate3d.datasets.case import Dataset
 from inflate3d.orientation import Orientation
-from inflate3d.preparation.stamps import FileStamp, changed_files, stamp_case
+from inflate3d.preparation.file_signatures import FileSignature, changed_files, sign_case
 from inflate3d.settings import FrozenModel
 from inflate3d.volume import Volume
 
@@ -78,7 +78,7 @@ class CaseFingerprint(FrozenModel):
     data_type: str = ""
     image_hash: str = ""
     label_hash: str = ""
-    files: tuple[FileStamp, ...] = ()
+    files: tuple[FileSignature, ...] = ()
 
 
 class Fingerprint(FrozenModel):
@@ -116,8 +116,8 @@ class Fingerprint(FrozenModel):
             dataset: The dataset as it is now.
         """
         cases = {case.id: case for case in dataset.cases}
-        before = (stamp for case in self.cases if case.case in cases for stamp in case.files)
-        now = (stamp for case in dataset.cases for stamp in stamp_case(case, dataset.root))
+        before = (each for case in self.cases if case.case in cases for each in case.files)
+        now = (each for case in dataset.cases for each in sign_case(case, dataset.root))
         return changed_files(before, now, dataset.root)
 
 
@@ -129,7 +129,7 @@ def measure_case(
     merged: Mapping[int, int] = MappingProxyType({}),
     ignore: int | None = None,
     missing: Sequence[int] = (),
-    files: Sequence[FileStamp] = (),
+    files: Sequence[FileSignature] = (),
 ) -> CaseFingerprint:
     """Measures one case.
 

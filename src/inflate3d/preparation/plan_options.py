@@ -68,6 +68,11 @@ class PlanOptions(FrozenModel):
     allow_missing_modality: bool = False
     """Let zeros stand in for modalities that a case lacks."""
 
+    @property
+    def needs_median_spacing(self) -> bool:
+        """Whether the scans' spacing decides what model space is."""
+        return self.depth_axis is None or self.spacing == "median"
+
     def choose_classes(self, dataset: Dataset) -> Dataset:
         """The dataset with the classes that these options want.
 

@@ -8,12 +8,11 @@ from inflate3d.config import Proposals
 from inflate3d.datasets.case import Dataset
 from inflate3d.datasets.classes import IGNORED
 from inflate3d.errors import ConfigError, DataError
-from inflate3d.preparation.axes import frame_axes, thickest_axis
-from inflate3d.preparation.doubts import is_ct
+from inflate3d.preparation.dataset_warnings import is_ct
 from inflate3d.preparation.fingerprint import Fingerprint, Intensities, merge_intensities
+from inflate3d.preparation.flips import choose_flips
 from inflate3d.preparation.memory import Memory
-from inflate3d.preparation.mirroring import choose_flips
-from inflate3d.preparation.plan import Normalization, Plan, window_span
+from inflate3d.preparation.plan import ModelSpace, Normalization, Plan, window_span
 from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.volume import DEPTH_AXES, DepthAxis
 
@@ -65,9 +64,8 @@ def make_plan(
         ConfigError: An option can't be used.
     """
     check_class_count(dataset)
-    reasons: dict[str, str] = {}
-    axis, reasons["depth_axis"] = _depth_axis(fingerprint, options)
-    slice_spacing, pixel_spacing, reasons["spacing"] = _spacing(fingerprint, axis, options)
+    space, pixel_spacing, reasons = choose_model_space(dataset, fingerprint.median_spacing(), options)
+    axis = space.depth_axis
     size, reasons["image_size"] = _image_size(fingerprint, axis, pixel_spacing, options)
     normalization, reasons["normalization"] = _normalization(dataset, fingerprint, options)
     flips, reasons["flips"] = _flips(dataset, axis, options)
@@ -75,14 +73,7 @@ def make_plan(
     if missing := [case for case in dataset.cases if None in case.images]:
         reasons["allow_missing_modality"] = f"zeros stand in for what {len(missing)} cases lack"
     plan = Plan(
-        dataset=dataset.name,
-        modalities=dataset.modalities,
-        classes=dataset.classes,
-        merged=dict(dataset.merged),
-        ignore=dataset.ignore,
-        allow_missing_modality=options.allow_missing_modality,
-        depth_axis=axis,
-        slice_spacing=slice_spacing,
+        **space.model_dump(),
         pixel_spacing=pixel_spacing,
         image_size=size,
         stride=stride,
@@ -94,7 +85,7 @@ def make_plan(
     return plan.model_copy(update={"proposals": proposals, "reasons": reasons | why})
 
 
-def doubt_plan(plan: Plan, fingerprint: Fingerprint) -> list[DataError]:
+def plan_warnings(plan: Plan, fingerprint: Fingerprint) -> list[DataError]:
     """What is odd about a plan that can be used all the same.
 
     Args:
@@ -135,27 +126,71 @@ def check_class_count(dataset: Dataset) -> None:
         )
 
 
-def _depth_axis(fingerprint: Fingerprint, options: PlanOptions) -> tuple[DepthAxis, str]:
+def choose_model_space(
+    dataset: Dataset, spacing: tuple[float, float, float] | None, options: PlanOptions
+) -> tuple[ModelSpace, tuple[float, float] | None, dict[str, str]]:
+    """Decides what must be known before a case is stored.
+
+    Args:
+        dataset: Names, modalities and classes, chosen already.
+        spacing: Median millimeters along the RAS+ axes; may be None unless `PlanOptions.needs_median_spacing`.
+        options: Overrides of the automatic plan.
+
+    Returns:
+        Model space, the spacing of its pixels (None for each scan's own), and the reasons.
+    """
+    axis, why_axis = _depth_axis(spacing, options)
+    slice_spacing, pixel_spacing, why_spacing = _spacing(spacing, axis, options)
+    space = ModelSpace(
+        dataset=dataset.name,
+        modalities=dataset.modalities,
+        classes=dataset.classes,
+        merged=dict(dataset.merged),
+        ignore=dataset.ignore,
+        allow_missing_modality=options.allow_missing_modality,
+        depth_axis=axis,
+        slice_spacing=slice_spacing,
+    )
+    return space, pixel_spacing, {"depth_axis": why_axis, "spacing": why_spacing}
+
+
+def thickest_axis(spacing: tuple[float, float, float]) -> DepthAxis:
+    """The direction of the largest spacing; ties go to the last, axial.
+
+    Args:
+        spacing: Millimeters along the RAS+ axes.
+    """
+    # scanners round, so one per cent is a tie
+    return DEPTH_AXES[max(axis for axis in range(3) if spacing[axis] >= 0.99 * max(spacing))]
+
+
+def frame_axes(axis: DepthAxis) -> list[int]:
+    """World axes of a frame's depth, rows and columns."""
+    depth = DEPTH_AXES.index(axis)
+    return [depth, *(world for world in range(3) if world != depth)]
+
+
+def _depth_axis(spacing: tuple[float, float, float] | None, options: PlanOptions) -> tuple[DepthAxis, str]:
     if options.depth_axis is not None:
-        return options.depth_axis, f"{options.depth_axis}, as asked for"
-    spacing = fingerprint.median_spacing()
+        return options.depth_axis, f"{options.depth_axis}, as requested"
+    assert spacing is not None
     axis = thickest_axis(spacing)
     sides = " × ".join(f"{side:.3g}" for side in spacing)
     return axis, f"{axis}: median spacing is {sides} mm (left-right, back-front, down-up)"
 
 
 def _spacing(
-    fingerprint: Fingerprint, axis: DepthAxis, options: PlanOptions
+    median: tuple[float, float, float] | None, axis: DepthAxis, options: PlanOptions
 ) -> tuple[float | None, tuple[float, float] | None, str]:
     if options.spacing == "own":
         return None, None, "the scans' own slices, as in the paper; each is stretched to fill the image"
     if options.spacing == "median":
-        median = fingerprint.median_spacing()
+        assert median is not None
         through, rows, columns = (median[world] for world in frame_axes(axis))
-        why = "the median of the cases, as asked for"
+        why = "the median of the cases, as requested"
     else:
         through, rows, columns = options.spacing
-        why = "as asked for"
+        why = "as requested"
     return through, (rows, columns), f"{through:.3g} × {rows:.3g} × {columns:.3g} mm (slices, rows, columns), {why}"
 
 
@@ -163,8 +198,8 @@ def _stride(options: PlanOptions) -> tuple[int, str]:
     if options.stride is None:
         return USUAL_STRIDE, "neighboring slices, which did best in the paper's ablation"
     if options.stride == 1:
-        return 1, "neighboring slices, as asked for"
-    return options.stride, f"every {_ordinal(options.stride)} slice, as asked for"
+        return 1, "neighboring slices, as requested"
+    return options.stride, f"every {_ordinal(options.stride)} slice, as requested"
 
 
 def _ordinal(number: int) -> str:
@@ -179,7 +214,7 @@ def _image_size(
 ) -> tuple[tuple[int, int], str]:
     if options.planned_size is not None:
         rows, columns = options.planned_size
-        return (rows, columns), f"{rows}×{columns}, as asked for"
+        return (rows, columns), f"{rows}×{columns}, as requested"
     in_plane = frame_axes(axis)[1:]
     if pixel_spacing is not None:
         needed = max(
@@ -208,7 +243,7 @@ def _normalization(
     if options.clip is not None:
         low, high = options.clip
         rule = Normalization(kind="clip", low=low, high=high)
-        return (rule,) * len(dataset.modalities), f"{low:g} to {high:g}, as asked for"
+        return (rule,) * len(dataset.modalities), f"{low:g} to {high:g}, as requested"
     chosen, why = [], []
     for index, modality in enumerate(dataset.modalities):
         inside = [case.foreground[index] for case in fingerprint.cases if case.foreground and index not in case.missing]
@@ -236,7 +271,7 @@ def _range_round(tissue: Intensities) -> tuple[float, float]:
 def _flips(dataset: Dataset, axis: DepthAxis, options: PlanOptions) -> tuple[tuple[bool, bool, bool], str]:
     if options.flips is not None:
         wanted = options.flips
-        return (wanted, wanted, wanted), f"{'allowed' if wanted else 'forbidden'}, as asked for"
+        return (wanted, wanted, wanted), f"{'allowed' if wanted else 'forbidden'}, as requested"
     return choose_flips(dataset.classes, [DEPTH_AXES[world] for world in frame_axes(axis)])
 
 

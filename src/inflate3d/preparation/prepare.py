@@ -1,26 +1,41 @@
-"""From a dataset's files to its store: read every case once, plan, and lay out what the plan wants otherwise."""
+"""From a dataset's files to its store, in one pass.
+
+The headers of all scans decide what model space is: depth axis and slice spacing. Then each case is read once, checked,
+measured, and stored in model space. The rest of the plan follows from the measurements.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from inflate3d.datasets.case import Case, Dataset
 from inflate3d.engines.engine import Engine, LostError
 from inflate3d.engines.shard import Shard
 from inflate3d.errors import DataError, DatasetProblems, OutputError
-from inflate3d.preparation.drafting import DraftedCase, draft_case, redraft_case
-from inflate3d.preparation.examine import Outcome, conclude
+from inflate3d.io import read_volume as read_grid
+from inflate3d.preparation.examine import Outcome, conclude, note_warnings, read_case
 from inflate3d.preparation.memory import available_memory
 from inflate3d.preparation.parallel import in_parallel
-from inflate3d.preparation.plan import Plan
+from inflate3d.preparation.plan import ModelSpace, Plan
 from inflate3d.preparation.plan_options import PlanOptions
-from inflate3d.preparation.planning import check_class_count, doubt_plan, make_plan
-from inflate3d.preparation.store import Store, StoredCase, remove_other_cases, write_index
-from inflate3d.preparation.unfinished import Terms, Unfinished, claimed, note_done, terms_of
+from inflate3d.preparation.planning import check_class_count, choose_model_space, make_plan, plan_warnings
+from inflate3d.preparation.staging import StagedCase, Staging, file_state, open_staging, write_record
+from inflate3d.preparation.store import (
+    ARRAY_KINDS,
+    Store,
+    StoredCase,
+    case_file,
+    remove_other_cases,
+    write_case,
+    write_index,
+)
 from inflate3d.progress import Progress, silent
+from inflate3d.volume import Orientation
 
 
 def prepare(
@@ -33,45 +48,52 @@ def prepare(
     progress: Progress = silent,
     warn: Callable[[DataError], object] = lambda warning: None,
 ) -> Store:
-    """Checks every case, measures it, plans, and writes the store.
+    """Checks and measures every case, makes the plan, and writes the store.
 
-    Each case is read once. A preparation that was killed goes on where it was when it is called again: cases that
-    are done, by itself or by shards, are kept, unless their files, the classes or modalities, or the options that
-    concern them have changed.
+    Each case is read once. An interrupted preparation is resumed when it is called again: prepared cases, those of
+    shards too, are kept unless their files, the classes, the modalities, or the options that concern them changed.
 
     Args:
         dataset: What to prepare.
-        folder: Where the store goes; an older store there is replaced when the new one is whole.
-        options: Choices that the plan must take over.
-        workers: Processes; as many as cores if not given. Each holds one case, in about three times the memory that
-            its voxels take.
+        folder: Where the store goes; an older store there is replaced when the new one is complete.
+        options: Overrides of the automatic plan.
+        workers: Number of processes; by default one per core. Each holds one case, in about three times the memory
+            that its voxels take.
         engine: Does the work in place of processes of this machine; dataset and folder need absolute paths then.
-        progress: Shows how far it is.
-        warn: Told of everything odd that is no reason to stop.
+        progress: Shows the progress.
+        warn: Called with each warning about the dataset.
 
     Raises:
-        DatasetProblems: All that is wrong with any case; nothing is left of the new store then, unless shards, an
-            engine or an interrupted preparation have worked on it, which is gone on with next time.
-        ConfigError: An option can't be used.
+        DatasetProblems: All problems of all cases. Nothing is left of the new store then, unless shards, an engine
+            or an interrupted preparation have worked on it, whose work is kept for the next call.
+        ConfigError: An option is invalid.
         OutputError: The store can't be written, or another process is preparing it.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from inflate3d.datasets.phantom import write_phantoms
+        >>> with TemporaryDirectory() as folder:
+        ...     dataset = write_phantoms(Path(folder) / "phantoms", 2)
+        ...     store = prepare(dataset, Path(folder) / "store", workers=1)
+        >>> store.plan.depth_axis, len(store.cases)
+        ('axial', 2)
     """
-    spread = engine or _processes(workers)
     dataset = options.choose_classes(dataset)
     check_class_count(dataset)
-    with claimed(folder) as unfinished:
-        unfinished.keep |= engine is not None
-        drafted, outcomes = _draft_cases(dataset, options, unfinished, spread, progress)
+    with open_staging(folder) as staging:
+        staging.keep |= engine is not None
+        space = _model_space(dataset, options, progress)
+        staged, outcomes = _stage_cases(dataset, space, staging, engine or _processes(workers), progress)
         examined = conclude(dataset, outcomes)
         plan = make_plan(dataset, examined.fingerprint, available_memory(), options)
-        for warning in (*examined.warnings, *doubt_plan(plan, examined.fingerprint)):
+        _check_space(plan, space, dataset)
+        for warning in (*examined.warnings, *plan_warnings(plan, examined.fingerprint)):
             warn(warning)
-        redrafted = _redraft_cases(dataset, plan, drafted, unfinished, spread, progress)
-        fitting = {case.id: drafted[case.id].finish(plan, case.group) for case in dataset.cases}
-        stored = [redrafted.get(case.id) or fitting[case.id] for case in dataset.cases]
-        unfinished.publish([case.id for case in dataset.cases], redrafted)
+        stored = [_finish(staged[case.id], plan, case) for case in dataset.cases]
+        staging.publish([case.id for case in dataset.cases])
         write_index(folder, dataset, options, stored, plan, examined.fingerprint)
         remove_other_cases(folder, [case.case for case in stored])
-        unfinished.remove()
+        staging.remove()
     return Store(folder)
 
 
@@ -85,34 +107,35 @@ def prepare_shard(
     progress: Progress = silent,
     warn: Callable[[DataError], object] = lambda warning: None,
 ) -> list[str]:
-    """Checks, measures and stores a share of the cases; `prepare` then plans for all, and finishes the store.
+    """Checks, measures and stores a share of the cases; `prepare` then makes the plan and completes the store.
 
-    Any number of shards may be worked on at the same time, by machines that share the folder. What one has left out
-    `prepare` does itself.
+    Any number of shards may be prepared at the same time, by machines that share the folder. `prepare` itself does
+    the cases that no shard did.
 
     Args:
-        dataset: What to prepare, whole.
+        dataset: The whole dataset.
         folder: Where the store goes.
         shard: The share.
-        options: As `prepare` is given them.
-        workers: Processes; as many as cores if not given.
-        progress: Shows how far it is.
-        warn: Told of everything odd about the share's cases.
+        options: The same as for `prepare`.
+        workers: Number of processes; by default one per core.
+        progress: Shows the progress.
+        warn: Called with each warning about the share's cases.
 
     Returns:
-        Ids of the share's cases; all of them are done.
+        Ids of the share's cases; all of them are prepared.
 
     Raises:
-        DatasetProblems: All that is wrong with any case of the share; those of all others are done.
-        ConfigError: An option can't be used.
+        DatasetProblems: All problems of the share's cases; its valid cases are prepared.
+        ConfigError: An option is invalid.
         OutputError: A case can't be written, or another process is preparing the store or this share.
     """
     dataset = options.choose_classes(dataset)
     check_class_count(dataset)
-    dataset = replace(dataset, cases=tuple(shard.share(dataset.cases)))
-    with claimed(folder, shard) as unfinished:
-        unfinished.keep = True  # others may work there
-        _, outcomes = _draft_cases(dataset, options, unfinished, _processes(workers), progress)
+    with open_staging(folder, shard) as staging:
+        staging.keep = True  # others may work there
+        space = _model_space(dataset, options, progress)
+        dataset = replace(dataset, cases=tuple(shard.share(dataset.cases)))
+        _, outcomes = _stage_cases(dataset, space, staging, _processes(workers), progress)
     notes = [note for outcome in outcomes for note in outcome.notes]
     if problems := [problem for outcome in outcomes for problem in outcome.problems]:
         raise DatasetProblems(problems, warnings=notes)
@@ -125,64 +148,90 @@ def _processes(workers: int | None) -> Engine:
     return partial(in_parallel, workers=workers)
 
 
-def _draft_cases(
-    dataset: Dataset, options: PlanOptions, unfinished: Unfinished, engine: Engine, progress: Progress
-) -> tuple[dict[str, DraftedCase], list[Outcome]]:
-    """Reads, checks, measures and stores every case that is not done already."""
-    terms = terms_of(dataset, options)
-    drafted = unfinished.resume(dataset, terms)
-    todo = [case for case in dataset.cases if case.id not in drafted]
-    work = partial(_draft_noted, replace(dataset, cases=()), options, unfinished.drafts, terms)
-    outcomes = {case.id: drafted[case.id].outcome(case) for case in dataset.cases if case.id in drafted}
-    done = progress(engine(work, todo), len(todo), "reading and storing cases")
-    for case, result in zip(todo, done, strict=True):
+def _model_space(dataset: Dataset, options: PlanOptions, progress: Progress) -> ModelSpace:
+    """Model space, from the headers of all cases where the options leave it open."""
+    spacing = _median_spacing(dataset, progress) if options.needs_median_spacing else None
+    return choose_model_space(dataset, spacing, options)[0]
+
+
+def _median_spacing(dataset: Dataset, progress: Progress) -> tuple[float, float, float]:
+    """Median millimeters along the RAS+ axes, from headers alone."""
+    spacings = []
+    for case in progress(dataset.cases, len(dataset.cases), "reading headers"):
+        try:
+            grid = read_grid(case.scan, case=case.id)
+        except (DataError, StopIteration):
+            continue  # the error is reported when the whole case is read
+        spacings.append([grid.spacing[axis] for axis in Orientation.toward(grid.affine, "RAS").axes])
+    x, y, z = np.median(spacings or [(1.0, 1.0, 1.0)], axis=0).tolist()
+    return x, y, z
+
+
+def _stage_cases(
+    dataset: Dataset, space: ModelSpace, staging: Staging, engine: Engine, progress: Progress
+) -> tuple[dict[str, StagedCase], list[Outcome]]:
+    """Prepares every case that is not prepared already."""
+    staged = staging.completed(dataset, space)
+    todo = [case for case in dataset.cases if case.id not in staged]
+    outcomes = {case.id: _outcome(staged[case.id], case) for case in dataset.cases if case.id in staged}
+    work = partial(_stage_case, replace(dataset, cases=()), space, staging.folder)
+    results = progress(engine(work, todo), len(todo), "reading and storing cases")
+    for case, result in zip(todo, results, strict=True):
         if isinstance(result, OutputError):
             raise result
         if isinstance(result, LostError):
             result = Outcome(None, problems=(result.with_context(case=case.id, file=case.scan),))
-        if isinstance(result, DraftedCase):
-            drafted[case.id] = result
-            result = result.outcome(case)
+        if isinstance(result, StagedCase):
+            staged[case.id] = result
+            result = _outcome(result, case)
         outcomes[case.id] = result
-    return drafted, [outcomes[case.id] for case in dataset.cases]
+    return staged, [outcomes[case.id] for case in dataset.cases]
 
 
-def _draft_noted(
-    dataset: Dataset, options: PlanOptions, drafts: Path, terms: Terms, case: Case
-) -> DraftedCase | Outcome | OutputError:
-    """Drafts a case and records that it is done."""
-    drafted = draft_case(dataset, options, drafts, case)
+def _stage_case(dataset: Dataset, space: ModelSpace, folder: Path, case: Case) -> StagedCase | Outcome | OutputError:
+    """Reads, checks, measures and stores one case; processes return errors as values."""
     try:
-        if isinstance(drafted, DraftedCase):
-            note_done(drafts, terms, drafted)
+        read = read_case(dataset, case, allow_missing_modality=space.allow_missing_modality)
+        stored = write_case(folder, case, read.volume, read.labels, space)
+        record = StagedCase(
+            root=str(dataset.root.absolute()),
+            space=space,
+            measured=read.measured,
+            scan_notes=read.volume.notes,
+            label_notes=read.labels.notes,
+            stored=stored,
+            written={kind: file_state(case_file(folder, case.id, kind)) for kind in ARRAY_KINDS},
+        )
+        write_record(folder, record)
+    except DatasetProblems as error:
+        return Outcome(None, problems=tuple(error.problems))
     except OutputError as error:
         return error
-    return drafted
+    return record
 
 
-def _redraft_cases(
-    dataset: Dataset,
-    plan: Plan,
-    drafted: Mapping[str, DraftedCase],
-    unfinished: Unfinished,
-    engine: Engine,
-    progress: Progress,
-) -> dict[str, StoredCase]:
-    """Brings the cases that don't lie as the plan wants it into its frame."""
-    todo = [(drafted[case.id], case) for case in dataset.cases if not drafted[case.id].fits(plan)]
-    if not todo:
-        return {}
-    work = partial(_redraft, unfinished.drafts, plan, unfinished.redrafts)
-    redrafted = {}
-    done = progress(engine(work, todo), len(todo), "resampling cases")
-    for (_, case), result in zip(todo, done, strict=True):
-        if isinstance(result, LostError):
-            raise result.with_context(case=case.id, file=unfinished.drafts)
-        if isinstance(result, OutputError):
-            raise result
-        redrafted[result.case] = result
-    return redrafted
+def _outcome(record: StagedCase, case: Case) -> Outcome:
+    return Outcome(record.measured, notes=note_warnings(case, record.scan_notes, record.label_notes))
 
 
-def _redraft(drafts: Path, plan: Plan, folder: Path, pair: tuple[DraftedCase, Case]) -> StoredCase | OutputError:
-    return redraft_case(drafts, plan, folder, *pair)
+def _finish(record: StagedCase, plan: Plan, case: Case) -> StoredCase:
+    """The case's entry in the index, with the value ranges that the plan wants."""
+    blank = [values == (0, 0) for values in record.measured.ranges]
+    ranges = tuple(
+        rule.own_or_fixed(own, blank=empty)
+        for rule, own, empty in zip(plan.normalization, record.stored.ranges, blank, strict=True)
+    )
+    return record.stored.model_copy(update={"ranges": ranges, "group": case.group})
+
+
+def _check_space(plan: Plan, space: ModelSpace, dataset: Dataset) -> None:
+    """Makes sure that the measured cases lead to the very model space in which they were stored."""
+    changed = [name for name in ModelSpace.model_fields if getattr(plan, name) != getattr(space, name)]
+    if changed:
+        raise DataError(
+            "files changed while they were prepared",
+            expected=", ".join(f"{name} {getattr(space, name)}" for name in changed),
+            got=", ".join(f"{name} {getattr(plan, name)}" for name in changed),
+            hint="run the same command again",
+            file=dataset.root,
+        )

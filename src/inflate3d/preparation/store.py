@@ -23,7 +23,7 @@ from inflate3d.errors import DataError, OutputError
 from inflate3d.preparation.arrays import DAMAGED, StoredSlices, write_slices
 from inflate3d.preparation.fingerprint import Fingerprint
 from inflate3d.preparation.model_space import to_model_space
-from inflate3d.preparation.plan import Plan
+from inflate3d.preparation.plan import ModelSpace, Normalization, Plan
 from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.settings import FrozenModel, parse_settings, read_json
 from inflate3d.volume import Volume
@@ -70,21 +70,24 @@ class _Index(FrozenModel):
         write_text(folder / "store.json", self.model_dump_json() + "\n")
 
 
-def write_case(folder: Path, case: Case, volume: Volume, labels: Volume, plan: Plan) -> StoredCase:
-    """Writes one case's file pair, each file whole or not at all; the caller flushes them (see `flush_files`).
+def write_case(folder: Path, case: Case, volume: Volume, labels: Volume, space: ModelSpace) -> StoredCase:
+    """Writes one case's file pair, each file atomically; the caller flushes them (see `flush_files`).
 
     Args:
         folder: The store's folder.
         case: The case.
         volume: Its scan ``(C, I, J, K)``, checked.
         labels: Its label map ``(1, I, J, K)``, checked.
-        plan: How to bring it into the model's frame.
+        space: The plan, or what is known of it before all cases are measured.
+
+    Returns:
+        Its entry in the index; the value ranges are its own percentiles.
 
     Raises:
         OutputError: A file can't be written.
     """
-    scan = to_model_space(volume, plan)
-    numbered = plan.number_classes(scan.labels(labels.array[0]))
+    scan = to_model_space(volume, space)
+    numbered = space.number_classes(scan.labels(labels.array[0]))
     write_slices(case_file(folder, case.id, "image"), scan.image(), "image")
     write_slices(case_file(folder, case.id, "label"), numbered, "label")
     return StoredCase(
@@ -92,8 +95,8 @@ def write_case(folder: Path, case: Case, volume: Volume, labels: Volume, plan: P
         group=case.group,
         shape=numbered.shape,
         spacing=scan.spacing,
-        ranges=scan.value_ranges(plan.normalization),
-        slices=_slices_with(numbered, len(plan.classes)),
+        ranges=scan.value_ranges((Normalization(kind="case"),) * len(scan.voxels)),
+        slices=_slices_with(numbered, len(space.classes)),
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from inflate3d.datasets.case import Dataset
-from inflate3d.preparation.doubts import AXES
+from inflate3d.preparation.dataset_warnings import AXES
 from inflate3d.preparation.fingerprint import Fingerprint, Intensities, merge_intensities
 from inflate3d.settings import FrozenModel
 

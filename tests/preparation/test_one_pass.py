@@ -1,4 +1,4 @@
-"""A case that is read once is stored as if the plan had been known when it was read."""
+"""Each case is read once, and stored as if the whole plan had been known then."""
 
 import dataclasses
 
@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from inflate3d.io import read_labels, read_volume
-from inflate3d.preparation import drafting
+from inflate3d.preparation import prepare as preparation
 from inflate3d.preparation.examine import examine
 from inflate3d.preparation.memory import available_memory
+from inflate3d.preparation.model_space import to_model_space
 from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.preparation.planning import make_plan
 from inflate3d.preparation.prepare import prepare
@@ -53,10 +54,10 @@ def turned(tmp_path, write_toys):
     ],
     ids=lambda options: options.as_flags(options.model_dump(exclude_defaults=True)) or "no option",
 )
-def test_store_is_that_of_reading_each_case_again_by_the_plan(tmp_path, turned, options, monkeypatch):
-    read, real = [], drafting.read_case
+def test_prepare_stores_each_case_by_the_plan_of_all(tmp_path, turned, options, monkeypatch):
+    read, real = [], preparation.read_case
     monkeypatch.setattr(
-        drafting, "read_case", lambda dataset, case, **how: read.append(case.id) or real(dataset, case, **how)
+        preparation, "read_case", lambda dataset, case, **how: read.append(case.id) or real(dataset, case, **how)
     )
     told = []
     store = prepare(turned, tmp_path / "store", options=options, workers=1, warn=told.append)
@@ -69,7 +70,8 @@ def test_store_is_that_of_reading_each_case_again_by_the_plan(tmp_path, turned, 
     assert [str(warning) for warning in told][: len(examined.warnings)] == [str(each) for each in examined.warnings]
     for case in turned.cases:
         plain = write_case(tmp_path / "plain", case, read_volume(case.scan), read_labels(case.label), plan)
-        assert store.cases[case.id] == plain
+        ranges = to_model_space(read_volume(case.scan), plan).value_ranges(plan.normalization)
+        assert store.cases[case.id] == plain.model_copy(update={"ranges": ranges})
         for kind in ("image", "label"):
             name = f"{case.id}.{kind}.b2nd"
             assert (tmp_path / "store" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()

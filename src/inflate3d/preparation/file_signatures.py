@@ -1,4 +1,4 @@
-"""Whether a case's files are still the ones that were read, told without reading them."""
+"""Whether a case's files have changed since they were read: by size and modification time, without reading them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _WRAP = 2**63
 """Sums of times are kept below this, so that any reader of JSON takes them for integers."""
 
 
-class FileStamp(FrozenModel):
-    """What tells one state of a file from another.
+class FileSignature(FrozenModel):
+    """Size and modification time of a file.
 
     Attributes:
         file: Its path, from the dataset's folder on where it lies in there.
@@ -30,14 +30,14 @@ class FileStamp(FrozenModel):
     modified: int
 
 
-def stamp_case(case: Case, root: Path) -> tuple[FileStamp, ...]:
-    """Stamps a case's scan and label map, as they are now.
+def sign_case(case: Case, root: Path) -> tuple[FileSignature, ...]:
+    """Signs a case's scan and label map, as they are now.
 
     Args:
         case: The case.
         root: The dataset's folder.
     """
-    return tuple(_stamp_path(path, root) for path in (*case.images, case.label) if path is not None)
+    return tuple(_sign_path(path, root) for path in (*case.images, case.label) if path is not None)
 
 
 def last_change(path: Path) -> int | None:
@@ -45,23 +45,23 @@ def last_change(path: Path) -> int | None:
     return max((part.stat().st_mtime_ns for part in _parts_of(path)), default=None)
 
 
-def changed_files(before: Iterable[FileStamp], now: Iterable[FileStamp], root: Path) -> list[Path]:
+def changed_files(before: Iterable[FileSignature], now: Iterable[FileSignature], root: Path) -> list[Path]:
     """The paths that changed, came or went between two times, sorted.
 
     Args:
-        before: What was stamped first.
-        now: What was stamped later.
+        before: The earlier signatures.
+        now: The later ones.
         root: The dataset's folder.
     """
-    old, new = ({stamp.file: stamp for stamp in stamps} for stamps in (before, now))
+    old, new = ({each.file: each for each in signatures} for signatures in (before, now))
     return [root / file for file in sorted(old.keys() | new.keys()) if old.get(file) != new.get(file)]
 
 
-def _stamp_path(path: Path, root: Path) -> FileStamp:
-    """Stamps a file, or what names a DICOM series: its folder, one of its files, or the folder and a UID."""
+def _sign_path(path: Path, root: Path) -> FileSignature:
+    """Signs a file, or what names a DICOM series: its folder, one of its files, or the folder and a UID."""
     states = [part.stat() for part in _parts_of(path)]
     path, root = path.absolute(), root.absolute()  # the same folder may be named in another way next time
-    return FileStamp(
+    return FileSignature(
         file=(path.relative_to(root) if path.is_relative_to(root) else path).as_posix(),
         size=sum(state.st_size for state in states),
         modified=sum(state.st_mtime_ns for state in states) % _WRAP,

@@ -44,7 +44,7 @@ def is_ct(modality: str) -> bool:
     return named and _EMISSION_WORDS.isdisjoint(words)
 
 
-def doubt_cases(dataset: Dataset, fingerprint: Fingerprint) -> list[DataError]:
+def case_warnings(dataset: Dataset, fingerprint: Fingerprint) -> list[DataError]:
     """What is odd about single cases, or about some beside the others.
 
     Args:
@@ -55,7 +55,7 @@ def doubt_cases(dataset: Dataset, fingerprint: Fingerprint) -> list[DataError]:
     pairs = [(cases[measured.case], measured) for measured in fingerprint.cases]
     return [
         *_missing_modalities(dataset, fingerprint),
-        *(doubt for case, measured in pairs for doubt in _doubt_case(dataset, case, measured)),
+        *(warning for case, measured in pairs for warning in _case_warnings(dataset, case, measured)),
         *_far_off(pairs, "spacing", FAR_SPACING, lambda measured: measured.spacing),
         *_far_off(pairs, "length", FAR_EXTENT, _lengths),
         *_orientations(dataset, fingerprint),
@@ -64,7 +64,7 @@ def doubt_cases(dataset: Dataset, fingerprint: Fingerprint) -> list[DataError]:
     ]
 
 
-def doubt_classes(dataset: Dataset, fingerprint: Fingerprint) -> list[DataError]:
+def class_warnings(dataset: Dataset, fingerprint: Fingerprint) -> list[DataError]:
     """Whether every class can be both learned and scored.
 
     Args:
@@ -75,13 +75,13 @@ def doubt_classes(dataset: Dataset, fingerprint: Fingerprint) -> list[DataError]
     if len(fingerprint.cases) == 1:
         only = fingerprint.cases[0].case
         return [DataError("the dataset has one case only", hint=hint, case=only, file=dataset.root)]
-    doubts = []
+    warnings = []
     for value, name in dataset.classes.items():
         holders = [measured.case for measured in fingerprint.cases if value in measured.class_slices]
         if len(holders) == 1:
             got = f"{value} ({name})"
-            doubts.append(DataError("a class occurs in one case only", got=got, hint=hint, case=holders[0]))
-    return doubts
+            warnings.append(DataError("a class occurs in one case only", got=got, hint=hint, case=holders[0]))
+    return warnings
 
 
 def _missing_modalities(dataset: Dataset, fingerprint: Fingerprint) -> Iterator[DataError]:
@@ -97,7 +97,7 @@ def _missing_modalities(dataset: Dataset, fingerprint: Fingerprint) -> Iterator[
             )
 
 
-def _doubt_case(dataset: Dataset, case: Case, measured: CaseFingerprint) -> Iterator[DataError]:
+def _case_warnings(dataset: Dataset, case: Case, measured: CaseFingerprint) -> Iterator[DataError]:
     if not measured.class_slices:
         yield DataError(
             "the label map is empty",
@@ -106,15 +106,15 @@ def _doubt_case(dataset: Dataset, case: Case, measured: CaseFingerprint) -> Iter
             file=case.label,
         )
     for index, (modality, (low, high)) in enumerate(zip(dataset.modalities, measured.ranges, strict=True)):
-        doubt = None if index in measured.missing else _doubt_values(modality, low, high)
-        if doubt:
-            what, expected, hint = doubt
+        warning = None if index in measured.missing else _value_warning(modality, low, high)
+        if warning:
+            what, expected, hint = warning
             got = f"{low:g} to {high:g}" if low < high else f"{low:g} everywhere"
             file = case.images[index] if len(case.images) == len(dataset.modalities) else case.scan
             yield DataError(what, expected=expected, got=f"{modality}: {got}", hint=hint, case=case.id, file=file)
 
 
-def _doubt_values(modality: str, low: float, high: float) -> tuple[str, str, str] | None:
+def _value_warning(modality: str, low: float, high: float) -> tuple[str, str, str] | None:
     """What is odd about a modality's least and largest value, what was expected, and the hint."""
     if low == high:
         return "the scan is empty", "different voxel values", "export it again, or leave the case out"

@@ -4,7 +4,7 @@ import pytest
 
 from inflate3d.datasets.case import Case, Dataset
 from inflate3d.datasets.splits import Split
-from inflate3d.preparation.doubts import doubt_cases, doubt_classes, is_ct
+from inflate3d.preparation.dataset_warnings import case_warnings, class_warnings, is_ct
 from inflate3d.preparation.fingerprint import CaseFingerprint, Fingerprint
 
 CLASSES = {0: "background", 1: "liver", 2: "tumor"}
@@ -40,12 +40,12 @@ def dataset_of(*measured, modalities=("CT",), splits=None, groups=None):
     return Dataset("Toy", Path("toy"), modalities, CLASSES, tuple(cases), splits=splits or {})
 
 
-def doubts(*measured, **what):
-    return doubt_cases(dataset_of(*measured, **what), Fingerprint(cases=measured))
+def warnings(*measured, **what):
+    return case_warnings(dataset_of(*measured, **what), Fingerprint(cases=measured))
 
 
 def told(*measured, **what):
-    return [(doubt.what, doubt.case) for doubt in doubts(*measured, **what)]
+    return [(warning.what, warning.case) for warning in warnings(*measured, **what)]
 
 
 def three(**what):
@@ -55,7 +55,7 @@ def three(**what):
 def test_nothing_is_odd_about_cases_that_differ_as_scans_do():
     cases = three(shape=(512, 512, 90), spacing=(0.7, 0.7, 3.0), ranges=((-3024.0, 3071.0),))
     assert told(*cases) == []
-    assert doubt_classes(dataset_of(*cases), Fingerprint(cases=cases)) == []
+    assert class_warnings(dataset_of(*cases), Fingerprint(cases=cases)) == []
 
 
 def test_no_case_could_be_used():
@@ -63,9 +63,9 @@ def test_no_case_could_be_used():
 
 
 def test_empty_label_map():
-    (doubt,) = doubts(*three(class_slices={}, class_voxels={0: 9}))
-    assert (doubt.what, doubt.case, doubt.file) == ("the label map is empty", "c", "c_labels")
-    assert "nothing, if the scan shows none" in str(doubt.hint)
+    (warning,) = warnings(*three(class_slices={}, class_voxels={0: 9}))
+    assert (warning.what, warning.case, warning.file) == ("the label map is empty", "c", "c_labels")
+    assert "nothing, if the scan shows none" in str(warning.hint)
 
 
 @pytest.mark.parametrize(
@@ -90,22 +90,22 @@ def test_empty_label_map():
     ],
 )
 def test_values_that_are_not_the_modalitys(modality, low, high, what):
-    told = doubts(*three(ranges=((low, high),)), modalities=(modality,))
-    assert [doubt.what for doubt in told if doubt.case == "c"] == ([what] if what else [])
+    told = warnings(*three(ranges=((low, high),)), modalities=(modality,))
+    assert [warning.what for warning in told if warning.case == "c"] == ([what] if what else [])
 
 
 def test_values_are_told_with_the_file_of_the_modality():
     cases = [case_of(name, ranges=((0.0, 9.0), (7.0, 7.0))) for name in "ab"]
-    first, _ = doubts(*cases, modalities=("T1", "T2"))
+    first, _ = warnings(*cases, modalities=("T1", "T2"))
     assert (first.file, first.got) == ("a_1", "T2: 7 everywhere")
 
 
 def test_missing_modalities_are_told_together_and_their_zeros_are_not():
     lacking = [case_of(name, ranges=((-1024.0, 9.0), (0.0, 0.0)), missing=(1,)) for name in "abcdefg"]
-    (doubt,) = doubts(*lacking, modalities=("CT", "PET"))
-    assert doubt.what == "a modality is missing in some cases"
-    assert doubt.got == "none in a, b, c, d, e and 2 more"
-    assert doubt.expected == "PET in each of 7 cases"
+    (warning,) = warnings(*lacking, modalities=("CT", "PET"))
+    assert warning.what == "a modality is missing in some cases"
+    assert warning.got == "none in a, b, c, d, e and 2 more"
+    assert warning.expected == "PET in each of 7 cases"
 
 
 @pytest.mark.parametrize(
@@ -114,19 +114,19 @@ def test_missing_modalities_are_told_together_and_their_zeros_are_not():
 )
 def test_spacing_far_from_the_others(spacing, far):
     shape = tuple(round(length / side) for length, side in zip((200, 180, 200), spacing, strict=True))
-    (doubt, *more) = doubts(*three(spacing=spacing, shape=shape)) or [None]
+    (warning, *more) = warnings(*three(spacing=spacing, shape=shape)) or [None]
     assert not more
     if far:
-        assert doubt is not None
-        assert (doubt.what, doubt.case) == ("the scan's spacing is far from that of the others", "c")
-        assert "1 × 1 × 5 mm" in str(doubt.expected)
+        assert warning is not None
+        assert (warning.what, warning.case) == ("the scan's spacing is far from that of the others", "c")
+        assert "1 × 1 × 5 mm" in str(warning.expected)
     else:
-        assert doubt is None
+        assert warning is None
 
 
 def test_length_far_from_the_others():
-    (doubt,) = doubts(*three(shape=(200, 180, 7)))
-    assert (doubt.what, doubt.got) == ("the scan's length is far from that of the others", "200 × 180 × 35 mm")
+    (warning,) = warnings(*three(shape=(200, 180, 7)))
+    assert (warning.what, warning.got) == ("the scan's length is far from that of the others", "200 × 180 × 35 mm")
 
 
 def test_of_two_cases_none_is_the_odd_one_out():
@@ -134,21 +134,21 @@ def test_of_two_cases_none_is_the_odd_one_out():
 
 
 def test_orientations_are_counted():
-    (doubt,) = doubts(case_of("a"), case_of("b", orientation="LPS"), case_of("c", orientation="LPS"))
-    assert doubt.what == "the cases are stored in different orientations"
-    assert doubt.got == "LPS in 2, RAS in 1"
-    assert str(doubt.hint).startswith("nothing")
+    (warning,) = warnings(case_of("a"), case_of("b", orientation="LPS"), case_of("c", orientation="LPS"))
+    assert warning.what == "the cases are stored in different orientations"
+    assert warning.got == "LPS in 2, RAS in 1"
+    assert str(warning.hint).startswith("nothing")
 
 
 def test_copies_in_different_groups_could_be_trained_on_and_held_out():
-    (doubt,) = doubts(*three(image_hash="image a"))
-    assert doubt.what == "one scan stands under several names, and could be trained on and held out"
-    assert doubt.got == "equal to c; folds can have them on both sides, as they are in different groups"
+    (warning,) = warnings(*three(image_hash="image a"))
+    assert warning.what == "one scan stands under several names, and could be trained on and held out"
+    assert warning.got == "equal to c; folds can have them on both sides, as they are in different groups"
 
 
 def test_copies_in_one_group_do_not_leak():
-    (doubt,) = doubts(*three(image_hash="image a"), groups={"a": "p", "b": "q", "c": "p"})
-    assert (doubt.what, doubt.got) == ("one scan stands under several names", "equal to c")
+    (warning,) = warnings(*three(image_hash="image a"), groups={"a": "p", "b": "q", "c": "p"})
+    assert (warning.what, warning.got) == ("one scan stands under several names", "equal to c")
 
 
 @pytest.mark.parametrize(
@@ -162,13 +162,17 @@ def test_copies_in_one_group_do_not_leak():
 )
 def test_copies_on_both_sides_of_a_split(split, leaks):
     groups = {"a": "p", "c": "p"}
-    (doubt,) = doubts(*three(image_hash="image a"), groups=groups, splits={"own": (Split(("a",), ("b",)), split)})
-    assert doubt.got == ("equal to c; the split own has them on both sides" if leaks else "equal to c")
+    (warning,) = warnings(*three(image_hash="image a"), groups=groups, splits={"own": (Split(("a",), ("b",)), split)})
+    assert warning.got == ("equal to c; the split own has them on both sides" if leaks else "equal to c")
 
 
 def test_one_label_map_for_different_scans():
-    (doubt,) = doubts(*three(label_hash="labels b"))
-    assert (doubt.what, doubt.case, doubt.got) == ("different scans have one label map", "b", "equal to that of c")
+    (warning,) = warnings(*three(label_hash="labels b"))
+    assert (warning.what, warning.case, warning.got) == (
+        "different scans have one label map",
+        "b",
+        "equal to that of c",
+    )
 
 
 @pytest.mark.parametrize("same", [{"class_slices": {}}, {"image_hash": "image b"}])
@@ -179,14 +183,14 @@ def test_empty_label_maps_and_those_of_copies_may_be_equal(same):
 
 def test_class_in_one_case_only():
     cases = three(class_slices={1: (1, 1, 1)})[1:]
-    (doubt,) = doubt_classes(dataset_of(*cases), Fingerprint(cases=cases))
-    assert (doubt.what, doubt.got, doubt.case) == ("a class occurs in one case only", "2 (tumor)", "b")
+    (warning,) = class_warnings(dataset_of(*cases), Fingerprint(cases=cases))
+    assert (warning.what, warning.got, warning.case) == ("a class occurs in one case only", "2 (tumor)", "b")
 
 
 def test_one_case_is_told_once_for_all_classes():
     cases = (case_of("a"),)
-    (doubt,) = doubt_classes(dataset_of(*cases), Fingerprint(cases=cases))
-    assert (doubt.what, doubt.case) == ("the dataset has one case only", "a")
+    (warning,) = class_warnings(dataset_of(*cases), Fingerprint(cases=cases))
+    assert (warning.what, warning.case) == ("the dataset has one case only", "a")
 
 
 @pytest.mark.parametrize(

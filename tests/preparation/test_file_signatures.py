@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from inflate3d.datasets.case import Case
-from inflate3d.preparation.stamps import FileStamp, changed_files, stamp_case
+from inflate3d.preparation.file_signatures import FileSignature, changed_files, sign_case
 
 
 def write(path, content=b"voxels"):
@@ -20,15 +20,15 @@ def touch(path):
 
 def test_size_and_time_of_every_path(tmp_path):
     case = Case("c", (write(tmp_path / "a.nii", b"12345"), None), write(tmp_path / "deep" / "l.nii.gz", b"123"))
-    assert stamp_case(case, tmp_path) == (
-        FileStamp(file="a.nii", size=5, modified=1_700_000_000_000_000_000),
-        FileStamp(file="deep/l.nii.gz", size=3, modified=1_700_000_000_000_000_000),
+    assert sign_case(case, tmp_path) == (
+        FileSignature(file="a.nii", size=5, modified=1_700_000_000_000_000_000),
+        FileSignature(file="deep/l.nii.gz", size=3, modified=1_700_000_000_000_000_000),
     )
 
 
 def test_file_outside_the_dataset_keeps_its_whole_path(tmp_path):
     scan = write(tmp_path / "elsewhere" / "a.nii")
-    (stamp,) = stamp_case(Case("c", (scan,), None), tmp_path / "data")
+    (stamp,) = sign_case(Case("c", (scan,), None), tmp_path / "data")
     assert stamp.file == scan.as_posix()
 
 
@@ -36,7 +36,7 @@ def test_folder_may_be_named_relatively_or_absolutely(tmp_path, monkeypatch):
     scan = write(tmp_path / "data" / "a.nii")
     monkeypatch.chdir(tmp_path)
     named = [
-        stamp_case(Case("c", (path,), None), root)
+        sign_case(Case("c", (path,), None), root)
         for path in (scan, Path("data/a.nii"))
         for root in (Path("data"), tmp_path / "data")
     ]
@@ -65,21 +65,21 @@ def test_every_file_of_a_scan_counts(tmp_path, named, other):
     if named not in ("series", "series/1.2.840.1"):
         write(tmp_path / named)
     case = Case("c", (tmp_path / named,), None)
-    before = stamp_case(case, tmp_path)
+    before = sign_case(case, tmp_path)
     assert before[0].size == sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
-    assert changed_files(before, stamp_case(case, tmp_path), tmp_path) == []
+    assert changed_files(before, sign_case(case, tmp_path), tmp_path) == []
     touch(part)
-    assert changed_files(before, stamp_case(case, tmp_path), tmp_path) == [tmp_path / named]
+    assert changed_files(before, sign_case(case, tmp_path), tmp_path) == [tmp_path / named]
 
 
 def test_files_that_changed_came_or_went(tmp_path):
     kept, rewritten, resized, removed = (write(tmp_path / f"{name}.nii") for name in "abcd")
-    before = stamp_case(Case("c", (kept, rewritten, resized, removed), None), tmp_path)
+    before = sign_case(Case("c", (kept, rewritten, resized, removed), None), tmp_path)
     touch(rewritten)
     write(resized, b"more voxels")
     removed.unlink()
     added = write(tmp_path / "e.nii")
-    now = stamp_case(Case("c", (kept, rewritten, resized, removed), added), tmp_path)
+    now = sign_case(Case("c", (kept, rewritten, resized, removed), added), tmp_path)
     assert changed_files(before, now, tmp_path) == [rewritten, resized, removed, added]
     assert changed_files(before, now[:3], tmp_path) == [rewritten, resized, removed]
 
@@ -87,6 +87,6 @@ def test_files_that_changed_came_or_went(tmp_path):
 def test_sum_of_many_times_is_an_integer_to_any_reader_of_json(tmp_path):
     for number in range(8):
         write(tmp_path / "series" / f"{number}.dcm")
-    (stamp,) = stamp_case(Case("c", (tmp_path / "series",), None), tmp_path)
+    (stamp,) = sign_case(Case("c", (tmp_path / "series",), None), tmp_path)
     assert 0 <= stamp.modified < 2**63
-    assert FileStamp.model_validate_json(stamp.model_dump_json()) == stamp
+    assert FileSignature.model_validate_json(stamp.model_dump_json()) == stamp

@@ -1,6 +1,6 @@
 import pytest
 
-from inflate3d.preparation.mirroring import choose_flips
+from inflate3d.preparation.flips import choose_flips
 
 AXIAL = ("axial", "sagittal", "coronal")
 """Directions of depth, rows and columns of axial slices."""

@@ -1,4 +1,4 @@
-"""Preparations that end before they are done."""
+"""Interrupted preparations."""
 
 import dataclasses
 import os
@@ -14,20 +14,20 @@ import pytest
 
 from inflate3d.datasets import read_dataset
 from inflate3d.errors import DataError, DatasetProblems, OutputError
-from inflate3d.preparation import drafting
+from inflate3d.preparation import prepare as preparation
 from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.preparation.prepare import prepare
+from inflate3d.preparation.staging import open_staging
 from inflate3d.preparation.store import Store
-from inflate3d.preparation.unfinished import claimed
 
 SLOW = """
 import sys, time
 from pathlib import Path
 from inflate3d.datasets import read_dataset
-from inflate3d.preparation import drafting
+from inflate3d.preparation import prepare as preparation
 from inflate3d.preparation.prepare import prepare
 
-real = drafting.read_case
+real = preparation.read_case
 
 def slowly(dataset, case, **how):
     if case.id == "toy3":
@@ -35,14 +35,14 @@ def slowly(dataset, case, **how):
         time.sleep(600)
     return real(dataset, case, **how)
 
-drafting.read_case = slowly
+preparation.read_case = slowly
 prepare(read_dataset(Path(sys.argv[1])), Path(sys.argv[2]), workers=1)
 """
 
 
 def stop_at(monkeypatch, number, error=KeyboardInterrupt):
     """Makes the next preparation end at a case."""
-    real = drafting.write_case
+    real = preparation.write_case
 
     def stopping(folder, case, *rest):
         if case.id == f"toy{number}":
@@ -50,7 +50,7 @@ def stop_at(monkeypatch, number, error=KeyboardInterrupt):
         return real(folder, case, *rest)
 
     with monkeypatch.context() as patched:
-        patched.setattr(drafting, "write_case", stopping)
+        patched.setattr(preparation, "write_case", stopping)
         yield
 
 
@@ -97,8 +97,6 @@ def test_older_store_stays_until_the_new_one_is_whole(tmp_path, write_toys, monk
 
 
 def test_what_is_half_moved_to_its_place_is_no_store_and_is_moved_on(tmp_path, write_toys, monkeypatch, read):
-    from inflate3d.preparation import prepare as preparation
-
     toys, folder = write_toys(tmp_path / "data", cases=3), tmp_path / "store"
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(preparation, "write_index", lambda *parts: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -122,12 +120,12 @@ def test_case_whose_files_changed_is_read_again(tmp_path, write_toys, monkeypatc
 
 
 @pytest.mark.parametrize("damage", ["cut short", "gone"])
-def test_draft_that_is_damaged_is_made_again(tmp_path, write_toys, monkeypatch, read, damage):
+def test_damaged_file_pair_is_made_again(tmp_path, write_toys, monkeypatch, read, damage):
     toys, folder = write_toys(tmp_path / "data", cases=3), tmp_path / "store"
     interrupt(monkeypatch, toys, folder, 2)
     read.clear()
-    draft = folder / ".unfinished" / "drafts" / "toy0.image.b2nd"
-    draft.unlink() if damage == "gone" else draft.write_bytes(draft.read_bytes()[:-1])
+    staged = folder / ".unfinished" / "toy0.image.b2nd"
+    staged.unlink() if damage == "gone" else staged.write_bytes(staged.read_bytes()[:-1])
     prepare(toys, folder, workers=1)
     assert read == ["toy0", "toy2"]
 
@@ -135,7 +133,7 @@ def test_draft_that_is_damaged_is_made_again(tmp_path, write_toys, monkeypatch, 
 def test_damaged_record_costs_that_case_alone(tmp_path, write_toys, monkeypatch, read):
     toys, folder = write_toys(tmp_path / "data", cases=4), tmp_path / "store"
     interrupt(monkeypatch, toys, folder, 2)
-    record = folder / ".unfinished" / "drafts" / "toy1.json"
+    record = folder / ".unfinished" / "toy1.json"
     record.write_bytes(record.read_bytes()[:-30])
     read.clear()
     interrupt(monkeypatch, toys, folder, 3)
@@ -151,10 +149,11 @@ def test_damaged_record_costs_that_case_alone(tmp_path, write_toys, monkeypatch,
         (PlanOptions(depth_axis="coronal"), True),
         (PlanOptions(classes=("liver",)), True),
         (PlanOptions(allow_missing_modality=True), True),
-        (PlanOptions(clip=(0.0, 100.0), spacing="median"), False),
+        (PlanOptions(spacing="median"), True),
+        (PlanOptions(clip=(0.0, 100.0), planned_size=(64, 64), flips=False), False),
     ],
 )
-def test_what_concerns_no_single_case_may_change(tmp_path, write_toys, monkeypatch, read, options, again):
+def test_options_that_change_no_array_keep_prepared_cases(tmp_path, write_toys, monkeypatch, read, options, again):
     toys, folder = write_toys(tmp_path / "data", cases=3), tmp_path / "store"
     interrupt(monkeypatch, toys, folder, 2)
     read.clear()
@@ -178,9 +177,13 @@ def test_nothing_is_left_of_data_that_can_not_be_used(tmp_path, write_toys):
 
 
 def test_lock_dies_with_its_holder(tmp_path):
-    with claimed(tmp_path / "store"), pytest.raises(OutputError, match="another process"), claimed(tmp_path / "store"):
+    with (
+        open_staging(tmp_path / "store"),
+        pytest.raises(OutputError, match="another process"),
+        open_staging(tmp_path / "store"),
+    ):
         pass
-    with claimed(tmp_path / "store"):
+    with open_staging(tmp_path / "store"):
         pass
 
 

@@ -1,0 +1,190 @@
+"""Cases that are prepared before the plan is complete, in a hidden folder of the store.
+
+The folder holds each prepared case's file pair, and a record beside it. Any number of processes, on machines that share
+a disk, may add to it at the same time, and an interrupted preparation resumes from it. It is moved into the store's
+place when all cases are known to be valid; until then an older store there stays as it is.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from inflate3d.atomic import atomic_path, flush_files
+from inflate3d.datasets.case import Case, Dataset
+from inflate3d.engines.shard import Shard
+from inflate3d.errors import ConfigError, DataError, OutputError
+from inflate3d.lock import locked
+from inflate3d.preparation.file_signatures import sign_case
+from inflate3d.preparation.fingerprint import CaseFingerprint
+from inflate3d.preparation.plan import ModelSpace
+from inflate3d.preparation.store import ARRAY_KINDS, ArrayKind, StoredCase, case_file
+from inflate3d.settings import FrozenModel
+
+MIN_FREE_BYTES = 2**20
+"""No preparation is started with less disk space."""
+
+
+class StagedCase(FrozenModel):
+    """The record of a case that was read, checked, measured, and stored in model space.
+
+    Attributes:
+        root: The dataset's folder.
+        space: How its arrays were made.
+        measured: Its fingerprint.
+        scan_notes: What was unusual about the scan's files.
+        label_notes: What was unusual about the label map's file.
+        stored: Its entry in the store's index; the value ranges are its own percentiles.
+        written: Bytes and modification time, in nanoseconds, of each of its two files.
+    """
+
+    version: Literal[2] = 2
+    root: str
+    space: ModelSpace
+    measured: CaseFingerprint
+    scan_notes: tuple[str, ...]
+    label_notes: tuple[str, ...]
+    stored: StoredCase
+    written: dict[ArrayKind, tuple[int, int]]
+
+
+class Staging:
+    """The staging folder of a store, locked by this process.
+
+    Args:
+        store: The store's folder.
+
+    Attributes:
+        folder: Where the cases' file pairs and records are.
+        keep: Whether it is kept if the dataset is invalid: it holds earlier work, or the work of many machines.
+    """
+
+    def __init__(self, store: Path) -> None:
+        self.store = store
+        self.folder = store / ".unfinished"
+        self.keep = any(self.folder.glob("*.json"))
+
+    def completed(self, dataset: Dataset, space: ModelSpace) -> dict[str, StagedCase]:
+        """The cases that are prepared already, by id.
+
+        Args:
+            dataset: The dataset as it is now; a case whose files have changed is not included.
+            space: How arrays are made; a case that was prepared otherwise is not included.
+        """
+        found = {case.id: self._read_record(case.id) for case in dataset.cases}
+        return {
+            case.id: record
+            for case in dataset.cases
+            if (record := found[case.id]) and record.space == space and self._is_current(case, record, dataset)
+        }
+
+    def publish(self, cases: Sequence[str]) -> None:
+        """Moves file pairs to the store's place; the caller writes the index then.
+
+        Raises:
+            OutputError: A file can't be moved.
+        """
+        pairs = [(case, kind) for case in cases for kind in ARRAY_KINDS]
+        moves = [(case_file(self.folder, *pair), case_file(self.store, *pair)) for pair in pairs]
+        flush_files(source for source, _ in moves)
+        try:
+            (self.store / "store.json").unlink(missing_ok=True)  # a half-moved store must not look complete
+            for source, target in moves:
+                source.replace(target)
+        except OSError as error:
+            raise OutputError("cannot move a prepared case", got=error.strerror, file=self.store) from error
+
+    def remove(self) -> None:
+        """Removes the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _is_current(self, case: Case, record: StagedCase, dataset: Dataset) -> bool:
+        """Whether a case was made from its files as they are now, and its file pair is still there."""
+        missing = tuple(index for index, image in enumerate(case.images) if image is None)
+        measured = record.measured
+        if (record.root, measured.missing) != (str(dataset.root.absolute()), missing):
+            return False
+        if measured.files != sign_case(case, dataset.root):
+            return False
+        return all(self._has(case.id, record, kind) for kind in ARRAY_KINDS)
+
+    def _has(self, case: str, record: StagedCase, kind: ArrayKind) -> bool:
+        """Whether a file is there as it was written; one that was moved to the store already is taken back."""
+        staged, place = (case_file(folder, case, kind) for folder in (self.folder, self.store))
+        if not staged.is_file() and place.is_file() and not (self.store / "store.json").exists():
+            place.replace(staged)
+        return staged.is_file() and file_state(staged) == record.written[kind]
+
+    def _read_record(self, case: str) -> StagedCase | None:
+        try:
+            return StagedCase.model_validate_json(_record_file(self.folder, case).read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None  # the case is prepared again
+
+
+def write_record(folder: Path, record: StagedCase) -> None:
+    """Marks a case as prepared.
+
+    Raises:
+        OutputError: It can't be written.
+    """
+    with atomic_path(_record_file(folder, record.stored.case), flush=False) as temporary:
+        temporary.write_text(record.model_dump_json(), encoding="utf-8")
+
+
+def file_state(path: Path) -> tuple[int, int]:
+    """Bytes of a file, and its modification time in nanoseconds."""
+    state = path.stat()
+    return state.st_size, state.st_mtime_ns
+
+
+@contextmanager
+def open_staging(store: Path, shard: Shard | None = None) -> Iterator[Staging]:
+    """Locks a store's folder to prepare cases there.
+
+    If the dataset or an option is invalid, the folder is removed, unless it holds earlier work (see `Staging`); after
+    any other error the preparation can be resumed.
+
+    Args:
+        store: The store's folder; created if missing.
+        shard: The share of the cases that is prepared while others prepare the rest; None for all.
+
+    Raises:
+        OutputError: The folder can't be created, another process prepares the store, or the disk is full.
+    """
+    staging = Staging(store)
+    created = [folder for folder in (store, *store.parents) if not folder.exists()]
+    _make_folder(staging.folder, store)
+    with ExitStack() as locks:
+        locks.enter_context(locked(staging.folder / "lock", store, shared=shard is not None))
+        if shard is not None:
+            locks.enter_context(locked(staging.folder / f"lock-{shard.name}", store))
+        try:
+            yield staging
+        except (DataError, ConfigError):
+            if staging.keep:
+                raise
+            staging.remove()
+            with suppress(OSError):  # not empty: somebody else's files are there
+                for folder in created:
+                    folder.rmdir()
+            raise
+
+
+def _make_folder(folder: Path, store: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise OutputError("cannot create folder", file=store, got=error.strerror) from error
+    if free < MIN_FREE_BYTES:
+        raise OutputError("no space left on the device", file=store, got=f"{free} bytes free")
+
+
+def _record_file(folder: Path, case: str) -> Path:
+    return folder / f"{case}.json"
