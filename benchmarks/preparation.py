@@ -24,8 +24,8 @@ from recipe import preparation as recipe
 from resident import MEGABYTE, peak_bytes
 
 from inflate3d.datasets import Dataset, read_dataset
-from inflate3d.preparation.parallel import count_cores
 from inflate3d.preparation.prepare import prepare
+from inflate3d.resources import count_cores
 
 
 def compare(dataset: Dataset, folder: Path, workers: int, rounds: int) -> None:

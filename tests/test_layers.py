@@ -23,7 +23,7 @@ LAYERS = [
     {"config"},
     {"settings", "paper_encoders"},
     {"atomic", "documents", "engines", "lock"},
-    {"errors", "progress", "stopping"},
+    {"errors", "progress", "resources", "stopping"},
 ]
 """A room imports those below it, itself, and its neighbors where that makes no circle."""
 

@@ -10,6 +10,7 @@ import time
 import pytest
 import torch
 
+from inflate3d.comparison import parallel
 from inflate3d.comparison.parallel import Slot, TrialError, find_slots, run_in_parallel, trial_command
 from inflate3d.comparison.trials import plan_trials
 from inflate3d.config import TrainingConfig
@@ -100,7 +101,7 @@ def test_slots_on_gpus(monkeypatch):
 
 def test_slots_without_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(parallel, "count_cores", lambda: 8)
     assert len(find_slots(TrainingConfig(accelerator="cpu"), None)) == 1
     slots = find_slots(TrainingConfig(accelerator="cpu"), 3)
     assert [slot.environment for slot in slots] == [{"OMP_NUM_THREADS": "2"}] * 3

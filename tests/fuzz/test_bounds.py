@@ -95,7 +95,7 @@ def test_voxels_that_begin_far_behind(tmp_path, bounded, offset):
 
 def test_scan_larger_than_the_machine(tmp_path, monkeypatch):
     (tmp_path / "scan.nii").write_bytes(small_nifti())
-    monkeypatch.setattr(damage, "machine_memory", lambda: 100)
+    monkeypatch.setattr(damage, "total_memory", lambda: 100)
     with pytest.raises(DataError, match="larger than the memory"):
         read_volume(tmp_path / "scan.nii")
 

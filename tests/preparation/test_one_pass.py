@@ -9,12 +9,12 @@ import pytest
 from inflate3d.io import read_labels, read_volume
 from inflate3d.preparation import prepare as preparation
 from inflate3d.preparation.examine import examine
-from inflate3d.preparation.memory import available_memory
 from inflate3d.preparation.model_space import to_model_space
 from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.preparation.planning import make_plan
 from inflate3d.preparation.prepare import prepare
 from inflate3d.preparation.store import write_case
+from inflate3d.preparation.training_defaults import available_memory
 
 AFFINES = (
     np.diag([1.0, 1.0, 3.0, 1.0]),

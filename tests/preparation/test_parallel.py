@@ -4,7 +4,7 @@ import os
 import pytest
 
 from inflate3d.errors import ConfigError, Inflate3dError
-from inflate3d.preparation.parallel import FEWEST_ITEMS, count_cores, in_parallel
+from inflate3d.preparation.parallel import FEWEST_ITEMS, in_parallel
 
 
 def process_ids(items, workers):
@@ -38,7 +38,3 @@ def test_killed_process_is_told():
 def test_number_of_processes_that_can_not_be(workers):
     with pytest.raises(ConfigError, match="at least one process"):
         list(in_parallel(abs, range(9), workers))
-
-
-def test_cores():
-    assert 1 <= count_cores() <= (os.cpu_count() or 1)

@@ -8,10 +8,10 @@ from inflate3d.config import Proposals
 from inflate3d.datasets.case import Case, Dataset
 from inflate3d.errors import ConfigError
 from inflate3d.preparation.fingerprint import CaseFingerprint, Fingerprint, Intensities
-from inflate3d.preparation.memory import Memory, available_memory
 from inflate3d.preparation.plan import Normalization
 from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.preparation.planning import make_plan, plan_warnings
+from inflate3d.preparation.training_defaults import Memory, available_memory
 
 LIVER = {0: "background", 1: "liver"}
 GIB = 2**30
@@ -198,9 +198,9 @@ def test_batch_fits_the_memory_and_a_step_has_sixteen_windows(gib, size, batch, 
 
 
 def test_memory_that_the_system_does_not_tell(monkeypatch):
-    monkeypatch.setattr("inflate3d.preparation.memory.machine_memory", lambda: None)
-    monkeypatch.setattr("inflate3d.preparation.memory._may_have_gpu", lambda: False)
-    assert available_memory() == Memory(8 * GIB, "an assumed memory, which the system doesn't tell")
+    monkeypatch.setattr("inflate3d.preparation.training_defaults.total_memory", lambda: None)
+    monkeypatch.setattr("inflate3d.preparation.training_defaults._may_have_gpu", lambda: False)
+    assert available_memory() == Memory(8 * GIB, "memory, assumed since the system does not report it")
 
 
 def test_memory_of_this_machine():

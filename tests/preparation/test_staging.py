@@ -199,15 +199,17 @@ if __name__ == "__main__":
     script.write_text(code)
     parent = subprocess.Popen([sys.executable, str(script)])
     with parent:
-        children = _wait_for(lambda: _children(parent.pid, 3))
+        children = _wait_for(lambda: _descendants(parent.pid, 4))  # two workers, what starts them, and a tracker
         os.kill(parent.pid, signal.SIGKILL)
     assert children
     assert _wait_for(lambda: not any(_is_alive(child) for child in children))
 
 
-def _children(parent, count):
-    children = [int(child) for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
-    return children if len(children) >= count else None
+def _descendants(process, count):
+    found = []
+    for child in Path(f"/proc/{process}/task/{process}/children").read_text().split():
+        found += [int(child), *(_descendants(child, 0) or [])]
+    return found if len(found) >= count else None
 
 
 def _is_alive(process):

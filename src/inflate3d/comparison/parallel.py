@@ -15,6 +15,7 @@ from inflate3d.comparison.trial import SETTINGS
 from inflate3d.comparison.trials import Trial
 from inflate3d.config import TrainingConfig
 from inflate3d.errors import ConfigError, Inflate3dError
+from inflate3d.resources import count_cores
 from inflate3d.stopping import interruptible
 
 LOG = "log.txt"
@@ -56,7 +57,7 @@ def find_slots(training: TrainingConfig, parallel: int | None) -> list[Slot]:
     gpus = visible_gpus() if training.accelerator in ("auto", "gpu") else []
     if not gpus:
         count = parallel or 1
-        threads = str(max(1, (os.cpu_count() or 1) // count))
+        threads = str(max(1, count_cores() // count))
         return [Slot(f"process {number}", {"OMP_NUM_THREADS": threads}) for number in range(1, count + 1)]
     each = training.devices
     groups = [gpus[start : start + each] for start in range(0, len(gpus) - each + 1, each)]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import weakref
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from inflate3d import resources
 
 GIGABYTE = 10**9
 
@@ -37,12 +38,7 @@ def free_memory(device: torch.device) -> int | None:
     if device.type == "cuda":
         reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + reserved
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:  # no Linux
-        return None
-    figures = dict(line.split(":", 1) for line in lines)
-    return int(figures["MemAvailable"].split()[0]) * 1024
+    return resources.free_memory()
 
 
 class LiveTensors(TorchDispatchMode):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from inflate3d.errors import DataError
+from inflate3d.resources import total_memory
 
 _DEFLATE_RATIO = 1032
 """No deflate stream (gzip, zlib) unpacks to more than this many times its size: one bit for up to 258 bytes."""
@@ -40,7 +40,7 @@ def check_claim(claimed: int, held: int, *, deflated: bool, path: Path, case: st
         raise unreadable(
             path, case, expected=f"{claimed} bytes of voxels", got=f"{held} bytes{' compressed' if deflated else ''}"
         )
-    if (memory := machine_memory()) is not None and claimed > memory:
+    if (memory := total_memory()) is not None and claimed > memory:
         raise DataError(
             "the scan is larger than the memory of this machine",
             expected=f"at most {memory} bytes",
@@ -49,10 +49,3 @@ def check_claim(claimed: int, held: int, *, deflated: bool, path: Path, case: st
             case=case,
             file=path,
         )
-
-
-def machine_memory() -> int | None:
-    """Bytes of memory of this machine; none where the system doesn't tell."""
-    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
-        return None
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

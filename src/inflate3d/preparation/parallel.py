@@ -6,18 +6,36 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_all_start_methods, get_context, parent_process
 from multiprocessing.connection import wait
+from multiprocessing.context import BaseContext
 from threading import Thread
 from typing import TypeVar
 
 from inflate3d.errors import ConfigError, Inflate3dError
+from inflate3d.resources import count_cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 FEWEST_ITEMS = 4
 """Fewer are worked on in this process: others take seconds to start."""
+
+
+def worker_context(*preload: str) -> BaseContext:
+    """How worker processes start: from a clean process, never as copies of this one.
+
+    A fork of a process that has used the threads of torch or Blosc2 can hang.
+
+    Args:
+        preload: Modules that the clean process imports, once for all workers, if it does not run yet.
+    """
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    context = get_context("forkserver")
+    if preload:
+        context.set_forkserver_preload(list(preload))
+    return context
 
 
 def in_parallel(work: Callable[[Item], Result], items: Sequence[Item], workers: int | None = None) -> Iterator[Result]:
@@ -38,9 +56,8 @@ def in_parallel(work: Callable[[Item], Result], items: Sequence[Item], workers: 
     if processes == 1 or len(items) < FEWEST_ITEMS:
         yield from map(work, items)
         return
-    # Fresh processes: a fork of a process that has used torch or blosc2 threads can hang.
     many = min(processes, len(items))
-    with ProcessPoolExecutor(many, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(many, mp_context=worker_context(), initializer=_end_with_parent) as pool:
         try:
             yield from pool.map(work, items, chunksize=max(1, len(items) // (8 * processes)))
         except BrokenProcessPool as error:
@@ -63,10 +80,3 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     Thread(target=watch, daemon=True).start()
-
-
-def count_cores() -> int:
-    """The cores that this process may use, which a cluster or a container limits."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 
-from inflate3d.config import Proposals
 from inflate3d.datasets.case import Dataset
 from inflate3d.datasets.classes import IGNORED
 from inflate3d.errors import ConfigError, DataError
 from inflate3d.preparation.dataset_warnings import is_ct
 from inflate3d.preparation.fingerprint import Fingerprint, Intensities, merge_intensities
 from inflate3d.preparation.flips import choose_flips
-from inflate3d.preparation.memory import Memory
 from inflate3d.preparation.plan import ModelSpace, Normalization, Plan, window_span
 from inflate3d.preparation.plan_options import PlanOptions
+from inflate3d.preparation.training_defaults import USUAL_DEPTH, USUAL_STRIDE, Memory, propose_training
 from inflate3d.volume import DEPTH_AXES, DepthAxis
 
 SIZE_STEP = 32
@@ -21,29 +20,6 @@ SIZE_STEP = 32
 SMALLEST_SIZE, LARGEST_SIZE = 96, 512
 ENLARGEMENT = 2.0
 """Slices smaller than the smallest size are enlarged at least so much: patches of 14 or 16 pixels see little else."""
-
-USUAL_DEPTH = 5
-"""Slices in a window; the paper's ablation found 5 best (84.74 %, 1 slice 83.34 %, 11 slices 83.83 % on BCV)."""
-
-USUAL_STRIDE = 1
-"""Neighboring slices; the paper's ablation found them best (BCV, mean of 14 labels: stride 1 84.74 %, 2 84.30 %,
-3 77.68 %)."""
-
-USUAL_BATCH = 16
-"""Windows to a step, as in the paper."""
-WINDOW_BYTES_PER_PIXEL = 8_000
-"""Memory of a window in training: 3,900 to 5,700 bytes are saved for the backward pass (float32; ViT-B, Swin-B and
-ConvNeXt-B with the default decoder, from 224² to 512²), and as much again is workspace."""
-FIXED_BYTES = 2 * 2**30
-"""Weights, gradients and optimizer state of a base-sized network, and the libraries."""
-
-PASSES = 10
-"""How often the proposed training sees every slice."""
-FEWEST_STEPS, MOST_STEPS = 1_000, 25_000
-"""The paper trains for 25,000 steps."""
-
-RARE_SHARE = 0.05
-"""A class in a smaller part of the slices is rare, and more windows are drawn by class."""
 
 
 def make_plan(
@@ -81,7 +57,7 @@ def make_plan(
         flips=flips,
         reasons=reasons,
     )
-    proposals, why = _proposals(plan, fingerprint, memory)
+    proposals, why = propose_training(plan, fingerprint, memory)
     return plan.model_copy(update={"proposals": proposals, "reasons": reasons | why})
 
 
@@ -273,58 +249,3 @@ def _flips(dataset: Dataset, axis: DepthAxis, options: PlanOptions) -> tuple[tup
         wanted = options.flips
         return (wanted, wanted, wanted), f"{'allowed' if wanted else 'forbidden'}, as requested"
     return choose_flips(dataset.classes, [DEPTH_AXES[world] for world in frame_axes(axis)])
-
-
-def _proposals(plan: Plan, fingerprint: Fingerprint, memory: Memory) -> tuple[Proposals, dict[str, str]]:
-    world = DEPTH_AXES.index(plan.depth_axis)
-    slices = [plan.slice_count(case.shape[world], case.spacing[world]) for case in fingerprint.cases]
-    why: dict[str, str] = {}
-    depth, why["depth"] = _depth(min(slices), plan)
-    batch, accumulate, why["batch_size"] = _batch_size(plan.image_size, memory)
-    fraction, why["foreground_fraction"] = _foreground_fraction(fingerprint, plan, world)
-    steps, why["steps"] = _steps(sum(slices), batch * accumulate)
-    proposals = Proposals(
-        depth=depth, batch_size=batch, accumulate=accumulate, foreground_fraction=fraction, steps=steps
-    )
-    return proposals, why
-
-
-def _depth(thinnest: int, plan: Plan) -> tuple[int, str]:
-    depth = USUAL_DEPTH
-    while depth > 1 and window_span(depth, plan.stride) > thinnest:
-        depth -= 2
-    if depth == USUAL_DEPTH:
-        return depth, f"{depth} slices, as in the paper"
-    resampled = "" if plan.slice_spacing is None else f", resampled to {plan.slice_spacing:.3g} mm,"
-    return depth, f"{depth} slice{'s' if depth > 1 else ''}: the thinnest scan{resampled} has {thinnest}"
-
-
-def _batch_size(size: tuple[int, int], memory: Memory) -> tuple[int, int, str]:
-    window = WINDOW_BYTES_PER_PIXEL * size[0] * size[1]
-    room = max(2, int((memory.usable - FIXED_BYTES) / window))
-    batch = min(USUAL_BATCH, 2 ** int(math.log2(room)))
-    accumulate = USUAL_BATCH // batch
-    told = f"{batch} windows: {memory.usable / 2**30:.0f} GiB of {memory.where}, about {window / 2**30:.1f} a window"
-    return batch, accumulate, told + (f"; gradients of {accumulate} batches are added up" if accumulate > 1 else "")
-
-
-def _foreground_fraction(fingerprint: Fingerprint, plan: Plan, world: int) -> tuple[float, str]:
-    shares = fingerprint.slice_share(world)
-    rarest = min((value for value in plan.classes if value), key=lambda value: shares.get(value, 0.0))
-    share = shares.get(rarest, 0.0)
-    fraction, part = (0.5, "half") if share >= RARE_SHARE else (0.67, "two thirds")
-    return fraction, (
-        f"{part} of the windows are drawn by class, each class alike: "
-        f"the rarest, {plan.classes[rarest]}, is in {share:.0%} of the slices"
-    )
-
-
-def _steps(slices: int, windows: int) -> tuple[int, str]:
-    passes = PASSES * slices / windows
-    wanted = 100 * round(passes / 100)
-    steps = min(max(wanted, FEWEST_STEPS), MOST_STEPS)
-    why = f"{PASSES} passes over {slices} slices"
-    if steps != wanted:
-        about = f"{float(f'{passes:.2g}'):.0f}"
-        why += f" would be about {about}, the {'least' if steps > wanted else 'most'} is {steps}"
-    return steps, f"{steps}: {why}"

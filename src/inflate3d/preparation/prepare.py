@@ -19,7 +19,6 @@ from inflate3d.engines.shard import Shard
 from inflate3d.errors import DataError, DatasetProblems, OutputError
 from inflate3d.io import read_volume as read_grid
 from inflate3d.preparation.examine import Outcome, conclude, note_warnings, read_case
-from inflate3d.preparation.memory import available_memory
 from inflate3d.preparation.parallel import in_parallel
 from inflate3d.preparation.plan import ModelSpace, Plan
 from inflate3d.preparation.plan_options import PlanOptions
@@ -34,6 +33,7 @@ from inflate3d.preparation.store import (
     write_case,
     write_index,
 )
+from inflate3d.preparation.training_defaults import available_memory
 from inflate3d.progress import Progress, silent
 from inflate3d.volume import Orientation
 

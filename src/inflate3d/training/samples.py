@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from inflate3d.config import RunConfig
 from inflate3d.datasets.splits import Split
 from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.store import Store
+from inflate3d.resources import count_cores
 
 if TYPE_CHECKING:
     from inflate3d.models.segmenter import Segmenter
@@ -63,4 +63,4 @@ def choose_samples(
 
 def _workers(devices: int) -> int:
     """Loader processes of each device, if the user does not say."""
-    return min(8, max(1, (os.cpu_count() or 1) // devices))
+    return min(8, max(1, count_cores() // devices))

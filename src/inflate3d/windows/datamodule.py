@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from inflate3d.config import Target
+from inflate3d.preparation.parallel import worker_context
 from inflate3d.preparation.store import Store
 from inflate3d.windows.sampling import Place, WindowSampler
 from inflate3d.windows.windows import window_indices
@@ -238,6 +239,8 @@ class SamplesModule(lightning.LightningDataModule, ABC):
         return DataLoader(
             samples,
             num_workers=self.workers,
+            multiprocessing_context=worker_context(__name__) if self.workers else None,
+            persistent_workers=self.workers > 0,  # they take seconds to start
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             **how,  # type: ignore[arg-type]

@@ -1,0 +1,107 @@
+"""Memory and processor cores that this process may use, within the limits of containers and batch systems."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+_ROOT = Path("/")
+
+
+def count_cores(root: Path = _ROOT) -> int:
+    """Cores that this process may use, at least 1: its affinity, and the CPU quota of its cgroups.
+
+    Args:
+        root: Where ``proc`` and ``sys`` are mounted.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quotas = [quota for folder in _cgroups("cpu", root) if (quota := _cpu_quota(folder)) is not None]
+    return max(1, min([cores, *(math.ceil(quota) for quota in quotas)]))
+
+
+def total_memory(root: Path = _ROOT) -> int | None:
+    """Bytes of memory that this process may use when nothing else runs; None where the system doesn't say.
+
+    It is the machine's memory, or the least limit of the process's cgroups.
+
+    Args:
+        root: Where ``proc`` and ``sys`` are mounted.
+    """
+    limits = [limit for folder in _cgroups("memory", root) if (limit := _memory_limit(folder)) is not None]
+    machine = _meminfo(root).get("MemTotal", _physical_memory())
+    return min([*limits, *([] if machine is None else [machine])], default=None)
+
+
+def free_memory(root: Path = _ROOT) -> int | None:
+    """Bytes of memory that this process may use now; None where the system doesn't say.
+
+    Args:
+        root: Where ``proc`` and ``sys`` are mounted.
+    """
+    free = [left for folder in _cgroups("memory", root) if (left := _memory_left(folder)) is not None]
+    available = _meminfo(root).get("MemAvailable")
+    return min([*free, *([] if available is None else [available])], default=None)
+
+
+def _cgroups(controller: str, root: Path) -> Iterator[Path]:
+    """Folders of the cgroups of this process, versions 1 and 2, from its own to the outermost: all limits apply."""
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, controllers, name = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        mount = root / "sys/fs/cgroup" / (controller if controllers else "")
+        parts = Path(name.lstrip("/")).parts
+        if ".." in parts:  # outside of what this container can see
+            parts = ()
+        for count in range(len(parts), -1, -1):
+            yield mount.joinpath(*parts[:count])
+
+
+def _memory_limit(cgroup: Path) -> int | None:
+    return _number(cgroup / "memory.max") or _number(cgroup / "memory.limit_in_bytes")
+
+
+def _memory_left(cgroup: Path) -> int | None:
+    limit = _memory_limit(cgroup)
+    if limit is None:
+        return None
+    used = _number(cgroup / "memory.current") or _number(cgroup / "memory.usage_in_bytes") or 0
+    figures = dict(line.split() for line in _read(cgroup / "memory.stat").splitlines())
+    cached = int(figures.get("total_inactive_file", figures.get("inactive_file", 0)))  # given up when memory is short
+    return max(0, limit - max(0, used - cached))
+
+
+def _cpu_quota(cgroup: Path) -> float | None:
+    """Cores' worth of time that a cgroup may take."""
+    quota, _, period = _read(cgroup / "cpu.max").strip().partition(" ")
+    if not quota:
+        quota, period = _read(cgroup / "cpu.cfs_quota_us").strip(), _read(cgroup / "cpu.cfs_period_us").strip()
+    if not quota.isdigit() or not period.isdigit():  # "max", or -1: no limit
+        return None
+    return int(quota) / int(period)
+
+
+def _meminfo(root: Path) -> dict[str, int]:
+    """Bytes by name, from ``/proc/meminfo``; empty where that does not exist."""
+    lines = (line.split(":", 1) for line in _read(root / "proc/meminfo").splitlines())
+    return {name: int(figure.split()[0]) * 1024 for name, figure in lines if figure.strip().endswith("kB")}
+
+
+def _physical_memory() -> int | None:
+    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
+        return None
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _number(path: Path) -> int | None:
+    text = _read(path).strip()
+    return int(text) if text.isdigit() else None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii")
+    except OSError:
+        return ""
