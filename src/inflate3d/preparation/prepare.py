@@ -17,7 +17,7 @@ from inflate3d.datasets.case import Case, Dataset
 from inflate3d.engines.engine import Engine, LostError
 from inflate3d.engines.shard import Shard
 from inflate3d.errors import DataError, DatasetProblems, OutputError
-from inflate3d.io import read_volume as read_grid
+from inflate3d.io import read_grid
 from inflate3d.preparation.examine import Outcome, conclude, note_warnings, read_case
 from inflate3d.preparation.parallel import in_parallel
 from inflate3d.preparation.plan import ModelSpace, Plan
