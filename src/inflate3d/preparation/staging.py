@@ -89,8 +89,11 @@ class Staging:
         Raises:
             OutputError: A file can't be moved.
         """
-        pairs = [(case, kind) for case in cases for kind in ARRAY_KINDS]
-        moves = [(case_file(self.folder, *pair), case_file(self.store, *pair)) for pair in pairs]
+        moves = [
+            (case_file(self.folder, case, kind), case_file(self.store, case, kind))
+            for case in cases
+            for kind in ARRAY_KINDS
+        ]
         flush_files(source for source, _ in moves)
         try:
             (self.store / "store.json").unlink(missing_ok=True)  # a half-moved store must not look complete
