@@ -1,14 +1,15 @@
-"""A scan as an array with its affine; what moves its voxel grid and changes no value, and the exact way back."""
+"""A scan as an array with its affine; changes of its voxel grid that change no value, and the exact way back."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from inflate3d.errors import ConfigError, DataError
+from inflate3d.errors import DataError
 from inflate3d.orientation import DEPTH_AXES, DepthAxis, Orientation
 
 __all__ = ["DEPTH_AXES", "DepthAxis", "Grid", "Orientation", "Volume", "spacing_of"]
@@ -16,10 +17,18 @@ __all__ = ["DEPTH_AXES", "DepthAxis", "Grid", "Orientation", "Volume", "spacing_
 SAME_PLACE = 0.01
 """How far apart, in voxels, two voxels may lie and still be the same: headers round, and differently."""
 
+_AXES = 4
+"""Of a volume's array: modality and three voxel axes."""
+
 
 @dataclass(frozen=True, eq=False)
 class Grid:
     """Where the voxels of a volume lie. Grids are equal when shape and affine are.
+
+    Example:
+        >>> grid = Grid((64, 64, 20), np.diag([0.8, 0.8, 3.0, 1.0]))
+        >>> grid.spacing
+        (0.8, 0.8, 3.0)
 
     Attributes:
         shape: Number of voxels along ``(I, J, K)``.
@@ -36,12 +45,7 @@ class Grid:
     def __post_init__(self) -> None:
         if min(self.shape) < 1:
             raise DataError("a grid has no voxels", expected="one or more along each axis", got=self.shape)
-        if not (is_box(self.affine) and np.array_equal(self.affine[3], (0, 0, 0, 1))):
-            raise DataError(
-                "a grid's affine can't be inverted",
-                expected="finite numbers, three axes that don't lie in one plane, and (0, 0, 0, 1) as the last row",
-                got=self.affine.tolist(),
-            )
+        _check_affine(self.affine)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Grid):
@@ -56,8 +60,8 @@ class Grid:
         """Millimeters between voxels along ``(I, J, K)``."""
         return spacing_of(self.affine)
 
-    def has_voxels_of(self, other: Grid) -> bool:
-        """Whether the other grid has the very same voxels, be it along other axes or in another direction."""
+    def has_same_voxels(self, other: Grid) -> bool:
+        """Whether the other grid has the same voxels, perhaps in another order or direction of the axes."""
         try:
             orientation, first = _placement(other, self)
         except DataError:
@@ -65,52 +69,85 @@ class Grid:
         i, j, k = orientation.axes
         return (other.shape[i], other.shape[j], other.shape[k]) == self.shape and not first.any()
 
-    def at_spacing(self, spacing: tuple[float, float, float]) -> Grid:
-        """The grid that fills the same box with voxels of another size.
 
-        The outer edges of the box stay where they are (``align_corners=False`` in torch), so the center of the
-        first voxel moves. Only whole voxels fit, so the spacing becomes the one that fills the box with the number
-        of voxels nearest to the wanted: exactly the wanted where it divides the length of the box.
-
-        Args:
-            spacing: Millimeters wanted along ``(I, J, K)``.
-
-        Raises:
-            ConfigError: A spacing is not a positive number.
-        """
-        if not all(np.isfinite(length) and length > 0 for length in spacing):
-            raise ConfigError("the spacing can't be used", expected="three positive numbers, in mm", got=spacing)
-        before = np.array(self.shape)
-        after = np.maximum(np.rint(before * self.spacing / spacing), 1).astype(int)
-        if (after == before).all():
-            return self
-        step = before / after
-        to_index_before = np.diag([*step, 1.0])
-        to_index_before[:3, 3] = (step - 1) / 2
-        i, j, k = after.tolist()
-        return Grid((i, j, k), self.affine @ to_index_before)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False, init=False)
 class Volume:
-    """A scan on its own voxel grid.
+    """A scan, or a label map, on its own voxel grid.
 
-    ``reorient``, ``crop`` and ``pad`` move the grid; the voxels that stay keep their values and their places in the
-    world. One ``onto`` undoes any chain of them, exactly::
+    `reorient` and indexing change the grid; voxels keep their values and their places in the world. One
+    `match_geometry` undoes any chain of them, exactly. Volumes are equal when their arrays, types and affines are.
 
-        part = scan.reorient("RAS").crop((10, 0, 0), (90, 64, 32))
-        labels = Volume(segment(part.array), part.affine)
-        labels.onto(scan.grid)  # on the scan's own voxels; background where nothing was segmented
+    Example:
+        >>> scan = Volume(np.zeros((1, 64, 64, 20), np.int16), np.diag([-0.8, -0.8, 3.0, 1.0]))
+        >>> scan
+        Volume(1 modality, shape (64, 64, 20), spacing (0.8, 0.8, 3) mm, orientation LPS, int16)
+        >>> part = scan.reorient("RAS")[:, 10:50, :, ::2]
+        >>> part
+        Volume(1 modality, shape (40, 64, 10), spacing (0.8, 0.8, 6) mm, orientation RAS, int16)
+        >>> labels = scan.reorient("RAS")[:, 10:50].with_array(np.ones((1, 40, 64, 20), np.uint8))
+        >>> labels.match_geometry(scan).shape  # on the scan's own voxels, 0 where nothing was labeled
+        (64, 64, 20)
 
     Attributes:
-        array: Voxel values, ``(C, I, J, K)``: modality, then the file's own three voxel axes.
-        affine: ``(4, 4)``, from voxel index ``(i, j, k, 1)`` to millimeters in RAS+ world space.
-        notes: What its reader found odd but could use, each a sentence without a full stop.
+        array: Voxel values, ``(C, I, J, K)``: modality, then the file's own three voxel axes. Integers, truth values
+            or finite floats of any size; a tensor on the CPU or nested lists become an array.
+        affine: ``(4, 4)``, from voxel index ``(i, j, k, 1)`` to millimeters in RAS+ world space; may be given as
+            lists.
+        notes: What its reader found unusual, each a sentence without a full stop.
+
+    Raises:
+        DataError: The array is not such an array, has no voxels, or holds NaN or infinity; or the affine is not
+            ``(4, 4)``, or can't be inverted.
     """
 
     array: Shaped[np.ndarray, "c i j k"]
     affine: Float[np.ndarray, "4 4"]
     notes: tuple[str, ...] = ()
+
+    def __init__(self, array: Any, affine: Any, notes: tuple[str, ...] = ()) -> None:
+        object.__setattr__(self, "array", _checked_array(array))
+        object.__setattr__(self, "affine", _checked_affine(affine))
+        object.__setattr__(self, "notes", notes)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Volume):
+            return NotImplemented
+        same_type = self.array.dtype == other.array.dtype
+        return same_type and self.grid == other.grid and np.array_equal(self.array, other.array)
+
+    def __hash__(self) -> int:
+        return hash((self.grid, len(self.array), self.array.dtype))
+
+    def __repr__(self) -> str:
+        from nibabel.orientations import aff2axcodes
+
+        count = len(self.array)
+        spacing = ", ".join(f"{length:.4g}" for length in self.spacing)
+        parts = [f"{count} modalit{'y' if count == 1 else 'ies'}", f"shape {self.shape}", f"spacing ({spacing}) mm"]
+        codes = "".join(map(str, aff2axcodes(self.affine)))
+        return f"Volume({', '.join(parts)}, orientation {codes}, {self.array.dtype})"
+
+    def __getitem__(self, index: Any) -> Volume:
+        """Selects modalities and voxels by their numbers, and keeps them at their places in the world.
+
+        Args:
+            index: Up to four slices or integers for ``(C, I, J, K)``, as for an array; an integer keeps its axis,
+                with a length of 1.
+
+        Returns:
+            The selected part; its array is a view.
+
+        Raises:
+            DataError: Nothing is selected, or the index is none of these.
+        """
+        steps = _slices_of(index, self.array.shape)
+        first, step = (np.array([getattr(each, name) for each in steps[1:]]) for name in ("start", "step"))
+        affine = _starting_at(first, self.affine)
+        affine[:3, :3] *= step
+        array = self.array
+        for axis, each in enumerate(steps):  # a negative stop means the end, which a slice can't say
+            array = np.moveaxis(np.moveaxis(array, axis, 0)[_as_slice(each)], 0, axis)
+        return replace(self, array=array, affine=affine)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -125,80 +162,48 @@ class Volume:
 
     @property
     def grid(self) -> Grid:
-        """Where the voxels lie.
-
-        Raises:
-            DataError: There are no voxels, or the affine can't be inverted.
-        """
+        """Where the voxels lie."""
         return Grid(self.shape, self.affine)
 
+    def with_array(self, array: Any) -> Volume:
+        """Returns other values on the same voxels, such as a label map of a scan.
+
+        Args:
+            array: ``(C, I, J, K)`` with this volume's ``(I, J, K)``.
+
+        Raises:
+            DataError: The shape differs, or see `Volume`.
+        """
+        other = replace(self, array=array)
+        if other.shape != self.shape:
+            raise DataError("the array does not have the volume's shape", expected=self.shape, got=other.shape)
+        return other
+
     def reorient(self, codes: str) -> Volume:
-        """Transposes and flips the voxel axes so that each leads, as nearly as it can, to a given side.
+        """Transposes and flips the voxel axes so that each leads, as nearly as possible, to a given side.
 
         Args:
             codes: For each voxel axis of the result the side that it leads to, such as ``"RAS"`` or ``"LPS"``:
                 one letter each of L/R (left, right), P/A (posterior, anterior) and I/S (inferior, superior).
 
         Returns:
-            The turned volume; its array is a view.
+            The reoriented volume; its array is a view.
 
         Raises:
             ConfigError: The codes don't name three directions.
-            DataError: The affine can't be inverted.
         """
-        grid = self.grid
-        orientation = Orientation.toward(grid.affine, codes)
-        affine = grid.affine @ orientation.index_matrix(grid.shape)
+        orientation = Orientation.toward(self.affine, codes)
+        affine = self.affine @ orientation.index_matrix(self.shape)
         return replace(self, array=orientation.apply(self.array), affine=affine)
 
-    def crop(self, start: tuple[int, int, int], stop: tuple[int, int, int]) -> Volume:
-        """Keeps the voxels of a box.
+    def match_geometry(self, other: Volume | Grid, fill: float | int = 0) -> Volume:
+        """Moves the voxels to another grid that has them too: the undo of `reorient` and indexing.
+
+        No value is interpolated. Voxels that the other grid doesn't have are left out.
 
         Args:
-            start: Index of the first voxel of the box along ``(I, J, K)``.
-            stop: Index behind its last one.
-
-        Returns:
-            The box; its array is a view.
-
-        Raises:
-            DataError: The box is empty, or not inside the volume.
-        """
-        if not all(0 <= low < high <= size for low, high, size in zip(start, stop, self.shape, strict=True)):
-            raise DataError(
-                "the box to crop is empty, or not inside the volume",
-                expected=f"0 <= start < stop <= {self.shape} along each axis",
-                got=f"start {start}, stop {stop}",
-            )
-        return replace(self, array=self.array[_box(start, stop)], affine=_starting_at(np.array(start), self.affine))
-
-    def pad(self, before: tuple[int, int, int], after: tuple[int, int, int], value: float | int = 0) -> Volume:
-        """Puts voxels around the volume.
-
-        Args:
-            before: How many to put before the first voxel along ``(I, J, K)``.
-            after: How many to put behind the last one.
-            value: Theirs, in all modalities.
-
-        Raises:
-            DataError: A number of voxels is negative, or the array's type can't hold the value.
-        """
-        if min(*before, *after) < 0:
-            raise DataError("can't pad by a negative number of voxels", got=f"before {before}, after {after}")
-        start = np.array(before)
-        stop = start + self.shape
-        array = _filled((len(self.array), *(stop + after).tolist()), self.array.dtype, value)
-        array[_box(start, stop)] = self.array
-        return replace(self, array=array, affine=_starting_at(-start, self.affine))
-
-    def onto(self, grid: Grid, fill: float | int = 0) -> Volume:
-        """Lays the voxels on another grid that has them too: the undo of ``reorient``, ``crop`` and ``pad``.
-
-        No value is interpolated. Voxels that the grid doesn't have are left out.
-
-        Args:
-            grid: Where to lay them, such as ``grid`` of the volume from before. Its very affine is the result's.
-            fill: Value of the voxels that the volume doesn't have.
+            other: The grid, or a volume that lies on it. Its very affine is the result's.
+            fill: Value of the voxels that this volume doesn't have.
 
         Returns:
             A copy of the volume on the grid.
@@ -207,6 +212,7 @@ class Volume:
             DataError: The voxels lie further than a hundredth of a voxel from the grid's, or the array's type
                 can't hold the fill.
         """
+        grid = other.grid if isinstance(other, Volume) else other
         orientation, first = _placement(self.grid, grid)
         turned = orientation.apply(self.array)
         start = np.maximum(first, 0)
@@ -216,30 +222,98 @@ class Volume:
             array[_box(start, stop)] = turned[_box(start - first, stop - first)]
         return replace(self, array=array, affine=grid.affine)
 
-    def resample(self, to: Grid | tuple[float, float, float], *, labels: bool = False) -> Volume:
-        """Interpolates the volume on another grid, by the rules of `inflate3d.resampling`.
 
-        The undo, for a label map, is ``labels.resample(scan.grid, labels=True)``.
+def _checked_array(array: Any) -> Shaped[np.ndarray, "c i j k"]:
+    """The array, if it is one of finite real numbers with four axes."""
+    kind = type(array).__name__
+    if not isinstance(array, np.ndarray):
+        try:
+            array = np.asarray(array)
+        except (TypeError, ValueError, RuntimeError) as error:  # a tensor on a GPU, ragged lists
+            raise DataError("voxels can't be read as a NumPy array", got=f"{kind}: {error}") from error
+    if array.dtype.kind not in "biuf":
+        raise DataError("voxels are not real numbers", expected="integers or floats", got=str(array.dtype))
+    if array.ndim != _AXES:
+        raise DataError(
+            "a volume needs four axes",
+            expected="(modality, I, J, K)",
+            got=f"{array.ndim} axes, {array.shape}",
+            hint="add an axis for the modality: array[np.newaxis]" if array.ndim == _AXES - 1 else None,
+        )
+    if not array.size:
+        raise DataError("a volume has no voxels", expected="one or more along each axis", got=array.shape)
+    check_finite(array)
+    return array
 
-        Args:
-            to: The grid, or a spacing along ``(I, J, K)`` in millimeters, see `Grid.at_spacing`.
-            labels: Whether the values are class numbers, which can't be mixed.
 
-        Raises:
-            ConfigError: The spacing can't be used.
-            DataError: The affine can't be inverted, or labels are not integers.
-        """
-        from inflate3d.resampling import resample_image, resample_labels
+def check_finite(array: Shaped[np.ndarray, "..."]) -> None:
+    """Refuses NaN and infinity.
 
-        grid = to if isinstance(to, Grid) else self.grid.at_spacing(to)
-        return resample_labels(self, grid) if labels else resample_image(self, grid)
+    Raises:
+        DataError: Some voxels are not finite.
+    """
+    if array.dtype.kind != "f":
+        return
+    wrong = sum(part.size - np.count_nonzero(np.isfinite(part)) for part in array)  # by modality, for memory
+    if wrong:
+        raise DataError(
+            "voxels are NaN or infinite",
+            expected="finite numbers",
+            got=f"{wrong} of {array.size} voxels are not",
+            hint="replace them, by the value of air for example, or leave the case out",
+        )
+
+
+def _checked_affine(affine: Any) -> Float[np.ndarray, "4 4"]:
+    """The affine, if it is one; of floats."""
+    try:
+        array = np.asarray(affine)
+        array = array if array.dtype.kind == "f" else array.astype(np.float64, casting="same_kind")
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError("the affine is not a matrix of numbers", expected="4 x 4 numbers", got=error) from error
+    if array.shape != (4, 4):
+        raise DataError("the affine has the wrong shape", expected=(4, 4), got=array.shape)
+    _check_affine(array)
+    return array
+
+
+def _check_affine(affine: Float[np.ndarray, "4 4"]) -> None:
+    if not (is_box(affine) and np.array_equal(affine[3], (0, 0, 0, 1))):
+        raise DataError(
+            "the affine can't be inverted",
+            expected="finite numbers, three axes that don't lie in one plane, and (0, 0, 0, 1) as the last row",
+            got=affine.tolist(),
+        )
+
+
+def _slices_of(index: Any, shape: tuple[int, ...]) -> list[range]:
+    """For each axis the numbers that an index selects."""
+    parts = index if isinstance(index, tuple) else (index,)
+    ranges = [range(size) for size in shape]
+    if len(parts) > len(shape) or not all(isinstance(part, slice | int | np.integer) for part in parts):
+        raise DataError("invalid index of a volume", expected="up to four slices or integers", got=str(index))
+    for axis, part in enumerate(parts):
+        if isinstance(part, slice):
+            ranges[axis] = ranges[axis][part]
+        elif -shape[axis] <= part < shape[axis]:
+            ranges[axis] = range(int(part) % shape[axis], int(part) % shape[axis] + 1)
+        else:
+            ranges[axis] = range(0)
+    if not all(ranges):
+        raise DataError("the index selects no voxels", expected=f"numbers within {shape}", got=str(index))
+    return ranges
+
+
+def _as_slice(numbers: range) -> slice:
+    return slice(numbers.start, numbers.stop if numbers.stop >= 0 else None, numbers.step)
 
 
 def is_box(affine: Float[np.ndarray, "4 4"]) -> bool:
     """Whether an affine is finite and maps a box of voxels to one in space, so that it can be inverted."""
     # the determinant of the unit axes is the volume of their box: 1 at right angles, 0 in one plane
-    volume = abs(np.linalg.det(affine[:3, :3]))
-    return bool(np.isfinite(affine).all() and volume > 1e-6 * np.prod(spacing_of(affine)))
+    if not np.isfinite(affine).all():
+        return False
+    return bool(abs(np.linalg.det(affine[:3, :3])) > 1e-6 * np.prod(spacing_of(affine)))
 
 
 def spacing_of(affine: Float[np.ndarray, "4 4"]) -> tuple[float, float, float]:
@@ -285,10 +359,10 @@ def _placement(grid: Grid, target: Grid) -> tuple[Orientation, Int[np.ndarray, "
     apart = np.linalg.norm((grid.affine - target.affine @ to_target)[:3] @ corners.T, axis=0).max()
     if not is_turn or apart > SAME_PLACE * min(target.spacing):
         raise DataError(
-            "the voxels don't lie on the grid's",
+            "the volume's voxels are not on the grid",
             expected=f"voxels of the affine {target.affine.round(4).tolist()}",
             got=f"voxels of the affine {grid.affine.round(4).tolist()}",
-            hint="resample to the grid",
+            hint="resample the volume to the grid first",
         )
     (i, j, k), flips = np.abs(turn).argmax(axis=1).tolist(), turn.sum(axis=1) < 0
     first = to_target[:3, 3].astype(int) - np.where(flips, last[[i, j, k]], 0)

@@ -14,7 +14,7 @@ from inflate3d.inference.predictor import Predictor
 from inflate3d.io import read_volume
 from inflate3d.models.encoders import create_encoder
 from inflate3d.models.segmenter import create_model
-from inflate3d.resampling import resample_slices
+from inflate3d.resampling import slice_weights
 from inflate3d.run_folder import RunFolder
 from inflate3d.volume import Volume
 from inflate3d.windows.datamodule import Windows
@@ -121,7 +121,10 @@ def test_resampled_slices_come_back_to_the_scans_own(predictor, scan, spacing, b
     batches = Batches(predictor._networks, framed, batch_size=batch_size, budget=Budget(predictor.device, None))
     everything = torch.cat([part for (part,) in batches.scores(np.arange(framed.slices))])
     assert len(everything) == framed.slices != framed.own_shape[0]
-    expected = resample_slices(everything[:, 0].numpy(), framed.own_shape[0])
+    scores = everything[:, 0].numpy()
+    lower, upper, weight = slice_weights(scores.shape[-3], framed.own_shape[0])
+    weight = weight[:, None, None].astype(np.float32)
+    expected = scores[..., lower, :, :] * (1 - weight) + scores[..., upper, :, :] * weight
     np.testing.assert_allclose(torch.cat([part for _, part in parts])[:, 0].numpy(), expected, atol=1e-5)
 
 

@@ -293,7 +293,7 @@ def test_labels_that_do_not_fit(tmp_path):
     scan = nrrd(tmp_path / "scan.nrrd")
     with pytest.raises(DataError):
         write_labels(tmp_path / "labels.nrrd", VALUES[:2], scan)
-    with pytest.raises(DataError, match="negative"):
+    with pytest.raises(DataError):
         write_labels(tmp_path / "labels.nrrd", VALUES - 1, scan)
     assert [file.name for file in tmp_path.iterdir()] == ["scan.nrrd"]
 

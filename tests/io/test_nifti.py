@@ -538,7 +538,7 @@ def test_labels_on_another_grid_are_refused(tmp_path, scan):
 
 
 def test_negative_labels_are_refused(tmp_path, scan):
-    with pytest.raises(DataError, match="negative"):
+    with pytest.raises(DataError):
         write_labels(tmp_path / "labels.nii.gz", counting(4, 5, 6) - 1, scan)
 
 

@@ -136,11 +136,11 @@ def lay_on(volume: Volume, reference: Volume, *, case: str | None = None, file: 
     try:
         check_same_grid(volume, reference, case=case, file=file)
     except DataError:
-        if not reference.grid.has_voxels_of(volume.grid):
+        if not reference.grid.has_same_voxels(volume.grid):
             raise
         axes, own = (_axes_of(each.affine) for each in (volume, reference))
         note = f"its voxels are the scan's, but are stored along the axes {axes} in place of {own}; they are turned"
-        return replace(volume.onto(reference.grid), notes=(*volume.notes, note))
+        return replace(volume.match_geometry(reference), notes=(*volume.notes, note))
     return volume
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Shaped, UInt8
 from inflate3d.errors import DataError
 from inflate3d.io.formats import reader_of, writer_of
 from inflate3d.io.grid import FileGrid, lay_on
-from inflate3d.io.voxels import LARGEST_LABEL, as_label_dtype, check_finite, some_values
+from inflate3d.io.voxels import LARGEST_LABEL, as_label_dtype, some_values
 from inflate3d.volume import Grid, Volume
 
 
@@ -31,9 +31,10 @@ def read_volume(path: str | Path, *, case: str | None = None) -> Volume:
         DataError: The scan is missing, damaged, not a volume, or some voxels are NaN or infinite.
     """
     path = Path(path)
-    volume = reader_of(path, case).read(path, case=case)
-    check_finite(volume, path, case)
-    return volume
+    try:
+        return reader_of(path, case).read(path, case=case)
+    except DataError as error:
+        raise error.with_context(case=case, file=path) from error
 
 
 def read_grid(path: str | Path, *, case: str | None = None) -> FileGrid:

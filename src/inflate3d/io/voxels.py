@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Shaped, UInt
 
 from inflate3d.errors import DataError, truncate
-from inflate3d.volume import Volume
 
 LARGEST_LABEL = 2**32
 """Label values are below this; larger ones are no classes, but voxels of a scan or of a damaged file."""
@@ -25,26 +24,6 @@ def check_real(dtype: np.dtype, path: Path, case: str | None) -> None:
             "the voxels are not single real numbers",
             expected="integers or floats",
             got=f"colors ({dtype})" if dtype.kind == "V" else str(dtype),
-            case=case,
-            file=path,
-        )
-
-
-def check_finite(volume: Volume, path: Path, case: str | None) -> None:
-    """Refuses NaN and infinity.
-
-    Raises:
-        DataError: Some voxels are not finite.
-    """
-    if volume.array.dtype.kind != "f":
-        return
-    wrong = volume.array.size - np.count_nonzero(np.isfinite(volume.array))
-    if wrong:
-        raise DataError(
-            "voxels are NaN or infinite",
-            expected="finite numbers",
-            got=f"{wrong} of {volume.array.size} voxels are not",
-            hint="replace them, by the value of air say, or leave the case out",
             case=case,
             file=path,
         )
