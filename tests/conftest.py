@@ -17,7 +17,7 @@ import pytest
 import SimpleITK
 import torch
 
-from inflate3d.config import ModelConfig, RunConfig, TrainingConfig
+from inflate3d.config import InflatedConfig, RunConfig, TrainingConfig
 from inflate3d.datasets.case import Case, Dataset
 from inflate3d.datasets.msd import write_msd_listing
 from inflate3d.datasets.phantom import write_phantoms
@@ -55,13 +55,13 @@ def tiny_config(phantoms, phantom_store) -> RunConfig:
     return RunConfig(
         dataset=phantoms.root,
         store=phantom_store.folder,
-        model=ModelConfig(
+        model=InflatedConfig(
             encoder="resnet10t", weights="none", depth=3, image_size=(64, 64), decoder_channels=8, detail_channels=4
         ),
         training=TrainingConfig(
             steps=2, batch_size=2, validate_every=2, validation_cases=1, accelerator="cpu", workers=0
         ),
-    )
+    ).resolve(phantom_store.plan)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from inflate3d.config import AugmentationConfig, DataConfig, ModelConfig, RunConfig, TrainingConfig
+    from inflate3d.config import (
+        AugmentationConfig,
+        DataConfig,
+        InflatedConfig,
+        RunConfig,
+        TrainingConfig,
+        VolumetricConfig,
+    )
     from inflate3d.datasets import Dataset, read_dataset
     from inflate3d.errors import Inflate3dError
     from inflate3d.evaluation.postprocessing.steps import Postprocessing
@@ -39,7 +46,8 @@ _HOMES = {
     "Encoder": "models.encoders",
     "FoldsFolder": "run_folder",
     "Inflate3dError": "errors",
-    "ModelConfig": "config",
+    "InflatedConfig": "config",
+    "VolumetricConfig": "config",
     "Plan": "preparation.plan",
     "PlanOptions": "preparation.plan_options",
     "Postprocessing": "evaluation.postprocessing.steps",
@@ -74,7 +82,7 @@ __all__ = [
     "Encoder",
     "FoldsFolder",
     "Inflate3dError",
-    "ModelConfig",
+    "InflatedConfig",
     "Plan",
     "PlanOptions",
     "Postprocessing",
@@ -86,6 +94,7 @@ __all__ = [
     "Store",
     "TrainingConfig",
     "Volume",
+    "VolumetricConfig",
     "check_inflation",
     "create_encoder",
     "create_model",

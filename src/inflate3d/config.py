@@ -1,27 +1,47 @@
-"""Everything that a run decides, as frozen data: typed, checked, saved beside what it made.
+"""The settings of a run, as frozen data: typed, checked, and saved beside what they made.
 
-The command line reads these models as flags, a run's folder keeps them as ``config.yaml``.
+The command line offers them as options, a run's folder keeps them as ``config.yaml``. A setting that is None is the
+dataset's plan's choice; `RunConfig.resolve` fills it in, once, before anything is trained.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import tyro
 import yaml
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from inflate3d.atomic import write_text
 from inflate3d.errors import ConfigError
 from inflate3d.paper_encoders import resolved_weights
 from inflate3d.settings import FrozenModel, parse_settings, read_yaml
 
+T = TypeVar("T")
+
+if TYPE_CHECKING:
+    Planned: TypeAlias = Annotated[T, None]
+else:
+
+    class Planned:
+        """A setting that may be None until it is resolved; readers of resolved settings see its own type."""
+
+        def __class_getitem__(cls, kind: Any) -> Any:
+            return kind | None
+
+
+def planned(**limits: Any) -> Any:
+    """The default of a `Planned` setting: None, the plan's choice."""
+    return Field(default=None, **limits)
+
+
 Inflation = Literal["center", "average", "random"]
 Target = Literal["center", "all"]
 LoggerName = Literal["none", "tensorboard", "wandb", "mlflow"]
 DecoderName = Literal["fpn-lite", "upernet", "setr-pup", "conv-transpose", "unetr"]
 Precision = Literal["32", "bf16-mixed", "16-mixed"]
+Volumetric = Literal["unetr", "swin-unetr", "segresnet", "dynunet"]
 Network = Literal["inflated", "unetr", "swin-unetr", "segresnet", "dynunet"]
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -31,11 +51,14 @@ PRETRAINED_LAYER_DECAY = 0.75
 """For encoders that start from 2D weights: `docs/results.md` has what flat learning rates cost."""
 
 PATCH_BATCH = 2
-"""3D patches in a batch if the user does not say, as nnU-Net has it."""
+"""Default number of 3D patches in a batch, as in nnU-Net: a patch is as large as many windows."""
+
+ENCODER_SETTINGS = ("encoder_learning_rate", "layer_decay", "freeze", "checkpoint_activations")
+"""What of the training concerns a pre-trained encoder, which 3D networks don't have."""
 
 
-class Proposals(FrozenModel):
-    """What a dataset's plan proposes for its training, taken where the user does not say."""
+class TrainingDefaults(FrozenModel):
+    """A dataset's plan's choices for its training."""
 
     depth: int = 5
     """Slices in a window."""
@@ -44,61 +67,38 @@ class Proposals(FrozenModel):
     accumulate: int = 1
     """Batches whose gradients are added up for one step."""
     foreground_fraction: float = 0.5
-    """Part of the windows that are drawn by class."""
+    """Fraction of the windows that are sampled by class."""
     steps: int = 2000
     """Optimizer steps."""
 
-    def for_network(self, network: Network) -> Proposals:
-        """These for windows; for a 3D network smaller batches, since a patch is as large as many windows."""
-        if network == "inflated":
-            return self
-        return self.model_copy(update={"batch_size": PATCH_BATCH, "accumulate": 1})
+
+@runtime_checkable
+class HasDefaults(Protocol):
+    """A dataset's plan, as far as settings need it."""
+
+    @property
+    def defaults(self) -> TrainingDefaults:
+        """Its choices for the training."""
+        ...
 
 
 class DataConfig(FrozenModel):
     """What to train on."""
 
+    common: ClassVar = ("split", "fold", "training_cases")
+
     split: str = "auto"
-    """Who is held out: folds, own (the dataset's), paper, or a JSON file; own where there is one, else folds."""
+    """Who is held out: folds, own (the dataset's), paper, or a JSON file; auto: own if there is one, else folds."""
     fold: int = Field(default=0, ge=0)
-    """Which of the folds is held out for validation."""
-    folds: Annotated[int, tyro.conf.arg(name="split-folds")] = Field(default=5, ge=2)
-    """How many folds the cases are split into."""
+    """The fold to hold out for validation."""
+    num_folds: int = Field(default=5, ge=2)
+    """Number of folds that the cases are split into."""
     split_seed: Seed = 12345
     """Seed of the split; the default gives nnU-Net's folds."""
     training_cases: int | None = Field(default=None, ge=1)
-    """Learn from so many of the training cases only, drawn at random; who is held out stays as it is."""
+    """Use at most N training cases, drawn at random; held-out cases stay the same."""
     training_cases_seed: Seed = 0
     """Seed of that draw; a smaller number's cases are among a larger number's."""
-
-
-class _ModelSettings(FrozenModel):
-    """What a user and a run say of the network alike."""
-
-    network: Network = "inflated"
-    """The kind of network: an inflated 2D backbone, or a 3D one to compare with, of MONAI's (dynunet is nnU-Net's)."""
-    patch_size: tuple[int, int, int] | None = None
-    """Patch of a 3D network in voxels (slices, rows, columns); from the median scan if not given."""
-    network_width: int | None = Field(default=None, ge=1)
-    """Channels of a 3D network's first level; its authors' choice if not given."""
-    encoder: str = "vit_small_patch16_224"
-    """The 2D backbone, by its timm name; `inflate3d encoders` lists them."""
-    weights: str = "timm"
-    """Where its 2D weights come from: timm (its hub), none (random), or a file."""
-    inflation: Inflation = "center"
-    """How the first convolution is spread over the window's slices; random starts it anew, all else pre-trained."""
-    target: Target = "center"
-    """Which slices of a window are learned: the center one, or all; the center one is what is predicted."""
-    image_size: tuple[int, int] | None = None
-    """In-plane size in pixels (rows, columns) that slices are resized to; the plan's if not given."""
-    decoder: DecoderName = "fpn-lite"
-    """What turns feature maps into a label map: fpn-lite (light, for small structures too) or one of the paper's."""
-    decoder_channels: int | None = Field(default=None, ge=8)
-    """Width of the decoder; 128, or the paper's width for upernet, setr-pup and conv-transpose, if not given."""
-    detail_channels: int | None = Field(default=None, ge=0)
-    """Width of the full-resolution path that brings small structures back, 0 for none; fpn-lite has 16, others none."""
-    input_scaling: Literal["pretrained", "unit"] = "pretrained"
-    """Intensities as the 2D weights were trained on, or 0 to 1 as in the paper."""
 
 
 def _odd(depth: int) -> int:
@@ -110,13 +110,35 @@ def _odd(depth: int) -> int:
 Depth = Annotated[int, Field(ge=1), AfterValidator(_odd)]
 
 
-class ModelConfig(_ModelSettings):
-    """The network."""
+class InflatedConfig(FrozenModel):
+    """An inflated 2D backbone with a decoder."""
 
-    depth: Depth = Proposals().depth
-    """Slices in a window; odd. 1 is the plain 2D network."""
-    stride: int | None = Field(default=None, ge=1)
-    """Steps from one slice of a window to the next; the plan's if not given."""
+    common: ClassVar = ("encoder", "weights", "depth", "image_size", "decoder")
+
+    network: tyro.conf.Fixed[Literal["inflated"]] = "inflated"
+    """The kind of network."""
+    encoder: str = "vit_small_patch16_224"
+    """The 2D backbone, by its timm name; `inflate3d encoders` lists them."""
+    weights: str = "timm"
+    """Its 2D weights: timm (downloaded), none (random), or a file."""
+    inflation: Inflation = "center"
+    """How the first convolution is spread over the window's slices; random reinitializes it alone."""
+    depth: Planned[Depth] = planned()
+    """Slices in a window, odd; 1 is the plain 2D network. None: the plan's, mostly 5."""
+    stride: Annotated[Planned[int], tyro.conf.Suppress] = planned(ge=1)
+    """Steps from one slice of a window to the next. None: the plan's."""
+    target: Target = "center"
+    """Slices of a window that the loss sees: the center one, or all; predicted is the center one."""
+    image_size: tuple[int, int] | None = None
+    """In-plane size in pixels (rows, columns) that slices are resized to. None: the plan's."""
+    decoder: DecoderName = "fpn-lite"
+    """Turns feature maps into a label map: fpn-lite (light, for small structures too) or one of the paper's."""
+    decoder_channels: int | None = Field(default=None, ge=8)
+    """Width of the decoder. None: 128, or the paper's for upernet, setr-pup and conv-transpose."""
+    detail_channels: int | None = Field(default=None, ge=0)
+    """Width of the full-resolution path for small structures, 0 for none. None: 16 for fpn-lite, else 0."""
+    input_scaling: Literal["pretrained", "unit"] = "pretrained"
+    """Intensities as the 2D weights were trained on, or 0 to 1 as in the paper."""
 
     @property
     def resolved_weights(self) -> str:
@@ -125,36 +147,66 @@ class ModelConfig(_ModelSettings):
 
     @property
     def pretrained(self) -> bool:
-        """Whether there is an encoder that starts from 2D weights."""
-        return self.network == "inflated" and self.resolved_weights != "none"
+        """Whether the encoder starts from 2D weights."""
+        return self.resolved_weights != "none"
+
+    def resolve(self, defaults: TrainingDefaults) -> InflatedConfig:
+        """Fills in the depth. Stride and image size stay the plan's, see `inflate3d.training.build.plan_run`."""
+        return self if self.depth is not None else self.model_copy(update={"depth": defaults.depth})
 
 
-class ModelOptions(_ModelSettings):
-    """The network, as a user asks for it."""
+class VolumetricConfig(FrozenModel):
+    """A 3D network of MONAI's, to compare with (dynunet is nnU-Net's)."""
 
-    depth: Depth | None = None
-    """Slices in a window; odd, 1 is the plain 2D network; the plan's, mostly 5, if not given."""
+    common: ClassVar = ("patch_size", "network_width")
 
-    def decided(self, proposals: Proposals) -> ModelConfig:
-        """With the plan's choice where the user does not say."""
-        return ModelConfig(**_filled(self, proposals))
+    network: tyro.conf.Fixed[Volumetric]
+    """The kind of network."""
+    patch_size: tuple[int, int, int] | None = None
+    """Patch in voxels (slices, rows, columns). None: from the median scan."""
+    network_width: int | None = Field(default=None, ge=1)
+    """Channels of the first level. None: the authors' choice."""
+
+    pretrained: ClassVar = False
+
+    def resolve(self, defaults: TrainingDefaults) -> VolumetricConfig:
+        """Nothing is left to a plan of windows; patch and width follow the median scan and the network."""
+        return self
+
+
+def model_type(network: str) -> type[InflatedConfig] | type[VolumetricConfig]:
+    """The settings that a kind of network has."""
+    return InflatedConfig if network == "inflated" else VolumetricConfig
+
+
+def _kind(model: Any) -> str:
+    network = model.get("network", "inflated") if isinstance(model, dict) else getattr(model, "network", None)
+    return "inflated" if network == "inflated" else "volumetric"
+
+
+ModelConfig: TypeAlias = Annotated[
+    Annotated[InflatedConfig, Tag("inflated")] | Annotated[VolumetricConfig, Tag("volumetric")], Discriminator(_kind)
+]
+"""The network, by ``network``: settings of the other kind are refused."""
 
 
 class AugmentationConfig(FrozenModel):
     """Random changes of the training windows; geometry acts in plane, alike on all slices of a window."""
 
+    common: ClassVar = ()
+
     augment_probability: float = Field(default=0.8, ge=0, le=1)
-    """How often a window's geometry is changed at all."""
+    """Probability that a window's geometry is changed at all."""
     max_zoom: float = Field(default=1.4, ge=1)
     """Zoom between 1 / max_zoom and max_zoom."""
     max_rotation: float = Field(default=20.0, ge=0, le=180)
     """In-plane rotation in degrees, either way."""
     max_shift: float = Field(default=0.1, ge=0, le=1)
-    """In-plane shift as a part of the slice's size, either way."""
+    """In-plane shift as a fraction of the slice's size, either way."""
     flip_probability: float = Field(default=0.2, ge=0, le=1)
-    """How often a window is mirrored along each axis on which the plan allows it."""
+    """Probability of a flip along each axis on which the plan allows it."""
     intensity_probability: float = Field(default=0.5, ge=0, le=1)
-    """How often each of the intensity changes below acts."""
+    """Probability of each of the intensity changes below."""
     max_intensity_scale: float = Field(default=0.25, ge=0, lt=1)
     """Intensities are multiplied by 1 - x to 1 + x."""
     max_intensity_shift: float = Field(default=0.1, ge=0)
@@ -165,13 +217,25 @@ class AugmentationConfig(FrozenModel):
     """Exponent between 1 / max_gamma and max_gamma."""
 
 
-class _TrainingSettings(FrozenModel):
-    """What a user and a run say of the training alike."""
+class TrainingConfig(FrozenModel):
+    """How to train."""
 
+    common: ClassVar = ("steps", "batch_size", "learning_rate", "precision", "seed", "accelerator", "devices")
+
+    steps: Planned[int] = planned(ge=1)
+    """Optimizer steps. None: the plan's."""
+    batch_size: Planned[int] = planned(ge=2)
+    """Windows in a batch, per device. None: what fits the memory, by the plan."""
+    accumulate: Planned[int] = planned(ge=1)
+    """Batches whose gradients are added up for one step. None: 1 with --batch-size, else the plan's."""
+    foreground_fraction: Planned[float] = planned(ge=0, le=1)
+    """Fraction of the windows sampled so that the center slice holds a class. None: the plan's."""
     learning_rate: float = Field(default=1e-3, gt=0)
-    """Peak learning rate of the decoder."""
+    """Peak learning rate of the decoder, or of a 3D network."""
     encoder_learning_rate: float = Field(default=1e-4, gt=0)
     """Peak learning rate of the encoder."""
+    layer_decay: Planned[float] = planned(gt=0, le=1)
+    """Factor on the learning rate from each encoder layer to the one before it. None: 0.75 if pre-trained, else 1."""
     freeze: Literal["none", "encoder", "body"] = "none"
     """What of the pre-trained encoder stays as it is: nothing, all, or all but its first convolution (body)."""
     weight_decay: float = Field(default=0.05, ge=0)
@@ -181,19 +245,19 @@ class _TrainingSettings(FrozenModel):
     decay: Literal["linear", "cosine"] = "cosine"
     """How it falls to zero after that."""
     loss: Literal["dice-ce", "dice-focal", "ce"] = "dice-ce"
-    """The loss, from MONAI."""
+    """The loss: soft Dice plus cross-entropy, Dice plus focal (MONAI's), or cross-entropy alone."""
     gradient_clip: float = Field(default=1.0, ge=0)
     """Largest norm of the gradient; 0 is no limit."""
     precision: Precision = "32"
     """Number format of the arithmetic."""
     compile: bool = False
-    """Compile the network by torch.compile: the first steps take minutes, the others may take less time."""
+    """Compile the network with torch.compile: the first steps take minutes, the others may be faster."""
     checkpoint_activations: bool = False
-    """Compute the encoder's activations twice instead of keeping them: less memory, more time."""
+    """Recompute the encoder's activations instead of keeping them: less memory, more time."""
     validate_every: int | None = Field(default=None, ge=1)
-    """Steps between validations, rounded so that the last one falls on the last steps; a fifth of all if not given."""
+    """Steps between validations, rounded so that the last one falls on the last step. None: a fifth of all."""
     validation_cases: int | None = Field(default=20, ge=1)
-    """At most so many held-out cases are watched while training (evaluation always takes all)."""
+    """Validate on at most N held-out cases while training (evaluation takes all)."""
     seed: Seed = 0
     """Seed of weights, windows and augmentation."""
     deterministic: bool = False
@@ -201,71 +265,86 @@ class _TrainingSettings(FrozenModel):
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     """Device to train on."""
     devices: int = Field(default=1, ge=1)
-    """How many of them, on each node; every one takes a batch of its own."""
+    """Number of devices on each node; each takes a batch of its own."""
     nodes: int = Field(default=1, ge=1)
-    """Machines that train together; start the command by torchrun or srun for more than one (docs/cluster.md)."""
+    """Machines that train together; more than one needs torchrun or srun (docs/cluster.md)."""
     logger: LoggerName = "none"
-    """What shows settings, curves and pictures beside metrics.csv; each needs its extra, such as inflate3d[wandb]."""
+    """Where to show settings, curves and pictures; each needs its extra, such as inflate3d[wandb]."""
     workers: int | None = Field(default=None, ge=0)
-    """Processes that read windows; 0 on a CPU, up to 8 beside a GPU, if not given."""
+    """Processes that read windows. None: 0 on a CPU, up to 8 beside a GPU."""
+    extended_from: Annotated[int, tyro.conf.Suppress] = Field(default=0, ge=0)
+    """Steps of the finished training that this one extends: the learning rate's schedule starts anew there."""
+
+    def resolve(self, defaults: TrainingDefaults, model: InflatedConfig | VolumetricConfig) -> TrainingConfig:
+        """Fills in the plan's choices, and those that depend on the network."""
+        inflated = isinstance(model, InflatedConfig)
+        values: dict[str, Any] = {
+            "steps": defaults.steps,
+            "batch_size": defaults.batch_size if inflated else PATCH_BATCH,
+            "accumulate": defaults.accumulate if inflated and self.batch_size is None else 1,
+            "foreground_fraction": defaults.foreground_fraction,
+            "layer_decay": PRETRAINED_LAYER_DECAY if model.pretrained else 1.0,
+        }
+        return self.model_copy(update={name: value for name, value in values.items() if getattr(self, name) is None})
 
 
-class TrainingConfig(_TrainingSettings):
-    """How it is trained."""
+def check_encoder_settings(model: InflatedConfig | VolumetricConfig, training: TrainingConfig) -> None:
+    """Refuses settings of a pre-trained encoder for a 3D network, which has none.
 
-    steps: int = Field(default=Proposals().steps, ge=1)
-    """Optimizer steps."""
-    batch_size: int = Field(default=Proposals().batch_size, ge=2)
-    """Windows in a batch (per device)."""
-    accumulate: int = Field(default=Proposals().accumulate, ge=1)
-    """Batches whose gradients are added up for one step."""
-    foreground_fraction: float = Field(default=Proposals().foreground_fraction, ge=0, le=1)
-    """Part of the windows that are drawn so that the center slice holds a class, each class alike."""
-    layer_decay: float = Field(default=1.0, gt=0, le=1)
-    """Each of the encoder's layers learns so much slower than the one after it; 1 is all alike."""
-
-
-class TrainingOptions(_TrainingSettings):
-    """How it is trained, as a user asks for it."""
-
-    steps: int | None = Field(default=None, ge=1)
-    """Optimizer steps; the plan's if not given."""
-    batch_size: int | None = Field(default=None, ge=2)
-    """Windows in a batch (per device); what fits the memory, by the plan, if not given."""
-    accumulate: int | None = Field(default=None, ge=1)
-    """Batches whose gradients are added up for one step; 1 beside --batch-size, else the plan's, if not given."""
-    foreground_fraction: float | None = Field(default=None, ge=0, le=1)
-    """Part of the windows that are drawn so that the center slice holds a class; the plan's if not given."""
-    layer_decay: float | None = Field(default=None, gt=0, le=1)
-    """Each encoder layer learns so much slower than the next, 1 is all alike; 0.75 if pre-trained, else 1."""
-
-    def decided(self, proposals: Proposals, model: ModelConfig) -> TrainingConfig:
-        """With the plan's choices where the user does not say, and those that the network asks for."""
-        if self.batch_size is not None:
-            proposals = proposals.model_copy(update={"accumulate": 1})
-        values = _filled(self, proposals)
-        if self.layer_decay is None:
-            values["layer_decay"] = PRETRAINED_LAYER_DECAY if model.pretrained else 1.0
-        return TrainingConfig(**values)
-
-
-def _filled(options: FrozenModel, proposals: Proposals) -> dict[str, Any]:
-    """The options' values; a proposal for each of its fields that is open, and no other."""
-    values = options.model_dump()
-    return {name: getattr(proposals, name, None) if value is None else value for name, value in values.items()}
+    Raises:
+        ConfigError: There are some.
+    """
+    if isinstance(model, InflatedConfig):
+        return
+    idle = {name: TrainingConfig.model_fields[name].default for name in ENCODER_SETTINGS}
+    given = {name: getattr(training, name) for name in ENCODER_SETTINGS if getattr(training, name) != idle[name]}
+    if given and given != {"layer_decay": 1.0}:  # which is what resolving gives
+        raise ConfigError(
+            "a 3D network has no pre-trained encoder",
+            expected=f"no settings of an encoder with --network {model.network}",
+            got=", ".join(f"{name} {value}" for name, value in given.items()),
+        )
 
 
 class RunConfig(FrozenModel):
-    """All of a run: enough, with its data, to train it again."""
+    """All settings of a run: with its data, enough to train it again.
+
+    Example:
+        >>> config = RunConfig(
+        ...     dataset="data/Task09_Spleen",
+        ...     store="prepared/Task09_Spleen",
+        ...     model=InflatedConfig(encoder="resnet18", depth=3),
+        ...     training=TrainingConfig(steps=500),
+        ... )
+        >>> config.model.inflation
+        'center'
+        >>> config.training.batch_size is None  # left to the plan
+        True
+    """
 
     dataset: Path
     """The dataset's folder."""
     store: Path
-    """Where its prepared cases lie."""
+    """Folder of its preprocessed cases."""
     data: DataConfig = DataConfig()
-    model: ModelConfig = ModelConfig()
+    model: ModelConfig = InflatedConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     training: TrainingConfig = TrainingConfig()
+
+    @model_validator(mode="after")
+    def _check_encoder_settings(self) -> RunConfig:
+        check_encoder_settings(self.model, self.training)
+        return self
+
+    def resolve(self, plan: HasDefaults) -> RunConfig:
+        """The same run with the plan's choice in place of each None; resolving twice changes nothing.
+
+        Raises:
+            ConfigError: Settings contradict each other.
+        """
+        check_encoder_settings(self.model, self.training)
+        model = self.model.resolve(plan.defaults)
+        return self.model_copy(update={"model": model, "training": self.training.resolve(plan.defaults, model)})
 
     def write(self, path: Path) -> None:
         """Writes the configuration as YAML, atomically.
@@ -280,34 +359,35 @@ class RunConfig(FrozenModel):
         """Reads what :meth:`write` wrote.
 
         Raises:
-            ConfigError: The file is missing, is not YAML, or holds a key or a value that is not known.
+            ConfigError: The file is missing, is not YAML, or holds an unknown key or an invalid value.
         """
         return parse_settings(cls, read_yaml(path), file=path)
 
     def check_unchanged(self, path: Path) -> None:
-        """Makes sure that a run which was started with the configuration in ``path`` is this very run.
+        """Checks that the run with the configuration in ``path`` is this one; only its data may have moved.
 
         Raises:
-            ConfigError: It was started with other settings, or the file can't be read.
+            ConfigError: Its settings differ, or the file can't be read.
         """
         before = RunConfig.read(path)
-        if before == self:
+        changed = differing(before, self)
+        if not changed:
             return
-        differing = _differing(before.model_dump(), self.model_dump())
         raise ConfigError(
-            "the run was started with other settings",
-            expected=", ".join(f"{name} {old}" for name, (old, _) in differing.items()),
-            got=", ".join(f"{name} {new}" for name, (_, new) in differing.items()),
+            "the settings differ from those that the run was started with",
+            expected=", ".join(f"{name} {old}" for name, (old, _) in changed.items()),
+            got=", ".join(f"{name} {new}" for name, (_, new) in changed.items()),
             file=path,
-            hint="give the same options again, or choose another folder by --run or --out",
+            hint="give the same options again, or choose another folder with --run or --out",
         )
 
 
-def _differing(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    found: dict[str, tuple[Any, Any]] = {}
-    for name, old in before.items():
-        if isinstance(old, dict):
-            found |= _differing(old, after[name])
-        elif old != after[name]:
-            found[name] = (old, after[name])
-    return found
+def differing(before: RunConfig, after: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """Settings that differ, by name, with both values; where the data lie is none."""
+    old, new = (config.model_dump(exclude={"dataset", "store"}) for config in (before, after))
+    return {
+        name: (values.get(name), new[section].get(name))
+        for section, values in old.items()
+        for name in (*values, *(name for name in new[section] if name not in values))
+        if values.get(name) != new[section].get(name)
+    }

@@ -61,11 +61,14 @@ def parse_settings(kind: type[Settings], values: Any, *, file: Path | None = Non
 
 
 def settings_error(error: ValidationError, *, file: Path | None = None) -> ConfigError:
-    """Tells the first of pydantic's complaints as one of our errors."""
+    """The first of pydantic's complaints as one of our errors."""
     first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"]) or "the configuration"
-    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return ConfigError(f"{name} is not usable{more}", expected=first["msg"], got=shown(first["input"]), file=file)
+    ours = first.get("ctx", {}).get("error")
+    if isinstance(ours, ConfigError):  # of a check of ours, which pydantic takes for a ValueError
+        return ours
+    name = ".".join(str(part) for part in first["loc"] if part not in _TAGS) or "configuration"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return ConfigError(f"invalid {name}{more}", expected=first["msg"], got=shown(first["input"]), file=file)
 
 
 def shown(value: object) -> str:
@@ -75,6 +78,9 @@ def shown(value: object) -> str:
     except ValueError:  # an integer of thousands of digits
         return f"a {type(value).__name__} too long to be shown"
 
+
+_TAGS = ("inflated", "volumetric")
+"""Branches of unions of settings: pydantic names them, users don't."""
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80

@@ -78,7 +78,7 @@ def test_comparison_goes_on_by_one_plan_alone(compare, tmp_path):
     code, told = compare()
     error = json.loads(told)["error"]
     assert (code, error["file"]) == (2, str(path))
-    assert "another plan" in error["what"]
+    assert "plan has changed" in error["what"]
     assert not (tmp_path / "out/three/evaluation").exists()
 
 

@@ -23,7 +23,7 @@ def test_every_arm_with_every_seed_and_size(configs, tmp_path):
         "without-depth-seed-2",
     ]
     last, fewer = trials[-1].config, trials[4].config
-    assert (last.training.seed, last.data.training_cases, last.model.depth) == (2, None, 1)
+    assert (last.training.seed, last.data.training_cases, last.model.depth) == (2, None, 1)  # type: ignore[union-attr]
     assert (fewer.data.training_cases, fewer.data.training_cases_seed, fewer.training.seed) == (3, 2, 2)
     assert {trial.config.data.fold for trial in trials} == {0}
     assert not any(trial.finished for trial in trials)
@@ -42,7 +42,7 @@ def test_run_of_other_settings_is_not_taken_for_ours(configs, tmp_path):
     plan_trials(configs, (0,), (None,), tmp_path)
     longer = configs["without-depth"].training.model_copy(update={"steps": 99})
     changed = configs | {"without-depth": configs["without-depth"].model_copy(update={"training": longer})}
-    with pytest.raises(ConfigError, match="other settings") as caught:
+    with pytest.raises(ConfigError, match="settings differ") as caught:
         plan_trials(changed, (0,), (None,), tmp_path)
     assert (caught.value.expected, caught.value.got) == ("steps 2", "steps 99")
 

@@ -57,14 +57,14 @@ GROUPS = dict.fromkeys("abc")
 
 
 def choose(split, fold=0):
-    return choose_split(DataConfig(split=split, fold=fold, folds=3), GROUPS, {"own": OWN, "paper": (PAPER,)})
+    return choose_split(DataConfig(split=split, fold=fold, num_folds=3), GROUPS, {"own": OWN, "paper": (PAPER,)})
 
 
 def test_the_datasets_own_split_goes_first_and_has_its_folds():
     assert choose("auto") == choose("own") == OWN[0]
     assert choose("own", fold=1) == OWN[1]
     assert choose("folds", fold=2) == kfold_split("abc", 2, 3)
-    assert choose_split(DataConfig(folds=3), GROUPS, {}) == kfold_split("abc", 0, 3)
+    assert choose_split(DataConfig(num_folds=3), GROUPS, {}) == kfold_split("abc", 0, 3)
 
 
 def test_test_cases_are_scored_where_there_are_some():
@@ -140,7 +140,7 @@ NAMED = {"paper": (Split(("a",), ("b",)),), "own": tuple(kfold_split(IDS, fold, 
 
 def test_folds_to_go_through():
     assert choose_several("all") == (0, 1, 2, 3, 4)
-    assert choose_several("all", folds=3) == (0, 1, 2)
+    assert choose_several("all", num_folds=3) == (0, 1, 2)
     assert choose_several((4, 0)) == (4, 0)
     assert choose_several("all", NAMED) == (0, 1, 2)
     assert choose_several("all", NAMED, split="folds") == (0, 1, 2, 3, 4)
@@ -166,7 +166,7 @@ def test_folds_that_can_not_be_gone_through(wanted, config, what, got):
 def test_number_of_folds_given_for_their_names_is_told_apart():
     with pytest.raises(ConfigError) as caught:
         choose_several((5,))
-    assert caught.value.hint == "--split-folds 5 --folds all, if so many folds are meant"
+    assert caught.value.hint == "--num-folds 5 --folds all, if so many folds are meant"
 
 
 def test_file_has_one_fold(tmp_path):
@@ -181,13 +181,13 @@ def test_another_seed_gives_another_split():
 
 @pytest.mark.parametrize(("fold", "folds"), [(5, 5), (-1, 5), (0, 1), (0, 0)])
 def test_fold_that_does_not_exist(fold, folds):
-    with pytest.raises(ConfigError, match=r"--(split-)?fold"):
+    with pytest.raises(ConfigError, match=r"--(num-)?fold"):
         kfold_split(IDS, fold, folds)
 
 
 @pytest.mark.parametrize(
     ("cases", "hint"),
-    [(4, "give --split-folds 4"), (3, "give --split-folds 3"), (1, "label more cases; two are the least")],
+    [(4, "give --num-folds 4"), (3, "give --num-folds 3"), (1, "label more cases; two are the least")],
 )
 def test_fewer_cases_than_folds(cases, hint):
     with pytest.raises(DataError) as caught:

@@ -112,7 +112,7 @@ def test_where_a_model_has_its_file(tmp_path):
         ('{"classes": [{"value": 0, "name": "air"}]}', "classes.0.value"),
         ('{"classes": [{"value": 1, "name": "a", "minimum_volume": -1}]}', "minimum_volume"),
         ('{"classes": [{"value": 1, "name": "a", "minimum_volume": Infinity}]}', "minimum_volume"),
-        ('{"classes": [{"value": 1, "name": "a"}, {"value": 1, "name": "b"}]}', "classes is not usable"),
+        ('{"classes": [{"value": 1, "name": "a"}, {"value": 1, "name": "b"}]}', "invalid classes"),
         ('{"classes": [], "color": "red"}', "color"),
     ],
 )

@@ -52,9 +52,9 @@ def trained(data, tmp_path_factory):
     """Three folds, two of them trained by one command, the third by its going on; not to be changed."""
     root = tmp_path_factory.mktemp("runs") / "folds"
     words = ["train", str(data), "--store", str(root.parent / "store"), "--run", str(root), *QUICK]
-    assert main([*words, "--split-folds", "3", "--folds", "0", "1"]) == 0
+    assert main([*words, "--num-folds", "3", "--folds", "0", "1"]) == 0
     before = (root / "fold-0" / "model" / "model.safetensors").stat()
-    assert main([*words, "--split-folds", "3", "--folds", "all", "--resume"]) == 0
+    assert main([*words, "--num-folds", "3", "--folds", "all", "--resume"]) == 0
     assert (root / "fold-0" / "model" / "model.safetensors").stat() == before, "a finished fold was trained again"
     return FoldsFolder(root)
 
@@ -82,7 +82,7 @@ def test_each_fold_is_an_ordinary_run_that_holds_out_other_cases(trained, data):
 def test_fold_is_the_one_that_a_command_of_its_own_trains(trained, data, tmp_path):
     store = trained.root.parent / "store"
     alone = ["train", str(data), "--store", str(store), "--run", str(tmp_path / "one"), *QUICK]
-    assert main([*alone, "--split-folds", "3", "--fold", "1"]) == 0
+    assert main([*alone, "--num-folds", "3", "--fold", "1"]) == 0
     weights = [run.model / "model.safetensors" for run in (RunFolder(tmp_path / "one"), trained.fold(1))]
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
@@ -102,7 +102,7 @@ def test_stop_in_the_middle_is_gone_on_with_at_that_fold(trained, data, tmp_path
 
     monkeypatch.setattr("inflate3d.training.run.train", train)
     store = RunConfig.read(trained.fold(0).config).store
-    words = ["train", str(data), "--store", str(store), "--run", str(tmp_path), *QUICK, "--split-folds", "3"]
+    words = ["train", str(data), "--store", str(store), "--run", str(tmp_path), *QUICK, "--num-folds", "3"]
     assert main([*words, "--folds", "all"]) == 130
     assert "go on by the same command with --resume" in capsys.readouterr().err
     assert begun == [(0, False), (1, False)]
@@ -120,7 +120,7 @@ def test_stop_in_the_middle_is_gone_on_with_at_that_fold(trained, data, tmp_path
         (["--folds", "5"], "the split has no such fold"),
         (["--folds", "all", "--fold", "2"], "a fold is named twice over"),
         (["--folds", "all", "--devices", "2"], "folds are trained one after another by one process"),
-        (["--folds", "all", "--split-folds", "7"], "there are fewer cases than folds"),
+        (["--folds", "all", "--num-folds", "7"], "there are fewer cases than folds"),
     ],
 )
 def test_nonsense_is_refused_before_anything_is_done(words, what, data, tmp_path, capsys):
@@ -144,7 +144,7 @@ def test_folds_that_are_there_need_resume_and_the_same_settings(trained, tmp_pat
         plan_folds(config, (1, 2, 3), trained)
     assert caught.value.got == "fold-1, fold-2"
     other = config.model_copy(update={"training": config.training.model_copy(update={"seed": 7})})
-    with pytest.raises(ConfigError, match="other settings"):
+    with pytest.raises(ConfigError, match="settings differ"):
         plan_folds(other, (0, 1), trained, resume=True)
     with pytest.raises(ConfigError, match="a single run is in the folder"):
         plan_folds(config, (0, 1), FoldsFolder(trained.fold(0).root), resume=True)

@@ -117,7 +117,7 @@ def test_damaged_file_is_named(saved, name, damage):
 def test_description_with_a_key_too_many(saved):
     description = json.loads((saved / "model.json").read_text(encoding="utf-8"))
     (saved / "model.json").write_text(json.dumps({**description, "more": 1}))
-    with pytest.raises(Inflate3dError, match="more is not usable"):
+    with pytest.raises(Inflate3dError, match="invalid more"):
         load_model(saved)
 
 

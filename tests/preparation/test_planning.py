@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from inflate3d.config import Proposals
+from inflate3d.config import TrainingDefaults
 from inflate3d.datasets.case import Case, Dataset
 from inflate3d.errors import ConfigError
 from inflate3d.preparation.fingerprint import CaseFingerprint, Fingerprint, Intensities
@@ -163,7 +163,7 @@ def test_user_knows_better():
 
 def test_every_choice_has_its_reason():
     choices = {"depth_axis", "spacing", "image_size", "stride", "normalization", "flips"}
-    assert set(plan_of().reasons) == choices | set(Proposals.model_fields) - {"accumulate"}
+    assert set(plan_of().reasons) == choices | set(TrainingDefaults.model_fields) - {"accumulate"}
 
 
 def test_scans_keep_their_own_slices_and_fill_the_image():
@@ -193,7 +193,7 @@ def test_image_holds_the_largest_slice_at_the_wanted_spacing(pixel, side, why):
 )
 def test_batch_fits_the_memory_and_a_step_has_sixteen_windows(gib, size, batch, accumulate):
     plan = plan_of(gib=gib, planned_size=(size, size))
-    assert (plan.proposals.batch_size, plan.proposals.accumulate) == (batch, accumulate)
+    assert (plan.defaults.batch_size, plan.defaults.accumulate) == (batch, accumulate)
     assert f"{batch} windows: {gib} GiB of the test's memory" in plan.reasons["batch_size"]
 
 
@@ -213,14 +213,14 @@ def test_memory_of_this_machine():
 )
 def test_window_is_no_deeper_than_the_thinnest_scan(slices, stride, depth):
     cases = (case("thick"), case("thin", (200, 180, slices)))
-    assert plan_of(measured=Fingerprint(cases=cases), stride=stride).proposals.depth == depth
+    assert plan_of(measured=Fingerprint(cases=cases), stride=stride).defaults.depth == depth
 
 
 def test_rare_class_is_drawn_more_often():
     classes = {0: "background", 1: "liver", 2: "duct"}
     common = plan_of(dataset(classes=classes), fingerprint(slices={1: (9, 9, 30), 2: (9, 9, 10)}))
     rare = plan_of(dataset(classes=classes), fingerprint(slices={1: (9, 9, 30), 2: (90, 90, 1)}))
-    assert (common.proposals.foreground_fraction, rare.proposals.foreground_fraction) == (0.5, 0.67)
+    assert (common.defaults.foreground_fraction, rare.defaults.foreground_fraction) == (0.5, 0.67)
     assert "the rarest, duct, is in 2% of the slices" in rare.reasons["foreground_fraction"]
 
 
@@ -280,13 +280,13 @@ def test_steps_have_their_reason(cases, reason):
 @pytest.mark.parametrize(("cases", "steps"), [(5, 1_000), (100, 2_500), (4_000, 25_000)])
 def test_steps_are_ten_passes_over_the_slices_within_bounds(cases, steps):
     measured = Fingerprint(cases=tuple(case(f"c{n}") for n in range(cases)))
-    assert plan_of(measured=measured).proposals.steps == steps
+    assert plan_of(measured=measured).defaults.steps == steps
 
 
 def test_resampled_slices_count():
     measured = Fingerprint(cases=tuple(case(f"c{n}") for n in range(100)))
     plan = plan_of(measured=measured, spacing=(2.5, 1.0, 1.0))
-    assert plan.proposals.steps == 5_000
+    assert plan.defaults.steps == 5_000
 
 
 def test_chosen_classes_missing_modalities_and_ignored_voxels_stand_in_the_plan():

@@ -83,7 +83,7 @@ def test_resampling_that_leaves_few_slices_is_told(tmp_path, write_toys):
     store = prepare(
         toys, tmp_path / "store", options=PlanOptions(spacing=(10.0, 1.0, 1.0)), workers=1, warn=told.append
     )
-    assert store.plan.proposals.depth == 1
+    assert store.plan.defaults.depth == 1
     (warning,) = [warning for warning in told if warning.what == "resampled scans have few slices"]
     assert warning.got == "2: 7 slices of 3 mm, resampled to 10 mm"
 

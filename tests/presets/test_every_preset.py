@@ -44,7 +44,9 @@ def test_every_preset_has_a_look_alike(look_alikes):
     assert {data_of(preset) for preset in preset_names()} == set(look_alikes)
 
 
-@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "paper/bcv" else pytest.mark.slow) for name in preset_names()]
+)
 @pytest.mark.usefixtures("published_sizes")
 def test_preset_trains_on_a_look_alike(name, folders, tmp_path):
     data, store = folders(name)

@@ -1,7 +1,9 @@
 import pytest
 
-from inflate3d.cli.preset_defaults import preset_defaults
+from inflate3d.cli import train
+from inflate3d.cli.parsing import parse_options
 from inflate3d.cli.train import Options
+from inflate3d.config import InflatedConfig, RunConfig, TrainingDefaults, VolumetricConfig
 from inflate3d.errors import ConfigError
 from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.presets import Preset, preset_names, read_preset
@@ -35,6 +37,7 @@ def test_paper_presets_add_its_network_and_training_to_the_data_choices(name):
     data, whole = read_preset(name), read_preset(f"paper/{name.removesuffix('-paper')}")
     assert (whole.plan, whole.data, whole.training.steps) == (data.plan, data.data, data.training.steps)
     model, training = whole.model, whole.training
+    assert isinstance(model, InflatedConfig)
     assert (model.encoder, model.decoder, model.inflation, model.input_scaling) == ("beit", "upernet", "center", "unit")
     assert (training.learning_rate, training.encoder_learning_rate, training.weight_decay) == (3e-5, 3e-5, 0.05)
     assert (training.batch_size, training.warmup_steps, training.decay) == (16, 20, "linear")
@@ -46,6 +49,7 @@ def test_presets_have_the_papers_values(name):
     size, clip, steps = PAPER[name]
     preset = read_preset(name)
     assert (preset.plan.planned_size, preset.plan.clip) == ((size, size), clip)
+    assert isinstance(preset.model, InflatedConfig)
     assert (preset.training.steps, preset.model.depth, preset.data.split) == (steps, 5, "paper")
     assert preset.description.endswith("as in the paper.") or name == "acdc-paper"
 
@@ -58,7 +62,7 @@ def test_our_acdc_is_normalized_as_mr_and_nothing_is_chosen_on_the_test_patients
 
 def test_unetr_has_the_papers_patches_spacing_and_steps():
     preset = read_preset("paper/unetr")
-    assert (preset.model.network, preset.model.patch_size) == ("unetr", (96, 96, 96))
+    assert preset.model == VolumetricConfig(network="unetr", patch_size=(96, 96, 96))
     assert (preset.plan.spacing, preset.plan.depth_axis) == ((2.0, 1.5, 1.5), "axial")
     assert preset.training.steps == 25_000
 
@@ -81,6 +85,7 @@ def test_own_choices_go_before_those_that_a_file_builds_on(tmp_path):
     path.write_text("description: Mine.\nextends: [bcv, paper/recipe]\nplan: {clip: [0, 80]}\ntraining: {steps: 7}\n")
     mine = read_preset(str(path))
     assert (mine.plan.clip, mine.plan.planned_size, mine.training.steps) == ((0, 80), (512, 512), 7)
+    assert isinstance(mine.model, InflatedConfig)
     assert (mine.description, mine.model.encoder) == ("Mine.", "beit")
 
 
@@ -95,7 +100,7 @@ def test_file_that_builds_on_no_preset(tmp_path, extends):
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("msd-task9", "did you mean msd-task09?"), ("nothing.yaml", "can't be read"), ("", "no such preset")],
+    [("msd-task9", "did you mean msd-task09?"), ("nothing.yaml", "can't be read"), ("", "unknown preset")],
 )
 def test_preset_that_is_not_there(name, said):
     with pytest.raises(ConfigError) as caught:
@@ -106,16 +111,28 @@ def test_preset_that_is_not_there(name, said):
 def test_key_that_is_not_known(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("description: Mine.\nplan: {clop: [0, 80]}\n")
-    with pytest.raises(ConfigError, match=r"plan\.clop is not usable") as caught:
+    with pytest.raises(ConfigError, match=r"invalid plan\.clop") as caught:
         read_preset(str(path))
     assert caught.value.file == str(path)
 
 
 @pytest.mark.parametrize("words", [["data", "--preset", "bcv"], ["--preset=bcv", "data", "--steps", "3"]])
 def test_options_go_before_the_preset(words):
-    import tyro
-
-    config = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
-    options = tyro.cli(Options, args=words, default=preset_defaults(Options, words), config=config)
+    options = parse_options(train, "train", words)
     assert (options.preset, options.plan.clip) == ("bcv", CT_CLIP)
     assert options.training.steps == (3 if "--steps" in words else 25_000)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_resolves_to_the_settings_of_a_run(name):
+    options = Options.with_defaults(["--preset", name])
+    sections = {section: getattr(options, section) for section in ("data", "model", "augmentation", "training")}
+    config = RunConfig(dataset="data", store="store", **sections).resolve(Defaults())  # type: ignore[arg-type]
+    assert None not in (config.training.steps, config.training.batch_size, config.training.layer_decay)
+    assert RunConfig.model_validate(config.model_dump(mode="json")) == config
+
+
+class Defaults:
+    """All that settings ask of a plan."""
+
+    defaults = TrainingDefaults()

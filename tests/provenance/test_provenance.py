@@ -12,7 +12,7 @@ import torch
 
 import inflate3d
 from inflate3d import provenance
-from inflate3d.config import ModelConfig, RunConfig
+from inflate3d.config import RunConfig
 from inflate3d.datasets.splits import Split
 from inflate3d.errors import ConfigError, DataError, ModelError
 from inflate3d.models import weights_origin as origin_module
@@ -246,14 +246,14 @@ def test_differences_of_environments(tiny_run):
 
 
 def test_random_weights_and_3d_networks_have_no_origin():
-    assert weights_origin(ModelConfig(weights="none")) is None
-    assert weights_origin(ModelConfig(network="unetr")) is None
+    assert weights_origin(InflatedConfig(weights="none")) is None
+    assert weights_origin(VolumetricConfig(network="unetr")) is None
 
 
 def test_origin_of_a_file_is_its_name_and_checksum(tmp_path):
     path = tmp_path / "own.safetensors"
     path.write_bytes(b"weights")
-    found = weights_origin(ModelConfig(weights=str(path)))
+    found = weights_origin(InflatedConfig(weights=str(path)))
     assert found is not None
     assert (found.source, found.file, found.license) == ("file own.safetensors", "own.safetensors", "not known")
     assert found.sha256 == hashlib.sha256(b"weights").hexdigest()
@@ -263,7 +263,7 @@ def test_origin_of_a_file_is_its_name_and_checksum(tmp_path):
 def test_a_published_file_is_recognized_by_its_checksum(tmp_path, monkeypatch):
     published = origin_module.PUBLISHED["mobile_sam"]
     monkeypatch.setattr(origin_module, "file_sha256", lambda path: published.sha256)
-    found = weights_origin(ModelConfig(weights=str(tmp_path / "renamed.pth")))
+    found = weights_origin(InflatedConfig(weights=str(tmp_path / "renamed.pth")))
     assert found is not None
     assert (found.file, found.license, found.page) == (published.file, "Apache-2.0", published.source)
 
@@ -272,13 +272,13 @@ def test_timms_weights_have_their_hub_id_license_and_checksum(tmp_path, monkeypa
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"timm")
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda repository, name: str(path))
-    found = weights_origin(ModelConfig(encoder="resnet10t"))
+    found = weights_origin(InflatedConfig(encoder="resnet10t"))
     assert found is not None and found.hub_id is not None
     assert found.hub_id.startswith("timm/resnet10t.")
     assert (found.license, found.page) == ("apache-2.0", f"https://huggingface.co/{found.hub_id}")
     assert found.sha256 == hashlib.sha256(b"timm").hexdigest()
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda repository, name: None)
-    uncached = weights_origin(ModelConfig(encoder="resnet10t"))
+    uncached = weights_origin(InflatedConfig(encoder="resnet10t"))
     assert uncached is not None and uncached.sha256 is None
     found.check_same(uncached)
     found.check_same(None)
@@ -287,7 +287,7 @@ def test_timms_weights_have_their_hub_id_license_and_checksum(tmp_path, monkeypa
 def test_changed_weights_are_refused(tmp_path):
     path = tmp_path / "own.safetensors"
     path.write_bytes(b"weights")
-    config = ModelConfig(weights=str(path))
+    config = InflatedConfig(weights=str(path))
     before = weights_origin(config)
     assert before is not None
     path.write_bytes(b"weightz")
@@ -296,4 +296,4 @@ def test_changed_weights_are_refused(tmp_path):
     assert hashlib.sha256(b"weights").hexdigest() in str(caught.value.expected)
     assert caught.value.got == hashlib.sha256(b"weightz").hexdigest()
     with pytest.raises(ModelError):
-        weights_origin(ModelConfig(weights=str(tmp_path / "gone.pth")))
+        weights_origin(InflatedConfig(weights=str(tmp_path / "gone.pth")))

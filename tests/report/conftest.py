@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from inflate3d.config import ModelConfig, RunConfig, TrainingConfig
+from inflate3d.config import InflatedConfig, RunConfig, TrainingConfig
 from inflate3d.datasets import Dataset, Split
 from inflate3d.datasets.phantom import write_phantoms
 from inflate3d.evaluation.keeper import ScoreKeeper
@@ -30,7 +30,7 @@ def make_up_run(root: Path, dataset: Dataset, plan: Plan, held_out: list[str], *
     folder = RunFolder(root)
     training = TrainingConfig(steps=40)
     RunConfig(
-        dataset=dataset.root, store=root, model=ModelConfig(depth=depth, weights="none"), training=training
+        dataset=dataset.root, store=root, model=InflatedConfig(depth=depth, weights="none"), training=training
     ).write(folder.config)
     plan.write(folder.plan)
     train = tuple(case.id for case in dataset.cases if case.id not in held_out)

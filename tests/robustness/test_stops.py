@@ -12,8 +12,8 @@ import torch
 
 from inflate3d.run_folder import RunFolder
 from inflate3d.stopping import Interrupted
-from inflate3d.training import keep_state
-from inflate3d.training.keep_state import KeepState
+from inflate3d.training import checkpoints
+from inflate3d.training.checkpoints import CheckpointOnSignal
 from inflate3d.training.run import train
 from inflate3d.training.task import SegmentationTask
 
@@ -87,7 +87,7 @@ def test_killed_between_validations_goes_on_from_the_last_ten_minutes(
 ):
     """Ten minutes are none here; the kill comes right after the third step's checkpoint."""
     folder, steps = RunFolder(tmp_path / "run"), []
-    real = KeepState.on_train_batch_end
+    real = CheckpointOnSignal.on_train_batch_end
 
     def fail(self, trainer, *rest):
         steps.append(trainer.global_step)
@@ -96,8 +96,8 @@ def test_killed_between_validations_goes_on_from_the_last_ten_minutes(
             raise KilledError
 
     with monkeypatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr(keep_state, "CHECKPOINT_SECONDS", 0.0)
-        patch.setattr(KeepState, "on_train_batch_end", fail)
+        patch.setattr(checkpoints, "CHECKPOINT_SECONDS", 0.0)
+        patch.setattr(CheckpointOnSignal, "on_train_batch_end", fail)
         train(config, folder, phantom_store)
     assert steps == [1, 2, 3]
     assert torch.load(folder.last, weights_only=True)["global_step"] == 3
@@ -107,7 +107,7 @@ def test_killed_between_validations_goes_on_from_the_last_ten_minutes(
 
 def test_nothing_is_written_between_validations_before_it_is_time(tmp_path, monkeypatch):
     begun = time.monotonic()
-    keep = KeepState(tmp_path / "last.ckpt", 100)
+    keep = CheckpointOnSignal(tmp_path / "last.ckpt", 100)
     trainer, module = Mock(spec=lightning.Trainer), Mock(spec=lightning.LightningModule)
     trainer.accumulate_grad_batches, trainer.global_step, trainer.fit_loop = 1, 7, Mock()
     trainer.fit_loop.epoch_loop.batch_progress.current.ready = 7

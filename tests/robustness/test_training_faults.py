@@ -13,9 +13,9 @@ from rich.console import Console
 from inflate3d.errors import ConfigError, Inflate3dError
 from inflate3d.models.encoders import Encoder
 from inflate3d.run_folder import RunFolder
-from inflate3d.training.run import _fit_in_memory, train
+from inflate3d.training.run import _Training, train
+from inflate3d.training.stop_on_nan import DivergedError
 from inflate3d.training.task import SegmentationTask
-from inflate3d.training.watch_loss import DivergedError
 
 
 def with_changes(config, model=(), **training):
@@ -115,7 +115,7 @@ def test_memory_that_one_of_several_devices_has_not_is_told(tiny_config, tmp_pat
 
     trainer = SimpleNamespace(world_size=2)
     with pytest.raises(ConfigError, match="memory is not enough to train with") as caught:
-        _fit_in_memory(fit, lambda: None, trainer, None, tiny_config, RunFolder(tmp_path), None)  # type: ignore[arg-type]
+        _Training.fit_in_memory(SimpleNamespace(fit=fit, config=tiny_config), trainer, None)  # type: ignore[arg-type]
     assert caught.value.got == "CUDA out of memory. Tried to allocate 20.00 GiB."
 
 

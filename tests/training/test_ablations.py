@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from inflate3d.cli import main
-from inflate3d.config import ModelOptions, Proposals, RunConfig, TrainingConfig, TrainingOptions
+from inflate3d.config import InflatedConfig, RunConfig, TrainingConfig, TrainingDefaults, VolumetricConfig
 from inflate3d.errors import ConfigError, DataError
 from inflate3d.inference.predictor import Predictor
 from inflate3d.io import read_volume
@@ -89,7 +89,8 @@ def test_stride_of_the_command_is_the_runs(tiny_config, tiny_run, phantoms, phan
     where = ["--store", str(phantom_store.folder), "--run", str(tmp_path / "run")]
     words = ["train", str(phantoms.root), *where, *model, *how]
     assert main([*words, "--stride", "2"]) == 0
-    assert RunConfig.read(RunFolder(tmp_path / "run").config).model.stride == 2
+    model_settings = RunConfig.read(RunFolder(tmp_path / "run").config).model
+    assert isinstance(model_settings, InflatedConfig) and model_settings.stride == 2
     assert main([*words, "--stride", "3", "--resume"]) == 2
     assert main([*words, "--stride", "2", "--resume"]) == 0
 
@@ -134,13 +135,15 @@ def test_frozen_backbone_does_not_change(tiny_config, phantom_store, tmp_path, n
 def test_frozen_parameters_have_no_optimizer():
     model = tiny()
     freeze(model, "body")
-    trained = {id(p) for group in make_optimizer(model, TrainingConfig()).param_groups for p in group["params"]}
+    trained = {
+        id(p) for group in make_optimizer(model, TrainingConfig(layer_decay=1.0)).param_groups for p in group["params"]
+    }
     stem = {name for name, p in model.encoder.network.named_parameters() if id(p) in trained}
     assert stem == {"model.patch_embed.proj.weight", "model.patch_embed.proj.bias"}
 
 
 def rates(model, **settings):
-    optimizer = make_optimizer(model, TrainingConfig(**settings))
+    optimizer = make_optimizer(model, TrainingConfig(**{"layer_decay": 1.0, **settings}))
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return {names[id(p)]: group["lr"] for group in optimizer.param_groups for p in group["params"]}
 
@@ -173,24 +176,25 @@ def test_without_decay_all_layers_learn_alike():
 
 
 def test_3d_network_has_nothing_to_freeze(tiny_config, phantom_store, tmp_path):
-    config = with_changes(tiny_config, model={"network": "segresnet"}, freeze="encoder")
+    config = with_changes(tiny_config, freeze="encoder").model_copy(
+        update={"model": VolumetricConfig(network="segresnet")}
+    )
     with pytest.raises(ConfigError, match="no pre-trained encoder"):
         train(config, RunFolder(tmp_path / "run"), phantom_store)
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
-    ("network", "given", "decay"),
+    ("model", "given", "decay"),
     [
-        ({}, {}, 0.75),
-        ({"weights": "weights.safetensors"}, {}, 0.75),
-        ({"weights": "none"}, {}, 1.0),
-        ({"encoder": "vit"}, {}, 1.0),  # random weights, by the paper's name
-        ({"network": "unetr"}, {}, 1.0),
-        ({}, {"layer_decay": 1.0}, 1.0),
-        ({"weights": "none"}, {"layer_decay": 0.5}, 0.5),
+        (InflatedConfig(), {}, 0.75),
+        (InflatedConfig(weights="weights.safetensors"), {}, 0.75),
+        (InflatedConfig(weights="none"), {}, 1.0),
+        (InflatedConfig(encoder="vit"), {}, 1.0),  # random weights, by the paper's name
+        (VolumetricConfig(network="unetr"), {}, 1.0),
+        (InflatedConfig(), {"layer_decay": 1.0}, 1.0),
+        (InflatedConfig(weights="none"), {"layer_decay": 0.5}, 0.5),
     ],
 )
-def test_only_what_starts_from_2d_weights_has_slow_first_layers(network, given, decay):
-    model = ModelOptions(**network).decided(Proposals())
-    assert TrainingOptions(**given).decided(Proposals(), model).layer_decay == decay
+def test_only_what_starts_from_2d_weights_has_slow_first_layers(model, given, decay):
+    assert TrainingConfig(**given).resolve(TrainingDefaults(), model).layer_decay == decay

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from inflate3d.run_folder import RunFolder
 from inflate3d.stopping import Interrupted
+from inflate3d.training.checkpoints import CheckpointOnSignal
 from inflate3d.training.csv_log import CsvLog
-from inflate3d.training.keep_state import KeepState
 from inflate3d.training.run import train
 from inflate3d.training.show_progress import ShowProgress
 from inflate3d.training.waiting import LoaderWait, WaitShare
@@ -64,14 +64,14 @@ def test_log_without_the_column_of_waits_is_gone_on_with(tiny_config, phantom_st
     folder = RunFolder(tmp_path / "run")
     training = tiny_config.training.model_copy(update={"steps": 4, "validate_every": 4})
     config = tiny_config.model_copy(update={"training": training})
-    real = KeepState.on_train_batch_end
+    real = CheckpointOnSignal.on_train_batch_end
 
     def ask(self, *arguments):
         self.asked = signal.SIGINT
         real(self, *arguments)
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(KeepState, "on_train_batch_end", ask)
+        patch.setattr(CheckpointOnSignal, "on_train_batch_end", ask)
         train(config, folder, phantom_store)
     (row,) = rows_of(folder)
     with folder.metrics.open("w", newline="") as file:

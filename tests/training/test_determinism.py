@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from inflate3d.config import ModelConfig, TrainingConfig
+from inflate3d.config import TrainingConfig, VolumetricConfig
 from inflate3d.errors import ConfigError
 from inflate3d.inference.predictor import Predictor
 from inflate3d.io import read_volume
@@ -19,7 +19,7 @@ from inflate3d.training.loss import make_loss
 from inflate3d.training.run import train
 
 DETERMINISTIC = TrainingConfig(deterministic=True)
-PATCHES = ModelConfig(network="dynunet", patch_size=(4, 16, 16), network_width=2)
+PATCHES = VolumetricConfig(network="dynunet", patch_size=(4, 16, 16), network_width=2)
 
 
 @pytest.fixture

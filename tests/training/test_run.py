@@ -6,15 +6,15 @@ import signal
 import pytest
 import torch
 
-from inflate3d.config import Proposals, RunConfig
+from inflate3d.config import RunConfig, TrainingDefaults
 from inflate3d.datasets import Split
 from inflate3d.errors import ConfigError, DataError
 from inflate3d.models.segmenter import load_model
 from inflate3d.preparation.plan import Plan
 from inflate3d.run_folder import RunFolder
 from inflate3d.stopping import Interrupted
+from inflate3d.training.checkpoints import RelocatableCheckpoint
 from inflate3d.training.csv_log import CsvLog
-from inflate3d.training.keep_state import MovableCheckpoint
 from inflate3d.training.run import train
 
 
@@ -141,6 +141,7 @@ def test_stopped_and_resumed_is_as_undisturbed(
     with pytest.raises(Interrupted) as caught:
         train(config, stopped, phantom_store)
     step = caught.value.step
+    assert step is not None
     assert step == -(-stop_at // accumulate)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
     assert not stopped.finished
@@ -174,7 +175,8 @@ def test_killed_run_goes_on_from_its_last_validation(tiny_config, phantom_store,
 
 def test_best_score_is_known_where_the_folder_was_moved(tmp_path):
     before, after = (
-        MovableCheckpoint(tmp_path / name, filename="best", monitor="dice", mode="max") for name in ("before", "after")
+        RelocatableCheckpoint(tmp_path / name, filename="best", monitor="dice", mode="max")
+        for name in ("before", "after")
     )
     before.best_model_score = before.kth_value = torch.tensor(0.9)
     before.best_model_path = before.kth_best_model_path = str(tmp_path / "before" / "best.ckpt")
@@ -194,14 +196,14 @@ def test_resuming_without_a_run_starts_one_and_a_finished_one_is_left_alone(tiny
 
 
 def test_run_is_not_overwritten(tiny_run, tiny_config, phantom_store):
-    with pytest.raises(ConfigError, match="a run is there already") as caught:
+    with pytest.raises(ConfigError, match="already exists") as caught:
         train(tiny_config, tiny_run, phantom_store)
     assert caught.value.file == str(tiny_run.root)
 
 
 def test_other_settings_are_refused_on_resume(tiny_run, tiny_config, phantom_store):
     other = changed(tiny_config, model={"depth": 5}, steps=7)
-    with pytest.raises(ConfigError, match="other settings") as caught:
+    with pytest.raises(ConfigError, match="settings differ") as caught:
         train(other, tiny_run, phantom_store, resume=True)
     assert caught.value.expected == "depth 3, steps 2"
     assert caught.value.got == "depth 5, steps 7"
@@ -211,12 +213,12 @@ def test_run_goes_on_by_its_own_plan_alone(tiny_run, tiny_config, phantom_store,
     folder = RunFolder(tmp_path / "run")
     shutil.copytree(tiny_run.root, folder.root)
     plan = Plan.read(folder.plan)
-    plan.model_copy(update={"reasons": {}, "proposals": Proposals(depth=99)}).write(folder.plan)
+    plan.model_copy(update={"reasons": {}, "defaults": TrainingDefaults(depth=99)}).write(folder.plan)
     assert train(tiny_config, folder, phantom_store, resume=True)  # nothing follows these
     plan.model_copy(update={"flips": tuple(not flip for flip in plan.flips)}).write(folder.plan)
     shutil.rmtree(folder.model)
     before = folder.plan.read_bytes()
-    with pytest.raises(ConfigError, match="another plan") as caught:
+    with pytest.raises(ConfigError, match="plan has changed") as caught:
         train(tiny_config, folder, phantom_store, resume=True)
     assert caught.value.got == f"flips {plan.flips}"
     assert folder.plan.read_bytes() == before

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from inflate3d.cli import main
-from inflate3d.config import ModelConfig, RunConfig, TrainingConfig
+from inflate3d.config import RunConfig, TrainingConfig, VolumetricConfig
 from inflate3d.errors import ConfigError
 from inflate3d.io import read_volume
 from inflate3d.models.segmenter import load_model
@@ -62,7 +62,7 @@ def config(toys, store):
     return RunConfig(
         dataset=toys.root,
         store=store.folder,
-        model=ModelConfig(network="dynunet", patch_size=(4, 16, 16), network_width=2),
+        model=VolumetricConfig(network="dynunet", patch_size=(4, 16, 16), network_width=2),
         training=TrainingConfig(
             steps=4, batch_size=2, validate_every=2, validation_cases=1, accelerator="cpu", workers=0
         ),

@@ -12,13 +12,13 @@ from typing import Any
 
 from pydantic import Field
 
-from inflate3d.cli.network_options import check_arms
 from inflate3d.cli.report import write_page
+from inflate3d.cli.run_options import RunOptions
 from inflate3d.cli.terminal import Terminal
-from inflate3d.cli.train import RunOptions, train_run
+from inflate3d.cli.train import train_run
 from inflate3d.comparison.arms import ARM_SETS, find_arms
 from inflate3d.comparison.trials import Trial, plan_trials, read_sizes
-from inflate3d.config import RunConfig, Seed
+from inflate3d.config import InflatedConfig, RunConfig, Seed
 from inflate3d.errors import ConfigError
 from inflate3d.evaluation.scores import Scores, show
 from inflate3d.lock import locked
@@ -46,11 +46,10 @@ class Options(RunOptions):
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     """Compares."""
     arms = find_arms(options.arms)
-    check_arms(options, arms)
     _check_one_machine(options)
     base, store = options.open(terminal)
     root = options.out or Path("runs") / f"{options.dataset.resolve().name}-compare"
-    configs = {arm.name: arm.applied_to(options).decided(store) for arm in arms}
+    configs = {arm.name: arm.applied_to(options).run_config(store) for arm in arms}
     plans = _plan_arms(configs, store)
     sizes = (base.data.training_cases,) if options.cases is None else read_sizes(options.cases, base, store)
     trials = plan_trials(configs, tuple(dict.fromkeys(options.seeds)) or (base.training.seed,), sizes, root)
@@ -82,7 +81,7 @@ def _plan_arms(configs: dict[str, RunConfig], store: Store) -> dict[str, Plan]:
     from inflate3d.training.build import plan_run
 
     for config in configs.values():
-        if config.model.network == "inflated":
+        if isinstance(config.model, InflatedConfig):
             find_backbone(config.model.encoder)
     return {arm: plan_run(config, store) for arm, config in configs.items()}
 
@@ -92,7 +91,7 @@ def _check_plans(trials: Sequence[Trial], plans: dict[str, Plan]) -> None:
     from inflate3d.training.build import check_plan
 
     for trial in trials:
-        check_plan(trial.folder, trial.config, plans[trial.arm])
+        check_plan(trial.folder, plans[trial.arm])
 
 
 def run_trials(trials: Sequence[Trial], store: Store, parallel: int | None, terminal: Terminal) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 
 from inflate3d.cli.compare import compare_arms, show_comparison
 from inflate3d.cli.evaluate import show_scores
+from inflate3d.cli.run_options import open_store
 from inflate3d.cli.terminal import CommandOptions, Terminal
-from inflate3d.cli.train import open_store
-from inflate3d.config import AugmentationConfig, ModelConfig, RunConfig, TrainingConfig
+from inflate3d.config import AugmentationConfig, InflatedConfig, RunConfig, TrainingConfig
 from inflate3d.datasets import read_dataset
 from inflate3d.errors import ConfigError
 from inflate3d.preparation.plan_options import PlanOptions
@@ -78,9 +78,10 @@ def _config(options: Options) -> RunConfig:
     return RunConfig(
         dataset=(options.out / "Phantoms").resolve(),
         store=(options.out / "prepared").resolve(),
-        model=ModelConfig(
+        model=InflatedConfig(
             encoder="resnet10t",
             weights="none",
+            depth=5,
             image_size=(96, 96),
             decoder_channels=48,
             detail_channels=16,

@@ -1,4 +1,4 @@
-"""From the words of a command line to a command's options, mistakes told as all others are."""
+"""From the words of a command line to a command's options, with our errors for mistakes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,24 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, get_type_hints
 
 import tyro
 from pydantic import ValidationError
+from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
-from inflate3d.cli.preset_defaults import preset_defaults
 from inflate3d.errors import ConfigError
 from inflate3d.settings import settings_error
+
+HELP_ALL = "--help-all"
+"""Shows what ``--help`` leaves out of long lists of settings."""
+
+_TYRO = (
+    tyro.conf.OmitArgPrefixes,
+    tyro.conf.FlagCreatePairsOff,
+    tyro.conf.AvoidSubcommands,  # of a union the default's kind is taken, so that options of the other are unknown
+    tyro.conf.SuppressFixed,
+)
 
 _FRAME = "╭╮╰╯─│ "
 _DECORATION = re.compile(r"\x1b\[[\d;]*m|\[/?\w+\]")
@@ -26,10 +36,10 @@ _TOO_MANY = re.compile(r"Unrecognized options: (?!-)")
 
 
 class UsageError(ConfigError):
-    """A command line that can't be understood.
+    """An invalid command line.
 
     Attributes:
-        shown: How tyro tells it on a terminal.
+        shown: tyro's own message for a terminal.
     """
 
     shown = ""
@@ -41,23 +51,31 @@ def parse_options(module: ModuleType, command: str, words: Sequence[str]) -> Any
     Args:
         module: The command's, with its ``Options``.
         command: Its name.
-        words: What stands behind the name.
+        words: What follows the name.
 
     Raises:
-        UsageError: The words name no options of the command, or what they give is not of an option's kind.
-        ConfigError: An option has a value that it can't have.
-        SystemExit: Help was asked for, and is shown.
+        UsageError: Unknown or missing options, or a value of another type than the option's.
+        ConfigError: An invalid value.
+        SystemExit: Help was asked for, and is printed.
     """
-    told = io.StringIO()
+    kind = module.Options
+    in_full = HELP_ALL in words
+    words = ["--help" if word == HELP_ALL else word for word in words]
+    default = kind.with_defaults(words) if hasattr(kind, "with_defaults") else tyro.MISSING_NONPROP
+    registry = ConstructorRegistry()
+    if not in_full and {"-h", "--help"} & set(words):
+        registry.struct_rule(_common_only)
+    shown = io.StringIO()
     try:
-        with contextlib.redirect_stderr(told):
+        with contextlib.redirect_stderr(shown):
             return tyro.cli(
-                module.Options,
+                kind,
                 prog=f"inflate3d {command}",
                 description=module.__doc__,
                 args=words,
-                default=preset_defaults(module.Options, words),
-                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+                default=default,
+                config=_TYRO,
+                registry=registry,
             )
     except ValidationError as error:
         raise settings_error(error) from error
@@ -65,11 +83,29 @@ def parse_options(module: ModuleType, command: str, words: Sequence[str]) -> Any
         if not stop.code:
             raise
         refused = next((error for error in _causes(stop) if isinstance(error, ValidationError)), None)
-        raise (settings_error(refused) if refused else _usage_error(told.getvalue(), command)) from stop
+        raise (settings_error(refused) if refused else _usage_error(shown.getvalue(), command)) from stop
+
+
+def _common_only(section: StructTypeInfo) -> StructConstructorSpec | None:
+    """How tyro shows a section of settings: what the section does not name as ``common`` is hidden."""
+    common = getattr(section.type, "common", None)
+    if common is None or not isinstance(section.default, section.type):
+        return None
+    hints = get_type_hints(section.type, include_extras=True)
+    fields = (
+        StructFieldSpec(
+            name=name,
+            type=hints[name] if name in common else tyro.conf.Suppress[hints[name]],
+            default=getattr(section.default, name),
+            helptext=field.description,
+        )
+        for name, field in section.type.model_fields.items()
+    )
+    return StructConstructorSpec(instantiate=section.type, fields=tuple(fields))
 
 
 def show_usage(error: UsageError) -> None:
-    """Tells a mistake on the terminal."""
+    """Prints the mistake as tyro does."""
     print(error.shown, end="", file=sys.stderr)
 
 
@@ -93,10 +129,10 @@ def _usage_error(shown: str, command: str) -> UsageError:
         elif "─" in line:
             parts.append([])
     said = [" ".join(part) for part in parts if part and not part[0].startswith(("For full helptext", "Argument help"))]
-    got, hint = " ".join(said), f"`inflate3d {command} --help` tells the options"
+    got, hint = " ".join(said), f"`inflate3d {command} --help` lists the options"
     if _TOO_MANY.search(got):
-        hint = f"it takes fewer words; a shell makes many of *.nii.gz: name the folder instead; {hint}"
+        hint = f"fewer arguments are expected; a shell expands *.nii.gz to many: name the folder instead; {hint}"
         shown += f"{hint}\n"
-    error = UsageError(f"the command line can't be understood: {title}", got=got or None, hint=hint)
+    error = UsageError(f"invalid command line: {title}", got=got or None, hint=hint)
     error.shown = shown
     return error

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tyro.conf import Positional
 
 from inflate3d.cli.terminal import CommandOptions, Terminal
-from inflate3d.config import RunConfig
+from inflate3d.config import InflatedConfig, RunConfig
 from inflate3d.datasets import read_dataset
 from inflate3d.datasets.splits import Split, choose_split
 from inflate3d.errors import ConfigError, DataError, ModelError
@@ -95,7 +95,7 @@ def _finished_run(root: Path) -> RunFolder:
 def _here(config: RunConfig, options: Options) -> RunConfig:
     """The run's settings with the paths of this machine, and without its logger, to which others may look."""
     model = config.model
-    if options.weights is not None:
+    if options.weights is not None and isinstance(model, InflatedConfig):
         model = model.model_copy(update={"weights": str(options.weights.resolve())})
     training = config.training.model_copy(update={"logger": "none"})
     paths = {"dataset": (options.dataset or config.dataset).resolve(), "store": (options.store or config.store)}
@@ -131,7 +131,7 @@ def _check_inputs(folder: RunFolder, record: Provenance, config: RunConfig, stor
             hint="restore the file",
             file=weights,
         )
-    check_plan(folder, config, plan_run(config, store))
+    check_plan(folder, plan_run(config, store))
     record.data.check_same(
         data_origin(store, [name for name in record.data.cases if name in store.cases]), file=store.folder
     )

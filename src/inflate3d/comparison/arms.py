@@ -10,7 +10,16 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel
 
-from inflate3d.config import PATCH_BATCH, DecoderName, Inflation, Network, RunConfig, Target
+from inflate3d.config import (
+    ENCODER_SETTINGS,
+    DecoderName,
+    Inflation,
+    RunConfig,
+    Target,
+    TrainingConfig,
+    Volumetric,
+    model_type,
+)
 from inflate3d.errors import ConfigError
 from inflate3d.settings import parse_settings, read_yaml, shown
 
@@ -62,11 +71,13 @@ class Arm:
 
 
 def _changed(arm: str, section: str, present: BaseModel, values: Mapping[str, Any]) -> BaseModel:
+    kind = model_type(str(values["network"])) if "network" in values else type(present)
+    kept = present.model_dump() if kind is type(present) else {}
     try:
-        return parse_settings(type(present), {**present.model_dump(), **values})
+        return parse_settings(kind, {**kept, **values})
     except ConfigError as error:
         raise ConfigError(
-            f"arm {arm}: {section}.{error.what}", expected=error.expected, got=error.got, hint=error.hint
+            f"arm {arm}, {section}: {error.what}", expected=error.expected, got=error.got, hint=error.hint
         ) from error
 
 
@@ -79,13 +90,9 @@ def _encoder(name: str, weights: str = "timm") -> Arm:
 
 
 def _network(name: str) -> Arm:
-    """A 3D network: a batch for windows is too large for its patches, and it has no pre-trained encoder to keep."""
+    """A 3D network: batches of its own default size, and nothing of what concerns a pre-trained encoder."""
     training = {
-        "batch_size": PATCH_BATCH,
-        "accumulate": 1,
-        "freeze": "none",
-        "layer_decay": None,
-        "checkpoint_activations": False,
+        name: TrainingConfig.model_fields[name].default for name in ("batch_size", "accumulate", *ENCODER_SETTINGS)
     }
     return Arm(name, {"model": {"network": name}, "training": training})
 
@@ -108,7 +115,7 @@ ARM_SETS: dict[str, tuple[Arm, ...]] = {
         _encoder("vit", weights="none"),
     ),
     "decoders": _varied("model", "decoder", {name: name for name in get_args(DecoderName)}),
-    "baselines": (OURS, *map(_network, (name for name in get_args(Network) if name != "inflated"))),
+    "baselines": (OURS, *map(_network, get_args(Volumetric))),
 }
 """Built-in comparisons by name; the first arm is what the others are held against."""
 
@@ -174,9 +181,9 @@ def difference_in_words(first: RunConfig, config: RunConfig) -> str:
             continue
         before, after = (getattr(each, section).model_dump() for each in (first, config))
         told += [
-            f"{name.replace('_', ' ')} {_in_words(value)} in place of {_in_words(before[name])}"
+            f"{name.replace('_', ' ')} {_in_words(value)} in place of {_in_words(before.get(name))}"
             for name, value in after.items()
-            if value != before[name]
+            if value != before.get(name)
         ]
     return ", ".join(told)
 

@@ -112,7 +112,7 @@ def choose_folds(
         DataError: As `choose_split` does.
     """
     name = _resolved(config.split, named)
-    count = config.folds if name == "folds" else len(named.get(name, ()))
+    count = config.num_folds if name == "folds" else len(named.get(name, ()))
     choose_split(config, groups, named)  # which tells what else is wrong
     given = f"--split {config.split} --folds {' '.join(map(str, wanted)) if wanted != 'all' else wanted}"
     if count < 2:
@@ -130,7 +130,7 @@ def choose_folds(
             "the split has no such fold",
             expected=f"--folds from 0 to {count - 1}",
             got=f"--folds {wrong[0]}",
-            hint=f"--split-folds {wrong[0]} --folds all, if so many folds are meant" if name == "folds" else None,
+            hint=f"--num-folds {wrong[0]} --folds all, if so many folds are meant" if name == "folds" else None,
         )
     for fold in chosen:
         choose_split(config.model_copy(update={"fold": fold}), groups, named)
@@ -160,7 +160,7 @@ def _with_fewer(split: Split, count: int, seed: int) -> Split:
 def _whole_split(config: DataConfig, groups: Mapping[str, str | None], named: Mapping[str, tuple[Split, ...]]) -> Split:
     name = _resolved(config.split, named)
     if name == "folds":
-        return kfold_split(groups, config.fold, config.folds, config.split_seed)
+        return kfold_split(groups, config.fold, config.num_folds, config.split_seed)
     if name in named:
         return _fold_of(named[name], name, config.fold)
     path = Path(name)
@@ -245,12 +245,12 @@ def kfold_split(
     group_of = {case: (case_ids[case] if isinstance(case_ids, Mapping) else None) or case for case in ids}
     groups = sorted(set(group_of.values()))
     if folds < 2:
-        raise ConfigError("a split needs two folds or more", expected="--split-folds of at least 2", got=folds)
+        raise ConfigError("a split needs two folds or more", expected="--num-folds of at least 2", got=folds)
     if not 0 <= fold < folds:
         raise ConfigError("there is no such fold", expected=f"--fold from 0 to {folds - 1}", got=fold)
     what = "cases" if len(groups) == len(ids) else "groups of cases"
     if len(groups) < folds:
-        hint = f"give --split-folds {len(groups)}" if len(groups) >= 2 else "label more cases; two are the least"
+        hint = f"give --num-folds {len(groups)}" if len(groups) >= 2 else "label more cases; two are the least"
         raise DataError(
             f"there are fewer {what} than folds",
             expected=f"at least {folds} {what}",

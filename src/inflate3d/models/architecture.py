@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
-from inflate3d.config import DecoderName, Inflation, Target
+from inflate3d.config import DecoderName, Inflation, Target, Volumetric
 from inflate3d.settings import FrozenModel
-
-Volumetric = Literal["unetr", "swin-unetr", "segresnet", "dynunet"]
-"""The 3D networks, all MONAI's."""
 
 
 class Architecture(FrozenModel):

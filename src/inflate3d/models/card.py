@@ -16,7 +16,7 @@ import yaml
 
 import inflate3d
 from inflate3d.atomic import write_text
-from inflate3d.config import RunConfig
+from inflate3d.config import InflatedConfig, RunConfig
 from inflate3d.datasets.splits import Split
 from inflate3d.evaluation.measures import MEASURES
 from inflate3d.evaluation.postprocessing.steps import Postprocessing
@@ -232,7 +232,7 @@ def _data(plan: Plan, split: Split, data: DataOrigin) -> _Section:
 
 def _training(config: RunConfig) -> _Section:
     training = config.training
-    samples = "windows" if config.model.network == "inflated" else "patches"
+    samples = "windows" if isinstance(config.model, InflatedConfig) else "patches"
     batch = training.batch_size * training.accumulate * training.devices * training.nodes
     rows: list[Row] = [
         ("setting", "value"),
@@ -245,7 +245,7 @@ def _training(config: RunConfig) -> _Section:
         ("precision", training.precision),
         ("seed", str(training.seed)),
     ]
-    if config.model.network == "inflated":
+    if isinstance(config.model, InflatedConfig):
         rate = f"{training.encoder_learning_rate:g}, layer decay {training.layer_decay:g}"
         rows += [("learning rate of the encoder", rate), ("frozen", training.freeze)]
     return _Section("Training", "All settings are in the run's `config.yaml`.", rows)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from inflate3d.config import DecoderName, ModelConfig, Target
+from inflate3d.config import DecoderName, InflatedConfig, Target
 from inflate3d.errors import ConfigError, ModelError
 from inflate3d.models.architecture import Architecture, VolumetricArchitecture
 from inflate3d.models.card import write_model_card
@@ -185,7 +185,7 @@ def create_model(
 
 
 def model_from_config(
-    config: ModelConfig, *, in_channels: int, image_size: tuple[int, int], num_classes: int
+    config: InflatedConfig, *, in_channels: int, image_size: tuple[int, int], num_classes: int
 ) -> Segmenter:
     """Builds the network that a run's configuration asks for, with its 2D weights."""
     encoder = create_encoder(

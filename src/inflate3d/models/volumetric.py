@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from inflate3d.config import ModelConfig
 from inflate3d.errors import ConfigError, ModelError
 from inflate3d.models.architecture import Volumetric, VolumetricArchitecture
 from inflate3d.models.card import write_model_card
@@ -205,32 +204,6 @@ def create_volumetric(
             kernels=kernels,
             strides=strides,
         )
-    )
-
-
-def volumetric_from_config(
-    config: ModelConfig, *, in_channels: int, num_classes: int, shape: Size, spacing: tuple[float, float, float]
-) -> VolumetricSegmenter:
-    """Builds the 3D network that a run's configuration asks for.
-
-    Args:
-        config: The run's.
-        in_channels: Modalities.
-        num_classes: Classes, background counted.
-        shape: Slices, rows and columns of the median scan on the network's grid.
-        spacing: Millimeters between them.
-
-    Raises:
-        ConfigError: The network can't take the patch size or the width.
-    """
-    assert config.network != "inflated"
-    return create_volumetric(
-        config.network,
-        in_channels=in_channels,
-        num_classes=num_classes,
-        patch_size=config.patch_size or usual_patch_size(config.network, shape),
-        spacing=spacing,
-        width=config.network_width,
     )
 
 

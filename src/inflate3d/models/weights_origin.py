@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from inflate3d.config import ModelConfig
+from inflate3d.config import InflatedConfig, VolumetricConfig
 from inflate3d.errors import ModelError
 from inflate3d.models.backbones import find_backbone
 from inflate3d.models.published import PUBLISHED, PublishedWeights, published_path, weights_folder
@@ -12,7 +12,7 @@ from inflate3d.models.timm_backbones import published_settings
 from inflate3d.provenance import WeightsOrigin, file_sha256
 
 
-def weights_origin(config: ModelConfig) -> WeightsOrigin | None:
+def weights_origin(config: InflatedConfig | VolumetricConfig) -> WeightsOrigin | None:
     """Where a run's 2D weights come from; the checksum is known once their file is on this machine.
 
     Returns:
@@ -21,7 +21,7 @@ def weights_origin(config: ModelConfig) -> WeightsOrigin | None:
     Raises:
         ModelError: The file or the backbone is not found.
     """
-    if not config.pretrained:
+    if not isinstance(config, InflatedConfig) or not config.pretrained:
         return None
     named = config.resolved_weights
     if named == "timm":

@@ -11,7 +11,7 @@ from jaxtyping import Integer, Shaped
 from pydantic import model_validator
 
 from inflate3d.atomic import write_text
-from inflate3d.config import Proposals
+from inflate3d.config import TrainingDefaults
 from inflate3d.datasets.case import Dataset
 from inflate3d.datasets.classes import class_numbers, map_labels
 from inflate3d.errors import DataError
@@ -121,7 +121,7 @@ class Plan(ModelSpace):
         image_size: In-plane size (rows, columns) of the model's input.
         stride: Steps from one slice of a window to the next.
         flips: Whether mirroring the frame's (depth, row, column) axis leaves every label right.
-        proposals: What a training takes where the user does not say.
+        defaults: Settings of a training that the user leaves open.
         reasons: For each choice, why.
     """
 
@@ -131,7 +131,7 @@ class Plan(ModelSpace):
     stride: int = 1
     normalization: tuple[Normalization, ...]
     flips: tuple[bool, bool, bool]
-    proposals: Proposals = Proposals()
+    defaults: TrainingDefaults = TrainingDefaults()
     reasons: dict[str, str]
 
     @property
@@ -169,7 +169,7 @@ class Plan(ModelSpace):
 
     def differing(self, other: Plan) -> dict[str, tuple[Any, Any]]:
         """What samples, inputs and scores follow and is otherwise in another plan: by name, both values."""
-        names = type(self).model_fields.keys() - {"version", "dataset", "proposals", "reasons"}
+        names = type(self).model_fields.keys() - {"version", "dataset", "defaults", "reasons"}
         values = {name: (getattr(self, name), getattr(other, name)) for name in sorted(names)}
         return {name: (own, others) for name, (own, others) in values.items() if own != others}
 

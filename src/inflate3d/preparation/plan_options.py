@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -45,7 +45,9 @@ def _range(clip: tuple[float, float]) -> tuple[float, float]:
 
 
 class PlanOptions(FrozenModel):
-    """What the user knows better than the plan."""
+    """Overrides of the automatic plan."""
+
+    common: ClassVar = ("clip", "classes")
 
     depth_axis: DepthAxis | None = None
     """Direction along which slices are stacked; the one of largest spacing if not given."""

@@ -57,8 +57,8 @@ def make_plan(
         flips=flips,
         reasons=reasons,
     )
-    proposals, why = propose_training(plan, fingerprint, memory)
-    return plan.model_copy(update={"proposals": proposals, "reasons": reasons | why})
+    defaults, why = propose_training(plan, fingerprint, memory)
+    return plan.model_copy(update={"defaults": defaults, "reasons": reasons | why})
 
 
 def plan_warnings(plan: Plan, fingerprint: Fingerprint) -> list[DataError]:
@@ -81,7 +81,7 @@ def plan_warnings(plan: Plan, fingerprint: Fingerprint) -> list[DataError]:
             "resampled scans have few slices",
             expected=f"at least {needed} slices, for a window of {USUAL_DEPTH}",
             got=f"{left}: {slices} slices of {spacing:.3g} mm, resampled to {plan.slice_spacing:.3g} mm",
-            hint=f"give a smaller first length of --spacing; windows are proposed {plan.proposals.depth} deep",
+            hint=f"give a smaller first length of --spacing; windows are proposed {plan.defaults.depth} deep",
             case=thinnest.case,
         )
     ]

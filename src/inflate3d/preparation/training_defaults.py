@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from inflate3d.config import Proposals
+from inflate3d.config import TrainingDefaults
 from inflate3d.preparation.fingerprint import Fingerprint
 from inflate3d.preparation.plan import Plan, window_span
 from inflate3d.resources import total_memory
@@ -74,7 +74,7 @@ def _may_have_gpu() -> bool:
     return sys.platform != "linux" or any(Path(device).exists() for device in _GPU_DEVICES)
 
 
-def propose_training(plan: Plan, fingerprint: Fingerprint, memory: Memory) -> tuple[Proposals, dict[str, str]]:
+def propose_training(plan: Plan, fingerprint: Fingerprint, memory: Memory) -> tuple[TrainingDefaults, dict[str, str]]:
     """Depth, batch size, sampling and steps for this dataset, and the reason for each.
 
     Args:
@@ -89,10 +89,10 @@ def propose_training(plan: Plan, fingerprint: Fingerprint, memory: Memory) -> tu
     batch, accumulate, why["batch_size"] = _batch_size(plan.image_size, memory)
     fraction, why["foreground_fraction"] = _foreground_fraction(fingerprint, plan, world)
     steps, why["steps"] = _steps(sum(slices), batch * accumulate)
-    proposals = Proposals(
+    defaults = TrainingDefaults(
         depth=depth, batch_size=batch, accumulate=accumulate, foreground_fraction=fraction, steps=steps
     )
-    return proposals, why
+    return defaults, why
 
 
 def _depth(thinnest: int, plan: Plan) -> tuple[int, str]:

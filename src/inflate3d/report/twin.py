@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from inflate3d.config import RunConfig
+from inflate3d.config import InflatedConfig, RunConfig
 from inflate3d.errors import DataError, Inflate3dError, truncate
 from inflate3d.evaluation.scores import Scores
 from inflate3d.report.cases import Method
@@ -23,7 +23,7 @@ def find_twin(folder: RunFolder) -> Method | None:
         folder: A scored run.
     """
     config, scores = RunConfig.read(folder.config), Scores.read(folder.evaluation)
-    if config.model.network != "inflated" or config.model.depth == 1:
+    if not isinstance(config.model, InflatedConfig) or config.model.depth == 1:
         return None
     flat = config.model_copy(update={"model": config.model.model_copy(update={"depth": 1})})
     for root in sorted(folder.root.resolve().parent.iterdir()):

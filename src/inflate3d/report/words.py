@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from inflate3d.config import ModelConfig
+from inflate3d.config import InflatedConfig, ModelConfig
 from inflate3d.evaluation.scores import Scores, show
 
 
@@ -15,7 +15,7 @@ def plural(count: int, word: str) -> str:
 
 def network_in_words(model: ModelConfig) -> str:
     """What was trained, as a sentence's subject that ends in a comma where it has to."""
-    if model.network != "inflated":
+    if not isinstance(model, InflatedConfig):
         return f"{model.network}, a 3D network of MONAI's,"
     windows = f"windows of {model.depth} slices" if model.depth > 1 else "single slices"
     named = model.resolved_weights
@@ -27,7 +27,7 @@ def network_in_words(model: ModelConfig) -> str:
 
 def method_name(model: ModelConfig) -> str:
     """What tells a method from one of another depth."""
-    return plural(model.depth, "slice") if model.network == "inflated" else model.network
+    return plural(model.depth, "slice") if isinstance(model, InflatedConfig) else model.network
 
 
 def time_in_words(seconds: float) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from inflate3d.config import DataConfig, RunConfig, TrainingOptions
+from inflate3d.config import DataConfig, RunConfig, TrainingConfig
 from inflate3d.errors import ConfigError
 from inflate3d.run_folder import FoldsFolder, RunFolder
 
 
-def check_alone(training: TrainingOptions, data: DataConfig, root: Path) -> None:
+def check_alone(training: TrainingConfig, data: DataConfig, root: Path) -> None:
     """Makes sure that folds can be trained one after another by one process.
 
     Args:

@@ -70,13 +70,16 @@ def make_schedule(optimizer: AdamW, config: TrainingConfig) -> LambdaLR:
 
 
 def schedule(config: TrainingConfig) -> Callable[[int], float]:
-    """The learning rate's factor at each step, from 0 on."""
-    warmup = min(config.warmup_steps, config.steps // 10)
+    """The learning rate's factor at each step, from 0 on; an extended training's schedule starts where that does."""
+    start = config.extended_from
+    steps = config.steps - start
+    warmup = min(config.warmup_steps, steps // 10)
 
-    def factor(step: int) -> float:
+    def factor(number: int) -> float:
+        step = max(0, number - start)
         if step < warmup:
             return (step + 1) / (warmup + 1)
-        done = min(1.0, (step - warmup) / max(1, config.steps - warmup))
+        done = min(1.0, (step - warmup) / max(1, steps - warmup))
         return 1 - done if config.decay == "linear" else 0.5 * (1 + math.cos(math.pi * done))
 
     return factor

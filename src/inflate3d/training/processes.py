@@ -14,7 +14,7 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import distributed
 
-from inflate3d.config import TrainingConfig, TrainingOptions
+from inflate3d.config import TrainingConfig
 from inflate3d.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Processes:
         return self.rank == 0
 
 
-def find_processes(training: TrainingConfig | TrainingOptions) -> Processes:
+def find_processes(training: TrainingConfig) -> Processes:
     """Looks up by whom this process was started, and as which one.
 
     A training on one device is alone, whatever surrounds it: tasks of a SLURM job may each train a network of
@@ -79,7 +79,7 @@ def find_processes(training: TrainingConfig | TrainingOptions) -> Processes:
 def make_strategy(processes: Processes) -> Strategy | str:
     """How Lightning joins them: gradients are averaged, buffers are left alone.
 
-    Batch statistics that differ by process are made equal before each validation (see `SharedBuffers`), not at each
+    Batch statistics that differ by process are made equal before each validation (see `BroadcastBuffers`), not at each
     step. Which parameters a step leaves without a gradient depends on the backbone, so that is looked up at each step.
     """
     if processes.world == 1:
@@ -89,7 +89,7 @@ def make_strategy(processes: Processes) -> Strategy | str:
     return DDPStrategy(find_unused_parameters=True, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
-class SharedBuffers(Callback):
+class BroadcastBuffers(Callback):
     """Gives all processes the first one's batch statistics before a validation: what is validated is what is saved."""
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -106,7 +106,7 @@ def end_others(trainer: Trainer) -> None:
         launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))  # Windows has no such signal
 
 
-def _check_count(training: TrainingConfig | TrainingOptions, started: int, launcher: str) -> None:
+def _check_count(training: TrainingConfig, started: int, launcher: str) -> None:
     if started != training.devices * training.nodes:
         raise ConfigError(
             "the training takes another number of processes than were started",
@@ -115,7 +115,7 @@ def _check_count(training: TrainingConfig | TrainingOptions, started: int, launc
         )
 
 
-def _slurm(training: TrainingConfig | TrainingOptions) -> SLURMEnvironment:
+def _slurm(training: TrainingConfig) -> SLURMEnvironment:
     try:
         environment = SLURMEnvironment(auto_requeue=False)  # it would write a checkpoint that we don't know
         environment.validate_settings(num_devices=training.devices, num_nodes=training.nodes)

@@ -1,35 +1,51 @@
-"""A training from its configuration to its folder."""
+"""A training, from its settings to its folder."""
 
 from __future__ import annotations
 
+import logging
+import shutil
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from inflate3d.config import RunConfig
+from inflate3d.config import InflatedConfig, RunConfig, differing
 from inflate3d.datasets.splits import Split, choose_split
-from inflate3d.errors import ConfigError, Inflate3dError
+from inflate3d.errors import ConfigError, Inflate3dError, ModelError, truncate
 from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.store import Store
 from inflate3d.run_folder import RunFolder
 from inflate3d.stopping import Interrupted, interruptible
-from inflate3d.training.build import build_model, check_plan, plan_run, told
+from inflate3d.training.build import build_model, check_plan, describe_weights, plan_run
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pytorch_lightning as lightning
     import torch
     from rich.console import Console
 
-    from inflate3d.models.segmenter import Segmenter
-    from inflate3d.models.volumetric import VolumetricSegmenter
     from inflate3d.provenance import Recording
+    from inflate3d.training.build import Model
     from inflate3d.training.processes import Processes
+    from inflate3d.training.task import Augment
 
-    Model: TypeAlias = Segmenter | VolumetricSegmenter
+logger = logging.getLogger(__name__)
+
+_HARMLESS = (
+    ".*your dataloader is not resumable.*",  # it is: it asks for the step (see WindowsModule)
+    ".*does not have many workers.*",
+    "Checkpoint directory .* exists and is not empty",  # a resumed run's
+    r"Found \d+ module\(s\) in eval mode.*",  # a frozen backbone's
+    ".*LeafSpec.*",  # Lightning 2.6 with torch 2.15
+    ".*sync_dist=True.*",  # all processes log the same numbers
+    ".*find_unused_parameters=True was specified.*",
+    ".*Grad strides do not match bucket view strides.*",  # channels_last
+)
+"""Warnings of torch and Lightning that say nothing to the user."""
 
 
 def train(
@@ -39,124 +55,220 @@ def train(
     *,
     resume: bool = False,
     console: Console | None = None,
+    augment: Augment | None = None,
+    callbacks: Sequence[lightning.Callback] = (),
 ) -> bool:
     """Trains one network and leaves its folder.
 
-    On several devices this is run by as many processes. Where no launcher has started them, this process does, by the
-    command line of its own: a script that calls this is run anew by each.
+    On several devices as many processes run this. Where no launcher has started them, this process does, by its own
+    command line: a script that calls this is run anew by each.
 
     Args:
-        config: Everything that is decided.
+        config: The settings; what they leave open, the store's plan decides.
         folder: The run's folder.
-        store: The prepared dataset.
-        resume: Whether to go on with an unfinished run; without one there it starts.
+        store: The preprocessed dataset.
+        resume: Resume an interrupted run, or start a new one if none exists. A finished run whose settings ask for
+            more steps now is extended, with a learning-rate schedule of its own for the steps that are left.
         console: Where to show progress; nowhere if not given.
+        augment: Changes each training batch, after the built-in augmentation: a function of the images
+            ``(B, C, D, H, W)`` (intensities from 0 to 1), the labels ``(B, D, H, W)`` (class numbers; one slice for a
+            center target) and a `torch.Generator` on their device, that returns both. Draw random numbers from the
+            generator alone, so that a resumed training does what an undisturbed one does.
+        callbacks: Further callbacks for Lightning's trainer.
 
     Returns:
         Whether this process is the first of those that train; the others have nothing left to do.
 
     Raises:
-        ConfigError: The run exists already, is to be resumed with another configuration, its split, its
-            accelerator or its processes are not there.
-        DataError: A scan has fewer slices than a window, or the split doesn't fit the cases.
-        ModelError: The backbone or its weights can't be used.
+        ConfigError: The run exists already, or was started with other settings, another plan or split; or its
+            accelerator or its processes don't exist.
+        DataError: A scan has fewer slices than a window, the split doesn't fit the cases, or the cases are not those
+            that the run was started with.
+        ModelError: The backbone, its weights or the checkpoint to resume from are invalid.
         OutputError: A file can't be written, or another process is training or evaluating the run.
         DivergedError: The loss or the weights are infinite or not numbers.
-        Interrupted: The user stopped it; a checkpoint was written.
+        Interrupted: A signal stopped it; a checkpoint was written.
     """
     from inflate3d.training.processes import find_processes
 
     processes = find_processes(config.training)
     with folder.locked() if processes.first else nullcontext():
-        return _train(config, folder, store, processes, resume, console)
-
-
-def _train(
-    config: RunConfig, folder: RunFolder, store: Store, processes: Processes, resume: bool, console: Console | None
-) -> bool:
-    from inflate3d.models.card import TrainedRun, write_model_card
-    from inflate3d.training.determinism import determinism
-
-    if processes.first:
-        _claim(folder, config, resume)
-    plan = plan_run(config, store)
-    check_plan(folder, config, plan)
-    split = choose_split(config.data, store.groups, store.splits)
-    _check_same_split(folder, split)
-    if resume and folder.finished:
-        return processes.first
-    trainer, model = _build_both(config, folder, store, plan, processes, console)
-    assert model.plan is not None
-    if processes.first:
-        if console:
-            console.print(told(model), highlight=False, soft_wrap=True)
-        config.write(folder.config)
-        model.plan.write(folder.plan)
-        split.write(folder.split)
-    device = trainer.strategy.root_device
-    recording = _recorded(folder, config, store, split, device) if processes.first else nullcontext()
-    try:
-        with recording as session, determinism(config.training):
-            fit = partial(_fit, config=config, folder=folder, store=store, split=split)
-            rebuild = partial(_build_both, config, folder, store, plan, processes, console)
-            model = _fit_in_memory(fit, rebuild, trainer, model, config, folder, console)
-            if processes.first:
-                _keep_best(folder, model)
-    except Interrupted:
+        config = config.resolve(store.plan)
         if processes.first:
-            raise
-        return False  # the first one tells
-    if session is not None:
-        run = TrainedRun(config, split, session.provenance)
-        write_model_card(folder.model, model.architecture, model.plan, run=run)
+            config = _claim(folder, config, resume)
+        plan = plan_run(config, store)
+        check_plan(folder, plan)
+        split = choose_split(config.data, store.groups, store.splits)
+        _check_same_split(folder, split)
+        if not (resume and folder.finished):
+            _Training(config, folder, store, plan, split, processes, console, augment, tuple(callbacks)).run()
     return processes.first
 
 
-def _recorded(
-    folder: RunFolder, config: RunConfig, store: Store, split: Split, device: torch.device
-) -> AbstractContextManager[Recording]:
-    from inflate3d.models.weights_origin import weights_origin
-    from inflate3d.provenance import data_origin, recorded
+@dataclass(frozen=True)
+class _Training:
+    config: RunConfig
+    folder: RunFolder
+    store: Store
+    plan: Plan
+    split: Split
+    processes: Processes
+    console: Console | None
+    augment: Augment | None
+    callbacks: tuple[lightning.Callback, ...]
 
-    data = data_origin(store, (*split.train, *split.validation))
-    return recorded(folder, config, data, weights_origin(config.model), device=device)
+    def run(self) -> None:
+        from inflate3d.models.card import TrainedRun, write_model_card
+        from inflate3d.training.determinism import determinism
 
-
-def _fit_in_memory(
-    fit: Callable[..., None],
-    rebuild: Callable[[], tuple[lightning.Trainer, Model]],
-    trainer: lightning.Trainer,
-    model: Model,
-    config: RunConfig,
-    folder: RunFolder,
-    console: Console | None,
-) -> Model:
-    """Trains; where memory is not enough, again from the last checkpoint, each batch in twice as many parts."""
-    from inflate3d.models.oom import is_oom
-    from inflate3d.training.parts import has_batch_norms, more_parts, too_little_memory
-
-    parts = 1
-    while True:
+        config, folder, first = self.config, self.folder, self.processes.first
+        trainer, model = self.build()
+        if first:
+            self.log(describe_weights(model))
+            _warn_of_untrained_classes(self.plan, self.store, self.split)
+        recording = self.record(trainer.strategy.root_device) if first else nullcontext()
         try:
-            fit(trainer, model=model, parts=parts)
-            return model
-        except (RuntimeError, MemoryError) as error:
-            if not is_oom(error):
+            with recording as session, determinism(config.training):
+                if first:  # only now, as the recording has checked the data that may have moved
+                    config.write(folder.config)
+                    self.plan.write(folder.plan)
+                    self.split.write(folder.split)
+                model = self.fit_in_memory(trainer, model)
+                if first:
+                    _keep_best(folder, model)
+        except Interrupted:
+            if first:
                 raise
-            shortage = str(error).partition("\n")[0]  # the error itself would keep the memory
-            if trainer.world_size > 1:  # the others have all they need, and would not start anew with this one
-                raise too_little_memory(shortage) from error
-            parts = more_parts(parts, config.training.batch_size, shortage)
-        del trainer, model
-        _free_memory()
-        trainer, model = rebuild()
-        if console:
-            place = "the last checkpoint" if folder.last.exists() else "the beginning"
-            norms = ", whose batch norms see each part by itself" if has_batch_norms(model) else ""
-            message = (
-                f"memory is not enough ({shortage}): going on from {place}, {parts} parts of a batch in the encoder"
+            return  # the first one reports it
+        if session is not None:
+            run = TrainedRun(config, self.split, session.provenance)
+            write_model_card(folder.model, model.architecture, self.plan, run=run)
+
+    def record(self, device: torch.device) -> AbstractContextManager[Recording]:
+        from inflate3d.models.weights_origin import weights_origin
+        from inflate3d.provenance import data_origin, recorded
+
+        data = data_origin(self.store, (*self.split.train, *self.split.validation))
+        return recorded(self.folder, self.config, data, weights_origin(self.config.model), device=device)
+
+    def build(self) -> tuple[lightning.Trainer, Model]:
+        """The network as it was before its first step, and what trains it."""
+        from inflate3d.training.trainer import make_trainer
+
+        model = build_model(self.config, self.store, self.plan)
+        cases = list(self.store.cases)
+        trainer = make_trainer(self.config, self.folder, self.plan, cases, self.processes, self.console, self.callbacks)
+        return trainer, model
+
+    def fit_in_memory(self, trainer: lightning.Trainer, model: Model) -> Model:
+        """Trains; where memory runs out, again from the last checkpoint, each batch in twice as many parts."""
+        from inflate3d.models.oom import is_oom
+        from inflate3d.training.parts import has_batch_norms, more_parts, too_little_memory
+
+        parts = 1
+        while True:
+            try:
+                self.fit(trainer, model, parts)
+                return model
+            except (RuntimeError, MemoryError) as error:
+                if not is_oom(error):
+                    raise
+                reason = str(error).partition("\n")[0]  # the error itself would keep the memory
+                if trainer.world_size > 1:  # the others have all they need, and would not start anew with this one
+                    raise too_little_memory(reason) from error
+                parts = more_parts(parts, self.config.training.batch_size, reason)
+            del trainer, model
+            _free_memory()
+            trainer, model = self.build()
+            start = "the last checkpoint" if self.folder.last.exists() else "the beginning"
+            norms = ", and batch norms see each part by itself" if has_batch_norms(model) else ""
+            self.log(
+                f"training: out of memory ({reason}); resuming from {start}, the encoder takes each batch in {parts} "
+                f"parts{norms}"
             )
-            console.print(f"training: {message}{norms}", highlight=False, markup=False, soft_wrap=True)
+
+    def fit(self, trainer: lightning.Trainer, model: Model, parts: int) -> None:
+        from timm.layers.norm_act import convert_sync_batchnorm
+
+        from inflate3d.models.segmenter import preferred_memory_format
+        from inflate3d.training.parts import take_in_parts
+        from inflate3d.training.samples import choose_samples
+        from inflate3d.training.task import SegmentationTask
+
+        config, store = self.config, self.store
+        watched = _evenly(self.split.validation, config.training.validation_cases)
+        on_gpu = trainer.accelerator.__class__.__name__ == "CUDAAccelerator"
+        data = choose_samples(config, store, self.split, watched, model, self.plan, on_gpu)
+        if isinstance(config.model, InflatedConfig):
+            reduced = config.training.precision != "32"
+            model.to(memory_format=preferred_memory_format(trainer.strategy.root_device, reduced_precision=reduced))
+        if on_gpu and trainer.world_size > 1:
+            convert_sync_batchnorm(model)  # in place; timm's, as torch's would lose the activations of timm's norms
+        take_in_parts(model, parts)
+        if config.training.compile:
+            model.compile()  # in place: names of weights stay as they are
+        task = SegmentationTask(model, config, self.plan, list(store.cases), watched, self.augment)
+        checkpoint = self.folder.last if self.folder.last.exists() else None
+        with warnings.catch_warnings(), interruptible(), _explained(trainer, checkpoint):
+            for message in _HARMLESS:
+                warnings.filterwarnings("ignore", message)
+            trainer.fit(task, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
+
+    def log(self, message: str) -> None:
+        if self.console:
+            self.console.print(message, highlight=False, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _explained(trainer: lightning.Trainer, checkpoint: Path | None) -> Iterator[None]:
+    """Ends the other processes with this one, and turns errors of torch and Lightning into ours."""
+    from inflate3d.models.oom import is_oom
+    from inflate3d.training.checkpoints import CheckpointOnSignal
+    from inflate3d.training.processes import end_others
+
+    try:
+        yield
+    except Interrupted:
+        raise  # the others are leaving, too
+    except BaseException as error:
+        end_others(trainer)
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise _cannot_compile(error) from error
+        if str(error).startswith("DataLoader worker (pid"):  # torch has no class of its own for it
+            raise _worker_ended(error) from error
+        started = any(isinstance(each, CheckpointOnSignal) and each.started for each in trainer.callbacks)  # type: ignore[attr-defined]
+        ours = isinstance(error, Inflate3dError | KeyboardInterrupt | SystemExit) or is_oom(error)
+        if checkpoint is not None and not started and not ours:
+            raise _bad_checkpoint(checkpoint, error) from error
+        raise
+
+
+def _worker_ended(error: BaseException) -> Inflate3dError:
+    return Inflate3dError(
+        "a process that reads cases was killed",
+        expected="enough memory for as many of them as --workers",
+        got=str(error).partition("\n")[0],
+        hint="lower --workers, and repeat the command with --resume",
+    )
+
+
+def _cannot_compile(error: BaseException) -> ConfigError:
+    return ConfigError(
+        "the network can't be compiled",
+        got=" ".join(str(error).partition("\n\n")[0].split()),  # its first paragraph
+        hint="leave out --compile, or install what it needs: a C++ compiler for a CPU, Triton for a GPU",
+    )
+
+
+def _bad_checkpoint(file: Path, error: BaseException) -> ModelError:
+    reason = str(error).partition("\n")[0].partition(". ")[0]
+    return ModelError(
+        "invalid checkpoint to resume from",
+        expected="the checkpoint that this training wrote",
+        got=f"{type(error).__name__}: {reason}",
+        hint="copy best.ckpt over it to resume from the best validation, or delete it to start over",
+        file=file,
+    )
 
 
 def _free_memory() -> None:
@@ -170,116 +282,70 @@ def _free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _build_both(
-    config: RunConfig, folder: RunFolder, store: Store, plan: Plan, processes: Processes, console: Console | None
-) -> tuple[lightning.Trainer, Model]:
-    """The network as it was before its first step, and what trains it."""
-    from inflate3d.training.trainer import make_trainer
-
-    model = build_model(config, store, plan)
-    assert model.plan is not None
-    return make_trainer(config, folder, model.plan, list(store.cases), processes, console), model
-
-
-def _claim(folder: RunFolder, config: RunConfig, resume: bool) -> None:
+def _claim(folder: RunFolder, config: RunConfig, resume: bool) -> RunConfig:
+    """Checks that the folder is free, or holds this very run; one to be extended is made ready for that."""
     if not folder.config.exists():
-        return
+        return config
     if not resume:
         raise ConfigError(
-            "a run is there already",
+            "run directory already exists",
             file=folder.root,
-            hint="go on with it by --resume, or choose another folder by --run",
+            hint="resume it with --resume, or choose another folder with --run",
         )
+    before = RunConfig.read(folder.config)
+    kept = {"extended_from": before.training.extended_from}
+    config = config.model_copy(update={"training": config.training.model_copy(update=kept)})
+    done, steps = before.training.steps, config.training.steps
+    aside = folder.root / f"after-{done}-steps"
+    if (folder.finished or aside.exists()) and steps > done and set(differing(before, config)) == {"steps"}:
+        return _extend(folder, aside, config, done)
     config.check_unchanged(folder.config)
+    if before.dataset != config.dataset:
+        logger.info("dataset moved from %s to %s; its cases are compared", before.dataset, config.dataset)
+    return config
+
+
+def _extend(folder: RunFolder, aside: Path, config: RunConfig, done: int) -> RunConfig:
+    """Sets aside what the finished training has left: the run is unfinished again."""
+    aside.mkdir(exist_ok=True)
+    for path in (folder.evaluation, folder.predictions, folder.report, folder.model):
+        if path.exists():
+            shutil.move(path, aside / path.name)
+    config = config.model_copy(update={"training": config.training.model_copy(update={"extended_from": done})})
+    config.write(folder.config)
+    logger.info(
+        "extending the finished training from step %d to %d, with a new learning-rate schedule; its model is in %s",
+        done,
+        config.training.steps,
+        aside,
+    )
+    return config
 
 
 def _check_same_split(folder: RunFolder, split: Split) -> None:
-    """A run goes on with the cases that it was started with: others may be among those it holds out."""
+    """A run is resumed with the cases that it was started with: others may be among those it holds out."""
     if not folder.split.exists():
         return
     before = Split.read(folder.split)
     if not before.has_cases_of(split):
         raise ConfigError(
-            "the run was started with another split",
+            "the split has changed since this run was started",
             expected=before.source,
             got=f"{split.source}, with other cases",
-            hint="give the dataset its old split back, or choose another folder by --run",
+            hint="restore the dataset's split, or choose another folder with --run",
             file=folder.split,
         )
 
 
-def _fit(
-    trainer: lightning.Trainer,
-    *,
-    config: RunConfig,
-    folder: RunFolder,
-    store: Store,
-    split: Split,
-    model: Model,
-    parts: int,
-) -> None:
-    from timm.layers.norm_act import convert_sync_batchnorm
-
-    from inflate3d.models.segmenter import preferred_memory_format
-    from inflate3d.training.parts import take_in_parts
-    from inflate3d.training.processes import end_others
-    from inflate3d.training.samples import choose_samples
-    from inflate3d.training.task import SegmentationTask
-
-    plan = model.plan
-    assert plan is not None
-    watched = _evenly(split.validation, config.training.validation_cases)
-    on_gpu = trainer.accelerator.__class__.__name__ == "CUDAAccelerator"
-    data = choose_samples(config, store, split, watched, model, plan, on_gpu)
-    if config.model.network == "inflated":
-        reduced = config.training.precision != "32"
-        model.to(memory_format=preferred_memory_format(trainer.strategy.root_device, reduced_precision=reduced))
-    if on_gpu and trainer.world_size > 1:
-        convert_sync_batchnorm(model)  # in place; timm's, as torch's would lose the activations of timm's norms
-    take_in_parts(model, parts)
-    if config.training.compile:
-        model.compile()  # in place: names of weights stay as they are
-    task = SegmentationTask(model, config, plan, list(store.cases), watched)
-    checkpoint = str(folder.last) if folder.last.exists() else None
-    with warnings.catch_warnings(), interruptible():
-        # The loader does go on from the right window: it asks for the step (see WindowsModule).
-        warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
-        warnings.filterwarnings("ignore", ".*does not have many workers.*")
-        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a resumed run's
-        warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode.*")  # a frozen backbone's
-        warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning 2.6 beside torch 2.15
-        # All processes do log the same numbers.
-        warnings.filterwarnings("ignore", ".*sync_dist=True.*")
-        warnings.filterwarnings("ignore", ".*find_unused_parameters=True was specified.*")
-        warnings.filterwarnings("ignore", ".*Grad strides do not match bucket view strides.*")  # channels_last
-        try:
-            trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-        except Interrupted:
-            raise  # the others are leaving, too
-        except BaseException as error:
-            end_others(trainer)
-            if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-                raise _cannot_compile(error) from error
-            if str(error).startswith("DataLoader worker (pid"):  # torch has no class of its own for it
-                raise _worker_ended(error) from error
-            raise
-
-
-def _worker_ended(error: BaseException) -> Inflate3dError:
-    return Inflate3dError(
-        "a process that reads cases was killed",
-        expected="memory for as many of them as there are --workers",
-        got=str(error).partition("\n")[0],
-        hint="give fewer --workers, and the command again with --resume",
-    )
-
-
-def _cannot_compile(error: BaseException) -> ConfigError:
-    return ConfigError(
-        "the network can't be compiled",
-        got=" ".join(str(error).partition("\n\n")[0].split()),  # its first paragraph
-        hint="leave out --compile, or install what it needs: a C++ compiler for a CPU, Triton for a GPU",
-    )
+def _warn_of_untrained_classes(plan: Plan, store: Store, split: Split) -> None:
+    """A class that no training case has can't be trained, whatever its score is."""
+    present = {number for case in split.train for number in store.cases[case].slices}
+    absent = [name for number, name in enumerate(plan.class_names) if number and number not in present]
+    if absent:
+        logger.warning(
+            "no training case of this split has the class %s: the model will never predict it",
+            truncate(absent),
+        )
 
 
 def _keep_best(folder: RunFolder, model: Model) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from inflate3d.config import RunConfig
+from inflate3d.config import InflatedConfig, RunConfig
 from inflate3d.datasets.splits import Split
 from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.store import Store
@@ -58,6 +58,7 @@ def choose_samples(
             augmentation=config.augmentation,
             **how,
         )
+    assert isinstance(config.model, InflatedConfig)
     return WindowsModule(store, depth=config.model.depth, stride=plan.stride, target=config.model.target, **how)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pytorch_lightning as lightning
@@ -34,6 +34,9 @@ from inflate3d.windows.resample import (
 from inflate3d.windows.sliding import plane_sides, volume_logits
 from inflate3d.windows.windows import center_logits
 
+Augment: TypeAlias = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
+"""Changes images and labels of a training batch, see `inflate3d.train`."""
+
 
 class ValidatedSlice(NamedTuple):
     """A slice that was predicted in a validation, on its own pixel grid.
@@ -60,6 +63,7 @@ class SegmentationTask(lightning.LightningModule):
         plan: How its scans became samples.
         cases: All ids of the store in order; a batch names its cases by their numbers in it.
         watched: Ids of the cases that are validated on.
+        augment: The user's own augmentation, after the built-in one.
     """
 
     def __init__(
@@ -69,9 +73,10 @@ class SegmentationTask(lightning.LightningModule):
         plan: Plan,
         cases: Sequence[str],
         watched: Sequence[str],
+        augment: Augment | None = None,
     ) -> None:
         super().__init__()
-        self.model, self.config, self.plan = model, config, plan
+        self.model, self.config, self.plan, self.augment = model, config, plan, augment
         self.loss = make_loss(config.training, ignore=plan.ignore is not None)
         self.rows = {cases.index(case): row for row, case in enumerate(watched)}
         self.case_dice = CaseDice(len(watched), len(plan.classes))
@@ -90,6 +95,8 @@ class SegmentationTask(lightning.LightningModule):
         if self.plan.flips[0]:
             windows, labels = mirror_depth(windows, labels, settings, generator)
         windows = change_intensities(windows, settings, generator)
+        if self.augment is not None:
+            windows, labels = self.augment(windows, labels, generator)
 
         logits = slice_logits(self.model(windows).float())
         loss = self.loss(logits, labels[:, None])

@@ -13,13 +13,13 @@ from inflate3d.config import RunConfig
 from inflate3d.errors import ConfigError
 from inflate3d.preparation.plan import Plan
 from inflate3d.run_folder import RunFolder
+from inflate3d.training.checkpoints import AtomicCheckpoints, CheckpointOnSignal, RelocatableCheckpoint
 from inflate3d.training.csv_log import CsvLog
-from inflate3d.training.keep_state import AtomicCheckpoints, KeepState, MovableCheckpoint
 from inflate3d.training.loggers import LogPictures, open_board
-from inflate3d.training.processes import Processes, SharedBuffers, make_strategy
+from inflate3d.training.processes import BroadcastBuffers, Processes, make_strategy
 from inflate3d.training.show_progress import ShowProgress
+from inflate3d.training.stop_on_nan import StopOnNaN
 from inflate3d.training.waiting import LoaderWait
-from inflate3d.training.watch_loss import WatchLoss
 
 VALIDATIONS = 5
 """In a whole training, if the user does not say."""
@@ -32,6 +32,7 @@ def make_trainer(
     cases: Sequence[str],
     processes: Processes,
     console: Console | None,
+    callbacks: Sequence[lightning.Callback] = (),
 ) -> lightning.Trainer:
     """What trains a run, on all of its devices.
 
@@ -42,6 +43,7 @@ def make_trainer(
         cases: All ids of the store in order.
         processes: Who trains it together; the first one alone logs and shows.
         console: Where to show progress; nowhere if not given.
+        callbacks: The user's own.
 
     Raises:
         ConfigError: The machine has no such devices, or a logger is not installed.
@@ -55,17 +57,17 @@ def make_trainer(
     board = open_board(config, folder) if processes.first else None
     wait = LoaderWait()
     log = CsvLog(folder.metrics, training.steps, plan.class_names[1:], wait)
-    callbacks: list[lightning.Callback] = [
+    own: list[lightning.Callback] = [
         log,
         *([LogPictures(board, plan.class_names[1:])] if board else []),
         *([ShowProgress(console, training.steps, wait)] if console and processes.first else []),
-        WatchLoss(folder.last, cases, log.every),
-        KeepState(folder.last, every),
-        SharedBuffers(),
-        MovableCheckpoint(
+        StopOnNaN(folder.last, cases, log.every),
+        CheckpointOnSignal(folder.last, every),
+        BroadcastBuffers(),
+        RelocatableCheckpoint(
             folder.best.parent, filename=folder.best.stem, monitor="dice", mode="max", enable_version_counter=False
         ),
-        MovableCheckpoint(folder.last.parent, filename=folder.last.stem, enable_version_counter=False),
+        RelocatableCheckpoint(folder.last.parent, filename=folder.last.stem, enable_version_counter=False),
     ]
     try:
         return lightning.Trainer(
@@ -81,7 +83,7 @@ def make_trainer(
             num_nodes=training.nodes,
             strategy=make_strategy(processes),
             use_distributed_sampler=False,
-            callbacks=callbacks,
+            callbacks=[*callbacks, *own],
             plugins=[AtomicCheckpoints(), processes.environment],
             logger=board.logger if board else False,
             profiler=wait,
@@ -92,7 +94,7 @@ def make_trainer(
         )
     except MisconfigurationException as error:
         raise ConfigError(
-            "the accelerator can't be used",
+            "invalid accelerator",
             got=f"--accelerator {training.accelerator} --devices {training.devices}: {error}",
             hint="give --accelerator auto, and not more devices than there are",
         ) from error

@@ -17,7 +17,7 @@ class DivergedError(Inflate3dError):
     """A training came to a loss or to weights that are infinite, or not numbers."""
 
 
-class WatchLoss(lightning.Callback):
+class StopOnNaN(lightning.Callback):
     """Ends a training whose loss or weights are infinite or not numbers, before they come into a checkpoint.
 
     Losses stay where they are, and are read where they are logged, before each validation and before each checkpoint:

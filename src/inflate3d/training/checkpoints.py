@@ -38,7 +38,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
             torch.save(checkpoint, temporary)
 
 
-class MovableCheckpoint(ModelCheckpoint):
+class RelocatableCheckpoint(ModelCheckpoint):
     """Keeps the best score when a run's folder was moved; Lightning's own would forget it and take a worse one."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -54,7 +54,7 @@ class MovableCheckpoint(ModelCheckpoint):
         super().load_state_dict({**state_dict, **moved, "dirpath": self.dirpath, "best_k_models": scores})
 
 
-class KeepState(lightning.Callback):
+class CheckpointOnSignal(lightning.Callback):
     """Writes the state every ten minutes; on Ctrl-C or SIGTERM writes it and leaves, a second Ctrl-C leaves at once.
 
     A stop waits for the optimizer step or the batch of a validation that is being computed, and for no more: a step
@@ -70,6 +70,7 @@ class KeepState(lightning.Callback):
     def __init__(self, checkpoint: Path, validate_every: int) -> None:
         self.checkpoint, self.validate_every = checkpoint, validate_every
         self.asked = 0
+        self.started = False
         self._due = False
         self._validated: int | None = None
         self._steps: int | None = None
@@ -95,6 +96,7 @@ class KeepState(lightning.Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Takes the signals over, Lightning's own handler included, and does the validation that is due."""
+        self.started = True
         if trainer.world_size > 1:
             self._group = distributed.new_group(backend="gloo")  # between CPUs: no GPU is waited for
         if threading.current_thread() is threading.main_thread():  # others can't
