@@ -8,8 +8,9 @@ import pytest
 
 from inflate3d.datasets import read_dataset
 from inflate3d.datasets.case import Case, Dataset
-from inflate3d.datasets.folder import read_folder, write_folder
+from inflate3d.datasets.folder import read_folder
 from inflate3d.datasets.splits import Split
+from inflate3d.datasets.writing import write_dataset
 from inflate3d.errors import ConfigError, DataError, DatasetProblems
 from inflate3d.io import read_labels, read_volume
 
@@ -125,26 +126,26 @@ def test_listing_that_makes_no_sense(folder, listing, told):
 @pytest.mark.parametrize(
     ("lines", "told"),
     [
-        ("classes: [1, 2]", "they have to hold 0"),
-        ("classes: [0]", "they have to hold 0"),
-        ("classes: [-1, 0, 1]", "they have to hold 0"),
-        ("classes: {0: background, 1: liver, 2: Liver}", "stands there twice"),
+        ("classes: [1, 2]", "they must hold 0"),
+        ("classes: [0]", "they must hold 0"),
+        ("classes: [-1, 0, 1]", "they must hold 0"),
+        ("classes: {0: background, 1: liver, 2: Liver}", "repeated"),
         ("classes: {0: background, 1: ''}", "a name is empty"),
         ("classes: [0, 1, 2]\nmerge: {2: 1}", "2 counts as another value"),
-        ("classes: [0, 1]\nmerge: {2: 3}", "3, which others are to count as, is no class"),
+        ("classes: [0, 1]\nmerge: {2: 3}", "3, which others count as, is not a class"),
         ("classes: [0, 1]\nignore: 1", "1 is a class"),
     ],
 )
 def test_classes_that_contradict_one_another(folder, lines, told):
     (folder / "dataset.yaml").write_text(f"modalities: [A, B]\n{lines}\n")
-    with pytest.raises(DataError, match="classes can't be used") as caught:
+    with pytest.raises(DataError, match="invalid classes") as caught:
         read_dataset(folder)
     assert told in str(caught.value.got)
 
 
 def test_number_of_modalities_differs_between_the_files(folder):
     (folder / "dataset.yaml").write_text("modalities: [A, B, C]\nclasses: [0, 1]\n")
-    with pytest.raises(DataError, match="another number of image columns") as caught:
+    with pytest.raises(DataError, match="number of image columns differs") as caught:
         read_dataset(folder)
     assert caught.value.expected == "3 (A, B, C), or one for files that hold all"
 
@@ -201,7 +202,7 @@ def heads(tmp_path) -> Dataset:
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".nrrd", ".mha"])
 def test_written_folder_holds_the_same(heads, tmp_path, suffix):
-    written = write_folder(heads, tmp_path / "out", suffix=suffix)
+    written = write_dataset(heads, tmp_path / "out", "folder", suffix=suffix).dataset
     assert written == read_dataset(tmp_path / "out")
     for name in ("name", "modalities", "classes", "merged", "ignore"):
         assert getattr(written, name) == getattr(heads, name)
@@ -225,34 +226,25 @@ def test_written_folder_holds_the_same(heads, tmp_path, suffix):
 
 def test_split_that_leaves_cases_out_gets_no_column(heads, tmp_path):
     some = {"own": (Split(("a",), ("b",)),), "other": (Split(("a",), ("b",), ("c",)),)}
-    assert write_folder(dataclasses.replace(heads, splits=some), tmp_path / "out").splits == {}
-
-
-def test_nothing_half_written_is_a_dataset(heads, tmp_path):
-    (heads.root / "c1.nii").write_bytes(b"damaged")
-    with pytest.raises(DataError, match="can't be read"):
-        write_folder(heads, tmp_path / "out")
-    assert (tmp_path / "out/images/a_0000.nii.gz").exists()
-    with pytest.raises(DataError, match="layout is not known"):
-        read_dataset(tmp_path / "out")
+    assert write_dataset(dataclasses.replace(heads, splits=some), tmp_path / "out", "folder").dataset.splits == {}
 
 
 def test_labels_elsewhere_are_refused(heads, tmp_path):
     save(heads.root / "b_seg.nii", np.zeros((4, 5, 6), np.uint8), np.eye(4))
     with pytest.raises(DataError, match="differ in place"):
-        write_folder(heads, tmp_path / "out")
+        write_dataset(heads, tmp_path / "out", "folder")
 
 
 def test_format_that_can_not_be_written(heads, tmp_path):
-    with pytest.raises(ConfigError, match=r"written in this format"):
-        write_folder(heads, tmp_path / "out", suffix=".png")
+    with pytest.raises(ConfigError, match="invalid file format"):
+        write_dataset(heads, tmp_path / "out", "folder", suffix=".png")
     assert not (tmp_path / "out").exists()
 
 
 def test_classes_of_one_name_are_refused_before_anything_is_written(heads, tmp_path):
     twice = dataclasses.replace(heads, classes={0: "background", 1: "tumor", 2: "Tumor"})
-    with pytest.raises(DataError, match="classes can't be used"):
-        write_folder(twice, tmp_path / "out")
+    with pytest.raises(DataError, match="invalid classes"):
+        write_dataset(twice, tmp_path / "out", "folder")
     assert not (tmp_path / "out").exists()
 
 

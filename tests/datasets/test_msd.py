@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from inflate3d.datasets import Case, Dataset, read_dataset
-from inflate3d.datasets.msd import paper_split, read_msd, write_msd, write_msd_listing
+from inflate3d.datasets.msd import paper_split, read_msd, write_msd_listing
+from inflate3d.datasets.writing import write_dataset
 from inflate3d.errors import ConfigError, DataError, DatasetProblems
 from inflate3d.io import read_images, read_labels, write_volume
 from inflate3d.volume import Volume
@@ -203,7 +204,7 @@ def prostates(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
 def test_written_dataset_has_the_same_voxels_places_and_classes(prostates, tmp_path, suffix):
-    written = write_msd(prostates, tmp_path / "out", suffix=suffix)
+    written = write_dataset(prostates, tmp_path / "out", "msd", suffix=suffix).dataset
     assert written == read_dataset(tmp_path / "out")
     assert (written.name, written.modalities, written.classes) == ("Prostate", ("T2", "ADC"), prostates.classes)
     assert not written.merged
@@ -221,28 +222,20 @@ def test_written_dataset_has_the_same_voxels_places_and_classes(prostates, tmp_p
 
 
 def test_one_modality_is_written_as_3d(phantoms, tmp_path):
-    written = write_msd(phantoms, tmp_path, suffix=".nii.gz")
+    written = write_dataset(phantoms, tmp_path, "msd", suffix=".nii.gz").dataset
     assert json.loads((tmp_path / "dataset.json").read_text())["tensorImageSize"] == "3D"
     stored, original = (nibabel.Nifti1Image.from_filename(data.cases[0].scan) for data in (written, phantoms))
     assert stored.shape == original.shape
 
 
-def test_listing_is_written_last(prostates, tmp_path):
-    prostates.cases[1].label.unlink()
-    with pytest.raises(DataError):
-        write_msd(prostates, tmp_path / "out")
-    assert (tmp_path / "out" / "imagesTr" / "a.nii.gz").exists()
-    assert not (tmp_path / "out" / "dataset.json").exists()
-
-
-def test_progress_is_told(prostates, tmp_path):
+def test_progress(prostates, tmp_path):
     told = []
 
     def progress(items, total, description):
         told.append((total, description))
         return iter(items)
 
-    write_msd(prostates, tmp_path / "out", progress=progress)
+    write_dataset(prostates, tmp_path / "out", "msd", progress=progress)
     assert told == [(2, "writing")]
 
 
@@ -256,7 +249,7 @@ def test_progress_is_told(prostates, tmp_path):
 )
 def test_dataset_that_can_not_be_written(prostates, tmp_path, changes, what):
     with pytest.raises(DataError, match=what):
-        write_msd(dataclasses.replace(prostates, **changes), tmp_path / "out")
+        write_dataset(dataclasses.replace(prostates, **changes), tmp_path / "out", "msd")
 
 
 def test_labels_that_lie_elsewhere_are_not_moved(prostates, tmp_path):
@@ -264,12 +257,12 @@ def test_labels_that_lie_elsewhere_are_not_moved(prostates, tmp_path):
     moved[0, 3] += 2
     write_volume(prostates.cases[0].label, Volume(np.zeros((1, 5, 6, 4), np.uint8), moved))
     with pytest.raises(DataError, match="differ in place"):
-        write_msd(prostates, tmp_path / "out")
+        write_dataset(prostates, tmp_path / "out", "msd")
 
 
 def test_format_that_can_not_be_written(prostates, tmp_path):
-    with pytest.raises(ConfigError, match="can't be written in this format"):
-        write_msd(prostates, tmp_path / "out", suffix=".png")
+    with pytest.raises(ConfigError, match="invalid file format"):
+        write_dataset(prostates, tmp_path / "out", "msd", suffix=".png")
     assert not (tmp_path / "out").exists()
 
 

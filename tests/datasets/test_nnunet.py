@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from inflate3d.datasets import Case, Dataset, Split, kfold_split, read_dataset
-from inflate3d.datasets.nnunet import read_nnunet, write_nnunet
+from inflate3d.datasets.nnunet import read_nnunet
+from inflate3d.datasets.writing import write_dataset
 from inflate3d.errors import DataError, DatasetProblems
 from inflate3d.io import read_images, read_labels, read_volume, write_volume
 from inflate3d.volume import Volume
@@ -234,7 +235,7 @@ NEW = {0: 0, 2: 1, 5: 2, 9: 1, 255: 3}
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
 def test_written_dataset_has_the_same_voxels_places_and_classes(abdomens, tmp_path, suffix):
     folder = tmp_path / "nnUNet_raw" / "Dataset123_Abdomen"
-    written = write_nnunet(abdomens, folder, suffix=suffix)
+    written = write_dataset(abdomens, folder, "nnunet", suffix=suffix).dataset
     assert written == read_dataset(folder)
     assert (written.name, written.modalities, written.ignore) == ("Abdomen", ("CT", "PET"), 3)
     assert written.classes == {0: "background", 1: "spleen", 2: "liver"}
@@ -250,7 +251,7 @@ def test_written_dataset_has_the_same_voxels_places_and_classes(abdomens, tmp_pa
 
 
 def test_listing_is_what_nnunet_demands(abdomens, tmp_path):
-    write_nnunet(abdomens, tmp_path / "out")
+    write_dataset(abdomens, tmp_path / "out", "nnunet")
     listing = json.loads((tmp_path / "out" / "dataset.json").read_text())
     assert listing == {
         "name": "Abdomen",
@@ -262,23 +263,25 @@ def test_listing_is_what_nnunet_demands(abdomens, tmp_path):
 
 
 def test_five_folds_are_written_where_the_dataset_has_none(phantoms, tmp_path):
-    write_nnunet(phantoms, tmp_path, suffix=".nii.gz")
+    write_dataset(phantoms, tmp_path, "nnunet", suffix=".nii.gz")
     folds = json.loads((tmp_path / "splits_final.json").read_text())
     expected = [kfold_split([case.id for case in phantoms.cases], fold) for fold in range(5)]
     assert folds == [{"train": list(fold.train), "val": list(fold.validation)} for fold in expected]
 
 
 def test_folds_keep_groups_together_and_are_fewer_where_groups_are(abdomens, tmp_path):
-    folds = write_nnunet(abdomens, tmp_path / "out").splits["own"]
+    folds = write_dataset(abdomens, tmp_path / "out", "nnunet").dataset.splits["own"]
     assert sorted(fold.validation for fold in folds) == [("c0", "c1"), ("c2", "c3"), ("c4", "c5")]
     alone = dataclasses.replace(abdomens, cases=abdomens.cases[:2])
-    assert not write_nnunet(alone, tmp_path / "alone").splits
+    assert not write_dataset(alone, tmp_path / "alone", "nnunet").dataset.splits
     assert not (tmp_path / "alone" / "splits_final.json").exists()
 
 
 def test_own_folds_are_kept(abdomens, tmp_path):
     own = (Split(("c0", "c1", "c2"), ("c3", "c4"), ("c5",)), Split(("c3", "c4", "c5"), ("c0", "c1", "c2")))
-    folds = write_nnunet(dataclasses.replace(abdomens, splits={"own": own}), tmp_path / "out").splits["own"]
+    folds = write_dataset(
+        dataclasses.replace(abdomens, splits={"own": own}), tmp_path / "out", "nnunet"
+    ).dataset.splits["own"]
     assert [(fold.train, fold.validation) for fold in folds] == [(fold.train, fold.validation) for fold in own]
 
 
@@ -288,24 +291,16 @@ def test_missing_modality_becomes_zeros(tmp_path):
     write_volume(label, Volume(np.ones((1, 3, 4, 5), np.uint8), AFFINE))
     case = Case("a", (None, image), label)
     dataset = Dataset("A", tmp_path, ("PET", "CT"), {0: "background", 1: "liver"}, (case,))
-    (written,) = write_nnunet(dataset, tmp_path / "out").cases
+    (written,) = write_dataset(dataset, tmp_path / "out", "nnunet").dataset.cases
     assert read_images(written.images).array[:, 0, 0, 0].tolist() == [0, 7]
 
 
 @pytest.mark.parametrize("names", [("liver", "liver"), ("background", "liver"), ("spleen", "ignore")])
 def test_class_names_that_nnunet_would_mistake(abdomens, tmp_path, names):
     classes = {0: "air", 2: names[0], 5: names[1]}
-    with pytest.raises(DataError, match="can't tell the classes by their names"):
-        write_nnunet(dataclasses.replace(abdomens, classes=classes), tmp_path / "out")
+    with pytest.raises(DataError, match="class names that nnU-Net cannot tell apart"):
+        write_dataset(dataclasses.replace(abdomens, classes=classes), tmp_path / "out", "nnunet")
     assert not (tmp_path / "out").exists()
-
-
-def test_listing_is_written_last(abdomens, tmp_path):
-    abdomens.cases[5].label.unlink()
-    with pytest.raises(DataError):
-        write_nnunet(abdomens, tmp_path / "out")
-    assert (tmp_path / "out" / "labelsTr" / "c0.nii.gz").exists()
-    assert not (tmp_path / "out" / "dataset.json").exists()
 
 
 @pytest.mark.real
@@ -316,7 +311,7 @@ def test_real_labels_with_gaps_between_their_values(shared, tmp_path):
     values = np.unique(labels)
     classes = {value: f"organ {value}" for value in values.tolist()}
     dataset = Dataset("Abdomen", folder, ("CT",), classes, (Case("abdomen", (scan,), label),))
-    written = write_nnunet(dataset, tmp_path / "Dataset900_Abdomen")
+    written = write_dataset(dataset, tmp_path / "Dataset900_Abdomen", "nnunet").dataset
     assert list(written.classes) == list(range(len(values)))
     (case,) = written.cases
     assert case.label

@@ -11,7 +11,7 @@ import pytest
 
 from inflate3d.cli import main
 from inflate3d.datasets import read_dataset
-from inflate3d.datasets.nnunet import write_nnunet
+from inflate3d.datasets.writing import write_dataset
 
 SMALL = (10, 12, 5)
 AFFINE = np.diag([-1.0, -1.0, 5.0, 1.0])
@@ -42,7 +42,7 @@ def pantry(tmp_path_factory, write_toys, write_series) -> Path:
     for case in toys.cases:
         for source, part in ((case.scan, "scans"), (case.label, "masks")):
             _copy(source, folder / "data/Pairs" / part / f"{case.id}.nii.gz")
-    write_nnunet(read_dataset(folder / "data/Liver"), folder / "nnUNet_raw/Dataset005_Prostate")
+    write_dataset(read_dataset(folder / "data/Liver"), folder / "nnUNet_raw/Dataset005_Prostate", "nnunet")
     _write_scans(folder, toys.cases[0].scan, write_series)
     with chdir(folder):
         assert main(["train", "data/Liver", *QUICK]) == 0

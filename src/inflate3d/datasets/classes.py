@@ -68,6 +68,7 @@ def map_labels(
             "unknown label values",
             expected=", ".join(f"{value} ({name})" if name else str(value) for value, name in known.items()),
             got=truncate([str(value) for value in np.setdiff1d(labels, list(numbers)).tolist()]),
+            hint="name them in the dataset's list of classes, or correct the label map",
         )
     return mapped
 

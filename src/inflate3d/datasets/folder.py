@@ -1,25 +1,20 @@
-"""The layout of a folder of one's own: ``dataset.yaml``, which names modalities and classes, and a table of cases."""
+"""Own folders: ``dataset.yaml`` names modalities and classes, ``cases.csv`` lists the cases."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 from pydantic import ConfigDict, Field, field_validator
 
 from inflate3d.atomic import write_text
 from inflate3d.datasets.case import Case, Dataset, listed_path
 from inflate3d.datasets.case_table import TABLE, Row, read_table, write_table
-from inflate3d.datasets.conversion import check_suffix, read_case
 from inflate3d.datasets.dataset_json import LARGEST_VALUE
 from inflate3d.datasets.splits import OWN, Split, check_split
 from inflate3d.errors import ConfigError, DataError
-from inflate3d.io import write_labels, write_volume
-from inflate3d.progress import Progress, silent
 from inflate3d.settings import FrozenModel, parse_settings, read_yaml
 
 LISTING = "dataset.yaml"
@@ -41,7 +36,7 @@ class _Listing(FrozenModel):
     @field_validator("classes", mode="before")
     @classmethod
     def _named(cls, classes: Any) -> Any:
-        """Values without names are a way to write classes down, too."""
+        """Values may be listed without names."""
         if isinstance(classes, list) and all(type(value) is int for value in classes):
             if len(set(classes)) < len(classes):
                 raise ValueError("duplicate class value")
@@ -55,7 +50,7 @@ def class_name(value: int) -> str:
 
 
 def is_folder(folder: Path) -> bool:
-    """Whether the folder has our listing, or a table of cases alone, whose reader tells how to get the listing."""
+    """Whether the folder has our listing, or a table of cases alone; reading it says how to get the listing."""
     is_described_otherwise = (folder / "dataset.json").exists()
     return (folder / LISTING).is_file() or ((folder / TABLE).is_file() and not is_described_otherwise)
 
@@ -82,9 +77,9 @@ def read_folder(folder: str | Path) -> Dataset:
     rows = read_table(table)
     if len(rows[0].images) not in (1, len(listing.modalities)):
         raise DataError(
-            "the table has another number of image columns than there are modalities",
+            "the number of image columns differs from the number of modalities",
             expected=f"{len(listing.modalities)} ({', '.join(listing.modalities)}), or one for files that hold all",
-            got=f"{len(rows[0].images)} ({LISTING} and {table.name} don't agree)",
+            got=f"{len(rows[0].images)} in {table.name}",
             file=table,
         )
     cases = [
@@ -108,28 +103,36 @@ def read_folder(folder: str | Path) -> Dataset:
     )
 
 
-def write_folder(
-    dataset: Dataset, folder: str | Path, *, suffix: str = ".nii.gz", progress: Progress = silent
-) -> Dataset:
-    """Writes a dataset as a folder of one's own: a file a modality, label values as they are.
+def write_folder_listing(dataset: Dataset) -> None:
+    """Writes ``cases.csv`` and ``dataset.yaml`` for a dataset whose files lie in its folder.
 
-    ``dataset.yaml`` is written last, so that what was interrupted is not taken for a dataset.
-
-    Args:
-        dataset: What to write. Of its splits the one named ``own`` is kept where it gives every case one part.
-        folder: Where it goes; files of the same names are replaced.
-        suffix: The files' format, such as ``".nii.gz"`` or ``".nrrd"``.
-        progress: Shows how far it is.
-
-    Returns:
-        The dataset that was written, as `read_folder` reads it.
+    The split ``own`` becomes a column of the table where it gives every case one part.
 
     Raises:
-        ConfigError: Files of that suffix can't be written.
-        DataError: Two classes have one name, or a case can't be used (see `read_case`).
+        DataError: The classes are invalid.
         OutputError: A file can't be written.
     """
-    check_suffix(suffix)
+    listing = listing_of(dataset)
+    parts = _parts(dataset)
+
+    def entry(path: Path | None) -> str | None:
+        return None if path is None else path.relative_to(dataset.root).as_posix()
+
+    rows = [
+        Row(case.id, tuple(map(entry, case.images)), entry(case.label) or "", parts.get(case.id), case.group)
+        for case in dataset.cases
+    ]
+    write_table(dataset.root / TABLE, rows)
+    lines = {**listing.model_dump(exclude_defaults=True), "cases": TABLE}
+    write_text(dataset.root / LISTING, yaml.safe_dump(lines, sort_keys=False, allow_unicode=True))
+
+
+def listing_of(dataset: Dataset) -> _Listing:
+    """What ``dataset.yaml`` says of a dataset.
+
+    Raises:
+        DataError: The classes are invalid, such as two of the same name.
+    """
     listing = _Listing(
         name=dataset.name,
         modalities=list(dataset.modalities),
@@ -138,37 +141,14 @@ def write_folder(
         ignore=dataset.ignore,
     )
     _check_classes(listing, dataset.root)
-    folder = Path(folder)
-    parts = _parts(dataset)
-    rows = [
-        dataclasses.replace(_write_case(case, dataset, folder, suffix), part=parts.get(case.id))
-        for case in progress(dataset.cases, len(dataset.cases), "writing")
-    ]
-    write_table(folder / TABLE, rows)
-    lines = {**listing.model_dump(exclude_defaults=True), "cases": TABLE}
-    write_text(folder / LISTING, yaml.safe_dump(lines, sort_keys=False, allow_unicode=True))
-    return read_folder(folder)
-
-
-def _write_case(case: Case, dataset: Dataset, folder: Path, suffix: str) -> Row:
-    scan, labels = read_case(case, dataset, {value: value for value in dataset.label_values})
-    images: list[str | None] = []
-    for channel, array in enumerate(scan.array):
-        name = case.id if len(scan.array) == 1 else f"{case.id}_{channel:04d}"
-        is_missing = len(case.images) > 1 and case.images[channel] is None
-        images.append(None if is_missing else f"images/{name}{suffix}")
-        if not is_missing:
-            write_volume(folder / f"images/{name}{suffix}", dataclasses.replace(scan, array=array[np.newaxis]))
-    label = f"labels/{case.id}{suffix}"
-    write_labels(folder / label, labels, like=folder / next(image for image in images if image))
-    return Row(case.id, tuple(images), label, group=case.group)
+    return listing
 
 
 def _read_listing(folder: Path) -> _Listing:
     path = folder / LISTING
     if not path.exists() and (folder / TABLE).is_file():
         raise DataError(
-            f"{TABLE} is there, but not the {LISTING} that names modalities and classes",
+            f"{LISTING} not found beside {TABLE}; it names modalities and classes",
             hint=f"run `inflate3d init {folder}`, which proposes one",
             file=path,
         )
@@ -190,18 +170,18 @@ def _check_classes(listing: _Listing, file: Path) -> None:
     names = [name.strip().lower() for name in classes.values()]
     wrong = ""
     if 0 not in classes or len(classes) < 2 or min(classes) < 0 or max(classes) >= LARGEST_VALUE:
-        wrong = "classes: they have to hold 0, the background, and at least one value from 1 on"
+        wrong = "classes: they must hold 0, the background, and at least one value from 1 on"
     elif "" in names or len(set(names)) < len(names):
-        wrong = "classes: a name is empty, or stands there twice"
+        wrong = "classes: a name is empty or repeated"
     elif strange := sorted({*listing.merge} & {*classes}):
-        wrong = f"merge: {strange[0]} counts as another value and so can't be a class itself"
+        wrong = f"merge: {strange[0]} counts as another value, so it cannot be a class"
     elif strange := sorted({*listing.merge.values()} - {*classes}):
-        wrong = f"merge: {strange[0]}, which others are to count as, is no class"
+        wrong = f"merge: {strange[0]}, which others count as, is not a class"
     elif listing.ignore is not None and (listing.ignore in {*classes, *listing.merge} or listing.ignore < 0):
         wrong = f"ignore: {listing.ignore} is a class or negative"
     if wrong:
         raise DataError(
-            "the classes can't be used",
+            "invalid classes",
             expected=f"like {_EXAMPLE}",
             got=wrong,
             hint="correct the dataset's list of classes",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import random
 import re
@@ -13,12 +12,10 @@ from pydantic import BaseModel, ConfigDict
 
 from inflate3d.atomic import write_text
 from inflate3d.datasets.case import Case, Dataset, listed_path
-from inflate3d.datasets.conversion import check_suffix, read_case
 from inflate3d.datasets.dataset_json import LISTING, NamesByNumber, check_classes, read_json_as
 from inflate3d.datasets.splits import Split
 from inflate3d.errors import DataError
-from inflate3d.io import stem_of, suffix_of, write_labels, write_volume
-from inflate3d.progress import Progress, silent
+from inflate3d.io import stem_of, suffix_of
 
 TRAINING_CASES = (484, 20, 131, 260, 32, 63, 281, 303, 41, 126)
 """How many cases the published listings of Task01 to Task10 name under ``training``."""
@@ -126,48 +123,6 @@ def paper_split(folder: str, listed: Sequence[str]) -> Split | None:
         source=f"the paper's shuffle (seed 1234) of Task{match[1]} at 80 % and 95 %"
         + (doubt if list(listed) == sorted(listed) else ""),
     )
-
-
-def write_msd(dataset: Dataset, folder: str | Path, *, suffix: str = ".nii.gz", progress: Progress = silent) -> Dataset:
-    """Writes a dataset in the Decathlon's layout; ``dataset.json`` comes last.
-
-    Each scan is one file, with several modalities one whose last axis is the modality; a missing modality becomes
-    zeros. Label values are kept, but for those that are merged into another class: these get its value. The layout
-    has no place for groups and splits.
-
-    Args:
-        dataset: The dataset.
-        folder: Where it goes; files of the same names are replaced.
-        suffix: The files' format.
-        progress: Shows how many cases are written.
-
-    Returns:
-        The dataset as it is read from the folder.
-
-    Raises:
-        ConfigError: Files of that suffix can't be written.
-        DataError: Some voxels are ignored, which the layout can't say, or a case can't be used.
-        OutputError: A file can't be written.
-    """
-    if dataset.ignore is not None:
-        raise DataError(
-            "the Decathlon's layout has no value for voxels that are ignored",
-            got=f"{dataset.ignore} is ignored",
-            hint="choose another layout, such as nnU-Net's",
-            file=dataset.root,
-        )
-    check_suffix(suffix)
-    folder = Path(folder)
-    values = {value: value for value in dataset.classes} | dict(dataset.merged)
-    written = []
-    for case in progress(dataset.cases, len(dataset.cases), "writing"):
-        volume, labels = read_case(case, dataset, values)
-        image, label = (folder / part / f"{case.id}{suffix}" for part in ("imagesTr", "labelsTr"))
-        write_volume(image, volume)
-        write_labels(label, labels, like=image)
-        written.append(Case(case.id, (image,), label))
-    write_msd_listing(dataclasses.replace(dataset, root=folder, cases=tuple(written)))
-    return read_msd(folder)
 
 
 def write_msd_listing(dataset: Dataset) -> None:

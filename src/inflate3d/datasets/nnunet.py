@@ -11,15 +11,12 @@ from pydantic import BaseModel, RootModel
 
 from inflate3d.atomic import write_text
 from inflate3d.datasets.case import Case, Dataset, listed_path
-from inflate3d.datasets.conversion import check_suffix, read_case
 from inflate3d.datasets.dataset_json import LISTING, NamesByNumber, check_classes, keys_of, read_json_as
 from inflate3d.datasets.file_names import check_one_format
 from inflate3d.datasets.msd import read_msd
 from inflate3d.datasets.splits import OWN, Split, check_split, kfold_split
 from inflate3d.errors import DataError, truncate
-from inflate3d.io import SUFFIXES, write_labels, write_volume
-from inflate3d.progress import Progress, silent
-from inflate3d.volume import Volume
+from inflate3d.io import SUFFIXES
 
 SPLITS = "splits_final.json"
 """The file that holds the folds."""
@@ -116,57 +113,47 @@ def read_nnunet(folder: str | Path) -> Dataset:
     )
 
 
-def write_nnunet(
-    dataset: Dataset, folder: str | Path, *, suffix: str = ".nii.gz", progress: Progress = silent
-) -> Dataset:
-    """Writes a dataset as nnU-Net's raw data; ``dataset.json`` comes last.
-
-    Classes get consecutive values in their order, as nnU-Net demands: 0 is ``background``, and voxels that are
-    ignored get the value after the last class. Merged values get that of their class; a missing modality becomes
-    zeros. ``splits_final.json`` holds the dataset's own folds, or else five by `kfold_split`, which keeps groups
-    together (as many as there are groups, if fewer; with one group there are none). nnU-Net looks for it in
-    ``nnUNet_preprocessed``, below the dataset's name, and for the folder itself in ``nnUNet_raw``, under a name like
-    ``Dataset123_Name``.
-
-    Args:
-        dataset: The dataset.
-        folder: Where it goes; files of the same names are replaced.
-        suffix: The files' format; nnU-Net reads ``.nii.gz``, ``.nrrd`` and ``.mha`` itself.
-        progress: Shows how many cases are written.
+def nnunet_values(dataset: Dataset) -> tuple[dict[int, int], dict[str, int]]:
+    """The label values that nnU-Net demands: consecutive in the order of the classes, the one to ignore last.
 
     Returns:
-        The dataset as it is read from the folder.
+        The new value of every label value that files may hold, and the new value of each name.
 
     Raises:
-        ConfigError: Files of that suffix can't be written.
-        DataError: Two classes have one name, or one that nnU-Net keeps for itself, or a case can't be used.
-        OutputError: A file can't be written.
+        DataError: Two classes have the same name, or one that nnU-Net reserves.
     """
-    check_suffix(suffix)
-    folder = Path(folder)
     numbers = {value: number for number, value in enumerate(sorted(dataset.classes))}
     values = numbers | {value: numbers[target] for value, target in dataset.merged.items()}
     labels = _label_names(dataset, numbers)
     if dataset.ignore is not None:
         values[dataset.ignore] = labels[_IGNORE] = len(numbers)
-    for case in progress(dataset.cases, len(dataset.cases), "writing"):
-        volume, renumbered = read_case(case, dataset, values)
-        images = [folder / "imagesTr" / f"{case.id}_{channel:04d}{suffix}" for channel in range(len(volume.array))]
-        for channel, image in enumerate(images):
-            write_volume(image, Volume(volume.array[channel : channel + 1], volume.affine))
-        write_labels(folder / "labelsTr" / f"{case.id}{suffix}", renumbered, like=images[0])
+    return values, labels
+
+
+def write_nnunet_listing(dataset: Dataset, suffix: str) -> None:
+    """Writes ``splits_final.json`` and ``dataset.json`` for a dataset whose files lie in its folder.
+
+    The folds are the dataset's own, or else five by `kfold_split`, which keeps groups together; as many as there are
+    groups if these are fewer, and none with a single group.
+
+    Args:
+        dataset: The dataset, with its label values before they were changed (see `nnunet_values`).
+        suffix: The files' format.
+
+    Raises:
+        OutputError: A file can't be written.
+    """
     folds = [{"train": fold.train, "val": fold.validation} for fold in _folds_of(dataset)]
     if folds:
-        write_text(folder / SPLITS, json.dumps(folds, indent=1) + "\n")
+        write_text(dataset.root / SPLITS, json.dumps(folds, indent=1) + "\n")
     listing = {
         "name": dataset.name,
         "channel_names": {str(channel): name for channel, name in enumerate(dataset.modalities)},
-        "labels": labels,
+        "labels": nnunet_values(dataset)[1],
         "numTraining": len(dataset.cases),
         "file_ending": suffix,
     }
-    write_text(folder / LISTING, json.dumps(listing, indent=1) + "\n")
-    return read_nnunet(folder)
+    write_text(dataset.root / LISTING, json.dumps(listing, indent=1) + "\n")
 
 
 def _check_usable(listing: _Listing, path: Path) -> None:
@@ -278,7 +265,7 @@ def _label_names(dataset: Dataset, numbers: Mapping[int, int]) -> dict[str, int]
     taken = sorted({name for name in names if names.count(name) > 1 or name in (_BACKGROUND, _IGNORE)})
     if taken:
         raise DataError(
-            "nnU-Net can't tell the classes by their names",
+            "class names that nnU-Net cannot tell apart",
             expected=f"names that differ from one another, none of them {_BACKGROUND} or {_IGNORE}",
             got=", ".join(taken),
             hint="rename them in the dataset's list of classes",

@@ -1,46 +1,42 @@
-"""Giving a dataset another layout and its files another format."""
+"""Writing a dataset in another layout, or its files in another format."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, get_args
 
-from inflate3d.datasets.case import Dataset
-from inflate3d.datasets.folder import write_folder
-from inflate3d.datasets.msd import write_msd
-from inflate3d.datasets.nnunet import write_nnunet
-from inflate3d.datasets.splits import Split
-from inflate3d.errors import OutputError
+import numpy as np
+from jaxtyping import Integer
+
+from inflate3d.datasets.case import Case, Dataset
+from inflate3d.datasets.classes import map_labels
+from inflate3d.datasets.folder import listing_of, read_folder, write_folder_listing
+from inflate3d.datasets.msd import read_msd, write_msd_listing
+from inflate3d.datasets.nnunet import nnunet_values, read_nnunet, write_nnunet_listing
+from inflate3d.errors import ConfigError, DataError, OutputError
+from inflate3d.io import SUFFIXES, lay_on, read_images, read_labels, write_labels, write_volume
 from inflate3d.progress import Progress, silent
+from inflate3d.volume import Volume
 
-Target = Literal["folder", "msd", "nnunet"]
-"""A layout that can be written: a folder of one's own, the Decathlon's, nnU-Net's."""
+LayoutName = Literal["folder", "msd", "nnunet"]
+"""A layout that can be written: an own folder, the Decathlon's, nnU-Net's raw data."""
 
-
-class Writer(Protocol):
-    """Writes a dataset in one layout, its listing last, and gives it as it is read from there."""
-
-    def __call__(self, dataset: Dataset, folder: str | Path, *, suffix: str, progress: Progress) -> Dataset:
-        """Writes the dataset below ``folder`` in files of the format ``suffix``."""
-        ...
-
-
-WRITERS: Mapping[Target, Writer] = {"folder": write_folder, "msd": write_msd, "nnunet": write_nnunet}
-"""Every layout that can be written."""
+LAYOUT_NAMES: tuple[LayoutName, ...] = get_args(LayoutName)
 
 
 @dataclass(frozen=True)
-class Written:
-    """What came of a dataset.
+class WrittenDataset:
+    """A dataset in its new layout.
 
     Attributes:
         dataset: The dataset as it is read from its new folder.
         values: The new value of each label value.
-        split_files: Splits that the layout has no place for, as files that ``--split`` takes.
+        split_files: Splits that the layout cannot hold, as files for ``--split``.
     """
 
     dataset: Dataset
@@ -49,47 +45,146 @@ class Written:
 
 
 def write_dataset(
-    dataset: Dataset, folder: str | Path, target: Target, *, suffix: str = ".nii.gz", progress: Progress = silent
-) -> Written:
-    """Writes a dataset in another layout, whole or not at all.
+    dataset: Dataset, folder: str | Path, layout: LayoutName, *, suffix: str = ".nii.gz", progress: Progress = silent
+) -> WrittenDataset:
+    """Writes a dataset in another layout; the folder is left as it was if anything fails.
+
+    The listing is written last, so that a folder that was written in part is not taken for a dataset.
+
+    - ``folder`` keeps label values, groups and missing modalities, has a file for each modality, and keeps the split
+      ``own`` where it gives every case one part.
+    - ``msd`` keeps the label values, but merged ones get the value of their class. All modalities are in one file; a
+      missing one becomes zeros.
+    - ``nnunet`` numbers the classes without gaps in the order of their values; the value to ignore comes last. There
+      is a file for each modality; a missing one becomes zeros. Folds are kept or made (see `write_nnunet_listing`).
 
     Args:
         dataset: The dataset.
-        folder: Where it goes: a folder that is empty, or not there yet.
-        target: The layout.
+        folder: Where it goes: a folder that is empty or does not exist.
+        layout: The layout.
         suffix: The files' format, such as ``".nii.gz"`` or ``".nrrd"``.
         progress: Shows how many cases are written.
 
     Raises:
         ConfigError: Files of that suffix can't be written.
-        DataError: A case can't be used, or the layout can't say what the dataset says.
+        DataError: A case is invalid, or the layout cannot express the classes.
         OutputError: The folder is not empty, or a file can't be written.
     """
     folder = Path(folder)
-    check_free(folder)
-    was_there = folder.exists()
+    check_empty(folder)
+    check_suffix(suffix)
+    values = _new_values(dataset, layout)
+    existed = folder.exists()
     try:
-        written = WRITERS[target](dataset, folder, suffix=suffix, progress=progress)
-        return Written(written, _new_values(dataset, written), tuple(_write_other_splits(dataset, written)))
+        cases = [
+            _write_case(case, dataset, folder, layout, suffix, values)
+            for case in progress(dataset.cases, len(dataset.cases), "writing")
+        ]
+        moved = dataclasses.replace(dataset, root=folder, cases=tuple(cases))
+        written = _write_listing(moved, layout, suffix)
+        return WrittenDataset(written, dict(sorted(values.items())), tuple(_write_other_splits(dataset, written)))
     except BaseException:
-        _remove(folder, keep=was_there)
+        _remove(folder, keep=existed)
         raise
 
 
-def check_free(folder: Path) -> None:
-    """Makes sure that nothing is where a dataset is to go.
+def check_empty(folder: Path) -> None:
+    """Makes sure that no file can be replaced.
 
     Raises:
         OutputError: The folder is not empty, or is a file.
     """
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise OutputError(
-            "there is something already where the dataset is to go",
-            expected="a folder that is empty or not there yet",
+            "the output folder is not empty",
+            expected="a folder that is empty or does not exist",
             got=f"a folder that holds {next(folder.iterdir()).name}" if folder.is_dir() else "a file",
             hint="choose another folder, or remove this one",
             file=folder,
         )
+
+
+def check_suffix(suffix: str) -> None:
+    """Makes sure that files of a suffix can be written.
+
+    Raises:
+        ConfigError: They can't.
+    """
+    if suffix not in SUFFIXES:
+        raise ConfigError("invalid file format", expected=f"one of {', '.join(SUFFIXES)}", got=repr(suffix))
+
+
+def _new_values(dataset: Dataset, layout: LayoutName) -> dict[int, int]:
+    """The new value of every label value that files may hold."""
+    if layout == "nnunet":
+        return nnunet_values(dataset)[0]
+    if layout == "folder":
+        listing_of(dataset)  # which raises what is wrong with the classes
+        return {value: value for value in dataset.label_values}
+    if dataset.ignore is not None:
+        raise DataError(
+            "the Decathlon's layout has no value for voxels to ignore",
+            got=f"{dataset.ignore} is ignored",
+            hint="choose another layout, such as nnU-Net's",
+            file=dataset.root,
+        )
+    return {value: value for value in dataset.classes} | dict(dataset.merged)
+
+
+def _write_case(
+    case: Case, dataset: Dataset, folder: Path, layout: LayoutName, suffix: str, values: Mapping[int, int]
+) -> Case:
+    scan, labels = _read_case(case, dataset, values)
+    parts = ("images", "labels") if layout == "folder" else ("imagesTr", "labelsTr")
+    image_folder, label_folder = (folder / part for part in parts)
+    if layout == "msd" or (layout == "folder" and len(scan.array) == 1):
+        files: dict[Path, Volume | None] = {image_folder / f"{case.id}{suffix}": scan}
+    else:
+        files = {
+            image_folder / f"{case.id}_{channel:04d}{suffix}": None
+            if layout == "folder" and len(case.images) > 1 and case.images[channel] is None
+            else dataclasses.replace(scan, array=array[np.newaxis])
+            for channel, array in enumerate(scan.array)
+        }
+    for path, volume in files.items():
+        if volume is not None:
+            write_volume(path, volume)
+    label = label_folder / f"{case.id}{suffix}"
+    write_labels(label, labels, like=next(path for path, volume in files.items() if volume is not None))
+    images = tuple(None if volume is None else path for path, volume in files.items())
+    return Case(case.id, images, label, case.group)
+
+
+def _read_case(case: Case, dataset: Dataset, values: Mapping[int, int]) -> tuple[Volume, Integer[np.ndarray, "i j k"]]:
+    """The scan and its labels by their new values, on one grid; a missing modality is zeros."""
+    volume = read_images(case.images, case=case.id)
+    if len(volume.array) != len(dataset.modalities):
+        raise DataError(
+            "the scan has another number of modalities than the dataset",
+            expected=f"{len(dataset.modalities)} ({', '.join(dataset.modalities)})",
+            got=len(volume.array),
+            case=case.id,
+            file=case.scan,
+        )
+    if case.label is None:
+        raise DataError("the case has no label map", case=case.id, file=case.scan)
+    labels = lay_on(read_labels(case.label, case=case.id), volume, case=case.id, file=case.label)
+    try:
+        return volume, map_labels(labels.array[0], values)
+    except DataError as error:
+        raise error.with_context(case=case.id, file=case.label) from error
+
+
+def _write_listing(dataset: Dataset, layout: LayoutName, suffix: str) -> Dataset:
+    """Writes the listing and reads the dataset from it."""
+    if layout == "folder":
+        write_folder_listing(dataset)
+        return read_folder(dataset.root)
+    if layout == "msd":
+        write_msd_listing(dataset)
+        return read_msd(dataset.root)
+    write_nnunet_listing(dataset, suffix)
+    return read_nnunet(dataset.root)
 
 
 def _remove(folder: Path, *, keep: bool) -> None:
@@ -103,25 +198,14 @@ def _remove(folder: Path, *, keep: bool) -> None:
         folder.rmdir()
 
 
-def _new_values(before: Dataset, after: Dataset) -> dict[int, int]:
-    """Classes keep their order, whatever their values become."""
-    classes = dict(zip(sorted(before.classes), sorted(after.classes), strict=True))
-    merged = {value: value if value in after.merged else classes[target] for value, target in before.merged.items()}
-    ignored = {} if before.ignore is None or after.ignore is None else {before.ignore: after.ignore}
-    return dict(sorted((classes | merged | ignored).items()))
-
-
 def _write_other_splits(before: Dataset, after: Dataset) -> list[Path]:
     paths = []
     for name, folds in before.splits.items():
-        if [_cases_of(fold) for fold in after.splits.get(name, ())] == [_cases_of(fold) for fold in folds]:
+        kept = after.splits.get(name, ())
+        if len(kept) == len(folds) and all(map(type(folds[0]).has_cases_of, kept, folds)):
             continue
         for number, fold in enumerate(folds):
             plain = re.sub(r"[^\w-]", "_", name)
             paths.append(after.root / "splits" / f"{plain}{f'_fold{number}' if len(folds) > 1 else ''}.json")
             fold.write(paths[-1])
     return paths
-
-
-def _cases_of(split: Split) -> tuple[tuple[str, ...], ...]:
-    return split.train, split.validation, split.test
