@@ -3,6 +3,7 @@
 import gzip
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import nibabel
@@ -33,13 +34,18 @@ class LookAlike:
     groups: int = 0
 
 
-def write(folder: Path, *names: str, modalities: int = 1) -> None:
+@cache
+def content_of(modalities: int, *, is_compressed: bool) -> bytes:
     shape = (4, 4, 3) if modalities == 1 else (4, 4, 3, modalities)
     content = nibabel.Nifti1Image(np.ones(shape, np.int16), np.diag([1, 1, 3, 1])).to_bytes()
+    return gzip.compress(content, mtime=0) if is_compressed else content
+
+
+def write(folder: Path, *names: str, modalities: int = 1) -> None:
     for name in names:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(gzip.compress(content, mtime=0) if name.endswith(".gz") else content)
+        path.write_bytes(content_of(modalities, is_compressed=name.endswith(".gz")))
 
 
 def like_msd(folder: Path) -> LookAlike:

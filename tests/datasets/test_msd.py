@@ -242,7 +242,7 @@ def test_progress(prostates, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
-        ({"ignore": 255}, "no value for voxels that are ignored"),
+        ({"ignore": 255}, "no value for voxels to ignore"),
         ({"merged": {}}, "unknown label values"),
         ({"modalities": ("T2",)}, "another number of modalities"),
     ],

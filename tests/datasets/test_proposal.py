@@ -197,7 +197,7 @@ def test_a_mask_for_each_class_becomes_one_label_map(tmp_path):
     dataset = read_dataset(tmp_path)
     assert dataset.classes == {0: "background", 1: "liver", 2: "tumor"}
     for case in dataset.cases:
-        assert case.label == tmp_path / f"combined_labels/{case.id}.nii.gz"
+        assert case.label and case.label == tmp_path / f"combined_labels/{case.id}.nii.gz"
         labels = read_labels(case.label)
         assert np.array_equal(labels.array[0], np.where(tumor, 2, liver))
         assert np.array_equal(labels.affine, read_images(case.images).affine)
