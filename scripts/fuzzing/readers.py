@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from inflate3d.comparison.arms import read_arms
-from inflate3d.comparison.cost import training_seconds
 from inflate3d.config import RunConfig
 from inflate3d.datasets.layouts import read_dataset
 from inflate3d.datasets.splits import Split
@@ -23,7 +22,6 @@ from inflate3d.models.weight_files import read_tensors
 from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.store import ARRAY_KINDS, Store, case_file
 from inflate3d.presets.preset import read_preset
-from inflate3d.report.log import read_log
 
 LOADED_BEFORE = (dicom, itk, nifti)
 """Modules that are loaded when they are needed, so that each process would load them anew."""
@@ -113,8 +111,7 @@ def _read_table(path: Path) -> None:
     if path.name == "groups.csv":
         read_groups(path)
     else:
-        read_log(path)
-        training_seconds(path)
+        TrainingLog.read(path)
 
 
 def _read_scores(folder: Path) -> None:

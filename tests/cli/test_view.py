@@ -82,3 +82,14 @@ def test_page_is_served_until_ctrl_c(toys, tmp_path, ctrl_c):
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_picture_of_others_is_kept(toys, tmp_path):
+    file = tmp_path / "toy0-view.png"
+    file.write_bytes(b"mine")
+    words = ["view", str(toys.cases[0].scan), "--slices", "1"]
+    assert main(words) == 2
+    assert file.read_bytes() == b"mine"
+    assert main([*words, "--overwrite"]) == 0
+    assert main(words) == 0  # ours is replaced
+    assert file.read_bytes() != b"mine"

@@ -16,9 +16,9 @@ from inflate3d.config import RunConfig
 from inflate3d.datasets import Dataset
 from inflate3d.errors import DataError, OutputError
 from inflate3d.evaluation.scores import Scores
-from inflate3d.report.cases import Method, noteworthy_cases
+from inflate3d.report.cases import noteworthy_cases
+from inflate3d.report.methods import Method, find_twin, side_by_side
 from inflate3d.report.page import write_report
-from inflate3d.report.twin import find_twin, side_by_side
 from inflate3d.run_folder import RunFolder
 
 SLICES_DRAWN = 2  # of the session's pages
@@ -222,8 +222,7 @@ def test_importing_the_report_imports_no_drawing_library():
 
 def test_every_picture_lies_beside_the_page_and_old_ones_are_gone(run, phantoms, held_out):
     old = run.folder.root / "report" / "gone-slice-001-errors.png"
-    old.parent.mkdir(exist_ok=True)
-    old.write_bytes(b"")
+    shutil.copy(old.with_name("loss.png"), old)
     write_report(run.folder, phantoms, run.scores)
     names = sorted(path.name for path in old.parent.iterdir())
     assert len(names) == 3 + 3 * 5 * 2
@@ -251,3 +250,23 @@ def test_twin_is_found_beside_the_run(written, tmp_path):
     assert find_twin(RunFolder(tmp_path / "without-depth")) is None
     shutil.rmtree(tmp_path / "without-depth")
     assert find_twin(RunFolder(tmp_path / "ours")) is None
+
+
+def test_files_of_others_are_kept(run, phantoms):
+    pictures = run.folder.root / "report"
+    mine = pictures / "mine.png"
+    Image.new("RGB", (2, 2)).save(mine)
+    page = write_report(run.folder, phantoms, run.scores)
+    assert mine.exists()
+    write_report(run.folder, phantoms, run.scores)  # ours is replaced
+    for file in (page, pictures / "loss.png"):
+        content = file.read_bytes()
+        file.write_bytes(b"mine")
+        with pytest.raises(OutputError) as caught:
+            write_report(run.folder, phantoms, run.scores)
+        assert caught.value.file == str(file)
+        assert file.read_bytes() == b"mine"
+        file.write_bytes(content)
+    page.write_bytes(b"mine")
+    write_report(run.folder, phantoms, run.scores, overwrite=True)
+    assert page.read_bytes() != b"mine"

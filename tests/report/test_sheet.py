@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from matplotlib import image as matplotlib_image
 
-from inflate3d.report.contrast import SOFT_TISSUE, display_range
 from inflate3d.report.drawing import PALETTE, class_color, class_dashes
 from inflate3d.report.sheet import ClassEntry, LabelMap, draw_sheet, list_classes, volumes_ml
+from inflate3d.report.slices import SOFT_TISSUE, display_range
 from inflate3d.volume import Volume
 
 AFFINE = np.diag([1.0, 1.0, 4.0, 1.0])

@@ -4,9 +4,19 @@ import numpy as np
 import pytest
 from matplotlib import image as matplotlib_image
 
-from inflate3d.report.areas import BETWEEN_METHODS, ERRORS, compare_methods, find_errors
 from inflate3d.report.drawing import class_color
-from inflate3d.report.slices import LONGEST_SIDE, crop_box, draw_areas, draw_slice, spread_slices, upright
+from inflate3d.report.slices import (
+    BETWEEN_METHODS,
+    ERRORS,
+    LONGEST_SIDE,
+    compare_methods,
+    crop_box,
+    draw_areas,
+    draw_slice,
+    find_errors,
+    spread_slices,
+    upright,
+)
 
 
 def pixels(png: bytes) -> np.ndarray:

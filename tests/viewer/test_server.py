@@ -2,6 +2,8 @@ import gzip
 import http.client
 import json
 import re
+import socket
+import struct
 import threading
 from urllib.request import urlopen
 
@@ -12,8 +14,7 @@ from matplotlib import image as matplotlib_image
 
 from inflate3d.errors import OutputError
 from inflate3d.report.sheet import ClassEntry, LabelMap, list_classes
-from inflate3d.viewer.images import Image, eight_bit, label_nifti, nifti, setup
-from inflate3d.viewer.page import page_files
+from inflate3d.viewer.page import Image, eight_bit, label_nifti, nifti, page_files, setup
 from inflate3d.viewer.server import HOST, PageServer
 
 AFFINE = np.array([[-0.5, 0.1, 0, 10], [0.1, 0.5, 0, -20], [0, 0, 2, 5], [0, 0, 0, 1.0]])
@@ -138,3 +139,22 @@ def test_browser_draws_both_label_maps(server, browse, tmp_path):
     orange = (red > blue + 0.25) & (picture[..., 1] > 0.35)  # the first class's color over gray
     left, right = orange[150:, :450].sum(), orange[150:, 450:].sum()
     assert left > right > 500  # the second map's ball is smaller
+
+
+def test_a_client_that_leaves_causes_no_traceback(files, capfd):
+    large = {**files, "scan": (bytes(50_000_000), "application/octet-stream")}
+    with PageServer(large) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        host = f"{HOST}:{server.server_port}"
+        whole = f"GET {server.address.removeprefix(f'http://{host}')}scan HTTP/1.1\r\nHost: {host}\r\n\r\n"
+        for part in (b"", b"GET ", whole.encode()):
+            client = socket.create_connection((HOST, server.server_port))
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, at once
+            client.sendall(part)
+            if part.endswith(b"\r\n\r\n"):
+                assert client.recv(10)
+            client.close()
+        server.shutdown()
+        thread.join()
+    assert capfd.readouterr() == ("", "")

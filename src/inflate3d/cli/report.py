@@ -27,6 +27,8 @@ class Options(CommandOptions):
     """Another run on the same split to show beside it; its twin of one slice, where it lies beside, if not given."""
     with_viewer: bool = False
     """Put the scans of the three cases and a viewer into the page: 2.3 MB and the scans more."""
+    overwrite: bool = False
+    """Replace files that inflate3d did not write."""
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
@@ -42,7 +44,12 @@ def _write(options: Options) -> Path:
     from inflate3d.report.comparison import write_comparison_page
 
     if not (options.run / JSON_FILE).exists():
-        return write_page(open_folder(options.run), beside=options.beside, with_viewer=options.with_viewer)
+        return write_page(
+            open_folder(options.run),
+            beside=options.beside,
+            with_viewer=options.with_viewer,
+            overwrite=options.overwrite,
+        )
     if options.beside or options.with_viewer:
         raise ConfigError(
             "a comparison's page shows no scans",
@@ -51,17 +58,21 @@ def _write(options: Options) -> Path:
             hint=f"inflate3d report {options.run}/NAME-OF-A-RUN for the page of one of its runs",
             file=options.run,
         )
-    return write_comparison_page(read_comparison(options.run), options.run)
+    return write_comparison_page(read_comparison(options.run), options.run, overwrite=options.overwrite)
 
 
-def write_page(folder: RunFolder | FoldsFolder, *, beside: Path | None = None, with_viewer: bool = False) -> Path:
+def write_page(
+    folder: RunFolder | FoldsFolder, *, beside: Path | None = None, with_viewer: bool = False, overwrite: bool = False
+) -> Path:
     """Writes a run's page with what there is: scores if it is evaluated, its twin of one slice if there is one."""
+    from inflate3d.report.methods import find_twin, read_method
     from inflate3d.report.page import write_report
-    from inflate3d.report.twin import find_twin, read_method
 
     dataset = read_dataset(RunConfig.read(folder.runs[0].config).dataset)
     if not (folder.evaluation / "scores.json").exists():
-        return write_report(folder, dataset)
+        return write_report(folder, dataset, overwrite=overwrite)
     twin = read_method(beside) if beside else find_twin(folder) if isinstance(folder, RunFolder) else None
     shown = (twin.name, twin.scores, twin.folder) if twin else None
-    return write_report(folder, dataset, Scores.read(folder.evaluation), twin=shown, with_viewer=with_viewer)
+    return write_report(
+        folder, dataset, Scores.read(folder.evaluation), twin=shown, with_viewer=with_viewer, overwrite=overwrite
+    )

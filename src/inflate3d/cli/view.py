@@ -35,6 +35,8 @@ class Options(CommandOptions):
     """Which modality of a scan with several, from 1 on."""
     window: tuple[float, float] | None = None
     """Voxel values shown black and white; soft tissue for CT, 0.5th to 99.5th percentile for others, if not given."""
+    overwrite: bool = False
+    """Replace a file that inflate3d did not write."""
     browser: bool = False
     """Show all slices and 3D on a page in the browser, up to two label maps side by side, in place of the sheet."""
     no_open: bool = False
@@ -46,8 +48,8 @@ class Options(CommandOptions):
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     """Shows."""
     from inflate3d.io import lay_on, read_labels, read_volume, stem_of
-    from inflate3d.report.contrast import display_range
     from inflate3d.report.sheet import LabelMap, list_classes
+    from inflate3d.report.slices import display_range
 
     _check(options)
     scan = read_volume(options.scan)
@@ -78,7 +80,6 @@ def _write_sheet(
     values: tuple[float, float],
 ) -> dict[str, Any]:
     from inflate3d.atomic import atomic_path
-    from inflate3d.io import stem_of
     from inflate3d.report.sheet import draw_sheet, volumes_ml
 
     picture = draw_sheet(
@@ -90,7 +91,7 @@ def _write_sheet(
         modality=options.modality - 1,
         slices=options.slices,
     )
-    file = options.out or Path(f"{stem_of(options.scan.resolve())}-view.png")
+    file = _sheet_file(options)
     with atomic_path(file) as temporary:
         temporary.write_bytes(picture)
     terminal.print(f"pictures: {file}")
@@ -108,8 +109,7 @@ def _serve(
 ) -> dict[str, Any]:
     import webbrowser
 
-    from inflate3d.viewer.images import Image, label_nifti, nifti, setup
-    from inflate3d.viewer.page import page_files
+    from inflate3d.viewer.page import Image, label_nifti, nifti, page_files, setup
     from inflate3d.viewer.server import PageServer
 
     told = setup(options.scan.name, [each.name for each in maps], classes, values)
@@ -128,6 +128,7 @@ def _serve(
 
 def _check(options: Options) -> None:
     """Tells what can't be shown before anything is read."""
+    from inflate3d.report.drawing import check_replaceable
     from inflate3d.viewer.page import MOST_MAPS
 
     if options.browser and len(options.labels) > MOST_MAPS:
@@ -141,6 +142,14 @@ def _check(options: Options) -> None:
         raise ConfigError("the window is empty", expected="--window LOW HIGH, the lower first", got=options.window)
     if options.out and options.out.suffix.lower() != ".png":
         raise ConfigError("the sheet is a PNG file", expected="a name that ends in .png", got=f"--out {options.out}")
+    if not options.browser:
+        check_replaceable(_sheet_file(options), overwrite=options.overwrite)
+
+
+def _sheet_file(options: Options) -> Path:
+    from inflate3d.io import stem_of
+
+    return options.out or Path(f"{stem_of(options.scan.resolve())}-view.png")
 
 
 def _class_names(source: Path) -> Mapping[int, str]:

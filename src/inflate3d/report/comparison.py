@@ -14,9 +14,8 @@ from inflate3d.comparison.trials import run_name
 from inflate3d.config import RunConfig
 from inflate3d.datasets import Split
 from inflate3d.evaluation.scores import show
-from inflate3d.report.drawing import Theme, data_address
-from inflate3d.report.template import render, script
-from inflate3d.report.words import network_in_words
+from inflate3d.report.drawing import Theme, check_replaceable, data_address
+from inflate3d.report.pages import network_in_words, render, script
 from inflate3d.run_folder import FoldsFolder, RunFolder
 
 THEMES: tuple[Theme, ...] = ("light", "dark")
@@ -46,7 +45,7 @@ class RunEntry:
     page: str | None
 
 
-def write_comparison_page(comparison: Comparison, root: Path) -> Path:
+def write_comparison_page(comparison: Comparison, root: Path, *, overwrite: bool = False) -> Path:
     """Writes the page of a comparison, ``report.html`` in its folder.
 
     All figures are the comparison's own; of its runs only the first one's settings and split are read.
@@ -54,6 +53,7 @@ def write_comparison_page(comparison: Comparison, root: Path) -> Path:
     Args:
         comparison: What was found.
         root: The comparison's folder, with its runs. Those that have a page are linked to.
+        overwrite: Whether a page that inflate3d did not write may be replaced.
 
     Returns:
         The page's file.
@@ -63,6 +63,7 @@ def write_comparison_page(comparison: Comparison, root: Path) -> Path:
         DataError: The first run's split can't be read.
         OutputError: The page can't be written.
     """
+    check_replaceable(FoldsFolder(root).report, overwrite=overwrite)
     runs = list_runs(comparison, root)
     largest = next(run for run in runs if run.row.cases == comparison.sizes[-1])
     first = RunFolder(root / largest.name)

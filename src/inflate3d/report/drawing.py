@@ -1,10 +1,13 @@
-"""What all of the report's pictures share: their colors, a canvas without a window, and PNG files in memory."""
+"""What all pictures share: colors, a canvas without a window, PNG files in memory, and files that they may replace."""
 
 from __future__ import annotations
 
 import base64
 import io
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+from inflate3d.errors import OutputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +29,9 @@ DASHES = ("solid", (0.0, (4.0, 1.5)), (0.0, (1.2, 1.2)), (0.0, (5.0, 1.2, 1.2, 1
 DPI = 100
 
 PAPER = {"light": "#ffffff", "dark": "#1d2125"}
+MARK = "inflate3d"
+"""Names the maker in a picture's ``Software`` and a page's ``generator``."""
+
 INK = {"light": "#22262b", "dark": "#e4e7ea"}
 
 
@@ -51,14 +57,48 @@ def new_figure(width: float, height: float, *, scale: float = 1.0, color: str = 
 
 def png(figure: Figure) -> bytes:
     """A figure as PNG file with 256 colors, which are a third of the bytes of all and enough for gray and outlines."""
-    from PIL import Image
+    from PIL import Image, PngImagePlugin
 
     file, small = io.BytesIO(), io.BytesIO()
+    mark = PngImagePlugin.PngInfo()
+    mark.add_text("Software", MARK)
     figure.savefig(file, format="png", facecolor=figure.get_facecolor(), metadata={"Software": None})
     with Image.open(file) as picture:
         reduced = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    reduced.save(small, format="png", optimize=True)
+    reduced.save(small, format="png", optimize=True, pnginfo=mark)
     return small.getvalue()
+
+
+def check_replaceable(file: Path, *, overwrite: bool = False) -> None:
+    """Makes sure that a picture or a page replaces nothing but one that inflate3d wrote.
+
+    Args:
+        file: Where it goes.
+        overwrite: Whether it may replace any file.
+
+    Raises:
+        OutputError: It would replace another file.
+    """
+    if file.is_file() and not overwrite and not is_ours(file):
+        raise OutputError(
+            "this file was not written by inflate3d, and is kept",
+            hint="give --overwrite to replace it, or move it away",
+            file=file,
+        )
+
+
+def is_ours(file: Path) -> bool:
+    """Whether inflate3d wrote a PNG file or a page."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        if file.suffix.lower() != ".png":
+            with file.open("rb") as opened:
+                return f'<meta name="generator" content="{MARK}">'.encode() in opened.read(1024)
+        with Image.open(file) as picture:
+            return picture.info.get("Software") == MARK
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError):
+        return False
 
 
 def data_address(picture: bytes) -> str:

@@ -13,16 +13,20 @@ from inflate3d.errors import DataError
 from inflate3d.evaluation.measures import MEASURES
 from inflate3d.evaluation.scores import Scores, show
 from inflate3d.preparation.plan import Plan
-from inflate3d.report.areas import BETWEEN_METHODS, CONFUSED, ERRORS, EXTRA, MISSED, NEITHER, ONLY_FIRST, ONLY_SECOND
-from inflate3d.report.carried import carry_case
-from inflate3d.report.cases import CasePictures, Method, case_pictures, noteworthy_cases
-from inflate3d.report.drawing import Theme, class_color, data_address
-from inflate3d.report.log import dice_curves, loss_curves, read_log
-from inflate3d.report.plots import draw_curves, draw_distributions
-from inflate3d.report.template import render, script
-from inflate3d.report.twin import side_by_side
-from inflate3d.report.words import interval_in_words, method_name, network_in_words, time_in_words
-from inflate3d.run_folder import FoldsFolder, RunFolder, ScoredFolder
+from inflate3d.report.cases import CasePictures, carry_case, case_pictures, noteworthy_cases
+from inflate3d.report.drawing import Theme, check_replaceable, class_color, data_address, is_ours
+from inflate3d.report.methods import Method, side_by_side
+from inflate3d.report.pages import (
+    interval_in_words,
+    method_name,
+    network_in_words,
+    render,
+    script,
+    time_in_words,
+)
+from inflate3d.report.plots import dice_curves, draw_curves, draw_distributions, loss_curves
+from inflate3d.report.slices import BETWEEN_METHODS, CONFUSED, ERRORS, EXTRA, MISSED, NEITHER, ONLY_FIRST, ONLY_SECOND
+from inflate3d.run_folder import FoldsFolder, RunFolder, ScoredFolder, TrainingLog
 from inflate3d.viewer.page import asset
 
 MEASURES_SHOWN = ("hd95", "nsd")
@@ -38,6 +42,7 @@ def write_report(
     *,
     twin: tuple[str, Scores, ScoredFolder] | None = None,
     with_viewer: bool = False,
+    overwrite: bool = False,
 ) -> Path:
     """Writes the page of a run or of several folds, ``report.html`` in the folder, and its pictures in ``report/``.
 
@@ -48,6 +53,7 @@ def write_report(
         twin: Name, scores and folder of another evaluated run on the same split to show beside it, such as
             ``("1 slice", ...)``; where the run itself has this name, both have those of their folders.
         with_viewer: Whether the page carries the scans of the cases that it shows, and the viewer for them.
+        overwrite: Whether files that inflate3d did not write may be replaced.
 
     Returns:
         The page's file.
@@ -56,14 +62,16 @@ def write_report(
         DataError: A scan, a label map, a prediction or the log is missing or can't be read, or the run beside was
             scored on other cases or classes.
         ConfigError: The run's configuration or plan can't be read.
-        OutputError: A file can't be written.
+        OutputError: A file can't be written, or is not ours to replace.
     """
+    check_replaceable(folder.report, overwrite=overwrite)
     first = folder.runs[0]
     config, plan, split = RunConfig.read(first.config), Plan.read(first.plan), Split.read(first.split)
     methods = [] if scores is None else [Method(method_name(config.model), scores, folder)]
     if methods and twin:
         methods = side_by_side(methods[0], Method(*twin))
-    logs = [read_log(run.metrics) for each in ([method.folder for method in methods] or [folder]) for run in each.runs]
+    folders: list[ScoredFolder] = [method.folder for method in methods] or [folder]
+    logs = [TrainingLog.read(run.metrics) for each in folders for run in each.runs]
     names = plan.class_names[1:]
     plots = {
         "loss": _both_themes(
@@ -108,7 +116,7 @@ def write_report(
         scripts=scripts,
         viewer_style=asset("viewer.css") if carried else "",
     )  # fmt: skip
-    _write_figures(figures_folder(folder), plots, pictures)
+    _write_figures(figures_folder(folder), plots, pictures, overwrite)
     write_text(folder.report, page)
     return folder.report
 
@@ -118,18 +126,20 @@ def figures_folder(folder: ScoredFolder) -> Path:
     return folder.report.with_suffix("")
 
 
-def _write_figures(folder: Path, plots: Plots, pictures: list[CasePictures]) -> None:
-    """Writes the page's pictures, and takes away those of the page before, whose cases may be others."""
+def _write_figures(folder: Path, plots: Plots, pictures: list[CasePictures], overwrite: bool) -> None:
+    """Writes the page's pictures, and removes those of the previous page, which may have shown other cases."""
     figures = {f"{name}.png": both["light"] for name, both in plots.items()}
     for case in pictures:
         for part in case.slices:
             place = f"{_file_name(case.case)}-slice-{part.number:03d}"
             figures |= {f"{place}-{_file_name(each.what)}.png": each.content for each in part.pictures}
+    for name in figures:
+        check_replaceable(folder / name, overwrite=overwrite)
     for name, content in figures.items():
         with atomic_path(folder / name) as temporary:
             temporary.write_bytes(content)
     for before in folder.glob("*.png"):
-        if before.name not in figures:
+        if before.name not in figures and is_ours(before):
             before.unlink()
 
 

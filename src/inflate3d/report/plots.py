@@ -9,7 +9,9 @@ import numpy as np
 from jaxtyping import Float
 
 from inflate3d.report.drawing import INK, PAPER, Theme, class_color, new_figure, plain_axes, png
+from inflate3d.run_folder import TrainingLog
 
+_OTHER = "#888888"
 _SCALE = 1.6
 _SPREAD = 0.11
 """Half the width over which a class's points are spread, so that equal ones are seen."""
@@ -32,6 +34,25 @@ class Curve:
     color: str | None = None
     wide: bool = False
     dashed: bool = False
+
+
+def loss_curves(logs: Sequence[TrainingLog]) -> list[Curve]:
+    """The loss of each training, the first one on top, others dashed."""
+    return [
+        Curve(*log.column("loss"), color=_OTHER if number else None, wide=not number, dashed=bool(number))
+        for number, log in reversed(list(enumerate(logs)))
+    ]
+
+
+def dice_curves(logs: Sequence[TrainingLog], class_names: Sequence[str]) -> list[Curve]:
+    """The first training's validation Dice by class and its mean; the others' means dashed below."""
+    own, *others = logs
+    curves = [Curve(*log.column("dice"), color=_OTHER, dashed=True) for log in others]
+    curves += [
+        Curve(*own.column(f"dice/{name}"), color=class_color(number))
+        for number, name in enumerate(class_names, start=1)
+    ]
+    return [*curves, Curve(*own.column("dice"), wide=True)]
 
 
 def draw_curves(curves: Sequence[Curve], *, theme: Theme, steps: int, logarithmic: bool) -> bytes:

@@ -1,4 +1,4 @@
-"""Pictures of slices, as PNG files in memory: outlines of classes, and areas where something is wrong or right."""
+"""Pictures of slices, as PNG files in memory: outlines of classes, and areas where predictions err or differ."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float, Integer, Shaped
+from jaxtyping import Bool, Float, Integer, Shaped, UInt8
 
+from inflate3d.datasets.classes import IGNORED
 from inflate3d.report.drawing import DPI, class_color, class_dashes, new_figure, png
 
 if TYPE_CHECKING:
@@ -21,6 +22,20 @@ _POINTS = 72 / DPI
 _BAND, _RIM = 6.5 * _POINTS, 1.6 * _POINTS
 _DIMMED = 0.55
 """How bright scans are under areas."""
+
+MISSED, EXTRA, CONFUSED = 1, 2, 3
+ERRORS = {MISSED: "#e69f00", EXTRA: "#56b4e9", CONFUSED: "#e08dbb"}
+"""Errors and their colors: labeled and not predicted, predicted and not labeled, predicted as another class."""
+
+ONLY_FIRST, ONLY_SECOND, NEITHER = 1, 2, 3
+BETWEEN_METHODS = {ONLY_FIRST: "#56b4e9", ONLY_SECOND: "#f0672e", NEITHER: "#f0e442"}
+"""Who is right, and the colors."""
+
+SOFT_TISSUE = (-160.0, 240.0)
+"""Hounsfield units of the window for soft tissue: level 40, width 400."""
+
+_AIR, _NOT_AIR = -500.0, 100.0
+_SAMPLE = 1_000_000
 
 
 def upright(array: Shaped[np.ndarray, "h w *channels"]) -> Shaped[np.ndarray, "..."]:
@@ -171,3 +186,60 @@ def show_slice(axes: Axes, image: Float[np.ndarray, "h w"], spacing: tuple[float
     axes.imshow(image, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0), interpolation="bilinear")
     axes.autoscale(False)  # outlines must not move the picture's edges
     axes.set_axis_off()
+
+
+def find_errors(
+    label: Integer[np.ndarray, "d h w"], prediction: Integer[np.ndarray, "d h w"]
+) -> UInt8[np.ndarray, "d h w"]:
+    """Where a prediction errs, as `ERRORS`; 0 where it is right or the label is ignored.
+
+    Args:
+        label: Class numbers, 0 is background.
+        prediction: Class numbers.
+    """
+    areas = np.zeros(label.shape, np.uint8)
+    wrong = (label != prediction) & (label != IGNORED)
+    areas[wrong] = CONFUSED
+    areas[wrong & (prediction == 0)] = MISSED
+    areas[wrong & (label == 0)] = EXTRA
+    return areas
+
+
+def compare_methods(
+    label: Integer[np.ndarray, "d h w"], first: Integer[np.ndarray, "d h w"], second: Integer[np.ndarray, "d h w"]
+) -> UInt8[np.ndarray, "d h w"]:
+    """Which of two predictions is right, as `BETWEEN_METHODS`; 0 where both are, or the label is ignored.
+
+    Args:
+        label: Class numbers, 0 is background.
+        first: Class numbers of the first prediction.
+        second: Those of the second.
+    """
+    areas = np.zeros(label.shape, np.uint8)
+    known, first_right, second_right = label != IGNORED, label == first, label == second
+    areas[known & first_right & ~second_right] = ONLY_FIRST
+    areas[known & ~first_right & second_right] = ONLY_SECOND
+    areas[known & ~first_right & ~second_right] = NEITHER
+    return areas
+
+
+def display_range(channel: Shaped[np.ndarray, "..."]) -> tuple[float, float]:
+    """The voxel values that are drawn black and white.
+
+    A scan whose values reach from air to more than water on Hounsfield's scale is taken for CT and shown in the
+    window for soft tissue. All others (MR, PET, cropped CT) show from the 0.5th to the 99.5th percentile of the
+    voxels above the least value, which is what lies outside the body.
+
+    Args:
+        channel: One modality's voxel values.
+    """
+    values = channel.ravel()
+    values = values[:: max(1, values.size // _SAMPLE)]
+    lowest, high = (float(value) for value in (values.min(), np.percentile(values, 99.5)))
+    if -3100 < lowest < _AIR and high > -100 and np.mean(values > _NOT_AIR) < 0.9 and float(values.max()) > _NOT_AIR:
+        return SOFT_TISSUE
+    inside = values[values > lowest]
+    if not len(inside):
+        return lowest, lowest + 1.0
+    low, high = (float(value) for value in np.percentile(inside, (0.5, 99.5)))
+    return low, high if high > low else low + 1.0

@@ -1,11 +1,19 @@
-"""The viewer's page: its own files and the scan's, by the names under which a server gives them out."""
+"""The viewer's page: volumes as NIfTI files in memory, and all files that the page loads, by name."""
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from inflate3d.viewer.images import Image
+import nibabel
+import numpy as np
+from jaxtyping import Float, Integer, Shaped
+
+from inflate3d.report.drawing import class_color
+from inflate3d.report.pages import environment
+from inflate3d.report.sheet import ClassEntry
 
 MOST_MAPS = 2
 """Label maps that stand side by side."""
@@ -23,6 +31,67 @@ Files = Mapping[str, tuple[bytes, str]]
 """Name to content and media type; the page itself has the name ``""``."""
 
 
+@dataclass(frozen=True)
+class Image:
+    """A file of the page.
+
+    Attributes:
+        name: What it is called on the page.
+        content: A gzipped NIfTI file.
+    """
+
+    name: str
+    content: bytes
+
+
+def nifti(array: Shaped[np.ndarray, "i j k"], affine: Float[np.ndarray, "4 4"]) -> bytes:
+    """A gzipped NIfTI file.
+
+    Args:
+        array: Voxel values; those of types that NIfTI has not become float32.
+        affine: Voxel index to millimeters in RAS+ world space.
+    """
+    kept = array.dtype in (np.uint8, np.int16, np.int32, np.float32)
+    image = nibabel.Nifti1Image(array if kept else array.astype(np.float32), affine)
+    image.header.set_xyzt_units("mm")
+    return gzip.compress(image.to_bytes(), compresslevel=1, mtime=0)
+
+
+def label_nifti(
+    array: Integer[np.ndarray, "i j k"], affine: Float[np.ndarray, "4 4"], classes: Sequence[ClassEntry]
+) -> bytes:
+    """A label map whose values are the classes' places in the list, from 1 on, so that 255 classes fit into bytes."""
+    numbers = np.zeros(array.shape, np.uint8 if len(classes) < 256 else np.int16)
+    for place, entry in enumerate(classes, start=1):
+        numbers[array == entry.value] = place
+    return nifti(numbers, affine)
+
+
+def eight_bit(array: Shaped[np.ndarray, "i j k"], values: tuple[float, float]) -> Shaped[np.ndarray, "i j k"]:
+    """Voxel values from black (0) to white (255), for pages that have to be small."""
+    low, high = values
+    return (np.clip((array.astype(np.float32) - low) / (high - low), 0, 1) * 255).round().astype(np.uint8)
+
+
+def setup(
+    scan: str, maps: Sequence[str], classes: Sequence[ClassEntry], values: tuple[float, float]
+) -> dict[str, object]:
+    """What the viewer's script is told.
+
+    Args:
+        scan: Name of the scan.
+        maps: Names of the label maps, at most two.
+        classes: The classes, in the order of the label maps' values.
+        values: The voxel values drawn black and white.
+    """
+    return {
+        "scan": scan,
+        "maps": list(maps),
+        "classes": [{"name": f"{entry.value} {entry.name}", "color": class_color(entry.number)} for entry in classes],
+        "range": list(values),
+    }
+
+
 def asset(name: str) -> str:
     """One of the viewer's own scripts or style sheets, such as ``viewer.js``."""
     return _ASSETS[name][0].read_text(encoding="utf-8")
@@ -32,16 +101,11 @@ def page_files(setup: Mapping[str, object], scan: Image, maps: Sequence[Image]) 
     """All that the page consists of.
 
     Args:
-        setup: See `inflate3d.viewer.images.setup`.
+        setup: See `setup`.
         scan: The scan.
         maps: Label maps, at most two.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    page = environment.get_template("page.html.jinja").render(setup=setup)
+    page = environment(_HERE).get_template("page.html.jinja").render(setup=setup)
     return {
         "": (page.encode(), "text/html"),
         **{name: (path.read_bytes(), kind) for name, (path, kind) in _ASSETS.items()},

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inflate3d.config import InflatedConfig, RunConfig
 from inflate3d.errors import DataError, Inflate3dError, truncate
 from inflate3d.evaluation.scores import Scores
-from inflate3d.report.cases import Method
-from inflate3d.report.words import method_name, plural
-from inflate3d.run_folder import RunFolder, open_folder
+from inflate3d.report.pages import method_name, plural
+from inflate3d.run_folder import RunFolder, ScoredFolder, open_folder
+
+
+@dataclass(frozen=True)
+class Method:
+    """A run on the page, or several folds: the page's own, or its twin.
+
+    Attributes:
+        name: What tells it from the other, such as ``"5 slices"``.
+        scores: Its scores of the held-out cases.
+        folder: Its folder.
+    """
+
+    name: str
+    scores: Scores
+    folder: ScoredFolder
+
+    def case_mean(self, case: str, measure: str = "dice") -> float:
+        """Mean of a measure over the classes of a case."""
+        return self.scores.case_means(measure)[self.scores.cases.index(case)]
 
 
 def find_twin(folder: RunFolder) -> Method | None:
