@@ -1,4 +1,7 @@
-"""Who may import whom, and what `import inflate3d` may cost."""
+"""Who may import whom, and what `import inflate3d` may cost.
+
+`LAYERS` is the truth; `python tests/test_layers.py` writes it into CONTRIBUTING.md.
+"""
 
 import ast
 import subprocess
@@ -8,8 +11,11 @@ from pathlib import Path
 import inflate3d
 
 ROOT = Path(inflate3d.__file__).parent
+CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
+BEGIN, END = "<!-- layers: written by tests/test_layers.py -->", "<!-- end of layers -->"
 
 LAYERS = [
+<<<<<<< HEAD
     {"__main__", "cli"},
     {"comparison", "report", "viewer"},
     {"training", "inference"},
@@ -24,10 +30,32 @@ LAYERS = [
     {"settings", "paper_encoders"},
     {"atomic", "documents", "engines", "lock"},
     {"errors", "progress", "resources", "stopping"},
+=======
+    ["__main__", "cli"],
+    ["comparison", "report", "viewer"],
+    ["training", "inference"],
+    ["evaluation", "windows", "models", "presets"],
+    ["provenance"],
+    ["preparation"],
+    ["datasets"],
+    ["io"],
+    ["volume", "resampling", "run_folder"],
+    ["orientation"],
+    ["config"],
+    ["settings", "paper_encoders"],
+    ["atomic", "documents", "engines", "lock"],
+    ["errors", "progress", "stopping"],
+>>>>>>> 8f7d46f (Write the layers into CONTRIBUTING from their test, and the start, tutorial, view and performance pages in plain English)
 ]
-"""A room imports those below it, itself, and its neighbors where that makes no circle."""
+"""A module imports those below it, and its neighbors where that makes no circle."""
 
 HEAVY = {"torch", "timm", "monai", "pytorch_lightning", "matplotlib", "SimpleITK"}
+
+
+def described():
+    """The layers as CONTRIBUTING.md shows them."""
+    lines = [" · ".join(name for name in layer if name != "__main__") for layer in LAYERS]
+    return "\n".join([BEGIN, "", *(f"    {line}" for line in lines), "", END])
 
 
 def level_of(room):
@@ -51,7 +79,7 @@ def imports_of(path, *, at_start_only=False):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: say where from in full"
+            assert node.level == 0, f"{path}: import by the full name"
             assert node.module is not None
             yield from (_resolve(node.module, name.name) for name in node.names)
 
@@ -62,12 +90,12 @@ def _resolve(module, name):
     return f"{module}.{name}" if inside.is_dir() or inside.with_suffix(".py").exists() else module
 
 
-def test_every_module_has_its_place():
+def test_every_module_has_its_layer_and_every_layer_its_modules():
     rooms = {room_of(name) for name, _ in modules()} - {""}
-    assert rooms <= set().union(*LAYERS)
+    assert rooms == {room for layer in LAYERS for room in layer}
 
 
-def test_rooms_import_downwards_only():
+def test_modules_import_downwards_only():
     wrong = []
     for name, path in modules():
         if not room_of(name):
@@ -96,7 +124,17 @@ def test_modules_import_in_no_circle_when_they_are_loaded():
         visit(name, [])
 
 
+def test_contributing_shows_the_layers():
+    assert described() in CONTRIBUTING.read_text(encoding="utf-8"), "renew it by `python tests/test_layers.py`"
+
+
 def test_importing_the_package_loads_nothing_heavy():
     code = "import sys, inflate3d; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert HEAVY & set(shown.split()) == set()
+
+
+if __name__ == "__main__":
+    text = CONTRIBUTING.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    CONTRIBUTING.write_text(before + described() + rest.partition(END)[2], encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What the commands of the pages name: datasets, scans, series and a trained run, all generated and tiny."""
+"""The datasets, scans, series and trained run that the pages and the examples name, all generated and tiny."""
 
 import shutil
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def quick() -> list[str]:
 
 @pytest.fixture(scope="session")
 def pantry(tmp_path_factory, write_toys, write_series) -> Path:
-    """A folder with everything that a page's commands name."""
+    """A folder with everything that the pages name."""
     folder = tmp_path_factory.mktemp("pantry")
     toys = write_toys(folder / "data/Liver")
     write_toys(folder / "data/Task09_Spleen", 41)  # as many as published, so that there is the paper's split
@@ -54,7 +54,7 @@ def pantry(tmp_path_factory, write_toys, write_series) -> Path:
 
 @pytest.fixture
 def kitchen(pantry, tmp_path) -> Iterator[Path]:
-    """The working folder of a page's reader: its own runs and small data, and links to what no command changes."""
+    """A working folder for one page or example: copies of runs and small data, and links to what no command changes."""
     links = {"BCV", "ACDC", "Task09_Spleen"}
     for path in pantry.iterdir():
         if path.name not in ("data", "prepared"):
