@@ -15,22 +15,6 @@ CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
 BEGIN, END = "<!-- layers: written by tests/test_layers.py -->", "<!-- end of layers -->"
 
 LAYERS = [
-<<<<<<< HEAD
-    {"__main__", "cli"},
-    {"comparison", "report", "viewer"},
-    {"training", "inference"},
-    {"evaluation", "windows", "models", "presets"},
-    {"provenance"},
-    {"preparation"},
-    {"datasets"},
-    {"io"},
-    {"volume", "resampling", "run_folder"},
-    {"orientation"},
-    {"config"},
-    {"settings", "paper_encoders"},
-    {"atomic", "documents", "engines", "lock"},
-    {"errors", "progress", "resources", "stopping"},
-=======
     ["__main__", "cli"],
     ["comparison", "report", "viewer"],
     ["training", "inference"],
@@ -44,8 +28,7 @@ LAYERS = [
     ["config"],
     ["settings", "paper_encoders"],
     ["atomic", "documents", "engines", "lock"],
-    ["errors", "progress", "stopping"],
->>>>>>> 8f7d46f (Write the layers into CONTRIBUTING from their test, and the start, tutorial, view and performance pages in plain English)
+    ["errors", "progress", "resources", "stopping"],
 ]
 """A module imports those below it, and its neighbors where that makes no circle."""
 
