@@ -10,6 +10,7 @@ import json
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,8 +200,9 @@ def test_blocks_are_found():
 @pytest.mark.parametrize("name", inflate3d.__all__)
 def test_example_of_a_public_name(name, kitchen):
     """In a folder with scan.nii.gz, label.nii.gz, data/Liver and runs/Liver (see conftest.py)."""
-    text = inspect.getdoc(getattr(inflate3d, name)) or ""
-    names = {"i3d": inflate3d, "np": np, "torch": torch}
+    item = getattr(inflate3d, name)
+    text = inspect.getdoc(item) or ""
+    names = {**vars(sys.modules[item.__module__]), "i3d": inflate3d, "np": np, "torch": torch}
     test = doctest.DocTestParser().get_doctest(text, names, name, None, None)
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     report: list[str] = []
