@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from inflate3d import Predictor, Volume, read_volume
-from inflate3d.inference.files import predict_files
-from inflate3d.inference.scans import find_scans
+from inflate3d.inference.batch import predict_files
 from inflate3d.io import check_same_grid, read_labels, write_volume
 
 ORIENTATIONS = ("RAS", "LPI", "PSR")
@@ -37,8 +36,8 @@ def main() -> None:
 def _row(predictor: Predictor, scan: Path) -> list[str]:
     volume = read_volume(scan)
     with tempfile.TemporaryDirectory() as name:
-        (written,) = predict_files(predictor, find_scans(scan, predictor.plan), Path(name))
-        expected = read_labels(written)
+        (result,) = predict_files(predictor, scan, name)
+        expected = read_labels(str(result.file))
     check_same_grid(expected, volume)
     row = [scan.name, f"{np.count_nonzero(expected.array)} of {expected.array.size}"]
     for suffix in SUFFIXES:
@@ -64,8 +63,8 @@ def _differing(predictor: Predictor, volume: Volume, expected: Volume, write: Ca
     for codes in ORIENTATIONS:
         with tempfile.TemporaryDirectory() as name:
             path = write(Path(name), volume.reorient(codes))
-            (written,) = predict_files(predictor, find_scans(path, predictor.plan), Path(name, "out"))
-            labels = read_labels(written)
+            (result,) = predict_files(predictor, path, Path(name, "out"))
+            labels = read_labels(str(result.file))
             check_same_grid(labels, read_volume(path))
         back = labels.reorient("".join(_codes(expected)))
         check_same_grid(back, expected)

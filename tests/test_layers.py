@@ -27,7 +27,7 @@ LAYERS = [
     ["orientation"],
     ["config"],
     ["settings", "paper_encoders"],
-    ["atomic", "documents", "engines", "lock"],
+    ["atomic", "documents", "distributed", "lock"],
     ["errors", "progress", "resources", "stopping"],
 ]
 """A module imports those below it, and its neighbors where that makes no circle."""

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from inflate3d.errors import Inflate3dError
     from inflate3d.evaluation.postprocessing.steps import Postprocessing
     from inflate3d.evaluation.scores import Scores
-    from inflate3d.inference.cross_validation import evaluate_folds
-    from inflate3d.inference.held_out import evaluate_run
+    from inflate3d.inference.batch import predict_files
+    from inflate3d.inference.prediction import Prediction
     from inflate3d.inference.predictor import Predictor
+    from inflate3d.inference.runs import evaluate_folds, evaluate_run
     from inflate3d.io import read_volume, write_labels, write_volume
     from inflate3d.models.catalog import check_inflation, list_encoders
     from inflate3d.models.encoders import Encoder, create_encoder
@@ -51,6 +52,7 @@ _HOMES = {
     "Plan": "preparation.plan",
     "PlanOptions": "preparation.plan_options",
     "Postprocessing": "evaluation.postprocessing.steps",
+    "Prediction": "inference.prediction",
     "Predictor": "inference.predictor",
     "RunConfig": "config",
     "RunFolder": "run_folder",
@@ -62,11 +64,12 @@ _HOMES = {
     "check_inflation": "models.catalog",
     "create_encoder": "models.encoders",
     "create_model": "models.segmenter",
-    "evaluate_folds": "inference.cross_validation",
-    "evaluate_run": "inference.held_out",
+    "evaluate_folds": "inference.runs",
+    "evaluate_run": "inference.runs",
     "inflate_stem": "models.inflation",
     "list_encoders": "models.catalog",
     "load_model": "models.segmenter",
+    "predict_files": "inference.batch",
     "prepare": "preparation.prepare",
     "read_dataset": "datasets",
     "read_volume": "io",
@@ -86,6 +89,7 @@ __all__ = [
     "Plan",
     "PlanOptions",
     "Postprocessing",
+    "Prediction",
     "Predictor",
     "RunConfig",
     "RunFolder",
@@ -103,6 +107,7 @@ __all__ = [
     "inflate_stem",
     "list_encoders",
     "load_model",
+    "predict_files",
     "prepare",
     "read_dataset",
     "read_volume",

@@ -119,6 +119,15 @@ class RunFolder(ScoredFolder):
 class FoldsFolder(ScoredFolder):
     """Where the folds of a cross-validation lie: each an ordinary run in a folder of its own."""
 
+    def locked(self) -> AbstractContextManager[None]:
+        """Keeps other processes from evaluating the folds meanwhile.
+
+        Raises:
+            OutputError: Another process does so, or the folder can't be written.
+        """
+        hint = "wait until it has finished"
+        return locked(self.root / ".lock", self.root, doing="evaluating these folds", hint=hint, remove=True)
+
     def fold(self, number: int) -> RunFolder:
         """The run that holds a fold out."""
         return RunFolder(self.root / f"fold-{number}")

@@ -1,5 +1,7 @@
 """How far a prediction can be trusted: the counters by hand and by the metrics, the predictor by its own members."""
 
+# pyright: reportOptionalMemberAccess=false, reportCallIssue=false, reportArgumentType=false
+
 import itertools
 import json
 import math
@@ -9,9 +11,14 @@ import pytest
 import torch
 
 from inflate3d.evaluation.metrics import dice, overlap_counts
-from inflate3d.inference.assessment import entropy_percent
-from inflate3d.inference.confidence import KINDS, AgreementCounter, Confidence, SoftDiceCounter
 from inflate3d.inference.predictor import Predictor
+from inflate3d.inference.uncertainty import (
+    KINDS,
+    AgreementCounter,
+    Confidence,
+    SoftDiceCounter,
+    entropy_percent,
+)
 from inflate3d.models.volumetric import create_volumetric
 from inflate3d.volume import Volume
 
@@ -94,7 +101,7 @@ def test_confidence_is_the_mean_over_predicted_classes():
     assert math.isnan(nothing.value)
     assert nothing.least is None
     assert nothing.to_dict()["value"] is None
-    assert set(KINDS) == {"networks", "mirrors", "soft dice"}
+    assert set(KINDS) == {"networks", "flips", "soft dice"}
 
 
 def test_entropy():
@@ -110,11 +117,11 @@ def networks(sums):
     return {
         "one": ([sums(4)], {}),
         "alike": ([sums(4), sums(4, seed=1, depth=5), sums(4, seed=2)], {}),
-        "other grids": ([sums(4), sums(4, seed=1, depth=5), sums(4, seed=2, image_size=(31, 37))], {"every": 2}),
-        "mirrored": ([sums(4)], {"mirror": True}),
+        "other grids": ([sums(4), sums(4, seed=1, depth=5), sums(4, seed=2, image_size=(31, 37))], {"slice_step": 2}),
+        "mirrored": ([sums(4)], {"flips": True}),
         "mirrored networks": (
             [sums(4, seed=seed, flips=(False, True, True)) for seed in (0, 1)],
-            {"mirror": True, "memory": 0.004},
+            {"flips": True, "memory": 0.004},
         ),
     }
 
@@ -122,25 +129,26 @@ def networks(sums):
 ENSEMBLES = ["one", "alike", "other grids", "mirrored", "mirrored networks"]
 
 
-@pytest.mark.parametrize("with_uncertainty", [False, True])
+@pytest.mark.parametrize("uncertainty", [False, True])
 @pytest.mark.parametrize("name", ENSEMBLES)
-def test_labels_are_those_of_a_plain_prediction(sums, name, with_uncertainty):
+def test_labels_are_those_of_a_plain_prediction(sums, name, uncertainty):
     models, options = networks(sums)[name]
     predictor = Predictor(models, device="cpu", batch_size=4, **options)
-    assessed = predictor.predict_with_confidence(SCAN, with_uncertainty=with_uncertainty)
-    expected = predictor.predict(SCAN)
+    assessed = predictor.predict(SCAN, confidence=True, uncertainty=uncertainty)
+    expected = predictor.predict(SCAN).labels
     assert np.array_equal(assessed.labels, expected)
     assert assessed.labels.dtype == expected.dtype
-    assert (assessed.uncertainty is not None) == with_uncertainty
+    assert (assessed.uncertainty is not None) == uncertainty
 
 
 @pytest.mark.parametrize("name", ["alike", "other grids", "mirrored networks"])
 def test_networks_are_held_against_each_other(sums, name):
     models, options = networks(sums)[name]
     predictor = Predictor(models, device="cpu", batch_size=4, **options)
-    found = predictor.predict_with_confidence(SCAN).confidence
+    found = predictor.predict(SCAN, confidence=True).confidence
     maps = [
-        class_maps(predictor, Predictor(model, device="cpu", batch_size=4, **options).predict(SCAN)) for model in models
+        class_maps(predictor, Predictor(model, device="cpu", batch_size=4, **options).predict(SCAN).labels)
+        for model in models
     ]
     assert found.kind == "networks"
     assert list(found.classes) == list(predictor.plan.class_names[1:])
@@ -150,22 +158,22 @@ def test_networks_are_held_against_each_other(sums, name):
 
 def test_mirror_images_are_held_against_each_other(sums):
     model = sums(4, flips=(True, False, True))
-    predictor = Predictor(model, device="cpu", mirror=True)
-    found = predictor.predict_with_confidence(SCAN).confidence
+    predictor = Predictor(model, device="cpu", flips=True)
+    found = predictor.predict(SCAN, confidence=True).confidence
     maps = []
     for mirror in ((), (-3,), (-1,), (-3, -1)):
-        alone = Predictor(model, device="cpu", mirror=True)
-        alone._networks[0].mirrors = (mirror,)
-        maps.append(class_maps(predictor, alone.predict(SCAN)))
-    assert found.kind == "mirrors"
+        alone = Predictor(model, device="cpu", flips=True)
+        alone._scorers[0].flips = (mirror,)
+        maps.append(class_maps(predictor, alone.predict(SCAN).labels))
+    assert found.kind == "flips"
     np.testing.assert_allclose(list(found.classes.values()), pairwise(maps, 4))
 
 
 def test_a_single_network_has_the_soft_dice_of_its_own_probabilities(sums):
     predictor = Predictor(sums(4, image_size=(31, 37)), device="cpu")  # the scan's own pixels
-    assessed = predictor.predict_with_confidence(SCAN, with_uncertainty=True)
-    framed = predictor.frame(SCAN)
-    probabilities = torch.cat([logits for _, logits in predictor.slice_logits(framed)]).softmax(1)
+    assessed = predictor.predict(SCAN, confidence=True, uncertainty=True)
+    framed = predictor._to_model_space(SCAN)
+    probabilities = torch.cat([logits for (logits,) in predictor._slice_logits(framed)]).softmax(1)
     chosen = torch.from_numpy(framed.orientation.apply(class_maps(predictor, assessed.labels)).copy())
     found = assessed.confidence
     assert found.kind == "soft dice"
@@ -184,8 +192,8 @@ def test_uncertainty_is_that_of_the_mean_over_members(sums):
     for model in models:
         model.weights = model.weights * 1e4
     predictor = Predictor(models, device="cpu")
-    assessed = predictor.predict_with_confidence(SCAN, with_uncertainty=True)
-    one, other = (Predictor(model, device="cpu").predict(SCAN) for model in models)
+    assessed = predictor.predict(SCAN, confidence=True, uncertainty=True)
+    one, other = (Predictor(model, device="cpu").predict(SCAN).labels for model in models)
     assert assessed.uncertainty is not None
     assert (assessed.uncertainty[one == other] == 0).mean() > 0.99
     assert (assessed.uncertainty[one != other] == 50).mean() > 0.99
@@ -193,14 +201,14 @@ def test_uncertainty_is_that_of_the_mean_over_members(sums):
 
 def test_a_network_agrees_with_itself(sums):
     model = sums(4)
-    found = Predictor([model, model], device="cpu").predict_with_confidence(SCAN).confidence
+    found = Predictor([model, model], device="cpu").predict(SCAN, confidence=True).confidence
     assert found.value == 1
 
 
 def test_nothing_predicted_has_no_confidence(sums):
     model = sums(3)
     model.weights = torch.zeros_like(model.weights)  # of equal logits the first counts: background
-    assessed = Predictor(model, device="cpu").predict_with_confidence(SCAN, with_uncertainty=True)
+    assessed = Predictor(model, device="cpu").predict(SCAN, confidence=True, uncertainty=True)
     assert not assessed.labels.any()
     assert math.isnan(assessed.confidence.value)
     assert assessed.uncertainty is not None
@@ -213,18 +221,19 @@ def test_3d_networks_have_members_in_networks_alone(phantom_store):
     model = create_volumetric("segresnet", in_channels=1, num_classes=5, patch_size=(8, 32, 32), width=8)
     flips = {"flips": (True, False, False), "slice_spacing": None}
     model.plan = phantom_store.plan.model_copy(update=flips)
-    single = Predictor(model, device="cpu", mirror=True).predict_with_confidence(SCAN).confidence
-    pair = Predictor([model, model], device="cpu").predict_with_confidence(SCAN).confidence
+    single = Predictor(model, device="cpu", flips=True).predict(SCAN, confidence=True).confidence
+    pair = Predictor([model, model], device="cpu").predict(SCAN, confidence=True).confidence
     assert (single.kind, pair.kind) == ("soft dice", "networks")
     assert pair.value == 1
 
 
-def test_assessing_slices_that_are_scored_already(sums):
-    """Evaluation has the logits at hand, so that nothing is predicted again for it."""
-    predictor = Predictor(sums(4), device="cpu")
-    framed = predictor.frame(SCAN)
-    assessment = predictor.assess(framed)
-    classes = torch.stack([assessment.add([logits])[0] for _, logits in predictor.slice_logits(framed)])
-    whole = predictor.predict_with_confidence(SCAN)
-    assert assessment.confidence() == whole.confidence
-    assert np.array_equal(framed.orientation.undo(predictor.plan.label_values[classes.numpy()]), whole.labels)
+def test_class_scores_are_the_mean_probabilities(sums):
+    predictor = Predictor([sums(4), sums(4, seed=1)], device="cpu")
+    found = predictor.predict(SCAN, class_scores=True)
+    assert found.confidence is None
+    assert found.class_scores.shape == (4, *SCAN.shape)
+    np.testing.assert_allclose(found.class_scores.sum(0), 1, atol=1e-5)
+    each = [Predictor(model, device="cpu").predict(SCAN, class_scores=True).class_scores for model in predictor.models]
+    np.testing.assert_allclose(found.class_scores, np.mean(each, axis=0), atol=1e-5)
+    single = Predictor(predictor.models[0], device="cpu").predict(SCAN, class_scores=True)
+    assert np.array_equal(predictor.plan.label_values[single.class_scores.argmax(0)], single.labels)

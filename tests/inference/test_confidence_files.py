@@ -1,5 +1,7 @@
 """How far label maps can be trusted, from the command line to the summary beside them."""
 
+# pyright: reportOptionalMemberAccess=false, reportCallIssue=false, reportArgumentType=false
+
 import json
 import shutil
 
@@ -25,10 +27,10 @@ def told(capsys, *words):
 
 
 def test_each_scan_has_its_number(tiny_run, scans, tmp_path, capsys):
-    document = json.loads(told(capsys, tiny_run.root, scans, tmp_path / "out", "--uncertainty", "--json"))
+    document = json.loads(told(capsys, tiny_run.root, scans, tmp_path / "out", "--confidence", "--json"))
     predictor = Predictor.load(tiny_run.root)
     for scan in document["scans"]:
-        expected = predictor.predict_with_confidence(read_volume(scans / f"{scan['case']}.nii.gz"))
+        expected = predictor.predict(read_volume(scans / f"{scan['case']}.nii.gz"), confidence=True)
         assert scan["confidence"] == expected.confidence.to_dict()
         assert scan["confidence"]["kind"] == "soft dice"
     summary = json.loads((tmp_path / "out/summary.json").read_text(encoding="utf-8"))
@@ -36,12 +38,12 @@ def test_each_scan_has_its_number(tiny_run, scans, tmp_path, capsys):
 
 
 def test_table_has_the_least_first_and_other_networks_agree(tiny_run, scans, tmp_path, capsys):
-    words = (tiny_run.root, scans, tmp_path / "out", "--with", tiny_run.root, "--uncertainty")
+    words = (tiny_run.root, scans, tmp_path / "out", "--ensemble", tiny_run.root, "--confidence")
     shown = told(capsys, *words)
-    assert "How far each can be trusted" in shown
+    assert "Confidence, lowest first" in shown
     assert "mean pairwise Dice of the networks' label maps" in shown
     plain = told(capsys, tiny_run.root, scans, tmp_path / "plain")
-    assert "trusted" not in plain
+    assert "Confidence" not in plain
     for name in ("a.nii.gz", "b.nii.gz"):
         assert (tmp_path / "plain" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
     assert "confidence" not in (tmp_path / "plain/summary.json").read_text(encoding="utf-8")

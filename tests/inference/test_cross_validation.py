@@ -15,8 +15,7 @@ from inflate3d.datasets import Split, read_dataset
 from inflate3d.errors import ConfigError, DataError, ModelError
 from inflate3d.evaluation.postprocessing.steps import ClassSteps, Postprocessing
 from inflate3d.evaluation.scores import Scores
-from inflate3d.inference.cross_validation import evaluate_folds, read_held_out
-from inflate3d.inference.held_out import evaluate_run
+from inflate3d.inference.runs import evaluate_folds, evaluate_run, read_held_out
 from inflate3d.run_folder import FoldsFolder, RunFolder, open_folder
 from inflate3d.stopping import Interrupted
 from inflate3d.training.folds import plan_folds
@@ -212,7 +211,7 @@ def test_prediction_averages_the_folds_and_applies_what_is_stored(evaluated, dat
         document = command(capsys, "predict", folder.root, case.scan, tmp_path / out, *words)
         return document, np.asarray(nibabel.Nifti1Image.load(document["written"][0]).dataobj)
 
-    plain, as_is = predicted("plain", "--no-postprocess")
+    plain, as_is = predicted("plain", "--no-postprocessing")
     assert plain["postprocessing"] is None
     value = int(as_is.max())
     assert value, "the network is to predict some class, or the test tells nothing"
@@ -230,10 +229,10 @@ def test_a_fold_alone_predicts_without_what_was_chosen_for_all(evaluated, data, 
 
 def test_models_that_are_averaged_must_agree_in_their_post_processing(evaluated, data, tmp_path, capsys):
     scan = read_dataset(data).cases[0].scan
-    words = ["predict", evaluated.root, scan, tmp_path / "out", "--with", evaluated.fold(0).root]
+    words = ["predict", evaluated.root, scan, tmp_path / "out", "--ensemble", evaluated.fold(0).root]
     told = command(capsys, *words, code=2)["error"]
     assert told["what"] == "models that are averaged come with different post-processing"
-    assert command(capsys, *words, "--no-postprocess")["written"]
+    assert command(capsys, *words, "--no-postprocessing")["written"]
 
 
 def test_single_run_chooses_by_parts_of_its_cases_when_asked_to(trained, tmp_path, capsys, monkeypatch):
@@ -244,17 +243,17 @@ def test_single_run_chooses_by_parts_of_its_cases_when_asked_to(trained, tmp_pat
     assert document["postprocessing"]["chosen"]["classes"] == []  # two cases say too little
     assert set(document["postprocessing"]["chosen_without"]) == {"part-0", "part-1"}
     assert Postprocessing.read(run.model / "postprocessing.json") == Postprocessing()
-    assert "unless `--no-postprocess` is given: nothing." in (run.model / "README.md").read_text(encoding="utf-8")
+    assert "unless `--no-postprocessing` is given: nothing." in (run.model / "README.md").read_text(encoding="utf-8")
 
 
 def test_choosing_goes_with_a_run(tmp_path, capsys):
     words = ["evaluate", "--predictions", tmp_path, "--labels", tmp_path, "--choose-postprocessing"]
-    assert command(capsys, *words, code=2)["error"]["what"] == "--choose-postprocessing goes with a run"
+    assert command(capsys, *words, code=2)["error"]["what"] == "--choose-postprocessing requires a run"
 
 
 def test_unfinished_fold_is_told(folds, capsys):
     shutil.rmtree(folds.fold(1).model)
-    with pytest.raises(ModelError, match="a run is not finished") as caught:
+    with pytest.raises(ModelError, match="not finished") as caught:
         evaluate_folds(folds)
     assert caught.value.got == "fold-1"
 

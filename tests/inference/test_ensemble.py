@@ -4,7 +4,7 @@ import pytest
 
 from inflate3d.errors import ConfigError, ModelError
 from inflate3d.inference.ensemble import check_agreement, find_models
-from inflate3d.inference.mirrors import mirrors_of
+from inflate3d.inference.flips import combine_flips
 from inflate3d.inference.predictor import Predictor
 
 
@@ -23,19 +23,26 @@ def test_run_and_model_folder_stand_for_themselves(tiny_run):
 
 def test_folder_of_runs_stands_for_all(folds):
     assert find_models(folds) == [folds / "fold0", folds / "fold1"]
-    assert len(Predictor.load(folds, also=[folds / "fold1"], device="cpu").models) == 3
+    assert len(Predictor.load(folds, ensemble=[folds / "fold1"], device="cpu").models) == 3
 
 
 def test_unfinished_fold_is_no_fold(folds):
     shutil.rmtree(folds / "fold1" / "model")
-    with pytest.raises(ModelError, match="a run is not finished") as caught:
+    with pytest.raises(ModelError) as caught:
         find_models(folds)
     assert caught.value.got == "fold1"
 
 
 def test_folder_without_models(tmp_path):
-    with pytest.raises(ModelError, match="no model here"):
+    with pytest.raises(ModelError):
         Predictor.load(tmp_path)
+
+
+def test_checkpoint_is_not_a_model_and_its_run_is_named(tiny_run):
+    with pytest.raises(ModelError) as caught:
+        Predictor.load(tiny_run.best)
+    assert caught.value.file == str(tiny_run.best)
+    assert str(tiny_run.root) in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +68,7 @@ def test_what_models_must_agree_in(sums, tmp_path, change, what):
 
 def test_what_models_may_differ_in(sums):
     models = [sums(), sums(depth=5, image_size=(8, 8), pixel_spacing=(1.0, 2.0), flips=(False, False, False))]
-    assert Predictor(models, device="cpu", mirror=True).plan == models[0].plan
+    assert Predictor(models, device="cpu", flips=True).plan == models[0].plan
 
 
 def test_missing_modality_must_be_allowed_by_all(sums):
@@ -70,12 +77,12 @@ def test_missing_modality_must_be_allowed_by_all(sums):
     assert Predictor(models[:1], device="cpu").plan.allow_missing_modality
 
 
-def test_mirrors_of_axes():
-    assert mirrors_of((False, False, False)) == ((),)
-    assert mirrors_of((True, False, True)) == ((), (-3,), (-1,), (-3, -1))
-    assert len(mirrors_of((True, True, True))) == 8
+def test_combine_flips_axes():
+    assert combine_flips((False, False, False)) == ((),)
+    assert combine_flips((True, False, True)) == ((), (-3,), (-1,), (-3, -1))
+    assert len(combine_flips((True, True, True))) == 8
 
 
 def test_plan_that_allows_no_mirror(sums):
-    with pytest.raises(ConfigError, match="no mirror leaves the classes right"):
-        Predictor(sums(flips=(False, False, False)), device="cpu", mirror=True)
+    with pytest.raises(ConfigError, match="flips are disabled"):
+        Predictor(sums(flips=(False, False, False)), device="cpu", flips=True)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from inflate3d.errors import ConfigError
-from inflate3d.inference.memory import GIGABYTE, USUAL_BUDGET, LiveTensors, usual_budget
+from inflate3d.inference.memory import DEFAULT_BUDGET, GIGABYTE, LiveTensors, default_budget
 from inflate3d.inference.predictor import Predictor
+from inflate3d.models.oom import MemoryBudgetError
 from inflate3d.volume import Volume
 
 MEASURED = """
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from inflate3d.inference.predictor import Predictor
+from inflate3d.models.oom import MemoryBudgetError
 from inflate3d.volume import Volume
 
 spec = importlib.util.spec_from_file_location("networks", {conftest!r})
@@ -26,7 +27,7 @@ spec.loader.exec_module(module)
 torch.set_num_threads(1)
 models = [module._sums({classes}, image_size=(192, 192), seed=seed) for seed in range({networks})]
 predictor = Predictor(models, device="cpu", memory={memory})
-predict = predictor.{method}
+predict = predictor.predict
 predict(Volume(np.zeros((1, 8, 8, 4), np.int16), np.eye(4)))  # what torch needs once
 scan = Volume(np.ones((1, 192, 192, {slices}), np.int16, order="F"), np.eye(4))
 
@@ -43,13 +44,13 @@ print(peak() - before)
 
 
 @pytest.mark.parametrize(
-    ("method", "networks", "options", "memory"),
-    [("predict", 1, {}, 0.25), ("predict_with_confidence", 3, {"with_uncertainty": True}, 0.4)],
+    ("networks", "options", "memory"),
+    [(1, {}, 0.25), (3, {"confidence": True, "uncertainty": True}, 0.4)],
 )
-def test_peak_stays_in_the_budget_whatever_the_classes_and_slices(method, networks, options, memory):
+def test_peak_stays_in_the_budget_whatever_the_classes_and_slices(networks, options, memory):
     """In a process of its own; all logits of a network for this scan would take 0.9 gigabytes."""
     conftest = str(Path(__file__).with_name("conftest.py"))
-    asked = {"method": method, "networks": networks, "options": options}
+    asked = {"networks": networks, "options": options}
     code = MEASURED.format(conftest=conftest, classes=100, slices=60, memory=memory, **asked)
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert 0 < int(told) < memory * GIGABYTE
@@ -57,13 +58,13 @@ def test_peak_stays_in_the_budget_whatever_the_classes_and_slices(method, networ
 
 def test_memory_that_is_too_little(sums):
     scan = Volume(np.zeros((1, 40, 40, 4), np.int16), np.eye(4))
-    with pytest.raises(ConfigError, match="the memory is too little") as caught:
+    with pytest.raises(MemoryBudgetError) as caught:
         Predictor(sums(), device="cpu", memory=1e-6).predict(scan)
     assert str(caught.value.expected).startswith("at least 0.00")
 
 
-def test_usual_budget():
-    assert 0 < usual_budget(torch.device("cpu")) <= USUAL_BUDGET
+def test_default_budget():
+    assert 0 < default_budget(torch.device("cpu")) <= DEFAULT_BUDGET
 
 
 def test_live_tensors_are_counted_with_their_views_once():

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from inflate3d.evaluation.postprocessing.steps import ClassSteps, Postprocessing
-from inflate3d.inference.files import predict_files
-from inflate3d.inference.spread import predict_spread
+from inflate3d.inference.batch import predict_files
+from inflate3d.inference.prediction import Prediction
 
 CHOSEN = Postprocessing(classes=(ClassSteps(value=2, name="liver", minimum_volume=4.0),))
 """A voxel of the toys has 3 mm³."""
@@ -18,12 +18,12 @@ CHOSEN = Postprocessing(classes=(ClassSteps(value=2, name="liver", minimum_volum
 class Islands:
     """Predicts a box, an island of one voxel and one of two."""
 
-    def predict(self, volume):
+    def predict(self, volume, *, confidence=False, uncertainty=False):
         labels = np.zeros(volume.array.shape[1:], np.uint8)
         labels[5:9, 5:9, 2:4] = 2
         labels[15, 3, 1] = 2
         labels[15:17, 15, 5] = 2
-        return labels
+        return Prediction(labels, volume.affine)
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,17 @@ def in_turn(work, items):
     return map(work, items)
 
 
-def spread(scans, folder, **how):
-    return predict_spread(Recipe(), in_turn, scans, folder, **how)
-
-
-@pytest.mark.parametrize("predict", [partial(predict_files, Islands()), spread], ids=["here", "elsewhere"])
+@pytest.mark.parametrize(
+    "predict",
+    [partial(predict_files, Islands()), partial(predict_files, Recipe(), engine=in_turn)],
+    ids=["here", "elsewhere"],
+)
 @pytest.mark.parametrize(("postprocessing", "voxels"), [(None, 35), (Postprocessing(), 35), (CHOSEN, 34)])
 def test_label_maps_are_written_after_their_post_processing(predict, postprocessing, voxels, write_toys, tmp_path):
     scans = list(write_toys(tmp_path / "data", 2).cases)
     written = predict(scans, tmp_path / "out", postprocessing=postprocessing)
     assert len(written) == 2
-    for file in written:
-        labels = np.asarray(nibabel.Nifti1Image.load(file).dataobj)
+    for result in written:
+        labels = np.asarray(nibabel.Nifti1Image.load(result.file).dataobj)
         assert np.count_nonzero(labels == 2) == voxels
         assert (labels[15, 3, 1] == 2) == (postprocessing != CHOSEN)

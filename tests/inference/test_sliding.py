@@ -1,3 +1,5 @@
+# pyright: reportOptionalMemberAccess=false, reportCallIssue=false, reportArgumentType=false
+
 import numpy as np
 import pytest
 import torch
@@ -48,7 +50,7 @@ def voxelwise(predictor, monkeypatch):
 def test_labels_lie_on_the_scans_own_grid(predictor, scan, monkeypatch, spacing, slice_spacing):
     spaced = predictor.plan.model_copy(update={"pixel_spacing": spacing, "slice_spacing": slice_spacing})
     monkeypatch.setattr(predictor.models[0], "plan", spaced)
-    labels = Predictor(predictor.models, device="cpu").predict(scan)
+    labels = Predictor(predictor.models, device="cpu").predict(scan).labels
     assert labels.shape == scan.shape
     assert set(np.unique(labels)) <= {0, 3, 4, 90, 700}
     assert len(np.unique(labels)) > 1
@@ -57,11 +59,11 @@ def test_labels_lie_on_the_scans_own_grid(predictor, scan, monkeypatch, spacing,
 def test_voxels_stay_in_their_places(predictor, scan, monkeypatch):
     """A network that looks at each voxel alone gives a threshold, exactly, whatever the patches are."""
     voxelwise(predictor, monkeypatch)
-    framed = predictor.frame(scan)
+    framed = predictor._to_model_space(scan)
     image, ranges = framed.read(np.arange(framed.slices)), framed.ranges(predictor.plan.normalization)
     values = normalize(image[None], ranges[None])[0, 0]
     bright, dark = values > 0.3 + 1e-5, values < 0.3 - 1e-5
-    labels = torch.from_numpy(framed.orientation.apply(predictor.predict(scan)).astype(np.int64))
+    labels = torch.from_numpy(framed.orientation.apply(predictor.predict(scan).labels).astype(np.int64))
     assert (labels[bright] == 3).all()
     assert (labels[dark] == 0).all()
     assert 0.05 < bright.float().mean() < 0.95
@@ -70,35 +72,35 @@ def test_voxels_stay_in_their_places(predictor, scan, monkeypatch):
 @pytest.mark.parametrize("part", [(5, 20, 17), (3, 200, 12), (1, 9, 9)])
 def test_scan_smaller_than_the_patch(predictor, scan, part, monkeypatch):
     voxelwise(predictor, monkeypatch)
-    framed = predictor.frame(scan)
+    framed = predictor._to_model_space(scan)
     slices, rows, columns = (slice(0, size) for size in part)
-    small = Volume(framed.voxels[:, slices, rows, columns].transpose(0, 2, 3, 1), np.diag([1.0, 1.0, 3.0, 1.0]))
-    labels = predictor.predict(small)
+    small = Volume(framed.scan.voxels[:, slices, rows, columns].transpose(0, 2, 3, 1), np.diag([1.0, 1.0, 3.0, 1.0]))
+    labels = predictor.predict(small).labels
     assert labels.shape == small.shape
 
 
 def test_batches_of_patches_change_nothing(model, scan):
-    labels = [Predictor(model, device="cpu", batch_size=size).predict(scan) for size in (1, 64)]
+    labels = [Predictor(model, device="cpu", batch_size=size).predict(scan).labels for size in (1, 64)]
     assert (labels[0] != labels[1]).mean() < 1e-4
 
 
 def test_training_and_prediction_see_the_same_voxels(predictor, phantoms, phantom_store):
     case = phantoms.cases[2]
-    framed = predictor.frame(read_volume(case.scan))
+    framed = predictor._to_model_space(read_volume(case.scan))
     batch = Scans(phantom_store, [Place(case.id, 0)], 1)[0]
     assert torch.equal(framed.read(np.arange(framed.slices)), batch.windows[0].float())
     assert torch.allclose(framed.sides, batch.sides)
     assert torch.equal(framed.ranges(predictor.plan.normalization), batch.ranges[0])
 
 
-def test_pooled_grid_is_that_of_the_logits(predictor, scan, monkeypatch):
+def test_model_grid_is_that_of_the_logits(predictor, scan, monkeypatch):
     spaced = predictor.plan.model_copy(update={"pixel_spacing": (2.0, 3.0)})
     monkeypatch.setattr(predictor.models[0], "plan", spaced)
     predictor = Predictor(predictor.models, device="cpu")
-    framed = predictor.frame(scan)
-    first, logits = next(iter(predictor.slice_logits(framed)))
-    labels = torch.ones(len(logits), *framed.own_shape[1:], dtype=torch.int64)
-    on_grid = predictor.on_model_grid(labels, framed)
-    assert first == 0
-    assert on_grid.shape == (len(logits), *logits.shape[2:])
-    assert on_grid.float().mean() > 0.95
+    grid = predictor.predict(scan, model_grid=True).model_grid
+    framed = predictor._to_model_space(scan)
+    (logits,) = next(iter(predictor._slice_logits(framed)))
+    on_grid = grid.resample(np.ones(scan.shape, np.uint8))
+    assert on_grid.shape == grid.classes.shape == (framed.own_shape[0], *logits.shape[2:])
+    assert np.array_equal(grid.classes[0], logits[0].argmax(0).numpy())
+    assert on_grid.mean() > 0.95

@@ -1,5 +1,7 @@
 """Maps of uncertainty: their values, where they lie, and that a scan whose label map is there is finished."""
 
+# pyright: reportOptionalMemberAccess=false, reportCallIssue=false, reportArgumentType=false
+
 import json
 import math
 import shutil
@@ -13,13 +15,9 @@ import torch
 from inflate3d.cli import main
 from inflate3d.datasets.case import Case
 from inflate3d.errors import ConfigError, DataError, OutputError
-from inflate3d.inference.files import predict_files
+from inflate3d.inference.batch import PredictorRecipe, predict_files
 from inflate3d.inference.predictor import Predictor
-from inflate3d.inference.scans import tell_nobody
-from inflate3d.inference.spread import PredictorRecipe, predict_spread
-from inflate3d.inference.transfer import Transfer
 from inflate3d.io import read_volume, write_volume
-from inflate3d.io.remote import RemoteFolder
 from inflate3d.volume import Volume
 
 
@@ -46,11 +44,11 @@ def test_values_are_the_normalized_entropy_of_the_probabilities(sums, tmp_path):
     array = np.random.default_rng(3).integers(-200, 400, (1, 31, 37, 9)).astype(np.int16)
     write_volume(tmp_path / "a.nii.gz", Volume(array, np.diag([-0.9, 0.8, 2.5, 1.0])))
     scan, predictor, told = Case("a", (tmp_path / "a.nii.gz",), label=None), Predictor(sums(4), device="cpu"), []
-    predict_files(predictor, [scan], tmp_path / "out", with_maps=True, report=told.append)
-    framed = predictor.frame(read_volume(scan.scan))
-    pixels, slices = predictor._own_pixels(framed), []
-    for _, logits in predictor.slice_logits(framed):
-        probabilities = pixels.logits([logits], 0, slice(0, framed.own_shape[1])).double().softmax(0)
+    predict_files(predictor, [scan], tmp_path / "out", uncertainty_maps=True, report=told.append)
+    framed = predictor._to_model_space(read_volume(scan.scan))
+    pixels, slices = predictor._own_pixels(framed, predictor._grids(framed)), []
+    for logits in predictor._slice_logits(framed):
+        probabilities = pixels.resampled(logits, 0, slice(0, framed.own_shape[1])).double().softmax(0)
         slices.append(torch.special.entr(probabilities).sum(0) / math.log(4))
     expected = framed.orientation.undo(torch.stack(slices).numpy())
     stored = opened(tmp_path / "out/uncertainty/a.nii.gz").get_fdata()
@@ -62,7 +60,7 @@ def test_values_are_the_normalized_entropy_of_the_probabilities(sums, tmp_path):
 
 
 def test_map_lies_where_its_scan_does(predictor, scans, tmp_path):
-    predict_files(predictor, scans, tmp_path / "out", with_maps=True)
+    predict_files(predictor, scans, tmp_path / "out", uncertainty_maps=True)
     for scan in scans:
         source, found = opened(scan.scan), opened(tmp_path / f"out/uncertainty/{scan.id}.nii.gz")
         assert found.shape == source.shape
@@ -78,8 +76,8 @@ def test_map_lies_where_its_scan_does(predictor, scans, tmp_path):
 def test_scan_in_another_format_has_a_nifti_map(predictor, scans, tmp_path):
     volume = read_volume(scans[0].scan)
     write_volume(tmp_path / "a.nrrd", volume)
-    predict_files(predictor, [Case("a", (tmp_path / "a.nrrd",), label=None)], tmp_path / "nrrd", with_maps=True)
-    predict_files(predictor, scans[:1], tmp_path / "nifti", with_maps=True)
+    predict_files(predictor, [Case("a", (tmp_path / "a.nrrd",), label=None)], tmp_path / "nrrd", uncertainty_maps=True)
+    predict_files(predictor, scans[:1], tmp_path / "nifti", uncertainty_maps=True)
     assert (tmp_path / "nrrd/a.nrrd").is_file()
     one, other = (read_volume(tmp_path / form / "uncertainty/a.nii.gz") for form in ("nrrd", "nifti"))
     assert np.array_equal(one.array, other.array)
@@ -88,7 +86,7 @@ def test_scan_in_another_format_has_a_nifti_map(predictor, scans, tmp_path):
 
 def test_label_maps_are_the_same_without(predictor, scans, tmp_path):
     predict_files(predictor, scans, tmp_path / "plain")
-    predict_files(predictor, scans, tmp_path / "out", with_maps=True)
+    predict_files(predictor, scans, tmp_path / "out", uncertainty_maps=True)
     assert not (tmp_path / "plain/uncertainty").exists()
     for scan in scans:
         name = f"{scan.id}.nii.gz"
@@ -100,65 +98,55 @@ def test_map_is_there_before_the_label_map(predictor, scans, tmp_path, monkeypat
         raise OutputError("killed")
 
     with monkeypatch.context() as patched:
-        patched.setattr("inflate3d.inference.files.write_percent", fail)
+        patched.setattr("inflate3d.inference.batch.write_percent", fail)
         with pytest.raises(OutputError):
-            predict_files(predictor, scans, tmp_path / "out", with_maps=True)
+            predict_files(predictor, scans, tmp_path / "out", uncertainty_maps=True)
     assert not list((tmp_path / "out").rglob("*.nii.gz"))
     with monkeypatch.context() as patched:
-        patched.setattr("inflate3d.inference.files.write_labels", fail)
+        patched.setattr("inflate3d.inference.batch.write_labels", fail)
         with pytest.raises(OutputError):
-            predict_files(predictor, scans, tmp_path / "out", with_maps=True)
+            predict_files(predictor, scans, tmp_path / "out", uncertainty_maps=True)
     assert [path.name for path in (tmp_path / "out").rglob("*.nii.gz")] == ["a.nii.gz"]
     assert (tmp_path / "out/uncertainty/a.nii.gz").is_file()
 
 
-def test_finished_scans_are_left_out_and_those_without_a_map_are_not(predictor, scans, tmp_path):
-    predict_files(predictor, scans, tmp_path / "out", with_maps=True)
-    skipped = []
-    assert not predict_files(predictor, scans, tmp_path / "out", with_maps=True, skip=skipped.append)
-    assert skipped == scans
+def test_finished_scans_are_skipped_and_those_without_a_map_are_not(predictor, scans, tmp_path):
+    def states(**how):
+        results = predict_files(predictor, scans, tmp_path / "out", skip_existing=True, **how)
+        return [result.state for result in results]
+
+    assert states(uncertainty_maps=True) == ["done", "done"]
+    assert states(uncertainty_maps=True) == ["skipped", "skipped"]
     (tmp_path / "out/uncertainty/b.nii.gz").unlink()
-    assert predict_files(predictor, scans, tmp_path / "out", with_maps=True, skip=tell_nobody) == [
-        tmp_path / "out/b.nii.gz"
-    ]
+    assert states(uncertainty_maps=True) == ["skipped", "done"]
     assert (tmp_path / "out/uncertainty/b.nii.gz").is_file()
     (tmp_path / "out/uncertainty/b.nii.gz").unlink()
-    assert not predict_files(predictor, scans, tmp_path / "out", skip=tell_nobody)
-
-
-def one_after_another(work, items):
-    return map(work, items)
+    assert states() == ["skipped", "skipped"]
 
 
 def test_machines_of_an_engine_write_the_same_maps(tiny_run, predictor, scans, tmp_path):
-    told = []
-    recipe = PredictorRecipe(tiny_run.root, device="cpu")
-    predict_spread(recipe, one_after_another, scans, tmp_path / "spread", with_maps=True, report=told.append)
-    predict_files(predictor, scans, tmp_path / "here", with_maps=True)
-    for scan in told:
-        assert scan.uncertainty.read_bytes() == (tmp_path / "here/uncertainty" / scan.uncertainty.name).read_bytes()
-    assert [scan.case for scan in told] == ["a", "b"]
+    recipe = PredictorRecipe.of(tiny_run.root, (), {"device": "cpu"})
+    results = predict_files(recipe, scans, tmp_path / "there", uncertainty_maps=True, engine=map)
+    predict_files(predictor, scans, tmp_path / "here", uncertainty_maps=True)
+    assert [result.case for result in results] == ["a", "b"]
+    for result in results:
+        assert result.uncertainty.read_bytes() == (tmp_path / "here/uncertainty" / result.uncertainty.name).read_bytes()
 
 
-def test_bucket_is_refused(predictor, scans, tmp_path):
-    transfer = Transfer(labels=RemoteFolder("s3://bucket/out", tmp_path / "labels"))
-    with pytest.raises(ConfigError, match="written to a disk alone") as caught:
-        predict_files(predictor, scans, tmp_path / "labels", transfer=transfer, with_maps=True)
-    assert "--uncertainty-maps" in str(caught.value.hint)
-    assert caught.value.got == "s3://bucket/out"
-    with pytest.raises(ConfigError, match="written to a disk alone"):
-        recipe = PredictorRecipe(tmp_path)
-        predict_spread(recipe, one_after_another, scans, tmp_path / "labels", transfer=transfer, with_maps=True)
+def test_bucket_is_refused(predictor, scans):
+    with pytest.raises(ConfigError) as caught:
+        predict_files(predictor, scans, "memory://bucket/out", uncertainty_maps=True)
+    assert caught.value.got == "memory://bucket/out"
 
 
 def test_maps_that_would_overwrite_are_refused(predictor, scans, tmp_path):
     other = Case("a", (tmp_path / "a.nrrd",), label=None)
-    with pytest.raises(DataError, match="two scans have one name"):
-        predict_files(predictor, [scans[0], other], tmp_path / "out", with_maps=True)
+    with pytest.raises(DataError, match="duplicate scan name"):
+        predict_files(predictor, [scans[0], other], tmp_path / "out", uncertainty_maps=True)
     (tmp_path / "out/uncertainty").mkdir(parents=True)
     inside = shutil.copy(scans[0].scan, tmp_path / "out/uncertainty/a.nii.gz")
     with pytest.raises(DataError, match="would overwrite its scan"):
-        predict_files(predictor, [Case("a", (inside,), label=None)], tmp_path / "out", with_maps=True)
+        predict_files(predictor, [Case("a", (inside,), label=None)], tmp_path / "out", uncertainty_maps=True)
 
 
 def test_command_writes_maps_and_names_them(tiny_run, scans, tmp_path, capsys):

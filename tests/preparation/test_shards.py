@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from inflate3d.cli import main
-from inflate3d.engines.engine import LostError
-from inflate3d.engines.shard import Shard
+from inflate3d.distributed.ray_cluster import LostError
+from inflate3d.distributed.shard import Shard
 from inflate3d.errors import DatasetProblems, OutputError
 from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.preparation.prepare import prepare, prepare_shard

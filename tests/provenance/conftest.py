@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from inflate3d.inference.held_out import evaluate_run
+from inflate3d.inference.runs import evaluate_run
 from inflate3d.run_folder import RunFolder
 
 

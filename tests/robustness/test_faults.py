@@ -122,13 +122,13 @@ def test_output_that_can_not_be_written(zygote, toys, train_words, toy_run, tmp_
 
 def test_second_process_on_a_folder_is_told(zygote, toys, train_words, toy_run, tmp_path):
     """The first is this one."""
-    from inflate3d.inference.summary import PredictionSummary
-    from inflate3d.inference.transfer import LOCAL
+    from inflate3d.inference.batch import PredictionSummary
+
     from inflate3d.run_folder import RunFolder
 
     run, out = RunFolder(tmp_path / "run"), tmp_path / "out"
     predict = ["predict", toy_run.root, toys.root / "imagesTr", out, "--device", "cpu"]
-    with run.locked(), PredictionSummary([], out, LOCAL).kept():
+    with run.locked(), PredictionSummary([], out).kept():
         training = zygote.run(*train_words, "--run", run.root, folder=run.root)
         predicting = zygote.run(*predict, "--json", folder=out)
     assert training.code == predicting.code == 2
@@ -157,7 +157,7 @@ def test_prediction_that_runs_out_of_memory_takes_fewer_windows_at_a_time(toys, 
     import torch
 
     volume = read_images(toys.cases[0].images, case="toy0")
-    expected = Predictor.load(toy_run.root, device="cpu").predict(volume)
+    expected = Predictor.load(toy_run.root, device="cpu").predict(volume).labels
     real, sizes = Segmenter.forward, []
 
     def forward(self, windows):
@@ -167,7 +167,7 @@ def test_prediction_that_runs_out_of_memory_takes_fewer_windows_at_a_time(toys, 
         return real(self, windows)
 
     monkeypatch.setattr(Segmenter, "forward", forward)
-    found = Predictor.load(toy_run.root, device="cpu").predict(volume)
+    found = Predictor.load(toy_run.root, device="cpu").predict(volume).labels
     assert np.array_equal(found, expected)
     halved = [record for record in caplog.records if record.name == "inflate3d.models.oom"]
     assert len(halved) == len([size for size in sizes if size > 2])

@@ -20,7 +20,7 @@ import matplotlib.pyplot  # noqa: F401
 import torch
 
 import inflate3d.comparison.trial
-import inflate3d.inference.held_out
+import inflate3d.inference.runs
 import inflate3d.report.page
 import inflate3d.training.run
 import inflate3d.training.task

@@ -51,10 +51,10 @@ def test_network_for_all_slices_predicts_the_center_ones(tiny_config, phantom_st
     assert model.architecture.target == "all"  # type: ignore[union-attr]
     scan = read_volume(phantoms.cases[0].scan)
     predictor = Predictor(model, device="cpu")
-    framed = predictor.frame(scan)
-    first, logits = next(iter(predictor.slice_logits(framed)))
-    assert (first, logits.shape[1:]) == (0, (5, 64, 64))
-    assert predictor.predict(scan).shape == scan.shape
+    framed = predictor._to_model_space(scan)
+    (logits,) = next(iter(predictor._slice_logits(framed)))
+    assert logits.shape[1:] == (5, 64, 64)
+    assert predictor.predict(scan).labels.shape == scan.shape
 
 
 def test_labels_of_all_slices_are_those_of_the_window(phantom_store):

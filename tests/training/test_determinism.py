@@ -127,7 +127,7 @@ def test_the_loss_is_the_same_when_it_adds_in_a_fixed_order(ignore, quiet_enviro
 
 def test_prediction_depends_on_its_batch_size_by_rounding_alone(tiny_run, phantoms):
     volume = read_volume(phantoms.cases[0].scan)
-    single, batched = (Predictor.load(tiny_run.root, batch_size=size).predict(volume) for size in (1, 16))
+    single, batched = (Predictor.load(tiny_run.root, batch_size=size).predict(volume).labels for size in (1, 16))
     assert np.mean(single != batched) < 1e-3
-    again = Predictor.load(tiny_run.root, batch_size=16).predict(volume)
+    again = Predictor.load(tiny_run.root, batch_size=16).predict(volume).labels
     np.testing.assert_array_equal(again, batched)

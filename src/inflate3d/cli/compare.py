@@ -152,7 +152,7 @@ def _write_pages(trials: Sequence[Trial], terminal: Terminal) -> None:
 
 def compare_arms(config: RunConfig, store: Store, arms: str, root: Path, terminal: Terminal) -> dict[str, Scores]:
     """Runs a built-in set of arms one after another, each in the folder of its name, and reads their scores."""
-    from inflate3d.inference.held_out import evaluate_run
+    from inflate3d.inference.runs import evaluate_run
 
     results = {}
     for arm in ARM_SETS[arms]:

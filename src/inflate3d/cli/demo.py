@@ -109,10 +109,9 @@ def _generate(options: Options, folder: Path, terminal: Terminal) -> None:
 
 
 def _predict(folder: RunFolder, scan: Path, out: Path, terminal: Terminal) -> Path:
-    from inflate3d.inference.files import predict_files
+    from inflate3d.inference.batch import predict_files
     from inflate3d.inference.predictor import Predictor
-    from inflate3d.inference.scans import find_scans
 
     predictor = Predictor.load(folder.model)
-    (written,) = predict_files(predictor, find_scans(scan, predictor.plan), out, progress=terminal.progress)
-    return written
+    (result,) = predict_files(predictor, scan, out, progress=terminal.progress)
+    return Path(str(result.file))

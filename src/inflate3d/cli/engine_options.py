@@ -6,53 +6,54 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from inflate3d.engines.engine import Engine
-from inflate3d.engines.shard import Shard
+from inflate3d.distributed.ray_cluster import Engine
+from inflate3d.distributed.shard import Shard
 from inflate3d.errors import ConfigError
 from inflate3d.settings import FrozenModel
 
 
 class EngineOptions(FrozenModel):
-    """How the work is spread."""
+    """Where the work is done."""
 
     engine: Literal["local", "ray"] = "local"
     """Where the work is done: on this machine, or on a Ray cluster, whose machines see the same files."""
     address: str | None = None
-    """The Ray cluster's, such as auto; a new one on this machine if not given, nor in RAY_ADDRESS."""
+    """Address of the Ray cluster, such as auto; by default that in RAY_ADDRESS, or else a new cluster on this
+    machine."""
     shard: str | None = None
-    """Work on one share of the scans alone, such as 3/16: the third of sixteen; the first is 1/16."""
+    """Work on one share of the scans only, such as 3/16: the third of sixteen; the first is 1/16."""
 
     def chosen_shard(self) -> Shard | None:
         """The share, if it is one.
 
         Raises:
-            ConfigError: There is no such share, or options exclude each other.
+            ConfigError: Invalid share, or options that exclude each other.
         """
         if self.address is not None and self.engine != "ray":
-            raise ConfigError("an address is a Ray cluster's", got="--address alone", hint="add --engine ray")
+            raise ConfigError("--address requires --engine ray", got="--address alone", hint="add --engine ray")
         if self.shard is not None and self.engine == "ray":
             raise ConfigError(
-                "Ray spreads all the scans by itself",
+                "--shard can't be combined with --engine ray",
                 got="--engine ray --shard",
-                hint="leave out one of them; shards are for schedulers that know nothing but jobs",
+                hint="leave out one of them; Ray distributes all scans by itself",
             )
         return None if self.shard is None else Shard.parse(self.shard)
 
     @contextmanager
     def open(self, *, cores: int | None = None, gpus: bool = False) -> Iterator[Engine | None]:
-        """The cluster, or none where the work is done on this machine.
+        """The cluster, or None for this machine.
 
         Args:
-            cores: Of a new cluster on this machine; as many as it has if not given.
+            cores: Of a new cluster on this machine; all of them by default.
             gpus: Whether each task takes a GPU, where there are any.
 
         Raises:
-            ConfigError: Ray is not installed, or there is no such cluster.
+            ConfigError: Ray is not installed, or the cluster can't be reached.
         """
         if self.engine == "local":
             yield None
             return
-        from inflate3d.engines.ray_cluster import ray_cluster
+        from inflate3d.distributed.ray_cluster import ray_cluster
 
         with ray_cluster(self.address, cores=cores, gpus=gpus) as engine:
             yield engine

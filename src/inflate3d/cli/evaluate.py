@@ -14,14 +14,12 @@ from typing import Any, TypeVar
 from pydantic import Field
 from tyro.conf import Positional
 
+from inflate3d.cli.predict import PredictionOptions
 from inflate3d.cli.score_tables import show_scores
 from inflate3d.cli.terminal import CommandOptions, Terminal
-from inflate3d.config import RunConfig
-from inflate3d.datasets import Dataset, read_dataset
 from inflate3d.errors import ConfigError, truncate
 from inflate3d.evaluation.measures import DEFAULT_MEASURES, TOLERANCE, MeasureName, Tolerances
 from inflate3d.evaluation.scores import Scores
-from inflate3d.preparation.plan import Plan
 from inflate3d.run_folder import FoldsFolder, RunFolder, open_folder
 
 Value = TypeVar("Value", int, float)
@@ -44,8 +42,12 @@ class Options(CommandOptions):
     """CSV file with a column `case` and others to group the cases of --labels by, such as site or fold."""
     out: Path | None = None
     """Folder for the scores of --predictions; `evaluation` in their folder if not given."""
-    batch_size: int = Field(default=16, ge=1)
-    """Windows of a run predicted at a time."""
+    dataset: Path | None = None
+    """Where the run's dataset is now, if it has moved."""
+    prediction: PredictionOptions = PredictionOptions()
+    postprocessing: bool = False
+    """Apply the model's post-processing, as `predict` does. It was chosen by these cases: their scores are
+    optimistic."""
     tolerance: float = Field(default=TOLERANCE, ge=0)
     """Millimeters that a surface may be off and still count as right in NSD."""
     class_tolerance: tuple[str, ...] = ()
@@ -53,7 +55,7 @@ class Options(CommandOptions):
     metrics: tuple[MeasureName, ...] = DEFAULT_MEASURES
     """What the tables show; the files hold all."""
     choose_postprocessing: bool = False
-    """Choose the post-processing by a single run's held-out cases, too; by those of several folds it always is."""
+    """Choose the post-processing by the held-out cases of a single run, too; with several folds it always is."""
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
@@ -61,35 +63,46 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     if options.run is not None and options.predictions is None and options.labels is None:
         return _evaluate_run(options.run, options, terminal)
     if options.choose_postprocessing and options.run is None:
-        raise ConfigError("--choose-postprocessing goes with a run", hint="other programs' label maps have no model")
+        raise ConfigError("--choose-postprocessing requires a run", hint="label maps of other programs have no model")
     if options.run is None and options.predictions is not None and options.labels is not None:
         return _evaluate_folders(options.predictions, options.labels, options, terminal)
     raise ConfigError(
-        "it is not clear what to evaluate",
+        "nothing to evaluate",
         expected="the folder of a run, or --predictions and --labels",
-        hint="`inflate3d evaluate --help` tells the options",
+        hint="see `inflate3d evaluate --help`",
     )
 
 
 def _evaluate_run(root: Path, options: Options, terminal: Terminal) -> dict[str, Any]:
-    from inflate3d.inference.cross_validation import evaluate_folds
-    from inflate3d.inference.held_out import evaluate_run
+    from inflate3d.cli.postprocessing_tables import show_postprocessing
+    from inflate3d.inference.runs import evaluate, find_dataset
     from inflate3d.report.page import write_report
 
     folder = open_folder(root)
     others = {"classes": options.classes, "ignore": options.ignore, "groups": options.groups, "out": options.out}
     if given := [name for name, value in others.items() if value not in (None, ())]:
-        raise ConfigError(f"--{given[0]} goes with --predictions", hint="a run knows its classes and its folder")
-    how: dict[str, Any] = {"tolerance": _tolerances(options), "progress": terminal.progress}
-    if isinstance(folder, FoldsFolder):
-        scores = evaluate_folds(folder, batch_size=options.batch_size, **how)
-    else:
-        scores = evaluate_run(folder, batch_size=options.batch_size, **how)
+        raise ConfigError(f"--{given[0]} requires --predictions", hint="a run knows its classes and its folder")
+    if options.choose_postprocessing and options.postprocessing:
+        raise ConfigError(
+            "--choose-postprocessing can't be combined with --postprocessing",
+            hint="it is chosen on unprocessed label maps",
+        )
+    dataset = find_dataset(folder, options.dataset)
+    evaluation = evaluate(
+        folder,
+        dataset=dataset,
+        tolerance=_tolerances(options),
+        postprocess=options.postprocessing,
+        choose=options.choose_postprocessing or (isinstance(folder, FoldsFolder) and not options.postprocessing),
+        progress=terminal.progress,
+        **options.prediction.settings(),
+    )
+    scores = evaluation.scores
     show_scores(scores, terminal, measures=options.metrics)
-    dataset = read_dataset(RunConfig.read(folder.runs[0].config).dataset)
     document = scores.to_dict()
-    if isinstance(folder, FoldsFolder) or options.choose_postprocessing:
-        document["postprocessing"] = _choose(folder, dataset, scores, options, terminal)
+    if evaluation.postprocessing:
+        show_postprocessing(evaluation.postprocessing, scores, terminal)
+        document["postprocessing"] = evaluation.postprocessing.to_dict()
     _write_cards(folder, scores)
     page = write_report(folder, dataset, scores)
     places = {"scores": folder.evaluation, "label maps": folder.predictions, "pictures": page}
@@ -101,7 +114,7 @@ def _evaluate_run(root: Path, options: Options, terminal: Terminal) -> dict[str,
 def _write_cards(folder: RunFolder | FoldsFolder, scores: Scores) -> None:
     """Writes the scores onto the model's card, those of each fold onto its own."""
     from inflate3d.evaluation.postprocessing.steps import POSTPROCESSING_FILE, Postprocessing
-    from inflate3d.inference.cross_validation import FOLD
+    from inflate3d.inference.runs import FOLD
     from inflate3d.models.card import TrainedRun, write_model_card
     from inflate3d.models.checkpoint import read_description
 
@@ -115,33 +128,6 @@ def _write_cards(folder: RunFolder | FoldsFolder, scores: Scores) -> None:
             scores=own[run.root.name],
             postprocessing=Postprocessing.read(file) if file.exists() else None,
         )
-
-
-def _choose(
-    folder: RunFolder | FoldsFolder, dataset: Dataset, scores: Scores, options: Options, terminal: Terminal
-) -> dict[str, Any]:
-    """Chooses the post-processing: by the folds, or by parts of a single run's held-out cases."""
-    from inflate3d.cli.postprocessing_tables import choose_shown
-    from inflate3d.evaluation.postprocessing.steps import POSTPROCESSING_FILE
-    from inflate3d.evaluation.postprocessing.validation import random_parts
-    from inflate3d.inference.cross_validation import FOLD
-
-    if isinstance(folder, FoldsFolder):
-        keeper, parts = folder.root, dict(zip(scores.cases, scores.groups[FOLD], strict=True))
-    else:
-        keeper = folder.model
-        parts = random_parts({case.id: case.group for case in dataset.cases if case.id in scores.cases})
-    chosen = choose_shown(
-        folder,
-        keeper / POSTPROCESSING_FILE,
-        dataset,
-        Plan.read(folder.runs[0].plan),
-        scores,
-        parts,
-        tolerance=_tolerances(options),
-        terminal=terminal,
-    )
-    return chosen.to_dict()
 
 
 def _evaluate_folders(predictions: Path, labels: Path, options: Options, terminal: Terminal) -> dict[str, Any]:

@@ -1,17 +1,14 @@
-"""Segment scans with a trained model, or several; each label map lies on its scan's own grid."""
+"""Segment scans with a trained model, or several; each label map is on its scan's own grid."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
-import tyro
 from pydantic import Field
 from tyro.conf import Positional
 
@@ -20,15 +17,41 @@ from inflate3d.cli.terminal import CommandOptions, Terminal
 from inflate3d.cli.verify import show_warnings
 from inflate3d.config import Precision
 from inflate3d.errors import DataError, DatasetProblems, truncate
+from inflate3d.settings import FrozenModel
 
 if TYPE_CHECKING:
-    from inflate3d.datasets.case import Case
     from inflate3d.evaluation.postprocessing.steps import Postprocessing
-    from inflate3d.inference.files import PredictedScan
-    from inflate3d.inference.predictor import Predictor
-    from inflate3d.inference.spread import PredictorRecipe
-    from inflate3d.inference.summary import PredictionSummary
-    from inflate3d.inference.transfer import Transfer
+    from inflate3d.inference.batch import ScanResult
+    from inflate3d.inference.predictor import PredictorSettings
+
+
+class PredictionOptions(FrozenModel):
+    """How ``predict`` and ``evaluate`` predict."""
+
+    tta: bool = False
+    """Average over the flips that the plan allows (test-time augmentation): up to eight times the time."""
+    slice_step: int = Field(default=1, ge=1)
+    """Predict every n-th slice, and interpolate those between."""
+    precision: Precision = "32"
+    """Number format of the network's arithmetic; mixed ones are faster where the device has them."""
+    batch_size: int = Field(default=16, ge=1)
+    """Largest number of windows at a time; fewer where memory demands it."""
+    max_memory: Annotated[float | None, Field(gt=0)] = None
+    """Gigabytes to predict with, above the weights and the scan; by default 1.5, or what is free; on a GPU what is free
+    there."""
+    device: str | None = None
+    """Where to compute, such as cpu or cuda:1; by default the GPU if there is one."""
+
+    def settings(self) -> PredictorSettings:
+        """The same for `Predictor`."""
+        return {
+            "device": self.device,
+            "batch_size": self.batch_size,
+            "memory": self.max_memory,
+            "flips": self.tta,
+            "slice_step": self.slice_step,
+            "precision": self.precision,
+        }
 
 
 class Options(CommandOptions):
@@ -37,173 +60,137 @@ class Options(CommandOptions):
     model: Positional[Path]
     """A run's folder, a model folder, or a folder of such (folds), whose networks are averaged."""
     scans: Positional[str]
-    """A scan (a file, a DICOM series' folder, or FOLDER/SERIES-UID), or a folder of scans; a file or folder of files
-    may lie at s3://, gs:// or https://."""
+    """A scan (a file, a DICOM series' folder, or FOLDER/SERIES-UID), or a folder of scans, with its subfolders; a file
+    or a folder of files may be at s3://, gs:// or https://."""
     out: Positional[str]
-    """Folder for the label maps, which are named as the scans are; it may lie at s3:// or gs://. Beside those of
-    several scans, summary.json tells what became of each."""
-    also: Annotated[tuple[Path, ...], tyro.conf.arg(name="with")] = ()
+    """Folder for the label maps, which are named as the scans are, or the file of a single one; it may be at s3:// or
+    gs://. For several scans, summary.json lists what became of each."""
+    ensemble: tuple[Path, ...] = ()
     """More models to average with; encoders, depths and image sizes may differ."""
-    tta: bool = False
-    """Average over the mirror images that the plan allows: up to eight times the time."""
-    no_postprocess: bool = False
+    prediction: PredictionOptions = PredictionOptions()
+    no_postprocessing: bool = False
     """Leave out the post-processing that `inflate3d evaluate` chose for the model, if it did."""
-    every: int = Field(default=1, ge=1)
-    """Predict every n-th slice, and interpolate those between."""
-    precision: Precision = "32"
-    """Number format of the network's arithmetic; mixed ones are faster where the device has them."""
-    batch_size: int = Field(default=16, ge=1)
-    """The most windows predicted at a time; fewer where memory demands it."""
-    max_memory: Annotated[float | None, Field(gt=0)] = None
-    """Gigabytes to predict with, above the weights and the scan: 1.5, or what is free, if not given; on a GPU what is
-    free there."""
-    uncertainty: bool = False
-    """Tell how far each label map can be trusted: how much the averaged networks agree, or the mirror images of a
-    single one with --tta, or else the soft Dice of its own probabilities."""
+    confidence: bool = False
+    """Report a confidence score for each scan: how much the averaged networks agree, or the flips of a single one with
+    --tta, or else the soft Dice of its own probabilities."""
     uncertainty_maps: bool = False
-    """Tell it for every voxel, too: uncertainty/NAME.nii.gz in the folder of the label maps has the entropy of the mean
-    probabilities, from 0 to 1."""
+    """Write the uncertainty of each voxel, too: uncertainty/NAME.nii.gz in the output folder has the normalized entropy
+    of the mean probabilities, from 0 to 1."""
     skip_existing: bool = False
-    """Leave out scans whose label map is there and newer than they are, whichever model it is from."""
+    """Skip scans whose label map exists and is newer than they are, whichever model it is from."""
+    overwrite: bool = False
+    """Replace files that inflate3d did not write, or that were changed since."""
     suffix: str | None = None
-    """Format of the label maps, such as .nrrd; that of the scan if not given, .nii.gz for DICOM."""
-    device: str | None = None
-    """Where to compute, such as cpu or cuda:1; the GPU if there is one, if not given."""
-    spread: EngineOptions = EngineOptions()
+    """Format of the label maps, such as .nrrd; by default that of the scan, .nii.gz for DICOM."""
+    distributed: EngineOptions = EngineOptions()
 
     def postprocessing(self, classes: Mapping[int, str]) -> Postprocessing | None:
-        """What goes with the models.
+        """The post-processing of the models.
 
         Raises:
             ConfigError: It is for other classes, can't be read, or models come with different ones.
         """
         from inflate3d.evaluation.postprocessing.steps import read_postprocessing
 
-        return None if self.no_postprocess else read_postprocessing((self.model, *self.also), classes)
-
-    def recipe(self) -> PredictorRecipe:
-        """How a process loads the networks."""
-        from inflate3d.inference.spread import PredictorRecipe
-
-        return PredictorRecipe(
-            self.model.absolute(),  # other machines work in folders of their own
-            also=tuple(model.absolute() for model in self.also),
-            device=self.device,
-            batch_size=self.batch_size,
-            memory=self.max_memory,
-            mirror=self.tta,
-            every=self.every,
-            precision=self.precision,
-        )
+        return None if self.no_postprocessing else read_postprocessing((self.model, *self.ensemble), classes)
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     """Predicts."""
-    from inflate3d.inference.summary import PredictionSummary
-    from inflate3d.inference.transfer import Transfer, open_labels, open_scans
+    from inflate3d.inference.batch import PredictionSummary, PredictorRecipe
+    from inflate3d.inference.scans import find_scans
 
-    shard = options.spread.chosen_shard()
-    spread = options.spread.engine != "local"
-    recipe = options.recipe()
-    predictor = (replace(recipe, device="cpu") if spread else recipe).load()  # then only its plan is asked for here
+    shard = options.distributed.chosen_shard()
+    local = options.distributed.engine == "local"
+    settings = options.prediction.settings()
+    recipe = PredictorRecipe.of(options.model, options.ensemble, settings)
+    on_cpu = PredictorRecipe.of(options.model, options.ensemble, {**settings, "device": "cpu"})
+    predictor = (recipe if local else on_cpu).load()  # with a cluster only its plan is needed here
     postprocessing = options.postprocessing(predictor.plan.classes)
     if postprocessing and postprocessing.classes:
-        terminal.log(f"post-processing: {postprocessing.in_words()} (--no-postprocess leaves it out)")
-    warnings: list[DataError] = []
-    with TemporaryDirectory(prefix="inflate3d-") as temporary:
-        mirror = Path(temporary).resolve()
-        found, come_from = open_scans(
-            options.scans, predictor.plan, mirror / "scans", absolute=spread, warn=warnings.append
-        )
-        out, go_to = open_labels(options.out, mirror / "labels", absolute=spread)
-        work = _Work(
-            scans=shard.share(found) if shard else found,
-            out=out,
-            transfer=Transfer(come_from, go_to),
-            postprocessing=postprocessing,
-            warnings=warnings,
-        )
-        summary = PredictionSummary(work.scans, out, work.transfer, shard)
-        with summary.kept() if len(found) > 1 else nullcontext():
-            return _predict(options, predictor, work, summary, terminal)
+        terminal.log(f"post-processing: {postprocessing.in_words()} (--no-postprocessing leaves it out)")
+    found = find_scans(_absolute(options.scans, local), predictor.plan)
+    several = len(found.cases) > 1
+    if shard:
+        found = replace(found, cases=shard.share(found.cases))
+    summary = PredictionSummary(found.cases, options.out, shard) if several else None
+    with summary.kept() if summary else nullcontext():
+        return _predict(options, predictor if local else recipe, found, postprocessing, summary, terminal)
 
 
-@dataclass
-class _Work:
-    """What is to be predicted, and what has become of it."""
+def _absolute(path: str, local: bool) -> str:
+    """An absolute path for other machines, which work in other folders."""
+    from inflate3d.distributed.remote import is_remote
 
-    scans: list[Case]
-    out: Path
-    transfer: Transfer
-    postprocessing: Postprocessing | None
-    warnings: list[DataError]
-    predicted: list[PredictedScan] = field(default_factory=list)
-    skipped: list[Case] = field(default_factory=list)
+    return path if local or is_remote(path) else str(Path(path).absolute())
 
 
 def _predict(
-    options: Options, predictor: Predictor, work: _Work, summary: PredictionSummary, terminal: Terminal
+    options: Options,
+    predictor: Any,
+    found: Any,
+    postprocessing: Postprocessing | None,
+    summary: Any,
+    terminal: Terminal,
 ) -> dict[str, Any]:
-    from inflate3d.inference.files import predict_files
-    from inflate3d.inference.spread import predict_spread
+    from inflate3d.inference.batch import predict_files
 
-    def skip(scan: Case) -> None:
-        work.skipped.append(scan)
-        summary.skip(scan)
+    results: list[ScanResult] = []
+    warnings: list[DataError] = list(found.warnings)
 
-    def report(scan: PredictedScan) -> None:
-        work.predicted.append(scan)
-        summary.report(scan)
+    def report(result: ScanResult) -> None:
+        results.append(result)
+        warnings.extend(result.warnings)
+        if summary:
+            summary.report(result)
 
-    with options.spread.open(gpus=options.device != "cpu") as engine:
-        predict = partial(predict_spread, options.recipe(), engine) if engine else partial(predict_files, predictor)
+    with options.distributed.open(gpus=options.prediction.device != "cpu") as engine:
         try:
-            written = predict(
-                work.scans,
-                work.out,
+            predict_files(
+                predictor,
+                found,
+                _absolute(options.out, engine is None),
                 suffix=options.suffix,
-                skip=skip if options.skip_existing else None,
+                skip_existing=options.skip_existing,
+                overwrite=options.overwrite,
+                postprocessing=postprocessing,
+                confidence=options.confidence,
+                uncertainty_maps=options.uncertainty_maps,
+                engine=engine,
                 progress=terminal.progress,
-                warn=work.warnings.append,
                 report=report,
-                fail=summary.fail,
-                transfer=work.transfer,
-                postprocessing=work.postprocessing,
-                with_confidence=options.uncertainty,
-                with_maps=options.uncertainty_maps,
             )
         except DatasetProblems as problems:
-            problems.warnings.extend(work.warnings)
-            problems.written = [work.transfer.address(file) for file in problems.written or []]
-            _show(problems.written, work, terminal)
+            problems.warnings.extend(warnings)
+            _show(results, warnings, terminal)
             raise
-    addresses = [work.transfer.address(file) for file in written]
-    _show(addresses, work, terminal)
+    _show(results, warnings, terminal)
+    done = [result for result in results if result.state == "done"]
     return {
-        "written": addresses,
-        "scans": [scan.to_dict() | {"file": work.transfer.address(scan.file)} for scan in work.predicted],
-        "postprocessing": work.postprocessing.model_dump(mode="json") if work.postprocessing else None,
-        "skipped": [scan.id for scan in work.skipped],
-        "warnings": [warning.to_dict() for warning in work.warnings],
+        "written": [result.file for result in done],
+        "scans": [result.to_dict() for result in done],
+        "postprocessing": postprocessing.model_dump(mode="json") if postprocessing else None,
+        "skipped": [result.case for result in results if result.state == "skipped"],
+        "warnings": [warning.to_dict() for warning in warnings],
     }
 
 
-def _show(written: Sequence[Path | str], work: _Work, terminal: Terminal) -> None:
-    show_warnings(work.warnings, terminal)
-    if work.skipped:
-        names = truncate([scan.id for scan in work.skipped])
-        terminal.print(f"{len(work.skipped)} scan(s) left out, whose label maps are there: {names}")
-    for file in written:
-        terminal.print(str(file))
-    _show_confidence(work.predicted, terminal)
+def _show(results: Sequence[ScanResult], warnings: Sequence[DataError], terminal: Terminal) -> None:
+    show_warnings(list(warnings), terminal)
+    if skipped := [result.case for result in results if result.state == "skipped"]:
+        terminal.print(f"{len(skipped)} scan(s) skipped, whose label maps exist: {truncate(skipped)}")
+    for result in results:
+        if result.file:
+            terminal.print(result.file)
+    _show_confidence(results, terminal)
 
 
-def _show_confidence(predicted: Sequence[PredictedScan], terminal: Terminal) -> None:
-    """A row a scan, the one to look at first on top."""
+def _show_confidence(results: Sequence[ScanResult], terminal: Terminal) -> None:
+    """A row for each scan, the one to look at first on top."""
     from inflate3d.evaluation.tables import show
-    from inflate3d.inference.confidence import KINDS
+    from inflate3d.inference.uncertainty import KINDS
 
-    known = [(scan.case, scan.confidence) for scan in predicted if scan.confidence]
+    known = [(result.case, result.confidence) for result in results if result.confidence]
     if not known:
         return
     known.sort(key=lambda each: -1.0 if math.isnan(each[1].value) else each[1].value)
@@ -211,10 +198,11 @@ def _show_confidence(predicted: Sequence[PredictedScan], terminal: Terminal) -> 
         [
             case,
             show(found.value),
-            found.least or "nothing is predicted",
+            found.least or "only background",
             show(found.classes.get(found.least or "", math.nan)),
         ]
         for case, found in known
     ]
-    terminal.table("How far each can be trusted, the least first", ["scan", "confidence", "least of", "its own"], rows)
+    columns = ["scan", "confidence", "lowest class", "its confidence"]
+    terminal.table("Confidence, lowest first", columns, rows)
     terminal.print(f"* {KINDS[known[0][1].kind]}, mean over the predicted classes; before post-processing")

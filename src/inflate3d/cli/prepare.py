@@ -11,10 +11,10 @@ from inflate3d.cli.engine_options import EngineOptions
 from inflate3d.cli.terminal import CommandOptions, Terminal
 from inflate3d.cli.verify import show_warnings
 from inflate3d.datasets import Dataset, read_dataset
-from inflate3d.engines.engine import Engine
-from inflate3d.engines.shard import Shard
+from inflate3d.distributed.ray_cluster import Engine
+from inflate3d.distributed.remote import is_remote
+from inflate3d.distributed.shard import Shard
 from inflate3d.errors import ConfigError, DataError
-from inflate3d.io.remote import is_remote
 from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.preparation.prepare import prepare, prepare_shard
 from inflate3d.preparation.store import Store, default_store
@@ -32,21 +32,21 @@ class Options(CommandOptions):
     plan: PlanOptions = PlanOptions()
     jobs: int | None = None
     """Processes; as many as cores if not given. Of a Ray cluster on this machine, its cores."""
-    spread: EngineOptions = EngineOptions()
+    distributed: EngineOptions = EngineOptions()
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     """Prepares the dataset, or a share of it."""
-    shard = options.spread.chosen_shard()
+    shard = options.distributed.chosen_shard()
     _check_local(options.dataset)
     given = Path(options.dataset)
     folder = options.store or default_store(given)
     if shard:
         return _prepare_shard(read_dataset(given), folder, shard, options, terminal)
-    if options.spread.engine != "local":
+    if options.distributed.engine != "local":
         given, folder = given.absolute(), folder.absolute()  # other machines work in folders of their own
     dataset = read_dataset(given)
-    with options.spread.open(cores=options.jobs) as engine:
+    with options.distributed.open(cores=options.jobs) as engine:
         store = prepare_shown(dataset, folder, options.plan, terminal, jobs=options.jobs, engine=engine)
     return {"store": str(store.folder), "cases": len(store.cases), "plan": store.plan.model_dump(mode="json")}
 

@@ -56,7 +56,7 @@ def run_trial(
     """
     import torch
 
-    from inflate3d.inference.held_out import evaluate_run
+    from inflate3d.inference.runs import evaluate_run
     from inflate3d.training.run import train
 
     device = _device(config.training)

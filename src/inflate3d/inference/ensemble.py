@@ -1,4 +1,4 @@
-"""Several networks that predict as one: where they are, and whether they fit together."""
+"""Several networks that predict as one: where they are, and whether they agree."""
 
 from __future__ import annotations
 
@@ -11,27 +11,37 @@ from inflate3d.run_folder import RunFolder
 
 
 def find_models(folder: Path) -> list[Path]:
-    """The models that a folder stands for.
+    """The models in a folder.
 
     Args:
         folder: A run's folder or a model folder, which stands for itself, or a folder of such (folds), sorted by name.
 
     Raises:
-        ModelError: There is none, or a run in there is not finished.
+        ModelError: There is none, the path is a file, or a run in the folder is not finished.
     """
+    if folder.is_file():
+        run = next((parent for parent in folder.parents if RunFolder(parent).config.exists()), None)
+        raise ModelError(
+            "not a model folder",
+            expected="a run's folder, a model folder, or a folder of them",
+            got="a file",
+            hint=f"give the run's folder: {run}" if run else "give the folder of the run that wrote it",
+            file=folder,
+        )
     if _is_model(folder) or not folder.is_dir():
         return [folder]
     inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     unfinished = [path for path in inside if RunFolder(path).config.exists() and not _is_model(path)]
     if unfinished:
         raise ModelError(
-            "a run is not finished, so it has no model",
+            "run is not finished, so it has no model",
             expected="finished runs in the folder",
             got=", ".join(path.name for path in unfinished),
-            hint="train it to its end with --resume, or name the models one by one: predict MODEL ... --with MODEL",
+            hint="finish it by `inflate3d train --resume`, or name the models one by one: "
+            "predict MODEL ... --ensemble MODEL",
             file=folder,
         )
-    return [path for path in inside if _is_model(path)] or [folder]  # whose reading tells best what is missing
+    return [path for path in inside if _is_model(path)] or [folder]  # reading it explains best what is missing
 
 
 def check_agreement(plans: Sequence[Plan], folders: Sequence[Path] | None = None) -> None:
@@ -61,7 +71,7 @@ def check_agreement(plans: Sequence[Plan], folders: Sequence[Path] | None = None
 
 def _agreed(plan: Plan) -> dict[str, str]:
     """What has to be the same, in words."""
-    spacing = "that of each scan" if plan.slice_spacing is None else f"{plan.slice_spacing} mm"
+    spacing = "each scan's own" if plan.slice_spacing is None else f"{plan.slice_spacing} mm"
     return {
         "classes": ", ".join(f"{value} ({name})" for value, name in plan.classes.items()),
         "modalities": ", ".join(plan.modalities),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,27 +15,56 @@ from inflate3d import resources
 
 GIGABYTE = 10**9
 
-USUAL_BUDGET = 3 * GIGABYTE // 2
-"""Bytes that a prediction in main memory takes at most, above the weights and the scan, if nothing else is asked."""
+DEFAULT_BUDGET = 3 * GIGABYTE // 2
+"""Bytes of main memory that a prediction takes at most by default, above the weights and the scan."""
 
-_SPARED = 0.9
-"""Part of the free memory that is used: others want some, and so does what torch does not tell."""
+_USED_FRACTION = 0.9
+"""Fraction of the free memory that is used; the rest is for other programs, and for what torch does not report."""
 
-_UNTOLD = 1.25
-"""Libraries under torch hold memory that is no tensor's while they compute: so many times what tensors take."""
+_OVERHEAD = 1.25
+"""Libraries below torch hold memory of their own while they compute: total memory divided by that of the tensors."""
+
+_SLAB_BYTES = {"cpu": 2**24}
+"""Size of the logits of a slab: on a CPU small enough for its caches."""
+
+_SLAB_BYTES_ELSEWHERE = 2**28
 
 
-def usual_budget(device: torch.device) -> int:
-    """Bytes that a prediction may take on a device, if nothing else is asked."""
+@dataclass(frozen=True)
+class Budget:
+    """The memory that a prediction may take.
+
+    Attributes:
+        device: Where it is computed.
+        memory: Gigabytes above the weights and the scan; None for the default.
+    """
+
+    device: torch.device
+    memory: float | None
+
+    @property
+    def bytes(self) -> int:
+        """All of it."""
+        return default_budget(self.device) if self.memory is None else int(self.memory * GIGABYTE)
+
+    @property
+    def slab_bytes(self) -> int:
+        """What the logits of a slab may take."""
+        usual = _SLAB_BYTES.get(self.device.type, _SLAB_BYTES_ELSEWHERE)
+        return usual if self.memory is None else min(usual, int(self.memory * GIGABYTE) // 16)
+
+
+def default_budget(device: torch.device) -> int:
+    """Bytes that a prediction may take on a device by default."""
     free = free_memory(device)
     if device.type == "cuda":
         assert free is not None
-        return int(_SPARED * free)
-    return USUAL_BUDGET if free is None else min(USUAL_BUDGET, int(_SPARED * free))
+        return int(_USED_FRACTION * free)
+    return DEFAULT_BUDGET if free is None else min(DEFAULT_BUDGET, int(_USED_FRACTION * free))
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes of a device's memory that nobody uses; none if the system does not tell."""
+    """Free bytes of a device's memory; None if the system does not report them."""
     if device.type == "cuda":
         reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + reserved
@@ -42,10 +72,10 @@ def free_memory(device: torch.device) -> int | None:
 
 
 class LiveTensors(TorchDispatchMode):
-    """Counts the bytes of all tensors that are made while it is on, and live at the same time.
+    """Counts the bytes of all tensors that are made while it is active and live at the same time.
 
     Attributes:
-        peak: The most so far.
+        peak: The maximum so far.
     """
 
     def __init__(self) -> None:
@@ -54,25 +84,25 @@ class LiveTensors(TorchDispatchMode):
         self._live: dict[int, int] = {}
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Runs an operation, and counts what it makes."""
+        """Runs an operation, and counts the tensors that it makes."""
         result = function(*args, **(kwargs or {}))
-        given = {_place(tensor) for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)}
+        given = {_address(tensor) for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)}
         for tensor in tree_leaves(result):
-            if isinstance(tensor, Tensor) and _place(tensor) not in given:  # no view, nor written in place
+            if isinstance(tensor, Tensor) and _address(tensor) not in given:  # neither a view nor written in place
                 self._count(tensor.untyped_storage())
         return result
 
     @property
     def most_needed(self) -> int:
-        """The peak, with what libraries take beside tensors."""
-        return int(_UNTOLD * self.peak)
+        """The peak, with what libraries need beside tensors."""
+        return int(_OVERHEAD * self.peak)
 
     def _count(self, storage: torch.UntypedStorage) -> None:
-        place = storage.data_ptr()
-        self._live[place] = storage.nbytes()
+        address = storage.data_ptr()
+        self._live[address] = storage.nbytes()
         self.peak = max(self.peak, sum(self._live.values()))
-        weakref.finalize(storage, self._live.pop, place, None).atexit = False
+        weakref.finalize(storage, self._live.pop, address, None).atexit = False
 
 
-def _place(tensor: Tensor) -> int:
+def _address(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()

@@ -1,10 +1,10 @@
-"""What one network says of slices of a scan: logits on its own grid in plane."""
+"""How each kind of network scores the slices of a scan: logits on its own grid in plane."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -12,8 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from inflate3d.config import Precision
-from inflate3d.inference.accumulate import LogitGrid
-from inflate3d.inference.mirrors import UNMIRRORED, Mirror, mean_over_mirrors, mirrors_of
+from inflate3d.inference.flips import UNFLIPPED, Flip, combine_flips, mean_over_flips
 from inflate3d.inference.scan import FramedScan
 from inflate3d.models.segmenter import Segmenter
 from inflate3d.models.volumetric import VolumetricSegmenter
@@ -23,8 +22,8 @@ from inflate3d.windows.resample import field_matrices, field_sides, normalize, r
 from inflate3d.windows.sliding import plane_sides, volume_logits
 from inflate3d.windows.windows import center_logits, window_indices
 
-Score = Callable[[Int[np.ndarray, " b"]], Float[Tensor, "b k height width"]]
-"""Takes slices of the frame, by their indices, to their logits."""
+ScoreSlices = Callable[[Int[np.ndarray, " b"]], Float[Tensor, "b k height width"]]
+"""Maps indices of slices in model space to their logits."""
 
 Model = TypeVar("Model", Segmenter, VolumetricSegmenter)
 
@@ -35,50 +34,61 @@ _NUMBER_FORMATS: dict[Precision, torch.dtype] = {
 }
 
 WINDOWS_PER_PATCH = 8
-"""A patch needs as much memory as so many windows, about."""
+"""A patch needs about as much memory as this many windows."""
 
 
-class _Planned(Generic[Model]):
-    """What networks of both kinds have."""
+class LogitGrid(NamedTuple):
+    """The grid of a network's logits in plane; its center is the slice's.
 
-    def __init__(self, model: Model, *, mirror: bool = False, precision: Precision = "32") -> None:
+    Attributes:
+        size: Rows and columns.
+        sides: Their height and width in millimeters.
+    """
+
+    size: tuple[int, int]
+    sides: tuple[float, float]
+
+
+class _Scorer(Generic[Model]):
+    """What both kinds of networks have."""
+
+    def __init__(self, model: Model, *, flips: bool = False, precision: Precision = "32") -> None:
         assert model.plan is not None
         self.model, self.plan = model, model.plan
-        self.mirrors = mirrors_of(model.plan.flips) if mirror else UNMIRRORED
+        self.flips = combine_flips(model.plan.flips) if flips else UNFLIPPED
         self._number_format = _NUMBER_FORMATS[precision]
 
-    def _arithmetic(self, device: torch.device) -> torch.autocast:
-        """Computes in the wanted number format while it is on."""
+    def _autocast(self, device: torch.device) -> torch.autocast:
         mixed = self._number_format is not torch.float32
         return torch.autocast(device.type, self._number_format if mixed else None, enabled=mixed)
 
 
-class WindowNetwork(_Planned[Segmenter]):
-    """An inflated network, which sees a window and scores its center slice.
+class WindowScorer(_Scorer[Segmenter]):
+    """Scores slices by an inflated network, which sees a window and predicts its center slice.
 
     Args:
         model: The network.
-        mirror: See `network_of`.
+        flips: See `make_scorer`.
         precision: Likewise.
     """
 
     @property
-    def members(self) -> list[WindowNetwork]:
-        """The same network for each of its mirror images alone."""
-        return [self._of_mirror(mirror) for mirror in self.mirrors]
+    def members(self) -> list[WindowScorer]:
+        """The same network with each of its flips alone."""
+        return [self._with_flip(flip) for flip in self.flips]
 
     @property
     def fewest_slices(self) -> int:
-        """Those of a window."""
+        """The slices that a window spans."""
         return window_span(self.model.architecture.depth, self.plan.stride)
 
     def grid(self, scan: FramedScan) -> LogitGrid:
-        """That of the network's input."""
+        """The grid of the network's input."""
         height, width = self._field(scan)[0].tolist()
         return LogitGrid(self.model.architecture.image_size, (height, width))
 
-    def begin(self, scan: FramedScan, batch_size: int) -> Score:
-        """Prepares for a scan whose slices are asked for in order, so many at a time or fewer; computes nothing yet."""
+    def begin(self, scan: FramedScan, batch_size: int) -> ScoreSlices:
+        """Prepares to score the slices of a scan; computes nothing yet."""
         del batch_size
         matrices = field_matrices(scan.sides, self._field(scan)).to(scan.device)
         return lambda centers: self._score(scan, matrices, centers)
@@ -88,8 +98,8 @@ class WindowNetwork(_Planned[Segmenter]):
         self, scan: FramedScan, matrices: Float[Tensor, "1 2 3"], centers: Int[np.ndarray, " b"]
     ) -> Float[Tensor, "b k height width"]:
         windows = self._windows(scan, matrices, centers)
-        with self._arithmetic(scan.device):
-            return mean_over_mirrors(lambda mirrored: center_logits(self.model(mirrored)), windows, self.mirrors)
+        with self._autocast(scan.device):
+            return mean_over_flips(lambda flipped: center_logits(self.model(flipped)), windows, self.flips)
 
     def _windows(
         self, scan: FramedScan, matrices: Float[Tensor, "1 2 3"], centers: Int[np.ndarray, " b"]
@@ -100,50 +110,50 @@ class WindowNetwork(_Planned[Segmenter]):
         needed, places = np.unique(shown, return_inverse=True)
         slices = normalize(scan.read(needed)[None], scan.ranges(self.plan.normalization)[None])
         slices = slices[0].movedim(1, 0)[:, :, None]
-        # one by one: the grid of sampling points takes more than a slice, and many channels at a time more time
+        # one by one: the grid of sampling points takes more memory than a slice, and many channels at a time more time
         slices = torch.cat([resample_windows(one[None], matrices, architecture.image_size) for one in slices])
         chosen = torch.from_numpy(places.reshape(shown.shape)).to(slices.device)
         return slices[chosen][:, :, :, 0].movedim(2, 1).contiguous()
 
-    def _of_mirror(self, mirror: Mirror) -> WindowNetwork:
+    def _with_flip(self, flip: Flip) -> WindowScorer:
         alone = copy(self)
-        alone.mirrors = (mirror,)
+        alone.flips = (flip,)
         return alone
 
     def _field(self, scan: FramedScan) -> Float[Tensor, "1 2"]:
         return field_sides(scan.sides, self.model.architecture.image_size, self.plan.pixel_spacing)
 
 
-class PatchNetwork(_Planned[VolumetricSegmenter]):
-    """A 3D network, which sees patches that overlap in all directions, blended in one array of classes × voxels.
+class PatchScorer(_Scorer[VolumetricSegmenter]):
+    """Scores slices by a 3D network, whose overlapping patches are blended in one array of classes x voxels.
 
     Args:
         model: The network.
-        mirror: See `network_of`.
+        flips: See `make_scorer`.
         precision: Likewise.
     """
 
     @property
-    def members(self) -> list[PatchNetwork]:
-        """Itself: mirror images are averaged patch by patch, for each alone would take classes × voxels."""
+    def members(self) -> list[PatchScorer]:
+        """Itself: flips are averaged patch by patch, since each alone would take an array of classes x voxels."""
         return [self]
 
     @property
     def fewest_slices(self) -> int:
-        """A patch may be larger than the scan."""
+        """One: a patch may be larger than the scan."""
         return 1
 
     def grid(self, scan: FramedScan) -> LogitGrid:
-        """That of the patches."""
+        """The grid of the patches."""
         plane = self._plane(scan)
         height, width = plane_sides(plane)[0].tolist()
         return LogitGrid(plane.size, (height, width))
 
-    def begin(self, scan: FramedScan, batch_size: int) -> Score:
-        """Scores the whole scan, so many windows' worth of patches at a time."""
-        with self._arithmetic(scan.device):
+    def begin(self, scan: FramedScan, batch_size: int) -> ScoreSlices:
+        """Scores the whole scan, in batches of patches that need the memory of ``batch_size`` windows."""
+        with self._autocast(scan.device):
             logits = volume_logits(
-                lambda patches: mean_over_mirrors(self.model, patches, self.mirrors),
+                lambda patches: mean_over_flips(self.model, patches, self.flips),
                 scan.read(np.arange(scan.slices)),
                 scan.ranges(self.plan.normalization),
                 scan.sides,
@@ -159,19 +169,19 @@ class PatchNetwork(_Planned[VolumetricSegmenter]):
         return plane_grid((rows, columns), scan.pixel_spacing, self.plan.pixel_spacing)
 
 
-Network = WindowNetwork | PatchNetwork
-"""Scores the slices of a scan: ``begin`` prepares for it, ``grid`` tells where in plane the logits lie; ``members`` are
-the networks whose logits it is the mean of."""
+SliceScorer = WindowScorer | PatchScorer
+"""``begin`` prepares for a scan, ``grid`` is where in plane its logits lie, and ``members`` are the scorers whose
+logits it averages."""
 
 
-def network_of(model: Segmenter | VolumetricSegmenter, *, mirror: bool, precision: Precision) -> Network:
-    """A model, ready to score.
+def make_scorer(model: Segmenter | VolumetricSegmenter, *, flips: bool, precision: Precision) -> SliceScorer:
+    """The scorer for a model.
 
     Args:
         model: In eval mode, on its device, with its plan.
-        mirror: Whether to take the mean over the mirror images that its plan allows.
+        flips: Whether to average over the flips that its plan allows.
         precision: Number format of the arithmetic.
     """
     if isinstance(model, VolumetricSegmenter):
-        return PatchNetwork(model, mirror=mirror, precision=precision)
-    return WindowNetwork(model, mirror=mirror, precision=precision)
+        return PatchScorer(model, flips=flips, precision=precision)
+    return WindowScorer(model, flips=flips, precision=precision)

@@ -1,60 +1,73 @@
-"""From a scan to its label map, in a memory that grows neither with the number of classes nor with the depth.
+"""From a scan to its prediction, in memory that grows neither with the number of classes nor with the depth.
 
-An inflated network goes slice by slice: no array of classes × voxels is ever made. Logits are averaged: over mirror
-images and over networks, as nnU-Net does with its folds (``nnUNetPredictor.predict_logits_from_preprocessed_data``).
-Networks that share a grid in plane are averaged there, others on the scan's own pixels: resampling is linear, so both
-give the same, and the first costs less.
+An inflated network goes slice by slice: no array of classes x voxels is made. Logits are averaged over flips and over
+networks, as nnU-Net does with its folds (``nnUNetPredictor.predict_logits_from_preprocessed_data``). Networks that
+share a grid in plane are averaged there, others on the scan's own pixels: resampling is linear, so both give the same,
+and the first costs less.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import numpy as np
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Integer
 from torch import Tensor
 
 from inflate3d.config import Precision
-from inflate3d.errors import DataError, ModelError
-from inflate3d.inference.accumulate import LogitGrid, OwnPixels, label_type
-from inflate3d.inference.assessment import SLABS_MORE, AssessedLabels, Assessment
-from inflate3d.inference.batches import SLABS, Batches, Budget
-from inflate3d.inference.confidence import Kind
+from inflate3d.errors import ConfigError, DataError, ModelError
 from inflate3d.inference.ensemble import check_agreement, find_models
-from inflate3d.inference.mirrors import check_mirrors
-from inflate3d.inference.networks import Network, network_of
+from inflate3d.inference.flips import check_flips
+from inflate3d.inference.memory import Budget
+from inflate3d.inference.networks import LogitGrid, SliceScorer, make_scorer
+from inflate3d.inference.prediction import ModelGridClasses, Prediction
 from inflate3d.inference.scan import FramedScan
-from inflate3d.inference.slices import Scores, SliceChoice
+from inflate3d.inference.slices import SLABS, Logits, OwnPixels, SliceBatches, SliceChoice
+from inflate3d.inference.uncertainty import ASSESSMENT_SLABS, Assessment, Kind
 from inflate3d.models.segmenter import Segmenter, load_model
 from inflate3d.models.volumetric import VolumetricSegmenter
 from inflate3d.preparation.plan import Plan
 from inflate3d.volume import Volume
-from inflate3d.windows.resample import field_matrices, resample_labels
 
 Model = Segmenter | VolumetricSegmenter
 
 
+class PredictorSettings(TypedDict, total=False):
+    """How to predict: the keyword arguments of `Predictor`."""
+
+    device: str | None
+    batch_size: int
+    memory: float | None
+    flips: bool
+    slice_step: int
+    precision: Precision
+
+
 class Predictor:
-    """Segments scans with a trained network, or with several.
+    """Segments scans with a trained network, or with the average of several.
 
     Args:
-        model: A network with its plan, or several that agree in all that makes their logits comparable.
-        device: Where to compute; the GPU if there is one.
-        batch_size: The most windows predicted at a time, fewer where memory demands it; of a 3D network an eighth as
-            many patches.
-        memory: Gigabytes that a prediction may take, above the weights and the scan; on a GPU of its memory, the
-            scan counted. If not given 1.5, less where less is free, or nine tenths of what is free on the GPU. A
-            3D network's array of classes × voxels is not bounded.
-        mirror: Whether to average over the mirror images that the plan allows.
-        every: Predict every n-th slice, and interpolate the logits of those between.
+        model: A network with its plan, or several with the same classes, modalities, depth axis and slice spacing.
+        device: Where to compute, such as ``"cpu"`` or ``"cuda:1"``; the GPU if there is one by default.
+        batch_size: The largest number of windows at a time, fewer where memory demands it; for a 3D network an eighth
+            as many patches.
+        memory: Gigabytes that a prediction may take above the weights and the scan; on a GPU of its memory, with the
+            scan. The default is 1.5, less if less is free, or nine tenths of what is free on the GPU. A 3D network's
+            array of classes x voxels is not bounded.
+        flips: Whether to average over the flips that the plan allows (test-time augmentation).
+        slice_step: Predict every n-th slice, and interpolate the logits of those between.
         precision: Number format of the network's arithmetic; mixed ones are faster where the device has them, and
             change some labels.
 
     Raises:
-        ModelError: A network has no plan, networks don't agree, or there is no such device.
-        ConfigError: The plan allows no mirror.
+        ModelError: A network has no plan, or networks do not agree.
+        ConfigError: The device is invalid or not available, or the plan allows no flip.
+
+    Example:
+        ``predictor = Predictor.load("runs/spleen")``, then ``predictor.predict(read_volume("scan.nii.gz")).labels``.
     """
 
     def __init__(
@@ -64,232 +77,238 @@ class Predictor:
         device: str | None = None,
         batch_size: int = 16,
         memory: float | None = None,
-        mirror: bool = False,
-        every: int = 1,
+        flips: bool = False,
+        slice_step: int = 1,
         precision: Precision = "32",
     ) -> None:
         models = list(model) if isinstance(model, Sequence) else [model]
         check_agreement([_plan_of(each) for each in models])
-        if mirror:
-            check_mirrors([_plan_of(each) for each in models])
-        self.batch_size, self.memory, self.every = batch_size, memory, every
-        try:
-            self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-            self.models = tuple(each.eval().to(self.device) for each in models)
-        except (RuntimeError, AssertionError) as error:  # torch's, for names and for devices that are not there
-            raise ModelError("device can't be used", expected="cpu, cuda, cuda:1, mps", got=device) from error
+        if flips:
+            check_flips([_plan_of(each) for each in models])
+        self.batch_size, self.memory, self.slice_step = batch_size, memory, slice_step
+        self.device = find_device(device)
+        self.models = tuple(each.eval().to(self.device) for each in models)
         self._budget = Budget(self.device, memory)
-        self._networks: list[Network] = [network_of(each, mirror=mirror, precision=precision) for each in self.models]
+        self._scorers: list[SliceScorer] = [make_scorer(each, flips=flips, precision=precision) for each in self.models]
 
     @classmethod
     def load(
-        cls,
-        folder: str | Path,
-        *,
-        also: Sequence[str | Path] = (),
-        device: str | None = None,
-        batch_size: int = 16,
-        memory: float | None = None,
-        mirror: bool = False,
-        every: int = 1,
-        precision: Precision = "32",
+        cls, folder: str | Path, *, ensemble: Sequence[str | Path] = (), **settings: Unpack[PredictorSettings]
     ) -> Predictor:
-        """Loads a run's folder, a model folder, or a folder of such, whose networks are averaged.
+        """Loads a run's folder, a model folder, or a folder of such (folds), whose networks are averaged.
 
         Args:
             folder: The folder.
-            also: More of them.
-            device: See `Predictor`, as all that follows.
-            batch_size: The most windows at a time.
-            memory: Gigabytes.
-            mirror: Whether to average over mirror images.
-            every: Steps from slice to slice.
-            precision: Number format.
+            ensemble: More of them to average with.
+            **settings: See `Predictor`.
 
         Raises:
-            ModelError: There is no model, it can't be used, or models don't agree.
-            ConfigError: The plan allows no mirror.
+            ModelError: There is no model, it can't be loaded, or models do not agree.
+            ConfigError: The device is invalid or not available, or the plan allows no flip.
         """
-        folders = [model for place in (folder, *also) for model in find_models(Path(place))]
+        folders = [model for each in (folder, *ensemble) for model in find_models(Path(each))]
         models = [load_model(model) for model in folders]
         check_agreement([_plan_of(model) for model in models], folders)
-        return cls(
-            models,
-            device=device,
-            batch_size=batch_size,
-            memory=memory,
-            mirror=mirror,
-            every=every,
-            precision=precision,
-        )
+        return cls(models, **settings)
 
     @property
     def plan(self) -> Plan:
-        """How scans become the first network's windows; what networks have to agree in is all of theirs."""
-        plans = [network.plan for network in self._networks]
+        """The first network's plan; all of them agree in what scans have to be like."""
+        plans = [scorer.plan for scorer in self._scorers]
         missing = all(plan.allow_missing_modality for plan in plans)
         return plans[0].model_copy(update={"allow_missing_modality": missing})
 
-    def predict(self, volume: Volume) -> Integer[np.ndarray, "i j k"]:
+    def predict(
+        self,
+        volume: Volume,
+        *,
+        confidence: bool = False,
+        uncertainty: bool = False,
+        class_scores: bool = False,
+        model_grid: bool = False,
+    ) -> Prediction:
         """Segments a scan.
+
+        The confidence is the agreement of the networks where there are several, of a single inflated network's flips
+        where it has them, and else the soft Dice of its own probabilities; see `inflate3d.inference.uncertainty`.
 
         Args:
             volume: ``(C, I, J, K)`` in any orientation, with its affine.
+            confidence: Whether to compute how far the labels can be trusted.
+            uncertainty: Whether to map the entropy of each voxel.
+            class_scores: Whether to return the mean probabilities of all classes, an array of classes x voxels.
+            model_grid: Whether to return the classes on the grid of the first network's logits, too.
 
         Returns:
-            The dataset's label values on the very grid of the scan, ``(I, J, K)``.
+            The prediction, on the grid of the scan.
 
         Raises:
             DataError: Wrong number of modalities, or fewer slices than a window.
-            MemoryBudgetError: The memory that was given is too little for this scan.
+            MemoryBudgetError: The memory budget is too small for this scan.
         """
-        scan = self.frame(volume)
-        values, labels = self._empty_labels(volume)
-        framed = scan.orientation.apply(labels)  # a view
-        pixels = self._own_pixels(scan)
-        scores = self._own_scores(scan, held=labels.nbytes)
-        for index in range(len(framed)):
-            # by next, for a loop's variable would hold its batch while the one after it is computed
-            framed[index] = values[pixels.likeliest(next(scores)).cpu().numpy()]
-        return labels
+        scan = self._to_model_space(volume)
+        assessed = confidence or uncertainty or class_scores
+        arrays = _Arrays(volume, scan, self.plan, uncertainty=uncertainty, class_scores=class_scores)
+        kind, members = self._members() if assessed else ("soft dice", [])
+        grids = self._grids(scan)
+        pixels = self._own_pixels(scan, [*grids, *(member.grid(scan) for member in members)])
+        assessment = (
+            Assessment(
+                pixels,
+                sums=len(grids),
+                networks=len(self._scorers),
+                class_names=self.plan.class_names,
+                members=len(members),
+                kind=kind,
+            )
+            if assessed
+            else None
+        )
+        on_grid = np.empty((scan.own_shape[0], *grids[0].size), arrays.labels.dtype) if model_grid else None
+        slices = self._slice_logits(scan, held=arrays.nbytes, members=members, assessed=assessed)
+        for index in range(scan.own_shape[0]):
+            logits = next(slices)  # the variable of a for loop would keep the batch while the next one is computed
+            if on_grid is not None:
+                on_grid[index] = logits[0][0].argmax(0).cpu().numpy()
+            if assessment is None:
+                arrays.add(index, pixels.argmax(logits))
+            else:
+                arrays.add(index, *assessment.add(logits, uncertainty=uncertainty, probabilities=class_scores))
+            del logits
+        return Prediction(
+            arrays.labels,
+            volume.affine,
+            confidence=assessment.confidence() if assessment and confidence else None,
+            uncertainty=arrays.uncertainty,
+            class_scores=arrays.class_scores,
+            model_grid=None
+            if on_grid is None
+            else ModelGridClasses(on_grid, scan.orientation, grids[0], _pair(scan.sides[0].tolist())),
+        )
 
-    def predict_with_confidence(self, volume: Volume, *, with_uncertainty: bool = False) -> AssessedLabels:
-        """Segments a scan, and tells how far the result can be trusted.
-
-        The labels are those of `predict`. The confidence is the agreement of the networks where there are several,
-        of a single inflated network's mirror images where it has them, and else the soft Dice of its own probabilities;
-        see `inflate3d.inference.confidence`. Members are counted slab by slab, and never held as whole arrays.
-
-        Args:
-            volume: See `predict`.
-            with_uncertainty: Whether to map the entropy, too.
+    def classes(self, scan: FramedScan) -> Iterator[Integer[Tensor, "h w"]]:
+        """Class numbers of the own slices of a scan that is in model space, one by one.
 
         Raises:
-            DataError: Wrong number of modalities, or fewer slices than a window.
-            MemoryBudgetError: The memory that was given is too little for this scan.
+            MemoryBudgetError: The memory budget is too small for this scan.
         """
-        scan = self.frame(volume)
-        values, labels = self._empty_labels(volume)
-        uncertainty = np.empty_like(volume.array[0], dtype=np.uint8) if with_uncertainty else None
-        framed = scan.orientation.apply(labels)  # views
-        mapped = None if uncertainty is None else scan.orientation.apply(uncertainty)
-        kind, members = self._members()
-        assessment = self._assessment(scan, kind, members)
-        held = labels.nbytes + (0 if uncertainty is None else uncertainty.nbytes)
-        scores = self._own_scores(scan, held=held, members=members, assessed=True)
-        for index in range(len(framed)):
-            classes, percent = assessment.add(next(scores), with_uncertainty=with_uncertainty)
-            framed[index] = values[classes.cpu().numpy()]
-            if mapped is not None and percent is not None:
-                mapped[index] = percent.cpu().numpy()
-        return AssessedLabels(labels, assessment.confidence(), uncertainty)
+        pixels = self._own_pixels(scan, self._grids(scan))
+        return (pixels.argmax(logits) for logits in self._slice_logits(scan))
 
-    def assess(self, scan: FramedScan) -> Assessment:
-        """Takes what `slice_logits` gives to the scan's own pixels, and gathers the soft Dice of the result."""
-        return self._assessment(scan, "soft dice", [])
-
-    def frame(self, volume: Volume) -> FramedScan:
-        """Brings a scan into the networks' frame, exactly as the store does for training.
-
-        Raises:
-            DataError: Wrong number of modalities, or fewer slices than a window.
-        """
+    def _to_model_space(self, volume: Volume) -> FramedScan:
         room = self._budget.bytes // 2 if self.device.type == "cuda" else 0
         scan = FramedScan.of(volume, self.plan, self.device, room=room)
-        needed = max(network.fewest_slices for network in self._networks)
+        needed = max(scorer.fewest_slices for scorer in self._scorers)
         if scan.slices < needed:
             raise DataError(
-                "scan is thinner than the window",
+                "scan has fewer slices than the model's window",
                 expected=f"at least {needed} slices along the {self.plan.depth_axis} direction",
                 got=f"{scan.slices} slices",
             )
         return scan
 
-    def slice_logits(self, scan: FramedScan) -> Iterator[tuple[int, Float[Tensor, "1 k height width"]]]:
-        """Scores all of the scan's own slices in order.
+    def _members(self) -> tuple[Kind, list[SliceScorer]]:
+        """The members whose agreement is the confidence: networks, or the flips of a single one."""
+        if len(self._scorers) > 1:
+            return "networks", self._scorers
+        members: list[SliceScorer] = list(self._scorers[0].members)
+        return ("flips", members) if len(members) > 1 else ("soft dice", [])
 
-        Only for networks that share a grid in plane, such as a single one; several networks' logits are summed.
-
-        Yields:
-            The slice's index, and its logits ``(1, K, H, W)`` at the network's input size.
-        """
-        for index, scores in enumerate(self._own_scores(scan)):
-            (logits,) = scores
-            yield index, logits
-
-    def on_model_grid(self, labels: Integer[Tensor, "b h w"], scan: FramedScan) -> Integer[Tensor, "b height width"]:
-        """Class numbers of the scan's own slices, on the grid of the (first) network's logits."""
-        grid = self._networks[0].grid(scan)
-        matrices = field_matrices(scan.sides, torch.tensor([grid.sides]))
-        return resample_labels(labels, matrices.expand(len(labels), -1, -1), grid.size)
-
-    def _members(self) -> tuple[Kind, list[Network]]:
-        """What is held against each other, if there are several: networks, or the mirror images of a single one."""
-        if len(self._networks) > 1:
-            return "networks", self._networks
-        members: list[Network] = list(self._networks[0].members)
-        return ("mirrors", members) if len(members) > 1 else ("soft dice", [])
-
-    def _assessment(self, scan: FramedScan, kind: Kind, members: Sequence[Network]) -> Assessment:
-        sums = self._grids(scan)
-        return Assessment(
-            self._own_pixels(scan, [*sums, *(member.grid(scan) for member in members)]),
-            sums=len(sums),
-            networks=len(self._networks),
-            class_names=self.plan.class_names,
-            members=len(members),
-            kind=kind,
-        )
-
-    def _empty_labels(self, volume: Volume) -> tuple[Integer[np.ndarray, " classes"], Integer[np.ndarray, "i j k"]]:
-        """The label value of each class, and room for those of a scan."""
-        values = self.plan.label_values
-        values = values.astype(label_type(values))
-        return values, np.empty_like(volume.array[0], dtype=values.dtype)  # the file's order is quicker to write
-
-    def _own_pixels(self, scan: FramedScan, grids: Sequence[LogitGrid] | None = None) -> OwnPixels:
-        """The scan's pixels, for the grids of its scores if no others are given."""
+    def _own_pixels(self, scan: FramedScan, grids: Sequence[LogitGrid]) -> OwnPixels:
         _, rows, columns = scan.own_shape
-        return OwnPixels(
-            (rows, columns),
-            scan.sides,
-            self._grids(scan) if grids is None else grids,
-            device=self.device,
-            slab_bytes=self._budget.slab_bytes,
-        )
+        return OwnPixels((rows, columns), scan.sides, grids, device=self.device, slab_bytes=self._budget.slab_bytes)
 
     def _grids(self, scan: FramedScan) -> list[LogitGrid]:
         """The different grids of the networks, in their order."""
-        return list(dict.fromkeys(network.grid(scan) for network in self._networks))
+        return list(dict.fromkeys(scorer.grid(scan) for scorer in self._scorers))
 
-    def _own_scores(
-        self, scan: FramedScan, *, held: int = 0, members: Sequence[Network] = (), assessed: bool = False
-    ) -> Iterator[Scores]:
-        """The scores of the scan's own slices, one by one: the sum on each grid, then each member's.
+    def _slice_logits(
+        self, scan: FramedScan, *, held: int = 0, members: Sequence[SliceScorer] = (), assessed: bool = False
+    ) -> Iterator[Logits]:
+        """The logits of the scan's own slices, one by one: the sum on each grid, then each member's.
 
         Args:
             scan: The scan.
             held: Bytes of main memory that the caller holds meanwhile.
-            members: Whose logits the sum is of, to have each one's, too; only the networks' sums if not given.
-            assessed: Whether the caller needs the memory for more than the likeliest class.
+            members: The scorers whose logits the sum is of, to get each one's, too; without, the networks' sums alone.
+            assessed: Whether the caller needs memory for more than the most likely class.
         """
-        choice = SliceChoice.of(scan.slices, scan.own_shape[0], self.every)
-        batches = Batches(
-            members or self._networks,
+        choice = SliceChoice.of(scan.slices, scan.own_shape[0], self.slice_step)
+        batches = SliceBatches(
+            members or self._scorers,
             scan,
             batch_size=self.batch_size,
             budget=self._budget,
             held=held,
-            slabs=SLABS + SLABS_MORE * assessed,
-            apart=bool(members),
+            slabs=SLABS + ASSESSMENT_SLABS * assessed,
+            separate=bool(members),
         )
-        return choice.interpolate(batches.scores(choice.centers))
+        return choice.interpolate(batches.logits(choice.centers))
+
+
+class _Arrays:
+    """The arrays of a prediction in the order of the scan's file, filled slice by slice in model space."""
+
+    def __init__(self, volume: Volume, scan: FramedScan, plan: Plan, *, uncertainty: bool, class_scores: bool) -> None:
+        values = plan.label_values
+        self._values = values.astype(np.min_scalar_type(int(values.max())))
+        like = volume.array[0]  # the file's own memory order is faster to write
+        self.labels = np.empty_like(like, dtype=self._values.dtype)
+        self.uncertainty = np.empty_like(like, dtype=np.uint8) if uncertainty else None
+        self.class_scores = np.empty((len(values), *like.shape), np.float32) if class_scores else None
+        apply = scan.orientation.apply  # gives views
+        self._labels = apply(self.labels)
+        self._uncertainty = None if self.uncertainty is None else apply(self.uncertainty)
+        self._class_scores = (
+            None if self.class_scores is None else [apply(self.class_scores[number]) for number in range(len(values))]
+        )
+
+    @property
+    def nbytes(self) -> int:
+        arrays = (self.labels, self.uncertainty, self.class_scores)
+        return sum(array.nbytes for array in arrays if array is not None)
+
+    def add(
+        self, index: int, classes: Tensor, uncertainty: Tensor | None = None, probabilities: Tensor | None = None
+    ) -> None:
+        self._labels[index] = self._values[classes.cpu().numpy()]
+        if self._uncertainty is not None and uncertainty is not None:
+            self._uncertainty[index] = uncertainty.cpu().numpy()
+        if self._class_scores is not None and probabilities is not None:
+            for one, slice_ in zip(self._class_scores, probabilities.cpu().numpy(), strict=True):
+                one[index] = slice_
+
+
+def find_device(name: str | None) -> torch.device:
+    """The device of a name; the GPU if there is one by default.
+
+    Raises:
+        ConfigError: The name is invalid, or the device is not available.
+    """
+    available = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    available += ["mps"] * torch.backends.mps.is_available()
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise ConfigError("invalid device", expected=", ".join(available), got=name) from error
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(
+            "device not available on this machine",
+            expected=", ".join(available),
+            got=name,
+            hint="leave out the device; for an NVIDIA GPU, check `nvidia-smi` and that torch is a CUDA build",
+        ) from error
+    return device
 
 
 def _plan_of(model: Model) -> Plan:
     if model.plan is None:
-        raise ModelError(
-            "model has no plan, so scans can't be prepared for it",
-            hint="train it with inflate3d, or set model.plan",
-        )
+        raise ModelError("model has no plan", hint="train it with inflate3d, or set model.plan")
     return model.plan
+
+
+def _pair(values: list[float]) -> tuple[float, float]:
+    height, width = values
+    return height, width

@@ -1,111 +1,255 @@
-"""The scans that a path names."""
+"""The scans to predict, among what a path or an address names."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from inflate3d.datasets.case import Case
-from inflate3d.errors import DataError, DatasetProblems
-from inflate3d.io import SUFFIXES, Series, find_series, scan_files, stem_of
+from inflate3d.distributed.remote import RemoteFolder, is_remote
+from inflate3d.errors import DataError, DatasetProblems, truncate
+from inflate3d.inference.manifest import written_in
+from inflate3d.io import SUFFIXES, Series, find_series, scan_files, stem_of, suffix_of
 from inflate3d.preparation.plan import Plan
 
-Warn = Callable[[DataError], object]
-"""Told of what is odd and no reason to stop."""
-
-_CHANNEL = re.compile(r"(.+)_(\d{4})")
-"""A file of one modality, as nnU-Net names them."""
+_NUMBERED = re.compile(r"(.+)_(\d{4})")
+"""The file of one modality, as nnU-Net names them."""
 
 _FIRST = "_0000"
-"""What nnU-Net puts behind the name of a scan's first, or only, modality."""
+"""What nnU-Net appends to the name of a scan's first, or only, modality."""
 
-_NAMELESS = "scan"
-"""What a scan is called whose path has no name."""
+_LABEL_NAME = re.compile(r"(.+?)[_.-](?:d?seg|segmentation|labels?|mask|gt)", re.IGNORECASE)
+"""The file of a label map beside its scan."""
+
+_LABEL_FOLDER = re.compile(r"labels?(?:tr|ts|va)?|masks?|segmentations?|gt|uncertainty", re.IGNORECASE)
+"""A subfolder of label maps, or of our maps of uncertainty."""
+
+_SEPARATE_FILES = (".hdr", ".img", ".nhdr", ".mhd")
+"""Headers whose voxels are in another file."""
+
+_UNNAMED = "scan"
+"""The name of a scan whose path has none."""
 
 
-def tell_nobody(told: object) -> None:
-    """Drops what it is told."""
+@dataclass(frozen=True)
+class FoundScans:
+    """Scans to predict.
+
+    Attributes:
+        cases: Sorted by name. Images of remote ones are named by their file's name alone.
+        remote: Where they are if not on the disk.
+        warnings: What was passed over, and why.
+    """
+
+    cases: list[Case]
+    remote: RemoteFolder | None = None
+    warnings: list[DataError] = field(default_factory=list)
 
 
-def find_scans(path: Path, plan: Plan, *, warn: Warn = tell_nobody) -> list[Case]:
-    """The scans that a path names, sorted by name.
+def find_scans(path: str | Path, plan: Plan) -> FoundScans:
+    """Finds the scans that a path or an address names.
+
+    Files ``CASE_0000``, ``CASE_0001``, ..., or ``CASE_T1``, ``CASE_T2``, ... by the names of the plan's modalities, are
+    the modalities of one scan where the plan has several. A scan's only modality, ``CASE_0000``, is named ``CASE``.
+    Label maps beside scans are passed over: those that inflate3d wrote, ``CASE`` beside ``CASE_0000``, ``CASE_seg``
+    beside ``CASE`` and the like, and subfolders such as ``labelsTr``.
 
     Args:
-        path: A scan (see `inflate3d.io.read_volume`), a folder of scan files, or a folder with DICOM series,
-            in sub-folders too. Files ``CASE_0000``, ``CASE_0001``, ... are the modalities of one scan where
-            the plan has several, and a scan's only modality, ``CASE_0000``, is named ``CASE``.
-        plan: Which modalities there have to be, and whether some may be missing.
-        warn: Told of DICOM series that are passed over because they are no volumes, such as localizers.
+        path: A scan (see `inflate3d.io.read_volume`), or a folder with scan files and DICOM series, in subfolders too;
+            or the address of a scan file, or of a folder of them.
+        plan: Which modalities scans have to have, and whether some may be missing.
 
     Raises:
-        DataError: There is nothing to predict, or a modality is missing.
+        DataError: There is nothing to predict, a modality is missing, or two files are the same one.
         DatasetProblems: There are DICOM series, and none is a volume.
+        ConfigError: The package for this kind of address is missing.
     """
-    if path.name in ("", ".."):  # such as ".", which would name nothing
+    if is_remote(str(path)):
+        return _remote_scans(str(path), plan)
+    path = Path(path)
+    if path.name in ("", ".."):  # such as ".", which has no name
         path = path.resolve()
-    files = scan_files(path) if path.is_dir() else [path]
-    if not files:
-        scans = _series(path, warn)
-    elif len(plan.modalities) > 1 and path.is_dir() and all(_CHANNEL.fullmatch(stem_of(file)) for file in files):
-        scans = _joined(files, plan)
+    if path.is_dir():
+        found = _scans_below(path, plan)
     else:
-        scans = [Case(name, (file,), label=None) for name, file in zip(_names(files), files, strict=True)]
-    if not scans:
+        found = FoundScans([Case(stem_of(path).removesuffix(_FIRST) or _UNNAMED, (path,), label=None)])
+    if not found.cases:
         raise DataError(
-            "no scans here",
+            "no scans found",
             file=path,
             expected=f"a scan file, a DICOM series, or a folder of them ({', '.join(SUFFIXES)})",
-            got="none",
+            got=truncate([str(warning.got) for warning in found.warnings]) or "none",
         )
-    return scans
+    return found
 
 
-def _names(files: list[Path]) -> list[str]:
-    """A name for each scan: its file's, without the number that nnU-Net gives an only modality."""
-    names = [stem_of(file) for file in files]
-    if all(_CHANNEL.fullmatch(name) and name.endswith(_FIRST) for name in names):
-        return [name.removesuffix(_FIRST) for name in names]
-    return names
+def group_files(files: Sequence[Path], plan: Plan, folder: Path) -> list[Case]:
+    """One case for each scan among files, whose modalities may be in several; the disk is not looked at.
 
-
-def _series(folder: Path, warn: Warn) -> list[Case]:
-    """The DICOM series below a folder that may be volumes, each named by its place there."""
-    found = find_series(folder)
-    if len(found) == 1:  # where it is no volume, reading it tells best why
-        return [Case(stem_of(found[0].path) or _NAMELESS, (found[0].path,), label=None)]
-    passed_over = [_passed_over(series) for series in found if series.flaw]
-    if passed_over and len(passed_over) == len(found):
-        raise DatasetProblems(passed_over, what="none of the DICOM series here is a volume")
-    for warning in passed_over:
-        warn(warning)
-    paths = [series.path for series in found if not series.flaw]
-    return [Case("_".join(path.relative_to(folder).parts) or stem_of(path), (path,), label=None) for path in paths]
-
-
-def _passed_over(series: Series) -> DataError:
-    said = f"{series.modality or '?'}, {series.description or 'no description'}, {series.slices} images"
-    return DataError("a DICOM series is no volume", got=f"{series.path.name}: {series.flaw} ({said})", file=series.path)
-
-
-def _joined(files: list[Path], plan: Plan) -> list[Case]:
-    """One case for all files that differ in their modality's number alone."""
-    channels: dict[str, dict[int, Path]] = {}
+    Raises:
+        DataError: A modality is missing, or two files are the same one.
+    """
+    if len(plan.modalities) == 1:
+        names = _unique_names(files, folder)
+        if all(_NUMBERED.fullmatch(name) and name.endswith(_FIRST) for name in names):
+            names = [name.removesuffix(_FIRST) for name in names]
+        return [Case(name, (file,), label=None) for name, file in zip(names, files, strict=True)]
+    groups: dict[tuple[Path, str], list[tuple[int, Path]]] = {}
+    whole: list[Path] = []
     for file in files:
-        name, number = re.fullmatch(_CHANNEL, stem_of(file)).groups()  # type: ignore[union-attr]
-        channels.setdefault(name, {})[int(number)] = file
-    scans = []
-    for name, found in channels.items():
-        images = tuple(found.pop(number, None) for number in range(len(plan.modalities)))
-        missing = [plan.modalities[number] for number, image in enumerate(images) if image is None]
-        if found or (missing and not plan.allow_missing_modality):
+        name, number = _split_modality(stem_of(file), plan.modalities)
+        if number is None:
+            whole.append(file)
+        else:
+            groups.setdefault((file.parent, name), []).append((number, file))
+    cases = [_join(name, members, plan) for (_, name), members in groups.items()]
+    cases += [Case(name, (file,), label=None) for name, file in zip(_unique_names(whole, folder), whole, strict=True)]
+    return sorted(cases, key=lambda case: case.id)
+
+
+def _scans_below(folder: Path, plan: Plan) -> FoundScans:
+    folders = sorted({folder, *(path for path in folder.rglob("*") if path.is_dir() and not _is_hidden(path, folder))})
+    files, labels = [], []
+    for place in folders:
+        inside = scan_files(place)
+        beside = _label_maps(inside, in_label_folder=_in_label_folder(place, folder)) | written_in(place)
+        files += [file for file in inside if file.name not in beside]
+        labels += [file for file in inside if file.name in beside]
+    warnings = [_passed_over("label maps are not predicted", labels, folder)] if labels else []
+    cases = group_files(files, plan, folder)
+    series, flaws = _series_cases(folder, alone=not files)
+    return FoundScans(sorted([*cases, *series], key=lambda case: case.id), None, [*warnings, *flaws])
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def _in_label_folder(place: Path, folder: Path) -> bool:
+    return any(_LABEL_FOLDER.fullmatch(part) for part in place.relative_to(folder).parts)
+
+
+def _label_maps(files: Sequence[Path], *, in_label_folder: bool) -> set[str]:
+    """Names of the files of a folder that are label maps by their names."""
+    if in_label_folder:
+        return {file.name for file in files}
+    stems = {stem_of(file) for file in files}
+    bases = stems | {match[1] for stem in stems if (match := _NUMBERED.fullmatch(stem))}
+    return {
+        file.name
+        for file in files
+        if f"{stem_of(file)}{_FIRST}" in stems
+        or ((match := _LABEL_NAME.fullmatch(stem_of(file))) and match[1] in bases)
+    }
+
+
+def _passed_over(what: str, files: Sequence[Path], folder: Path) -> DataError:
+    names = [file.relative_to(folder).as_posix() for file in files]
+    return DataError(what, got=f"{len(files)} passed over: {truncate(names)}", file=folder)
+
+
+def _unique_names(files: Sequence[Path], folder: Path) -> list[str]:
+    """A name for each scan: its file's, with the names of its folders where files share one."""
+    names = [stem_of(file) for file in files]
+    counts = Counter(names)
+    return [
+        "_".join((*file.parent.relative_to(folder).parts, name)) if counts[name] > 1 and file.parent != folder else name
+        for file, name in zip(files, names, strict=True)
+    ]
+
+
+def _split_modality(stem: str, modalities: Sequence[str]) -> tuple[str, int | None]:
+    """The case's name and the modality's number in a file's name; None if it names no modality."""
+    if match := _NUMBERED.fullmatch(stem):
+        return match[1], int(match[2])
+    for number, modality in enumerate(modalities):
+        if match := re.fullmatch(rf"(.+)[_.-]{re.escape(modality)}", stem, re.IGNORECASE):
+            return match[1], number
+    return stem, None
+
+
+def _join(name: str, members: Iterable[tuple[int, Path]], plan: Plan) -> Case:
+    """One case of the files of its modalities."""
+    found: dict[int, Path] = {}
+    for number, file in members:
+        if number in found:
             raise DataError(
-                "the scan has not the model's modalities",
-                expected=", ".join(f"_{number:04d} ({name})" for number, name in enumerate(plan.modalities)),
-                got=f"no {' and no '.join(missing)}" if missing else f"{len(found)} more",
-                hint="add the files; only a model trained with --allow-missing-modality can do without",
+                "two files for one modality",
+                got=f"{found[number].name}, {file.name}",
+                hint="keep one",
                 case=name,
-                file=next(iter([*found.values(), *filter(None, images)])),
+                file=file,
             )
-        scans.append(Case(name, images, label=None))
-    return scans
+        found[number] = file
+    images = tuple(found.pop(number, None) for number in range(len(plan.modalities)))
+    missing = [plan.modalities[number] for number, image in enumerate(images) if image is None]
+    if found or (missing and not plan.allow_missing_modality):
+        raise DataError(
+            "scan does not have the modalities of the model",
+            expected=", ".join(f"_{number:04d} ({name})" for number, name in enumerate(plan.modalities)),
+            got=f"no {' and no '.join(missing)}" if missing else f"{len(found)} more",
+            hint="add the files; only a model trained with --allow-missing-modality can do without",
+            case=name,
+            file=next(iter([*found.values(), *filter(None, images)])),
+        )
+    return Case(name, images, label=None)
+
+
+def _series_cases(folder: Path, *, alone: bool) -> tuple[list[Case], list[DataError]]:
+    """The DICOM series below a folder that may be volumes, named by their places, and warnings about the others."""
+    found = find_series(folder)
+    if alone and len(found) == 1:  # if it is not a volume, reading it explains best why
+        return [Case(stem_of(found[0].path) or _UNNAMED, (found[0].path,), label=None)], []
+    flaws = [_flaw(series) for series in found if series.flaw]
+    if alone and flaws and len(flaws) == len(found):
+        raise DatasetProblems(flaws, what="none of the DICOM series is a volume")
+    paths = [series.path for series in found if not series.flaw]
+    return [
+        Case("_".join(path.relative_to(folder).parts) or stem_of(path), (path,), label=None) for path in paths
+    ], flaws
+
+
+def _flaw(series: Series) -> DataError:
+    described = f"{series.modality or '?'}, {series.description or 'no description'}, {series.slices} images"
+    return DataError(
+        "DICOM series is not a volume", got=f"{series.path.name}: {series.flaw} ({described})", file=series.path
+    )
+
+
+def _remote_scans(address: str, plan: Plan) -> FoundScans:
+    if suffix_of(address.partition("?")[0]):
+        folder, name = RemoteFolder.of_file(address)
+        _check_single_file(name, folder.address_of(name))
+        return FoundScans([Case(stem_of(name).removesuffix(_FIRST), (Path(name),), label=None)], folder)
+    folder = RemoteFolder.of(address)
+    names = [name for name in folder.names() if suffix_of(name) and not name.startswith(".")]
+    for name in names:
+        _check_single_file(name, folder.address_of(name))
+    labels = _label_maps([Path(name) for name in names], in_label_folder=False)
+    cases = group_files([Path(name) for name in names if name not in labels], plan, Path())
+    if not cases:
+        raise DataError(
+            "no scans found",
+            expected="files that end in .nii.gz, .nii, .nrrd or .mha",
+            got="none",
+            hint="give the folder that holds them; DICOM series can only be read from a local disk",
+            file=address,
+        )
+    passed = [Path(name) for name in names if name in labels]
+    warnings = [_passed_over("label maps are not predicted", passed, Path())] if passed else []
+    return FoundScans(cases, folder, warnings)
+
+
+def _check_single_file(name: str, address: str) -> None:
+    """Refuses headers whose voxels are in another file: only single files are downloaded."""
+    if suffix_of(name).lower().startswith(_SEPARATE_FILES):
+        raise DataError(
+            "only scans in a single file can be downloaded",
+            expected="a name that ends in .nii.gz, .nii, .nrrd or .mha",
+            got=name,
+            hint="copy pairs of header and image, and DICOM series, to a disk first",
+            file=address,
+        )

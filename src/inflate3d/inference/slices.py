@@ -1,30 +1,43 @@
-"""Which slices of the frame are predicted, and how the scan's own are interpolated between them."""
+"""Slice by slice: which are predicted, how many at a time, and how logits become classes on the scan's own pixels.
+
+No array of classes x voxels is made: logits of a batch of slices are interpolated along the depth one slice at a time,
+and in plane one slab (a number of rows) at a time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
+from inflate3d.inference.memory import GIGABYTE, Budget, LiveTensors
+from inflate3d.inference.networks import LogitGrid, ScoreSlices, SliceScorer
+from inflate3d.inference.scan import FramedScan
+from inflate3d.models.oom import AdaptiveBatchSize, MemoryBudgetError
 from inflate3d.resampling import slice_weights
+from inflate3d.windows.resample import own_pixels, sample_logits
 
-Scores = list[Float[Tensor, "_ k _ _"]]
-"""Logits ``(B, K, H, W)`` of some slices, one tensor for each grid in plane that networks have."""
+Logits = list[Float[Tensor, "_ k _ _"]]
+"""Logits ``(B, K, H, W)`` of some slices, one tensor for each grid in plane."""
+
+SLABS = 4
+"""Slabs in memory at a time: of one network, the sum, the maximum, and what resampling needs."""
 
 
 @dataclass(frozen=True)
 class SliceChoice:
-    """The slices to predict, and where the scan's own lie among them.
+    """The slices of model space to predict, and where the scan's own slices lie among them.
 
     Attributes:
-        centers: Indices in the frame of the slices to predict, ascending.
-        lower: For each of the scan's own slices the place among ``centers`` of the one at or below it.
-        upper: Likewise of the one above.
-        weight: That one's share.
+        centers: Indices in model space of the slices to predict, ascending.
+        lower: For each of the scan's own slices the position in ``centers`` of the slice at or below it.
+        upper: Likewise of the slice above.
+        weight: The weight of the slice above.
     """
 
     centers: Int[np.ndarray, " n"]
@@ -33,56 +46,231 @@ class SliceChoice:
     weight: Float[np.ndarray, " own"]
 
     @classmethod
-    def of(cls, slices: int, own_slices: int, every: int = 1) -> SliceChoice:
-        """Chooses every n-th slice of the frame, and the last one: nothing is extrapolated.
+    def of(cls, slices: int, own_slices: int, step: int = 1) -> SliceChoice:
+        """Chooses every n-th slice, and the last one so that nothing is extrapolated.
 
         Args:
-            slices: How many the frame has.
-            own_slices: How many the scan itself has, between the same outer edges.
-            every: Steps from one slice that is predicted to the next.
+            slices: Number of slices in model space.
+            own_slices: Number of slices of the scan itself, between the same outer edges.
+            step: Distance from one predicted slice to the next.
         """
         lower, upper, weight = slice_weights(slices, own_slices)
-        if every == 1:
+        if step == 1:
             return cls(np.arange(slices), lower, upper, weight)
-        centers = np.union1d(np.arange(0, slices, every), slices - 1)
-        # two slices next to each other lie between the same two centers, so one interpolation does for both
+        centers = np.union1d(np.arange(0, slices, step), slices - 1)
+        # two neighboring slices lie between the same two centers, so one interpolation does for both
         positions = lower + weight
         below = np.searchsorted(centers, positions, side="right") - 1
         above = np.minimum(below + 1, len(centers) - 1)
         between = np.maximum(centers[above] - centers[below], 1)
         return cls(centers, below, above, (positions - centers[below]) / between)
 
-    def interpolate(self, batches: Iterator[Scores]) -> Iterator[Scores]:
-        """Turns scores of the predicted slices, batch by batch, into those of the scan's own, one by one, in order.
+    def interpolate(self, batches: Iterator[Logits]) -> Iterator[Logits]:
+        """Turns logits of the predicted slices, in batches, into those of the scan's own slices, one by one, in order.
 
-        One batch and the slice before it are held at a time.
+        One batch and the slice before it are in memory at a time.
         """
         first, stop, own = 0, 0, 0
-        before: Scores = []
+        before: Logits = []
         for batch in batches:
             first, stop = stop, stop + len(batch[0])
             while own < len(self.upper) and self.upper[own] < stop:
                 yield self._mix(own, first, batch, before)
                 own += 1
             before = [part[-1:].clone() for part in batch]
-            del batch  # or it would live while the next one is computed
+            del batch  # or it would stay in memory while the next one is computed
 
-    def _mix(self, own: int, first: int, batch: Scores, before: Scores) -> Scores:
-        """The scores of one of the scan's own slices.
+    def _mix(self, own: int, first: int, batch: Logits, before: Logits) -> Logits:
+        """Interpolates the logits of one of the scan's own slices.
 
         Args:
             own: Its index.
-            first: The place among ``centers`` of the batch's first slice.
-            batch: Scores of predicted slices.
-            before: Scores of the one before them.
+            first: The position in ``centers`` of the batch's first slice.
+            batch: Logits of predicted slices.
+            before: Logits of the slice before them.
         """
         low, share = int(self.lower[own]), float(self.weight[own])
-        below = before if low < first else _one(batch, low - first)
+        below = before if low < first else _slice_of(batch, low - first)
         if share == 0:
             return below
-        above = _one(batch, int(self.upper[own]) - first)
+        above = _slice_of(batch, int(self.upper[own]) - first)
         return [torch.lerp(*pair, share) for pair in zip(below, above, strict=True)]
 
 
-def _one(batch: Scores, place: int) -> Scores:
-    return [part[place : place + 1] for part in batch]
+def _slice_of(batch: Logits, index: int) -> Logits:
+    return [part[index : index + 1] for part in batch]
+
+
+class SliceBatches:
+    """Scores slices of a scan, as many at a time as the memory allows.
+
+    Args:
+        scorers: The networks; their logits are summed on each of their grids.
+        scan: The scan.
+        batch_size: The largest number of windows at a time.
+        budget: The memory budget.
+        held: Bytes of main memory that the caller holds meanwhile.
+        slabs: How many slabs the caller holds at a time.
+        separate: Whether to return each network's logits, too, behind the sums.
+    """
+
+    def __init__(
+        self,
+        scorers: Sequence[SliceScorer],
+        scan: FramedScan,
+        *,
+        batch_size: int,
+        budget: Budget,
+        held: int = 0,
+        slabs: int = SLABS,
+        separate: bool = False,
+    ) -> None:
+        self._scorers, self._scan, self._separate = scorers, scan, separate
+        self._most, self._budget, self._held, self._slabs = batch_size, budget, held, slabs
+
+    def logits(self, centers: Int[np.ndarray, " n"]) -> Iterator[Logits]:
+        """The logits of slices, batch by batch; the memory of the first window decides on the batch size.
+
+        If memory runs out nevertheless, the batch is computed again with half the size, with a warning in the log.
+
+        Raises:
+            MemoryBudgetError: The budget is too small for a single window.
+        """
+        batch = AdaptiveBatchSize(self._most)
+        ready = [(each.grid(self._scan), batch.run(partial(each.begin, self._scan))) for each in self._scorers]
+        with LiveTensors() as live:
+            first = self._score(ready, centers[:1])
+        batch.size = self._batch_size(first, live.most_needed)
+        yield first
+        del first
+        start = 1
+        while start < len(centers):
+            yield batch.run(partial(self._score_next, ready, centers[start:]))
+            start += batch.size
+
+    def _score_next(
+        self, ready: Sequence[tuple[LogitGrid, ScoreSlices]], centers: Int[np.ndarray, " n"], size: int
+    ) -> Logits:
+        return self._score(ready, centers[:size])
+
+    def _score(self, ready: Sequence[tuple[LogitGrid, ScoreSlices]], centers: Int[np.ndarray, " b"]) -> Logits:
+        """The sum of the networks' logits on each grid, then each network's if asked for."""
+        sums: dict[LogitGrid, Tensor] = {}
+        members: Logits = []
+        for grid, score in ready:
+            logits = score(centers)
+            sums[grid] = sums[grid] + logits if grid in sums else logits
+            if self._separate:
+                members.append(logits)
+        return [*sums.values(), *members]
+
+    def _batch_size(self, logits: Logits, needed: int) -> int:
+        """How many windows the memory allows at a time.
+
+        Args:
+            logits: Of one slice.
+            needed: Bytes that predicting a window takes.
+
+        Raises:
+            MemoryBudgetError: The budget is too small for a single one.
+        """
+        moved = 0 if self._scan.moved is None else self._scan.moved.nbytes
+        # the slice before the batch and an interpolated one
+        fixed = 2 * sum(part.nbytes for part in logits) + self._slabs * self._budget.slab_bytes
+        fixed += self._held if self._budget.device.type == "cpu" else moved
+        given = self._budget.memory
+        budget = self._budget.bytes + (moved if given is None else 0)  # what was free before the scan was moved
+        if given is not None and fixed + needed > budget:
+            raise MemoryBudgetError(
+                "memory budget is too small to predict the scan",
+                expected=f"at least {(fixed + needed) / GIGABYTE:.2f} gigabytes",
+                got=given,
+                hint="raise --max-memory, or leave it out",
+            )
+        return min(max((budget - fixed) // max(needed, 1), 1), self._most)
+
+
+class OwnPixels:
+    """Brings logits to the pixels of a scan's own slices, slab by slab.
+
+    Args:
+        shape: Rows and columns of a slice.
+        sides: Height and width of a slice in millimeters, ``(1, 2)``.
+        grids: Where the logits lie; the same grid may occur more than once.
+        device: Where the logits are.
+        slab_bytes: How many bytes the logits of a slab may take.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        sides: Float[Tensor, "1 2"],
+        grids: Sequence[LogitGrid],
+        *,
+        device: torch.device,
+        slab_bytes: int,
+    ) -> None:
+        self.shape, self.slab_bytes = shape, slab_bytes
+        own = (float(sides[0, 0]), float(sides[0, 1]))
+        points = {  # None where the pixels are those of the logits
+            grid: None if grid == (shape, own) else own_pixels(shape, sides, torch.tensor([grid.sides])).to(device)
+            for grid in dict.fromkeys(grids)
+        }
+        self._points = [points[grid] for grid in grids]
+
+    def argmax(self, logits: Sequence[Float[Tensor, "1 k _ _"]]) -> Integer[Tensor, "h w"]:
+        """The class with the largest sum of logits at each pixel; among equal ones the lowest number.
+
+        Args:
+            logits: Of one slice, for each of the grids.
+
+        Returns:
+            Class numbers, of the smallest unsigned type that torch computes with.
+        """
+        classes = self.empty_classes(logits)
+        for rows in self.slabs(logits):
+            classes[rows] = argmax_class(self.total(logits, rows))
+        return classes
+
+    def empty_classes(self, logits: Sequence[Float[Tensor, "1 k _ _"]]) -> Integer[Tensor, "h w"]:
+        """An array for the class numbers of a slice."""
+        kind = torch.uint8 if logits[0].shape[1] <= 256 else torch.int32
+        return torch.empty(self.shape, dtype=kind, device=logits[0].device)
+
+    def slabs(self, logits: Sequence[Float[Tensor, "1 k _ _"]]) -> Iterator[slice]:
+        """The rows of a slice, as many at a time as the bytes of a slab allow."""
+        rows, columns = self.shape
+        step = max(1, self.slab_bytes // (logits[0].shape[1] * columns * logits[0].element_size()))
+        return (slice(first, min(first + step, rows)) for first in range(0, rows, step))
+
+    def total(self, logits: Sequence[Float[Tensor, "1 k _ _"]], rows: slice) -> Float[Tensor, "k rows w"]:
+        """The sum over the grids of the logits of a slab.
+
+        Args:
+            logits: Of one slice, for each of the grids, or for the first of them.
+            rows: The slab.
+        """
+        total = self.resampled(logits, 0, rows)
+        for index in range(1, len(logits)):
+            total = total + self.resampled(logits, index, rows)
+        return total
+
+    def resampled(
+        self, logits: Sequence[Float[Tensor, "1 k _ _"]], index: int, rows: slice
+    ) -> Float[Tensor, "k rows w"]:
+        """The logits of a slab from the grid with this index."""
+        points = self._points[index]
+        slab = logits[index][:, :, rows] if points is None else sample_logits(logits[index], points[:, rows])
+        return slab[0]
+
+
+def argmax_class(logits: Float[Tensor, "k h w"]) -> Integer[Tensor, "h w"]:
+    """The class with the largest logit at each pixel; among equal ones the lowest number."""
+    if logits.device.type != "cpu":
+        return logits.argmax(0)
+    # torch's argmax over the first axis takes several times as long on a CPU
+    best, classes = logits[0].clone(), torch.zeros(logits.shape[1:], dtype=torch.int32)
+    for number in range(1, len(logits)):
+        classes.masked_fill_(logits[number] > best, number)
+        torch.maximum(best, logits[number], out=best)
+    return classes

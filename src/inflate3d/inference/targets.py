@@ -1,71 +1,236 @@
-"""Which label map is made of which scan, and which are there already."""
+"""Which label map is made of which scan, and which of them exist already."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inflate3d.datasets.case import Case
-from inflate3d.errors import DataError
-from inflate3d.inference.transfer import Transfer
-from inflate3d.inference.uncertainty_maps import map_file
-from inflate3d.io import label_suffix
+from inflate3d.distributed.remote import RemoteFolder, is_remote
+from inflate3d.errors import ConfigError, DataError, OutputError, truncate
+from inflate3d.inference.manifest import check_replaceable
+from inflate3d.inference.scans import FoundScans
+from inflate3d.io import label_suffix, read_images, suffix_of
+from inflate3d.preparation.stamps import last_change
+from inflate3d.volume import Volume
 
-Skip = Callable[[Case], object]
-"""Told of every scan that is left out."""
+UNCERTAINTY = "uncertainty"
+"""Subfolder of the maps of uncertainty."""
 
-_LOOKS_AT_ONCE = 16
-"""Files elsewhere that are asked for at the same time."""
+_LOOKUPS_AT_ONCE = 16
+"""Remote files that are looked up at the same time."""
 
 
-def find_work(
-    scans: Sequence[Case],
-    folder: Path,
-    suffix: str | None,
-    skip: Skip | None,
-    transfer: Transfer,
-    *,
-    with_maps: bool = False,
-) -> Iterator[tuple[Case, Path]]:
-    """The scans that are to be predicted, each with its label map's file; see `predict_files`.
+@dataclass(frozen=True)
+class Destination:
+    """Where label maps go.
 
-    With maps of uncertainty, a scan whose map is missing is none to be left out.
+    Attributes:
+        folder: A local folder; of remote label maps the one for their local copies.
+        remote: Where they go from there if they do not stay.
+        name: The file of a single label map, if a file was given.
+        suffix: Their format, if one was given.
     """
-    targets = [folder / f"{scan.id}{label_suffix(scan.scan, suffix)}" for scan in scans]
-    _check_targets(scans, targets, transfer)
-    if skip is None:
-        yield from zip(scans, targets, strict=True)
-        return
-    with ThreadPoolExecutor(1 if transfer.is_local else _LOOKS_AT_ONCE) as pool:
-        for scan, target, done in zip(scans, targets, pool.map(transfer.is_up_to_date, scans, targets), strict=True):
-            if done and (not with_maps or map_file(target, scan).is_file()):
-                skip(scan)
-            else:
-                yield scan, target
 
+    folder: Path
+    remote: RemoteFolder | None = None
+    name: str | None = None
+    suffix: str | None = None
 
-def _check_targets(scans: Sequence[Case], targets: Sequence[Path], transfer: Transfer) -> None:
-    several = Counter(targets)
-    for scan, target in zip(scans, targets, strict=True):
-        if several[target] > 1:
-            raise DataError(
-                "two scans have one name",
-                got=f"{several[target]} label maps would go to {target.name}",
-                hint="predict them one after another, into different folders",
-                case=scan.id,
-                file=transfer.address(scan.scan),
+    @classmethod
+    def of(cls, out: str | Path, cases: Sequence[Case], suffix: str | None) -> Destination:
+        """The destination that a path or an address names: a folder, or the file of a single label map.
+
+        Raises:
+            ConfigError: A file is given for several scans, or with another format.
+            OutputError: The address can't be written to.
+        """
+        remote = name = None
+        if is_remote(str(out)):
+            remote = RemoteFolder.of(str(out))
+            if suffix_of(str(out)):
+                remote, name = RemoteFolder.of_file(str(out))
+            if not remote.is_writable:
+                raise OutputError(
+                    "can't write to http(s)", expected="a folder, or one at s3:// or gs://", got=out, file=str(out)
+                )
+            folder = remote.local
+        else:
+            folder = Path(out)
+            if suffix_of(folder) and not folder.is_dir():
+                folder, name = folder.parent, folder.name
+        if name is not None and (len(cases) > 1 or suffix not in (None, suffix_of(name))):
+            raise ConfigError(
+                "one file given for several label maps" if len(cases) > 1 else "file has another format than --suffix",
+                expected="a folder" if len(cases) > 1 else suffix,
+                got=name,
+                hint="give a folder; the label maps are named as the scans are",
             )
-        if _place(target, transfer) in {_place(image, transfer) for image in scan.images if image}:
-            raise DataError(
-                "label map would overwrite its scan",
-                case=scan.id,
-                file=transfer.address(target),
-                hint="choose another folder for the result",
-            )
+        return cls(folder, remote, name, suffix)
+
+    def target(self, case: Case) -> Path:
+        """The file of a scan's label map."""
+        return self.folder / (self.name or f"{case.id}{label_suffix(case.scan, self.suffix)}")
 
 
-def _place(path: Path, transfer: Transfer) -> str:
-    address = transfer.address(path)
-    return str(path.resolve()) if address == str(path) else address
+@dataclass(frozen=True)
+class Job:
+    """A scan to predict.
+
+    Attributes:
+        case: The scan; images of a remote one are named by their file's name alone.
+        target: Its label map's local file.
+        remote: Where the scan is if not on the disk.
+        remote_target: Where the label map goes if it does not stay.
+        before: When the existing label map was written, if there is one.
+        is_done: Whether it is up to date and to be skipped.
+    """
+
+    case: Case
+    target: Path
+    remote: RemoteFolder | None = None
+    remote_target: RemoteFolder | None = None
+    before: int | None = None
+    is_done: bool = False
+
+    @property
+    def map_file(self) -> Path:
+        """The file of the map of uncertainty."""
+        return self.target.parent / UNCERTAINTY / f"{self.case.id}.nii.gz"
+
+    @property
+    def address(self) -> str:
+        """Path or address of the scan."""
+        return self.remote.address_of(self.case.scan.name) if self.remote else str(self.case.scan)
+
+    @property
+    def target_address(self) -> str:
+        """Path or address of the label map."""
+        return self.remote_target.address_of(self.target.name) if self.remote_target else str(self.target)
+
+    @property
+    def local_scan(self) -> Path:
+        """The scan's path on this machine."""
+        return self.remote.local / self.case.scan.name if self.remote else self.case.scan
+
+    def read(self) -> tuple[Case, Volume]:
+        """Reads the scan, downloading it first if it is remote; returns it with its local paths.
+
+        Raises:
+            DataError: It can't be read.
+        """
+        case = self.case
+        if remote := self.remote:
+            case = replace(case, images=tuple(image and remote.fetch(image.name) for image in case.images))
+        return case, read_images(case.images, case=case.id)
+
+    def release(self) -> None:
+        """Removes local copies of a remote scan."""
+        if self.remote:
+            for image in filter(None, self.case.images):
+                (self.remote.local / image.name).unlink(missing_ok=True)
+
+    def deliver(self) -> None:
+        """Uploads the label map if it goes elsewhere.
+
+        Raises:
+            OutputError: It can't be written there.
+        """
+        if self.remote_target:
+            try:
+                self.remote_target.put(self.target)
+            finally:
+                self.target.unlink()
+
+    def changed(self) -> int | None:
+        """When the label map was last written, in nanoseconds; None if there is none."""
+        if self.remote_target:
+            return self.remote_target.changed(self.target.name)
+        return self.target.stat().st_mtime_ns if self.target.is_file() else None
+
+    def is_up_to_date(self) -> bool:
+        """Whether the label map exists, and none of the scan's files is known to have changed since."""
+        if self.before is None:
+            return False
+        images = [image for image in self.case.images if image]
+        changes = [self.remote.changed(image.name) if self.remote else last_change(image) for image in images]
+        return all(change is not None and change < self.before for change in changes)
+
+
+def find_jobs(
+    found: FoundScans, destination: Destination, *, skip_existing: bool, overwrite: bool, uncertainty_maps: bool
+) -> list[Job]:
+    """The job of each scan, checked so that nothing is lost.
+
+    Raises:
+        DataError: Two scans have the same name, or a label map would overwrite its scan.
+        ConfigError: Maps of uncertainty are to go to a bucket.
+        OutputError: A file would be replaced that inflate3d did not write.
+    """
+    if uncertainty_maps and destination.remote:
+        raise ConfigError(
+            "uncertainty maps can only be written to a local folder",
+            got=destination.remote.address,
+            hint="predict into a local folder and copy it, or leave out --uncertainty-maps",
+        )
+    jobs = [Job(case, destination.target(case), found.remote, destination.remote) for case in found.cases]
+    _check_names(jobs, uncertainty_maps=uncertainty_maps)
+    with ThreadPoolExecutor(_LOOKUPS_AT_ONCE if found.remote or destination.remote else 1) as pool:
+        checked = list(pool.map(lambda job: _look_up(job, skip_existing, uncertainty_maps), jobs))
+    if not overwrite:
+        _check_existing([job for job in checked if not job.is_done], uncertainty_maps=uncertainty_maps)
+    return checked
+
+
+def _look_up(job: Job, skip_existing: bool, uncertainty_maps: bool) -> Job:
+    job = replace(job, before=job.changed())
+    done = skip_existing and job.is_up_to_date() and (not uncertainty_maps or job.map_file.is_file())
+    return replace(job, is_done=done)
+
+
+def _check_existing(jobs: Sequence[Job], *, uncertainty_maps: bool) -> None:
+    local = [file for job in jobs if job.remote_target is None for file in _files(job, uncertainty_maps)]
+    check_replaceable(local)
+    if remote := [job.target_address for job in jobs if job.remote_target and job.before is not None]:
+        raise OutputError(
+            "label maps exist",
+            got=truncate(remote),
+            hint="choose another output folder, skip them with --skip-existing, or replace them with --overwrite",
+            file=remote[0],
+        )
+
+
+def _files(job: Job, uncertainty_maps: bool) -> Iterator[Path]:
+    yield job.target
+    if uncertainty_maps:
+        yield job.map_file
+
+
+def _check_names(jobs: Sequence[Job], *, uncertainty_maps: bool) -> None:
+    counts = Counter(file for job in jobs for file in _files(job, uncertainty_maps))
+    for job in jobs:
+        scans = {_absolute(image, job) for image in job.case.images if image}
+        for file in _files(job, uncertainty_maps):
+            if counts[file] > 1:
+                raise DataError(
+                    "duplicate scan name",
+                    got=f"{counts[file]} files would be written to {file.name}",
+                    hint="predict them one after another, into different folders",
+                    case=job.case.id,
+                    file=job.address,
+                )
+            address = job.target_address if job.remote_target else str(file.resolve())
+            if address in scans:
+                raise DataError(
+                    "label map would overwrite its scan",
+                    case=job.case.id,
+                    file=address if job.remote_target else file,
+                    hint="choose another folder for the result",
+                )
+
+
+def _absolute(image: Path, job: Job) -> str:
+    return job.remote.address_of(image.name) if job.remote else str(image.resolve())

@@ -252,7 +252,7 @@ def _training(config: RunConfig) -> _Section:
 
 
 def _postprocessing(steps: Postprocessing) -> _Section:
-    text = f"Applied to predictions unless `--no-postprocess` is given: {plain(steps.in_words())}. "
+    text = f"Applied to predictions unless `--no-postprocessing` is given: {plain(steps.in_words())}. "
     return _Section("Post-processing", text + "The scores above are without it.")
 
 

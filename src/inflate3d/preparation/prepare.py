@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from inflate3d.datasets.case import Case, Dataset
-from inflate3d.engines.engine import Engine, LostError
-from inflate3d.engines.shard import Shard
+from inflate3d.distributed.ray_cluster import Engine, LostError
+from inflate3d.distributed.shard import Shard
 from inflate3d.errors import DataError, DatasetProblems, OutputError
 from inflate3d.io import read_grid
 from inflate3d.preparation.examine import Outcome, conclude, note_warnings, read_case

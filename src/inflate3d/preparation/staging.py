@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from inflate3d.atomic import atomic_path, flush_files
 from inflate3d.datasets.case import Case, Dataset
-from inflate3d.engines.shard import Shard
+from inflate3d.distributed.shard import Shard
 from inflate3d.errors import ConfigError, DataError, OutputError
 from inflate3d.lock import locked
 from inflate3d.preparation.file_signatures import sign_case

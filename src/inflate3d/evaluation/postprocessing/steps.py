@@ -125,7 +125,7 @@ class Postprocessing(FrozenModel):
                     "the post-processing was chosen for other classes",
                     expected=", ".join(f"{value} ({name})" for value, name in classes.items()),
                     got=f"{each.value} ({each.name})",
-                    hint="predict with --no-postprocess, or evaluate the model again to choose anew",
+                    hint="predict with --no-postprocessing, or evaluate the model again to choose anew",
                     file=file,
                 )
 
@@ -177,7 +177,7 @@ def read_postprocessing(folders: Sequence[Path], classes: Mapping[int, str]) -> 
                 "models that are averaged come with different post-processing",
                 expected=f"for all: {found[0].in_words() if found[0] else 'none'}",
                 got=each.in_words() if each else "none",
-                hint="predict with --no-postprocess",
+                hint="predict with --no-postprocessing",
                 file=file,
             )
     return found[0]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Integer
 
 from inflate3d.atomic import write_text
-from inflate3d.datasets import Case, Dataset, kfold_split
-from inflate3d.errors import DataError
+from inflate3d.datasets import kfold_split
 from inflate3d.evaluation.documents import plain
 from inflate3d.evaluation.keeper import ScoreKeeper
 from inflate3d.evaluation.measures import TOLERANCE, Tolerance
@@ -22,11 +22,9 @@ from inflate3d.evaluation.postprocessing.tallies import tally_case
 from inflate3d.evaluation.scores import Scores
 from inflate3d.evaluation.statistics import Estimate, case_weights
 from inflate3d.evaluation.tables import show, to_csv
-from inflate3d.io import lay_on, read_labels
 from inflate3d.preparation.plan import Plan
 from inflate3d.progress import Progress, silent
 from inflate3d.run_folder import ScoredFolder
-from inflate3d.volume import Volume
 
 NOTE = (
     "each part's cases are post-processed by what was chosen on the other parts, so that no case has a say in how it "
@@ -35,6 +33,11 @@ NOTE = (
 """How the scores come about, for the files."""
 
 _PARTS = 5
+
+ReadCase = Callable[
+    [str], tuple[Integer[np.ndarray, "i j k"], Integer[np.ndarray, "i j k"], tuple[float, float, float]]
+]
+"""Returns the label values of a case's prediction and of its label, on one grid, and its spacing in millimeters."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +107,7 @@ def random_parts(cases: Mapping[str, str | None]) -> dict[str, str]:
 
 
 def choose_postprocessing(
-    folder: ScoredFolder,
-    dataset: Dataset,
+    read: ReadCase,
     plan: Plan,
     scores: Scores,
     parts: Mapping[str, str],
@@ -116,26 +118,22 @@ def choose_postprocessing(
     """Chooses the post-processing of evaluated cases, and scores it on each part as chosen on the others.
 
     Args:
-        folder: Where the predicted label maps lie.
-        dataset: Where the cases are.
+        read: Returns the label values of a case's prediction and of its label, and its spacing.
         plan: Which label values there are.
         scores: Of the label maps as they were predicted.
         parts: The part of each case, such as its fold.
         tolerance: Millimeters within which a surface counts as right, for all classes or by class.
         progress: Shows how far it is.
 
-    Raises:
-        DataError: A label map is missing, can't be read, or lies on another grid.
     """
-    reader = _Reader(folder, {case.id: case for case in dataset.cases}, plan)
     classes = {value: name for value, name in plan.classes.items() if value != 0}
     tallies = {}
     for case in progress(scores.cases, len(scores.cases), "choosing post-processing"):
-        predicted, label = reader.read(case)
-        numbers = [plan.number_classes(each.array[0]) for each in (predicted, label)]
-        tallies[case] = tally_case(numbers[0], numbers[1], len(plan.classes), label.spacing)
+        predicted, label, spacing = read(case)
+        numbers = [plan.number_classes(each) for each in (predicted, label)]
+        tallies[case] = tally_case(numbers[0], numbers[1], len(plan.classes), spacing)
     by_part = choose_on_others(tallies, parts, classes)
-    after = _score(reader, scores, {case: by_part[parts[case]] for case in scores.cases}, tolerance, progress)
+    after = _score(read, plan, scores, {case: by_part[parts[case]] for case in scores.cases}, tolerance, progress)
     weights = case_weights(len(scores.cases))
     gains = [gain_estimate(*pair, weights) for pair in zip(scores.native_dice.T, after.native_dice.T, strict=True)]
     return ChosenPostprocessing(
@@ -143,30 +141,9 @@ def choose_postprocessing(
     )
 
 
-@dataclass(frozen=True)
-class _Reader:
-    """Reads a case's predicted label map and its label, both on the label's grid."""
-
-    folder: ScoredFolder
-    cases: Mapping[str, Case]
-    plan: Plan
-
-    def read(self, case: str) -> tuple[Volume, Volume]:
-        found = self.cases.get(case)
-        file = self.folder.prediction(case)
-        if found is None or found.label is None or not file.exists():
-            raise DataError(
-                "an evaluated case has no label or no prediction any more",
-                case=case,
-                file=file if found else None,
-                hint="evaluate the run again, with the dataset that it was trained on",
-            )
-        label = read_labels(found.label, case=case)
-        return lay_on(read_labels(file, case=case), label, case=case, file=file), label
-
-
 def _score(
-    reader: _Reader,
+    read: ReadCase,
+    plan: Plan,
     scores: Scores,
     treatments: Mapping[str, Postprocessing],
     tolerance: Tolerance,
@@ -175,14 +152,13 @@ def _score(
     """The scores after each case's own post-processing."""
     if not any(each.classes for each in treatments.values()):
         return replace(scores, pooled_dice=np.full(len(scores.classes), np.nan))
-    plan = reader.plan
     keeper = ScoreKeeper(plan.class_names, tolerance=tolerance)
     for case in progress(scores.cases, len(scores.cases), "scoring post-processing"):
-        predicted, label = reader.read(case)
-        cleaned = treatments[case].apply(predicted.array[0], label.spacing)
-        ours, truth = (torch.from_numpy(plan.number_classes(each)) for each in (cleaned, label.array[0]))
+        predicted, label, spacing = read(case)
+        cleaned = treatments[case].apply(predicted, spacing)
+        ours, truth = (torch.from_numpy(plan.number_classes(each)) for each in (cleaned, label))
         keeper.add_native(case, ours, truth)
-        keeper.add_surfaces(case, ours, truth, label.spacing)
+        keeper.add_surfaces(case, ours, truth, spacing)
     after = keeper.scores()
     return replace(
         scores, native_dice=after.native_dice, pooled_dice=after.pooled_dice, measured=after.measured

@@ -1,4 +1,4 @@
-"""A share of many scans, for schedulers that know nothing but jobs."""
+"""A share of many scans, for job schedulers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ _SLURM = "--shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT"
 
 @dataclass(frozen=True)
 class Shard:
-    """The n-th of so many shares; the first is number 1.
+    """One of several shares of the work; the first is number 1.
 
     Attributes:
         number: Which share, 1 to ``count``.
         count: How many there are.
+
+    Example:
+        >>> Shard.parse("2/3").share(["a", "b", "c", "d", "e"])
+        ['b', 'e']
     """
 
     number: int
@@ -28,15 +32,15 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """Reads a share as a user writes it, such as ``3/16``.
+        """Reads a shard such as ``3/16``.
 
         Raises:
-            ConfigError: It is no share; shares are counted from 1.
+            ConfigError: The text is not a shard, or its number is not between 1 and the count.
         """
         parts = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
         if parts is None:
             raise ConfigError(
-                "a shard is not understood",
+                "invalid shard",
                 expected="--shard NUMBER/COUNT, such as 3/16",
                 got=text,
                 hint=f"in a SLURM array, {_SLURM}",
@@ -44,7 +48,7 @@ class Shard:
         number, count = map(int, parts.groups())
         if not 1 <= number <= count:
             raise ConfigError(
-                "there is no such shard: they are counted from 1",
+                "invalid shard: the first is number 1",
                 expected=f"--shard 1/{count} to {count}/{count}" if count else "a count of 1 or more",
                 got=text,
                 hint=f"start the SLURM array at 1: #SBATCH --array=1-{count or 16}, and {_SLURM}",
@@ -57,7 +61,7 @@ class Shard:
         return f"{self.number}-of-{self.count}"
 
     def share(self, items: Sequence[Item]) -> list[Item]:
-        """This share's items: every ``count``-th, so that neighbors, which are often alike, are spread."""
+        """The items of this shard: every ``count``-th, so that neighbors, which are often alike, are spread."""
         return list(items[self.number - 1 :: self.count])
 
     def __str__(self) -> str:

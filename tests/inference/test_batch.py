@@ -1,6 +1,9 @@
+# pyright: reportOptionalMemberAccess=false, reportCallIssue=false, reportArgumentType=false
+
 import errno
 import json
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -9,15 +12,23 @@ import numpy as np
 import pytest
 
 from inflate3d.cli import main
-from inflate3d.datasets.case import Case
-from inflate3d.errors import DataError, DatasetProblems, OutputError
-from inflate3d.inference import files
-from inflate3d.inference.files import PredictedScan, predict_files
+from inflate3d.errors import ConfigError, DataError, DatasetProblems, OutputError
+from inflate3d.inference import batch, targets
+from inflate3d.inference.batch import ScanResult, predict_files
 from inflate3d.inference.predictor import Predictor
 from inflate3d.inference.scans import find_scans
+from inflate3d.io import dicom
 from inflate3d.models.oom import MemoryBudgetError
 
 OBLIQUE = np.array([[-0.9, 0.1, 0.3, 12.5], [0.1, 0.95, 0.2, -7.25], [0.02, -0.1, 3.0, 99.0], [0, 0, 0, 1]])
+
+
+def files_of(results):
+    return [Path(result.file) for result in results if result.file]
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +50,7 @@ def scan(tmp_path):
 
 
 def test_label_map_lies_where_the_scan_does_to_the_bit(predictor, scan, tmp_path):
-    (written,) = predict_files(predictor, find_scans(scan, predictor.plan), tmp_path / "out")
+    (written,) = files_of(predict_files(predictor, scan, tmp_path / "out"))
     assert written == tmp_path / "out" / "scan.nii.gz"
     source, result = nibabel.Nifti1Image.load(scan), nibabel.Nifti1Image.load(written)
     assert result.shape == source.shape
@@ -52,7 +63,7 @@ def test_label_map_lies_where_the_scan_does_to_the_bit(predictor, scan, tmp_path
     fields = ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "srow_x", "srow_y", "srow_z", "pixdim", "xyzt_units")
     for name in fields:
         assert result.header[name].tobytes() == source.header[name].tobytes(), name
-    assert np.array_equal(np.asarray(result.dataobj), predictor.predict(read(scan)))
+    assert np.array_equal(np.asarray(result.dataobj), predictor.predict(read(scan)).labels)
 
 
 def read(path):
@@ -66,25 +77,26 @@ def test_every_scan_of_a_folder(predictor, scan, tmp_path):
     nibabel.Nifti1Image.load(scan).to_filename(plain)
     scan.with_name("notes.txt").write_text("")
     scan.with_name("._scan.nii.gz").write_text("")
-    cases = find_scans(scan.parent, predictor.plan)
+    cases = find_scans(scan.parent, predictor.plan).cases
     assert [case.id for case in cases] == ["other", "scan"]
-    written = predict_files(predictor, cases, tmp_path / "out")
+    written = files_of(predict_files(predictor, cases, tmp_path / "out"))
     assert [path.name for path in written] == ["other.nii", "scan.nii.gz"]
     first, second = (np.asarray(nibabel.Nifti1Image.load(path).dataobj) for path in written)
     assert np.array_equal(first, second)
 
 
 def test_folder_without_scans(predictor, tmp_path):
-    with pytest.raises(DataError, match="no scans here"):
+    with pytest.raises(DataError) as caught:
         find_scans(tmp_path, predictor.plan)
+    assert caught.value.file == str(tmp_path)
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nrrd", ".mha"])
 def test_label_maps_in_another_format(predictor, scan, tmp_path, suffix):
     voxels = np.asarray(nibabel.Nifti1Image.load(scan).dataobj)
     nibabel.Nifti1Image(voxels, np.diag([-0.9, 0.95, 3.0, 1.0])).to_filename(scan)  # without the shear
-    (own,) = predict_files(predictor, find_scans(scan, predictor.plan), tmp_path / "own")
-    (other,) = predict_files(predictor, find_scans(scan, predictor.plan), tmp_path / "other", suffix=suffix)
+    (own,) = files_of(predict_files(predictor, scan, tmp_path / "own"))
+    (other,) = files_of(predict_files(predictor, scan, tmp_path / "other", suffix=suffix))
     assert other.name == f"scan{suffix}"
     assert np.array_equal(read(other).array, read(own).array)
     np.testing.assert_allclose(read(other).affine, read(own).affine, atol=1e-4)
@@ -94,8 +106,9 @@ def test_scans_of_one_name_do_not_overwrite_each_other(predictor, scan, tmp_path
     nibabel.Nifti1Image.load(scan).to_filename(scan.with_name("scan.nii"))
     scans = find_scans(scan.parent, predictor.plan)
     assert len(predict_files(predictor, scans, tmp_path / "own")) == 2
-    with pytest.raises(DataError, match="two scans have one name"):
+    with pytest.raises(DataError) as caught:
         predict_files(predictor, scans, tmp_path / "other", suffix=".nrrd")
+    assert caught.value.case == "scan"
     assert not (tmp_path / "other").exists()
 
 
@@ -106,33 +119,35 @@ def two_modalities(predictor, *, allow=False):
 def test_files_of_several_modalities_make_one_scan(predictor, tmp_path):
     for name in ("a_0000.nii.gz", "a_0001.nii.gz", "b_0000.nrrd", "b_0001.nrrd"):
         (tmp_path / name).write_bytes(b"")
-    cases = find_scans(tmp_path, two_modalities(predictor))
+    cases = find_scans(tmp_path, two_modalities(predictor)).cases
     assert [(case.id, [image and image.name for image in case.images]) for case in cases] == [
         ("a", ["a_0000.nii.gz", "a_0001.nii.gz"]),
         ("b", ["b_0000.nrrd", "b_0001.nrrd"]),
     ]
-    assert len(find_scans(tmp_path, predictor.plan)) == 4  # a model of one modality has four scans here
+    assert len(find_scans(tmp_path, predictor.plan).cases) == 4  # a model of one modality has four scans here
 
 
 @pytest.mark.parametrize(("names", "said"), [(["a_0001.nii"], "no T1"), (["a_0000.nii", "a_0002.nii"], "no T2")])
 def test_missing_modality(predictor, tmp_path, names, said):
     for name in names:
         (tmp_path / name).write_bytes(b"")
-    with pytest.raises(DataError, match="has not the model's modalities") as caught:
+    with pytest.raises(DataError) as caught:
         find_scans(tmp_path, two_modalities(predictor))
     assert (caught.value.case, caught.value.got) == ("a", said)
 
 
 def test_missing_modality_that_is_allowed(predictor, tmp_path):
     (tmp_path / "a_0001.nii").write_bytes(b"")
-    (case,) = find_scans(tmp_path, two_modalities(predictor, allow=True))
+    (case,) = find_scans(tmp_path, two_modalities(predictor, allow=True)).cases
     assert case.images == (None, tmp_path / "a_0001.nii")
 
 
 def test_scan_is_never_overwritten(predictor, scan):
     before = scan.read_bytes()
-    with pytest.raises(DataError, match="would overwrite its scan"):
-        predict_files(predictor, find_scans(scan, predictor.plan), scan.parent)
+    for overwrite in (False, True):
+        with pytest.raises(DataError) as caught:
+            predict_files(predictor, scan, scan.parent, overwrite=overwrite)
+        assert caught.value.file == str(scan)
     assert scan.read_bytes() == before
 
 
@@ -142,17 +157,17 @@ def test_writing_that_fails_leaves_nothing(predictor, scan, tmp_path, monkeypatc
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputError, match="No space left on device"):
-        predict_files(predictor, find_scans(scan, predictor.plan), tmp_path / "out")
+        predict_files(predictor, scan, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_scan_that_does_not_fit_is_named(predictor, scan, tmp_path, monkeypatch):
-    def refuse(volume):
+    def refuse(volume, **_):
         raise DataError("scan is thinner than the window")
 
     monkeypatch.setattr(predictor, "predict", refuse)
     with pytest.raises(DataError) as caught:
-        predict_files(predictor, find_scans(scan, predictor.plan), tmp_path / "out")
+        predict_files(predictor, scan, tmp_path / "out")
     assert (caught.value.case, caught.value.file) == ("scan", str(scan))
     assert not (tmp_path / "out").exists()
 
@@ -161,16 +176,16 @@ def test_bad_scan_stops_none_of_the_others(predictor, scan, tmp_path):
     scan.with_name("damaged.nii.gz").write_bytes(b"no scan")
     nibabel.Nifti1Image(np.zeros((20, 24, 2), np.int16), OBLIQUE).to_filename(scan.with_name("flat.nii.gz"))
     scans = find_scans(scan.parent, predictor.plan)
-    assert [case.id for case in scans] == ["damaged", "flat", "scan"]
+    assert [case.id for case in scans.cases] == ["damaged", "flat", "scan"]
     with pytest.raises(DatasetProblems) as caught:
         predict_files(predictor, scans, tmp_path / "out")
     assert caught.value.what == "2 of 3 scans could not be predicted"
     assert [(problem.case, problem.what) for problem in caught.value.problems] == [
         ("damaged", "the file can't be read"),
-        ("flat", "scan is thinner than the window"),
+        ("flat", "scan has fewer slices than the model's window"),
     ]
     assert caught.value.written == [tmp_path / "out" / "scan.nii.gz"]
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["scan.nii.gz"]
+    assert names_in(tmp_path / "out") == ["scan.nii.gz"]
 
 
 def test_failures_are_told_beside_what_was_written(tiny_run, scan, tmp_path, capsys):
@@ -187,9 +202,9 @@ def test_failures_are_told_beside_what_was_written(tiny_run, scan, tmp_path, cap
 
 
 def test_sheared_scan_is_refused_before_it_is_predicted(predictor, scan, tmp_path, monkeypatch):
-    monkeypatch.setattr(predictor, "predict", lambda volume: pytest.fail("predicted"))
+    monkeypatch.setattr(predictor, "predict", lambda volume, **_: pytest.fail("predicted"))
     with pytest.raises(DataError, match="the grid is sheared") as caught:
-        predict_files(predictor, find_scans(scan, predictor.plan), tmp_path / "out", suffix=".nrrd")
+        predict_files(predictor, scan, tmp_path / "out", suffix=".nrrd")
     assert caught.value.case == "scan"
 
 
@@ -207,7 +222,7 @@ def study(tmp_path, write_series):
 def test_folder_that_is_named_by_dots(predictor, study, monkeypatch, tmp_path, inside, given, name):
     (study / inside).mkdir(exist_ok=True)
     monkeypatch.chdir(study / inside)
-    (written,) = predict_files(predictor, find_scans(Path(given), predictor.plan), tmp_path / "out")
+    (written,) = files_of(predict_files(predictor, given, tmp_path / "out"))
     assert written == tmp_path / "out" / f"{name}.nii.gz"
 
 
@@ -219,10 +234,9 @@ def test_series_that_are_no_volumes_are_passed_over(predictor, study, write_seri
     write_series(study / "views", voxels, uid="1.2.7", directions=((0, 1, 0), (0, 0, -1)), names=["a", "b", "c"])
     gap = write_series(study / "gap", np.zeros((7, 24, 20), np.int16), uid="1.2.8")
     gap[3].unlink()
-    warnings: list[DataError] = []
-    scans = find_scans(study, predictor.plan, warn=warnings.append)
-    assert [case.id for case in scans] == ["gap", "portal"]  # a scan that lacks a slice is no localizer
-    told = {warning.got.partition(" (")[0] for warning in warnings}  # type: ignore[union-attr]
+    found = find_scans(study, predictor.plan)
+    assert [case.id for case in found.cases] == ["gap", "portal"]  # a scan that lacks a slice is no localizer
+    told = {warning.got.partition(" (")[0] for warning in found.warnings}  # type: ignore[union-attr]
     assert told == {
         "scout: its images are a localizer's",
         "single: it has a single image",
@@ -233,10 +247,10 @@ def test_series_that_are_no_volumes_are_passed_over(predictor, study, write_seri
 def test_folder_of_nothing_but_localizers(predictor, tmp_path, write_series):
     for name in ("a", "b"):
         write_series(tmp_path / name, np.zeros((1, 24, 20), np.int16), uid=f"1.2.{ord(name)}")
-    with pytest.raises(DatasetProblems, match="none of the DICOM series here is a volume"):
+    with pytest.raises(DatasetProblems, match="none of the DICOM series is a volume"):
         find_scans(tmp_path, predictor.plan)
     with pytest.raises(DataError, match="a single slice"):
-        predict_files(predictor, find_scans(tmp_path / "a", predictor.plan), tmp_path / "out")
+        predict_files(predictor, tmp_path / "a", tmp_path / "out")
 
 
 # --- nnU-Net's names -------------------------------------------------------------------------------------
@@ -254,13 +268,13 @@ def test_folder_of_nothing_but_localizers(predictor, tmp_path, write_series):
 def test_only_modality_has_no_number(predictor, tmp_path, names, ids):
     for name in names:
         (tmp_path / name).write_bytes(b"")
-    assert [case.id for case in find_scans(tmp_path, predictor.plan)] == ids
+    assert [case.id for case in find_scans(tmp_path, predictor.plan).cases] == ids
 
 
 def test_wrong_number_of_modalities_has_a_hint(predictor, scan, tmp_path):
     nibabel.Nifti1Image(np.zeros((20, 24, 6, 2), np.int16), OBLIQUE).to_filename(scan)
     with pytest.raises(DataError, match="wrong number of modalities") as caught:
-        predict_files(predictor, find_scans(scan, predictor.plan), tmp_path / "out")
+        predict_files(predictor, scan, tmp_path / "out")
     assert "CASE_0000, CASE_0001" in (caught.value.hint or "")
 
 
@@ -275,29 +289,28 @@ def three(scan):
 
 
 def test_seconds_of_every_stage_are_told_in_order(predictor, three, tmp_path):
-    told: list[PredictedScan] = []
-    written = predict_files(predictor, find_scans(three, predictor.plan), tmp_path / "out", report=told.append)
-    assert [scan.file for scan in told] == written
+    told: list[ScanResult] = []
+    assert predict_files(predictor, three, tmp_path / "out", report=told.append) == told
     assert [scan.case for scan in told] == ["a", "b", "scan"]
-    assert all(min(scan.reading, scan.predicting, scan.writing) > 0 for scan in told)
-    assert set(told[0].to_dict()["seconds"]) == {"reading", "predicting", "writing"}  # type: ignore[call-overload]
+    assert all(set(scan.seconds) == {"reading", "predicting", "writing"} for scan in told)
+    assert all(min(scan.seconds.values()) > 0 for scan in told)
 
 
 def test_next_scan_is_read_and_last_one_written_meanwhile(predictor, three, tmp_path, monkeypatch):
     """While a scan is predicted the next one is read, and none behind it."""
-    scans = find_scans(three, predictor.plan)
+    scans = find_scans(three, predictor.plan).cases
     reading = [threading.Event() for _ in scans]
-    real = files.read_images
+    real = targets.read_images
 
     def read(images, case):
         reading[[scan.id for scan in scans].index(case)].set()
         return real(images, case=case)
 
-    monkeypatch.setattr(files, "read_images", read)
+    monkeypatch.setattr(targets, "read_images", read)
     numbers = iter(range(3))
     predict = predictor.predict
 
-    def wait(volume):
+    def wait(volume, **_):
         number = next(numbers)
         assert reading[min(number + 1, 2)].wait(60)
         assert not any(event.is_set() for event in reading[number + 2 :])
@@ -308,17 +321,17 @@ def test_next_scan_is_read_and_last_one_written_meanwhile(predictor, three, tmp_
 
 
 def test_label_map_that_cannot_be_written_is_its_own_scans_problem(predictor, three, tmp_path, monkeypatch):
-    real = files.write_labels
+    real = batch.write_labels
 
     def write(path, labels, like):
         if path.name.startswith("a"):
             raise DataError("the labels don't lie on the scan's grid")
         real(path, labels, like=like)
 
-    monkeypatch.setattr(files, "write_labels", write)
+    monkeypatch.setattr(batch, "write_labels", write)
     (three / "b.nii.gz").write_bytes(b"damaged")
     with pytest.raises(DatasetProblems) as caught:
-        predict_files(predictor, find_scans(three, predictor.plan), tmp_path / "out")
+        predict_files(predictor, three, tmp_path / "out")
     assert [problem.case for problem in caught.value.problems] == ["a", "b"]
     assert caught.value.written == [tmp_path / "out" / "scan.nii.gz"]
 
@@ -326,60 +339,155 @@ def test_label_map_that_cannot_be_written_is_its_own_scans_problem(predictor, th
 def test_scan_that_needs_more_memory_than_allowed_stops_none_of_the_others(predictor, three, tmp_path, monkeypatch):
     calls, predict, told = iter(range(3)), predictor.predict, []
 
-    def refuse(volume):
+    def refuse(volume, **_):
         if next(calls) == 1:
             raise MemoryBudgetError("the memory is too little to predict with")
         return predict(volume)
 
     monkeypatch.setattr(predictor, "predict", refuse)
     with pytest.raises(DatasetProblems) as caught:
-        predict_files(predictor, find_scans(three, predictor.plan), tmp_path / "out", report=told.append)
+        predict_files(predictor, three, tmp_path / "out", report=told.append)
     assert [problem.case for problem in caught.value.problems] == ["b"]
-    assert [scan.case for scan in told] == ["a", "scan"]
+    assert [scan.case for scan in told if scan.state == "done"] == ["a", "scan"]
 
 
 def test_ctrl_c_leaves_whole_files_alone(predictor, three, tmp_path, monkeypatch):
-    told: list[PredictedScan] = []
+    told: list[ScanResult] = []
     calls = iter(range(3))
     predict = predictor.predict
 
-    def stop(volume):
+    def stop(volume, **_):
         if next(calls) == 1:
             raise KeyboardInterrupt
         return predict(volume)
 
     monkeypatch.setattr(predictor, "predict", stop)
     with pytest.raises(KeyboardInterrupt):
-        predict_files(predictor, find_scans(three, predictor.plan), tmp_path / "out", report=told.append)
+        predict_files(predictor, three, tmp_path / "out", report=told.append)
     assert [scan.case for scan in told] == ["a"]
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.nii.gz"]
+    assert names_in(tmp_path / "out") == ["a.nii.gz"]
 
 
 def test_disk_that_is_full_stops_the_work(predictor, three, tmp_path, monkeypatch):
     def full(path, labels, like):
         raise OutputError("the file can't be written", file=path)
 
-    monkeypatch.setattr(files, "write_labels", full)
+    monkeypatch.setattr(batch, "write_labels", full)
     with pytest.raises(OutputError) as caught:
-        predict_files(predictor, find_scans(three, predictor.plan), tmp_path / "out")
+        predict_files(predictor, three, tmp_path / "out")
     assert caught.value.file == str(tmp_path / "out" / "a.nii.gz")
 
 
-def test_label_maps_that_are_there_are_left_out_if_wanted(predictor, three, tmp_path):
-    scans = find_scans(three, predictor.plan)
-    first, second, third = predict_files(predictor, scans, tmp_path / "out")
+def test_existing_label_maps_are_skipped_on_request(predictor, three, tmp_path):
+    first, second, third = files_of(predict_files(predictor, three, tmp_path / "out"))
     os.utime(three / "b.nii.gz", ns=(0, second.stat().st_mtime_ns + 1))  # the scan is newer
     third.unlink()
-    skipped: list[Case] = []
-    written = predict_files(predictor, scans, tmp_path / "out", skip=skipped.append)
-    assert written == [second, third]
-    assert [scan.id for scan in skipped] == ["a"]
-    assert predict_files(predictor, scans, tmp_path / "out") == [first, second, third]
+    results = predict_files(predictor, three, tmp_path / "out", skip_existing=True)
+    assert [result.state for result in results] == ["skipped", "done", "done"]
+    assert files_of(results) == [second, third]
+    assert files_of(predict_files(predictor, three, tmp_path / "out")) == [first, second, third]
+
+
+def test_single_label_map_goes_into_the_file_that_is_given(predictor, scan, three, tmp_path):
+    assert files_of(predict_files(predictor, scan, tmp_path / "out/seg.nii")) == [tmp_path / "out/seg.nii"]
+    assert names_in(tmp_path / "out") == ["seg.nii"]
+    for scans, how in ((three, {}), (scan, {"suffix": ".nrrd"})):
+        with pytest.raises(ConfigError) as caught:
+            predict_files(predictor, scans, tmp_path / "out/other.nii", **how)
+        assert caught.value.got == "other.nii"
+    (tmp_path / "folder.nii").mkdir()
+    assert files_of(predict_files(predictor, scan, tmp_path / "folder.nii")) == [tmp_path / "folder.nii/scan.nii.gz"]
+
+
+def test_files_of_others_are_not_replaced(predictor, scan, tmp_path):
+    """Neither a ground truth of the same name, nor our own label map once somebody has corrected it."""
+    labels = tmp_path / "labels/scan.nii.gz"
+    labels.parent.mkdir()
+    labels.write_bytes(b"ground truth")
+    with pytest.raises(OutputError) as caught:
+        predict_files(predictor, scan, labels.parent)
+    assert (caught.value.file, labels.read_bytes()) == (str(labels), b"ground truth")
+    predict_files(predictor, scan, labels.parent, overwrite=True)
+    written = labels.read_bytes()
+    predict_files(predictor, scan, labels.parent)  # its own
+    assert labels.read_bytes() == written
+    labels.write_bytes(written + b"corrected")
+    with pytest.raises(OutputError):
+        predict_files(predictor, scan, labels.parent)
+    assert labels.read_bytes() == written + b"corrected"
+
+
+def test_label_maps_beside_scans_are_passed_over(predictor, tmp_path):
+    for name in (
+        *("a_0000.nii.gz", "a.nii.gz", "b_0000.nii.gz", "c.nii", "c_seg.nii", "c-label.nii", "mask.nii"),
+        *("labelsTr/d.nii.gz", "deep/e.nii.gz", "deep/f.nrrd"),
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    found = find_scans(tmp_path, predictor.plan)
+    assert [case.id for case in found.cases] == ["a_0000", "b_0000", "c", "e", "f", "mask"]
+    (warning,) = found.warnings
+    assert warning.got == "4 passed over: a.nii.gz, c-label.nii, c_seg.nii, labelsTr/d.nii.gz"
+
+
+def test_own_label_maps_are_not_predicted(predictor, three, tmp_path):
+    predict_files(predictor, three, three / "predicted")
+    found = find_scans(three, predictor.plan)
+    assert [case.scan.parent for case in found.cases] == [three] * 3
+
+
+def test_every_format_and_level_of_a_folder_is_predicted(predictor, scan, study):
+    shutil.copytree(study, scan.parent / "patient7")
+    found = find_scans(scan.parent, predictor.plan)
+    assert [case.id for case in found.cases] == ["patient7_portal", "scan"]
+    assert found.warnings == []
+
+
+def test_files_of_one_name_in_several_folders_are_named_by_them(predictor, tmp_path):
+    for name in ("p1/ct.nii.gz", "p2/ct.nii.gz"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"")
+    assert [case.id for case in find_scans(tmp_path, predictor.plan).cases] == ["p1_ct", "p2_ct"]
+
+
+def test_modalities_by_name(predictor, tmp_path):
+    for name in ("a_T1.nii.gz", "a_t2.nii.gz", "b-T1.nii.gz", "b-T2.nii.gz"):
+        (tmp_path / name).write_bytes(b"")
+    cases = find_scans(tmp_path, two_modalities(predictor)).cases
+    assert [(case.id, [image.name for image in case.images]) for case in cases] == [
+        ("a", ["a_T1.nii.gz", "a_t2.nii.gz"]),
+        ("b", ["b-T1.nii.gz", "b-T2.nii.gz"]),
+    ]
+
+
+def test_two_files_of_one_modality_are_refused(predictor, tmp_path):
+    for name in ("c1_0000.nii", "c1_0001.nii", "c1_0001.nii.gz"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(DataError) as caught:
+        find_scans(tmp_path, two_modalities(predictor))
+    assert (caught.value.case, caught.value.got) == ("c1", "c1_0001.nii, c1_0001.nii.gz")
+
+
+def test_odd_file_is_a_scan_of_its_own_among_several_modalities(predictor, tmp_path):
+    """It may hold all modalities; if not, it fails alone."""
+    for name in ("a_0000.nii", "a_0001.nii", "whole.nii"):
+        (tmp_path / name).write_bytes(b"")
+    cases = find_scans(tmp_path, two_modalities(predictor)).cases
+    assert [(case.id, len(case.images)) for case in cases] == [("a", 2), ("whole", 1)]
+
+
+def test_series_is_decoded_once(predictor, study, tmp_path, monkeypatch):
+    """From scan to label map and map of uncertainty: the pixels of each slice are read once."""
+    read = []
+    real = dicom.read
+    monkeypatch.setattr(dicom, "read", lambda path, **how: read.append(path) or real(path, **how))
+    predict_files(predictor, study, tmp_path / "out", uncertainty_maps=True)
+    assert len(read) == 1
 
 
 def test_options_of_the_command_line(tiny_run, three, tmp_path, capsys):
     words = ["predict", str(tiny_run.root), str(three), str(tmp_path / "out"), "--device", "cpu", "--json"]
-    words += ["--with", str(tiny_run.model), "--every", "2", "--max-memory", "1", "--skip-existing"]
+    words += ["--ensemble", str(tiny_run.model), "--slice-step", "2", "--max-memory", "1", "--skip-existing"]
     assert main(words) == 0
     document = json.loads(capsys.readouterr().out)
     assert [scan["case"] for scan in document["scans"]] == ["a", "b", "scan"]

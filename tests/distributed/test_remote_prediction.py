@@ -1,4 +1,4 @@
-"""Scans and label maps that lie in a bucket, and what is told of many scans."""
+"""Predicting scans of a bucket, on several machines, in shards; the summary of many scans."""
 
 import json
 
@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from inflate3d.cli import main
-from inflate3d.engines.engine import LostError
+from inflate3d.distributed.ray_cluster import LostError
+from inflate3d.distributed.remote import RemoteFolder
 from inflate3d.errors import ConfigError, DataError, DatasetProblems, OutputError
-from inflate3d.inference import spread
-from inflate3d.inference.files import predict_files
+from inflate3d.inference import batch, targets
+from inflate3d.inference.batch import PredictorRecipe, predict_files
 from inflate3d.inference.predictor import Predictor
-from inflate3d.inference.spread import PredictorRecipe, predict_spread
-from inflate3d.inference.transfer import Transfer, open_labels, open_scans
+from inflate3d.inference.scans import find_scans
 
 
 @pytest.fixture(scope="module")
@@ -81,25 +81,25 @@ def test_one_scan_of_a_bucket_to_the_disk(tiny_run, bucket, tmp_path, capsys):
     document = json.loads(capsys.readouterr().out)
     assert document["written"] == [str(tmp_path / "out" / "a.nii.gz")]
     assert document["scans"][0]["file"] == document["written"][0]
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.nii.gz"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".inflate3d", "a.nii.gz"]
 
 
-def test_no_more_than_two_scans_are_on_the_disk(predictor, bucket, tmp_path, monkeypatch):
-    fsspec.filesystem("memory").rm("/bucket/scans/b.nii.gz")
+def test_no_more_than_three_scans_are_on_the_disk(predictor, bucket, tmp_path, monkeypatch):
+    """A scan is downloaded only after the one three places before has been removed: in events, not in time."""
+    system = fsspec.filesystem("memory")
+    system.rm("/bucket/scans/b.nii.gz")
     for name in "defg":
-        fsspec.filesystem("memory").cp_file("/bucket/scans/a.nii.gz", f"/bucket/scans/{name}.nii.gz")
-    found, remote = open_scans(f"{bucket}/scans", predictor.plan, tmp_path / "mirror")
-    real, held = predictor.predict, []
-
-    def watch(volume):
-        held.append(sum(path.stat().st_size > 0 for path in (tmp_path / "mirror").iterdir()))
-        return real(volume)
-
-    monkeypatch.setattr(predictor, "predict", watch)
-    predict_files(predictor, found, tmp_path / "out", transfer=Transfer(remote))
-    assert len(held) == 6
+        system.cp_file("/bucket/scans/a.nii.gz", f"/bucket/scans/{name}.nii.gz")
+    events = []
+    fetch, release = RemoteFolder.fetch, targets.Job.release
+    monkeypatch.setattr(RemoteFolder, "fetch", lambda self, name: events.append(("+", name)) or fetch(self, name))
+    monkeypatch.setattr(targets.Job, "release", lambda self: release(self) or events.append(("-", self.case.scan.name)))
+    results = predict_files(predictor, f"{bucket}/scans", tmp_path / "out")
+    assert len(results) == 6
+    held = [sum(1 if sign == "+" else -1 for sign, _ in events[: end + 1]) for end in range(len(events))]
     assert max(held) <= 3  # the one that is read, the one that is predicted, the one that is written
-    assert list((tmp_path / "mirror").iterdir()) == []
+    assert held[-1] == 0
+    assert list(RemoteFolder.of(f"{bucket}/scans").local.iterdir()) == []
 
 
 def test_label_maps_in_a_bucket_are_left_out_if_wanted(tiny_run, bucket, capsys):
@@ -109,7 +109,9 @@ def test_label_maps_in_a_bucket_are_left_out_if_wanted(tiny_run, bucket, capsys)
     assert main(line) == 0
     capsys.readouterr()
     system.cp_file("/bucket/scans/a.nii.gz", "/bucket/scans/c.nii.gz")  # newer than its label map
-    assert main(line) == 0
+    assert main(line) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["file"] == f"{bucket}/out/c.nii.gz"
+    assert main([*line, "--overwrite"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["skipped"], document["written"]) == (["a"], [f"{bucket}/out/c.nii.gz"])
 
@@ -124,15 +126,11 @@ def test_label_map_that_can_not_be_sent_stops_no_other(predictor, bucket, tmp_pa
         real(self, local, there, **how)
 
     monkeypatch.setattr(kind, "put_file", refuse)
-    found, _ = open_scans(str(tmp_path / "scans"), predictor.plan, tmp_path / "mirror")
-    out, remote = open_labels(f"{bucket}/out", tmp_path / "labels")
     with pytest.raises(DatasetProblems) as caught:
-        predict_files(predictor, found, out, transfer=Transfer(None, remote))
-    assert [(problem.case, problem.what) for problem in caught.value.problems] == [
-        ("a", "the file can't be sent"),
-        ("b", "the file can't be read"),
-    ]
-    assert list(out.iterdir()) == []
+        predict_files(predictor, tmp_path / "scans", f"{bucket}/out")
+    assert [problem.case for problem in caught.value.problems] == ["a", "b"]
+    assert caught.value.problems[0].file == f"{bucket}/out/a.nii.gz"
+    assert list(RemoteFolder.of(f"{bucket}/out").local.glob("*.nii.gz")) == []
 
 
 def test_place_that_can_not_be_written_is_told_before_any_work(tiny_run, bucket, monkeypatch, capsys):
@@ -140,9 +138,9 @@ def test_place_that_can_not_be_written_is_told_before_any_work(tiny_run, bucket,
         raise PermissionError("AccessDenied")
 
     monkeypatch.setattr(fsspec.filesystem("memory"), "put_file", refuse)
-    monkeypatch.setattr(Predictor, "predict", lambda *parts: pytest.fail("predicted"))
+    monkeypatch.setattr(Predictor, "predict", lambda *parts, **how: pytest.fail("predicted"))
     assert main(words(tiny_run, f"{bucket}/scans", f"{bucket}/out")) == 2
-    assert json.loads(capsys.readouterr().out)["error"]["what"] == "the file can't be sent"
+    assert json.loads(capsys.readouterr().out)["error"]["file"].startswith(f"{bucket}/out/")
 
 
 def test_scan_is_not_overwritten_in_its_bucket(tiny_run, bucket, capsys):
@@ -153,37 +151,52 @@ def test_scan_is_not_overwritten_in_its_bucket(tiny_run, bucket, capsys):
     assert read(f"{bucket}/scans/a.nii.gz") == before
 
 
-def test_folder_without_scans(predictor, bucket, tmp_path):
-    with pytest.raises(DataError, match="no scans here") as caught:
-        open_scans(bucket, predictor.plan, tmp_path / "mirror")
+def test_existing_label_maps_in_a_bucket_are_not_replaced(tiny_run, bucket, capsys):
+    line = words(tiny_run, f"{bucket}/scans/a.nii.gz", f"{bucket}/out")
+    assert main(line) == 0
+    capsys.readouterr()
+    assert main(line) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["file"] == f"{bucket}/out/a.nii.gz"
+    assert main([*line, "--overwrite"]) == 0
+
+
+def test_folder_without_scans(predictor, bucket):
+    with pytest.raises(DataError) as caught:
+        find_scans(bucket, predictor.plan)
     assert caught.value.file == bucket
 
 
-def test_web_server_takes_no_label_maps(tmp_path):
-    with pytest.raises(OutputError, match="takes no label maps"):
-        open_labels("https://host/out", tmp_path)
+@pytest.mark.parametrize("name", ["a.mhd", "a.hdr", "a.img.gz", "a.nhdr"])
+def test_scans_of_several_files_are_refused(predictor, name):
+    with pytest.raises(DataError) as caught:
+        find_scans(f"memory://bucket/{name}", predictor.plan)
+    assert caught.value.got == name
+
+
+def test_web_server_takes_no_label_maps(predictor, scans):
+    with pytest.raises(OutputError) as caught:
+        predict_files(predictor, scans, "https://host/out")
+    assert caught.value.file == "https://host/out"
 
 
 # --- many machines ---------------------------------------------------------------------------------------
 
 
-def test_other_machines_take_scans_from_a_bucket_themselves(tiny_run, bucket, tmp_path):
-    recipe = PredictorRecipe(tiny_run.root, device="cpu")
-    found, scans_there = open_scans(f"{bucket}/scans", recipe.load().plan, tmp_path / "mirror")
-    out, labels_there = open_labels(f"{bucket}/out", tmp_path / "labels")
+def test_other_machines_take_scans_from_a_bucket_themselves(tiny_run, bucket):
+    recipe = PredictorRecipe.of(tiny_run.root, (), {"device": "cpu"})
     with pytest.raises(DatasetProblems) as caught:
-        predict_spread(recipe, one_after_another, found, out, transfer=Transfer(scans_there, labels_there))
+        predict_files(recipe, f"{bucket}/scans", f"{bucket}/out", engine=one_after_another)
     (problem,) = caught.value.problems
     assert problem.file == f"{bucket}/scans/b.nii.gz"
-    assert caught.value.written == [out / "a.nii.gz", out / "c.nii.gz"]
+    assert caught.value.written == [f"{bucket}/out/a.nii.gz", f"{bucket}/out/c.nii.gz"]
     assert read(f"{bucket}/out/a.nii.gz")
 
 
 def test_scan_that_was_written_before_its_worker_died_is_not_predicted_again(predictor, scans, tmp_path, monkeypatch):
-    found, _ = open_scans(str(scans), predictor.plan, tmp_path / "mirror")
-    found = [scan for scan in found if scan.id != "b"]
+    (scans / "b.nii.gz").unlink()
+    found = find_scans(scans, predictor.plan)
     loads = []
-    monkeypatch.setattr(spread, "_loaded", lambda recipe: loads.append(recipe) or predictor)
+    monkeypatch.setattr(batch, "_loaded", lambda recipe: loads.append(recipe) or predictor)
 
     def twice(work, items):  # as if the first try's answer was lost
         for item in items:
@@ -191,20 +204,19 @@ def test_scan_that_was_written_before_its_worker_died_is_not_predicted_again(pre
             yield work(item)
 
     recipe = PredictorRecipe(tmp_path)
-    for number in (1, 2):  # label maps that were there before count for nothing
-        written = predict_spread(recipe, twice, found, tmp_path / "out")
-        assert [path.name for path in written] == ["a.nii.gz", "c.nii.gz"]
+    for number in (1, 2):  # label maps that existed before count for nothing
+        results = predict_files(recipe, found, tmp_path / "out", engine=twice)
+        assert [result.state for result in results] == ["done", "done"]
         assert len(loads) == 2 * number
 
 
 def test_scan_whose_workers_all_died(predictor, scans, tmp_path):
-    found, _ = open_scans(str(scans), predictor.plan, tmp_path / "mirror")
-
     def losing(work, items):
-        yield from (LostError("the processes that worked on it died") for _ in items)
+        yield from (LostError("worker processes died repeatedly") for _ in items)
 
+    found = find_scans(scans, predictor.plan)
     with pytest.raises(DatasetProblems) as caught:
-        predict_spread(PredictorRecipe(tmp_path), losing, found, tmp_path / "out")
+        predict_files(PredictorRecipe(tmp_path), found, tmp_path / "out", engine=losing)
     assert [problem.case for problem in caught.value.problems] == ["a", "b", "c"]
 
 
@@ -217,7 +229,7 @@ def test_shards_share_the_scans_and_tell_what_became_of_theirs(tiny_run, scans, 
     assert main(words(tiny_run, scans, out, "--shard", "2/2")) == 2
     assert main(words(tiny_run, scans, out, "--shard", "1/2", "--skip-existing")) == 0
     capsys.readouterr()
-    assert sorted(path.name for path in out.iterdir()) == [
+    assert sorted(path.name for path in out.iterdir() if path.name != ".inflate3d") == [
         *("a.nii.gz", "c.nii.gz", "summary-1-of-2.json", "summary-2-of-2.json"),
     ]
     first, second = (json.loads((out / f"summary-{number}-of-2.json").read_text()) for number in (1, 2))
@@ -230,10 +242,10 @@ def test_shards_share_the_scans_and_tell_what_became_of_theirs(tiny_run, scans, 
 def test_summary_tells_what_was_not_reached(tiny_run, scans, tmp_path, monkeypatch):
     real, calls = Predictor.predict, iter(range(3))
 
-    def stop(self, volume):
+    def stop(self, volume, **how):
         if next(calls) == 1:
             raise KeyboardInterrupt
-        return real(self, volume)
+        return real(self, volume, **how)
 
     monkeypatch.setattr(Predictor, "predict", stop)
     assert main(words(tiny_run, scans, tmp_path / "out")) == 130
@@ -247,17 +259,16 @@ def test_summary_tells_what_was_not_reached(tiny_run, scans, tmp_path, monkeypat
     "error", [MemoryError("no room"), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")]
 )
 def test_scan_that_memory_is_too_small_for_stops_no_other(predictor, scans, tmp_path, monkeypatch, error):
-    found, _ = open_scans(str(scans), predictor.plan, tmp_path / "mirror")
     real, calls = predictor.predict, iter(range(3))
 
-    def fail(volume):
+    def fail(volume, **how):
         if next(calls) == 0:
             raise error
-        return real(volume)
+        return real(volume, **how)
 
     monkeypatch.setattr(predictor, "predict", fail)
     with pytest.raises(DatasetProblems) as caught:
-        predict_files(predictor, found, tmp_path / "out")
+        predict_files(predictor, scans, tmp_path / "out")
     assert [problem.what for problem in caught.value.problems] == [
         "not enough memory to predict the scan",
         "the file can't be read",
@@ -266,14 +277,13 @@ def test_scan_that_memory_is_too_small_for_stops_no_other(predictor, scans, tmp_
 
 
 def test_mistake_of_ours_is_no_scans_problem(predictor, scans, tmp_path, monkeypatch):
-    found, _ = open_scans(str(scans), predictor.plan, tmp_path / "mirror")
 
-    def fail(volume):
+    def fail(volume, **how):
         raise RuntimeError("shapes differ")
 
     monkeypatch.setattr(predictor, "predict", fail)
     with pytest.raises(RuntimeError, match="shapes differ"):
-        predict_files(predictor, found, tmp_path / "out")
+        predict_files(predictor, scans, tmp_path / "out")
 
 
 def test_ray_without_its_package(monkeypatch):

@@ -1,0 +1,197 @@
+"""Files in buckets and on web servers (``s3://``, ``gs://``, ``https://``), which are worked on as local copies.
+
+Bytes come and go through fsspec, with the credentials that its packages find for themselves: scans through its
+``simplecache``, label maps by its ``put``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+from inflate3d.errors import ConfigError, DataError, Inflate3dError, OutputError
+
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+)://.+", re.IGNORECASE)
+_WEB = ("http", "https")
+
+_ATOMIC = ("s3", "s3a", "gs", "gcs", "az", "abfs", "memory")
+"""Where an uploaded file appears when it is whole; elsewhere it is uploaded under another name and then renamed."""
+
+_PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp"}
+
+
+def is_remote(path: str) -> bool:
+    """Whether a user gave an address, such as ``s3://bucket/scans``, and not a path."""
+    return _ADDRESS.fullmatch(path) is not None
+
+
+@dataclass(frozen=True)
+class RemoteFolder:
+    """A folder in a bucket or on a web server.
+
+    Attributes:
+        address: Without a slash at its end.
+        query: What follows the name in a file's address, such as the signature of a web server.
+    """
+
+    address: str
+    query: str = ""
+
+    @classmethod
+    def of(cls, address: str) -> RemoteFolder:
+        """The folder at an address.
+
+        Raises:
+            ConfigError: The package for this kind of address is missing, or there is none.
+        """
+        folder = cls(address.rstrip("/"))
+        _file_system(folder.address)
+        return folder
+
+    @classmethod
+    def of_file(cls, address: str) -> tuple[RemoteFolder, str]:
+        """The folder of the file at an address, and the file's name.
+
+        Raises:
+            ConfigError: See `of`.
+        """
+        path, mark, query = address.partition("?") if address.lower().startswith(_WEB) else (address, "", "")
+        parent, _, name = path.rpartition("/")
+        folder = cls(parent, mark + query)
+        _file_system(folder.address)
+        return folder, folder._own_name(name)
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether files can be put there; web servers accept none."""
+        return self._protocol not in _WEB
+
+    @property
+    def local(self) -> Path:
+        """The folder for local copies; each process has its own, which is removed at its end."""
+        return Path(_local_folder(self.address).name)
+
+    def address_of(self, name: str) -> str:
+        """The address of a file."""
+        return f"{self.address}/{name if self.is_writable else quote(name)}{self.query}"
+
+    def names(self) -> list[str]:
+        """Names of the files there, sorted, without those of subfolders.
+
+        Raises:
+            DataError: They can't be listed.
+        """
+        system, inside = _file_system(f"{self.address}/")
+        with _raised_as("folder can't be listed", self.address, DataError):
+            found = system.ls(inside, detail=True)
+        files = (entry["name"] for entry in found if entry["type"] == "file")
+        return sorted(
+            self._own_name(PurePosixPath(urlsplit(name).path if "://" in name else name).name) for name in files
+        )
+
+    def fetch(self, name: str) -> Path:
+        """Downloads a file, and returns its local copy.
+
+        Raises:
+            DataError: It can't be read, or stored locally.
+        """
+        from fsspec import filesystem
+
+        address = self.address_of(name)
+        system, inside = _file_system(address)
+        with _raised_as("scan can't be downloaded", address, DataError):
+            cache = filesystem("simplecache", fs=system, cache_storage=str(self.local))
+            with cache.open(inside, "rb") as copy:
+                return Path(copy.name).replace(self.local / name)
+
+    def put(self, path: Path) -> None:
+        """Uploads a file; whoever reads it there sees all of it, or what was there before.
+
+        Raises:
+            OutputError: It can't be written there.
+        """
+        address = self.address_of(path.name)
+        system, final = _file_system(address)
+        with _raised_as("file can't be uploaded", address, OutputError):
+            if self._protocol in _ATOMIC:
+                system.put_file(str(path), final)
+                return
+            parent, _, name = final.rpartition("/")
+            system.makedirs(parent, exist_ok=True)
+            temporary = f"{parent}/.{name}.part"
+            system.put_file(str(path), temporary)
+            system.mv(temporary, final)
+
+    def changed(self, name: str) -> int | None:
+        """When a file there was last written, in nanoseconds; 0 if the server does not say, None if it is missing.
+
+        Raises:
+            DataError: The server doesn't answer.
+        """
+        address = self.address_of(name)
+        system, inside = _file_system(address)
+        with _raised_as("file can't be looked up", address, DataError):
+            system.invalidate_cache(inside)  # others may have written since it was listed
+            if not system.exists(inside):
+                return None
+            try:
+                return int(system.modified(inside).timestamp() * 1e9)
+            except NotImplementedError:
+                return 0
+
+    def _own_name(self, name: str) -> str:
+        """A file's own name, from how its address spells it: on the web a space is %20.
+
+        One that would lead out of the folder, by %2F for a slash, is cut to its last part.
+        """
+        return name if self.is_writable else PurePosixPath(unquote(name)).name
+
+    @property
+    def _protocol(self) -> str:
+        return self.address.partition("://")[0].lower()
+
+
+@cache
+def _local_folder(address: str) -> TemporaryDirectory[str]:
+    del address  # folders of one address share a local one
+    return TemporaryDirectory(prefix="inflate3d-")
+
+
+def _file_system(address: str) -> tuple[Any, str]:
+    """The file system of an address, which fsspec keeps open, and the address within it."""
+    try:
+        from fsspec.core import url_to_fs
+
+        return url_to_fs(address)
+    except ImportError as error:
+        package = _PACKAGES.get(address.partition("://")[0].lower())
+        raise ConfigError(
+            f"{package or 'a package'} is not installed",
+            got=str(error),
+            hint="pip install 'inflate3d[remote]'" if package else "install the package that the message names",
+            file=address,
+        ) from error
+    except ValueError as error:
+        raise ConfigError(
+            "unknown kind of address", expected="s3://, gs:// or https://", got=error, file=address
+        ) from error
+
+
+@contextmanager
+def _raised_as(what: str, address: str, kind: type[Inflate3dError]) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise kind(
+            what,
+            got=f"{type(error).__name__}: {error}",
+            hint="check the address, and that this machine has access (credentials, network)",
+            file=address,
+        ) from error

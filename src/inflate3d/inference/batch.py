@@ -1,0 +1,440 @@
+"""Predicting many scans into files, on this machine or on a cluster; what becomes of each is reported."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from threading import Thread
+from typing import Any, Generic, Literal, Protocol, TypeVar, cast, runtime_checkable
+
+from inflate3d.atomic import write_text
+from inflate3d.datasets.case import Case
+from inflate3d.distributed.ray_cluster import Engine, LostError
+from inflate3d.distributed.shard import Shard
+from inflate3d.errors import DataError, DatasetProblems, Inflate3dError, OutputError
+from inflate3d.evaluation.postprocessing.steps import Postprocessing
+from inflate3d.inference.manifest import record_written
+from inflate3d.inference.prediction import Prediction
+from inflate3d.inference.predictor import Predictor, PredictorSettings
+from inflate3d.inference.scans import FoundScans, find_scans
+from inflate3d.inference.targets import Destination, Job, find_jobs
+from inflate3d.inference.uncertainty import Confidence
+from inflate3d.io import check_labels_writable, write_labels, write_percent
+from inflate3d.lock import locked
+from inflate3d.models.oom import MemoryBudgetError, is_oom, out_of_memory_error
+from inflate3d.progress import Progress, silent
+from inflate3d.volume import Volume
+
+Result = TypeVar("Result")
+
+
+@runtime_checkable
+class ScanPredictor(Protocol):
+    """What `predict_files` needs of a `Predictor`."""
+
+    def predict(self, volume: Volume, *, confidence: bool = False, uncertainty: bool = False) -> Prediction:
+        """Segments a scan on its own grid."""
+        ...
+
+
+@runtime_checkable
+class Recipe(Protocol):
+    """How a process loads its predictor; one that gets an equal recipe again keeps the predictor that it has."""
+
+    def load(self) -> ScanPredictor:
+        """Loads it."""
+        ...
+
+    def __hash__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class PredictorRecipe:
+    """How a process of a cluster loads its predictor: the arguments of `Predictor.load`.
+
+    Attributes:
+        folder: The model's folder, the same on all machines.
+        ensemble: More of them to average with.
+        settings: Names and values of `PredictorSettings`.
+    """
+
+    folder: Path
+    ensemble: tuple[Path, ...] = ()
+    settings: tuple[tuple[str, Any], ...] = ()
+
+    @classmethod
+    def of(cls, folder: Path, ensemble: Sequence[Path], settings: PredictorSettings) -> PredictorRecipe:
+        """The recipe with absolute paths, since other machines work in other folders."""
+        return cls(folder.absolute(), tuple(each.absolute() for each in ensemble), tuple(sorted(settings.items())))
+
+    def load(self) -> Predictor:
+        """Loads the predictor.
+
+        Raises:
+            ModelError: There is no model, it can't be loaded, or models do not agree.
+            ConfigError: The device is invalid or not available, or the plan allows no flip.
+        """
+        return Predictor.load(self.folder, ensemble=self.ensemble, **cast(PredictorSettings, dict(self.settings)))
+
+
+@dataclass(frozen=True)
+class ScanResult:
+    """What became of a scan.
+
+    Attributes:
+        case: The scan's name.
+        state: Whether its label map was written, was there already, or could not be made.
+        file: Path or address of the label map.
+        seconds: Duration of each stage; stages of different scans overlap.
+        confidence: How far the labels can be trusted, before post-processing; None if not asked for.
+        uncertainty: The map of each voxel's uncertainty; None if not asked for.
+        error: Why the scan could not be predicted.
+        warnings: What is unusual about the scan.
+    """
+
+    case: str
+    state: Literal["done", "skipped", "failed"]
+    file: str | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    confidence: Confidence | None = None
+    uncertainty: Path | None = None
+    error: Inflate3dError | None = None
+    warnings: tuple[DataError, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; seconds to the millisecond."""
+        seconds = {stage: round(value, 3) for stage, value in self.seconds.items()}
+        return {
+            "case": self.case,
+            "state": self.state,
+            **({"file": self.file} if self.state == "done" else {}),
+            **({"seconds": seconds} if seconds else {}),
+            **({"confidence": self.confidence.to_dict()} if self.confidence else {}),
+            **({"uncertainty": str(self.uncertainty)} if self.uncertainty else {}),
+            **({"error": self.error.to_dict()} if self.error else {}),
+        }
+
+
+def ignore(result: ScanResult) -> None:
+    """Reports nothing."""
+
+
+@dataclass(frozen=True)
+class _How:
+    """What is done with each scan."""
+
+    postprocessing: Postprocessing
+    confidence: bool
+    uncertainty_maps: bool
+
+
+def predict_files(
+    predictor: ScanPredictor | Recipe,
+    scans: str | Path | Sequence[Case] | FoundScans,
+    out: str | Path,
+    *,
+    suffix: str | None = None,
+    skip_existing: bool = False,
+    overwrite: bool = False,
+    postprocessing: Postprocessing | None = None,
+    confidence: bool = False,
+    uncertainty_maps: bool = False,
+    engine: Engine | None = None,
+    progress: Progress = silent,
+    report: Callable[[ScanResult], object] = ignore,
+) -> list[ScanResult]:
+    """Segments scans and writes their label maps, named as the scans are.
+
+    A scan that can't be segmented stops none of the others. While one is predicted, the next is read and the one before
+    is written; no more than these three are in memory. Ctrl-C waits only for the label map that is being written.
+
+    Args:
+        predictor: The model; with an engine how to load it.
+        scans: A scan, or a folder of them, see `inflate3d.inference.scans.find_scans`; or what that found.
+        out: Folder for the label maps, or the file of a single one (``seg.nii.gz``). It may be at s3:// or gs://.
+        suffix: Format of the label maps, such as ``.nrrd``; the scan's own by default, NIfTI for DICOM.
+        skip_existing: Whether to skip scans whose label map exists and is newer than they are, whichever model it is
+            from.
+        overwrite: Whether label maps may replace files that inflate3d did not write.
+        postprocessing: What is done to each label map before it is written.
+        confidence: Whether to report how far each label map can be trusted.
+        uncertainty_maps: Whether to write each voxel's uncertainty to ``uncertainty/NAME.nii.gz``, too: the normalized
+            entropy of the mean probabilities, from 0 to 1.
+        engine: Runs the work on other machines (`inflate3d.distributed`), which see the same paths. Each process loads
+            the model once. If one dies, its scan is started again elsewhere unless its label map has been written.
+        progress: Shows the progress.
+        report: Called with each scan's result, in their order.
+
+    Returns:
+        The results, in the order of the scans.
+
+    Raises:
+        DataError: The only scan can't be read, does not fit the model, or the format can't hold its geometry.
+        DatasetProblems: Likewise for some of several scans; those of all others are written.
+        ConfigError: The format is not supported, the memory budget is too small for the only scan, or maps of
+            uncertainty are to go to a bucket.
+        OutputError: A label map can't be written, which leaves no part of it, or would replace a file that inflate3d
+            did not write.
+
+    Example:
+        ``predict_files(Predictor.load("runs/spleen"), "scans", "labels")`` predicts all scans below ``scans``.
+    """
+    if isinstance(scans, str | Path):
+        loaded = predictor if isinstance(predictor, ScanPredictor) else predictor.load()
+        assert isinstance(loaded, Predictor)
+        scans = find_scans(scans, loaded.plan)
+    found = scans if isinstance(scans, FoundScans) else FoundScans(list(scans))
+    destination = Destination.of(out, found.cases, suffix)
+    how = _How(postprocessing or Postprocessing(), confidence or uncertainty_maps, uncertainty_maps)
+    jobs = find_jobs(
+        found, destination, skip_existing=skip_existing, overwrite=overwrite, uncertainty_maps=uncertainty_maps
+    )
+    results = {job.target: ScanResult(job.case.id, "skipped") for job in jobs}
+    todo = [job for job in jobs if not job.is_done]
+    for job in jobs:
+        if job.is_done:
+            report(results[job.target])
+    if engine is None:
+        loaded = predictor if isinstance(predictor, ScanPredictor) else predictor.load()
+        outcomes = _Pipeline(loaded, how).run(todo, progress)
+    else:
+        outcomes = _map(predictor, how, engine, todo, progress)
+    for job, result in outcomes:
+        if result.state == "done" and destination.remote is None:
+            record_written(*filter(None, (job.target, result.uncertainty)))
+        results[job.target] = result
+        report(result)
+    _raise_problems(list(results.values()))
+    return list(results.values())
+
+
+def _raise_problems(results: Sequence[ScanResult]) -> None:
+    """Raises the errors of all scans together, if there are any."""
+    problems = [result.error for result in results if result.error]
+    if len(results) == 1 and problems:
+        raise problems[0]
+    if problems:
+        what = f"{len(problems)} of {len(results)} scans could not be predicted"
+        written = [Path(result.file) if "://" not in result.file else result.file for result in results if result.file]
+        raise DatasetProblems(problems, what=what, written=written)
+
+
+class _Background(Generic[Result]):
+    """A call in a daemon thread, so that nobody who leaves has to wait for it."""
+
+    def __init__(self, call: Callable[[], Result]) -> None:
+        self._call = call
+        self._result: Result
+        self._error: BaseException | None = None
+        self._seconds = 0.0
+        self._thread = Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def result(self) -> tuple[Result, float]:
+        """Waits for the call; returns its result and its duration in seconds, or raises its error."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._result, self._seconds
+
+    def join(self) -> None:
+        """Waits for the end of the call."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        started = time.perf_counter()
+        try:
+            self._result = self._call()
+        except BaseException as error:  # noqa: BLE001 - raised by result()
+            self._error = error
+        self._seconds = time.perf_counter() - started
+
+
+@dataclass
+class _Predicted:
+    """A label map that is to be written, or is being written."""
+
+    job: Job
+    result: ScanResult
+    write: Callable[[], None]
+    writing: _Background[None] | None = None
+
+
+class _Pipeline:
+    """Reads the next scan and writes the last label map while a scan is predicted."""
+
+    def __init__(self, predictor: ScanPredictor, how: _How) -> None:
+        self._predictor, self._how = predictor, how
+        self._last: _Predicted | None = None
+
+    def run(self, jobs: list[Job], progress: Progress) -> Iterator[tuple[Job, ScanResult]]:
+        """Predicts all scans.
+
+        Raises:
+            OutputError: A label map can't be written.
+        """
+        ahead = [_Background(job.read) for job in jobs[:1]]
+        try:
+            for number, job in enumerate(progress(jobs, len(jobs), "predicting")):
+                reading = ahead.pop()
+                reading.join()
+                ahead += [_Background(following.read) for following in jobs[number + 1 : number + 2]]
+                predicted = self._predict(job, reading)
+                del reading
+                yield from self._finish()
+                if isinstance(predicted, ScanResult):
+                    yield job, predicted
+                else:
+                    predicted.writing = _Background(predicted.write)
+                    self._last = predicted
+            yield from self._finish()
+        except GeneratorExit:
+            raise
+        except BaseException:
+            with suppress(Inflate3dError):  # another error is on its way
+                yield from self._finish()  # what was written is reported, whatever ends the work
+            raise
+
+    def _predict(self, job: Job, reading: _Background[tuple[Case, Volume]]) -> _Predicted | ScanResult:
+        try:
+            (case, volume), read_seconds = reading.result()
+            check_labels_writable(job.target, volume.grid, like=case.scan)
+            started = time.perf_counter()
+            wanted = {"confidence": self._how.confidence, "uncertainty": self._how.uncertainty_maps}
+            prediction = self._predictor.predict(volume, **{name: True for name, value in wanted.items() if value})
+            if self._how.postprocessing.classes:
+                labels = self._how.postprocessing.apply(prediction.labels, volume.spacing)
+                prediction = replace(prediction, labels=labels)
+            seconds = {"reading": read_seconds, "predicting": time.perf_counter() - started}
+        except (DataError, MemoryBudgetError, MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not is_oom(error):
+                raise
+            return _failed(job, error)
+        result = ScanResult(
+            case.id,
+            "done",
+            job.target_address,
+            seconds,
+            prediction.confidence,
+            job.map_file if self._how.uncertainty_maps else None,
+            warnings=tuple(DataError(note, case=case.id, file=job.address) for note in volume.notes),
+        )
+        return _Predicted(job, result, partial(_write, job, case, prediction))
+
+    def _finish(self) -> Iterator[tuple[Job, ScanResult]]:
+        """Waits for the label map that is being written, if there is one."""
+        if not (last := self._last) or last.writing is None:
+            return
+        self._last = None
+        try:
+            _, seconds = last.writing.result()
+        except (DataError, OutputError) as error:
+            if isinstance(error, OutputError) and last.job.remote_target is None:
+                raise  # a full disk has no room for the others either; a network may fail once
+            yield last.job, _failed(last.job, error)
+            return
+        yield last.job, replace(last.result, seconds={**last.result.seconds, "writing": seconds})
+
+
+def _failed(job: Job, error: Exception) -> ScanResult:
+    job.release()
+    problem = error if isinstance(error, Inflate3dError) else out_of_memory_error(error)
+    if job.remote and problem.file and Path(problem.file).parent == job.remote.local:
+        problem.file = job.remote.address_of(Path(problem.file).name)
+    problem = problem.with_context(case=job.case.id, file=job.address)
+    problem.__cause__ = error
+    return ScanResult(job.case.id, "failed", error=problem)
+
+
+def _write(job: Job, case: Case, prediction: Prediction) -> None:
+    if prediction.uncertainty is not None:
+        write_percent(job.map_file, prediction.uncertainty, like=case.scan)
+    write_labels(job.target, prediction.labels, like=case.scan)
+    job.deliver()
+    job.release()
+
+
+def _map(
+    recipe: ScanPredictor | Recipe, how: _How, engine: Engine, jobs: list[Job], progress: Progress
+) -> Iterator[tuple[Job, ScanResult]]:
+    """Predicts scans on the machines of an engine, by the same pipeline, one scan at a time."""
+    results = engine(partial(_predict_job, recipe, how), jobs)
+    for job, result in zip(jobs, progress(results, len(jobs), "predicting"), strict=True):
+        if isinstance(result, LostError):
+            result = ScanResult(job.case.id, "failed", error=result.with_context(case=job.case.id, file=job.address))
+        yield job, result
+
+
+def _predict_job(recipe: Any, how: _How, job: Job) -> ScanResult:
+    """Predicts one scan, on whichever machine this is."""
+    if job.changed() != job.before:  # by a process that died before it could return
+        return ScanResult(job.case.id, "done", job.target_address)
+    (outcome,) = _Pipeline(_loaded(recipe), how).run([job], silent)
+    return outcome[1]
+
+
+@lru_cache(maxsize=1)
+def _loaded(recipe: Recipe) -> ScanPredictor:
+    """The predictor, which stays in the memory of this process."""
+    return recipe.load()
+
+
+class PredictionSummary:
+    """Which of many scans are done, skipped, failed or not reached, in ``summary.json`` beside their label maps.
+
+    Args:
+        cases: All that are to be predicted.
+        out: Where the label maps, and the summary, go.
+        shard: The share of more scans that these are.
+    """
+
+    def __init__(self, cases: Sequence[Case], out: str | Path, shard: Shard | None = None) -> None:
+        name = f"summary-{shard.name}.json" if shard else "summary.json"
+        destination = Destination.of(out, cases, None)
+        self.file, self._remote = destination.folder / name, destination.remote
+        self._scans: dict[str, dict[str, Any]] = {case.id: {"case": case.id, "state": "not reached"} for case in cases}
+
+    def report(self, result: ScanResult) -> None:
+        """Notes a scan's result."""
+        self._scans[result.case] = result.to_dict()
+
+    def to_dict(self) -> dict[str, Any]:
+        """How many scans are in each state, and each scan's, in their order."""
+        counted = Counter(scan["state"] for scan in self._scans.values())
+        states = ("done", "skipped", "failed", "not reached")
+        return {"counts": {state: counted[state] for state in states}, "scans": list(self._scans.values())}
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Writes the file before the work, which shows early if nothing can be written, and after it.
+
+        Meanwhile other processes are kept from predicting many scans, or the same shard of them, into the folder.
+
+        Raises:
+            OutputError: It can't be written, or another process is predicting into the folder.
+        """
+        lock, folder = self.file.with_name(f".{self.file.name}.lock"), self.file.parent
+        hint = "wait until it has finished, choose another folder for the label maps, or give each a --shard"
+        with locked(lock, folder, doing="predicting into this folder", hint=hint, remove=True):
+            self.write()
+            try:
+                yield
+            finally:
+                with suppress(KeyboardInterrupt):
+                    self.write()
+
+    def write(self) -> None:
+        """Writes the file, whole or not at all.
+
+        Raises:
+            OutputError: It can't be written.
+        """
+        write_text(self.file, json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n")
+        if self._remote:
+            self._remote.put(self.file)

@@ -1,0 +1,80 @@
+"""What a predictor makes of a scan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Integer, UInt8
+
+from inflate3d.inference.networks import LogitGrid
+from inflate3d.inference.uncertainty import Confidence
+from inflate3d.io import write_labels, write_volume
+from inflate3d.volume import Orientation, Volume
+from inflate3d.windows.resample import field_matrices, resample_labels
+
+
+@dataclass(frozen=True, eq=False)
+class ModelGridClasses:
+    """Predicted class numbers of the scan's own slices on the grid of the network's logits, as the paper scores them.
+
+    Attributes:
+        classes: ``(D, height, width)``, with the depth axis of model space first.
+        orientation: From the scan's own axes to those of model space.
+        grid: The grid in plane.
+        sides: Height and width of a slice in millimeters.
+    """
+
+    classes: Integer[np.ndarray, "d height width"]
+    orientation: Orientation
+    grid: LogitGrid
+    sides: tuple[float, float]
+
+    def resample(self, numbers: Integer[np.ndarray, "i j k"]) -> Integer[np.ndarray, "d height width"]:
+        """Brings class numbers from the scan's own grid to this one, such as those of its label."""
+        own = self.orientation.apply(numbers)
+        matrices = field_matrices(torch.tensor([self.sides]), torch.tensor([self.grid.sides]))
+        slices = [torch.from_numpy(np.ascontiguousarray(each))[None].long() for each in own]
+        return np.concatenate([resample_labels(each, matrices, self.grid.size).numpy() for each in slices])
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The segmentation of a scan, on the scan's own grid.
+
+    Attributes:
+        labels: The dataset's label values, ``(I, J, K)``.
+        affine: From voxel indices to millimeters (RAS+), the scan's own.
+        confidence: How far the labels can be trusted; None if not asked for.
+        uncertainty: Normalized entropy of the mean probabilities of each voxel, in percent; None if not asked for.
+        class_scores: Mean probabilities of all classes, ``(K, I, J, K)``; None if not asked for.
+        model_grid: The prediction before it was resampled in plane; None if not asked for.
+    """
+
+    labels: Integer[np.ndarray, "i j k"]
+    affine: Float[np.ndarray, "4 4"]
+    confidence: Confidence | None = None
+    uncertainty: UInt8[np.ndarray, "i j k"] | None = None
+    class_scores: Float[np.ndarray, "classes i j k"] | None = None
+    model_grid: ModelGridClasses | None = None
+
+    def save(self, path: str | Path, *, like: str | Path | None = None) -> Path:
+        """Writes the labels to a file, whole or not at all.
+
+        Args:
+            path: The file; its suffix is the format, such as ``.nii.gz``.
+            like: The scan's file. If it is of the same family of formats, everything that says where voxels lie is
+                copied from it bit by bit; without, the affine is written.
+
+        Raises:
+            DataError: The format is not supported, or can't hold the affine.
+            OutputError: The file can't be written.
+        """
+        path = Path(path)
+        if like is None:
+            write_volume(path, Volume(self.labels[np.newaxis], self.affine))
+        else:
+            write_labels(path, self.labels, like=like)
+        return path

@@ -1,0 +1,299 @@
+"""Evaluating runs: predict each held-out case as `predict` does, by the network that held it out, and score it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Unpack
+
+import blosc2
+import numpy as np
+import torch
+from jaxtyping import Integer
+
+from inflate3d.config import RunConfig
+from inflate3d.datasets import Case, Dataset, Split, read_dataset
+from inflate3d.errors import ConfigError, DataError, truncate
+from inflate3d.evaluation.keeper import ScoreKeeper
+from inflate3d.evaluation.measures import TOLERANCE, Tolerance
+from inflate3d.evaluation.postprocessing.steps import POSTPROCESSING_FILE, Postprocessing, read_postprocessing
+from inflate3d.evaluation.postprocessing.validation import ChosenPostprocessing, choose_postprocessing, random_parts
+from inflate3d.evaluation.scores import Scores
+from inflate3d.inference.ensemble import check_agreement, find_models
+from inflate3d.inference.predictor import Predictor, PredictorSettings
+from inflate3d.io import write_labels
+from inflate3d.models.oom import is_oom, out_of_memory_error
+from inflate3d.preparation.plan import Plan
+from inflate3d.preparation.verify import check_case
+from inflate3d.progress import Progress, silent
+from inflate3d.run_folder import FoldsFolder, RunFolder
+from inflate3d.volume import Volume
+
+FOLD = "fold"
+"""The kind of group that is a case's fold."""
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluatedCase:
+    """A case while its arrays are in memory.
+
+    Attributes:
+        case: The case.
+        volume: Its scan.
+        label: The label values on the scan's grid.
+        prediction: The predicted label values, likewise.
+    """
+
+    case: Case
+    volume: Volume
+    label: Integer[np.ndarray, "i j k"]
+    prediction: Integer[np.ndarray, "i j k"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of evaluating a run or folds.
+
+    Attributes:
+        scores: Of the held-out cases. For folds, the group `FOLD` of each is the name of its run's folder.
+        postprocessing: The post-processing chosen by these cases; None if not asked for.
+    """
+
+    scores: Scores
+    postprocessing: ChosenPostprocessing | None = None
+
+
+def evaluate(
+    folder: RunFolder | FoldsFolder,
+    *,
+    dataset: Dataset | None = None,
+    tolerance: Tolerance = TOLERANCE,
+    postprocess: bool = False,
+    choose: bool = False,
+    progress: Progress = silent,
+    observe: Callable[[EvaluatedCase], object] = lambda case: None,
+    **settings: Unpack[PredictorSettings],
+) -> Evaluation:
+    """Predicts and scores the cases that a run, or each of several folds, held out.
+
+    Label maps and scores are written into the folder. Each scan and each label is read once. No other process may train
+    or evaluate the run meanwhile.
+
+    Args:
+        folder: A finished run, or finished folds of one cross-validation, some of which may be missing.
+        dataset: Where the cases are; the run's own dataset by default.
+        tolerance: Millimeters within which a surface counts as right in NSD, for all classes or by class.
+        postprocess: Whether to apply the model's post-processing, as `predict` does. It was chosen by these cases, so
+            that their scores are optimistic.
+        choose: Whether to choose the post-processing by these cases, and write it into the model's folder.
+        progress: Shows the progress.
+        observe: Called with each case while its arrays are in memory.
+        **settings: See `Predictor`.
+
+    Raises:
+        ModelError: A run has no model, or the networks have different classes.
+        ConfigError: The runs are of different datasets.
+        DataError: The dataset is gone, a case can't be read, or two runs held out the same case.
+        OutputError: A file can't be written, or another process is training or evaluating the run.
+    """
+    with folder.locked():
+        held_out = _held_out(folder)
+        dataset = dataset or read_dataset(RunConfig.read(folder.runs[0].config).dataset)
+        plan = Plan.read(folder.runs[0].plan)
+        evaluator = _Evaluator(folder, dataset, plan, tolerance, observe, keep=choose)
+        if postprocess:
+            evaluator.postprocessing = read_postprocessing((folder.root,), plan.classes) or Postprocessing()
+        for run in folder.runs:
+            evaluator.add(run, held_out[run.root.name], progress, settings)
+        scores = evaluator.keeper.scores()
+        scores.write(folder.evaluation)
+        return Evaluation(scores, evaluator.choose(scores, progress) if choose else None)
+
+
+def evaluate_run(
+    folder: RunFolder,
+    *,
+    dataset: Dataset | None = None,
+    tolerance: Tolerance = TOLERANCE,
+    progress: Progress = silent,
+    **settings: Unpack[PredictorSettings],
+) -> Scores:
+    """Predicts and scores the cases that a run held out, and writes both into its folder; see `evaluate`."""
+    return evaluate(folder, dataset=dataset, tolerance=tolerance, progress=progress, **settings).scores
+
+
+def evaluate_folds(
+    folder: FoldsFolder,
+    *,
+    dataset: Dataset | None = None,
+    tolerance: Tolerance = TOLERANCE,
+    progress: Progress = silent,
+    **settings: Unpack[PredictorSettings],
+) -> Scores:
+    """Predicts and scores every case of a cross-validation by the network that held it out; see `evaluate`."""
+    return evaluate(folder, dataset=dataset, tolerance=tolerance, progress=progress, **settings).scores
+
+
+class _Evaluator:
+    """Predicts, writes and scores cases one by one."""
+
+    def __init__(
+        self,
+        folder: RunFolder | FoldsFolder,
+        dataset: Dataset,
+        plan: Plan,
+        tolerance: Tolerance,
+        observe: Callable[[EvaluatedCase], object],
+        *,
+        keep: bool,
+    ) -> None:
+        self.folder, self.dataset, self.plan, self.tolerance, self.observe = folder, dataset, plan, tolerance, observe
+        self.cases = {case.id: case for case in dataset.cases}
+        self.keeper = ScoreKeeper(plan.class_names, tolerance=tolerance)
+        self.postprocessing = Postprocessing()
+        self.kept: dict[str, tuple[bytes, bytes, tuple[float, float, float]]] | None = {} if keep else None
+
+    def add(self, run: RunFolder, held_out: tuple[str, ...], progress: Progress, settings: PredictorSettings) -> None:
+        """Evaluates the held-out cases of a run."""
+        if missing := [case for case in held_out if case not in self.cases]:
+            raise DataError(
+                "held-out case is not in the dataset",
+                got=truncate(missing),
+                case=missing[0],
+                file=self.dataset.root,
+                hint="evaluate with the dataset that the run was trained on; --dataset if it has moved",
+            )
+        predictor = Predictor.load(run.model, **settings)
+        is_fold = isinstance(self.folder, FoldsFolder)
+        doing = f"evaluating {run.root.name}" if is_fold else "evaluating"
+        for name in progress(iter(held_out), len(held_out), doing):
+            try:
+                self._add_case(predictor, self.cases[name])
+            except (RuntimeError, MemoryError) as error:
+                if not is_oom(error):
+                    raise
+                raise out_of_memory_error(error).with_context(case=name, file=self.cases[name].scan) from error
+            if is_fold:
+                self.keeper.add_group(name, FOLD, run.root.name)
+
+    def _add_case(self, predictor: Predictor, case: Case) -> None:
+        plan, keeper = predictor.plan, self.keeper
+        known = plan.apply_to(self.dataset)  # the files need not contain what a run ignores or merges
+        volume, label_volume = check_case(case, known, allow_missing_modality=plan.allow_missing_modality)
+        started = time.perf_counter()
+        prediction = predictor.predict(volume, confidence=True, model_grid=True)
+        labels = prediction.labels
+        if self.postprocessing.classes:
+            labels = self.postprocessing.apply(labels, volume.spacing)
+        keeper.add_seconds(case.id, time.perf_counter() - started)
+        write_labels(self.folder.prediction(case.id), labels, like=case.scan)
+        label = label_volume.array[0]
+        ours, truth = (plan.number_classes(each) for each in (labels, label))
+        grid = prediction.model_grid
+        assert prediction.confidence is not None and grid is not None
+        keeper.add_pooled(_as_tensor(grid.classes), _as_tensor(grid.resample(truth)))
+        keeper.add_native(case.id, _as_tensor(ours), _as_tensor(truth))
+        keeper.add_confidence(case.id, list(prediction.confidence.classes.values()))
+        keeper.add_surfaces(case.id, _as_tensor(ours), _as_tensor(truth), volume.spacing)
+        keeper.add_group(case.id, "group", case.group)
+        if self.kept is not None:
+            self.kept[case.id] = (_pack(labels), _pack(label), volume.spacing)
+        self.observe(EvaluatedCase(case, volume, label, labels))
+
+    def choose(self, scores: Scores, progress: Progress) -> ChosenPostprocessing:
+        """Chooses the post-processing by folds, or by parts of a single run's held-out cases, and writes it."""
+        if isinstance(self.folder, FoldsFolder):
+            file, parts = self.folder.root, dict(zip(scores.cases, scores.groups[FOLD], strict=True))
+        else:
+            file = self.folder.model
+            parts = random_parts({name: self.cases[name].group for name in scores.cases})
+        chosen = choose_postprocessing(
+            self._read, self.plan, scores, parts, tolerance=self.tolerance, progress=progress
+        )
+        chosen.write(self.folder, file / POSTPROCESSING_FILE)
+        return chosen
+
+    def _read(
+        self, case: str
+    ) -> tuple[Integer[np.ndarray, "i j k"], Integer[np.ndarray, "i j k"], tuple[float, float, float]]:
+        """The label values of a case's prediction and label, and its spacing, unpacked from memory."""
+        assert self.kept is not None
+        prediction, label, spacing = self.kept[case]
+        return _unpack(prediction), _unpack(label), spacing
+
+
+def _pack(labels: Integer[np.ndarray, "i j k"]) -> bytes:
+    """A label map in memory, a hundred times smaller."""
+    return bytes(blosc2.pack_tensor(np.ascontiguousarray(labels)))
+
+
+def _unpack(packed: bytes) -> Integer[np.ndarray, "i j k"]:
+    return np.asarray(blosc2.unpack_tensor(packed))
+
+
+def _as_tensor(numbers: Integer[np.ndarray, "*grid"]) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(numbers, np.int64))
+
+
+def _held_out(folder: RunFolder | FoldsFolder) -> dict[str, tuple[str, ...]]:
+    """The cases that each run held out, by the name of its folder."""
+    if isinstance(folder, RunFolder):
+        return {folder.root.name: Split.read(folder.split).held_out}
+    return read_held_out(folder)
+
+
+def read_held_out(folder: FoldsFolder) -> dict[str, tuple[str, ...]]:
+    """The cases that each fold held out, by the name of its folder, if the runs are folds of one cross-validation.
+
+    Raises:
+        ModelError: A run is not finished, or the networks have different classes.
+        ConfigError: The runs are of different datasets.
+        DataError: Two runs held out the same case.
+    """
+    find_models(folder.root)  # names those that are not finished
+    runs = folder.runs
+    check_agreement([Plan.read(run.plan) for run in runs], [run.root for run in runs])
+    datasets = sorted({str(RunConfig.read(run.config).dataset) for run in runs})
+    if len(datasets) > 1:
+        raise ConfigError(
+            "runs are not folds of one cross-validation: they were trained on different datasets",
+            expected="one dataset",
+            got=truncate(datasets),
+            hint="evaluate each run by itself",
+            file=folder.root,
+        )
+    held_out = {run.root.name: Split.read(run.split).held_out for run in runs}
+    counts = Counter(case for cases in held_out.values() for case in cases)
+    if twice := sorted(case for case, count in counts.items() if count > 1):
+        raise DataError(
+            "runs are not folds of one cross-validation: several held out the same case",
+            expected="each case held out by one run",
+            got=truncate(twice),
+            hint="evaluate each run by itself",
+            case=twice[0],
+            file=folder.root,
+        )
+    return held_out
+
+
+def find_dataset(folder: RunFolder | FoldsFolder, moved: Path | None) -> Dataset:
+    """The dataset of a run, or the same one where it has moved to.
+
+    Raises:
+        ConfigError: The other dataset has other modalities or classes than the run's plan.
+        DataError: The dataset can't be read.
+    """
+    if moved is None:
+        return read_dataset(RunConfig.read(folder.runs[0].config).dataset)
+    dataset, plan = read_dataset(moved), Plan.read(folder.runs[0].plan)
+    if dataset.modalities != plan.modalities:
+        raise ConfigError(
+            "dataset has other modalities than the run's",
+            expected=", ".join(plan.modalities),
+            got=", ".join(dataset.modalities),
+            file=moved,
+        )
+    return dataset

@@ -1,0 +1,237 @@
+"""How far a prediction can be trusted: a confidence for each class, and a map of each voxel's uncertainty.
+
+The confidence needs no label, and ranks scans by their expected Dice. Where a prediction has several members (the
+networks of an ensemble, or a network's flips), it is the mean pairwise Dice of their label maps: structure-wise
+uncertainty after Roy et al. 2019 (Bayesian QuickNAT, NeuroImage 195:11-22), which detected failures best in Zenk et al.
+2025 (Medical Image Analysis 101:103392). A single network has its soft Dice confidence: the Dice to expect if its
+probabilities were true and voxels independent (Borges et al. 2026, Machine Learning 115:176, arXiv 2402.10665), here
+for each class against all others.
+
+Both are counted slab by slab; only counts for each class are kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Integer, UInt8
+from torch import Tensor
+
+from inflate3d.inference.slices import OwnPixels, argmax_class
+
+Kind = Literal["networks", "flips", "soft dice"]
+
+KINDS: dict[Kind, str] = {
+    "networks": "mean pairwise Dice of the networks' label maps",
+    "flips": "mean pairwise Dice of the flips' label maps",
+    "soft dice": "soft Dice of the label map with the network's own probabilities",
+}
+"""What the confidence is, in words."""
+
+ASSESSMENT_SLABS = 4
+"""Slabs in memory beside those of a plain prediction: a member's logits, its probabilities, their sum, their
+entropy."""
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """How far a prediction can be trusted.
+
+    Attributes:
+        kind: What the numbers are, see `KINDS`. Numbers of different kinds are not comparable.
+        classes: The confidence of each foreground class by name, 0 to 1; NaN where no member predicts the class.
+
+    Example:
+        >>> confidence = Confidence("soft dice", {"liver": 0.9, "tumor": 0.5})
+        >>> confidence.value, confidence.least
+        (0.7, 'tumor')
+    """
+
+    kind: Kind
+    classes: Mapping[str, float]
+
+    @property
+    def value(self) -> float:
+        """Mean over the predicted classes, 0 to 1; NaN where only background is predicted."""
+        known = [value for value in self.classes.values() if not math.isnan(value)]
+        return sum(known) / len(known) if known else math.nan
+
+    @property
+    def least(self) -> str | None:
+        """The predicted class with the lowest confidence; None where only background is predicted."""
+        known = {name: value for name, value in self.classes.items() if not math.isnan(value)}
+        return min(known, key=known.__getitem__) if known else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON, which has no NaN: ``null`` instead."""
+        classes = {name: _or_null(value) for name, value in self.classes.items()}
+        return {"kind": self.kind, "value": _or_null(self.value), "classes": classes}
+
+
+class AgreementCounter:
+    """Mean pairwise Dice of several label maps of one scan, counted part by part.
+
+    Args:
+        members: Number of label maps.
+        classes: Number of classes, background included.
+    """
+
+    def __init__(self, members: int, classes: int) -> None:
+        self._classes = classes
+        self._pairs = list(combinations(range(members), 2))
+        self._sizes = np.zeros((members, classes), np.int64)
+        self._shared = np.zeros((len(self._pairs), classes), np.int64)
+
+    def add(self, maps: Integer[np.ndarray, "members *grid"]) -> None:
+        """Counts a part of the scan, given as class numbers."""
+        voxels = maps.reshape(len(maps), -1)
+        voxels = voxels[:, voxels.any(axis=0)]  # most are background in all
+        self._sizes += [np.bincount(each, minlength=self._classes) for each in voxels]
+        for number, (one, other) in enumerate(self._pairs):
+            shared = voxels[one][voxels[one] == voxels[other]]
+            self._shared[number] += np.bincount(shared, minlength=self._classes)
+
+    def values(self) -> Float[np.ndarray, " foreground"]:
+        """The mean over the pairs in which at least one predicts the class; NaN where none does."""
+        totals = np.array([self._sizes[one] + self._sizes[other] for one, other in self._pairs])
+        dice = _ratio(2 * self._shared, totals)
+        return _ratio(np.nansum(dice, axis=0), (totals > 0).sum(axis=0))[1:]
+
+
+class SoftDiceCounter:
+    """Dice of a label map with the probabilities that it was taken from, counted part by part.
+
+    Args:
+        classes: Number of classes, background included.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self._shared, self._expected, self._size = np.zeros((3, classes))
+
+    def add(self, chosen: Integer[Tensor, "h w"], probabilities: Float[Tensor, "k h w"]) -> None:
+        """Counts a part of the scan.
+
+        Args:
+            chosen: The label map's class numbers.
+            probabilities: Of all classes.
+        """
+        numbers = chosen.cpu().numpy().ravel()
+        own = probabilities.gather(0, chosen[None].long()).cpu().numpy().ravel()
+        self._shared += np.bincount(numbers, weights=own, minlength=len(self._size))
+        self._size += np.bincount(numbers, minlength=len(self._size))
+        self._expected += probabilities.sum((1, 2)).cpu().numpy()
+
+    def values(self) -> Float[np.ndarray, " foreground"]:
+        """2·Σp / (Σp + voxels), the first sum over the class's voxels, the second over all; NaN where it has none."""
+        return np.where(self._size > 0, _ratio(2 * self._shared, self._expected + self._size), np.nan)[1:]
+
+
+class AssessedSlice(NamedTuple):
+    """A slice on the scan's own pixels.
+
+    Attributes:
+        classes: Class numbers, as `OwnPixels.argmax` gives them.
+        uncertainty: Normalized entropy of the mean probabilities in percent, if asked for.
+        probabilities: The mean probabilities of all classes, if asked for.
+    """
+
+    classes: Integer[Tensor, "h w"]
+    uncertainty: UInt8[Tensor, "h w"] | None
+    probabilities: Float[Tensor, "k h w"] | None
+
+
+class Assessment:
+    """Takes a scan's slices to classes one by one, and gathers the confidence.
+
+    Args:
+        pixels: The scan's, for the grids of the sums, then of each member.
+        sums: How many of these grids are those of sums.
+        networks: How many networks a sum is of.
+        class_names: All, background first.
+        members: Number of members; 0 for the soft Dice of the sum.
+        kind: What the confidence is.
+    """
+
+    def __init__(
+        self,
+        pixels: OwnPixels,
+        *,
+        sums: int,
+        networks: int,
+        class_names: Sequence[str],
+        members: int,
+        kind: Kind,
+    ) -> None:
+        self._pixels, self._sums, self._networks = pixels, sums, networks
+        self._class_names = tuple(class_names)
+        self._kind: Kind = kind
+        self._soft = SoftDiceCounter(len(class_names))
+        self._agreement = AgreementCounter(members, len(class_names)) if members else None
+
+    def add(
+        self, logits: Sequence[Float[Tensor, "1 k _ _"]], *, uncertainty: bool = False, probabilities: bool = False
+    ) -> AssessedSlice:
+        """Takes a slice.
+
+        Args:
+            logits: The sums, then each member's if there are members.
+            uncertainty: Whether to return the entropy.
+            probabilities: Whether to return the mean probabilities.
+        """
+        classes = self._pixels.empty_classes(logits)
+        percent = torch.empty(self._pixels.shape, dtype=torch.uint8, device=classes.device) if uncertainty else None
+        kept = logits[0].new_empty(len(self._class_names), *self._pixels.shape) if probabilities else None
+        for rows in self._pixels.slabs(logits):
+            total = self._pixels.total(logits[: self._sums], rows)
+            classes[rows] = argmax_class(total)
+            if self._agreement:
+                del total
+                mean = self._count_members(self._agreement, logits, rows, averaged=uncertainty or probabilities)
+            else:
+                mean = total.div(self._networks).softmax(0)
+                self._soft.add(classes[rows], mean)
+            if percent is not None and mean is not None:
+                percent[rows] = entropy_percent(mean)
+            if kept is not None and mean is not None:
+                kept[:, rows] = mean
+        return AssessedSlice(classes, percent, kept)
+
+    def confidence(self) -> Confidence:
+        """The confidence of the slices so far."""
+        values = (self._agreement or self._soft).values()
+        return Confidence(self._kind, dict(zip(self._class_names[1:], values.tolist(), strict=True)))
+
+    def _count_members(
+        self, agreement: AgreementCounter, logits: Sequence[Float[Tensor, "1 k _ _"]], rows: slice, *, averaged: bool
+    ) -> Float[Tensor, "k rows w"] | None:
+        """Counts where the members agree in a slab; returns the mean of their probabilities if asked to."""
+        maps, total, members = [], None, range(self._sums, len(logits))
+        for index in members:
+            own = self._pixels.resampled(logits, index, rows)
+            maps.append(argmax_class(own).cpu().numpy())
+            if averaged:
+                probabilities = own.softmax(0)
+                total = probabilities if total is None else total.add_(probabilities)
+        agreement.add(np.stack(maps))
+        return None if total is None else total.div_(len(members))
+
+
+def entropy_percent(probabilities: Float[Tensor, "k *grid"]) -> UInt8[Tensor, "*grid"]:
+    """Shannon entropy in percent of that of equal probabilities: 0 is certain, 100 is no information."""
+    share = torch.special.entr(probabilities).sum(0) / math.log(len(probabilities))
+    return share.mul_(100).round_().clamp_(0, 100).to(torch.uint8)
+
+
+def _ratio(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """NaN where the count is 0."""
+    return np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
+
+
+def _or_null(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 6)
