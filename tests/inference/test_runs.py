@@ -1,5 +1,7 @@
 """Evaluating a run is predicting with it and scoring the label maps, for every option, reading each file once."""
 
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportArgumentType=false
+
 import json
 import shutil
 from collections import Counter

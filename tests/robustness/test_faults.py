@@ -15,7 +15,8 @@ from inflate3d.models.segmenter import Segmenter
 
 
 def files_in(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".inflate3d")
+    return sorted(path.relative_to(folder).as_posix() for path in files)
 
 
 def hidden_in(folder: Path) -> list[str]:
