@@ -14,7 +14,7 @@ from inflate3d.errors import ConfigError, DataError, OutputError, truncate
 from inflate3d.inference.manifest import check_replaceable
 from inflate3d.inference.scans import FoundScans
 from inflate3d.io import label_suffix, read_images, suffix_of
-from inflate3d.preparation.stamps import last_change
+from inflate3d.preparation.file_signatures import last_change
 from inflate3d.volume import Volume
 
 UNCERTAINTY = "uncertainty"
