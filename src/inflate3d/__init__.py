@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from inflate3d.inference.runs import evaluate_folds, evaluate_run
     from inflate3d.io import read_volume, write_labels, write_volume
     from inflate3d.models.catalog import check_inflation, list_encoders
+    from inflate3d.models.decoders import register_decoder
     from inflate3d.models.encoders import Encoder, create_encoder
     from inflate3d.models.inflation import inflate_stem
     from inflate3d.models.segmenter import Segmenter, create_model, load_model
@@ -72,6 +73,7 @@ _HOMES = {
     "predict_files": "inference.batch",
     "prepare": "preparation.prepare",
     "read_dataset": "datasets",
+    "register_decoder": "models.decoders",
     "read_volume": "io",
     "train": "training.run",
     "write_labels": "io",
@@ -111,6 +113,7 @@ __all__ = [
     "prepare",
     "read_dataset",
     "read_volume",
+    "register_decoder",
     "train",
     "write_labels",
     "write_volume",

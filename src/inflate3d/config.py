@@ -39,7 +39,21 @@ def planned(**limits: Any) -> Any:
 Inflation = Literal["center", "average", "random"]
 Target = Literal["center", "all"]
 LoggerName = Literal["none", "tensorboard", "wandb", "mlflow"]
-DecoderName = Literal["fpn-lite", "upernet", "setr-pup", "conv-transpose", "unetr"]
+DECODERS = ("fpn-lite", "upernet", "setr-pup", "conv-transpose", "unetr")
+"""The package's decoders."""
+
+REGISTERED_DECODERS: set[str] = set()
+"""Names that :func:`inflate3d.register_decoder` added in this process."""
+
+
+def _known_decoder(name: str) -> str:
+    if name not in DECODERS and name not in REGISTERED_DECODERS:
+        known = ", ".join((*DECODERS, *sorted(REGISTERED_DECODERS)))
+        raise ValueError(f"must be one of {known}, or a name given to inflate3d.register_decoder before")
+    return name
+
+
+DecoderName = Annotated[str, AfterValidator(_known_decoder)]
 Precision = Literal["32", "bf16-mixed", "16-mixed"]
 Volumetric = Literal["unetr", "swin-unetr", "segresnet", "dynunet"]
 Network = Literal["inflated", "unetr", "swin-unetr", "segresnet", "dynunet"]

@@ -11,8 +11,8 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel
 
 from inflate3d.config import (
+    DECODERS,
     ENCODER_SETTINGS,
-    DecoderName,
     Inflation,
     RunConfig,
     Target,
@@ -114,7 +114,7 @@ ARM_SETS: dict[str, tuple[Arm, ...]] = {
         *map(_encoder, ("beit", "beit-ssl", "dino", "swint", "videoswint")),
         _encoder("vit", weights="none"),
     ),
-    "decoders": _varied("model", "decoder", {name: name for name in get_args(DecoderName)}),
+    "decoders": _varied("model", "decoder", {name: name for name in DECODERS}),
     "baselines": (OURS, *map(_network, get_args(Volumetric))),
 }
 """Built-in comparisons by name; the first arm is what the others are held against."""

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from inflate3d.config import DecoderName, Inflation, Target, Volumetric
 from inflate3d.settings import FrozenModel
+
+Count = Annotated[int, Field(ge=1, le=65_536)]
+"""No network has more classes, channels or pixels along a side."""
 
 
 class Architecture(FrozenModel):
     """All that is needed to build a network anew, without its weights."""
 
     encoder: str
-    depth: int
-    in_channels: int
-    image_size: tuple[int, int]
+    depth: Annotated[int, Field(ge=1, le=1_001)]
+    in_channels: Count
+    image_size: tuple[Count, Count]
     inflation: Inflation
     levels: tuple[int, ...] | None
     decoder: DecoderName
-    decoder_channels: int
-    detail_channels: int
-    num_classes: int
+    decoder_channels: Count
+    detail_channels: Annotated[int, Field(ge=0, le=65_536)]
+    num_classes: Count
     input_mean: float
     input_std: float
     stage_norms: bool = False
@@ -45,10 +50,10 @@ class VolumetricArchitecture(FrozenModel):
     """
 
     network: Volumetric
-    in_channels: int
-    num_classes: int
-    patch_size: tuple[int, int, int]
-    width: int
+    in_channels: Count
+    num_classes: Count
+    patch_size: tuple[Count, Count, Count]
+    width: Count
     kernels: tuple[tuple[int, int, int], ...] = ()
     strides: tuple[tuple[int, int, int], ...] = ()
 

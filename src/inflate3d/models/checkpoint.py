@@ -65,6 +65,11 @@ def write_model_folder(
     write_text(folder / "model.json", description.model_dump_json(indent=2) + "\n")
 
 
+def find_model_folder(path: Path) -> Path | None:
+    """The model folder at a path, or the one in the run's folder at it; None if there is none."""
+    return next((folder for folder in (path, path / "model") if (folder / "model.json").is_file()), None)
+
+
 def read_model_folder(folder: Path) -> ModelFolder:
     """Reads a model folder, or the one in a run's folder.
 
@@ -75,8 +80,14 @@ def read_model_folder(folder: Path) -> ModelFolder:
 
     from inflate3d.models.torch_file import DAMAGED, load_safetensors
 
-    if not (folder / "model.json").exists() and (folder / "model" / "model.json").exists():
-        folder = folder / "model"
+    if folder.is_file():
+        raise ModelError(
+            "a file was given in place of a model folder",
+            expected="a run's folder, or a folder with model.json and model.safetensors",
+            hint="a training checkpoint belongs to a run: give the run's folder",
+            file=folder,
+        )
+    folder = find_model_folder(folder) or folder
     architecture, plan = read_description(folder)
     weights = folder / "model.safetensors"
     try:

@@ -12,8 +12,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from inflate3d.config import Inflation
 from inflate3d.errors import ConfigError, ModelError
+from inflate3d.models.architecture import Architecture
 from inflate3d.models.backbone import Backbone
 from inflate3d.models.backbones import find_backbone
+from inflate3d.models.checkpoint import find_model_folder, read_model_folder
 from inflate3d.models.inflation import check_window
 from inflate3d.models.weights import WeightsReport, load_backbone
 from inflate3d.paper_encoders import resolved_weights
@@ -123,8 +125,8 @@ def create_encoder(
             :func:`inflate3d.models.inflation.inflate_stem`. Video Swin's kernels have a depth of their own, so that
             it makes no difference there.
         weights: ``"timm"`` for those that timm publishes, or that a name of the paper's stands for; a name that
-            ``inflate3d weights`` lists; the path of a ``.safetensors`` or torch file; ``"none"`` or None for random
-            ones, which are not inflated.
+            ``inflate3d weights`` lists; the path of a ``.safetensors`` or torch file; the folder of a run of your own,
+            whose trained encoder is taken as it is; ``"none"`` or None for random ones, which are not inflated.
         levels: Which feature maps to give, by timm's number. None gives four evenly spaced blocks of a plain
             transformer (blocks 3, 6, 9, 12 of 12; without the final norm), the paper's blocks (4, 6, 8, 12) for its
             names, and of a hierarchical backbone the last map of each stride from 4 on.
@@ -139,10 +141,11 @@ def create_encoder(
     check_window(depth, in_channels)
     backbone = find_backbone(name, image_size, levels, arguments)
     network, report = backbone.build(in_channels, depth), None
-    if weights is not None and (resolved := resolved_weights(name, str(weights))) != "none":
+    trained = find_model_folder(Path(weights)) if weights is not None else None
+    if trained is None and weights is not None and (resolved := resolved_weights(name, str(weights))) != "none":
         rgb, report = load_backbone(backbone, resolved)
         backbone.inflate(network, rgb, depth=depth, in_channels=in_channels, inflation=inflation)
-    return Encoder(
+    encoder = Encoder(
         network,
         backbone,
         depth=depth,
@@ -151,6 +154,41 @@ def create_encoder(
         stage_norms=backbone.takes_stage_norms(network) if stage_norms is None else stage_norms,
         weights_report=report,
     )
+    if trained is not None:
+        _load_trained(encoder, trained)
+    return encoder
+
+
+def _load_trained(encoder: Encoder, folder: Path) -> None:
+    """Takes the encoder of a trained model, inflated as it is.
+
+    Raises:
+        ModelError: It is of another backbone, depth, number of modalities or image size.
+    """
+    saved = read_model_folder(folder)
+    tensors = {
+        name.removeprefix("encoder."): tensor for name, tensor in saved.tensors.items() if name.startswith("encoder.")
+    }
+    expected = {name: tuple(tensor.shape) for name, tensor in encoder.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    about = saved.architecture
+    if not isinstance(about, Architecture) or about.encoder != encoder.name or expected != found:
+        raise ModelError(
+            "the trained model has another encoder",
+            expected=_words(encoder.name, encoder.in_channels, encoder.depth, encoder.image_size),
+            got=_words(about.encoder, about.in_channels, about.depth, about.image_size)
+            if isinstance(about, Architecture)
+            else f"a 3D network, {about.network}",
+            hint="choose the same --encoder, --depth and --image-size, and the same modalities",
+            file=folder,
+        )
+    encoder.load_state_dict(tensors)
+    names = tuple(f"network.{name}" for name in encoder.network.state_dict())
+    encoder.weights_report = WeightsReport(str(folder), "a trained model", names, (), (), ())
+
+
+def _words(name: str, in_channels: int, depth: int, image_size: tuple[int, int]) -> str:
+    return f"{name}, {in_channels} modalities, {depth} slices, {image_size[0]} x {image_size[1]} pixels"
 
 
 def checkpoint_activations(network: nn.Module, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,7 +14,7 @@ from inflate3d.config import DecoderName, InflatedConfig, Target
 from inflate3d.errors import ConfigError, ModelError
 from inflate3d.models.architecture import Architecture, VolumetricArchitecture
 from inflate3d.models.card import write_model_card
-from inflate3d.models.checkpoint import ModelFolder, read_model_folder, write_model_folder
+from inflate3d.models.checkpoint import ModelFolder, find_model_folder, read_model_folder, write_model_folder
 from inflate3d.models.decoders import build_decoder, default_widths
 from inflate3d.models.decoders.decoder import ConvNormAct, resize
 from inflate3d.models.encoders import Encoder, create_encoder
@@ -21,6 +22,10 @@ from inflate3d.models.volumetric import VolumetricSegmenter
 
 if TYPE_CHECKING:
     from inflate3d.preparation.plan import Plan
+
+
+_CLASSIFIERS = ("classifier.", "correct.")
+"""The layers that score the classes."""
 
 
 class Segmenter(nn.Module):
@@ -185,9 +190,22 @@ def create_model(
 
 
 def model_from_config(
-    config: InflatedConfig, *, in_channels: int, image_size: tuple[int, int], num_classes: int
+    config: InflatedConfig,
+    *,
+    in_channels: int,
+    image_size: tuple[int, int],
+    num_classes: int,
+    class_names: Sequence[str] | None = None,
 ) -> Segmenter:
-    """Builds the network that a run's configuration asks for, with its 2D weights."""
+    """Builds the network of a run's configuration, with its 2D weights or those of the run that it starts from.
+
+    Args:
+        config: The run's.
+        in_channels: Modalities.
+        image_size: ``(H, W)`` in pixels.
+        num_classes: Classes, background counted.
+        class_names: Their names, by which the classifier of another run is taken or not.
+    """
     encoder = create_encoder(
         config.encoder,
         depth=config.depth,
@@ -196,7 +214,7 @@ def model_from_config(
         inflation=config.inflation,
         weights=config.weights,
     )
-    return create_model(
+    model = create_model(
         encoder=encoder,
         num_classes=num_classes,
         decoder=config.decoder,
@@ -205,6 +223,46 @@ def model_from_config(
         input_scaling=config.input_scaling,
         target=config.target,
     )
+    if find_model_folder(Path(config.weights)) is not None:
+        load_decoder(model, config.weights, class_names)
+    return model
+
+
+def load_decoder(model: Segmenter, folder: str | Path, class_names: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Takes the decoder of a trained model, as far as it is the same; the rest stays as it is.
+
+    With ``create_encoder(..., weights=folder)``, which takes the encoder, training starts from a run of your own.
+
+    Args:
+        model: What to fill.
+        folder: A model folder, or a run's folder.
+        class_names: Names of the model's classes, background first. The classifier is taken if the trained model has
+            the same; None compares their number alone.
+
+    Returns:
+        Names of the tensors that were taken.
+
+    Raises:
+        ModelError: There is no model, or it can't be read.
+    """
+    saved = read_model_folder(Path(folder))
+    if saved.plan is not None and class_names is not None:
+        same_classes = tuple(saved.plan.class_names) == tuple(class_names)
+    else:
+        same_classes = saved.architecture.num_classes == model.architecture.num_classes
+    own = model.state_dict()
+    taken = {
+        name: tensor
+        for name, tensor in saved.tensors.items()
+        if not name.startswith("encoder.")
+        and (same_classes or not name.startswith(_CLASSIFIERS))
+        and name in own
+        and own[name].shape == tensor.shape
+    }
+    if getattr(saved.architecture, "decoder", None) != model.architecture.decoder:
+        return ()
+    model.load_state_dict(taken, strict=False)
+    return tuple(taken)
 
 
 def load_model(folder: str | Path) -> Segmenter | VolumetricSegmenter:
@@ -217,8 +275,10 @@ def load_model(folder: str | Path) -> Segmenter | VolumetricSegmenter:
         ModelError: There is none, a file is damaged, or another version wrote it.
     """
     saved = read_model_folder(Path(folder))
+    with torch.device("meta"):  # so that a description of another network, or an absurd one, allocates nothing
+        _check_shapes(_rebuild(saved.architecture), saved)
     model = _rebuild(saved.architecture)
-    _fill(model, saved)
+    model.load_state_dict(saved.tensors)
     model.plan = saved.plan
     return model.eval()
 
@@ -241,18 +301,17 @@ def _rebuild(architecture: Architecture | VolumetricArchitecture) -> Segmenter |
     return Segmenter(encoder, architecture)
 
 
-def _fill(model: nn.Module, saved: ModelFolder) -> None:
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+def _check_shapes(model: nn.Module, saved: ModelFolder) -> None:
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in saved.tensors.items()}
-    if wanted != found:
-        differing = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
+    if expected != found:
+        differing = sorted(name for name in expected | found if expected.get(name) != found.get(name))
         raise ModelError(
             "weights do not fit the model's description",
-            expected=f"{differing[0]} {wanted.get(differing[0], 'absent')}",
+            expected=f"{differing[0]} {expected.get(differing[0], 'absent')}",
             got=f"{found.get(differing[0], 'absent')}, and {len(differing) - 1} more differ",
             file=saved.weights,
         )
-    model.load_state_dict(saved.tensors)
 
 
 def preferred_memory_format(device: torch.device, *, reduced_precision: bool) -> torch.memory_format:

@@ -7,6 +7,7 @@ from pathlib import Path
 from inflate3d.config import InflatedConfig, VolumetricConfig
 from inflate3d.errors import ModelError
 from inflate3d.models.backbones import find_backbone
+from inflate3d.models.checkpoint import find_model_folder
 from inflate3d.models.published import PUBLISHED, PublishedWeights, published_path, weights_folder
 from inflate3d.models.timm_backbones import published_settings
 from inflate3d.provenance import WeightsOrigin, file_sha256
@@ -70,7 +71,9 @@ def _published(name: str, weights: PublishedWeights, checksum: str) -> WeightsOr
 
 
 def _from_file(path: Path) -> WeightsOrigin:
-    """A local file; a published one is recognized by its checksum."""
+    """A local file, or a trained model's; a published one is recognized by its checksum."""
+    if folder := find_model_folder(path):
+        path = folder / "model.safetensors"
     try:
         checksum = file_sha256(path)
     except OSError as error:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Integer, Shaped
-from pydantic import model_validator
+from pydantic import PositiveFloat, model_validator
 
 from inflate3d.atomic import write_text
 from inflate3d.config import TrainingDefaults
@@ -90,7 +90,7 @@ class ModelSpace(FrozenModel):
     ignore: int | None = None
     allow_missing_modality: bool = False
     depth_axis: DepthAxis
-    slice_spacing: float | None = None
+    slice_spacing: PositiveFloat | None = None
 
     @property
     def class_numbers(self) -> dict[int, int]:
@@ -126,7 +126,7 @@ class Plan(ModelSpace):
     """
 
     version: Literal[2] = PLAN_VERSION
-    pixel_spacing: tuple[float, float] | None = None
+    pixel_spacing: tuple[PositiveFloat, PositiveFloat] | None = None
     image_size: tuple[int, int]
     stride: int = 1
     normalization: tuple[Normalization, ...]

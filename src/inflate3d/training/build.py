@@ -83,7 +83,11 @@ def _build_inflated(config: RunConfig, settings: InflatedConfig, plan: Plan) -> 
     from inflate3d.training.optimization import freeze
 
     model = model_from_config(
-        settings, in_channels=len(plan.modalities), image_size=plan.image_size, num_classes=len(plan.classes)
+        settings,
+        in_channels=len(plan.modalities),
+        image_size=plan.image_size,
+        num_classes=len(plan.classes),
+        class_names=plan.class_names,
     )
     freeze(model, config.training.freeze)
     if config.training.checkpoint_activations:

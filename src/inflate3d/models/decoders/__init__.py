@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from inflate3d.config import DecoderName
+from inflate3d.config import REGISTERED_DECODERS
+from inflate3d.errors import ConfigError
 from inflate3d.models.decoders.decoder import Decoder
 from inflate3d.models.decoders.progressive import ConvTranspose, SetrPup
 from inflate3d.models.decoders.upernet import UPerNet
@@ -18,19 +19,19 @@ HIERARCHICAL = 512
 
 
 def build_decoder(
-    name: DecoderName, channels: Sequence[int], strides: Sequence[int], *, in_channels: int, width: int
+    name: str, channels: Sequence[int], strides: Sequence[int], *, in_channels: int, width: int
 ) -> Decoder:
     """Builds a decoder; see :class:`inflate3d.models.decoders.decoder.Decoder` for what its arguments mean."""
-    return DECODERS[name].build(channels, strides, in_channels=in_channels, width=width)
+    return _kind(name).build(channels, strides, in_channels=in_channels, width=width)
 
 
-def default_widths(name: DecoderName, channels: Sequence[int], strides: Sequence[int]) -> tuple[int, int]:
+def default_widths(name: str, channels: Sequence[int], strides: Sequence[int]) -> tuple[int, int]:
     """Widths of a decoder where the user gives none.
 
     Returns:
         Of the decoder, and of the full-resolution path beside it (0 for none).
     """
-    kind = DECODERS[name]
+    kind = _kind(name)
     return kind.width(channels, strides), kind.detail
 
 
@@ -64,10 +65,46 @@ def _unetr(channels: Sequence[int], strides: Sequence[int], *, in_channels: int,
     return UNETR(channels, strides, in_channels=in_channels, width=width)
 
 
-DECODERS: dict[DecoderName, DecoderKind] = {
+DECODERS: dict[str, DecoderKind] = {
     "fpn-lite": DecoderKind(UPerNet, _light, detail=16),
     "upernet": DecoderKind(UPerNet, _as_in_the_paper),
     "setr-pup": DecoderKind(SetrPup, _as_in_the_paper),
     "conv-transpose": DecoderKind(ConvTranspose, _as_in_the_paper),
     "unetr": DecoderKind(_unetr, _light),
 }
+
+
+def register_decoder(
+    name: str, factory: Callable[..., Decoder], *, decoder_channels: int = LIGHT, detail_channels: int = 0
+) -> None:
+    """Makes a decoder of your own known by name: to `create_model`, `train`, and `load_model`.
+
+    A model folder keeps the name alone, so that the decoder has to be registered before the model is loaded.
+
+    Args:
+        name: What ``decoder=`` calls it.
+        factory: A :class:`inflate3d.models.decoders.decoder.Decoder` subclass, or a function with its arguments.
+        decoder_channels: Its default width.
+        detail_channels: Default width of the full-resolution path beside it; 0 for none.
+
+    Raises:
+        ConfigError: A decoder of the package, or another factory, has this name.
+
+    Example:
+        >>> import inflate3d as i3d
+        >>> from inflate3d.models.decoders.upernet import UPerNet
+        >>> i3d.register_decoder("narrow-upernet", UPerNet, decoder_channels=32)
+        >>> encoder = i3d.create_encoder("resnet10t", image_size=64, weights=None)
+        >>> i3d.create_model(encoder=encoder, num_classes=3, decoder="narrow-upernet").architecture.decoder_channels
+        32
+    """
+    if name in DECODERS and DECODERS[name].build is not factory:
+        raise ConfigError("duplicate decoder name", expected="a name that no decoder has", got=name)
+    DECODERS[name] = DecoderKind(factory, lambda channels, strides: decoder_channels, detail=detail_channels)
+    REGISTERED_DECODERS.add(name)
+
+
+def _kind(name: str) -> DecoderKind:
+    if name not in DECODERS:
+        raise ConfigError("unknown decoder", expected=", ".join(DECODERS), got=name)
+    return DECODERS[name]
