@@ -53,7 +53,7 @@ class VolumetricArchitecture(FrozenModel):
     in_channels: Count
     num_classes: Count
     patch_size: tuple[Count, Count, Count]
-    width: Count
+    width: Annotated[int, Field(ge=1, le=1_024)]
     kernels: tuple[tuple[int, int, int], ...] = ()
     strides: tuple[tuple[int, int, int], ...] = ()
 
