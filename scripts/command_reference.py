@@ -1,4 +1,4 @@
-"""The reference of the commands, as Markdown: what `inflate3d COMMAND --help` tells, command by command."""
+"""The reference of the commands, as Markdown: what `inflate3d COMMAND --help-all` prints."""
 
 import contextlib
 import io
@@ -26,7 +26,7 @@ def help_of(command: str) -> str:
     shown = io.StringIO()
     plain = {"COLUMNS": str(_WIDTH), "NO_COLOR": "1", "TERM": "dumb"}
     with mock.patch.dict(os.environ, plain), contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
-        main([command, "--help"])
+        main([command, "--help-all"])
     return "\n".join(_unframed(_COLOR.sub("", shown.getvalue())))
 
 

@@ -28,7 +28,7 @@ LAYERS = [
     ["config"],
     ["settings", "paper_encoders"],
     ["atomic", "documents", "distributed", "lock"],
-    ["errors", "progress", "resources", "stopping"],
+    ["errors", "progress", "resources", "stopping", "version"],
 ]
 """A module imports those below it, and its neighbors where that makes no circle."""
 

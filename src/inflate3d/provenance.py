@@ -32,6 +32,7 @@ from inflate3d.preparation.store import Store
 from inflate3d.run_folder import RunFolder
 from inflate3d.settings import FrozenModel, parse_settings, read_json
 from inflate3d.stopping import Interrupted
+from inflate3d.version import __version__
 
 if TYPE_CHECKING:
     import torch
@@ -353,7 +354,7 @@ def this_environment(device: torch.device) -> Environment:
     on_gpu = device.type == "cuda"
     commit, modified = _commit()
     return Environment(
-        version=inflate3d.__version__,
+        version=__version__,
         commit=commit,
         modified=modified,
         system=f"{platform.system()} {platform.release()} {platform.machine()}",

@@ -10,9 +10,9 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from inflate3d import __version__
 from inflate3d.errors import ConfigError, Inflate3dError, OutputError
 from inflate3d.stopping import Interrupted, exit_code, interruptible
+from inflate3d.version import __version__
 
 COMMANDS = {
     "demo": "the whole workflow on generated scans, in minutes on a CPU",

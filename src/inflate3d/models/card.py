@@ -14,7 +14,6 @@ from typing import Any
 
 import yaml
 
-import inflate3d
 from inflate3d.atomic import write_text
 from inflate3d.config import InflatedConfig, RunConfig
 from inflate3d.datasets.splits import Split
@@ -26,6 +25,7 @@ from inflate3d.models.architecture import Architecture, VolumetricArchitecture
 from inflate3d.preparation.plan import Plan
 from inflate3d.provenance import DataOrigin, Provenance, WeightsOrigin
 from inflate3d.run_folder import RunFolder
+from inflate3d.version import __version__
 
 CARD = "README.md"
 """In a model folder; the hub shows a file of this name."""
@@ -140,7 +140,7 @@ def write_model_card(
 def network_in_words(architecture: Architecture | VolumetricArchitecture) -> str:
     """The network, in two or three sentences."""
     rows, columns = architecture.image_size
-    made = f"Made by inflate3d {inflate3d.__version__}."
+    made = f"Made by inflate3d {__version__}."
     if isinstance(architecture, VolumetricArchitecture):
         depth = architecture.patch_size[0]
         return f"MONAI's 3D network {architecture.network}, on patches of {depth} × {rows} × {columns}. {made}"

@@ -9,13 +9,13 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-import inflate3d
 from inflate3d.atomic import atomic_path, write_text
 from inflate3d.documents import DAMAGED_JSON, parse_json, read_text
 from inflate3d.errors import ModelError
 from inflate3d.models.architecture import Architecture, VolumetricArchitecture
 from inflate3d.preparation.plan import Plan
 from inflate3d.settings import FrozenModel, parse_settings
+from inflate3d.version import __version__
 
 MODEL_VERSION = 2
 
@@ -61,7 +61,7 @@ def write_model_folder(
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_path(folder / "model.safetensors", refusals=(SafetensorError,)) as temporary:
         save_file(plain, temporary)
-    description = _Description(inflate3d=inflate3d.__version__, architecture=architecture, plan=plan)
+    description = _Description(inflate3d=__version__, architecture=architecture, plan=plan)
     write_text(folder / "model.json", description.model_dump_json(indent=2) + "\n")
 
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inflate3d import __version__
 from inflate3d.config import InflatedConfig, ModelConfig
 from inflate3d.evaluation.scores import Scores, show
+from inflate3d.version import __version__
 
 if TYPE_CHECKING:
     from jinja2 import Environment

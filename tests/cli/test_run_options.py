@@ -1,0 +1,112 @@
+"""How presets, --config, --set and options together make the settings of a run."""
+
+import re
+
+import pytest
+
+from inflate3d.cli import main, train
+from inflate3d.cli.parsing import parse_options
+from inflate3d.config import InflatedConfig, RunConfig, TrainingConfig, VolumetricConfig
+from inflate3d.errors import ConfigError
+from inflate3d.settings import parse_settings
+
+
+def parse(*words):
+    return parse_options(train, "train", list(map(str, words)))
+
+
+def shown_by(words, capsys):
+    with pytest.raises(SystemExit):
+        main(words)
+    return set(re.findall(r"(?m)^\W*(--[a-z][\w-]*)", capsys.readouterr().out))
+
+
+def test_help_shows_what_is_common_and_help_all_the_rest(capsys):
+    common, everything = (shown_by(["train", option], capsys) for option in ("--help", "--help-all"))
+    assert {"--encoder", "--steps", "--config", "--set"} <= common < everything
+    assert len(common) <= 28
+    assert {"--max-gamma", "--layer-decay", "--split-seed"} <= everything - common
+
+
+def test_later_sources_override_earlier_ones(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("training: {steps: 7, seed: 7}\nmodel: {depth: 7, decoder: upernet}\n", encoding="utf-8")
+    sets = ["--set", "training.seed=3", "model.image_size=[64, 96]"]
+    options = parse("data", "--preset", "bcv", "--config", file, *sets, "--depth", 3)
+    assert (options.training.steps, options.training.seed) == (7, 3)
+    assert isinstance(options.model, InflatedConfig)
+    assert (options.model.depth, options.model.decoder, options.model.image_size) == (3, "upernet", (64, 96))
+    assert options.plan.clip == (-175, 250)
+
+
+def test_settings_of_a_run_are_options_again(tiny_config, tmp_path):
+    tiny_config.write(tmp_path / "config.yaml")
+    options = parse("--config", tmp_path / "config.yaml")
+    assert (options.dataset, options.store) == (tiny_config.dataset, tiny_config.store)
+    assert (options.model, options.training) == (tiny_config.model, tiny_config.training)
+
+
+def test_each_kind_of_network_has_its_own_options():
+    options = parse("data", "--network", "unetr", "--patch-size", 16, 32, 32)
+    assert options.model == VolumetricConfig(network="unetr", patch_size=(16, 32, 32))
+    assert parse("data", "--preset", "paper/bcv", "--network", "dynunet").model == VolumetricConfig(network="dynunet")
+    for words in (["--patch-size", 16, 32, 32], ["--network", "unetr", "--depth", 3]):
+        with pytest.raises(ConfigError):
+            parse("data", *words)
+
+
+@pytest.mark.parametrize("given", [{"freeze": "body"}, {"layer_decay": 0.5}, {"encoder_learning_rate": 1e-3}])
+def test_a_3d_network_has_no_settings_of_an_encoder(given):
+    with pytest.raises(ConfigError) as caught:
+        parse_settings(RunConfig, {"dataset": "d", "store": "s", "model": {"network": "unetr"}, "training": given})
+    assert next(iter(given)) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--set", "depth=3"],
+        ["--set", "model.depth"],
+        ["--set", "model.depth=4"],
+        ["--set", "model.nothing=4"],
+        ["--set", "model.depth=[1"],
+        ["--set", "dataset.x=1"],
+        ["--config", "nothing.yaml"],
+    ],
+)
+def test_invalid_settings_are_one_error(words):
+    with pytest.raises(ConfigError):
+        parse("data", *words)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[1, 2]",
+        "a: &a [1]\nb: *a",
+        "!!python/object/apply:os.system ['true']",
+        "model: 3",
+        "model: [inflated]",
+        "dataset: 3",
+        "dataset: {a: b}",
+        "training: {steps: 1.5}",
+        "training: {steps: .inf}",
+        "training: {seed: 99999999999999999999}",
+        "{" * 5000,
+        "model: {network: {a: 1}}",
+        "\x00",
+    ],
+)
+def test_hostile_settings_are_one_error(tmp_path, text):
+    file = tmp_path / "config.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError):
+        parse("data", "--config", file)
+    with pytest.raises(ConfigError):
+        RunConfig.read(file)
+
+
+def test_nothing_is_left_to_the_plan_twice(phantom_store):
+    config = RunConfig(dataset="data", store="store", training=TrainingConfig(batch_size=4)).resolve(phantom_store.plan)  # type: ignore[arg-type]
+    assert (config.training.accumulate, config.training.batch_size, config.training.layer_decay) == (1, 4, 0.75)
+    assert config.resolve(phantom_store.plan) == config
