@@ -49,7 +49,7 @@ DAMAGES = {  # what is done to case toy3, what is told, the file that is named
     "truncated gzip": (truncated, "the file can't be read", SCAN),
     "another shape": (labels_of(2, shape=(20, 24, 6)), "images of a case differ in shape", LABEL),
     "another affine": (labels_of(2, affine=np.diag([1.0, 1, 4, 1])), "images of a case differ in place", LABEL),
-    "unknown label": (labels_of(3), "labels are none of the dataset's classes", LABEL),
+    "unknown label": (labels_of(3), "unknown label values", LABEL),
     "fraction": (labels_of(0.5, np.float32), "label values are not class numbers", LABEL),
     "NaN": (voxel(np.nan), "voxels are NaN or infinite", SCAN),
     "infinite": (voxel(np.inf), "voxels are NaN or infinite", SCAN),
@@ -106,13 +106,13 @@ def test_labels_that_are_empty_everywhere(toys, tmp_path, told):
     for case in toys.cases:
         save(case.label, np.zeros(SHAPE, np.uint8))
     message = told("prepare", toys.root, "--store", tmp_path / "store", "--jobs", 1)
-    assert "the label maps of all cases are empty" in message
+    assert "all label maps contain only background" in message
     assert not (tmp_path / "store").exists()
 
 
 def test_scan_thinner_than_the_window(training, tmp_path, told):
     message = told(*training, "--depth", 99)
-    assert "scan is thinner than the window" in message
+    assert "scan has fewer slices than the window" in message
     assert "case:     phantom_00" in message
     assert "at least 99 slices" in message
     assert not (tmp_path / "run").exists()
@@ -175,7 +175,7 @@ def test_model_of_another_version(tiny_run, toys, tmp_path, told, command):
         (lambda path: save(path, np.zeros((20, 24), np.int16)), "the image is not a volume"),
         (lambda path: save(path, np.full(SHAPE, np.nan, np.float32)), "voxels are NaN or infinite"),
         (lambda path: save(path, np.zeros((*SHAPE, 2), np.int16)), "wrong number of modalities"),
-        (lambda path: save(path, np.zeros((20, 24, 2), np.int16)), "scan is thinner than the window"),
+        (lambda path: save(path, np.zeros((20, 24, 2), np.int16)), "scan has fewer slices than the window"),
     ],
 )
 def test_bad_scan_to_predict(tiny_run, tmp_path, told, make, what):

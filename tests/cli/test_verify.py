@@ -51,7 +51,7 @@ def test_warnings_are_told_and_stop_nobody(verify, toys):
     assert code == 0
     assert "2 warning(s)" not in out  # the labels of the other three toys are equal
     assert "3 warning(s)\n" in out
-    assert "- the label map is empty\n    toy1, toy3\n    nothing, if the scan shows none" in out
+    assert "- label map contains only background\n    toy1, toy3\n    nothing, if the scan shows none" in out
 
 
 def test_problems_and_warnings_are_told_at_once(verify, toys):
@@ -60,10 +60,10 @@ def test_problems_and_warnings_are_told_at_once(verify, toys):
     save(toys.cases[2].label, 0)
     code, out, err = verify()
     assert code == 2
-    assert "- the label map is empty\n    toy2\n" in out
+    assert "- label map contains only background\n    toy2\n" in out
     assert "error: 2 problem(s) in the dataset" in err
     assert "- the file can't be read\n  case:     toy0" in err
-    assert "- labels are none of the dataset's classes\n  case:     toy1" in err
+    assert "- unknown label values\n  case:     toy1" in err
 
 
 def test_json(verify, toys):
@@ -74,8 +74,8 @@ def test_json(verify, toys):
     assert list(document) == ["dataset", "cases", "problems", "warnings", "fingerprint"]
     assert (document["dataset"], document["cases"], document["problems"]) == ("Toys", 5, [])
     assert [warning["what"] for warning in document["warnings"]] == [
-        "the label map is empty",
-        "different scans have one label map",
+        "label map contains only background",
+        "different scans have the same label map",
     ]
     assert document["warnings"][0]["case"] == "toy1"
     assert document["fingerprint"]["orientations"] == {"RAS": 5}
@@ -89,7 +89,7 @@ def test_json_of_a_dataset_that_can_not_be_used(verify, toys):
     error = json.loads(out)["error"]
     assert code == 2
     assert [(problem["case"], problem["what"]) for problem in error["problems"]] == [("toy0", "the file can't be read")]
-    assert error["warnings"][0]["what"] == "the label map is empty"
+    assert error["warnings"][0]["what"] == "label map contains only background"
 
 
 def test_classes_can_be_chosen(verify, toys):
@@ -105,7 +105,7 @@ def test_classes_can_be_chosen(verify, toys):
 
 def test_number_of_processes_that_can_not_be(toys, capsys):
     assert main(["verify", str(toys.root), "--jobs", "-1"]) == 2
-    assert "at least one process" in capsys.readouterr().err
+    assert "invalid number of processes" in capsys.readouterr().err
 
 
 def test_warnings_of_one_kind_stand_together(capsys):

@@ -85,10 +85,10 @@ def test_comparison_goes_on_by_one_plan_alone(compare, tmp_path):
 def test_what_would_stop_a_later_arm_is_told_before_the_first(compare, tmp_path):
     (tmp_path / "arms.yaml").write_text("three: {}\ndeep: {model: {depth: 99}}\n", encoding="utf-8")
     code, told = compare()
-    assert (code, json.loads(told)["error"]["what"]) == (2, "scan is thinner than the window")
+    assert (code, json.loads(told)["error"]["what"]) == (2, "scan has fewer slices than the window")
     assert not (tmp_path / "out").exists()
     (tmp_path / "arms.yaml").write_text("three: {}\nwide: {plan: {stride: 50}}\n", encoding="utf-8")
     code, told = compare()
-    assert (code, json.loads(told)["error"]["what"]) == (2, "scan is thinner than the window")
+    assert (code, json.loads(told)["error"]["what"]) == (2, "scan has fewer slices than the window")
     code, told = compare("--cases", "50")
     assert code == 2

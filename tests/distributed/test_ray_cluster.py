@@ -78,7 +78,7 @@ def test_item_that_kills_every_worker_is_lost_alone(cluster, monkeypatch):
 
 def test_error_of_ours_comes_back_as_it_was(cluster):
     def work(number):
-        raise DataError("scan is thinner than the window", case=f"case {number}")
+        raise DataError("scan has fewer slices than the window", case=f"case {number}")
 
     with pytest.raises(DataError, match="thinner") as caught:
         list(cluster(work, [7]))

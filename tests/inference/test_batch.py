@@ -163,7 +163,7 @@ def test_writing_that_fails_leaves_nothing(predictor, scan, tmp_path, monkeypatc
 
 def test_scan_that_does_not_fit_is_named(predictor, scan, tmp_path, monkeypatch):
     def refuse(volume, **_):
-        raise DataError("scan is thinner than the window")
+        raise DataError("scan has fewer slices than the model's window")
 
     monkeypatch.setattr(predictor, "predict", refuse)
     with pytest.raises(DataError) as caught:

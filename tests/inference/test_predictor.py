@@ -20,7 +20,7 @@ from inflate3d.run_folder import RunFolder
 from inflate3d.volume import Volume
 from inflate3d.windows.datamodule import Windows
 from inflate3d.windows.resample import normalize, resample_windows
-from inflate3d.windows.sampling import Place
+from inflate3d.windows.sampling import SampleLocation
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_training_and_prediction_see_the_same_tensors(predictor, phantoms, phant
     depth = phantom_store.cases[case.id].shape[0]
     assert sum(map(len, logits)) == depth
 
-    windows = Windows(phantom_store, [Place(case.id, index) for index in range(depth)], depth, depth=3)
+    windows = Windows(phantom_store, [SampleLocation(case.id, index) for index in range(depth)], depth, depth=3)
     for index in range(depth):
         batch = windows[index]
         prepared = resample_windows(

@@ -64,8 +64,8 @@ def test_no_case_could_be_used():
 
 def test_empty_label_map():
     (warning,) = warnings(*three(class_slices={}, class_voxels={0: 9}))
-    assert (warning.what, warning.case, warning.file) == ("the label map is empty", "c", "c_labels")
-    assert "nothing, if the scan shows none" in str(warning.hint)
+    assert (warning.what, warning.case, warning.file) == ("label map contains only background", "c", "c_labels")
+    assert "if the scan does show a class" in str(warning.hint)
 
 
 @pytest.mark.parametrize(
@@ -73,20 +73,20 @@ def test_empty_label_map():
     [
         ("CT", -1024, 3071, None),
         ("CT", -150, 250, None),  # cropped to soft tissue
-        ("CT", 0, 4095, "the scan is said to be CT, but its values are no Hounsfield units"),
-        ("ct (portal)", 0, 255, "the scan is said to be CT, but its values are no Hounsfield units"),
-        ("CT", -1, 1, "the scan is said to be CT, but its values are no Hounsfield units"),
-        ("CT", -3.5, 4.2, "the scan is said to be CT, but its values are no Hounsfield units"),
+        ("CT", 0, 4095, "the modality is CT, but the values are not Hounsfield units"),
+        ("ct (portal)", 0, 255, "the modality is CT, but the values are not Hounsfield units"),
+        ("CT", -1, 1, "the modality is CT, but the values are not Hounsfield units"),
+        ("CT", -3.5, 4.2, "the modality is CT, but the values are not Hounsfield units"),
         ("MRI", 0, 1.7e6, None),
         ("MRI", -3.2, 800.5, None),  # interpolated
         ("MRI", -4096, 4095, None),  # a phase image
         ("MRI", -1000.5, 800, None),
         ("PET", 0, 20, None),
-        ("MRI", -1024, 1800, "the scan's values are like a CT's"),
-        ("cone beam", -1000, 3071, "the scan's values are like a CT's"),
-        ("T1", -2048, 3071, "the scan's values are like a CT's"),
-        ("T1", 0, 0, "the scan is empty"),
-        ("CT", -1024, -1024, "the scan is empty"),
+        ("MRI", -1024, 1800, "the values look like CT"),
+        ("cone beam", -1000, 3071, "the values look like CT"),
+        ("T1", -2048, 3071, "the values look like CT"),
+        ("T1", 0, 0, "all voxels have the same value"),
+        ("CT", -1024, -1024, "all voxels have the same value"),
     ],
 )
 def test_values_that_are_not_the_modalitys(modality, low, high, what):
@@ -118,7 +118,7 @@ def test_spacing_far_from_the_others(spacing, far):
     assert not more
     if far:
         assert warning is not None
-        assert (warning.what, warning.case) == ("the scan's spacing is far from that of the others", "c")
+        assert (warning.what, warning.case) == ("the scan's spacing differs much from the other cases'", "c")
         assert "1 × 1 × 5 mm" in str(warning.expected)
     else:
         assert warning is None
@@ -126,7 +126,7 @@ def test_spacing_far_from_the_others(spacing, far):
 
 def test_length_far_from_the_others():
     (warning,) = warnings(*three(shape=(200, 180, 7)))
-    assert (warning.what, warning.got) == ("the scan's length is far from that of the others", "200 × 180 × 35 mm")
+    assert (warning.what, warning.got) == ("the scan's length differs much from the other cases'", "200 × 180 × 35 mm")
 
 
 def test_of_two_cases_none_is_the_odd_one_out():
@@ -135,20 +135,20 @@ def test_of_two_cases_none_is_the_odd_one_out():
 
 def test_orientations_are_counted():
     (warning,) = warnings(case_of("a"), case_of("b", orientation="LPS"), case_of("c", orientation="LPS"))
-    assert warning.what == "the cases are stored in different orientations"
+    assert warning.what == "cases have different orientations"
     assert warning.got == "LPS in 2, RAS in 1"
-    assert str(warning.hint).startswith("nothing")
+    assert str(warning.hint).startswith("no action needed")
 
 
 def test_copies_in_different_groups_could_be_trained_on_and_held_out():
     (warning,) = warnings(*three(image_hash="image a"))
-    assert warning.what == "one scan stands under several names, and could be trained on and held out"
-    assert warning.got == "equal to c; folds can have them on both sides, as they are in different groups"
+    assert warning.what == "duplicate scans, which can leak from training to test cases"
+    assert warning.got == "same voxels as c; folds can have them on both sides, since their groups differ"
 
 
 def test_copies_in_one_group_do_not_leak():
     (warning,) = warnings(*three(image_hash="image a"), groups={"a": "p", "b": "q", "c": "p"})
-    assert (warning.what, warning.got) == ("one scan stands under several names", "equal to c")
+    assert (warning.what, warning.got) == ("duplicate scans", "same voxels as c")
 
 
 @pytest.mark.parametrize(
@@ -163,13 +163,13 @@ def test_copies_in_one_group_do_not_leak():
 def test_copies_on_both_sides_of_a_split(split, leaks):
     groups = {"a": "p", "c": "p"}
     (warning,) = warnings(*three(image_hash="image a"), groups=groups, splits={"own": (Split(("a",), ("b",)), split)})
-    assert warning.got == ("equal to c; the split own has them on both sides" if leaks else "equal to c")
+    assert warning.got == ("same voxels as c; split own has them on both sides" if leaks else "same voxels as c")
 
 
 def test_one_label_map_for_different_scans():
     (warning,) = warnings(*three(label_hash="labels b"))
     assert (warning.what, warning.case, warning.got) == (
-        "different scans have one label map",
+        "different scans have the same label map",
         "b",
         "equal to that of c",
     )
@@ -178,19 +178,19 @@ def test_one_label_map_for_different_scans():
 @pytest.mark.parametrize("same", [{"class_slices": {}}, {"image_hash": "image b"}])
 def test_empty_label_maps_and_those_of_copies_may_be_equal(same):
     cases = case_of("a"), case_of("b", **same), case_of("c", label_hash="labels b", **same)
-    assert "different scans have one label map" not in {what for what, _ in told(*cases)}
+    assert "different scans have the same label map" not in {what for what, _ in told(*cases)}
 
 
 def test_class_in_one_case_only():
     cases = three(class_slices={1: (1, 1, 1)})[1:]
     (warning,) = class_warnings(dataset_of(*cases), Fingerprint(cases=cases))
-    assert (warning.what, warning.got, warning.case) == ("a class occurs in one case only", "2 (tumor)", "b")
+    assert (warning.what, warning.got, warning.case) == ("a class occurs in only one case", "2 (tumor)", "b")
 
 
 def test_one_case_is_told_once_for_all_classes():
     cases = (case_of("a"),)
     (warning,) = class_warnings(dataset_of(*cases), Fingerprint(cases=cases))
-    assert (warning.what, warning.case) == ("the dataset has one case only", "a")
+    assert (warning.what, warning.case) == ("the dataset has only one case", "a")
 
 
 @pytest.mark.parametrize(

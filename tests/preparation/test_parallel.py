@@ -29,12 +29,12 @@ def test_results_come_in_order(workers):
 
 
 def test_killed_process_is_told():
-    with pytest.raises(Inflate3dError, match="a process was killed") as caught:
+    with pytest.raises(Inflate3dError, match="a worker process was killed") as caught:
         list(in_parallel(os._exit, range(FEWEST_ITEMS), 2))
     assert "--jobs" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("workers", [0, -2])
 def test_number_of_processes_that_can_not_be(workers):
-    with pytest.raises(ConfigError, match="at least one process"):
+    with pytest.raises(ConfigError, match="invalid number of processes"):
         list(in_parallel(abs, range(9), workers))

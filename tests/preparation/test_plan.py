@@ -118,7 +118,7 @@ def test_window_must_not_be_deeper_than_a_scan(plan, slices, needed):
     with pytest.raises(DataError) as caught:
         plan.check_depth(fingerprint(slices), 5)
     assert caught.value.to_dict() == {
-        "what": "scan is thinner than the window",
+        "what": "scan has fewer slices than the window",
         "case": "c1",
         "expected": f"at least {needed} slices along the axial direction",
         "got": "4 slices" if slices == 4 or plan.slice_spacing else "8 slices",

@@ -236,10 +236,10 @@ def test_depth_has_its_reason():
 def test_resampling_that_leaves_few_slices_is_odd():
     measured = Fingerprint(cases=(case("thick"), case("thin", (200, 180, 12))))
     (doubt,) = plan_warnings(plan_of(measured=measured, spacing=(30.0, 1.0, 1.0)), measured)
-    assert (doubt.what, doubt.case) == ("resampled scans have few slices", "thin")
+    assert (doubt.what, doubt.case) == ("few slices after resampling", "thin")
     assert doubt.expected == "at least 5 slices, for a window of 5"
     assert doubt.got == "2: 12 slices of 5 mm, resampled to 30 mm"
-    assert doubt.hint == "give a smaller first length of --spacing; windows are proposed 1 deep"
+    assert doubt.hint == "use a smaller first length of --spacing; the plan proposes --depth 1"
 
 
 @pytest.mark.parametrize("options", [{}, {"spacing": (5.0, 1.0, 1.0)}, {"spacing": "median"}])
@@ -299,7 +299,7 @@ def test_chosen_classes_missing_modalities_and_ignored_voxels_stand_in_the_plan(
     plan = make_plan(described, fingerprint(modalities=2), Memory(GIB, "the test's"), options)
     assert plan.classes == {0: "background", 1: "liver", 2: "vessels"}
     assert (plan.merged, plan.ignore, plan.allow_missing_modality) == ({3: 2, 4: 0}, 255, True)
-    assert plan.reasons["allow_missing_modality"] == "zeros stand in for what 1 cases lack"
+    assert plan.reasons["allow_missing_modality"] == "zeros replace the missing modalities of 1 cases"
 
 
 def test_too_many_classes():

@@ -62,7 +62,7 @@ def test_all_problems_are_told_at_once_and_nothing_is_written(tmp_path, write_to
 
 def test_class_that_no_case_has(tmp_path, write_toys):
     toys = dataclasses.replace(write_toys(tmp_path / "data", cases=2), classes={0: "a", 2: "b", 5: "c", 6: "d"})
-    with pytest.raises(DatasetProblems, match="a class occurs in no case"):
+    with pytest.raises(DatasetProblems, match="class not found in any case"):
         prepare(toys, tmp_path / "store", workers=1)
 
 
@@ -84,7 +84,7 @@ def test_resampling_that_leaves_few_slices_is_told(tmp_path, write_toys):
         toys, tmp_path / "store", options=PlanOptions(spacing=(10.0, 1.0, 1.0)), workers=1, warn=told.append
     )
     assert store.plan.defaults.depth == 1
-    (warning,) = [warning for warning in told if warning.what == "resampled scans have few slices"]
+    (warning,) = [warning for warning in told if warning.what == "few slices after resampling"]
     assert warning.got == "2: 7 slices of 3 mm, resampled to 10 mm"
 
 

@@ -100,7 +100,7 @@ def test_shards_of_the_command_line(tmp_path, write_toys, capsys, monkeypatch):
     words = ["prepare", "data", "--store", "store", "--jobs", "1"]
     for number in (1, 2):
         assert main([*words, "--shard", f"{number}/2"]) == 0
-    assert "shard 2/2: 1 of 3 cases are done" in capsys.readouterr().out
+    assert "shard 2/2: 1 of 3 cases prepared" in capsys.readouterr().out
     assert main(words) == 0
     assert "3 cases of Toys are in store" in capsys.readouterr().out
     assert Store(Path("store")).cases.keys() == {"toy0", "toy1", "toy2"}

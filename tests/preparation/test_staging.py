@@ -101,7 +101,7 @@ def test_what_is_half_moved_to_its_place_is_no_store_and_is_moved_on(tmp_path, w
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(preparation, "write_index", lambda *parts: (_ for _ in ()).throw(KeyboardInterrupt))
         prepare(toys, folder, workers=1)
-    with pytest.raises(DataError, match="no prepared dataset here"):
+    with pytest.raises(DataError, match="prepared dataset not found"):
         Store(folder)
     read.clear()
     prepare(toys, folder, workers=1)

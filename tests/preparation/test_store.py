@@ -123,7 +123,7 @@ def test_store_crosses_process_borders_without_its_open_files(tmp_path, dataset)
 
 
 def test_there_is_no_store(tmp_path):
-    with pytest.raises(DataError, match="no prepared dataset here") as caught:
+    with pytest.raises(DataError, match="prepared dataset not found") as caught:
         Store(tmp_path)
     assert caught.value.hint == "run `inflate3d prepare` first"
 
@@ -150,7 +150,7 @@ def test_case_file_that_is_gone_or_cut_short(tmp_path, dataset, damage):
     write_store(tmp_path, dataset, {"a": make_case()})
     path = tmp_path / "a.image.b2nd"
     path.unlink() if damage == "missing" else path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(DataError, match="prepared case can't be read") as caught:
+    with pytest.raises(DataError, match="cannot read prepared case") as caught:
         Store(tmp_path).image_slices("a", [0])
     assert (caught.value.case, caught.value.file) == ("a", str(path))
 
@@ -177,7 +177,7 @@ def test_store_with_other_choices_is_refused(tmp_path, write_toys):
     store = prepare(toys, tmp_path / "store", options=chosen, workers=1)
     check_source(store, toys, chosen)
     check_source(store, toys, PlanOptions())  # no wish
-    with pytest.raises(ConfigError, match="prepared with other choices") as caught:
+    with pytest.raises(ConfigError, match="prepared with other options") as caught:
         check_source(store, toys, PlanOptions(clip=(0.0, 8.0)))
     assert (caught.value.expected, caught.value.got) == ("--clip 0 8", "--clip 0 9")
 
@@ -186,7 +186,7 @@ def test_part_of_the_choices_is_choice_enough(tmp_path, write_toys):
     toys = write_toys(tmp_path / "data", cases=2)
     store = prepare(toys, tmp_path / "store", options=PlanOptions(clip=(-175.0, 250.0), flips=False), workers=1)
     check_source(store, toys, PlanOptions(clip=(-175.0, 250.0)))
-    with pytest.raises(ConfigError, match="prepared with other choices") as caught:
+    with pytest.raises(ConfigError, match="prepared with other options") as caught:
         check_source(store, toys, PlanOptions(clip=(-175.0, 250.0), flips=True, depth_axis="axial"))
     assert caught.value.expected == "--depth-axis axial, --flips True"
     assert caught.value.got == "no --depth-axis, --flips False"
@@ -241,6 +241,6 @@ def test_stride_is_no_matter_of_the_store(tmp_path, write_toys):
     toys = write_toys(tmp_path / "data", cases=2)
     store = prepare(toys, tmp_path / "store", workers=1)
     check_source(store, toys, PlanOptions(stride=2))
-    with pytest.raises(ConfigError, match="prepared with other choices") as caught:
+    with pytest.raises(ConfigError, match="prepared with other options") as caught:
         check_source(store, toys, PlanOptions(stride=2, clip=(0.0, 8.0)))
     assert caught.value.expected == "--clip 0 8"

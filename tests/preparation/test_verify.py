@@ -93,7 +93,7 @@ def test_both_files_are_told_when_both_are_bad(case, dataset):
     [
         (np.zeros((4, 5), np.int16), "the image is not a volume"),
         (np.full(SHAPE, np.nan, np.float32), "voxels are NaN or infinite"),
-        (np.zeros((*SHAPE, 2), np.int16), "the scan has another number of modalities than the dataset"),
+        (np.zeros((*SHAPE, 2), np.int16), "number of modalities differs from the dataset's"),
     ],
 )
 def test_bad_scan(case, dataset, scan, what):
@@ -106,7 +106,7 @@ def test_one_file_a_modality(case, dataset, tmp_path):
     two = dataclasses.replace(dataset, modalities=("T1", "T2"))
     volume, _ = check_case(dataclasses.replace(case, images=(*case.images, second)), two)
     assert volume.array.shape == (2, *SHAPE)
-    assert problems_of(case, two) == [("the scan has another number of modalities than the dataset", "scan.nii.gz")]
+    assert problems_of(case, two) == [("number of modalities differs from the dataset's", "scan.nii.gz")]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_one_file_a_modality(case, dataset, tmp_path):
         (labels_of(1)[..., :5], "images of a case differ in shape"),
         (labels_of(1) * np.float32(0.5), "label values are not class numbers"),
         (labels_of(1).astype(np.int16) * -1, "label values are not class numbers"),
-        (labels_of(1, 5), "labels are none of the dataset's classes"),
+        (labels_of(1, 5), "unknown label values"),
     ],
 )
 def test_bad_labels(case, dataset, labels, what):
@@ -151,7 +151,7 @@ def test_every_bad_image_is_told(modalities):
     assert problems_of(case, dataset) == [
         ("the file can't be read", "scan.nii.gz"),
         ("voxels are NaN or infinite", "second.nii.gz"),
-        ("labels are none of the dataset's classes", "labels.nii.gz"),
+        ("unknown label values", "labels.nii.gz"),
     ]
 
 
@@ -177,7 +177,7 @@ def test_missing_modality(modalities, lacks):
     with pytest.raises(DatasetProblems) as caught:
         check_case(lacking, dataset)
     (problem,) = caught.value.problems
-    assert (problem.what, problem.expected) == ("a modality is missing", f"a file of {dataset.modalities[lacks]}")
+    assert (problem.what, problem.expected) == ("missing modality", f"a file of {dataset.modalities[lacks]}")
     assert "--allow-missing-modality" in str(problem.hint)
     assert problem.file == str(lacking.scan)
     volume, _ = check_case(lacking, dataset, allow_missing_modality=True)
@@ -192,13 +192,13 @@ def test_case_without_any_modality(modalities, allowed):
     with pytest.raises(DatasetProblems) as caught:
         check_case(dataclasses.replace(case, images=(None, None)), dataset, allow_missing_modality=allowed)
     whats = [problem.what for problem in caught.value.problems]
-    assert whats == ["a modality is missing"] * (0 if allowed else 2) + ["the case has no scan"]
+    assert whats == ["missing modality"] * (0 if allowed else 2) + ["case without a scan"]
     assert {problem.file for problem in caught.value.problems} == {str(case.label)}
 
 
 def test_merged_and_ignored_labels_are_known(case, dataset):
     save(case.label, labels_of(1, 2, 7, 255))
-    assert problems_of(case, dataset) == [("labels are none of the dataset's classes", "labels.nii.gz")]
+    assert problems_of(case, dataset) == [("unknown label values", "labels.nii.gz")]
     _, labels = check_case(case, dataclasses.replace(dataset, merged={7: 1}, ignore=255))
     assert set(np.unique(labels.array)) == {0, 1, 2, 7, 255}
 
@@ -206,7 +206,7 @@ def test_merged_and_ignored_labels_are_known(case, dataset):
 @pytest.mark.parametrize(
     ("values", "hint"),
     [
-        ((255,), "the map is a mask of 0 and 255: list 255 as the class (`inflate3d init`"),
+        ((255,), "this is a mask of 0 and 255: list 255 as the class (`inflate3d init`"),
         ((1, 255), "if 255 marks voxels that nobody labeled, give --ignore 255; else name"),
         ((1, 7), "name them in the dataset's list of classes (`inflate3d init`"),
         ((70_000,), "name them in the dataset's list of classes (`inflate3d init`"),
@@ -230,7 +230,7 @@ def test_unknown_labels_are_counted_even_on_another_grid(case, dataset):
 
 
 def test_case_without_a_label_map(case, dataset):
-    assert problems_of(dataclasses.replace(case, label=None), dataset) == [("the case has no label map", "scan.nii.gz")]
+    assert problems_of(dataclasses.replace(case, label=None), dataset) == [("case without a label map", "scan.nii.gz")]
 
 
 def test_every_class_in_some_case_is_enough(dataset):
@@ -239,17 +239,17 @@ def test_every_class_in_some_case_is_enough(dataset):
 
 def test_class_that_no_case_has(dataset):
     (problem,) = check_classes(dataset, [{0: 5, 1: 4}, {0: 9, 2: 0}])
-    assert problem.what == "a class occurs in no case"
+    assert problem.what == "class not found in any case"
     assert problem.expected == "voxels of 2 (tumor) in some case"
 
 
 def test_ignored_class_need_not_occur(dataset):
     assert check_classes(dataclasses.replace(dataset, ignore=2), [{0: 5, 1: 4}]) == []
     (problem,) = check_classes(dataclasses.replace(dataset, ignore=2), [{0: 5, 2: 4}])
-    assert problem.what == "the label maps of all cases are empty"
+    assert problem.what == "all label maps contain only background"
 
 
 def test_label_maps_that_are_empty_everywhere(dataset):
     (problem,) = check_classes(dataset, [{0: 9}, {0: 9}])
-    assert problem.what == "the label maps of all cases are empty"
+    assert problem.what == "all label maps contain only background"
     assert problem.expected == "some voxels of liver, tumor"

@@ -59,10 +59,10 @@ def test_network_for_all_slices_predicts_the_center_ones(tiny_config, phantom_st
 
 def test_labels_of_all_slices_are_those_of_the_window(phantom_store):
     from inflate3d.windows.datamodule import Windows
-    from inflate3d.windows.sampling import Place
+    from inflate3d.windows.sampling import SampleLocation
 
     name = next(iter(phantom_store.cases))
-    every = Windows(phantom_store, [Place(name, 1)], 1, depth=5, stride=2, target="all")[0]
+    every = Windows(phantom_store, [SampleLocation(name, 1)], 1, depth=5, stride=2, target="all")[0]
     expected = phantom_store.label_slices(name, [0, 0, 1, 3, 5])
     assert torch.equal(every.labels[0], torch.from_numpy(expected).long())
 

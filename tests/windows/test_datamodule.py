@@ -6,7 +6,7 @@ import torch
 
 from inflate3d.windows.datamodule import WindowBatch, Windows, WindowsModule, collate
 from inflate3d.windows.resample import normalize, resample_windows
-from inflate3d.windows.sampling import Place
+from inflate3d.windows.sampling import SampleLocation
 from inflate3d.windows.windows import window_indices
 
 
@@ -39,7 +39,7 @@ def equal(first, second):
 def test_window_is_what_the_store_holds(phantom_store):
     name = list(phantom_store.cases)[2]
     case = phantom_store.cases[name]
-    batch = Windows(phantom_store, [Place(name, 0)], 1, depth=5)[0]
+    batch = Windows(phantom_store, [SampleLocation(name, 0)], 1, depth=5)[0]
     expected = phantom_store.image_slices(name, window_indices([0], 5, 1, case.shape[0])[0].tolist())
     assert np.array_equal(batch.windows[0].numpy(), expected.astype(np.float32))
     assert np.array_equal(batch.labels[0, 0].numpy(), phantom_store.label_slice(name, 0))
@@ -92,7 +92,7 @@ def test_labels_travel_as_bytes_and_become_indices_on_the_device(phantom_store):
 
 
 def test_window_in_a_padded_batch_is_resampled_as_alone(phantom_store):
-    places = [Place(name, 5) for name in phantom_store.cases]
+    places = [SampleLocation(name, 5) for name in phantom_store.cases]
     singles = [Windows(phantom_store, places, len(places), depth=3)[index] for index in range(len(places))]
     assert len({tuple(batch.labels.shape) for batch in singles}) > 1
 

@@ -6,7 +6,7 @@ from inflate3d.config import AugmentationConfig
 from inflate3d.preparation.prepare import prepare
 from inflate3d.windows.patches import Patches, Scans, median_grid, patch_start, plane_grid
 from inflate3d.windows.resample import field_matrices, follow, resample_labels, resample_windows
-from inflate3d.windows.sampling import Place, WindowSampler
+from inflate3d.windows.sampling import SampleLocation, WindowSampler
 
 SIZE = (8, 16, 12)
 
@@ -51,7 +51,10 @@ def test_patch_starts_where_monai_pads_to(size, length):
     assert int(seen[0][0, 0, :, 0, 0].argmax()) == -patch_start(0, size, length)
 
 
-@pytest.mark.parametrize("place", [Place("toy0", 0), Place("toy0", 3, 2), Place("toy1", 6), Place("toy1", 2, 1)])
+@pytest.mark.parametrize(
+    "place",
+    [SampleLocation("toy0", 0), SampleLocation("toy0", 3, 2), SampleLocation("toy1", 6), SampleLocation("toy1", 2, 1)],
+)
 @pytest.mark.parametrize("size", [(4, 16, 12), (8, 32, 16), (3, 7, 9)])
 def test_patch_is_a_part_of_the_scan_voxel_by_voxel(store, place, size):
     case = store.cases[place.case]
@@ -92,19 +95,18 @@ def _cut(array, start, size, low):
     return cut
 
 
-@pytest.mark.parametrize("drawn_class", [1, 2])
-def test_patch_shows_a_voxel_of_its_class(store, drawn_class):
-    slices = store.cases["toy0"].slices[drawn_class]
-    places = [Place("toy0", slices[number % len(slices)], drawn_class) for number in range(20)]
+@pytest.mark.parametrize("target_class", [1, 2])
+def test_patch_shows_a_voxel_of_its_class(store, target_class):
+    slices = store.cases["toy0"].slices[target_class]
+    places = [SampleLocation("toy0", slices[number % len(slices)], target_class) for number in range(20)]
     patches = patches_of(store, places, size=(1, 4, 4))
     for number in range(20):
-        assert (shown(patches[number], (1, 4, 4))[1] == drawn_class).any()
+        assert (shown(patches[number], (1, 4, 4))[1] == target_class).any()
 
 
 def test_classes_are_drawn_as_for_windows(store):
     sampler = WindowSampler(store.cases, 1.0, seed=3)
-    assert {sampler.place(number).drawn_class for number in range(30)} == {1, 2}
-    assert [sampler.place(number)[:2] for number in range(30)] == [sampler.draw(number) for number in range(30)]
+    assert {sampler.draw(number).target_class for number in range(30)} == {1, 2}
 
 
 def test_what_is_cut_away_would_not_have_been_seen(store):
@@ -112,7 +114,7 @@ def test_what_is_cut_away_would_not_have_been_seen(store):
     config = AugmentationConfig(max_zoom=1.2, max_rotation=45, max_shift=0.1)
     size = (3, 8, 6)
     for number in range(8):
-        place = Place("toy0", 3)
+        place = SampleLocation("toy0", 3)
         small = patches_of(store, [place] * 8, size=size, augmentation=config)[number]
         large = patches_of(store, [place] * 8, size=size, augmentation=config.model_copy(update={"max_zoom": 100.0}))[
             number
@@ -145,7 +147,7 @@ def test_grid_has_the_wanted_spacing_or_the_scans_own():
 def test_resampled_patch_has_the_wanted_spacing(store):
     """A patch of the whole slice at half the resolution, 2 mm: each pixel is bilinear between four."""
     size, spacing = (7, 12, 10), (2.0, 2.0)
-    seen, _ = shown(patches_of(store, [Place("toy0", 3)], size=size, spacing=spacing)[0], size, spacing)
+    seen, _ = shown(patches_of(store, [SampleLocation("toy0", 3)], size=size, spacing=spacing)[0], size, spacing)
     whole = torch.from_numpy(store.image_slices("toy0", list(range(7))).astype(np.float32))
     shape = whole.shape[2] // 2, whole.shape[3] // 2
     expected = torch.nn.functional.avg_pool2d(whole, 2)[0]
@@ -160,7 +162,7 @@ def test_resampled_patch_has_the_wanted_spacing(store):
 
 
 def test_scan_is_whole(store):
-    batch = Scans(store, [Place("toy2", 0)], 1)[0]
+    batch = Scans(store, [SampleLocation("toy2", 0)], 1)[0]
     slices = list(range(7))
     assert np.array_equal(batch.windows[0].numpy(), store.image_slices("toy2", slices).astype(np.float32))
     assert np.array_equal(batch.labels[0].numpy(), store.label_slices("toy2", slices))

@@ -26,12 +26,12 @@ class Options(CommandOptions):
     dataset: Positional[str]
     """The dataset's folder."""
     preset: str = "auto"
-    """Choices made beforehand, which other options override; see `inflate3d train --help`."""
+    """Predefined configuration; explicit options take precedence. See `inflate3d train --help`."""
     store: Path | None = None
-    """Where the prepared cases go; prepared/NAME-OF-THE-FOLDER if not given."""
+    """Where the prepared cases go; by default prepared/FOLDER-NAME."""
     plan: PlanOptions = PlanOptions()
     jobs: int | None = None
-    """Processes; as many as cores if not given. Of a Ray cluster on this machine, its cores."""
+    """Number of processes; by default one per core. With a local Ray cluster, its cores."""
     distributed: EngineOptions = EngineOptions()
 
 
@@ -65,18 +65,18 @@ def _prepare_shard(
         warn=warnings.append,
     )
     show_warnings(warnings, terminal)
-    terminal.print(f"shard {shard}: {len(cases)} of {len(dataset.cases)} cases are done")
-    terminal.print("next, after all shards: the same command without --shard, which finishes the store")
+    terminal.print(f"shard {shard}: {len(cases)} of {len(dataset.cases)} cases prepared")
+    terminal.print("when all shards are done, run the same command without --shard to complete the store")
     return {"store": str(folder), "shard": str(shard), "cases": len(cases)}
 
 
 def _check_local(dataset: str) -> None:
     if is_remote(dataset):
         raise ConfigError(
-            "a dataset is prepared from a disk alone",
+            "a remote dataset can't be prepared",
             got=dataset,
-            hint="copy it to a disk first, such as by `aws s3 sync` or `gcloud storage rsync`, and name its path; "
-            "only `predict` reads scans from elsewhere",
+            hint="copy it to a local disk first, for example with `aws s3 sync` or `gcloud storage rsync`; "
+            "only `predict` reads remote scans",
         )
 
 
@@ -89,7 +89,7 @@ def prepare_shown(
     jobs: int | None = None,
     engine: Engine | None = None,
 ) -> Store:
-    """Prepares the dataset; tells what is odd about it, what was decided, and why."""
+    """Prepares the dataset; prints warnings, and the plan with its reasons."""
     warnings: list[DataError] = []
     store = prepare(
         dataset,

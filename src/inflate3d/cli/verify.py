@@ -1,4 +1,4 @@
-"""Check every case of a dataset, tell all problems at once, and show what the cases are like."""
+"""Check every case of a dataset, report all problems at once, and summarize the cases."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tyro.conf import Positional
 from inflate3d.cli.terminal import CommandOptions, Terminal
 from inflate3d.datasets import Dataset, read_dataset
 from inflate3d.datasets.classes import choose_classes
-from inflate3d.errors import DatasetProblems, Inflate3dError
+from inflate3d.errors import DatasetProblems, Inflate3dError, truncate
 from inflate3d.preparation.examine import examine
 from inflate3d.preparation.summary import Summary, class_rows, property_rows, summarize
 
-MOST_TOLD = 5
-"""Cases, or findings, of one kind that are told one by one; ``--json`` tells all."""
+MOST_SHOWN = 5
+"""Cases, or findings, of one kind that are listed; ``--json`` lists all."""
 
 
 class Options(CommandOptions):
@@ -27,15 +27,15 @@ class Options(CommandOptions):
     dataset: Positional[Path]
     """The dataset's folder."""
     classes: tuple[str, ...] = ()
-    """Classes to learn, by name or value, the others count as background; all if not given."""
+    """Classes to train on, by name or value; others count as background. By default all."""
     merge: tuple[str, ...] = ()
-    """Joins of classes, each like kidneys=2+3 or "kidneys=left kidney+right kidney"."""
+    """Classes to merge, each like kidneys=2+3 or "kidneys=left kidney+right kidney"."""
     ignore: str | None = None
-    """Class or label value of voxels that are neither learned from nor scored."""
+    """Class or label value of voxels that are neither trained on nor scored."""
     allow_missing_modality: bool = False
-    """Let zeros stand in for modalities that a case lacks."""
+    """Replace missing modalities of a case by zeros."""
     jobs: int | None = None
-    """Processes; as many as cores if not given."""
+    """Number of processes; by default one per core."""
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
@@ -56,8 +56,8 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     summary = summarize(examination.fingerprint, dataset)
     show_summary(summary, dataset, terminal)
     show_warnings(examination.warnings, terminal)
-    found = f"{len(examination.warnings)} warning(s)" if examination.warnings else "nothing odd"
-    terminal.print(f"{summary.cases} cases of {dataset.name}: no problem, {found}")
+    found = f"{len(examination.warnings)} warning(s)" if examination.warnings else "no warnings"
+    terminal.print(f"{summary.cases} cases of {dataset.name}: no problems, {found}")
     return {
         "dataset": dataset.name,
         "cases": summary.cases,
@@ -68,16 +68,16 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
 
 
 def show_summary(summary: Summary, dataset: Dataset, terminal: Terminal) -> None:
-    """Shows what the cases are like."""
+    """Shows the summary of the cases."""
     stored = ", ".join(f"{what} ({count})" for what, count in (summary.orientations | summary.data_types).items())
     terminal.print(f"{summary.cases} cases of {dataset.name}, stored as {stored}")
-    terminal.table("Cases", ["over the cases", "least", "median", "most"], property_rows(summary))
+    terminal.table("Cases", ["across cases", "least", "median", "most"], property_rows(summary))
     columns = ["class", "cases", "voxels", "slices left-right", "back-front", "down-up"]
     terminal.table("Classes", columns, class_rows(summary))
 
 
 def show_warnings(warnings: Sequence[Inflate3dError], terminal: Terminal) -> None:
-    """Tells warnings, those of one kind together."""
+    """Shows warnings, grouped by kind."""
     if not warnings:
         return
     terminal.print(f"{len(warnings)} warning(s)")
@@ -87,16 +87,15 @@ def show_warnings(warnings: Sequence[Inflate3dError], terminal: Terminal) -> Non
 
 
 def _show_alike(what: str, warnings: list[Inflate3dError], terminal: Terminal) -> None:
-    """Tells warnings of one kind: cases with equal findings in one line, a hint once."""
+    """Shows warnings of one kind: cases with the same finding on one line, each hint once."""
     terminal.print(f"- {what}")
     found: dict[str, list[str]] = defaultdict(list)
     for warning in warnings:
         expected = f" (expected {warning.expected})" if warning.expected else ""
         found[f"{warning.got or ''}{expected}"].append(warning.case or "")
-    for finding, cases in list(found.items())[:MOST_TOLD]:
-        more = f" and {len(cases) - MOST_TOLD} more" if len(cases) > MOST_TOLD else ""
-        terminal.print("    " + ": ".join(filter(None, [", ".join(cases[:MOST_TOLD]) + more, finding])))
-    if len(found) > MOST_TOLD:
-        terminal.print(f"    and {len(found) - MOST_TOLD} more")
+    for finding, cases in list(found.items())[:MOST_SHOWN]:
+        terminal.print("    " + ": ".join(filter(None, [truncate(cases, MOST_SHOWN), finding])))
+    if len(found) > MOST_SHOWN:
+        terminal.print(f"    and {len(found) - MOST_SHOWN} more")
     for hint in dict.fromkeys(warning.hint for warning in warnings if warning.hint):
         terminal.print(f"    {hint}")

@@ -1,4 +1,4 @@
-"""What is odd about cases that can be used all the same: told, so that somebody looks."""
+"""Warnings about a dataset: what is valid but unusual, so that somebody looks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ AXES = ("left-right", "back-front", "down-up")
 """Names of the RAS+ axes."""
 
 FAR_SPACING = 3.0
-"""A case's spacing is told when it is so many times the median, or less than the median by so many times."""
+"""A case's spacing is reported when it is this many times the median, or the median this many times it."""
 FAR_EXTENT = 5.0
 """Likewise for its length in millimeters, which differs more between scans that are as they should be."""
 FEWEST_FOR_MEDIAN = 3
@@ -45,11 +45,11 @@ def is_ct(modality: str) -> bool:
 
 
 def case_warnings(dataset: Dataset, fingerprint: Fingerprint) -> list[DataError]:
-    """What is odd about single cases, or about some beside the others.
+    """Warnings about single cases, and about cases that differ from the others.
 
     Args:
         dataset: The dataset.
-        fingerprint: Its cases; those that can't be used may lack.
+        fingerprint: Its valid cases.
     """
     cases = {case.id: case for case in dataset.cases}
     pairs = [(cases[measured.case], measured) for measured in fingerprint.cases]
@@ -65,22 +65,22 @@ def case_warnings(dataset: Dataset, fingerprint: Fingerprint) -> list[DataError]
 
 
 def class_warnings(dataset: Dataset, fingerprint: Fingerprint) -> list[DataError]:
-    """Whether every class can be both learned and scored.
+    """Warnings about classes that can't be both trained on and scored.
 
     Args:
         dataset: The dataset.
         fingerprint: All of its cases.
     """
-    hint = "label more cases: it can't be both learned and scored"
+    hint = "label more cases: one case can't be used for both training and scoring"
     if len(fingerprint.cases) == 1:
         only = fingerprint.cases[0].case
-        return [DataError("the dataset has one case only", hint=hint, case=only, file=dataset.root)]
+        return [DataError("the dataset has only one case", hint=hint, case=only, file=dataset.root)]
     warnings = []
     for value, name in dataset.classes.items():
         holders = [measured.case for measured in fingerprint.cases if value in measured.class_slices]
         if len(holders) == 1:
             got = f"{value} ({name})"
-            warnings.append(DataError("a class occurs in one case only", got=got, hint=hint, case=holders[0]))
+            warnings.append(DataError("a class occurs in only one case", got=got, hint=hint, case=holders[0]))
     return warnings
 
 
@@ -92,7 +92,7 @@ def _missing_modalities(dataset: Dataset, fingerprint: Fingerprint) -> Iterator[
                 "a modality is missing in some cases",
                 expected=f"{modality} in each of {len(fingerprint.cases)} cases",
                 got=f"none in {truncate(lacking)}",
-                hint="zeros stand in for it; whoever predicts can leave it out, too",
+                hint="zeros replace it; scans to predict may lack it, too",
                 file=dataset.root,
             )
 
@@ -100,8 +100,8 @@ def _missing_modalities(dataset: Dataset, fingerprint: Fingerprint) -> Iterator[
 def _case_warnings(dataset: Dataset, case: Case, measured: CaseFingerprint) -> Iterator[DataError]:
     if not measured.class_slices:
         yield DataError(
-            "the label map is empty",
-            hint="nothing, if the scan shows none of the classes; else label it, or leave it out",
+            "label map contains only background",
+            hint="if the scan does show a class, label it, or leave the case out",
             case=case.id,
             file=case.label,
         )
@@ -115,22 +115,22 @@ def _case_warnings(dataset: Dataset, case: Case, measured: CaseFingerprint) -> I
 
 
 def _value_warning(modality: str, low: float, high: float) -> tuple[str, str, str] | None:
-    """What is odd about a modality's least and largest value, what was expected, and the hint."""
+    """The warning about a modality's smallest and largest value: what, expected, hint."""
     if low == high:
-        return "the scan is empty", "different voxel values", "export it again, or leave the case out"
+        return "all voxels have the same value", "different voxel values", "export it again, or leave the case out"
     if is_ct(modality):
         if low >= 0 or high - low <= NARROW_RANGE:
             return (
-                "the scan is said to be CT, but its values are no Hounsfield units",
+                "the modality is CT, but the values are not Hounsfield units",
                 "air at about -1000, water at 0",
-                "export it in Hounsfield units, or call the modality another name than CT: the values of a CT "
+                "export it in Hounsfield units, or give the modality another name than CT: the values of CT "
                 "are clipped to one range for all cases",
             )
     elif high > 0 and low == round(low) and (AIR[0] <= low <= AIR[1] or low in PADDING):
         return (
-            "the scan's values are like a CT's",
+            "the values look like CT",
             f"values of {modality}",
-            "if it is CT, call the modality CT: its values are then clipped to one range for all cases",
+            "if it is CT, name the modality CT: its values are then clipped to the same range in all cases",
         )
     return None
 
@@ -155,10 +155,10 @@ def _far_off(
         far = np.flatnonzero((sides > factor * median) | (sides * factor < median))
         if len(far):
             yield DataError(
-                f"the scan's {name} is far from that of the others",
+                f"the scan's {name} differs much from the other cases'",
                 expected=f"about {_sides(median)} mm ({', '.join(AXES)}), the median",
                 got=f"{_sides(sides)} mm",
-                hint="check the header's spacing, and that the scan is of the same kind as the others",
+                hint="check the spacing in the header, and that the scan belongs to this dataset",
                 case=case.id,
                 file=case.scan,
             )
@@ -168,9 +168,9 @@ def _orientations(dataset: Dataset, fingerprint: Fingerprint) -> Iterator[DataEr
     counts = Counter(measured.orientation for measured in fingerprint.cases)
     if len(counts) > 1:
         yield DataError(
-            "the cases are stored in different orientations",
+            "cases have different orientations",
             got=", ".join(f"{codes} in {count}" for codes, count in counts.most_common()),
-            hint="nothing: every case is turned alike, and predictions are turned back",
+            hint="no action needed: all cases are brought to the same orientation, and predictions back",
             file=dataset.root,
         )
 
@@ -183,25 +183,25 @@ def _repeated_scans(dataset: Dataset, pairs: Sequence[tuple[Case, CaseFingerprin
         if len(copies) > 1:
             leaks = _leaks(dataset, copies)
             yield DataError(
-                "one scan stands under several names" + (", and could be trained on and held out" if leaks else ""),
-                got="; ".join([f"equal to {truncate([case.id for case in copies[1:]])}", *leaks]),
-                hint="leave all but one out" + (", or put them into one group" if leaks else ""),
+                "duplicate scans" + (", which can leak from training to test cases" if leaks else ""),
+                got="; ".join([f"same voxels as {truncate([case.id for case in copies[1:]])}", *leaks]),
+                hint="keep only one of them" + (", or put them into one group" if leaks else ""),
                 case=copies[0].id,
                 file=copies[0].scan,
             )
 
 
 def _leaks(dataset: Dataset, copies: Sequence[Case]) -> list[str]:
-    """In words, the splits that do not keep copies of a scan on one side."""
+    """Descriptions of the splits that don't keep copies of a scan on one side."""
     names = {case.id for case in copies}
-    told = [
-        f"the split {name} has them on both sides"
+    leaks = [
+        f"split {name} has them on both sides"
         for name, folds in dataset.splits.items()
         if any(_parts(split, names) > 1 for split in folds)
     ]
     if len({case.group or case.id for case in copies}) > 1:
-        told.append("folds can have them on both sides, as they are in different groups")
-    return told
+        leaks.append("folds can have them on both sides, since their groups differ")
+    return leaks
 
 
 def _parts(split: Split, names: set[str]) -> int:
@@ -218,9 +218,9 @@ def _repeated_labels(pairs: Sequence[tuple[Case, CaseFingerprint]]) -> Iterator[
         if len({measured.image_hash for _, measured in copies}) > 1:
             first = copies[0][0]
             yield DataError(
-                "different scans have one label map",
+                "different scans have the same label map",
                 got=f"equal to that of {truncate([case.id for case, _ in copies[1:]])}",
-                hint="check for a file copied by mistake; scans of one body that share labels belong in one group",
+                hint="check for a file copied by mistake; scans of one patient that share labels belong in one group",
                 case=first.id,
                 file=first.label,
             )

@@ -1,4 +1,4 @@
-"""What a dataset's cases are like: measured once, the plan is made from it."""
+"""Fingerprint of a dataset: measurements of its cases, from which the plan is made."""
 
 from __future__ import annotations
 

@@ -44,15 +44,15 @@ def in_parallel(work: Callable[[Item], Result], items: Sequence[Item], workers: 
     Args:
         work: A function of a module, or a ``functools.partial`` of one; other processes import it.
         items: What it is done to.
-        workers: Processes; as many as cores if not given. With one, or few items, all is done in this process.
+        workers: Number of processes; by default one per core. With one, or few items, all is done in this process.
 
     Raises:
-        ConfigError: There is less than one worker.
+        ConfigError: The number is below one.
         Inflate3dError: A process was killed.
     """
     processes = count_cores() if workers is None else workers
     if processes < 1:
-        raise ConfigError("the work needs at least one process", expected="--jobs of 1 or more", got=workers)
+        raise ConfigError("invalid number of processes", expected="--jobs of 1 or more", got=workers)
     if processes == 1 or len(items) < FEWEST_ITEMS:
         yield from map(work, items)
         return
@@ -62,10 +62,10 @@ def in_parallel(work: Callable[[Item], Result], items: Sequence[Item], workers: 
             yield from pool.map(work, items, chunksize=max(1, len(items) // (8 * processes)))
         except BrokenProcessPool as error:
             raise Inflate3dError(
-                "a process was killed at its work, or could not start",
-                expected="memory for as many scans at a time as there are processes",
+                "a worker process was killed, or could not start",
+                expected="enough memory for one scan per process",
                 got=error,
-                hint="give fewer --jobs; in a script, call it below `if __name__ == '__main__':`",
+                hint="use fewer --jobs; in a script, call this below `if __name__ == '__main__':`",
             ) from error
 
 

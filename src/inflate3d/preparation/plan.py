@@ -106,7 +106,7 @@ class ModelSpace(FrozenModel):
         return map_labels(labels, self.class_numbers, self.classes)
 
     def slice_count(self, slices: int, spacing: float) -> int:
-        """How many slices a scan of so many, so many millimeters apart, has in the model's frame."""
+        """Number of slices in model space of a scan with these slices, this many millimeters apart."""
         if self.slice_spacing is None:
             return slices
         return max(1, round(slices * spacing / self.slice_spacing))
@@ -160,7 +160,7 @@ class Plan(ModelSpace):
         needed = window_span(depth, self.stride)
         if counts[thinnest] < needed:
             raise DataError(
-                "scan is thinner than the window",
+                "scan has fewer slices than the window",
                 expected=f"at least {needed} slices along the {self.depth_axis} direction",
                 got=f"{counts[thinnest]} slices",
                 hint="train with a smaller --depth, or leave the case out",

@@ -1,4 +1,4 @@
-"""What the user may decide about a plan, checked before the minutes that reading the cases takes."""
+"""Overrides of the automatic plan, checked before any case is read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _possible_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _lengths(spacing: Any) -> Any:
-    """Checked before pydantic does, which would tell what is wrong with each way to say it."""
+    """Checked before pydantic, which would report an error for each type of the union."""
     lengths = isinstance(spacing, tuple | list) and len(spacing) == 3 and all(map(_is_length, spacing))
     if not lengths and spacing not in ("own", "median"):
         raise ValueError("must be own, median, or three lengths above 0 in mm")
@@ -50,25 +50,25 @@ class PlanOptions(FrozenModel):
     common: ClassVar = ("clip", "classes")
 
     depth_axis: DepthAxis | None = None
-    """Direction along which slices are stacked; the one of largest spacing if not given."""
+    """Direction along which slices are stacked; by default that of the largest spacing."""
     planned_size: Annotated[tuple[int, int], AfterValidator(_possible_size)] | None = None
-    """In-plane size in pixels (rows, columns) to plan for; from the median slice if not given."""
+    """In-plane image size in pixels (rows, columns); by default from the median slice."""
     spacing: Annotated[Spacing, BeforeValidator(_lengths)] = "own"
     """Millimeters between slices, rows and columns to resample to; own keeps slices and fills the image with each."""
     stride: int | None = Field(default=None, ge=1)
-    """Steps from one slice of a window to the next; 1, neighbors, if not given."""
+    """Step from one slice of a window to the next; by default 1, neighboring slices."""
     clip: Annotated[tuple[float, float], AfterValidator(_range)] | None = None
-    """Voxel values that become 0 and 1 in every case; by modality if not given."""
+    """Voxel values that become 0 and 1 in every case; by default depending on the modality."""
     flips: bool | None = None
-    """Whether windows may be mirrored; from the class names if not given."""
+    """Whether windows may be flipped; by default depending on the class names."""
     classes: tuple[str, ...] = ()
-    """Classes to learn, by name or value, the others count as background; all if not given."""
+    """Classes to train on, by name or value; others count as background. By default all."""
     merge: tuple[str, ...] = ()
-    """Joins of classes, each like kidneys=2+3 or "kidneys=left kidney+right kidney"."""
+    """Classes to merge, each like kidneys=2+3 or "kidneys=left kidney+right kidney"."""
     ignore: str | None = None
-    """Class or label value of voxels that are neither learned from nor scored."""
+    """Class or label value of voxels that are neither trained on nor scored."""
     allow_missing_modality: bool = False
-    """Let zeros stand in for modalities that a case lacks."""
+    """Replace missing modalities of a case by zeros."""
 
     @property
     def needs_median_spacing(self) -> bool:

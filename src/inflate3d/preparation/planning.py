@@ -19,7 +19,7 @@ SIZE_STEP = 32
 """The planned image size is a multiple of this; training moves it to the encoder's own step."""
 SMALLEST_SIZE, LARGEST_SIZE = 96, 512
 ENLARGEMENT = 2.0
-"""Slices smaller than the smallest size are enlarged at least so much: patches of 14 or 16 pixels see little else."""
+"""Slices smaller than the smallest size are enlarged at least this much: patches of 14 or 16 pixels see little else."""
 
 
 def make_plan(
@@ -33,11 +33,11 @@ def make_plan(
     Args:
         dataset: Names, modalities and classes, chosen already (see `PlanOptions.choose_classes`).
         fingerprint: What its cases are like.
-        memory: What a training has room in.
-        options: What the user knows better.
+        memory: What a training may use.
+        options: Overrides of the automatic plan.
 
     Raises:
-        ConfigError: An option can't be used.
+        ConfigError: An option is invalid.
     """
     check_class_count(dataset)
     space, pixel_spacing, reasons = choose_model_space(dataset, fingerprint.median_spacing(), options)
@@ -47,7 +47,7 @@ def make_plan(
     flips, reasons["flips"] = _flips(dataset, axis, options)
     stride, reasons["stride"] = _stride(options)
     if missing := [case for case in dataset.cases if None in case.images]:
-        reasons["allow_missing_modality"] = f"zeros stand in for what {len(missing)} cases lack"
+        reasons["allow_missing_modality"] = f"zeros replace the missing modalities of {len(missing)} cases"
     plan = Plan(
         **space.model_dump(),
         pixel_spacing=pixel_spacing,
@@ -62,7 +62,7 @@ def make_plan(
 
 
 def plan_warnings(plan: Plan, fingerprint: Fingerprint) -> list[DataError]:
-    """What is odd about a plan that can be used all the same.
+    """Warnings about a valid but unusual plan.
 
     Args:
         plan: The plan.
@@ -78,10 +78,10 @@ def plan_warnings(plan: Plan, fingerprint: Fingerprint) -> list[DataError]:
         return []
     return [
         DataError(
-            "resampled scans have few slices",
+            "few slices after resampling",
             expected=f"at least {needed} slices, for a window of {USUAL_DEPTH}",
             got=f"{left}: {slices} slices of {spacing:.3g} mm, resampled to {plan.slice_spacing:.3g} mm",
-            hint=f"give a smaller first length of --spacing; windows are proposed {plan.defaults.depth} deep",
+            hint=f"use a smaller first length of --spacing; the plan proposes --depth {plan.defaults.depth}",
             case=thinnest.case,
         )
     ]

@@ -1,4 +1,4 @@
-"""Whether a store holds a dataset as it is now, prepared as it is wanted."""
+"""Whether a store is up to date: made from the dataset as it is now, with the same options."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _AGAIN = "run `inflate3d prepare` again, or choose another --store"
 
 
 def check_source(store: Store, dataset: Dataset, options: PlanOptions) -> None:
-    """Makes sure that a store holds this dataset, as it is now, prepared as it is wanted.
+    """Makes sure that a store was made from the dataset as it is now, with the same options.
 
     Splits and groups may differ, see `Store.take_splits`.
 
@@ -34,7 +34,7 @@ def _check_cases(store: Store, dataset: Dataset) -> None:
     cases = {case.id for case in dataset.cases}
     if store.source != dataset.root.resolve() or set(store.cases) != cases:
         raise DataError(
-            "the store holds another dataset, or other cases of it",
+            "the store was prepared from another dataset, or from other cases of it",
             expected=f"{len(cases)} cases of {dataset.root.resolve()}",
             got=f"{len(store.cases)} cases of {store.source}",
             hint=_AGAIN,
@@ -42,7 +42,7 @@ def _check_cases(store: Store, dataset: Dataset) -> None:
         )
     if changed := store.fingerprint.changed_files(dataset):
         raise DataError(
-            "files have changed since the store was made",
+            "files have changed since the dataset was prepared",
             got=f"{len(changed)}, such as {changed[0]}",
             hint=_AGAIN,
             file=store.folder,
@@ -50,7 +50,7 @@ def _check_cases(store: Store, dataset: Dataset) -> None:
 
 
 def _check_description(store: Store, dataset: Dataset) -> None:
-    what = "the dataset's description has changed since the store was made"
+    what = "the dataset's description has changed since it was prepared"
     try:
         chosen = store.options.choose_classes(dataset)
     except ConfigError as error:  # a class that the store's options name is there no more
@@ -78,7 +78,7 @@ def _check_options(store: Store, options: PlanOptions) -> None:
     others = [name for name, wish in wishes.items() if wish != getattr(store.options, name)]
     if others:
         raise ConfigError(
-            "the dataset was prepared with other choices",
+            "the dataset was prepared with other options",
             expected=options.as_flags(others),
             got=store.options.as_flags(others),
             hint=_AGAIN,

@@ -20,7 +20,7 @@ from inflate3d.datasets.case import Case, CaseId, Dataset
 from inflate3d.datasets.splits import Split
 from inflate3d.documents import DAMAGED_JSON, parse_json, read_text
 from inflate3d.errors import DataError, OutputError
-from inflate3d.preparation.arrays import DAMAGED, StoredSlices, write_slices
+from inflate3d.preparation.arrays import READ_ERRORS, StoredSlices, write_slices
 from inflate3d.preparation.fingerprint import Fingerprint
 from inflate3d.preparation.model_space import to_model_space
 from inflate3d.preparation.plan import ModelSpace, Normalization, Plan
@@ -28,19 +28,15 @@ from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.settings import FrozenModel, parse_settings, read_json
 from inflate3d.volume import Volume
 
-STORE_VERSION = 3
+STORE_VERSION = 4
 
 ArrayKind = Literal["image", "label"]
 ARRAY_KINDS: tuple[ArrayKind, ...] = ("image", "label")
-"""A case's file pair."""
-
-
-_READABLE = (2, STORE_VERSION)
-"""Version 2 kept all floats as they are."""
+"""A case's two files."""
 
 
 class StoredCase(FrozenModel):
-    """What is known of a case without opening its arrays.
+    """A case's entry in the index.
 
     Attributes:
         case: Its id.
@@ -48,7 +44,7 @@ class StoredCase(FrozenModel):
         spacing: Millimeters along ``(D, H, W)``.
         ranges: For each modality, the voxel values that become 0 and 1.
         slices: For each class but the background, the slices that hold it.
-        group: What the case must stay together with in a split.
+        group: Cases of one group stay on the same side of a split.
     """
 
     case: CaseId
@@ -60,7 +56,7 @@ class StoredCase(FrozenModel):
 
 
 class _Index(FrozenModel):
-    version: Literal[2, 3] = STORE_VERSION
+    version: Literal[4] = STORE_VERSION
     source: str
     options: PlanOptions
     splits: dict[str, tuple[Split, ...]]
@@ -114,7 +110,7 @@ class Store:
         folder: Where ``prepare`` wrote it.
 
     Raises:
-        DataError: There is none, it is not finished, or another version wrote it.
+        DataError: It is missing or incomplete, or another version wrote it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -127,7 +123,7 @@ class Store:
 
     @property
     def groups(self) -> dict[str, str | None]:
-        """Every case's id, and what it must stay together with in a split."""
+        """The group of each case, by id."""
         return {name: case.group for name, case in self.cases.items()}
 
     @cached_property
@@ -159,7 +155,7 @@ class Store:
         _Index(source=str(self.source), options=self.options, splits=splits, cases=cases).write(self.folder)
 
     def image_slices(self, case: str, slices: list[int]) -> Shaped[np.ndarray, "c n h w"]:
-        """Reads slices of a scan, ``(C, len(slices), H, W)``; an index may stand twice.
+        """Reads slices of a scan, ``(C, len(slices), H, W)``; an index may be repeated.
 
         Args:
             case: Its id.
@@ -180,11 +176,11 @@ class Store:
         try:
             block = StoredSlices(path).read(first, last)
             if block.shape[-3] != last - first + 1:
-                raise RuntimeError(f"it has no slices {first} to {last}")
+                raise RuntimeError(f"no slices {first} to {last}")
             return block
-        except DAMAGED as error:
+        except READ_ERRORS as error:
             raise DataError(
-                "prepared case can't be read",
+                "cannot read prepared case",
                 got=error,
                 hint="prepare the dataset again",
                 case=case,
@@ -199,14 +195,14 @@ def _taken(block: Shaped[np.ndarray, "*c d h w"], slices: list[int]) -> Shaped[n
 
 
 def default_store(dataset: Path) -> Path:
-    """Where a dataset's store lies if the user does not say: ``prepared/`` and the folder's name."""
+    """Default folder of a dataset's store: ``prepared/`` and the name of the dataset's folder."""
     return Path("prepared") / dataset.resolve().name
 
 
 def write_index(
     folder: Path, dataset: Dataset, options: PlanOptions, cases: list[StoredCase], plan: Plan, fingerprint: Fingerprint
 ) -> None:
-    """Finishes a store: from now on it can be opened.
+    """Writes the index, the plan and the fingerprint: the store is complete then.
 
     Raises:
         OutputError: A file can't be written.
@@ -237,7 +233,7 @@ def remove_other_cases(folder: Path, cases: Iterable[str]) -> None:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
-            raise OutputError("an old prepared case can't be removed", got=error.strerror, file=path) from error
+            raise OutputError("cannot remove an old prepared case", got=error.strerror, file=path) from error
 
 
 def case_file(folder: Path, case: str, kind: ArrayKind) -> Path:
@@ -250,11 +246,11 @@ def _read_index(folder: Path) -> _Index:
     try:
         values = parse_json(read_text(path))
     except FileNotFoundError as error:
-        raise DataError("no prepared dataset here", file=folder, hint="run `inflate3d prepare` first") from error
+        raise DataError("prepared dataset not found", file=folder, hint="run `inflate3d prepare` first") from error
     except (OSError, *DAMAGED_JSON) as error:
-        raise DataError("prepared dataset can't be read", file=path, got=error) from error
+        raise DataError("cannot read prepared dataset", file=path, got=error) from error
     version = values.get("version") if isinstance(values, dict) else None
-    if version not in _READABLE:
+    if version != STORE_VERSION:
         raise DataError(
             "prepared by another version of inflate3d",
             expected=f"store version {STORE_VERSION}",

@@ -1,4 +1,4 @@
-"""A fingerprint in brief, for people."""
+"""A summary of a fingerprint, for people."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class ClassSummary(FrozenModel):
 
 
 class Summary(FrozenModel):
-    """What a dataset's cases are like, in brief.
+    """A summary of a dataset's cases.
 
     Attributes:
         cases: How many there are.
@@ -78,7 +78,7 @@ class Summary(FrozenModel):
 
 
 def summarize(fingerprint: Fingerprint, dataset: Dataset) -> Summary:
-    """Puts a fingerprint in brief.
+    """Summarizes a fingerprint.
 
     Args:
         fingerprint: The cases, at least one.

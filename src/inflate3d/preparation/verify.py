@@ -1,4 +1,4 @@
-"""Whether scans and label maps can be used, told before anything is made from them."""
+"""Checks of scans and label maps, before anything is made from them."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import numpy as np
 from jaxtyping import Integer
 
 from inflate3d.datasets.case import Case, Dataset
-from inflate3d.errors import DataError, DatasetProblems, Inflate3dError
+from inflate3d.errors import DataError, DatasetProblems, Inflate3dError, truncate
 from inflate3d.io import lay_on, read_images, read_labels, read_volume
 from inflate3d.volume import Volume
 
 _MASK = 255
-"""What image editors write for "yes", and some annotators for "not looked at"."""
+"""Foreground in masks of image editors; for some annotators, voxels that nobody labeled."""
 
 _COUNTED_VALUES = 2**16
 """Label values below this are counted in a table, larger ones by sorting, which is ten times as slow."""
 
 
 def check_case(case: Case, dataset: Dataset, *, allow_missing_modality: bool = False) -> tuple[Volume, Volume]:
-    """Reads a labeled case and checks all that can be known from it alone.
+    """Reads a labeled case, and checks all that can be checked in it alone.
 
     Args:
         case: The case.
         dataset: The dataset that it belongs to, which says how many modalities and which label values to expect.
-        allow_missing_modality: Whether zeros may stand in for a modality that the case lacks.
+        allow_missing_modality: Whether zeros replace a missing modality.
 
     Returns:
         The scan ``(C, I, J, K)`` and its label map ``(1, I, J, K)`` with the file's own values, on one grid.
@@ -77,18 +77,18 @@ def check_classes(dataset: Dataset, class_voxels: Sequence[Mapping[int, int]]) -
     if not seen.intersection(wanted):
         return [
             DataError(
-                "the label maps of all cases are empty",
+                "all label maps contain only background",
                 expected=f"some voxels of {', '.join(dataset.classes[value] for value in wanted)}",
-                got="background alone",
-                hint="check that the label maps, not the scans of a test set, are listed",
+                got="only background",
+                hint="check that label maps are listed, not the scans of a test set",
                 file=dataset.root,
             )
         ]
     return [
         DataError(
-            "a class occurs in no case",
+            "class not found in any case",
             expected=f"voxels of {value} ({dataset.classes[value]}) in some case",
-            hint="correct the dataset's list of classes, or take the class out of it",
+            hint="correct or shorten the dataset's list of classes",
             file=dataset.root,
         )
         for value in wanted
@@ -99,9 +99,9 @@ def check_classes(dataset: Dataset, class_voxels: Sequence[Mapping[int, int]]) -
 def _missing_modalities(case: Case, dataset: Dataset) -> list[DataError]:
     return [
         DataError(
-            "a modality is missing",
+            "missing modality",
             expected=f"a file of {name}",
-            hint="add the file, leave the case out, or let zeros stand in for it by --allow-missing-modality",
+            hint="add the file, leave the case out, or replace it by zeros with --allow-missing-modality",
             case=case.id,
             file=next((image for image in case.images if image is not None), case.label),
         )
@@ -113,7 +113,7 @@ def _missing_modalities(case: Case, dataset: Dataset) -> list[DataError]:
 def _read_scan(case: Case) -> Volume:
     """Reads all images, or raises what is wrong with each."""
     if not any(case.images):
-        raise DataError("the case has no scan", hint="leave the case out", case=case.id, file=case.label)
+        raise DataError("case without a scan", hint="leave the case out", case=case.id, file=case.label)
     try:
         return read_images(case.images, case=case.id)
     except DataError as error:
@@ -137,7 +137,7 @@ def _image_problems(case: Case) -> list[DataError]:
 def _check_modalities(volume: Volume, case: Case, dataset: Dataset) -> None:
     if len(volume.array) != len(dataset.modalities):
         raise DataError(
-            "the scan has another number of modalities than the dataset",
+            "number of modalities differs from the dataset's",
             expected=f"{len(dataset.modalities)} ({', '.join(dataset.modalities)})",
             got=len(volume.array),
             hint="correct the dataset's list of modalities, or the scan",
@@ -148,7 +148,9 @@ def _check_modalities(volume: Volume, case: Case, dataset: Dataset) -> None:
 
 def _read_labels_of(case: Case) -> Volume:
     if case.label is None:
-        raise DataError("the case has no label map", hint="label it, or leave it out", case=case.id, file=case.scan)
+        raise DataError(
+            "case without a label map", hint="label it, or leave the case out", case=case.id, file=case.scan
+        )
     return read_labels(case.label, case=case.id)
 
 
@@ -157,12 +159,12 @@ def _label_problems(labels: Volume, case: Case, dataset: Dataset) -> list[DataEr
     unknown = {value: count for value, count in counts.items() if value not in dataset.label_values}
     if not unknown:
         return []
-    told = [f"{value} in {count} voxels" for value, count in unknown.items()]
+    found = [f"{value} in {count} voxels" for value, count in unknown.items()]
     return [
         DataError(
-            "labels are none of the dataset's classes",
+            "unknown label values",
             expected=", ".join(f"{value} ({name})" for value, name in dataset.classes.items()),
-            got=", ".join(told[:5]) + (", ..." if len(told) > 5 else ""),
+            got=truncate(found),
             hint=_label_hint(set(counts), set(unknown)),
             case=case.id,
             file=case.label,
@@ -173,7 +175,7 @@ def _label_problems(labels: Volume, case: Case, dataset: Dataset) -> list[DataEr
 def _label_hint(values: set[int], unknown: set[int]) -> str:
     if values <= {0, _MASK}:
         return (
-            f"the map is a mask of 0 and {_MASK}: list {_MASK} as the class (`inflate3d init` proposes such a "
+            f"this is a mask of 0 and {_MASK}: list {_MASK} as the class (`inflate3d init` proposes such a "
             f"list), or divide the mask by {_MASK}"
         )
     listed = "name them in the dataset's list of classes (`inflate3d init` proposes one), or correct the label map"

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from inflate3d.config import Target
 from inflate3d.preparation.parallel import worker_context
 from inflate3d.preparation.store import Store
-from inflate3d.windows.sampling import Place, WindowSampler
+from inflate3d.windows.sampling import SampleLocation, WindowSampler
 from inflate3d.windows.windows import window_indices
 
 
@@ -48,24 +48,24 @@ class Samples(Dataset[WindowBatch], ABC):
 
     Args:
         store: The prepared cases.
-        places: The sampler that names the place of the n-th sample, or the list of them.
+        locations: The sampler that names the location of the n-th sample, or the list of them.
         count: How many samples there are.
     """
 
-    def __init__(self, store: Store, places: WindowSampler | Sequence[Place], count: int) -> None:
-        self.store, self.places, self.count = store, places, count
+    def __init__(self, store: Store, locations: WindowSampler | Sequence[SampleLocation], count: int) -> None:
+        self.store, self.locations, self.count = store, locations, count
         self.numbers = {name: number for number, name in enumerate(store.cases)}
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, number: int) -> WindowBatch:
-        places = self.places
-        place = places.place(number) if isinstance(places, WindowSampler) else places[number]
-        return self.cut(place, number)
+        locations = self.locations
+        location = locations.draw(number) if isinstance(locations, WindowSampler) else locations[number]
+        return self.cut(location, number)
 
     @abstractmethod
-    def cut(self, place: Place, number: int) -> WindowBatch:
+    def cut(self, location: SampleLocation, number: int) -> WindowBatch:
         """The sample at a place; what is random in it depends on its number alone."""
 
 
@@ -74,7 +74,7 @@ class Windows(Samples):
 
     Args:
         store: The prepared cases.
-        places: Where they lie.
+        locations: Where they lie.
         count: How many there are.
         depth: Slices in a window.
         stride: Steps from one of them to the next.
@@ -84,23 +84,23 @@ class Windows(Samples):
     def __init__(
         self,
         store: Store,
-        places: WindowSampler | Sequence[Place],
+        locations: WindowSampler | Sequence[SampleLocation],
         count: int,
         depth: int,
         stride: int = 1,
         target: Target = "center",
     ) -> None:
-        super().__init__(store, places, count)
+        super().__init__(store, locations, count)
         self.depth, self.stride = depth, stride
         self.target: Target = target
 
-    def cut(self, place: Place, number: int) -> WindowBatch:
-        """The window round the place's slice, and its labels."""
-        case = self.store.cases[place.case]
-        slices = window_indices([place.slice], self.depth, self.stride, case.shape[0])[0].tolist()
-        image = self.store.image_slices(place.case, slices)
-        labeled = slices if self.target == "all" else [place.slice]
-        label = self.store.label_slices(place.case, labeled)
+    def cut(self, location: SampleLocation, number: int) -> WindowBatch:
+        """The window round the location's slice, and its labels."""
+        case = self.store.cases[location.case]
+        slices = window_indices([location.slice], self.depth, self.stride, case.shape[0])[0].tolist()
+        image = self.store.image_slices(location.case, slices)
+        labeled = slices if self.target == "all" else [location.slice]
+        label = self.store.label_slices(location.case, labeled)
         extent = torch.tensor([case.shape[1:]], dtype=torch.float32)
         return WindowBatch(
             windows=torch.from_numpy(_for_torch(image))[None],
@@ -109,7 +109,7 @@ class Windows(Samples):
             sides=extent * torch.tensor(case.spacing[1:]),
             centers=torch.zeros(1, 2),
             ranges=torch.tensor([case.ranges], dtype=torch.float32),
-            cases=torch.tensor([self.numbers[place.case]]),
+            cases=torch.tensor([self.numbers[location.case]]),
         )
 
 
@@ -203,11 +203,11 @@ class SamplesModule(lightning.LightningDataModule, ABC):
         """What is learned from."""
 
     @abstractmethod
-    def validation_places(self) -> list[Place]:
+    def validation_locations(self) -> list[SampleLocation]:
         """Where the samples to validate on lie, case by case."""
 
     @abstractmethod
-    def validation_samples(self, places: list[Place]) -> Samples:
+    def validation_samples(self, locations: list[SampleLocation]) -> Samples:
         """What is validated on."""
 
     @property
@@ -226,9 +226,11 @@ class SamplesModule(lightning.LightningDataModule, ABC):
     def val_dataloader(self) -> DataLoader[WindowBatch]:
         """All of the watched cases, shared out over the ranks; all of them several times where ranks are more."""
         assert self.trainer is not None
-        ranks, places = self.trainer.world_size, self.validation_places()
-        places *= -(-ranks // len(places))  # each has a part in the validation; no Dice depends on how often all count
-        mine = places[self.trainer.global_rank :: ranks]
+        ranks, locations = self.trainer.world_size, self.validation_locations()
+        locations *= -(
+            -ranks // len(locations)
+        )  # each has a part in the validation; no Dice depends on how often all count
+        mine = locations[self.trainer.global_rank :: ranks]
         return self._loader(self.validation_samples(mine), batch_size=self.validation_batch)
 
     def on_after_batch_transfer(self, batch: WindowBatch, dataloader_idx: int) -> WindowBatch:
@@ -267,13 +269,15 @@ class WindowsModule(SamplesModule):
         """Drawn windows."""
         return Windows(self.store, self.sampler, count, self.depth, self.stride, self.target)
 
-    def validation_places(self) -> list[Place]:
+    def validation_locations(self) -> list[SampleLocation]:
         """Every slice of the watched cases."""
-        return [Place(name, index) for name in self.validation for index in range(self.store.cases[name].shape[0])]
+        return [
+            SampleLocation(name, index) for name in self.validation for index in range(self.store.cases[name].shape[0])
+        ]
 
-    def validation_samples(self, places: list[Place]) -> Windows:
+    def validation_samples(self, locations: list[SampleLocation]) -> Windows:
         """Windows round them."""
-        return Windows(self.store, places, len(places), self.depth, self.stride)
+        return Windows(self.store, locations, len(locations), self.depth, self.stride)
 
     @property
     def validation_batch(self) -> int:

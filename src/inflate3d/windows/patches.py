@@ -18,7 +18,7 @@ from jaxtyping import Integer
 from inflate3d.config import AugmentationConfig
 from inflate3d.preparation.store import Store, StoredCase
 from inflate3d.windows.datamodule import Samples, SamplesModule, WindowBatch
-from inflate3d.windows.sampling import Place, WindowSampler
+from inflate3d.windows.sampling import SampleLocation, WindowSampler
 
 PixelSpacing = tuple[float, float] | None
 """Millimeters between rows and between columns; none for a scan's own."""
@@ -72,7 +72,7 @@ class Patches(Samples):
 
     Args:
         store: The prepared cases.
-        places: Where their center slices lie.
+        locations: Where their center slices lie.
         count: How many there are.
         size: Slices, rows and columns of a patch.
         pixel_spacing: Millimeters between its rows and between its columns; none for the scan's own.
@@ -83,7 +83,7 @@ class Patches(Samples):
     def __init__(
         self,
         store: Store,
-        places: WindowSampler | Sequence[Place],
+        locations: WindowSampler | Sequence[SampleLocation],
         count: int,
         *,
         size: tuple[int, int, int],
@@ -91,14 +91,14 @@ class Patches(Samples):
         augmentation: AugmentationConfig,
         seed: int,
     ) -> None:
-        super().__init__(store, places, count)
+        super().__init__(store, locations, count)
         self.size, self.pixel_spacing, self.augmentation, self.seed = size, pixel_spacing, augmentation, seed
 
-    def cut(self, place: Place, number: int) -> WindowBatch:
-        """The patch round the place's slice, and round a voxel of its class if it has one."""
-        case = self.store.cases[place.case]
+    def cut(self, location: SampleLocation, number: int) -> WindowBatch:
+        """The patch round the location's slice, and round a voxel of its class if it has one."""
+        case = self.store.cases[location.case]
         grid = plane_grid(case.shape[1:], case.spacing[1:], self.pixel_spacing)
-        axes = (self._draw_voxel(place, case, number), case.shape[1:], case.spacing[1:], self.size[1:], *grid)
+        axes = (self._draw_voxel(location, case, number), case.shape[1:], case.spacing[1:], self.size[1:], *grid)
         middles = [_patch_middle(*along) for along in zip(*axes, strict=True)]
         reach = self._reach(grid.spacing)
         rows, columns = (
@@ -109,7 +109,7 @@ class Patches(Samples):
             2 * (middle - part.start) / (part.stop - part.start) - 1
             for middle, part in zip(middles, (rows, columns), strict=True)
         ]
-        image, label = self._read(place, case, rows, columns)
+        image, label = self._read(location, case, rows, columns)
         extent = torch.tensor([image.shape[2:]], dtype=torch.float32)
         return WindowBatch(
             windows=torch.from_numpy(image)[None],
@@ -118,15 +118,15 @@ class Patches(Samples):
             sides=extent * torch.tensor(case.spacing[1:]),
             centers=torch.tensor([centers], dtype=torch.float32),
             ranges=torch.tensor([case.ranges], dtype=torch.float32),
-            cases=torch.tensor([self.numbers[place.case]]),
+            cases=torch.tensor([self.numbers[location.case]]),
         )
 
-    def _draw_voxel(self, place: Place, case: StoredCase, number: int) -> tuple[int, int]:
+    def _draw_voxel(self, location: SampleLocation, case: StoredCase, number: int) -> tuple[int, int]:
         """Row and column of the voxel that the patch is to show."""
         random = np.random.default_rng((self.seed, number, _DRAW_IN_PLANE))
-        if place.drawn_class is None:
+        if location.target_class is None:
             return int(random.integers(case.shape[1])), int(random.integers(case.shape[2]))
-        found = np.flatnonzero(self.store.label_slice(place.case, place.slice) == place.drawn_class)
+        found = np.flatnonzero(self.store.label_slice(location.case, location.slice) == location.target_class)
         row, column = divmod(int(found[random.integers(len(found))]), case.shape[2])
         return row, column
 
@@ -136,37 +136,37 @@ class Patches(Samples):
         return self.augmentation.max_zoom * math.hypot(*sides) / 2 + self.augmentation.max_shift * max(sides)
 
     def _read(
-        self, place: Place, case: StoredCase, rows: slice, columns: slice
+        self, location: SampleLocation, case: StoredCase, rows: slice, columns: slice
     ) -> tuple[np.ndarray, Integer[np.ndarray, "d h w"]]:
         depth = self.size[0]
-        start = patch_start(place.slice, depth, case.shape[0])
+        start = patch_start(location.slice, depth, case.shape[0])
         first, last = max(start, 0), min(start + depth, case.shape[0])
         slices = list(range(first, last))
-        found = self.store.image_slices(place.case, slices)[..., rows, columns]
+        found = self.store.image_slices(location.case, slices)[..., rows, columns]
         lows = np.array(case.ranges, np.float32)[:, 0]
         image = np.broadcast_to(lows[:, None, None, None], (len(found), depth, *found.shape[2:])).copy()
         image[:, first - start : last - start] = found
         label = np.zeros(image.shape[1:], np.int64)
-        label[first - start : last - start] = self.store.label_slices(place.case, slices)[..., rows, columns]
+        label[first - start : last - start] = self.store.label_slices(location.case, slices)[..., rows, columns]
         return image, label
 
 
 class Scans(Samples):
     """Whole scans, all slices in one sample."""
 
-    def cut(self, place: Place, number: int) -> WindowBatch:
-        """The place's case."""
-        case = self.store.cases[place.case]
+    def cut(self, location: SampleLocation, number: int) -> WindowBatch:
+        """The location's case."""
+        case = self.store.cases[location.case]
         slices = list(range(case.shape[0]))
         extent = torch.tensor([case.shape[1:]], dtype=torch.float32)
         return WindowBatch(
-            windows=torch.from_numpy(self.store.image_slices(place.case, slices).astype(np.float32))[None],
-            labels=torch.from_numpy(self.store.label_slices(place.case, slices).astype(np.int64))[None],
+            windows=torch.from_numpy(self.store.image_slices(location.case, slices).astype(np.float32))[None],
+            labels=torch.from_numpy(self.store.label_slices(location.case, slices).astype(np.int64))[None],
             extents=extent,
             sides=extent * torch.tensor(case.spacing[1:]),
             centers=torch.zeros(1, 2),
             ranges=torch.tensor([case.ranges], dtype=torch.float32),
-            cases=torch.tensor([self.numbers[place.case]]),
+            cases=torch.tensor([self.numbers[location.case]]),
         )
 
 
@@ -205,13 +205,13 @@ class PatchesModule(SamplesModule):
             seed=self.seed,
         )
 
-    def validation_places(self) -> list[Place]:
+    def validation_locations(self) -> list[SampleLocation]:
         """The watched cases; which slice does not matter."""
-        return [Place(name, 0) for name in self.validation]
+        return [SampleLocation(name, 0) for name in self.validation]
 
-    def validation_samples(self, places: list[Place]) -> Scans:
+    def validation_samples(self, locations: list[SampleLocation]) -> Scans:
         """Their scans."""
-        return Scans(self.store, places, len(places))
+        return Scans(self.store, locations, len(locations))
 
     @property
     def validation_batch(self) -> int:

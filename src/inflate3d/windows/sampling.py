@@ -1,7 +1,7 @@
-"""Which window a training step sees: drawn anew for each, from nothing but the seed and the window's number.
+"""Random sampling of training windows, from nothing but the seed and the window's number.
 
-Without a state to save, a resumed training draws what the undisturbed one would have drawn, whatever the number
-of loader processes.
+There is no state to save: a resumed training draws what an uninterrupted one would have drawn, whatever the number of
+loader processes.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import numpy as np
 from inflate3d.preparation.store import StoredCase
 
 
-class Place(NamedTuple):
-    """Where a sample lies.
+class SampleLocation(NamedTuple):
+    """Where in the dataset a sample is.
 
     Attributes:
         case: Id of its case.
         slice: Its center slice.
-        drawn_class: The class that the slice was drawn for; none if it was drawn from all slices.
+        target_class: The class that the slice was drawn for; None if it was drawn from all slices.
     """
 
     case: str
     slice: int
-    drawn_class: int | None = None
+    target_class: int | None = None
 
 
 class WindowSampler:
@@ -51,20 +51,15 @@ class WindowSampler:
         self.holders = [[name for name in self.names if k in self.cases[name].slices] for k in classes]
         self.classes = classes
 
-    def draw(self, number: int) -> tuple[str, int]:
-        """The case and the center slice of window ``number``."""
-        place = self.place(number)
-        return place.case, place.slice
-
-    def place(self, number: int) -> Place:
-        """Where sample ``number`` lies."""
+    def draw(self, number: int) -> SampleLocation:
+        """Draws the location of sample ``number``."""
         random = np.random.default_rng((self.seed, number))
         if self.classes and random.random() < self.foreground_fraction:
             chosen = int(random.integers(len(self.classes)))
             name = self.holders[chosen][int(random.integers(len(self.holders[chosen])))]
             slices = self.cases[name].slices[self.classes[chosen]]
-            return Place(name, slices[int(random.integers(len(slices)))], self.classes[chosen])
-        place = int(random.integers(self.ends[-1]))
-        index = int(np.searchsorted(self.ends, place, side="right"))
+            return SampleLocation(name, slices[int(random.integers(len(slices)))], self.classes[chosen])
+        position = int(random.integers(self.ends[-1]))
+        index = int(np.searchsorted(self.ends, position, side="right"))
         before = int(self.ends[index - 1]) if index else 0
-        return Place(self.names[index], place - before)
+        return SampleLocation(self.names[index], position - before)
