@@ -56,7 +56,7 @@ DAMAGES = {  # what is done to case toy3, what is told, the file that is named
     "2D": (lambda case: save(case.scan, np.zeros((20, 24), np.int16)), "the image is not a volume", SCAN),
     "modalities": (
         lambda case: save(case.scan, np.zeros((*SHAPE, 2), np.int16)),
-        "the scan has another number of modalities",
+        "number of modalities differs",
         SCAN,
     ),
 }
@@ -175,7 +175,7 @@ def test_model_of_another_version(tiny_run, toys, tmp_path, told, command):
         (lambda path: save(path, np.zeros((20, 24), np.int16)), "the image is not a volume"),
         (lambda path: save(path, np.full(SHAPE, np.nan, np.float32)), "voxels are NaN or infinite"),
         (lambda path: save(path, np.zeros((*SHAPE, 2), np.int16)), "wrong number of modalities"),
-        (lambda path: save(path, np.zeros((20, 24, 2), np.int16)), "scan has fewer slices than the window"),
+        (lambda path: save(path, np.zeros((20, 24, 2), np.int16)), "scan has fewer slices than the model's window"),
     ],
 )
 def test_bad_scan_to_predict(tiny_run, tmp_path, told, make, what):

@@ -41,7 +41,7 @@ def test_cases_are_shown(verify):
     assert ["2 liver", "5", "332", "35.0%", "41.7%", "71.4%"] in rows
     assert ["5 tumor", "5", "18", "10.0%", "12.5%", "42.9%"] in rows
     assert "checking cases" in err
-    assert out.splitlines()[-1] == "5 cases of Toys: no problem, 1 warning(s)"
+    assert out.splitlines()[-1] == "5 cases of Toys: no problems, 1 warning(s)"
 
 
 def test_warnings_are_told_and_stop_nobody(verify, toys):
@@ -51,7 +51,7 @@ def test_warnings_are_told_and_stop_nobody(verify, toys):
     assert code == 0
     assert "2 warning(s)" not in out  # the labels of the other three toys are equal
     assert "3 warning(s)\n" in out
-    assert "- label map contains only background\n    toy1, toy3\n    nothing, if the scan shows none" in out
+    assert "- label map contains only background\n    toy1, toy3\n    if the scan does show a class" in out
 
 
 def test_problems_and_warnings_are_told_at_once(verify, toys):

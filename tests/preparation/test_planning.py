@@ -235,11 +235,11 @@ def test_depth_has_its_reason():
 
 def test_resampling_that_leaves_few_slices_is_odd():
     measured = Fingerprint(cases=(case("thick"), case("thin", (200, 180, 12))))
-    (doubt,) = plan_warnings(plan_of(measured=measured, spacing=(30.0, 1.0, 1.0)), measured)
-    assert (doubt.what, doubt.case) == ("few slices after resampling", "thin")
-    assert doubt.expected == "at least 5 slices, for a window of 5"
-    assert doubt.got == "2: 12 slices of 5 mm, resampled to 30 mm"
-    assert doubt.hint == "use a smaller first length of --spacing; the plan proposes --depth 1"
+    (warning,) = plan_warnings(plan_of(measured=measured, spacing=(30.0, 1.0, 1.0)), measured)
+    assert (warning.what, warning.case) == ("few slices after resampling", "thin")
+    assert warning.expected == "at least 5 slices, for a window of 5"
+    assert warning.got == "2: 12 slices of 5 mm, resampled to 30 mm"
+    assert warning.hint == "use a smaller first length of --spacing; the plan proposes --depth 1"
 
 
 @pytest.mark.parametrize("options", [{}, {"spacing": (5.0, 1.0, 1.0)}, {"spacing": "median"}])

@@ -73,7 +73,7 @@ def test_any_depth_and_stride(tiny_config, phantom_store, tmp_path, depth, strid
     folder = RunFolder(tmp_path / "run")
     config = with_changes(tiny_config, model={"depth": depth, "stride": stride})
     if (depth - 1) * stride >= min(case.shape[0] for case in phantom_store.cases.values()):
-        with pytest.raises(DataError, match="thinner than the window"):
+        with pytest.raises(DataError, match="fewer slices than the window"):
             train(config, folder, phantom_store)
         return
     train(config, folder, phantom_store)

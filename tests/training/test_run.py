@@ -225,7 +225,7 @@ def test_run_goes_on_by_its_own_plan_alone(tiny_run, tiny_config, phantom_store,
 
 
 def test_window_deeper_than_a_scan_leaves_no_run(tiny_config, phantom_store, tmp_path):
-    with pytest.raises(DataError, match="thinner than the window"):
+    with pytest.raises(DataError, match="fewer slices than the window"):
         train(changed(tiny_config, model={"depth": 99}), RunFolder(tmp_path / "run"), phantom_store)
     assert not (tmp_path / "run").exists()
 
