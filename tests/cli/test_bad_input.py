@@ -43,8 +43,8 @@ def labels_of(value, dtype: Any = np.uint8, shape=SHAPE, affine=AFFINE):
 SCAN, LABEL = "imagesTr/toy3.nii.gz", "labelsTr/toy3.nii.gz"
 
 DAMAGES = {  # what is done to case toy3, what is told, the file that is named
-    "missing scan": (lambda case: case.scan.unlink(), "a listed file is missing", SCAN),
-    "missing labels": (lambda case: case.label.unlink(), "a listed file is missing", LABEL),
+    "missing scan": (lambda case: case.scan.unlink(), "file not found", SCAN),
+    "missing labels": (lambda case: case.label.unlink(), "file not found", LABEL),
     "unreadable": (lambda case: case.scan.write_bytes(b"no scan"), "the file can't be read", SCAN),
     "truncated gzip": (truncated, "the file can't be read", SCAN),
     "another shape": (labels_of(2, shape=(20, 24, 6)), "images of a case differ in shape", LABEL),
@@ -128,10 +128,10 @@ def test_unknown_backbone_has_near_names(training, tmp_path, told):
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["--split", "paper"], "the dataset has no such split"),
-        (["--fold", 7], "there is no such fold"),
+        (["--split", "paper"], "unknown split"),
+        (["--fold", 7], "fold not found"),
         (["--split", "gone.json"], "the split can't be read"),
-        (["--training-cases", 99], "the split has fewer training cases"),
+        (["--training-cases", 99], "more training cases requested than available"),
     ],
 )
 def test_split_that_is_not_there_is_told_before_preparing(toys, tmp_path, told, words, part):
@@ -196,7 +196,7 @@ def test_bad_held_out_case(tiny_run, tmp_path, told):
     dataset = next(line for line in config.splitlines() if line.startswith("dataset:"))
     (root / "config.yaml").write_text(config.replace(dataset, f"dataset: {tmp_path / 'gone'}"))
     message = told("evaluate", root)
-    assert "the dataset's folder does not exist" in message
+    assert "dataset folder not found" in message
     assert str(tmp_path / "gone") in message
     assert not (root / "evaluation").exists()
 

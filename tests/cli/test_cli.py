@@ -124,7 +124,7 @@ def test_values_that_can_not_be(words, part, capsys):
 def test_error_as_json(capsys):
     assert main(["verify", "nowhere", "--json"]) == 2
     told = capsys.readouterr()
-    assert json.loads(told.out)["error"]["what"] == "the dataset's folder does not exist"
+    assert json.loads(told.out)["error"]["what"] == "dataset folder not found"
 
 
 def test_all_problems_as_json(tmp_path, write_toys, capsys):

@@ -107,7 +107,7 @@ def test_folder_of_patients_that_is_another(tmp_path):
         patient.mkdir()
         for name in ("image.nii.gz", "label.nii.gz"):
             (patient / name).write_bytes(b"")
-    with pytest.raises(DataError, match="layout is not known"):
+    with pytest.raises(DataError, match="unknown dataset layout"):
         read_dataset(tmp_path)
     (tmp_path / "patient002" / "Info.cfg").write_text("ED: 1\nES: 2\n")
     with pytest.raises(DatasetProblems):

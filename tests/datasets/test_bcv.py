@@ -68,5 +68,5 @@ def test_dataset_that_only_looks_a_little_like_it(tmp_path):
         (scans.parent / "label" / f"label{number:04d}.nii.gz").unlink()
         (scans.parent / "label" / f"img{number:04d}.nii.gz").write_bytes(b"")
     for name in ("own", "single", "other"):
-        with pytest.raises(DataError, match="layout is not known"):
+        with pytest.raises(DataError, match="unknown dataset layout"):
             read_dataset(tmp_path / name)

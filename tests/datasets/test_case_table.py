@@ -72,14 +72,14 @@ def test_all_mistakes_are_told_at_once_by_row_and_column(table):
         "f,i,l,test,",
     ]
     assert problems(table(*lines)) == [
-        ("a cell is empty", "row 2, column image: nothing", "a"),
-        ("a cell is empty", "row 4, column label: nothing", "b"),
-        ("a cell is empty", "row 5, column case: nothing", None),
-        ("a case's part in the split is not known", "row 6, column split: trian", "d"),
-        ("a row has more cells than there are columns", "row 8: 2 more", "f"),
-        ("cases have one name", "rows 8, 9, column case: f", "f"),
-        ("a case has no part in the split that the others give", "row 7, column split: nothing", "e"),
-        ("the split tears a group apart", "cases of p in train and validation", None),
+        ("empty cell", "row 2, column image: nothing", "a"),
+        ("empty cell", "row 4, column label: nothing", "b"),
+        ("empty cell", "row 5, column case: nothing", None),
+        ("unknown part of the split", "row 6, column split: trian", "d"),
+        ("a row has more cells than columns", "row 8: 2 more", "f"),
+        ("duplicate case name", "rows 8, 9, column case: f", "f"),
+        ("the case has no part in the split", "row 7, column split: nothing", "e"),
+        ("the split separates a group", "cases of p in train and validation", None),
     ]
 
 
@@ -95,7 +95,7 @@ def test_all_mistakes_are_told_at_once_by_row_and_column(table):
     ],
 )
 def test_wrong_header(table, header, wrong):
-    with pytest.raises(DataError, match="has not the columns") as caught:
+    with pytest.raises(DataError, match="does not have the columns") as caught:
         read_table(table(header, "a,b,c"))
     assert str(caught.value.got).startswith(wrong)
 

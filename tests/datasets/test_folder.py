@@ -163,8 +163,8 @@ def test_missing_files_are_told_at_once(folder):
     with pytest.raises(DatasetProblems) as caught:
         read_dataset(folder)
     assert [(problem.what, problem.case, problem.file) for problem in caught.value.problems] == [
-        ("a listed file is missing", "a", str(folder / "a.nii.gz")),
-        ("a listed file is missing", "c", str(folder / "c_t1.nii.gz")),
+        ("file not found", "a", str(folder / "a.nii.gz")),
+        ("file not found", "c", str(folder / "c_t1.nii.gz")),
     ]
 
 

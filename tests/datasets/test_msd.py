@@ -76,13 +76,13 @@ def test_paths_out_of_the_folder_are_refused(folder, path):
     with pytest.raises(DatasetProblems) as caught:
         read_dataset(folder)
     assert [(problem.what, problem.got) for problem in caught.value.problems] == [
-        ("a listed path leads out of the dataset", str(folder / path))
+        ("path outside the dataset", str(folder / path))
     ]
 
 
 def test_two_entries_of_one_name(folder):
     describe(folder, listing("prostate_02.nii.gz", "prostate_02.nii.gz"))
-    with pytest.raises(DatasetProblems, match="two entries have one name"):
+    with pytest.raises(DatasetProblems, match="duplicate case name"):
         read_dataset(folder)
 
 

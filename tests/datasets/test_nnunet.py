@@ -102,7 +102,7 @@ def test_listed_files(folder):
     assert cases[1].images == (folder / "imagesTr" / "p_02_0000.nrrd", folder / "imagesTr" / "p_02_0001.nrrd")
     with pytest.raises(DatasetProblems) as caught:
         read_dataset(folder)
-    assert [problem.what for problem in caught.value.problems] == ["a listed path leads out of the dataset"]
+    assert [problem.what for problem in caught.value.problems] == ["path outside the dataset"]
 
 
 FOLDS = [{"train": ["p_10"], "val": ["p_02"]}, {"train": ["p_02"], "val": ["p_10"]}]
@@ -125,7 +125,7 @@ def test_folds(folder, place):
         ('[{"train": [], "train": [], "val": []}]', "duplicate key"),
         ("[" * 100_000, "recursion"),
         ('[{"train": ["p_02"]}]', "0.val: Field required"),
-        ('[{"train": ["p_02"], "val": ["p_99"]}]', "cases that are not there: p_99"),
+        ('[{"train": ["p_02"], "val": ["p_99"]}]', "unknown cases: p_99"),
     ],
 )
 def test_file_that_holds_no_folds_of_these_cases(folder, content, told):

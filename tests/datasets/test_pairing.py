@@ -121,15 +121,15 @@ def test_files_that_are_left_over(tmp_path):
     pairing = pair_files(tmp_path)
     assert [row.case for row in pairing.rows] == ["a"]
     assert pairing.unpaired == (
-        ("images/b.mha", "several images of one name"),
-        ("images/b.nii", "several images of one name"),
-        ("images/c.nii", "no label map of its name"),
-        ("images/d.nii", "several label maps of one name"),
-        ("labels/b.nii", "several images of one name"),
-        ("labels/d.nii", "several label maps of one name"),
-        ("labels/d_2/seg.nii", "no image of its name"),
-        ("labels/d_mask.nii", "several label maps of one name"),
-        ("labels/e.nii", "no image of its name"),
+        ("images/b.mha", "several matching images"),
+        ("images/b.nii", "several matching images"),
+        ("images/c.nii", "no matching label map"),
+        ("images/d.nii", "several matching label maps"),
+        ("labels/b.nii", "several matching images"),
+        ("labels/d.nii", "several matching label maps"),
+        ("labels/d_2/seg.nii", "no matching image"),
+        ("labels/d_mask.nii", "several matching label maps"),
+        ("labels/e.nii", "no matching image"),
     )
 
 
@@ -165,13 +165,13 @@ def test_links_to_folders_are_followed_once(tmp_path):
 
 def test_no_scans(tmp_path):
     lay_out(tmp_path, ["readme.txt"])
-    with pytest.raises(DataError, match="no scan file is in the folder"):
+    with pytest.raises(DataError, match="no scan files in the folder"):
         pair_files(tmp_path)
 
 
 def test_nothing_that_could_be_paired(tmp_path):
     lay_out(tmp_path, ["scans/a.nii", "scans/b.nii", "truths/x.nii", "gt/y.nii"])
-    with pytest.raises(DataError, match="no image could be paired") as caught:
+    with pytest.raises(DataError, match="no image matches") as caught:
         pair_files(tmp_path)
     assert "3 images and 1 label maps" in str(caught.value.got)
     assert "cases.csv" in str(caught.value.hint)

@@ -88,8 +88,8 @@ def test_split_from_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("split", "said"),
     [
-        (Split(("a", "x"), ("b",)), "not there: x"),
-        (Split(("a", "b"), ("b",)), "twice: b"),
+        (Split(("a", "x"), ("b",)), "unknown cases: x"),
+        (Split(("a", "b"), ("b",)), "duplicate cases: b"),
         (Split((), ("b",)), "no case to train on"),
         (Split(("a",), ()), "no case to validate on"),
     ],
@@ -116,7 +116,7 @@ def test_file_that_tears_a_group_apart(tmp_path, split):
     split.write(tmp_path / "torn.json")
     with pytest.raises(DataError, match="does not fit the dataset") as caught:
         choose_split(DataConfig(split=str(tmp_path / "torn.json")), PATIENTS, {})
-    assert str(caught.value.got).endswith("it tears apart: anna")
+    assert str(caught.value.got).endswith("separated groups, such as patients: anna")
     assert caught.value.file == str(tmp_path / "torn.json")
 
 
@@ -149,12 +149,12 @@ def test_folds_to_go_through():
 @pytest.mark.parametrize(
     ("wanted", "config", "what", "got"),
     [
-        ((0, 0), {}, "can't be gone through", "--split auto --folds 0 0"),
-        ((), {}, "can't be gone through", "--split auto --folds "),
-        ((0, 5), {}, "no such fold", "--folds 5"),
-        ((-1,), {}, "no such fold", "--folds -1"),
-        ("all", {"split": "paper"}, "no folds to go through", "--split paper --folds all"),
-        ("all", {"split": "papers"}, "no such split", "--split papers"),
+        ((0, 0), {}, "invalid folds", "--split auto --folds 0 0"),
+        ((), {}, "invalid folds", "--split auto --folds "),
+        ((0, 5), {}, "fold not found", "--folds 5"),
+        ((-1,), {}, "fold not found", "--folds -1"),
+        ("all", {"split": "paper"}, "the split has no folds", "--split paper --folds all"),
+        ("all", {"split": "papers"}, "unknown split", "--split papers"),
     ],
 )
 def test_folds_that_can_not_be_gone_through(wanted, config, what, got):
@@ -166,12 +166,12 @@ def test_folds_that_can_not_be_gone_through(wanted, config, what, got):
 def test_number_of_folds_given_for_their_names_is_told_apart():
     with pytest.raises(ConfigError) as caught:
         choose_several((5,))
-    assert caught.value.hint == "--num-folds 5 --folds all, if so many folds are meant"
+    assert caught.value.hint == "--num-folds 5 --folds all, for more folds"
 
 
 def test_file_has_one_fold(tmp_path):
     Split(tuple(IDS[1:]), tuple(IDS[:1])).write(tmp_path / "mine.json")
-    with pytest.raises(ConfigError, match="no folds to go through"):
+    with pytest.raises(ConfigError, match="the split has no folds"):
         choose_several("all", split=str(tmp_path / "mine.json"))
 
 
@@ -187,7 +187,7 @@ def test_fold_that_does_not_exist(fold, folds):
 
 @pytest.mark.parametrize(
     ("cases", "hint"),
-    [(4, "give --num-folds 4"), (3, "give --num-folds 3"), (1, "label more cases; two are the least")],
+    [(4, "give --num-folds 4"), (3, "give --num-folds 3"), (1, "label more cases; at least two are needed")],
 )
 def test_fewer_cases_than_folds(cases, hint):
     with pytest.raises(DataError) as caught:
@@ -242,6 +242,6 @@ def test_other_seed_draws_other_cases():
 
 
 def test_more_training_cases_than_there_are():
-    with pytest.raises(ConfigError, match="fewer training cases") as caught:
+    with pytest.raises(ConfigError, match="more training cases requested") as caught:
         fewer(19)
-    assert (caught.value.expected, caught.value.got) == ("at most 18", "19 training cases asked for")
+    assert (caught.value.expected, caught.value.got) == ("at most 18", "19 training cases requested")

@@ -115,8 +115,8 @@ def test_stop_in_the_middle_is_gone_on_with_at_that_fold(trained, data, tmp_path
 @pytest.mark.parametrize(
     ("words", "what"),
     [
-        (["--folds", "0", "0"], "the folds can't be gone through"),
-        (["--folds", "5"], "the split has no such fold"),
+        (["--folds", "0", "0"], "invalid folds"),
+        (["--folds", "5"], "fold not found"),
         (["--folds", "all", "--fold", "2"], "a fold is named twice over"),
         (["--folds", "all", "--devices", "2"], "folds are trained one after another by one process"),
         (["--folds", "all", "--num-folds", "7"], "there are fewer cases than folds"),
@@ -133,7 +133,7 @@ def test_split_of_one_fold_has_none_to_go_through(data, tmp_path, capsys):
     Split(tuple(ids[1:]), tuple(ids[:1])).write(tmp_path / "mine.json")
     words = ["--split", tmp_path / "mine.json", "--folds", "all", "--store", tmp_path / "store"]
     told = command(capsys, "train", data, "--run", tmp_path / "run", *words, code=2)["error"]
-    assert told["what"] == "the split has no folds to go through"
+    assert told["what"] == "the split has no folds"
     assert told["hint"] == "leave --folds out"
 
 

@@ -56,7 +56,7 @@ def read_acdc(folder: Path) -> Dataset:
         DatasetProblems: Files exist in two formats.
     """
     training = _training_of(folder)
-    assert training is not None, "the layout is told by is_acdc"
+    assert training is not None, "the layout is recognized by is_acdc"
     cases = tuple(
         case
         for patient in sorted(training.iterdir())
@@ -111,7 +111,7 @@ def _labeled_frames(info: Path) -> list[int]:
             "Info.cfg does not name the labeled frames",
             expected="lines like ED: 1 and ES: 12",
             got=f"{type(error).__name__}: {error}",
-            hint="fetch the file again, or take it away: the frames that lie there are then taken",
+            hint="restore the file, or remove it: all frames are then used",
             file=info,
         ) from error
 

@@ -63,7 +63,7 @@ def read_bcv(folder: Path) -> Dataset:
         DatasetProblems: Files exist in two formats.
     """
     training = _training_of(folder)
-    assert training is not None, "the layout is told by is_bcv"
+    assert training is not None, "the layout is recognized by is_bcv"
     images, labels = (_files_of(training, part) for part in ("img", "label"))
     named = {path: f"img{number:04d}" for files in (images, labels) for number, path in files.items()}
     check_one_format(list(named), case_of=named)

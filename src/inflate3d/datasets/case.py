@@ -27,7 +27,7 @@ def check_id(name: str) -> str:
         ValueError: It can't.
     """
     if not name.isprintable() or _NO_NAME.search(name) or _DEVICE.fullmatch(name) or len(name.encode()) > _LONGEST_ID:
-        raise ValueError(f"a case's name can't be a file's name: {name[:_LONGEST_ID]!r}")
+        raise ValueError(f"invalid case name: {name[:_LONGEST_ID]!r}")
     return name
 
 
@@ -60,7 +60,7 @@ class Case:
         images: The scan's files; one that holds all modalities (4D), or one for each, ``None`` where that
             modality is missing. A DICOM series is named by its folder (see `inflate3d.io`).
         label: The label map's file; none for a scan to be predicted.
-        group: What must not be torn apart by a split, such as the patient; the case alone if none.
+        group: What a split must keep together, such as the patient; the case alone if none.
     """
 
     id: str
@@ -86,7 +86,7 @@ class Dataset:
         cases: The labeled cases, sorted by id.
         merged: Label values that count as another class: value in the files to a value of ``classes``. What
             counts as 0 is background.
-        ignore: Label value of voxels that nobody labeled: neither learned from nor scored.
+        ignore: Label value of voxels that nobody labeled: neither trained on nor scored.
         splits: Splits that come with the dataset, by name; each a split, or all its folds.
     """
 

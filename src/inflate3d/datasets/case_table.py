@@ -42,7 +42,7 @@ class Row:
         images: What the image columns hold, in order: a path, or ``None`` for a modality that is missing.
         label: The label map's path.
         part: One of `PARTS`; ``None`` in a table that gives no split.
-        group: What must not be torn apart by a split, such as the patient.
+        group: What a split must keep together, such as the patient.
     """
 
     case: str
@@ -162,7 +162,7 @@ def _columns(header: list[str], path: Path) -> list[str]:
         wrong = f"the column {twice[0]} twice"
     if wrong:
         raise DataError(
-            f"{path.name} has not the columns of a table of cases",
+            f"{path.name} does not have the columns of a table of cases",
             expected="case, image, label; image2, image3 ... where each modality has its file; split, group if wanted",
             got=f"{wrong}, in the header {', '.join(columns)}",
             hint="correct the first row",
@@ -189,7 +189,7 @@ def _row_problems(row: Row, surplus: int, number: int, path: Path) -> Iterator[D
     case = row.case or None
     if surplus > 0:
         yield DataError(
-            "a row has more cells than there are columns",
+            "a row has more cells than columns",
             got=f"row {number}: {surplus} more",
             hint="put quotation marks round a cell that holds a separator",
             case=case,
@@ -199,7 +199,7 @@ def _row_problems(row: Row, surplus: int, number: int, path: Path) -> Iterator[D
     wanted = {"case": "the case's name", "image": "the scan's file", "label": "the label map's file"}
     for column in (name for name, value in filled.items() if not value):
         yield DataError(
-            "a cell is empty",
+            "empty cell",
             expected=wanted[column],
             got=f"row {number}, column {column}: nothing",
             hint="fill it, or take the row out",
@@ -208,7 +208,7 @@ def _row_problems(row: Row, surplus: int, number: int, path: Path) -> Iterator[D
         )
     if row.part and row.part.lower() not in _SPELLINGS:
         yield DataError(
-            "a case's part in the split is not known",
+            "unknown part of the split",
             expected=", ".join(PARTS),
             got=f"row {number}, column split: {row.part}",
             case=case,
@@ -223,7 +223,7 @@ def _repetition_problems(rows: dict[int, Row], path: Path) -> Iterator[DataError
     for case, numbers in places.items():
         if case and len(numbers) > 1:
             yield DataError(
-                "cases have one name",
+                "duplicate case name",
                 expected="another name in each row",
                 got=f"rows {', '.join(map(str, numbers))}, column case: {case}",
                 case=case,
@@ -239,7 +239,7 @@ def _split_problems(rows: dict[int, Row], path: Path) -> Iterator[DataError]:
     for number, row in rows.items():
         if not row.part:
             yield DataError(
-                "a case has no part in the split that the others give",
+                "the case has no part in the split",
                 expected=", ".join(PARTS),
                 got=f"row {number}, column split: nothing",
                 hint="fill the column split in every row, or in none",
@@ -251,7 +251,7 @@ def _split_problems(rows: dict[int, Row], path: Path) -> Iterator[DataError]:
     for group, parts in parts_of.items():
         if len(parts) > 1:
             yield DataError(
-                "the split tears a group apart",
+                "the split separates a group",
                 expected="all cases of a group in one part",
                 got=f"cases of {group} in {' and '.join(sorted(parts))}",
                 hint="correct the columns split and group",

@@ -111,10 +111,10 @@ def choose_classes(
 
     Args:
         dataset: The dataset.
-        keep: Classes to learn, by name or value; all others count as background. All if empty.
+        keep: Classes to train on, by name or value; all others count as background. All if empty.
         merge: Joins of classes, such as ``"kidneys=left kidney+right kidney"`` or ``"tumor=2+3"``. The joined
             class has the smallest of the joined values.
-        ignore: The class, or the value, of voxels that are neither learned from nor scored, even where the dataset
+        ignore: The class, or the value, of voxels that are neither trained on nor scored, even where the dataset
             counts that value as another class.
 
     Raises:
@@ -126,7 +126,7 @@ def choose_classes(
     if ignore is not None:
         ignored = int(ignore) if ignore.isdecimal() else _value_of(ignore, classes)
         if ignored == 0:
-            raise ConfigError("the background can't be ignored", expected="another value or class", got=ignore)
+            raise ConfigError("the background cannot be ignored", expected="another value or class", got=ignore)
         classes.pop(ignored, None)
         merged.pop(ignored, None)
     for join in merge:
@@ -139,7 +139,7 @@ def choose_classes(
         merged |= dict.fromkeys(dropped, 0)
         classes = {value: name for value, name in classes.items() if value in kept}
     if len(classes) < 2:
-        raise ConfigError("no class is left to learn", expected="at least one besides the background", got=classes)
+        raise ConfigError("no class to train on", expected="at least one besides the background", got=classes)
     return dataclasses.replace(dataset, classes=classes, merged=merged, ignore=ignored)
 
 
@@ -147,7 +147,7 @@ def _check_names(classes: dict[int, str], dataset: Dataset) -> None:
     repeated = sorted(name for name, count in Counter(classes.values()).items() if count > 1)
     if repeated:
         raise ConfigError(
-            "two classes have one name",
+            "duplicate class name",
             got=", ".join(f"{value} ({name})" for value, name in classes.items() if name in repeated),
             hint="name them apart, or join them by --merge NAME=VALUE+VALUE",
             file=dataset.root,
@@ -158,7 +158,7 @@ def _join(join: str, classes: dict[int, str], merged: dict[int, int]) -> None:
     name, equals, parts = join.partition("=")
     values = sorted({_value_of(part, classes) for part in parts.split("+")}) if equals else []
     if not name.strip() or len(values) < 2:
-        raise ConfigError("classes can't be joined", expected="NAME=CLASS+CLASS", got=f"--merge {join!r}")
+        raise ConfigError("invalid merge", expected="NAME=CLASS+CLASS", got=f"--merge {join!r}")
     first = values[0]
     for value in values[1:]:
         del classes[value]
@@ -176,7 +176,7 @@ def _value_of(name: str, classes: dict[int, str]) -> int:
             return value
     near = get_close_matches(wanted, classes.values())
     raise ConfigError(
-        "no such class",
+        "unknown class",
         expected=", ".join(f"{value} ({known})" for value, known in classes.items()),
         got=wanted,
         hint=f"did you mean {near[0]}?" if near else None,

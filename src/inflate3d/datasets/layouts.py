@@ -59,9 +59,7 @@ def read_dataset(folder: str | Path) -> Dataset:
     layout = _layout_of(folder)
     dataset = layout.read(folder)
     if not dataset.cases:
-        raise DataError(
-            "the dataset has no labeled case", expected=f"{layout.looks} ({layout.name})", got="none", file=folder
-        )
+        raise DataError("no labeled case", expected=f"{layout.looks} ({layout.name})", got="none", file=folder)
     problems = [*_id_problems(dataset), *_file_problems(dataset, inside=layout.inside)]
     if problems:
         raise DatasetProblems(problems)
@@ -71,7 +69,7 @@ def read_dataset(folder: str | Path) -> Dataset:
 def _layout_of(folder: Path) -> Layout:
     if not folder.is_dir():
         raise DataError(
-            "the dataset's path is a file, not a folder" if folder.exists() else "the dataset's folder does not exist",
+            "the dataset is a file, not a folder" if folder.exists() else "dataset folder not found",
             hint=_near(folder),
             file=folder,
         )
@@ -80,7 +78,7 @@ def _layout_of(folder: Path) -> Layout:
             return layout
     found = sorted(path.name for path in folder.iterdir())
     raise DataError(
-        "the dataset's layout is not known",
+        "unknown dataset layout",
         expected=" or ".join(f"{layout.looks} ({layout.name})" for layout in LAYOUTS),
         got=", ".join(found[:8]) + (", ..." if len(found) > 8 else "") if found else "an empty folder",
         hint=_inside(folder),
@@ -115,20 +113,20 @@ def _id_problems(dataset: Dataset) -> Iterator[DataError]:
             check_id(case.id)
         except ValueError:
             yield DataError(
-                "a case's name can't be a file's name",
+                "invalid case name",
                 expected="a name without slashes, control characters and .. that doesn't begin with a dot, is no "
                 "device's on Windows, and has at most 200 bytes",
                 got=repr(case.id[:200]),
                 file=dataset.root,
             )
         if (count := same.pop(case.id.casefold(), 1)) > 1:
-            yield DataError("two entries have one name", got=f"{count} scans", case=case.id, file=dataset.root)
+            yield DataError("duplicate case name", got=f"{count} scans", case=case.id, file=dataset.root)
 
 
 def _file_problems(dataset: Dataset, *, inside: bool) -> Iterator[DataError]:
     for case in dataset.cases:
         if not any(case.images):
-            yield DataError("a case has no scan", case=case.id, file=dataset.root)
+            yield DataError("the case has no scan", case=case.id, file=dataset.root)
         listed = [path for path in (*case.images, case.label) if path is not None]
         if repeated := sorted({str(path) for path in listed if listed.count(path) > 1}):
             yield DataError(
@@ -142,7 +140,7 @@ def _file_problems(dataset: Dataset, *, inside: bool) -> Iterator[DataError]:
         for path in (*case.images, case.label):
             if path is not None and inside and _leads_out(path, dataset.root):
                 yield DataError(
-                    "a listed path leads out of the dataset",
+                    "path outside the dataset",
                     expected="a path below the folder, like ./imagesTr/case.nii.gz",
                     got=str(path),
                     hint="put the file into the folder and correct the entry",
@@ -151,8 +149,8 @@ def _file_problems(dataset: Dataset, *, inside: bool) -> Iterator[DataError]:
                 )
             elif path is not None and not _is_there(path):
                 yield DataError(
-                    "a listed file is missing",
-                    hint="fetch it again, or leave the case out",
+                    "file not found",
+                    hint="restore it, or leave the case out",
                     case=case.id,
                     file=path,
                 )

@@ -66,12 +66,12 @@ class _Case:
     def problem(self) -> str:
         """Why it is no case; empty if it is one."""
         if not self.labels and not self.masks:
-            return "no label map of its name"
+            return "no matching label map"
         if not self.images:
-            return "no image of its name"
+            return "no matching image"
         if len(self.labels) > 1:
-            return "several label maps of one name"
-        return "several images of one name" if max(map(len, self.images.values())) > 1 else ""
+            return "several matching label maps"
+        return "several matching images" if max(map(len, self.images.values())) > 1 else ""
 
     @property
     def files(self) -> list[ScanFile]:
@@ -92,7 +92,7 @@ def pair_files(folder: Path) -> Pairing:
     files, no_volumes = _scan_files(folder)
     if not files:
         raise DataError(
-            "no scan file is in the folder",
+            "no scan files in the folder",
             expected=f"files that end in {', '.join(SUFFIXES)}, or DICOM series",
             file=folder,
         )
@@ -101,7 +101,7 @@ def pair_files(folder: Path) -> Pairing:
     if not paired:
         labels = sum(file.is_label for file in files)
         raise DataError(
-            "no image could be paired with a label map",
+            "no image matches a label map",
             expected=_EXPECTED,
             got=f"{len(files) - labels} images and {labels} label maps, by their names, such as {files[0].path}",
             hint="rename the files, or list them by hand in a cases.csv with the columns case, image, label",

@@ -23,7 +23,7 @@ OWN = "own"
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
 class Split:
-    """Who is learned from and who is held out.
+    """The cases that are trained on and those that are held out.
 
     Attributes:
         train: Ids of the cases to train on, sorted.
@@ -67,7 +67,7 @@ class Split:
             raise DataError("the split can't be read", got=error.strerror, file=path) from error
         except (ValidationError, *DAMAGED_JSON) as error:
             raise DataError(
-                "the file holds no split",
+                "invalid split file",
                 expected='{"train": ["case", ...], "validation": [...], "test": [...]}',
                 got=error,
                 file=path,
@@ -83,7 +83,7 @@ def choose_split(config: DataConfig, groups: Mapping[str, str | None], named: Ma
         named: Splits that came with the dataset, by name.
 
     Raises:
-        ConfigError: There is no such split or fold, or it has fewer training cases than are to be learned from.
+        ConfigError: There is no such split or fold, or it has fewer training cases than requested.
         DataError: The split does not fit the cases (see `check_split`), or there are too few cases.
     """
     split = _whole_split(config, groups, named)
@@ -113,24 +113,24 @@ def choose_folds(
     """
     name = _resolved(config.split, named)
     count = config.num_folds if name == "folds" else len(named.get(name, ()))
-    choose_split(config, groups, named)  # which tells what else is wrong
+    choose_split(config, groups, named)  # which raises what else is wrong
     given = f"--split {config.split} --folds {' '.join(map(str, wanted)) if wanted != 'all' else wanted}"
     if count < 2:
         raise ConfigError(
-            "the split has no folds to go through",
+            "the split has no folds",
             expected="a split with several folds, such as --split folds",
             got=given,
             hint="leave --folds out",
         )
     chosen = tuple(range(count)) if wanted == "all" else tuple(int(fold) for fold in wanted)
     if not chosen or len(set(chosen)) < len(chosen):
-        raise ConfigError("the folds can't be gone through", expected="each fold once", got=given)
+        raise ConfigError("invalid folds", expected="each fold once", got=given)
     if wrong := [fold for fold in chosen if not 0 <= fold < count]:
         raise ConfigError(
-            "the split has no such fold",
+            "fold not found",
             expected=f"--folds from 0 to {count - 1}",
             got=f"--folds {wrong[0]}",
-            hint=f"--num-folds {wrong[0]} --folds all, if so many folds are meant" if name == "folds" else None,
+            hint=f"--num-folds {wrong[0]} --folds all, for more folds" if name == "folds" else None,
         )
     for fold in chosen:
         choose_split(config.model_copy(update={"fold": fold}), groups, named)
@@ -144,10 +144,10 @@ def _with_fewer(split: Split, count: int, seed: int) -> Split:
     whole = len(split.train)
     if count > whole:
         raise ConfigError(
-            "the split has fewer training cases",
+            "more training cases requested than available",
             expected=f"at most {whole}",
-            got=f"{count} training cases asked for",
-            hint="ask for fewer, or leave the option out to learn from all",
+            got=f"{count} training cases requested",
+            hint="request fewer, or omit the option to train on all",
         )
     order = np.random.default_rng(seed).permutation(whole)
     return replace(
@@ -166,7 +166,7 @@ def _whole_split(config: DataConfig, groups: Mapping[str, str | None], named: Ma
     path = Path(name)
     if not path.suffix:
         raise ConfigError(
-            "the dataset has no such split",
+            "unknown split",
             expected=", ".join(["auto", "folds", *sorted(named), "or a JSON file"]),
             got=f"--split {name}",
             hint="the paper's splits are known for BCV, ACDC and Decathlon tasks with all of their published cases"
@@ -202,13 +202,13 @@ def check_split(split: Split, cases: Mapping[str, str | None] | Sequence[str], *
     twice = sorted(case for case, count in Counter(listed).items() if count > 1)
     wrong = None
     if unknown:
-        wrong = f"cases that are not there: {truncate(unknown)}"
+        wrong = f"unknown cases: {truncate(unknown)}"
     elif twice:
-        wrong = f"cases that stand in it twice: {truncate(twice)}"
+        wrong = f"duplicate cases: {truncate(twice)}"
     elif not split.train or not split.validation:
         wrong = "no case to train on" if not split.train else "no case to validate on"
     elif isinstance(cases, Mapping) and (torn := _torn_groups(split, cases)):
-        wrong = f"groups of cases, such as patients, that it tears apart: {truncate(torn)}"
+        wrong = f"separated groups, such as patients: {truncate(torn)}"
     if wrong:
         raise DataError("the split does not fit the dataset", got=wrong, hint="correct the split", file=file)
 
@@ -245,12 +245,12 @@ def kfold_split(
     group_of = {case: (case_ids[case] if isinstance(case_ids, Mapping) else None) or case for case in ids}
     groups = sorted(set(group_of.values()))
     if folds < 2:
-        raise ConfigError("a split needs two folds or more", expected="--num-folds of at least 2", got=folds)
+        raise ConfigError("too few folds", expected="--num-folds of at least 2", got=folds)
     if not 0 <= fold < folds:
-        raise ConfigError("there is no such fold", expected=f"--fold from 0 to {folds - 1}", got=fold)
+        raise ConfigError("fold not found", expected=f"--fold from 0 to {folds - 1}", got=fold)
     what = "cases" if len(groups) == len(ids) else "groups of cases"
     if len(groups) < folds:
-        hint = f"give --num-folds {len(groups)}" if len(groups) >= 2 else "label more cases; two are the least"
+        hint = f"give --num-folds {len(groups)}" if len(groups) >= 2 else "label more cases; at least two are needed"
         raise DataError(
             f"there are fewer {what} than folds",
             expected=f"at least {folds} {what}",
@@ -270,7 +270,7 @@ def kfold_split(
 def _fold_of(folds: tuple[Split, ...], name: str, fold: int) -> Split:
     if fold >= len(folds):
         raise ConfigError(
-            "the split has no such fold",
+            "fold not found",
             expected=f"--fold from 0 to {len(folds) - 1}" if len(folds) > 1 else "--fold 0, the split has no folds",
             got=f"--split {name} --fold {fold}",
         )
