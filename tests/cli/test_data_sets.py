@@ -153,7 +153,12 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+PRESET_ON_ITS_DATASET = (bcv, acdc, msd)  # splits and presets have tests of their own
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in PRESET_ON_ITS_DATASET)) for kind in KINDS]
+)
 def test_from_files_to_label_maps(kind, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     folder, options, scan = kind(tmp_path / "data")
