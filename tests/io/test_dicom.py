@@ -212,12 +212,13 @@ def test_series_that_is_not_in_the_folder(study):
 
 
 def test_folder_without_images(study):
-    refused(study, "holds no DICOM images")
+    refused(study, "several DICOM series")
+    refused(study / "empty", "holds no DICOM images")
     refused(study / "patient" / "alone" / "report.dcm", "no DICOM image of a scan")
     refused(study / "gone" / "1.2.3", "format is not known|file is missing")
     refused(study / "mixed" / "gone.dcm", "file is missing")
     assert find_series(study / "empty") == []
-    with pytest.raises(DataError, match="no such folder"):
+    with pytest.raises(DataError, match="folder not found"):
         find_series(study / "gone")
 
 

@@ -87,7 +87,7 @@ def _no_single_series(folder: Path, wanted: str | None, series: dict[str, list[I
     if not series:
         return DataError(
             "the folder holds no DICOM images",
-            expected="the slices of a series in the folder itself, not in folders below it",
+            expected="the slices of a series",
             got="none",
             hint="name the folder that holds the slices",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections import defaultdict
 from dataclasses import dataclass
@@ -104,10 +105,10 @@ class ImageHeader:
 
 @dataclass(frozen=True)
 class Folder:
-    """The DICOM images of a folder.
+    """The DICOM images of a folder and of all folders below it.
 
     Attributes:
-        series: Series Instance UID to its images, sorted by file name.
+        series: Series Instance UID to its images, sorted by folder and file name.
         damaged: The errors of files that hold an image and can't be read.
     """
 
@@ -116,15 +117,27 @@ class Folder:
 
 
 def scan_folder(folder: Path) -> Folder:
-    """Reads the headers of all DICOM images in a folder, not below it; hidden files are passed over.
+    """Reads the headers of all DICOM images in a folder and below it; hidden files are passed over.
+
+    Exports spread the slices of one series over several folders. Links to other folders are not followed.
 
     Raises:
-        DataError: The folder can't be looked into.
+        DataError: A folder can't be read.
     """
-    try:
-        files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
-    except OSError as error:
-        raise unreadable(folder, None, expected="a folder", got=error.strerror) from error
+
+    def refuse(error: OSError) -> None:
+        raise DataError(
+            "a folder can't be read",
+            got=error.strerror,
+            hint="change its permissions, or name another folder",
+            file=error.filename,
+        ) from error
+
+    files: list[Path] = []
+    for place, inner, names in os.walk(folder, onerror=refuse):
+        inner.sort()
+        paths = (Path(place, name) for name in sorted(names) if not name.startswith("."))
+        files += [path for path in paths if path.is_file()]
     series: defaultdict[str, list[ImageHeader]] = defaultdict(list)
     damaged: list[DataError] = []
     for file in files:
@@ -136,6 +149,29 @@ def scan_folder(folder: Path) -> Folder:
         if header is not None:
             series[header.text("series")].append(header)
     return Folder(dict(series), damaged)
+
+
+def images_by_place(folder: Folder) -> list[tuple[Path, str, list[ImageHeader]]]:
+    """The images of each series with the deepest folder that holds them all and the series' UID, sorted by both."""
+    groups = [
+        (_common_folder(part), uid, part) for uid, headers in folder.series.items() for part in _split_copies(headers)
+    ]
+    return sorted(groups, key=lambda group: group[:2])
+
+
+def _split_copies(headers: list[ImageHeader]) -> list[list[ImageHeader]]:
+    """The images of one series; by folder where folders hold copies of the same images."""
+    places: dict[Path, list[ImageHeader]] = {}
+    for header in headers:
+        places.setdefault(header.file.parent, []).append(header)
+    instances = [{header.text("instance") or header.file for header in part} for part in places.values()]
+    if len(set[object]().union(*instances)) == sum(map(len, instances)):
+        return [headers]
+    return list(places.values())
+
+
+def _common_folder(headers: list[ImageHeader]) -> Path:
+    return Path(os.path.commonpath([header.file.parent for header in headers]))
 
 
 def read_header(file: Path) -> ImageHeader | None:

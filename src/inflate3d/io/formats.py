@@ -36,6 +36,8 @@ A DICOM series is a folder of files that may have any name, so DICOM has none he
 
 _HALVES = {".hdr": ".img", ".img": ".hdr", ".hdr.gz": ".img.gz", ".img.gz": ".hdr.gz"}
 
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
 _UNIQUE_IDENTIFIER = re.compile(r"[0-9]+(\.[0-9]+)+")
 
 
@@ -112,6 +114,7 @@ def reader_of(path: Path, case: str | None) -> ModuleType:
     Raises:
         DataError: The path is of no known format, or there is nothing.
     """
+    _check_is_scan_file(path, case)
     if suffix := suffix_of(path):
         return import_module(_FORMATS[suffix.lower()])
     if _names_series(path, case):
@@ -143,6 +146,23 @@ def writer_of(path: Path) -> ModuleType:
         hint="choose a name that ends in .nii.gz",
         file=path,
     )
+
+
+def _check_is_scan_file(path: Path, case: str | None) -> None:
+    """Refuses pipes, which would block forever, and what Git LFS leaves in place of a file."""
+    if not path.exists() or path.is_dir():
+        return
+    if not path.is_file():
+        raise DataError("not a regular file", expected="a scan file", got="a pipe or a device", case=case, file=path)
+    try:
+        with path.open("rb") as stream:
+            is_pointer = stream.read(len(_LFS_POINTER)) == _LFS_POINTER
+    except OSError as error:
+        raise unreadable(path, case, expected="a scan file", got=error.strerror) from error
+    if is_pointer:
+        raise DataError(
+            "the file is a Git LFS pointer, not the scan itself", hint="run `git lfs pull`", case=case, file=path
+        )
 
 
 def _names_series(path: Path, case: str | None) -> bool:

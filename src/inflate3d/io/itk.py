@@ -37,6 +37,15 @@ _TO_LPS = {
 }
 """The spaces of NRRD that say where left is, with the signs of their axes in LPS."""
 
+_MILLIMETERS = {
+    **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre", "millimetres", "", "???"), 1.0),
+    **dict.fromkeys(("cm", "centimeter", "centimeters"), 10.0),
+    **dict.fromkeys(("m", "meter", "meters"), 1000.0),
+    **dict.fromkeys(("um", "µm", "\u03bcm", "micron", "microns", "micrometer", "micrometers"), 0.001),
+    **dict.fromkeys(("nm", "nanometer", "nanometers"), 1e-6),
+}
+"""NRRD's space units, in millimeters; none are millimeters, too."""
+
 _NOT_MODALITIES = ("color", "complex", "quaternion", "matrix")
 """Parts of the kinds by which NRRD says that an axis is no list of values."""
 
@@ -69,17 +78,21 @@ def read(path: Path, *, case: str | None = None) -> Volume:
         array = voxels.transpose(2, 1, 0)[np.newaxis]
     else:
         array = voxels.transpose(3, 2, 1, 0) if is_vector else voxels.transpose(0, 3, 2, 1)
+    scale = header.intensity_scale
+    if scale is not None:
+        array = array.astype(np.float64) * scale[0] + scale[1]
     return Volume(as_storage_dtype(array), affine, _notes(header))
 
 
 def read_grid(path: Path, *, case: str | None = None) -> FileGrid:
     """Reads shape, affine, type and number of modalities from the header alone, see `read`."""
-    reader, _, affine = _open(path, case)
+    reader, header, affine = _open(path, case)
     i, j, k, *modalities = reader.GetSize()
     components = modalities[0] if modalities else reader.GetNumberOfComponents()
     dtype = pixel_type(reader)
     check_real(dtype, path, case)
-    return FileGrid((i, j, k), affine, components, storage_dtype(dtype))
+    dtype = storage_dtype(dtype) if header.intensity_scale is None else np.dtype(np.float32)
+    return FileGrid((i, j, k), affine, components, dtype)
 
 
 def check_writable(path: Path, affine: Float[np.ndarray, "4 4"]) -> None:
@@ -132,10 +145,14 @@ def write_like(path: Path, labels: Shaped[np.ndarray, "..."], like: Path) -> Non
         DataError: The scan can't be read, or the labels don't fit its grid.
         OutputError: The file can't be written.
     """
-    scan, _, affine = _open(like, None)
+    scan, header, affine = _open(like, None)
     axes, origin = lps_of(affine)
     labels = as_label_dtype(labels, tuple(scan.GetSize()[:3]), path)
-    _save(labels[np.newaxis], path, axes, _direction(scan), np.array(scan.GetSpacing()[:3]), origin)
+    direction, spacing = _direction(scan), np.array(scan.GetSpacing()[:3])
+    if header.is_nrrd and _unit_scale(header) != (1, 1, 1):  # what is written is in millimeters
+        spacing = np.array(spacing_of(affine))
+        direction = axes / spacing
+    _save(labels[np.newaxis], path, axes, direction, spacing, origin)
 
 
 def _open(path: Path, case: str | None) -> tuple[SimpleITK.ImageFileReader, TextHeader, Float[np.ndarray, "4 4"]]:
@@ -202,7 +219,17 @@ def _affine(reader: SimpleITK.ImageFileReader, header: TextHeader, case: str | N
     axes = _nrrd_axes(header, case) if header.is_nrrd else None
     if axes is None:
         axes = _direction(reader) * np.array(reader.GetSpacing()[:3])
-    return affine_from_lps(axes, np.array(reader.GetOrigin()[:3]))
+    scale = np.array(_unit_scale(header) or (1, 1, 1), float)
+    return affine_from_lps(axes * scale[:, np.newaxis], np.array(reader.GetOrigin()[:3]) * scale)
+
+
+def _unit_scale(header: TextHeader) -> tuple[float, ...] | None:
+    """Millimeters of the units of NRRD's three space axes; none where one is unknown."""
+    units = re.findall(r'"([^"]*)"', header.fields.get("space units", "")) if header.is_nrrd else []
+    if not units:
+        return (1.0, 1.0, 1.0)
+    known = tuple(_MILLIMETERS.get(unit.strip().lower(), 0.0) for unit in units[:3])
+    return known if len(known) == 3 and all(known) else None
 
 
 def _nrrd_axes(header: TextHeader, case: str | None) -> Float[np.ndarray, "3 3"] | None:
@@ -219,6 +246,20 @@ def _nrrd_axes(header: TextHeader, case: str | None) -> Float[np.ndarray, "3 3"]
 
 
 def _notes(header: TextHeader) -> tuple[str, ...]:
+    return (*_unit_notes(header), *_direction_notes(header))
+
+
+def _unit_notes(header: TextHeader) -> tuple[str, ...]:
+    units = header.fields.get("space units", "")
+    scale = _unit_scale(header)
+    if scale == (1, 1, 1):
+        return ()
+    if scale is None:
+        return (f"the header's space units {units[:80]} are unknown, so millimeters are assumed",)
+    return (f"the header measures in {units[:80]}; its affine is converted to millimeters",)
+
+
+def _direction_notes(header: TextHeader) -> tuple[str, ...]:
     if header.is_nrrd:
         if "space directions" not in header.fields:
             return ("the header has no space directions, so its axes are taken to run left, posterior and superior",)

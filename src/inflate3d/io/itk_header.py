@@ -109,12 +109,28 @@ class TextHeader:
         """
         if self.is_nrrd:
             name = self.fields["encoding"]
+            if name.lower() in ("bz2", "bzip2"):
+                raise DataError(
+                    "the file is compressed by bzip2, which is not supported",
+                    expected="raw or gzip",
+                    hint="save it again with gzip compression",
+                    file=self.path,
+                )
             if name.lower() not in _NRRD_ENCODINGS:
                 raise ValueError(f"the encoding {name[:80]!r}")
             return _NRRD_ENCODINGS[name.lower()]
         if self._is_true("compresseddata"):
             return "deflate"
         return "raw" if self._is_true("binarydata", default="true") else "text"
+
+    @property
+    def intensity_scale(self) -> tuple[float, float] | None:
+        """Slope and offset of MetaImage's voxel values; none where the values are stored as they are."""
+        if self.is_nrrd:
+            return None
+        names = (("elementtointensityfunctionslope", "1"), ("elementtointensityfunctionoffset", "0"))
+        slope, offset = (float(self.fields.get(name, default)) for name, default in names)
+        return None if (slope, offset) == (1, 0) else (slope, offset)
 
     @property
     def claimed_bytes(self) -> int:
@@ -234,11 +250,13 @@ def _is_list(name: str | None) -> bool:
 def _check_data(header: TextHeader, case: str | None) -> None:
     try:
         files, encoding, claimed = header.data_files, header.encoding, header.claimed_bytes
+        if header.intensity_scale is not None and not all(map(math.isfinite, header.intensity_scale)):
+            raise ValueError("a slope or an offset that is not finite")
         if not header.is_nrrd and len(files) not in (1, header.slices):
             raise ValueError(f"{len(files)} data files for {header.slices} slices")
         held = sum(_size_of(file, header, case) for file in files)
-    except DataError:
-        raise
+    except DataError as error:
+        raise error.with_context(case=case) from error
     except (OSError, ValueError) as error:
         raise unreadable(header.path, case, expected=_WHOLE, got=error) from error
     if encoding == "text":

@@ -15,7 +15,7 @@ from inflate3d.errors import DataError
 from inflate3d.io.damage import check_claim, unreadable
 from inflate3d.io.formats import pair_of
 from inflate3d.io.grid import FileGrid, check_affine, distance_between
-from inflate3d.io.nifti_files import NiftiImage, kind_of, open_image, save_image, stored_header
+from inflate3d.io.nifti_files import NiftiImage, is_compressed, kind_of, open_image, save_image, stored_header
 from inflate3d.io.voxels import as_label_dtype, as_storage_dtype, check_real, storage_dtype
 from inflate3d.volume import SAME_PLACE, Volume, spacing_of
 
@@ -189,10 +189,11 @@ def _proxy(image: NiftiImage, path: Path, case: str | None) -> ArrayProxy:
 
 def _check_size(proxy: ArrayProxy, path: Path, case: str | None) -> None:
     voxel_file = (pair_of(path) or (path, path))[1]
+    compressed = is_compressed(voxel_file)
     check_claim(
         int(np.prod(proxy.shape, dtype=object)) * proxy.dtype.itemsize,
-        voxel_file.stat().st_size - (0 if voxel_file.name.lower().endswith(".gz") else proxy.offset),
-        deflated=voxel_file.name.lower().endswith(".gz"),
+        voxel_file.stat().st_size - (0 if compressed else proxy.offset),
+        deflated=compressed,
         path=path,
         case=case,
     )
@@ -210,7 +211,7 @@ def _voxels(image: NiftiImage, path: Path, case: str | None) -> Shaped[np.ndarra
     else:
         with np.errstate(over="ignore", invalid="ignore"):  # infinite voxels are the caller's to refuse
             voxels = np.asarray(proxy, dtype=np.float32)
-    if (pair_of(path) or (path, path))[1].name.lower().endswith(".gz"):
+    if is_compressed((pair_of(path) or (path, path))[1]):
         _read_to_end(proxy.file_like, path, case)  # where gzip checks its sum
     return voxels
 

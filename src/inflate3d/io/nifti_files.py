@@ -57,6 +57,8 @@ def open_image(path: Path, case: str | None) -> Iterator[NiftiImage]:
     for half in {header, voxels}:
         if not half.exists():
             raise _missing(half, path, case)
+        if not half.is_file():
+            raise DataError("not a regular file", expected="a NIfTI file", case=case, file=half)
     try:
         with ExitStack() as stack:
             stream = stack.enter_context(_open(header))
@@ -149,8 +151,14 @@ def save_image(image: NiftiImage, path: Path) -> None:
         image.to_file_map({"header": FileHolder(str(header)), "image": FileHolder(str(voxels))})
 
 
+def is_compressed(path: Path) -> bool:
+    """Whether a file is compressed by gzip, whatever its name says."""
+    with path.open("rb") as stream:
+        return stream.read(2) == b"\x1f\x8b"
+
+
 def _open(path: Path) -> gzip.GzipFile | BufferedReader:
-    return gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb")
+    return gzip.open(path) if is_compressed(path) else path.open("rb")
 
 
 @contextmanager

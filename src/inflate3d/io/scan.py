@@ -14,6 +14,9 @@ from inflate3d.io.grid import FileGrid, lay_on
 from inflate3d.io.voxels import LARGEST_LABEL, as_label_dtype, some_values
 from inflate3d.volume import Grid, Volume
 
+_LABEL_ROUNDING = 1e-5
+"""Relative distance of a label value from a whole number that a file's slope, which has seven digits, explains."""
+
 
 def read_volume(path: str | Path, *, case: str | None = None) -> Volume:
     """Reads a scan with one modality (3D) or several (4D).
@@ -120,6 +123,11 @@ def read_labels(path: str | Path, *, case: str | None = None) -> Volume:
             case=case,
             file=path,
         )
+    notes = volume.notes
+    if array.dtype.kind == "f" and (array != (whole := np.rint(array))).any():
+        close = np.abs(array - whole) <= _LABEL_ROUNDING * np.maximum(np.abs(whole), 1)
+        notes += (f"label values are rounded to whole numbers, such as {array[array != whole][0]:.9g}",)
+        array = np.where(close, whole + 0.0, array)
     wrong = (array < 0) | (array >= LARGEST_LABEL)
     if array.dtype.kind == "f":
         wrong |= array != np.rint(array)
@@ -133,7 +141,7 @@ def read_labels(path: str | Path, *, case: str | None = None) -> Volume:
             file=path,
         )
     smallest = np.min_scalar_type(int(array.max()))
-    return Volume(array.astype(smallest, copy=False), volume.affine, volume.notes)
+    return Volume(array.astype(smallest, copy=False), volume.affine, notes)
 
 
 def check_labels_writable(path: str | Path, grid: Grid, like: str | Path) -> None:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inflate3d.errors import DataError
+from inflate3d.io.formats import scan_files, suffix_of
 
 
 @dataclass(frozen=True)
 class Series:
-    """The images of one DICOM series that lie in one folder.
+    """The images of one DICOM series, which may lie in several folders.
 
     Attributes:
         uid: Its Series Instance UID.
@@ -55,37 +56,68 @@ def find_series(folder: str | Path) -> list[Series]:
     Raises:
         DataError: There is no such folder, or a part of it can't be looked into.
     """
-    from inflate3d.io.dicom_header import scan_folder  # SimpleITK is slow to load
+    from inflate3d.io.dicom_header import images_by_place, scan_folder  # SimpleITK is slow to load
     from inflate3d.io.dicom_stack import why_no_volume
 
     folder = Path(folder)
     if not folder.is_dir():
-        raise DataError("there is no such folder", hint="check the path", file=folder)
+        raise DataError("folder not found", hint="check the path", file=folder)
+    groups = images_by_place(scan_folder(folder))
     found: list[Series] = []
-    for place, inner, _ in os.walk(folder, onerror=_refuse_hidden):
-        inner.sort()
-        groups = scan_folder(Path(place)).series
-        for uid, headers in sorted(groups.items()):
-            first = headers[0]
-            found.append(
-                Series(
-                    uid=uid,
-                    path=Path(place) if len(groups) == 1 else Path(place, uid),
-                    files=tuple(header.file for header in headers),
-                    modality=first.text("modality"),
-                    description=first.text("description"),
-                    patient=first.text("patient"),
-                    study=first.text("study"),
-                    flaw=why_no_volume(headers),
-                )
+    for place, uid, headers in groups:
+        alone = all(other == uid for at, other, _ in groups if at.is_relative_to(place))
+        found.append(
+            Series(
+                uid=uid,
+                path=place if alone else place / uid,
+                files=tuple(header.file for header in headers),
+                modality=headers[0].text("modality"),
+                description=headers[0].text("description"),
+                patient=headers[0].text("patient"),
+                study=headers[0].text("study"),
+                flaw=why_no_volume(headers),
             )
+        )
     return found
 
 
-def _refuse_hidden(error: OSError) -> None:
-    raise DataError(
-        "a folder can't be looked into",
-        got=error.strerror,
-        hint="change its permissions, or name another folder",
-        file=error.filename,
-    ) from error
+@dataclass(frozen=True)
+class FoundScans:
+    """What `find_scans` found below a folder.
+
+    Attributes:
+        scans: What names each scan to `read_volume`, sorted.
+        skipped: Everything else that is not hidden, and why it is no scan.
+    """
+
+    scans: tuple[Path, ...]
+    skipped: tuple[tuple[Path, str], ...]
+
+
+def find_scans(folder: str | Path) -> FoundScans:
+    """Everything in a folder and below it that is a scan: files of all formats, and DICOM series by their UIDs.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     Path(folder, "a.nii.gz").touch()
+        ...     Path(folder, "notes.txt").touch()
+        ...     found = find_scans(folder)
+        >>> [path.name for path in found.scans], [(path.name, why) for path, why in found.skipped]
+        (['a.nii.gz'], [('notes.txt', 'not a scan file')])
+
+    Args:
+        folder: Where to look; links to other folders are not followed.
+
+    Raises:
+        DataError: The folder is not found, or a part of it can't be read.
+    """
+    series = find_series(folder)  # checks that all folders can be read
+    places = [Path(place) for place, _, _ in os.walk(folder)]
+    files = [file for place in places for file in scan_files(place)]
+    images = {file for each in series for file in each.files}
+    others = (file for place in places for file in place.iterdir() if file.is_file() and not file.name.startswith("."))
+    skipped = [(each.path, each.flaw) for each in series if each.flaw]
+    skipped += [(file, "not a scan file") for file in others if not suffix_of(file) and file not in images]
+    scans = {*files, *(each.path for each in series if not each.flaw)} - {file for file in images if suffix_of(file)}
+    return FoundScans(tuple(sorted(scans)), tuple(sorted(skipped)))

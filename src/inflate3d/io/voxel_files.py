@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from inflate3d.errors import DataError
+
 MOST_FILES = 1 << 16
 """Files that voxels may be spread over."""
 
@@ -22,12 +24,18 @@ def named_file(header: Path, name: str) -> Path:
         name: As it stands there.
 
     Raises:
-        ValueError: It doesn't lie in the header's folder or below.
+        DataError: It doesn't lie in the header's folder or below.
     """
     path, windows = PurePosixPath(name), PureWindowsPath(name)
     leads_out = path.is_absolute() or windows.drive or windows.root or ".." in (*path.parts, *windows.parts)
     if not name or not name.isprintable() or leads_out:
-        raise ValueError(f"the data file {name[:80]!r}, which is not in the header's folder")
+        raise DataError(
+            "the header names a data file outside its folder, which is not read",
+            expected="a file beside the header",
+            got=repr(name[:80]),
+            hint="move the data file beside the header, and name it there without a folder",
+            file=header,
+        )
     return header.parent / path
 
 

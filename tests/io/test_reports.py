@@ -1,0 +1,124 @@
+"""Files as users have them: spread, renamed, scaled, in other units, or no files at all."""
+
+import gzip
+import os
+import struct
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK
+
+from inflate3d.errors import DataError
+from inflate3d.io import find_scans, find_series, read_grid, read_labels, read_volume, write_labels
+
+VALUES = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+
+
+def refused(path):
+    with pytest.raises(DataError) as caught:
+        read_volume(path, case="c7")
+    assert caught.value.case == "c7"
+    assert "fetch or export the file again" not in (caught.value.hint or "")
+    return caught.value
+
+
+def nrrd(path, extra="", data=None, encoding="raw"):
+    header = (
+        "NRRD0004\ntype: short\ndimension: 3\nspace: left-posterior-superior\nsizes: 3 4 5\n"
+        "space directions: (0.1,0,0) (0,0.1,0) (0,0,0.3)\nspace origin: (1,2,3)\n"
+        f"{extra}endian: little\nencoding: {encoding}\n\n"
+    )
+    path.write_bytes(header.encode() + (VALUES.tobytes(order="F") if data is None else data))
+    return path
+
+
+def test_a_series_spread_over_folders_is_one_scan(tmp_path, write_series):
+    stack = np.random.default_rng(0).integers(0, 900, (8, 6, 7)).astype("int16")
+    write_series(tmp_path / "whole", stack)
+    for part, folder in enumerate(("DICOM", "DICOM/00000001")):
+        (tmp_path / "spread" / folder).mkdir(parents=True)
+        for file in sorted((tmp_path / "whole").iterdir())[part::2]:
+            (tmp_path / "spread" / folder / file.name).write_bytes(file.read_bytes())
+    (found,) = find_series(tmp_path / "spread")
+    assert (found.path, found.slices) == (tmp_path / "spread" / "DICOM", 8)
+    for path in (found.path, tmp_path / "spread", tmp_path / "spread" / "1.2.3.4"):
+        assert read_volume(path) == read_volume(tmp_path / "whole")
+
+
+def test_copies_of_a_series_stay_apart(tmp_path, write_series):
+    write_series(tmp_path / "a", VALUES)
+    (tmp_path / "b").mkdir()
+    for file in (tmp_path / "a").iterdir():
+        (tmp_path / "b" / file.name).write_bytes(file.read_bytes())
+    assert [series.path for series in find_series(tmp_path)] == [tmp_path / "a", tmp_path / "b"]
+
+
+def test_scans_of_all_formats_and_levels_are_found(tmp_path, write_series):
+    write_series(tmp_path / "patient7", VALUES)
+    nrrd(tmp_path / "patient7" / "t1.nrrd")
+    nibabel.Nifti1Image(VALUES, np.eye(4)).to_filename(tmp_path / "a.nii.gz")
+    (tmp_path / "list.txt").write_text("")
+    found = find_scans(tmp_path)
+    assert found.scans == (tmp_path / "a.nii.gz", tmp_path / "patient7", tmp_path / "patient7" / "t1.nrrd")
+    assert found.skipped == ((tmp_path / "list.txt", "not a scan file"),)
+
+
+@pytest.mark.parametrize(("unit", "scale"), [("mm", 1), ("cm", 10), ("m", 1000), ("um", 0.001)])
+def test_space_units_of_nrrd_are_applied(tmp_path, unit, scale):
+    path = nrrd(tmp_path / "scan.nrrd", f'space units: "{unit}" "{unit}" "{unit}"\n')
+    volume = read_volume(path)
+    assert volume.spacing == pytest.approx((0.1 * scale, 0.1 * scale, 0.3 * scale))
+    assert volume.affine[:3, 3] == pytest.approx(np.array([-1, -2, 3]) * scale)
+    assert bool(volume.notes) == (unit != "mm")
+    for suffix in (".nrrd", ".mha", ".nii.gz"):
+        write_labels(tmp_path / f"labels{suffix}", VALUES % 3, like=path)
+        assert read_volume(tmp_path / f"labels{suffix}").affine == pytest.approx(volume.affine, rel=1e-6)
+
+
+def test_unknown_space_units_are_noted(tmp_path):
+    (note,) = read_volume(nrrd(tmp_path / "scan.nrrd", 'space units: "inch" "inch" "inch"\n')).notes
+    assert "inch" in note
+
+
+def test_slope_and_offset_of_metaimage_are_applied(tmp_path):
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(VALUES), str(tmp_path / "scan.mha"))
+    data = (tmp_path / "scan.mha").read_bytes()
+    line = b"ElementToIntensityFunctionSlope = 0.5\nElementToIntensityFunctionOffset = -3\nElementType"
+    (tmp_path / "scan.mha").write_bytes(data.replace(b"ElementType", line, 1))
+    volume = read_volume(tmp_path / "scan.mha")
+    assert np.array_equal(volume.array[0], VALUES.transpose(2, 1, 0) * 0.5 - 3)
+    assert volume.array.dtype == read_grid(tmp_path / "scan.mha").dtype == np.float32
+
+
+def test_labels_with_a_slope_are_rounded_with_a_note(tmp_path):
+    path = tmp_path / "labels.nii"
+    nibabel.Nifti1Image(((VALUES > 6) * 49).astype(np.int16), np.eye(4)).to_filename(path)
+    data = bytearray(path.read_bytes())
+    data[112:120] = struct.pack("<2f", 0.1428571, 0)
+    path.write_bytes(data)
+    labels = read_labels(path)
+    assert np.array_equal(labels.array[0], (VALUES > 6) * 7)
+    assert len(labels.notes) == 1
+
+
+def test_compression_is_known_by_content(tmp_path):
+    nibabel.Nifti1Image(VALUES, np.eye(4)).to_filename(tmp_path / "a.nii")
+    plain = (tmp_path / "a.nii").read_bytes()
+    (tmp_path / "b.nii.gz").write_bytes(plain)
+    (tmp_path / "c.nii").write_bytes(gzip.compress(plain))
+    assert read_volume(tmp_path / "b.nii.gz") == read_volume(tmp_path / "c.nii") == read_volume(tmp_path / "a.nii")
+
+
+@pytest.mark.parametrize("name", ["scan.nii.gz", "scan.nrrd", "scan.mha", "scan.dcm", "scan"])
+def test_pipes_and_git_lfs_pointers_are_refused(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    refused(tmp_path / name)
+    (tmp_path / name).unlink()
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    assert refused(tmp_path / name).hint == "run `git lfs pull`"
+
+
+def test_sound_files_that_are_not_supported_are_not_called_damaged(tmp_path):
+    refused(nrrd(tmp_path / "bz.nrrd", encoding="bzip2"))
+    refused(nrrd(tmp_path / "far.nrrd", "data file: /data/far.raw\n", b""))
