@@ -141,7 +141,7 @@ def test_file_that_is_no_nifti(tmp_path, content):
 
 def test_folder_in_the_place_of_a_file(tmp_path):
     (tmp_path / "scan.nii.gz").mkdir()
-    refused(tmp_path / "scan.nii.gz", "the file can't be read")
+    refused(tmp_path / "scan.nii.gz", "not a regular file")
 
 
 def test_unknown_suffix_names_the_known_ones(tmp_path):
