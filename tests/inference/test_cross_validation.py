@@ -103,7 +103,7 @@ def test_stop_in_the_middle_is_gone_on_with_at_that_fold(trained, data, tmp_path
     store = RunConfig.read(trained.fold(0).config).store
     words = ["train", str(data), "--store", str(store), "--run", str(tmp_path), *QUICK, "--num-folds", "3"]
     assert main([*words, "--folds", "all"]) == 130
-    assert "go on by the same command with --resume" in capsys.readouterr().err
+    assert "--resume" in capsys.readouterr().err
     assert begun == [(0, False), (1, False)]
     assert main([*words, "--folds", "all"]) == 2
     assert "runs of these folds are there already" in capsys.readouterr().err

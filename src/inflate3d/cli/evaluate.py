@@ -87,10 +87,10 @@ def _evaluate_run(root: Path, options: Options, terminal: Terminal) -> dict[str,
             "--choose-postprocessing can't be combined with --postprocessing",
             hint="it is chosen on unprocessed label maps",
         )
-    dataset = find_dataset(folder, options.dataset)
+    moved = find_dataset(folder, options.dataset) if options.dataset else None
     evaluation = evaluate(
         folder,
-        dataset=dataset,
+        dataset=moved,
         tolerance=_tolerances(options),
         postprocess=options.postprocessing,
         choose=options.choose_postprocessing or (isinstance(folder, FoldsFolder) and not options.postprocessing),
@@ -104,7 +104,7 @@ def _evaluate_run(root: Path, options: Options, terminal: Terminal) -> dict[str,
         show_postprocessing(evaluation.postprocessing, scores, terminal)
         document["postprocessing"] = evaluation.postprocessing.to_dict()
     _write_cards(folder, scores)
-    page = write_report(folder, dataset, scores)
+    page = write_report(folder, moved or find_dataset(folder, None), scores)
     places = {"scores": folder.evaluation, "label maps": folder.predictions, "pictures": page}
     for what, where in places.items():
         terminal.print(f"{what}: {where}")

@@ -25,6 +25,7 @@ from inflate3d.evaluation.scores import Scores
 from inflate3d.inference.ensemble import check_agreement, find_models
 from inflate3d.inference.predictor import Predictor, PredictorSettings
 from inflate3d.io import write_labels
+from inflate3d.models.checkpoint import read_description
 from inflate3d.models.oom import is_oom, out_of_memory_error
 from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.verify import check_case
@@ -100,6 +101,8 @@ def evaluate(
         OutputError: A file can't be written, or another process is training or evaluating the run.
     """
     with folder.locked():
+        for run in folder.runs:
+            read_description(run.model)  # without a model there is nothing to evaluate
         held_out = _held_out(folder)
         dataset = dataset or read_dataset(RunConfig.read(folder.runs[0].config).dataset)
         plan = Plan.read(folder.runs[0].plan)
