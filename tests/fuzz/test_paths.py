@@ -74,7 +74,7 @@ def test_header_whose_data_file_leads_out(tmp_path, place, name, header):
     (tmp_path / "data").mkdir()
     (tmp_path / "voxels.raw").write_bytes(bytes(8))
     (tmp_path / "data" / name).write_text(header.format(place))
-    with pytest.raises(DataError, match="outside its folder|is missing|can't be read"):
+    with pytest.raises(DataError, match=r"outside its folder|is missing|can't be read"):
         read_volume(tmp_path / "data" / name)
 
 
