@@ -30,7 +30,7 @@ PARSED_ONLY = {
     "results.md": "what was measured, by trainings of minutes to hours",
     "reproduce.md": "what was measured, by trainings of hours to days",
     "performance.md": "what was measured, by the benchmarks",
-    "batch-prediction.md": "it needs a Ray cluster, schedulers and object stores; tests/distributed runs what one machine can",
+    "batch-prediction.md": "it needs clusters and object stores; tests/distributed runs what one machine can",
 }
 """Pages of which no command is run, and why."""
 
