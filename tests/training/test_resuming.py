@@ -88,7 +88,7 @@ def test_checkpoint_of_another_network_is_one_error(run, tiny_config, phantom_st
 
 def test_second_interrupt_stops_at_once(tiny_config, phantom_store, tmp_path):
     class Twice(lightning.Callback):
-        def on_train_batch_start(self, *arguments):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -101,7 +101,7 @@ def test_augmentation_and_callbacks_of_the_user(tiny_config, phantom_store, tmp_
     seen = []
 
     class Count(lightning.Callback):
-        def on_train_batch_end(self, *arguments):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
             seen.append("batch")
 
     def augment(images, labels, generator):
