@@ -91,7 +91,7 @@ def test_list_that_leads_out(tmp_path, name, text):
     for file in ("data/a.raw", "b.raw", "s0.raw", "s1.raw"):
         (tmp_path / file).write_bytes(bytes(4))
     (tmp_path / "data" / name).write_text(text)
-    with pytest.raises(DataError, match="outside its folder"):
+    with pytest.raises(DataError, match=r"outside its folder"):
         read_volume(tmp_path / "data" / name)
 
 
