@@ -192,7 +192,7 @@ def test_a_renamed_option_would_be_noticed():
 
 def test_blocks_are_found():
     found = list(snippets_of("tutorial.md"))
-    assert [snippet.language for snippet in found].count("bash") == 7
+    assert [snippet.language for snippet in found].count("bash") == 8
     assert [words[:2] for words in found[2].commands()] == [["inflate3d", "view"]]
     assert found[0].not_run == "it installs"
 

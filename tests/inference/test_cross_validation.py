@@ -190,7 +190,7 @@ def test_everything_lies_in_the_folder_of_the_folds(evaluated):
 def test_page_tells_of_all_folds(evaluated, capsys):
     page = " ".join(evaluated.report.read_text(encoding="utf-8").split())
     assert "was trained 3 times for 2 steps" in page
-    assert "Every one of the 6 cases here is scored by the network that never learned from it" in page
+    assert "Every one of the 6 cases here is scored by the network that was not trained on it" in page
     assert "dashed: the folds after the first" in page
     before = evaluated.report.read_bytes()
     assert command(capsys, "report", evaluated.root)["report"] == str(evaluated.report)
@@ -199,7 +199,7 @@ def test_page_tells_of_all_folds(evaluated, capsys):
 
 def test_folds_without_scores_get_a_page_of_their_training(folds, capsys):
     command(capsys, "report", folds.root)
-    assert "They are not scored yet" in folds.report.read_text(encoding="utf-8")
+    assert "They have not been evaluated yet" in folds.report.read_text(encoding="utf-8")
 
 
 def test_prediction_averages_the_folds_and_applies_what_is_stored(evaluated, data, tmp_path, capsys):

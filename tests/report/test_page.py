@@ -51,7 +51,7 @@ def test_page_tells_what_was_done_and_every_score(page, written):
     text, scores = words(page), written[1].scores
     assert "vit_small_patch16_224 with random weights, on single slices, was trained on 1 case" in text
     assert "for 40 steps, which took 1 min 40 s" in text
-    assert "the 3 cases that it never learned from (fold 0 of 5). Its checkpoint was chosen on some of these." in text
+    assert "the 3 cases that it was not trained on (fold 0 of 5). Its checkpoint was chosen on some of these." in text
     assert f"{scores.mean():.4f} mean Dice" in text
     for number, name in enumerate(("organ", "gland", "vessel", "lesion")):
         mean, median, pooled = scores.class_means(), scores.class_medians(), scores.pooled_dice
@@ -232,7 +232,7 @@ def test_every_picture_lies_beside_the_page_and_old_ones_are_gone(run, phantoms,
 
 def test_run_without_scores_gets_a_page_of_its_training(run, phantoms):
     text = words(write_report(run.folder, phantoms).read_text(encoding="utf-8"))
-    assert "It is not scored yet: inflate3d evaluate does that" in text
+    assert "It has not been evaluated yet: run inflate3d evaluate" in text
     assert "Every held-out case" not in text
     assert "How scans become windows" in text
 

@@ -74,7 +74,7 @@ def test_nothing_else_is_given_out(server, path):
     token = server.address.split("/")[3]
     answer, body = ask(server, path.replace("TOKEN", token))
     assert answer.status == 404
-    assert body == b"there is nothing here\n"
+    assert body == b"not found\n"
 
 
 def test_other_host_names_and_methods_are_refused(server):

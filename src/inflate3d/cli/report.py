@@ -22,11 +22,11 @@ class Options(CommandOptions):
     """Options of ``report``."""
 
     run: Positional[Path]
-    """The run's folder, a folder of folds, or a comparison's; what is not evaluated yet gets a page of its training."""
+    """The run's folder, a folder of folds, or a comparison's; a run that is not evaluated gets a page of its training."""
     beside: Path | None = None
-    """Another run on the same split to show beside it; its twin of one slice, where it lies beside, if not given."""
+    """Another run on the same split to show beside it; by default the run in the same folder that differs only in --depth 1."""
     with_viewer: bool = False
-    """Put the scans of the three cases and a viewer into the page: 2.3 MB and the scans more."""
+    """Put a viewer (2.3 MB) and the scans of the three cases into the page."""
     overwrite: bool = False
     """Replace files that inflate3d did not write."""
 

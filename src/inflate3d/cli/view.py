@@ -1,4 +1,4 @@
-"""Look at a scan and label maps: a sheet of pictures, or a page to scroll through in the browser."""
+"""Show a scan and label maps: a sheet of pictures, or a page to scroll through in the browser."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ class Options(CommandOptions):
     labels: Positional[tuple[Path, ...]] = ()
     """Label maps on its grid, such as a label and a prediction."""
     out: Path | None = None
-    """The sheet's file; NAME-OF-THE-SCAN-view.png in the working folder if not given."""
+    """The sheet's file; NAME-OF-THE-SCAN-view.png in the working folder by default."""
     names: Path | None = None
-    """Where classes have their names from: a run's folder, a model's, or a dataset's."""
+    """Folder of a run, a model or a dataset with the names of the classes."""
     slices: int = Field(default=5, ge=1, le=20)
     """Slices of each plane."""
     modality: int = Field(default=1, ge=1)
     """Which modality of a scan with several, from 1 on."""
     window: tuple[float, float] | None = None
-    """Voxel values shown black and white; soft tissue for CT, 0.5th to 99.5th percentile for others, if not given."""
+    """Voxel values shown black and white; by default soft tissue for CT, the 0.5th to 99.5th percentile for others."""
     overwrite: bool = False
     """Replace a file that inflate3d did not write."""
     browser: bool = False
-    """Show all slices and 3D on a page in the browser, up to two label maps side by side, in place of the sheet."""
+    """Show all slices and 3D on a page in the browser, up to two label maps side by side, instead of the sheet."""
     no_open: bool = False
     """Only print the page's address."""
     port: int = Field(default=0, ge=0, le=65535)
-    """Port of the page on this machine; any free one if 0."""
+    """Port of the page on this machine; 0 takes any free one."""
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
-    """Shows."""
+    """Draws the sheet, or serves the page."""
     from inflate3d.io import lay_on, read_labels, read_volume, stem_of
     from inflate3d.report.sheet import LabelMap, list_classes
     from inflate3d.report.slices import display_range
@@ -55,7 +55,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     scan = read_volume(options.scan)
     if options.modality > len(scan.array):
         raise DataError(
-            "the scan has no such modality",
+            "modality not found in the scan",
             expected=f"1 to {len(scan.array)}",
             got=f"--modality {options.modality}",
             file=options.scan,
@@ -112,10 +112,10 @@ def _serve(
     from inflate3d.viewer.page import Image, label_nifti, nifti, page_files, setup
     from inflate3d.viewer.server import PageServer
 
-    told = setup(options.scan.name, [each.name for each in maps], classes, values)
+    settings = setup(options.scan.name, [each.name for each in maps], classes, values)
     image = Image(options.scan.name, nifti(scan.array[options.modality - 1], scan.affine))
     labels = [Image(each.name, label_nifti(each.array, scan.affine, classes)) for each in maps]
-    with PageServer(page_files(told, image, labels), options.port) as server:
+    with PageServer(page_files(settings, image, labels), options.port) as server:
         terminal.log(f"page: {server.address}\nCtrl-C ends it")
         if not options.no_open:
             webbrowser.open(server.address)
@@ -127,7 +127,7 @@ def _serve(
 
 
 def _check(options: Options) -> None:
-    """Tells what can't be shown before anything is read."""
+    """Refuses what can't be shown before anything is read."""
     from inflate3d.report.drawing import check_replaceable
     from inflate3d.viewer.page import MOST_MAPS
 

@@ -170,7 +170,7 @@ def prediction_file(method: Method, case: Case) -> Path:
     file = method.folder.prediction(case.id)
     if not file.exists():
         raise DataError(
-            "the predicted label map of a held-out case is missing",
+            "predicted label map of a held-out case not found",
             case=case.id,
             file=file,
             hint=f"run `inflate3d evaluate {method.folder.root}` first",
@@ -198,7 +198,7 @@ class CarriedCase:
     """A case's files in the page.
 
     Attributes:
-        setup: What the viewer's script is told.
+        setup: The settings that the viewer's script reads.
         files: Name to file in base64.
     """
 

@@ -20,7 +20,7 @@ PALETTE = (
     "#e69f00", "#56b4e9", "#1fc795", "#f0e442", "#e08dbb", "#f0672e", "#5b86f5",
     "#ee8866", "#99ddff", "#bbcc33", "#aaaa00", "#ffaabb",
 )  # fmt: skip
-"""Colors that the color-blind can tell apart, bright enough for gray scans: after Okabe and Ito's seven (2008)
+"""Colors that the color-blind can distinguish, bright enough for gray scans: after Okabe and Ito's seven (2008)
 and Tol's light ones (2018). Classes beyond them begin again."""
 
 DASHES = ("solid", (0.0, (4.0, 1.5)), (0.0, (1.2, 1.2)), (0.0, (5.0, 1.2, 1.2, 1.2)))

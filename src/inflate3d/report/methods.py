@@ -17,7 +17,7 @@ class Method:
     """A run on the page, or several folds: the page's own, or its twin.
 
     Attributes:
-        name: What tells it from the other, such as ``"5 slices"``.
+        name: Distinguishes it from the other, such as ``"5 slices"``.
         scores: Its scores of the held-out cases.
         folder: Its folder.
     """

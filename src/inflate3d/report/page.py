@@ -49,7 +49,7 @@ def write_report(
     Args:
         folder: A run, or folds of one dataset; with scores, one that has the predictions of the held-out cases.
         dataset: Where the cases are.
-        scores: Scores of the held-out cases; without any the page tells of the training alone.
+        scores: Scores of the held-out cases; without them the page covers only the training.
         twin: Name, scores and folder of another evaluated run on the same split to show beside it, such as
             ``("1 slice", ...)``; where the run itself has this name, both have those of their folders.
         with_viewer: Whether the page carries the scans of the cases that it shows, and the viewer for them.

@@ -84,7 +84,7 @@ def network_in_words(model: ModelConfig) -> str:
 
 
 def method_name(model: ModelConfig) -> str:
-    """What tells a method from one of another depth."""
+    """The name of a method: its depth, or its 3D network."""
     return plural(model.depth, "slice") if isinstance(model, InflatedConfig) else model.network
 
 

@@ -36,7 +36,7 @@ class LabelMap:
     """A label map to outline.
 
     Attributes:
-        name: What tells it from others.
+        name: Its name on the sheet.
         array: Label values on the scan's own grid; 0 is background.
     """
 

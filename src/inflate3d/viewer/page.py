@@ -76,7 +76,7 @@ def eight_bit(array: Shaped[np.ndarray, "i j k"], values: tuple[float, float]) -
 def setup(
     scan: str, maps: Sequence[str], classes: Sequence[ClassEntry], values: tuple[float, float]
 ) -> dict[str, object]:
-    """What the viewer's script is told.
+    """The settings that the viewer's script reads.
 
     Args:
         scan: Name of the scan.

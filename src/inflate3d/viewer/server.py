@@ -43,9 +43,9 @@ class PageServer(ThreadingHTTPServer):
             super().__init__((HOST, port), _Handler)
         except (OSError, OverflowError) as error:
             raise OutputError(
-                "the page can't be served on this port",
+                "cannot serve the page on this port",
                 got=f"port {port}: {error}",
-                hint="leave --port out: a free one is taken",
+                hint="leave out --port to use a free one",
             ) from error
         token = secrets.token_urlsafe(16)
         self.files = {f"/{token}/{name}": file for name, file in files.items()}
@@ -68,7 +68,7 @@ class _Handler(BaseHTTPRequestHandler):
         server = self.server
         assert isinstance(server, PageServer)
         file = server.files.get(self.path) if self.headers.get("Host") in server.hosts else None
-        body, kind = file or (b"there is nothing here\n", "text/plain")
+        body, kind = file or (b"not found\n", "text/plain")
         self.send_response(HTTPStatus.OK if file else HTTPStatus.NOT_FOUND)
         for name, value in {
             "Content-Type": f"{kind}; charset=utf-8",
