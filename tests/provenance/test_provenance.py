@@ -12,7 +12,7 @@ import torch
 
 import inflate3d
 from inflate3d import provenance
-from inflate3d.config import RunConfig
+from inflate3d.config import InflatedConfig, RunConfig, VolumetricConfig
 from inflate3d.datasets.splits import Split
 from inflate3d.errors import ConfigError, DataError, ModelError
 from inflate3d.models import weights_origin as origin_module
