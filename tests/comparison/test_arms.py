@@ -46,9 +46,9 @@ def test_arms_of_a_file(tiny_config, tmp_path):
     [
         ("a: {}", "no arms to compare"),
         ("[a, b]", "no arms to compare"),
-        ("a: {}\nb: {depth: 1}", "not told by sections"),
-        ("a: {}\nb: {data: {fold: 1}}", "not told by sections"),
-        ("a: {}\nb: 3", "not told by sections"),
+        ("a: {}\nb: {depth: 1}", "not given by section"),
+        ("a: {}\nb: {data: {fold: 1}}", "not given by section"),
+        ("a: {}\nb: 3", "not given by section"),
         ("a: {}\nb/c: {}", "can't name a folder"),
         ("a: {}\nb: {", "not YAML"),
     ],

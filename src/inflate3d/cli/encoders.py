@@ -36,7 +36,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
         )
     if len(names) > DESCRIBED:
         terminal.print("\n".join(names))
-        terminal.log(f"{len(names)} backbones; a narrower pattern tells their size and cost")
+        terminal.log(f"{len(names)} backbones; a narrower pattern also shows size and cost")
         return {"encoders": [{"name": name} for name in names]}
     rows, found = [], []
     for name in terminal.progress(iter(names), len(names), "looking at backbones"):

@@ -24,7 +24,7 @@ class Options(CommandOptions):
     run: Positional[Path]
     """The run's folder, a folder of folds, or a comparison's; a run that is not evaluated gets a page of its training."""
     beside: Path | None = None
-    """Another run on the same split to show beside it; by default the run in the same folder that differs only in --depth 1."""
+    """Another run on the same split to compare with; by default one in the same folder that differs only in depth."""
     with_viewer: bool = False
     """Put a viewer (2.3 MB) and the scans of the three cases into the page."""
     overwrite: bool = False

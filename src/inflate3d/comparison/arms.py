@@ -165,7 +165,7 @@ def _read_arm(name: str, changes: Any, file: Path) -> Arm:
     known = isinstance(changes, dict) and set(changes) <= set(SECTIONS)
     if not (known and all(isinstance(values, dict) for values in changes.values())):
         raise ConfigError(
-            f"arm {name} is not told by sections",
+            f"arm {name} is not given by section",
             expected=f"settings under {', '.join(SECTIONS)}",
             got=shown(changes),
             file=file,

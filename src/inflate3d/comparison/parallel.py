@@ -63,7 +63,7 @@ def find_slots(training: TrainingConfig, parallel: int | None) -> list[Slot]:
     groups = [gpus[start : start + each] for start in range(0, len(gpus) - each + 1, each)]
     if parallel is not None and parallel > len(groups):
         raise ConfigError(
-            "there are not GPUs enough to train so many at a time",
+            "not enough GPUs to train this many at a time",
             expected=f"--parallel of at most {len(groups)}: {len(gpus)} GPUs, {each} for each training",
             got=f"--parallel {parallel}",
         )

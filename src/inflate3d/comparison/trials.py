@@ -95,7 +95,7 @@ def read_sizes(text: str, config: RunConfig, store: Store) -> tuple[int | None, 
         word = part.strip()
         if word != ALL_CASES and not (word.isdecimal() and 0 < int(word) <= whole):
             raise ConfigError(
-                "so many training cases can't be taken",
+                "more training cases requested than available",
                 expected=f"numbers from 1 to {whole} and {ALL_CASES}, such as 5,10,{ALL_CASES}",
                 got=f"--cases {text}",
             )

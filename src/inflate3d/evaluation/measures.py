@@ -135,5 +135,5 @@ def class_tolerances(tolerance: Tolerance, classes: Sequence[str]) -> Float[np.n
         )
     values = np.array([given.classes.get(name, given.others) for name in classes], dtype=np.float64)
     if not (np.isfinite(values) & (values >= 0)).all():
-        raise ConfigError("a tolerance can't be used", expected="millimeters, 0 or more", got=values.tolist())
+        raise ConfigError("invalid tolerance", expected="millimeters, 0 or more", got=values.tolist())
     return values

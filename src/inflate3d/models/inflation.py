@@ -70,9 +70,9 @@ def check_window(depth: int, in_channels: int) -> None:
     """
     if depth < 1 or depth % 2 == 0:
         raise ConfigError(
-            "depth of the window can't be used",
+            "invalid depth of the window",
             expected="an odd number of slices, 1 or more: the middle one is predicted",
             got=depth,
         )
     if in_channels < 1:
-        raise ConfigError("number of modalities can't be used", expected="1 or more", got=in_channels)
+        raise ConfigError("invalid number of modalities", expected="1 or more", got=in_channels)

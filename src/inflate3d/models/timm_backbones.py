@@ -193,7 +193,7 @@ def check_levels(name: str, levels: Sequence[int], count: int) -> tuple[int, ...
     chosen = tuple(levels)
     if not chosen or list(chosen) != sorted(set(chosen)) or not set(chosen) <= set(range(count)):
         raise ConfigError(
-            f"levels of {name} can't be used",
+            f"invalid levels of {name}",
             expected=f"ascending numbers from 0 to {count - 1}",
             got=chosen,
         )

@@ -188,7 +188,7 @@ def create_volumetric(
     kind = _KINDS[network]
     width = kind.width if width is None else width
     if width % kind.width_step:
-        raise ConfigError(f"width of {network} can't be used", expected=f"a multiple of {kind.width_step}", got=width)
+        raise ConfigError(f"invalid width of {network}", expected=f"a multiple of {kind.width_step}", got=width)
     kernels, strides = _levels(patch_size, spacing) if network == "dynunet" else ((), ())
     if problem := _problem(network, patch_size, strides):
         raise ConfigError(

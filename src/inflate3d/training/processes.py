@@ -109,8 +109,8 @@ def end_others(trainer: Trainer) -> None:
 def _check_count(training: TrainingConfig, started: int, launcher: str) -> None:
     if started != training.devices * training.nodes:
         raise ConfigError(
-            "the training takes another number of processes than were started",
-            expected=f"--devices times --nodes to be {started}, as {launcher} started so many",
+            "number of processes differs from what was started",
+            expected=f"--devices times --nodes to be {started}, as {launcher} started that many",
             got=f"--devices {training.devices} --nodes {training.nodes}",
         )
 
