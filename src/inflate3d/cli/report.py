@@ -22,7 +22,7 @@ class Options(CommandOptions):
     """Options of ``report``."""
 
     run: Positional[Path]
-    """The run's folder, a folder of folds, or a comparison's; a run that is not evaluated gets a page of its training."""
+    """The run's folder, a folder of folds, or a comparison's; one not evaluated gets a page of its training."""
     beside: Path | None = None
     """Another run on the same split to compare with; by default one in the same folder that differs only in depth."""
     with_viewer: bool = False
