@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 BRITISH = (
     "behaviour analyse centre centred colour coloured favour flavour grey labelled labelling unlabelled licence"
-    "metre millimetre millilitre modelled neighbour neighbouring normalise normalised normalisation optimise optimiser "
+    "metre millilitre modelled neighbour neighbouring normalise normalised normalisation optimise optimiser "
     "organise recognise summarise travelled artefact catalogue"
 )
 UNCLEAR = (
