@@ -309,9 +309,12 @@ def _scores() -> list[Seed]:
     scores = Scores(
         cases=_CASES,
         classes=("liver", "tumor"),
-        native_dice=np.array([[0.9, np.nan], [0.8, 0.1], [0.7, 0.5]]),
-        pooled_dice=np.array([0.8, 0.4]),
-        measured={"hd95": np.ones((3, 2)), "nsd": np.ones((3, 2))},
+        measured={
+            "dice": np.array([[0.9, np.nan], [0.8, 0.1], [0.7, 0.5]]),
+            "hd95": np.ones((3, 2)),
+            "nsd": np.ones((3, 2)),
+        },
+        micro_dice=np.array([0.8, 0.4]),
         tolerances=np.array([1.0, 2.0]),
         seconds=np.array([1.0, 2.0, np.nan]),
         groups={"site": ("x", "x", "y")},

@@ -3,39 +3,39 @@ import shutil
 import numpy as np
 import pytest
 
-from inflate3d.comparison.results import summarize
+from inflate3d.comparison.results import read_scores, score_table, summarize_runs
+from inflate3d.comparison.runs import plan_runs
 from inflate3d.comparison.tables import write_tables
-from inflate3d.comparison.trials import plan_trials
 from inflate3d.evaluation.scores import Scores
 from inflate3d.report.comparison import write_comparison_page
 
 
-def make_up_trials(tiny_run, tiny_config, dice, sizes, seeds, root):
+def make_up_runs(tiny_run, tiny_config, dice, sizes, seeds, root):
     """Finished runs of two arms: the tiny run's network, and made-up scores.
 
     ``dice``: for each (arm, size, seed) the Dice of cases and classes.
     """
     smaller = tiny_config.model_copy(update={"model": tiny_config.model.model_copy(update={"depth": 1})})
-    trials = plan_trials({"ours": tiny_config, "one-slice": smaller}, seeds, sizes, root)
-    for trial in trials:
-        shutil.copytree(tiny_run.root, trial.folder.root)
-        trial.config.write(trial.folder.config)
-        values = np.array(dice[trial.arm, trial.cases, trial.seed])
+    runs = plan_runs({"ours": tiny_config, "one-slice": smaller}, seeds, sizes, root)
+    for run in runs:
+        shutil.copytree(tiny_run.root, run.folder.root)
+        run.config.write(run.folder.config)
+        values = np.array(dice[run.arm, run.cases, run.seed])
         names = tuple(f"case{number}" for number in range(len(values)))
-        surfaces = {"hd95": 10 * (1 - values), "nsd": values**2}
+        measured = {"dice": values, "hd95": 10 * (1 - values), "nsd": values**2}
         classes = tuple(f"class{number}" for number in range(values.shape[1]))
-        known = names, classes, values, np.nanmean(values, axis=0), surfaces
+        known = names, classes, measured, np.nanmean(values, axis=0)
         scores = Scores(*known, tolerances=np.full(len(classes), 2.0), seconds=np.full(len(names), 0.25))
-        scores.write(trial.folder.evaluation)
-    return trials
+        scores.write(run.folder.evaluation)
+    return runs
 
 
 @pytest.fixture
 def made_up(tiny_run, tiny_config, tmp_path):
-    """Makes finished runs of two arms, see `make_up_trials`."""
+    """Makes finished runs of two arms, see `make_up_runs`."""
 
     def make(dice, sizes=(None,), seeds=(0,), root=tmp_path):
-        return make_up_trials(tiny_run, tiny_config, dice, sizes, seeds, root)
+        return make_up_runs(tiny_run, tiny_config, dice, sizes, seeds, root)
 
     return make
 
@@ -52,7 +52,8 @@ def comparison_folder(tiny_run, tiny_config, tmp_path_factory):
     }
     for values in dice.values():
         values[3] = np.nan  # a case without a score
-    comparison = summarize("Toys", make_up_trials(tiny_run, tiny_config, dice, (2, None), (0, 1), root), whole=4)
-    write_tables(comparison, root)
+    runs = make_up_runs(tiny_run, tiny_config, dice, (2, None), (0, 1), root)
+    comparison = summarize_runs("Toys", runs, whole=4)
+    write_tables(comparison, score_table(runs, read_scores(runs)), root)
     write_comparison_page(comparison, root)
     return root

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from inflate3d.comparison.figures import draw_arms, draw_cases, draw_sizes, plot_pictures, write_plots
-from inflate3d.comparison.results import summarize
+from inflate3d.comparison.results import summarize_runs
 from inflate3d.evaluation.statistics import Estimate
 
 DICE = np.random.default_rng(0).uniform(0.5, 0.9, (6, 2))
@@ -16,7 +16,7 @@ DICE = np.random.default_rng(0).uniform(0.5, 0.9, (6, 2))
 @pytest.fixture
 def low_data(made_up):
     dice = {(arm, size, 0): DICE - 0.1 * (size is not None) for arm in ("ours", "one-slice") for size in (1, None)}
-    return summarize("Toys", made_up(dice, sizes=(1, None)), whole=4)
+    return summarize_runs("Toys", made_up(dice, sizes=(1, None)), whole=4)
 
 
 def test_plots_are_written_in_both_formats(low_data, tmp_path):

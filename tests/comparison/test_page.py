@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from inflate3d.cli import main
-from inflate3d.comparison.document import read_comparison
+from inflate3d.comparison.results import Comparison
 from inflate3d.errors import ConfigError
 from inflate3d.report.comparison import list_runs, write_comparison_page
 
@@ -49,7 +49,7 @@ def root(comparison_folder, tmp_path):
 
 @pytest.fixture
 def comparison(comparison_folder):
-    return read_comparison(comparison_folder)
+    return Comparison.read(comparison_folder)
 
 
 @pytest.fixture
@@ -74,29 +74,29 @@ def words(page):
     )
 
 
-def test_figures_are_those_of_the_json(page, comparison_folder):
-    told = json.loads((comparison_folder / "comparison.json").read_text(encoding="utf-8"))["rows"]
+def test_figures_are_those_of_the_comparison(page, comparison):
     quality, classes, cost = tables(page)
-    assert len(quality) == len(classes) == len(told) == 4
-    for cells, by_class, row in zip(quality, classes, told, strict=True):
-        assert [text for text, _ in cells[:2]] == [row["arm"], str(row["training_cases"])]
-        low, high = row["dice"]["low"], row["dice"]["high"]
-        assert cells[2] == (f"{row['dice']['value']:.4f} ({low:.4f} to {high:.4f})", str(row["dice"]["value"]))
-        assert cells[3] == (f"{row['seed_deviation']:.4f}", str(row["seed_deviation"]))
-        found = row["difference"]
+    rows = comparison.rows
+    assert len(quality) == len(classes) == len(rows) == 4
+    for cells, by_class, row in zip(quality, classes, rows, strict=True):
+        assert [text for text, _ in cells[:2]] == [row.arm, str(row.training_cases)]
+        dice, found = row.dice, row.difference
+        assert cells[2] == (f"{dice.value:.4f} ({dice.low:.4f} to {dice.high:.4f})", str(dice.value))
+        assert cells[3] == (f"{row.seed_deviation:.4f}", str(row.seed_deviation))
         if found:
-            assert cells[4][0].startswith(f"{found['value']:+.4f} ({found['low']:+.4f} to {found['high']:+.4f})")
-            assert float(cells[4][1]) == found["value"]
-            assert cells[5] == (f"{found['better_cases']} of 11", str(found["better_cases"]))
-            assert float(cells[6][1]) == found["wilcoxon_p_holm"]
+            value, low, high = found.dice.value, found.dice.low, found.dice.high
+            assert cells[4] == (f"{value:+.4f} ({low:+.4f} to {high:+.4f})", str(value))
+            assert cells[5] == (f"{found.better} of 11", str(found.better))
+            assert [float(value) for _, value in cells[6:8]] == [found.p_holm, found.wilcoxon_p]
         else:
-            assert cells[4:7] == [("–", "n/a")] * 3
-        assert [float(value) for _, value in cells[7:]] == [row["hd95_mm"], row["nsd"], row["pooled_dice"]]
-        assert [float(value) for _, value in by_class[2:]] == list(row["dice_of_classes"].values())
-    for cells, row in zip(cost, told[2:], strict=True):
-        values = [row[name] for name in ("parameters", "flops", "training_seconds", "prediction_seconds")]
+            assert cells[4:8] == [("–", "n/a")] * 4
+        assert [float(value) for _, value in cells[8:]] == [row.hd95, row.nsd, row.micro_dice]
+        assert [float(value) for _, value in by_class[2:]] == list(row.dice_of_classes.values())
+    for cells, row in zip(cost, rows[2:], strict=True):
+        size = row.cost.network
+        values = [size.parameters, size.flops, row.cost.training_seconds, row.cost.prediction_seconds]
         assert [float(value) for _, value in cells[1:5]] == values
-        assert cells[5:] == [("–", "n/a"), (row["device"], "n/a")]
+        assert cells[5:] == [("–", "n/a"), (row.cost.device, "n/a")]
 
 
 def test_words_tell_what_was_compared(page):
@@ -104,7 +104,7 @@ def test_words_tell_what_was_compared(page):
     assert "Toys: 2 methods compared" in text
     assert "each was trained on 2 and 4 cases with seeds 0, 1, and scored on the same 12 cases" in text
     assert "one-slice depth 1 in place of 3" in text
-    assert "p is Wilcoxon's signed-rank test" in text
+    assert "intervals are over cases and seeds" in text
 
 
 def test_runs_that_have_a_page_are_linked_to(page, comparison, root, undrawn):
@@ -140,7 +140,7 @@ def test_page_loads_nothing_from_elsewhere(page):
 def test_hostile_names_are_shown_as_text(comparison, root):
     evil = "<script>alert(1)<!--\"'$_{&"
     rows = tuple(
-        replace(row, words=evil, classes={evil: 0.5, "b": 0.5}, cost=replace(row.cost, device=evil))
+        replace(row, differs=evil, dice_of_classes={evil: 0.5, "b": 0.5}, cost=replace(row.cost, device=evil))
         for row in comparison.rows
     )
     page = write_comparison_page(replace(comparison, dataset=evil, rows=rows), root)
@@ -176,7 +176,7 @@ def test_page_fits_the_screen_and_sorts(browse, page, tmp_path, width):
     assert told["width"] <= width
     assert told["wide"] == told["loaded"] == []
     assert told["broken"] == 0
-    assert [len(table) for table in told["sorted"]] == [9, 3, 6]
+    assert [len(table) for table in told["sorted"]] == [10, 3, 6]
     for table in told["sorted"]:
         for column in table:
             known = [float(value) for value in column if value != "n/a"]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from inflate3d.evaluation.postprocessing.components import (
+from inflate3d.evaluation.components import (
     count_numbers,
     find_box,
     find_holes,

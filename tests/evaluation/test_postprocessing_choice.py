@@ -8,10 +8,8 @@ import pytest
 
 from inflate3d.datasets.classes import IGNORED
 from inflate3d.evaluation.metrics import dice, overlap_counts
-from inflate3d.evaluation.postprocessing.choice import choose, choose_on_others, gain_estimate
+from inflate3d.evaluation.postprocessing.choice import choose, choose_on_others, gain_estimate, tally_case
 from inflate3d.evaluation.postprocessing.steps import ClassSteps, Postprocessing
-from inflate3d.evaluation.postprocessing.tallies import tally_case
-from inflate3d.evaluation.statistics import case_weights
 
 SHAPE = (24, 20, 12)
 SPACING = (1.0, 2.0, 3.0)
@@ -44,7 +42,8 @@ def with_holes(label, number=0):
 
 
 def tallied(labels, predictions, classes=3, spacing=SPACING):
-    return [tally_case(ours, truth, classes, spacing) for ours, truth in zip(predictions, labels, strict=True)]
+    pairs = enumerate(zip(predictions, labels, strict=True))
+    return {f"case{number}": tally_case(ours, truth, classes, spacing) for number, (ours, truth) in pairs}
 
 
 def chosen_for(make_label, spoil, cases=8, spacing=SPACING):
@@ -53,17 +52,22 @@ def chosen_for(make_label, spoil, cases=8, spacing=SPACING):
     return choose(tallied(labels, predictions, spacing=spacing), CLASSES)
 
 
-def test_islands_beside_one_organ_are_removed_and_the_gain_is_told():
+def test_islands_beside_one_organ_are_removed_and_the_gain_is_theirs():
     choice = chosen_for(organ, with_islands)
     (steps,) = choice.postprocessing.classes
     assert (steps.value, steps.name, steps.largest_component, steps.minimum_volume) == (1, "organ", True, 0.0)
-    trial = choice.trials[0]
-    assert (trial.name, trial.step, trial.changed, trial.kept) == ("organ", "largest component", 8, True)
+    candidate = choice.candidates[0]
+    assert (candidate.name, candidate.step, candidate.changed, candidate.kept) == (
+        "organ",
+        "largest component",
+        8,
+        True,
+    )
     volumes = [48 * (6 + number % 3) for number in range(8)]
     expected = [2 * (size - 1) / (2 * size - 1) - 2 * (size - 1) / (2 * size - 1 + 8) for size in volumes]
-    assert trial.gain.value == pytest.approx(np.mean(expected))
-    assert 0 < trial.gain.low <= trial.gain.value <= trial.gain.high
-    assert trial.after - trial.before == pytest.approx(trial.gain.value)
+    assert candidate.gain.value == pytest.approx(np.mean(expected))
+    assert 0 < candidate.gain.low <= candidate.gain.value <= candidate.gain.high
+    assert candidate.after - candidate.before == pytest.approx(candidate.gain.value)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
@@ -75,27 +79,27 @@ def test_of_two_kidneys_both_stay_and_islands_beside_them_go(spacing, size):
     island = 4 * size * math.prod(spacing)
     assert steps.minimum_volume == pytest.approx(island, rel=0.02)
     assert steps.minimum_volume > island
-    assert choice.trials[0].gain.high < 0
+    assert choice.candidates[0].gain.high < 0
 
 
 def test_two_kidneys_without_islands_are_left_alone():
     choice = chosen_for(kidneys, lambda label, number: label)
     assert choice.postprocessing == Postprocessing()
-    assert [trial.step for trial in choice.trials] == ["largest component"]
+    assert [candidate.step for candidate in choice.candidates] == ["largest component"]
 
 
 def test_holes_are_filled_where_the_label_has_none_and_left_where_it_has():
     filled = chosen_for(organ, with_holes).postprocessing.classes
     assert [(steps.value, steps.fill_holes, steps.removes) for steps in filled] == [(1, True, False)]
-    assert not chosen_for(lambda number: with_holes(organ(number), number), lambda label, _: label).trials[0].kept
+    assert not chosen_for(lambda number: with_holes(organ(number), number), lambda label, _: label).candidates[0].kept
 
 
 def test_four_cases_that_change_are_too_few_however_much_they_gain():
     assert chosen_for(organ, with_islands, cases=4).postprocessing == Postprocessing()
     few = [with_islands if number < 4 else lambda label, _: label for number in range(8)]
     choice = chosen_for(organ, lambda label, number: few[number](label, number))
-    assert choice.trials[0].changed == 4
-    assert choice.trials[0].gain.low > 0
+    assert choice.candidates[0].changed == 4
+    assert choice.candidates[0].gain.value > 0
     assert choice.postprocessing == Postprocessing()
 
 
@@ -104,8 +108,8 @@ def test_a_gain_that_may_be_chance_is_not_taken():
     for number in range(0, 12, 2):
         labels[number][12:14, 15:17, 9:11] = 1  # here the island is right
     choice = choose(tallied(labels, [with_islands(organ(number), number) for number in range(12)]), CLASSES)
-    assert choice.trials[0].changed == 12
-    assert not any(trial.kept for trial in choice.trials)
+    assert choice.candidates[0].changed == 12
+    assert not any(candidate.kept for candidate in choice.candidates)
 
 
 def test_noise_is_rarely_taken_for_a_gain():
@@ -114,7 +118,7 @@ def test_noise_is_rarely_taken_for_a_gain():
     kept = 0
     for _ in range(200):
         gains = random.normal(0, 0.01, 30)
-        kept += gain_estimate(np.full(30, 0.8), 0.8 + gains, case_weights(30, resamples=1000)).low > 0
+        kept += gain_estimate(np.full(30, 0.8), 0.8 + gains).low > 0
     assert kept <= 12
 
 
@@ -127,13 +131,21 @@ def test_a_false_finding_in_a_case_without_the_class_counts():
     (steps,) = choice.postprocessing.classes
     assert not steps.largest_component
     assert steps.minimum_volume > 48
-    kept = next(trial for trial in choice.trials if trial.kept)
+    kept = next(candidate for candidate in choice.candidates if candidate.kept)
     assert (kept.before, kept.after, kept.changed) == (0.5, 1.0, 6)
+
+
+def test_two_scans_of_a_patient_gain_as_one():
+    before, gains = np.full(12, 0.8), np.repeat(np.random.default_rng(1).normal(0.01, 0.02, 6), 2)
+    alone = gain_estimate(before, before + gains)
+    together = gain_estimate(before, before + gains, [str(number // 2) for number in range(12)])
+    assert together.value == alone.value
+    assert together.low < alone.low < alone.high < together.high
 
 
 def test_interval_is_wider_where_more_was_tried():
     before, gains = np.full(20, 0.8), np.random.default_rng(1).normal(0.01, 0.02, 20)
-    one, three = (gain_estimate(before, before + gains, case_weights(20), tried=tried) for tried in (1, 3))
+    one, three = (gain_estimate(before, before + gains, tried=tried) for tried in (1, 3))
     assert three.low < one.low < one.value < one.high < three.high
     assert one.value == pytest.approx(gains.mean())
 
@@ -141,7 +153,7 @@ def test_interval_is_wider_where_more_was_tried():
 def test_choice_for_a_fold_does_not_know_its_cases():
     labels = [organ(number) for number in range(12)]
     spoilt = [with_islands(label, number) if number < 6 else label for number, label in enumerate(labels)]
-    tallies = {f"case{number}": tally for number, tally in enumerate(tallied(labels, spoilt))}
+    tallies = tallied(labels, spoilt)
     parts = {f"case{number}": "fold-0" if number < 6 else "fold-1" for number in range(12)}
     by_part = choose_on_others(tallies, parts, CLASSES)
     assert by_part["fold-0"] == Postprocessing()  # fold 1 has no islands
@@ -149,9 +161,9 @@ def test_choice_for_a_fold_does_not_know_its_cases():
 
 
 def test_no_cases_and_one_part_choose_nothing():
-    assert choose([], CLASSES).postprocessing == Postprocessing()
-    tallies = {"a": tallied([organ()], [with_islands(organ())])[0]}
-    assert choose_on_others(tallies, {"a": "fold-0"}, CLASSES) == {"fold-0": Postprocessing()}
+    assert choose({}, CLASSES).postprocessing == Postprocessing()
+    tallies = tallied([organ()], [with_islands(organ())])
+    assert choose_on_others(tallies, {"case0": "fold-0"}, CLASSES) == {"fold-0": Postprocessing()}
 
 
 @pytest.mark.parametrize("seed", range(6))

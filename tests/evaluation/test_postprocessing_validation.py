@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from inflate3d.datasets.case import Dataset
-from inflate3d.evaluation.keeper import ScoreKeeper
+from inflate3d.evaluation.accumulator import ScoreAccumulator
 from inflate3d.evaluation.postprocessing.steps import Postprocessing
 from inflate3d.evaluation.postprocessing.validation import choose_postprocessing, random_parts
 from inflate3d.evaluation.scores import Scores
@@ -41,7 +41,7 @@ def plan(toys) -> Plan:
 
 def predict(toys: Dataset, plan: Plan, folder: FoldsFolder, spoilt: int) -> Scores:
     """Predictions that are right but for an island of liver in the first cases; six make a fold."""
-    keeper = ScoreKeeper(plan.class_names)
+    accumulator = ScoreAccumulator(plan.class_names)
     for number, case in enumerate(toys.cases):
         assert case.label is not None
         label = read_labels(case.label)
@@ -50,10 +50,8 @@ def predict(toys: Dataset, plan: Plan, folder: FoldsFolder, spoilt: int) -> Scor
             predicted[15:17, 18:20, 2:4] = 2
         write_labels(folder.prediction(case.id), predicted, like=case.scan)
         ours, truth = (torch.from_numpy(plan.number_classes(each)) for each in (predicted, label.array[0]))
-        keeper.add_native(case.id, ours, truth)
-        keeper.add_surfaces(case.id, ours, truth, label.spacing)
-        keeper.add_group(case.id, "fold", f"fold-{number // 6}")
-    return keeper.scores()
+        accumulator.add(case.id, ours, truth, label.spacing, groups={"fold": f"fold-{number // 6}"})
+    return accumulator.scores()
 
 
 def choose(toys, plan, folder, scores):
@@ -87,7 +85,7 @@ def test_what_is_chosen_on_a_fold_s_own_cases_alone_gains_it_nothing(toys, plan,
     chosen = choose(toys, plan, folder, scores)
     assert chosen.choice.postprocessing.in_words() == "liver: largest component"
     assert chosen.by_part["fold-0"] == Postprocessing()  # the others have no islands
-    np.testing.assert_array_equal(chosen.scores.native_dice, scores.native_dice)
+    np.testing.assert_array_equal(chosen.scores.dice, scores.dice)
     assert chosen.gains["liver"].value == 0.0
 
 
@@ -114,7 +112,7 @@ def test_nothing_to_gain_leaves_the_scores_and_says_so_in_the_file(toys, plan, t
     chosen = choose(toys, plan, folder, scores)
     chosen.write(folder, file)
     assert Postprocessing.read(file) == Postprocessing()  # what was chosen before is gone
-    np.testing.assert_array_equal(chosen.scores.native_dice, scores.native_dice)
+    np.testing.assert_array_equal(chosen.scores.dice, scores.dice)
 
 
 def test_parts_of_one_runs_cases_keep_groups_together():

@@ -1,4 +1,4 @@
-"""Surface measures against shapes whose distances are known, and against MONAI."""
+"""Surface measures against shapes whose distances are known, and against MONAI; lesions by hand."""
 
 import math
 
@@ -9,7 +9,7 @@ from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 from monai.metrics.surface_dice import compute_surface_dice
 from monai.metrics.surface_distance import compute_average_surface_distance
 
-from inflate3d.evaluation.shapes import shape_measures
+from inflate3d.evaluation.shapes import lesion_f1, shape_measures
 from inflate3d.evaluation.surfaces import hausdorff_measures, nsd
 
 NAN = math.nan
@@ -162,3 +162,37 @@ def test_equal_to_monais(part, spacing):
     for name, value in expected.items():
         assert single[name] == pytest.approx(float(value), rel=1e-4, abs=1e-6), name
         assert whole[name] == pytest.approx([float(value)], rel=1e-4, abs=1e-6), name
+
+
+# --- lesions ----------------------------------------------------------------------------------------------
+
+
+def mask(*voxels):
+    values = np.zeros((1, 1, 20), dtype=bool)
+    values[0, 0, list(voxels)] = True
+    return values
+
+
+@pytest.mark.parametrize(
+    ("prediction", "label", "expected"),
+    [
+        (mask(1, 2, 3), mask(1, 2, 3), 1),
+        (mask(3), mask(1, 2, 3), 1),  # any voxel will do
+        (mask(5), mask(1, 2, 3), 0),  # one missed, one false
+        (mask(1), mask(1, 5, 9), 2 / (2 + 2)),  # two missed
+        (mask(1, 5, 9, 12), mask(1), 2 / (2 + 3)),  # three false
+        (mask(1, 2, 3, 4, 5), mask(1, 5), 1),  # one component over two lesions finds both
+        (mask(1, 5), mask(1, 2, 3, 4, 5), 1),  # two parts of one lesion: neither is false
+        (mask(1, 7), mask(1, 5), 2 / (2 + 1 + 1)),
+    ],
+)
+def test_lesions_found_missed_and_false(prediction, label, expected):
+    assert lesion_f1(prediction, label) == pytest.approx(expected)
+
+
+def test_voxels_that_share_a_corner_are_of_one_lesion():
+    label = np.zeros((3, 3, 3), dtype=bool)
+    label[0, 0, 0] = label[1, 1, 1] = label[2, 2, 2] = True
+    prediction = np.zeros_like(label)
+    prediction[2, 2, 2] = True
+    assert lesion_f1(prediction, label) == 1

@@ -163,7 +163,7 @@ def test_scores_are_those_of_each_fold_by_itself(evaluated, trained, tmp_path):
             files = (RunFolder(tmp_path / run.root.name).prediction(case), evaluated.prediction(case))
             first, second = (np.asarray(nibabel.Nifti1Image.load(file).dataobj) for file in files)
             assert np.array_equal(first, second)
-    assert np.isfinite(whole.pooled_dice).all()
+    assert np.isfinite(whole.micro_values()).all()
 
 
 def test_each_folds_card_has_its_own_scores(evaluated):

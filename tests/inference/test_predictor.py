@@ -189,7 +189,7 @@ def test_evaluation_scores_the_files_that_it_writes(tiny_run, phantoms, tmp_path
     for index in range(4):
         ours, theirs = predicted == index + 1, label == index + 1
         expected = 2 * (ours & theirs).sum() / (ours.sum() + theirs.sum())
-        assert scores.native_dice[0, index] == pytest.approx(expected)
+        assert scores.dice[0, index] == pytest.approx(expected)
     assert np.array_equal(predicted[0], Predictor.load(run.root, device="cpu").predict(read_volume(case.scan)).labels)
     assert (run.evaluation / "scores.json").exists()
     trusted = Predictor.load(run.root, device="cpu").predict(read_volume(case.scan), confidence=True).confidence

@@ -115,8 +115,8 @@ def test_command_lines_of_ours_and_of_others():
         "inflate3d", "train", "~/data" if len(home) > 1 else f"{home}/data", "--seed", "1",
     )  # fmt: skip
     assert command_line([str(package / "__main__.py"), "train"]) == ("python", "-m", "inflate3d", "train")
-    trial = str(package / "comparison" / "trial.py")
-    assert command_line([trial, "run"]) == ("python", "-m", "inflate3d.comparison.trial", "run")
+    worker = str(package / "comparison" / "worker.py")
+    assert command_line([worker, "run"]) == ("python", "-m", "inflate3d.comparison.worker", "run")
     assert command_line(["/home/x/mine.py", "--token", "secret"]) == ("mine.py",)
     assert command_line([""]) == ("python",)
 

@@ -4,12 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from inflate3d.config import InflatedConfig, RunConfig, TrainingConfig
 from inflate3d.datasets import Dataset, Split
 from inflate3d.datasets.phantom import write_phantoms
-from inflate3d.evaluation.keeper import ScoreKeeper
+from inflate3d.evaluation.accumulator import ScoreAccumulator
 from inflate3d.evaluation.scores import Scores
 from inflate3d.io import read_labels, write_labels
 from inflate3d.preparation.plan import Plan
@@ -42,17 +41,17 @@ def make_up_run(root: Path, dataset: Dataset, plan: Plan, held_out: list[str], *
         if step % 10 == 0:
             lines.append(f"{step},,0.001,{step * 2.5},{step / 50}," + ",".join(f"{step / 45}" for _ in names))
     folder.metrics.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    keeper = ScoreKeeper(plan.class_names)
+    accumulator = ScoreAccumulator(plan.class_names)
     for place, name in enumerate(held_out, start=1):
         case = next(case for case in dataset.cases if case.id == name)
         assert case.label is not None
         label = read_labels(case.label).array[0]
         predicted = np.roll(label, shift * place, axis=0)
         write_labels(folder.prediction(case.id), predicted, like=case.scan)
-        counted = [torch.from_numpy(array.astype(np.int64)) for array in (predicted, label)]
-        keeper.add_native(name, counted[0], counted[1])
-        keeper.add_pooled(counted[0], counted[1])
-    return MadeUpRun(folder, keeper.scores())
+        counted = [array.astype(np.int64) for array in (predicted, label)]
+        accumulator.add(name, counted[0], counted[1], (1.0, 1.0, 1.0))
+        accumulator.add_micro(counted[0], counted[1])
+    return MadeUpRun(folder, accumulator.scores())
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,7 @@ def words(page: str) -> str:
 
 
 def scores_of(*means: float) -> Scores:
-    return Scores(tuple(f"c{n}" for n in range(len(means))), ("liver",), np.array(means)[:, None], np.array([0.5]))
+    return Scores(tuple(f"c{n}" for n in range(len(means))), ("liver",), {"dice": np.array(means)[:, None]})
 
 
 @pytest.fixture(scope="session")
@@ -54,9 +54,9 @@ def test_page_tells_what_was_done_and_every_score(page, written):
     assert "the 3 cases that it was not trained on (fold 0 of 5). Its checkpoint was chosen on some of these." in text
     assert f"{scores.mean():.4f} mean Dice" in text
     for number, name in enumerate(("organ", "gland", "vessel", "lesion")):
-        mean, median, pooled = scores.class_means(), scores.class_medians(), scores.pooled_dice
-        assert f"{name} {mean[number]:.4f} {median[number]:.4f} {pooled[number]:.4f}" in text
-    for case, row, mean in zip(scores.cases, scores.native_dice, scores.case_means(), strict=True):
+        mean, median, micro = scores.class_means(), scores.class_medians(), scores.micro_values()
+        assert f"{name} {mean[number]:.4f} {median[number]:.4f} {micro[number]:.4f}" in text
+    for case, row, mean in zip(scores.cases, scores.dice, scores.case_means(), strict=True):
         assert f"{case} {' '.join(f'{value:.4f}' for value in row)} {mean:.4f}" in text
     assert "The paper's figure" in text
 
@@ -142,9 +142,9 @@ def test_hostile_class_names_are_shown_as_text(run, phantoms, plan):
 
 
 def test_class_without_score_is_shown_as_such(run, phantoms):
-    undefined = run.scores.native_dice.copy()
+    undefined = run.scores.dice.copy()
     undefined[:, 0] = np.nan
-    scores = dataclasses.replace(run.scores, native_dice=undefined)
+    scores = dataclasses.replace(run.scores, measured={**run.scores.measured, "dice": undefined})
     text = words(write_report(run.folder, phantoms, scores).read_text(encoding="utf-8"))
     assert "organ n/a n/a" in text
 
@@ -164,7 +164,8 @@ def test_noteworthy_cases(means, expected):
 
 
 def test_no_case_with_a_score_gives_a_page_without_pictures(run, phantoms):
-    scores = dataclasses.replace(run.scores, native_dice=np.full_like(run.scores.native_dice, np.nan))
+    measured = {name: np.full_like(values, np.nan) for name, values in run.scores.measured.items()}
+    scores = dataclasses.replace(run.scores, measured=measured)
     page = write_report(run.folder, phantoms, scores).read_text(encoding="utf-8")
     assert len(embedded(page)) == PLOTS
     assert "No held-out case has a score" in words(page)

@@ -19,7 +19,7 @@ import blosc2  # noqa: F401 - imported once, for all forks
 import matplotlib.pyplot  # noqa: F401
 import torch
 
-import inflate3d.comparison.trial
+import inflate3d.comparison.worker
 import inflate3d.inference.runs
 import inflate3d.report.page
 import inflate3d.training.run

@@ -17,10 +17,11 @@ from inflate3d.cli.run_options import RunOptions
 from inflate3d.cli.terminal import Terminal
 from inflate3d.cli.train import train_run
 from inflate3d.comparison.arms import ARM_SETS, find_arms
-from inflate3d.comparison.trials import Trial, plan_trials, read_sizes
+from inflate3d.comparison.runs import ComparisonRun, plan_runs, read_sizes
 from inflate3d.config import InflatedConfig, RunConfig, Seed
 from inflate3d.errors import ConfigError
-from inflate3d.evaluation.scores import Scores, show
+from inflate3d.evaluation.scores import Scores
+from inflate3d.evaluation.tables import show
 from inflate3d.lock import locked
 from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.store import Store
@@ -52,12 +53,12 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     configs = {arm.name: arm.applied_to(options).run_config(store) for arm in arms}
     plans = _plan_arms(configs, store)
     sizes = (base.data.training_cases,) if options.cases is None else read_sizes(options.cases, base, store)
-    trials = plan_trials(configs, tuple(dict.fromkeys(options.seeds)) or (base.training.seed,), sizes, root)
-    _check_plans(trials, plans)
+    runs = plan_runs(configs, tuple(dict.fromkeys(options.seeds)) or (base.training.seed,), sizes, root)
+    _check_plans(runs, plans)
     hint = "wait until it has finished, or choose another folder by --out"
     with locked(root / ".lock", root, doing="running this comparison", hint=hint, remove=True):
-        run_trials(trials, store, options.parallel, terminal)
-        return report_comparison(trials, base, store, root, terminal)
+        train_all(runs, store, options.parallel, terminal)
+        return report_comparison(runs, base, store, root, terminal)
 
 
 def _check_one_machine(options: Options) -> None:
@@ -86,49 +87,48 @@ def _plan_arms(configs: dict[str, RunConfig], store: Store) -> dict[str, Plan]:
     return {arm: plan_run(config, store) for arm, config in configs.items()}
 
 
-def _check_plans(trials: Sequence[Trial], plans: dict[str, Plan]) -> None:
+def _check_plans(runs: Sequence[ComparisonRun], plans: dict[str, Plan]) -> None:
     """Trainings that are there already must have followed the plan that the others will."""
     from inflate3d.training.build import check_plan
 
-    for trial in trials:
-        check_plan(trial.folder, plans[trial.arm])
+    for run in runs:
+        check_plan(run.folder, plans[run.arm])
 
 
-def run_trials(trials: Sequence[Trial], store: Store, parallel: int | None, terminal: Terminal) -> None:
+def train_all(runs: Sequence[ComparisonRun], store: Store, parallel: int | None, terminal: Terminal) -> None:
     """Trains and scores what is not finished, here or in several processes."""
-    from inflate3d.comparison.parallel import find_slots, run_in_parallel
-    from inflate3d.comparison.trial import run_trial
+    from inflate3d.comparison.scheduler import find_slots, run_in_parallel
+    from inflate3d.comparison.worker import train_and_score
 
-    training = trials[0].config.training
-    waiting = [trial for trial in trials if not trial.finished]
-    terminal.log(f"{len(trials)} trainings, {len(trials) - len(waiting)} of them finished")
+    training = runs[0].config.training
+    waiting = [run for run in runs if not run.finished]
+    terminal.log(f"{len(runs)} trainings, {len(runs) - len(waiting)} of them finished")
     slots = find_slots(training, parallel)
     # A training on several devices starts its own command anew for each, which must not be the whole comparison.
     if training.devices > 1 or (len(slots) > 1 and len(waiting) > 1):
         run_in_parallel(waiting, slots, terminal.log)
         return
-    for trial in waiting:
-        terminal.log(f"training: {trial.name}")
+    for run in waiting:
+        terminal.log(f"training: {run.name}")
         try:
-            run_trial(trial.config, trial.folder, store, console=terminal.status, progress=terminal.progress)
+            train_and_score(run.config, run.folder, store, console=terminal.status, progress=terminal.progress)
         except Interrupted as stop:
-            raise stop.with_hint(f"repeat the command to resume ({trial.name})") from stop
+            raise stop.with_hint(f"repeat the command to resume ({run.name})") from stop
 
 
 def report_comparison(
-    trials: Sequence[Trial], base: RunConfig, store: Store, root: Path, terminal: Terminal
+    runs: Sequence[ComparisonRun], base: RunConfig, store: Store, root: Path, terminal: Terminal
 ) -> dict[str, Any]:
     """Writes the comparison's tables, plots and pages, and shows the tables."""
-    from inflate3d.comparison.document import document
     from inflate3d.comparison.figures import write_plots
-    from inflate3d.comparison.results import summarize
+    from inflate3d.comparison.results import read_scores, score_table, summarize_runs
     from inflate3d.comparison.tables import cost_table, notes, short_table, write_tables
     from inflate3d.datasets.splits import choose_split
     from inflate3d.report.comparison import write_comparison_page
 
     whole = len(choose_split(base.data.model_copy(update={"training_cases": None}), store.groups, store.splits).train)
-    comparison = summarize(base.dataset.name, trials, whole)
-    write_tables(comparison, root)
+    comparison = summarize_runs(base.dataset.name, runs, whole)
+    write_tables(comparison, score_table(runs, read_scores(runs)), root)
     write_plots(comparison, root)
     title = f"{comparison.dataset}: {len(comparison.held_out)} held-out cases, differences from {comparison.arms[0]}"
     terminal.table(title, *short_table(comparison))
@@ -136,15 +136,15 @@ def report_comparison(
     for line in notes(comparison):
         terminal.print(f"* {line}")
     terminal.print(f"tables: {root / 'comparison.md'}, .csv, .json\nplots:  {root / 'comparison.png'}, .svg")
-    _write_pages(trials, terminal)
+    _write_pages(runs, terminal)
     terminal.print(f"report: {write_comparison_page(comparison, root)}")
-    return document(comparison)
+    return comparison.to_dict()
 
 
-def _write_pages(trials: Sequence[Trial], terminal: Terminal) -> None:
+def _write_pages(runs: Sequence[ComparisonRun], terminal: Terminal) -> None:
     """Writes the page of each arm's first run with the most training cases, unless it has one: drawing takes time."""
-    largest = [trial for trial in trials if trial.cases is None] or trials
-    folders = list({trial.arm: trial.folder for trial in reversed(largest)}.values())
+    largest = [run for run in runs if run.cases is None] or runs
+    folders = list({run.arm: run.folder for run in reversed(largest)}.values())
     missing = [folder for folder in reversed(folders) if not folder.report.exists()]
     for folder in terminal.progress(missing, len(missing), "drawing pages") if missing else ():
         write_page(folder)
@@ -176,10 +176,10 @@ def show_comparison(results: dict[str, Scores], terminal: Terminal) -> None:
             *map(show, scores.class_means()),
             show(scores.mean()),
             show(scores.median()),
-            show(scores.pooled_mean()),
+            show(scores.micro_mean()),
         ]
         for arm, scores in results.items()
     ]
-    columns = ["arm", *classes, "mean", "median", "pooled *"]
+    columns = ["arm", *classes, "mean", "median", "micro-averaged *"]
     terminal.table("Dice of the held-out cases, native space, mean over cases", columns, rows)
-    terminal.print("* the paper's figure, over all slices on the model's grid")
+    terminal.print("* the paper's measure, over all slices on the model's grid")

@@ -17,7 +17,7 @@ from tyro.conf import Positional
 from inflate3d.cli.predict import PredictionOptions
 from inflate3d.cli.score_tables import show_scores
 from inflate3d.cli.terminal import CommandOptions, Terminal
-from inflate3d.errors import ConfigError, truncate
+from inflate3d.errors import ConfigError
 from inflate3d.evaluation.measures import DEFAULT_MEASURES, TOLERANCE, MeasureName, Tolerances
 from inflate3d.evaluation.scores import Scores
 from inflate3d.run_folder import FoldsFolder, RunFolder, open_folder
@@ -131,8 +131,8 @@ def _write_cards(folder: RunFolder | FoldsFolder, scores: Scores) -> None:
 
 
 def _evaluate_folders(predictions: Path, labels: Path, options: Options, terminal: Terminal) -> dict[str, Any]:
-    from inflate3d.evaluation.folders import pair_label_maps, score_label_maps
     from inflate3d.evaluation.groups import read_groups
+    from inflate3d.evaluation.label_maps import pair_label_maps, score_label_maps
 
     groups = read_groups(options.groups) if options.groups else None
     values = _named(options.classes, "--classes", int)
@@ -140,12 +140,10 @@ def _evaluate_folders(predictions: Path, labels: Path, options: Options, termina
     if len(classes) < len(values):
         raise ConfigError("--classes gives one value two names", expected="a value of its own for each", got=values)
     tolerances = _tolerances(options)
-    maps = pair_label_maps(predictions, labels)
-    if maps.unpredicted:
-        left_out = f"{len(maps.unpredicted)} label maps have no prediction and are not scored"
-        terminal.log(f"{left_out}: {truncate(maps.unpredicted)}")
+    unpredicted = pair_label_maps(predictions, labels).unpredicted
     scores = score_label_maps(
-        maps,
+        predictions,
+        labels,
         classes=classes or None,
         ignore=options.ignore,
         groups=groups,
@@ -156,7 +154,7 @@ def _evaluate_folders(predictions: Path, labels: Path, options: Options, termina
     folder = options.out or predictions / "evaluation"
     scores.write(folder)
     terminal.print(f"scores: {folder}")
-    return {**scores.to_dict(), "unpredicted": list(maps.unpredicted)}
+    return {**scores.to_dict(), "unpredicted": list(unpredicted)}
 
 
 def _tolerances(options: Options) -> Tolerances:

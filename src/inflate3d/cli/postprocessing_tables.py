@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from inflate3d.cli.terminal import Terminal
 from inflate3d.evaluation.postprocessing.validation import ChosenPostprocessing
-from inflate3d.evaluation.scores import Scores, show
+from inflate3d.evaluation.scores import Scores
+from inflate3d.evaluation.tables import show, show_estimate
 
 
 def show_postprocessing(chosen: ChosenPostprocessing, scores: Scores, terminal: Terminal) -> None:
@@ -14,7 +15,7 @@ def show_postprocessing(chosen: ChosenPostprocessing, scores: Scores, terminal: 
     rows = []
     for name, before, after in pairs:
         gain = chosen.gains[name]
-        interval = f"{gain.value:+.4f}" + ("" if gain.low != gain.low else f" ({gain.low:+.4f} to {gain.high:+.4f})")
+        interval = show_estimate(gain.value, gain.low, gain.high, sign="+")
         rows.append([name, steps.get(name, "nothing"), show(before), show(after), interval])
     rows.append(["mean", "", show(scores.mean()), show(chosen.scores.mean()), ""])
     columns = ["class", "chosen", "Dice", "after *", "gain (95 %) *"]

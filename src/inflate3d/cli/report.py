@@ -40,7 +40,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
 
 
 def _write(options: Options) -> Path:
-    from inflate3d.comparison.document import JSON_FILE, read_comparison
+    from inflate3d.comparison.results import JSON_FILE, Comparison
     from inflate3d.report.comparison import write_comparison_page
 
     if not (options.run / JSON_FILE).exists():
@@ -58,7 +58,7 @@ def _write(options: Options) -> Path:
             hint=f"inflate3d report {options.run}/NAME-OF-A-RUN for the page of one of its runs",
             file=options.run,
         )
-    return write_comparison_page(read_comparison(options.run), options.run, overwrite=options.overwrite)
+    return write_comparison_page(Comparison.read(options.run), options.run, overwrite=options.overwrite)
 
 
 def write_page(

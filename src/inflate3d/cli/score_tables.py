@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from inflate3d.cli.terminal import Terminal
 from inflate3d.evaluation.measures import DEFAULT_MEASURES, MEASURES
-from inflate3d.evaluation.scores import Scores, show
+from inflate3d.evaluation.scores import Scores
 from inflate3d.evaluation.statistics import Estimate
+from inflate3d.evaluation.tables import show, show_estimate
 
 
 def show_scores(
@@ -32,16 +33,15 @@ def show_scores(
 def _show_dice(scores: Scores, terminal: Terminal, *, cases: bool) -> None:
     rows = []
     if cases:
-        for case, row, mean in zip(scores.cases, scores.native_dice.tolist(), scores.case_means(), strict=True):
+        for case, row, mean in zip(scores.cases, scores.dice.tolist(), scores.case_means(), strict=True):
             rows.append([case, *map(show, row), show(mean)])
     if cases and scores.confidence is not None:
         for row, value in zip(rows, scores.case_confidence(), strict=True):
             row.append(show(value))
     rows.append(["mean over cases", *map(show, scores.class_means()), show(scores.mean())])
     rows.append(["median over cases", *map(show, scores.class_medians()), show(scores.median())])
-    known = scores.pooled_mean() == scores.pooled_mean()  # not NaN
-    if known:
-        rows.append(["pooled over slices *", *map(show, scores.pooled_dice.tolist()), show(scores.pooled_mean())])
+    if scores.micro_dice is not None:
+        rows.append(["micro-averaged *", *map(show, scores.micro_values()), show(scores.micro_mean())])
     columns = ["case", *scores.classes, "mean"]
     if len(rows[0]) > len(columns):
         columns.append("confidence")
@@ -49,8 +49,8 @@ def _show_dice(scores: Scores, terminal: Terminal, *, cases: bool) -> None:
     if ranking := scores.confidence_ranking:
         shown = _with_interval(ranking, "dice")
         terminal.print(f"confidence ranks the cases by Dice with a rank correlation (Spearman) of {shown}")
-    if known:
-        terminal.print("* the paper's figure, on the model's grid; not comparable with the others")
+    if scores.micro_dice is not None:
+        terminal.print("* the paper's measure, over all slices on the model's grid; not comparable with the others")
 
 
 def _show_measures(scores: Scores, measures: Sequence[str], terminal: Terminal) -> None:
@@ -61,7 +61,9 @@ def _show_measures(scores: Scores, measures: Sequence[str], terminal: Terminal) 
         for number, name in enumerate(scores.classes)
     ]
     rows.append(["mean", *(_with_interval(summary.mean, measure) for measure, summary in summaries)])
-    title = f"Means over the {len(scores.cases)} cases and their 95 % intervals, native space"
+    patients = len(set(scores.patients))
+    whom = f"{len(scores.cases)} cases" + (f" of {patients} patients" if patients < len(scores.cases) else "")
+    title = f"Means over {whom} with 95 % intervals for these networks, native space"
     terminal.table(title, ["class", *(_title(scores, name) for name in measures)], rows)
 
 
@@ -86,8 +88,4 @@ def _title(scores: Scores, measure: str) -> str:
 
 
 def _with_interval(estimate: Estimate, measure: str) -> str:
-    digits = MEASURES[measure].digits
-    shown = show(estimate.value, digits)
-    if estimate.low != estimate.low:  # NaN: there is none
-        return shown
-    return f"{shown} ({estimate.low:.{digits}f} to {estimate.high:.{digits}f})"
+    return show_estimate(estimate.value, estimate.low, estimate.high, MEASURES[measure].digits)

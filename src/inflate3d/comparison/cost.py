@@ -1,4 +1,4 @@
-"""What an arm needs: parameters, time, memory."""
+"""What an arm costs: parameters, time, memory."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from pathlib import Path
 
 import numpy as np
 
-from inflate3d.comparison.trial import COST
+from inflate3d.comparison.worker import COST
 from inflate3d.errors import DataError
 from inflate3d.evaluation.scores import Scores
-from inflate3d.evaluation.statistics import mean_over_defined
+from inflate3d.evaluation.statistics import Figure, mean_over_defined
 from inflate3d.run_folder import RunFolder, TrainingLog
 from inflate3d.settings import read_json
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkSize:
     """The size of a network, by the rules of `inflate3d flops`.
 
     Attributes:
         parameters: Its weights.
         flops: Floating-point operations for what it sees at a time.
-        encoder_flops: Of these, the encoder's, which is all that the paper counts; none of a 3D network.
+        encoder_flops: Of these, the encoder's, which is all that the paper counts; None for a 3D network.
         seen: What it sees at a time: ``window``, which gives one slice of labels, or ``patch``.
     """
 
@@ -36,7 +36,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Cost:
-    """What an arm needs; NaN where it is not known.
+    """What an arm costs; NaN where it is not known.
 
     Attributes:
         network: Its network's size.
@@ -46,28 +46,28 @@ class Cost:
         device: What it was trained on.
     """
 
-    network: Network
-    training_seconds: float
-    prediction_seconds: float
-    peak_memory_bytes: float
+    network: NetworkSize
+    training_seconds: Figure
+    prediction_seconds: Figure
+    peak_memory_bytes: Figure
     device: str
 
 
 def measure_costs(folders: Sequence[RunFolder], scores: Sequence[Scores]) -> Cost:
-    """What an arm's runs needed.
+    """What an arm's runs cost.
 
     Args:
         folders: Its runs.
         scores: Their scores.
 
     Raises:
-        ConfigError: What a run needed is no JSON.
+        ConfigError: A run's cost is not JSON.
         DataError: A run's log can't be read.
         ModelError: A run's model can't be loaded.
     """
     seconds = [TrainingLog.read(folder.metrics).seconds for folder in folders]
     predictions = [each.seconds for each in scores if each.seconds is not None]
-    device, peaks = "not known", []
+    device, peaks = "unknown", []
     for folder in folders:
         if (folder.root / COST).exists():
             device, peak = _read_cost(folder.root / COST)
@@ -88,10 +88,10 @@ def _read_cost(file: Path) -> tuple[str, float | None]:
         peak = values["peak_memory_bytes"]
         return str(values["device"]), None if peak is None else float(peak)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise DataError("what the run needed can't be read", got=repr(error)[:200], file=file) from error
+        raise DataError("cannot read the cost of the run", got=repr(error)[:200], file=file) from error
 
 
-def measure_network(folder: RunFolder) -> Network:
+def measure_network(folder: RunFolder) -> NetworkSize:
     """Counts a trained network's weights and operations.
 
     Raises:
@@ -105,9 +105,9 @@ def measure_network(folder: RunFolder) -> Network:
     model = load_model(folder.model).to("meta")
     if isinstance(model, Segmenter):
         cost = measure_model(model)
-        return Network(cost.parameters, cost.model, cost.encoder, "window")
+        return NetworkSize(cost.parameters, cost.model, cost.encoder, "window")
     patch = torch.empty(1, model.architecture.in_channels, *model.architecture.patch_size, device="meta")
-    return Network(count_parameters(model), count_flops(model, patch), None, "patch")
+    return NetworkSize(count_parameters(model), count_flops(model, patch), None, "patch")
 
 
 def _mean(values: np.ndarray) -> float:

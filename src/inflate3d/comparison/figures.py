@@ -11,6 +11,7 @@ import numpy as np
 
 from inflate3d.atomic import atomic_path
 from inflate3d.comparison.results import Comparison, Row
+from inflate3d.comparison.tables import interval_words
 from inflate3d.evaluation.statistics import Estimate
 from inflate3d.report.drawing import INK, PAPER, Theme, png
 
@@ -78,14 +79,22 @@ def _inks(theme: Theme) -> AbstractContextManager[None]:
 
 def draw_arms(comparison: Comparison) -> Figure:
     """A line an arm, with the most training cases: Dice with its interval, and the difference with its own."""
-    rows = _largest(comparison)
-    figure = _new_figure(9.0, 1.7 + 0.4 * len(rows))
+    from matplotlib.ticker import MaxNLocator
+
+    rows = comparison.largest
+    figure = _new_figure(9.0, 1.9 + 0.4 * len(rows))
     left, right = figure.subplots(1, 2, sharey=True)
     for place, row in enumerate(rows):
         color = _color(comparison, row.arm)
         _interval_line(left, row.dice, place, color)
-        if len(row.seeds) > 1:
-            left.plot(list(row.seeds.values()), [place + 0.25] * len(row.seeds), "|", color=color, markersize=7)
+        if len(row.dice_of_seeds) > 1:
+            left.plot(
+                list(row.dice_of_seeds.values()),
+                [place + 0.25] * len(row.dice_of_seeds),
+                "|",
+                color=color,
+                markersize=7,
+            )
         if row.difference:
             _interval_line(right, row.difference.dice, place, color)
     _name_arms(left, rows)
@@ -93,19 +102,22 @@ def draw_arms(comparison: Comparison) -> Figure:
     right.axvline(0, color="#888888", linewidth=1, zorder=0)
     right.tick_params(axis="y", left=False)
     right.set_xlabel(f"difference in Dice from {comparison.arms[0]}, paired 95 % interval\n← worse       better →")
+    right.xaxis.set_major_locator(MaxNLocator(4, symmetric=True))
+    right.margins(x=0.15)
     for axes in (left, right):
         _plain_axes(axes, "x")
-    figure.suptitle(_title(comparison, f"{_counted(rows[0].cases, 'training case')}, "), fontsize="medium")
+    title = _title(comparison, f"{_counted(rows[0].training_cases, 'training case')}, ")
+    figure.suptitle(f"{title}\nintervals {interval_words(comparison)}", fontsize="medium")
     return figure
 
 
 def draw_cases(comparison: Comparison) -> Figure:
     """A line an arm, with the most training cases: a point a held-out case, a band from quartile to quartile."""
-    rows = _largest(comparison)
+    rows = comparison.largest
     figure = _new_figure(9.0, 1.2 + 0.6 * len(rows))
     axes = figure.subplots()
     for place, row in enumerate(rows):
-        dice = np.array(row.by_case)[np.isfinite(row.by_case)]
+        dice = np.array(row.dice_of_cases)[np.isfinite(row.dice_of_cases)]
         if not len(dice):
             continue
         color, (low, median, high) = _color(comparison, row.arm), np.quantile(dice, (0.25, 0.5, 0.75))
@@ -116,7 +128,7 @@ def draw_cases(comparison: Comparison) -> Figure:
     _name_arms(axes, rows)
     axes.set_xlabel("Dice of each held-out case (0 to 1), mean over its classes; bands: quartiles, with the median")
     _plain_axes(axes, "x")
-    figure.suptitle(_title(comparison, f"{_counted(rows[0].cases, 'training case')}, "), fontsize="medium")
+    figure.suptitle(_title(comparison, f"{_counted(rows[0].training_cases, 'training case')}, "), fontsize="medium")
     return figure
 
 
@@ -129,7 +141,7 @@ def draw_sizes(comparison: Comparison) -> Figure:
     for number, arm in enumerate(comparison.arms):
         rows = [row for row in comparison.rows if row.arm == arm]
         beside, color = BESIDE ** (number - (len(comparison.arms) - 1) / 2), _color(comparison, arm)
-        places = [row.cases * beside for row in rows]
+        places = [row.training_cases * beside for row in rows]
         axes.plot(places, [row.dice.value for row in rows], "o-", color=color, label=arm, markersize=4.5)
         axes.vlines(places, [row.dice.low for row in rows], [row.dice.high for row in rows], color=color)
     axes.set_xscale("log")
@@ -143,20 +155,15 @@ def draw_sizes(comparison: Comparison) -> Figure:
     return figure
 
 
-def _largest(comparison: Comparison) -> list[Row]:
-    """The rows with the most training cases."""
-    return [row for row in comparison.rows if row.cases == comparison.sizes[-1]]
-
-
 def _name_arms(axes: Axes, rows: list[Row]) -> None:
     axes.set_yticks(range(len(rows)), [row.arm for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
 
 
-def _title(comparison: Comparison, learned_from: str = "") -> str:
+def _title(comparison: Comparison, trained_on: str = "") -> str:
     held_out = _counted(len(comparison.held_out), "held-out case")
     dataset = comparison.dataset.replace("$", r"\$")  # which matplotlib takes for a formula's beginning
-    return f"{dataset}: {learned_from}{held_out}, {_counted(len(comparison.seeds), 'seed')}"
+    return f"{dataset}: {trained_on}{held_out}, {_counted(len(comparison.seeds), 'seed')}"
 
 
 def _counted(number: int, noun: str) -> str:

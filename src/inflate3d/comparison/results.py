@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float
+from pydantic import TypeAdapter, ValidationError
 
 from inflate3d.comparison.arms import difference_in_words
 from inflate3d.comparison.cost import Cost, measure_costs
 from inflate3d.comparison.paper import paper_figure
-from inflate3d.comparison.trials import Trial
+from inflate3d.comparison.runs import ComparisonRun
 from inflate3d.errors import DataError
 from inflate3d.evaluation.scores import Scores
 from inflate3d.evaluation.statistics import (
     Estimate,
-    case_weights,
+    Figure,
     estimate,
+    group_values,
     holm,
-    mean_of_class_means,
     mean_over_defined,
+    paired_p,
+    sign_flip,
     wilcoxon,
 )
+from inflate3d.evaluation.tables import Table
+from inflate3d.settings import read_json
+
+JSON_FILE = "comparison.json"
+"""In a comparison's folder: all of its figures."""
 
 
 @dataclass(frozen=True)
@@ -31,18 +42,23 @@ class Difference:
     """What an arm gains over the first one, with the same training cases and seeds.
 
     Attributes:
-        dice: Difference in mean Dice, with its paired interval.
+        dice: Difference in mean Dice, with its paired interval: over the cases and seeds, or with one seed over the
+            cases alone.
         better: In how many cases its Dice is higher, mean over classes and seeds.
         cases: How many cases have a Dice in both.
-        p: Of Wilcoxon's test on the cases' differences.
-        p_corrected: The same by Holm, for all differences of the comparison.
+        p: That the methods are equal, over cases and seeds; with one seed that of the sign flips.
+        p_holm: The same corrected by Holm for all differences of the comparison.
+        sign_flip_p: Of the sign-flip permutation test over the cases (or patients): it holds for the trained networks.
+        wilcoxon_p: Of Wilcoxon's signed-rank test, likewise.
     """
 
     dice: Estimate
     better: int
     cases: int
-    p: float
-    p_corrected: float = math.nan
+    p: Figure
+    sign_flip_p: Figure
+    wilcoxon_p: Figure
+    p_holm: Figure = math.nan
 
 
 @dataclass(frozen=True)
@@ -51,33 +67,33 @@ class Row:
 
     Attributes:
         arm: Its name.
-        cases: How many cases it learned from.
-        all_cases: Whether these are all training cases of the split.
-        words: What it has different from the first arm.
+        training_cases: How many cases it was trained on.
+        all_training_cases: Whether these are all training cases of the split.
+        differs: What it has different from the first arm, in words.
         dice: Mean Dice per case in native space (mean over classes of means over cases, mean over seeds), with its
-            interval over the cases.
-        seeds: The same of each seed.
+            interval over the cases and, if there are several, the seeds.
+        dice_of_seeds: The same of each seed.
+        dice_of_classes: Mean Dice of each class, likewise.
+        dice_of_cases: Dice of each held-out case, mean over its classes, then over the seeds; NaN where it has none.
         hd95: Mean HD95 in millimeters, likewise; NaN if not measured.
         nsd: Mean NSD, likewise; NaN if not measured.
-        pooled: The paper's pooled Dice, likewise.
-        classes: Mean Dice of each class, likewise.
-        by_case: Dice of each held-out case, mean over its classes, then over the seeds; NaN where it has none.
-        difference: From the first arm; none for itself.
-        cost: What it needs.
-        paper: The paper's own figure for this arm on this dataset, in percent.
+        micro_dice: Micro-averaged Dice, the paper's measure, likewise.
+        difference: From the first arm; None for itself.
+        cost: What it costs.
+        paper: The paper's own figure for this arm on this dataset, micro-averaged Dice in percent.
     """
 
     arm: str
-    cases: int
-    all_cases: bool
-    words: str
+    training_cases: int
+    all_training_cases: bool
+    differs: str
     dice: Estimate
-    seeds: dict[int, float]
-    hd95: float
-    nsd: float
-    pooled: float
-    classes: dict[str, float]
-    by_case: tuple[float, ...]
+    dice_of_seeds: dict[int, Figure]
+    dice_of_classes: dict[str, Figure]
+    dice_of_cases: tuple[Figure, ...]
+    hd95: Figure
+    nsd: Figure
+    micro_dice: Figure
     difference: Difference | None
     cost: Cost
     paper: float | None
@@ -85,7 +101,7 @@ class Row:
     @property
     def seed_deviation(self) -> float:
         """Standard deviation of the mean Dice over the seeds; NaN for one seed."""
-        values = list(self.seeds.values())
+        values = list(self.dice_of_seeds.values())
         return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
@@ -96,15 +112,17 @@ class Comparison:
     Attributes:
         dataset: The dataset's name.
         held_out: The cases that were scored.
+        patients: How many independent cases these are: those of a patient count as one.
         seeds: Seeds of each row.
-        tolerance: Millimeters of NSD; NaN if it was not measured.
+        nsd_tolerance: Millimeters; NaN if NSD was not measured, or not with one tolerance for all classes.
         rows: By number of training cases, then by arm.
     """
 
     dataset: str
     held_out: tuple[str, ...]
+    patients: int
     seeds: tuple[int, ...]
-    tolerance: float
+    nsd_tolerance: Figure
     rows: tuple[Row, ...]
 
     @property
@@ -115,85 +133,151 @@ class Comparison:
     @property
     def sizes(self) -> list[int]:
         """Numbers of training cases."""
-        return list(dict.fromkeys(row.cases for row in self.rows))
+        return list(dict.fromkeys(row.training_cases for row in self.rows))
+
+    @property
+    def largest(self) -> list[Row]:
+        """The rows with the most training cases."""
+        return [row for row in self.rows if row.training_cases == self.sizes[-1]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain values for JSON; what is not known is ``null``."""
+        return json.loads(TypeAdapter(Comparison).dump_json(self))
+
+    @classmethod
+    def read(cls, folder: Path) -> Comparison:
+        """Reads ``comparison.json`` of a comparison's folder.
+
+        Raises:
+            ConfigError: The file is missing, or is not JSON.
+            DataError: It holds no comparison.
+        """
+        file = folder / JSON_FILE
+        values = read_json(file)
+        try:
+            found = TypeAdapter(cls).validate_python(values)
+            _check_shape(found)
+        except (ValidationError, LookupError, ValueError) as error:
+            raise DataError(
+                "cannot read the comparison",
+                expected="what `inflate3d compare` writes",
+                got=str(error)[:200],
+                hint="repeat the command of the comparison; finished runs are not trained again",
+                file=file,
+            ) from error
+        return found
 
 
-def summarize(dataset: str, trials: Sequence[Trial], whole: int) -> Comparison:
-    """Reads what finished trials left and holds their arms against the first one.
+def summarize_runs(dataset: str, runs: Sequence[ComparisonRun], whole: int) -> Comparison:
+    """Reads the scores of finished runs and compares their arms with the first one.
 
     Args:
         dataset: The dataset's name, for the paper's figures.
-        trials: All of the comparison's, finished.
+        runs: All of the comparison's, finished.
         whole: How many training cases the split has.
 
     Raises:
         DataError: A run's scores can't be read, or are of other cases or classes than another's.
     """
-    scores = {trial.name: Scores.read(trial.folder.evaluation) for trial in trials}
-    _check_same_cases(trials, scores)
-    groups: dict[int | None, dict[str, list[Trial]]] = {}
-    for trial in trials:
-        groups.setdefault(trial.cases, {}).setdefault(trial.arm, []).append(trial)
-    weights = case_weights(len(scores[trials[0].name].cases))
+    scores = read_scores(runs)
+    first_scores = scores[runs[0].name]
+    by_size: dict[int | None, dict[str, list[ComparisonRun]]] = {}
+    for run in runs:
+        by_size.setdefault(run.cases, {}).setdefault(run.arm, []).append(run)
     rows = []
-    for size in sorted(groups, key=lambda size: size or whole):
-        first = next(iter(groups[size].values()))
-        rows += [_row(dataset, arm, first, scores, weights, whole) for arm in groups[size].values()]
+    for size in sorted(by_size, key=lambda size: size or whole):
+        first = next(iter(by_size[size].values()))
+        rows += [_row(dataset, arm, first, scores, whole) for arm in by_size[size].values()]
     return Comparison(
         dataset=dataset,
-        held_out=scores[trials[0].name].cases,
-        seeds=tuple(dict.fromkeys(trial.seed for trial in trials)),
-        tolerance=scores[trials[0].name].tolerance,
+        held_out=first_scores.cases,
+        patients=len(set(first_scores.patients)),
+        seeds=tuple(dict.fromkeys(run.seed for run in runs)),
+        nsd_tolerance=first_scores.tolerance,
         rows=tuple(_corrected(rows)),
     )
 
 
+def read_scores(runs: Sequence[ComparisonRun]) -> dict[str, Scores]:
+    """The scores of finished runs, by their names.
+
+    Raises:
+        DataError: A run's scores can't be read, or are of other cases or classes than another's.
+    """
+    scores = {run.name: Scores.read(run.folder.evaluation) for run in runs}
+    first = scores[runs[0].name]
+    for run in runs:
+        own = scores[run.name]
+        if (own.cases, own.classes) != (first.cases, first.classes):
+            raise DataError(
+                "runs of the comparison were scored on other cases or classes",
+                expected=f"those of {runs[0].name}: {len(first.cases)} cases, {', '.join(first.classes)}",
+                got=f"{run.name}: {len(own.cases)} cases, {', '.join(own.classes)}",
+                hint="choose another folder with --out",
+                file=run.folder.evaluation,
+            )
+    return scores
+
+
+def score_table(runs: Sequence[ComparisonRun], scores: Mapping[str, Scores]) -> Table:
+    """The long tables of all runs as one."""
+    rows = [[run.arm, run.cases, run.seed, *row] for run in runs for row in scores[run.name].table().rows]
+    return Table(("arm", "training_cases", "seed", "case", "class", "measure", "value"), rows)
+
+
 def _row(
     dataset: str,
-    trials: Sequence[Trial],
-    first: Sequence[Trial],
+    runs: Sequence[ComparisonRun],
+    first: Sequence[ComparisonRun],
     scores: Mapping[str, Scores],
-    weights: Integer[np.ndarray, "resamples cases"],
     whole: int,
 ) -> Row:
-    own = [scores[trial.name] for trial in trials]
-    dice = np.stack([each.native_dice for each in own])
-    trial = trials[0]
+    own, run = [scores[each.name] for each in runs], runs[0]
+    dice, patients = np.stack([each.dice for each in own]), own[0].patients
+    class_means = np.array([each.class_means() for each in own]).T
     return Row(
-        arm=trial.arm,
-        cases=trial.cases or whole,
-        all_cases=trial.cases is None,
-        words=difference_in_words(first[0].config, trial.config),
-        dice=_estimated(dice, weights),
-        seeds={each.seed: scores[each.name].mean() for each in trials},
+        arm=run.arm,
+        training_cases=run.cases or whole,
+        all_training_cases=run.cases is None,
+        differs=difference_in_words(first[0].config, run.config),
+        dice=estimate(group_values(dice, patients), bounds=(0.0, 1.0)),
+        dice_of_seeds={each.seed: scores[each.name].mean() for each in runs},
+        dice_of_classes=dict(zip(own[0].classes, mean_over_defined(class_means).tolist(), strict=True)),
+        dice_of_cases=tuple(_case_means(dice).tolist()),
         hd95=_mean([each.mean("hd95") for each in own]),
         nsd=_mean([each.mean("nsd") for each in own]),
-        pooled=_mean([each.pooled_mean() for each in own]),
-        classes={
-            name: _mean([each.class_means()[number] for each in own]) for number, name in enumerate(own[0].classes)
-        },
-        by_case=tuple(_case_means(dice).tolist()),
+        micro_dice=_mean([each.micro_mean() for each in own]),
         difference=None
-        if trial is first[0]
-        else _difference(np.stack([scores[each.name].native_dice for each in first]), dice, weights),
-        cost=measure_costs([each.folder for each in trials], own),
-        paper=paper_figure(dataset, trial.arm) if trial.cases is None else None,
+        if run is first[0]
+        else find_difference(np.stack([scores[each.name].dice for each in first]), dice, patients),
+        cost=measure_costs([each.folder for each in runs], own),
+        paper=paper_figure(dataset, run.arm) if run.cases is None else None,
     )
 
 
-def _difference(
+def find_difference(
     first: Float[np.ndarray, "seeds cases classes"],
     other: Float[np.ndarray, "seeds cases classes"],
-    weights: Integer[np.ndarray, "resamples cases"],
+    patients: Sequence[str] | None = None,
 ) -> Difference:
-    value = _as_they_are(other) - _as_they_are(first)
-    resampled = mean_of_class_means(other, weights) - mean_of_class_means(first, weights)
+    """How much another method's Dice differs from the first's, paired by seed and case.
+
+    Args:
+        first: Dice by seed, case and class; NaN where it is not defined.
+        other: Likewise.
+        patients: For each case what it is not independent of; each case is alone if not given.
+    """
+    seeds = len(first)
+    values = group_values(np.concatenate([first, other]), patients)
+    differences = values[seeds:] - values[:seeds]
     by_case = _case_means(other) - _case_means(first)
     return Difference(
-        dice=estimate(value, resampled) if len(by_case) > 1 else Estimate(value, math.nan, math.nan),
+        dice=estimate(differences, bounds=(-1.0, 1.0)),
         better=int(np.sum(by_case > 0)),
         cases=int(np.sum(~np.isnan(by_case))),
-        p=wilcoxon(by_case),
+        p=paired_p(differences),
+        sign_flip_p=sign_flip(differences.mean(axis=0)),
+        wilcoxon_p=wilcoxon(differences.mean(axis=0)),
     )
 
 
@@ -201,20 +285,9 @@ def _corrected(rows: Sequence[Row]) -> list[Row]:
     """The rows with Holm's correction for all of their tests together."""
     corrected = iter(holm([row.difference.p for row in rows if row.difference]))
     return [
-        replace(row, difference=replace(row.difference, p_corrected=next(corrected))) if row.difference else row
+        replace(row, difference=replace(row.difference, p_holm=next(corrected))) if row.difference else row
         for row in rows
     ]
-
-
-def _estimated(dice: Float[np.ndarray, "seeds cases classes"], weights: Integer[np.ndarray, "r cases"]) -> Estimate:
-    if dice.shape[1] < 2:  # a single case can't be resampled
-        return Estimate(_as_they_are(dice), math.nan, math.nan)
-    return estimate(_as_they_are(dice), mean_of_class_means(dice, weights))
-
-
-def _as_they_are(dice: Float[np.ndarray, "seeds cases classes"]) -> float:
-    """The figure of the cases as they are, each counted once."""
-    return float(mean_of_class_means(dice, np.ones((1, dice.shape[1]), dtype=np.int64))[0])
 
 
 def _case_means(dice: Float[np.ndarray, "seeds cases classes"]) -> Float[np.ndarray, " cases"]:
@@ -223,18 +296,13 @@ def _case_means(dice: Float[np.ndarray, "seeds cases classes"]) -> Float[np.ndar
 
 
 def _mean(values: Sequence[float]) -> float:
-    return float(mean_over_defined(np.array(values, dtype=np.float64))) if values else math.nan
+    return float(mean_over_defined(np.array(values, dtype=np.float64)))
 
 
-def _check_same_cases(trials: Sequence[Trial], scores: Mapping[str, Scores]) -> None:
-    first = scores[trials[0].name]
-    for trial in trials:
-        own = scores[trial.name]
-        if (own.cases, own.classes) != (first.cases, first.classes):
-            raise DataError(
-                "runs of the comparison were scored on other cases or classes",
-                expected=f"those of {trials[0].name}: {len(first.cases)} cases, {', '.join(first.classes)}",
-                got=f"{trial.name}: {len(own.cases)} cases, {', '.join(own.classes)}",
-                hint="choose another folder by --out",
-                file=trial.folder.evaluation,
-            )
+def _check_shape(found: Comparison) -> None:
+    """Every row has all cases and classes, and there is a row."""
+    first = found.rows[0]
+    for row in found.rows:
+        classes = list(row.dice_of_classes) == list(first.dice_of_classes)
+        if len(row.dice_of_cases) != len(found.held_out) or not classes or not row.dice_of_seeds:
+            raise ValueError(f"{row.arm}: other cases or classes than {first.arm}")

@@ -1,27 +1,23 @@
-"""A comparison as a table: Markdown to read, CSV and JSON to reckon with."""
+"""A comparison as tables: Markdown to read, CSV and JSON for further analysis."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from inflate3d.atomic import write_text
-from inflate3d.comparison.cost import Network
-from inflate3d.comparison.document import JSON_FILE, document, to_dict
+from inflate3d.comparison.cost import NetworkSize
 from inflate3d.comparison.paper import NOTE as PAPER_NOTE
-from inflate3d.comparison.results import Comparison, Difference, Row
-from inflate3d.evaluation.statistics import Estimate
+from inflate3d.comparison.results import JSON_FILE, Comparison, Difference
+from inflate3d.evaluation.statistics import FEWEST_GROUPS, Estimate
+from inflate3d.evaluation.tables import Table, show_estimate
 
 NOTHING = "–"
 """Shown where there is no figure."""
-
-OF_CASES = "dice_of_cases"
-"""Too much for a line of the CSV file."""
 
 
 class Cell(NamedTuple):
@@ -36,22 +32,37 @@ class Cell(NamedTuple):
     value: float = math.nan
 
 
-def write_tables(comparison: Comparison, folder: Path) -> None:
-    """Writes ``comparison.md``, ``comparison.csv`` and ``comparison.json``, each atomically.
+def write_tables(comparison: Comparison, scores: Table, folder: Path) -> None:
+    """Writes ``comparison.md``, ``comparison.csv``, ``comparison.json`` and ``scores.csv``, each atomically.
+
+    Args:
+        comparison: What was found.
+        scores: The long table of all runs.
+        folder: Where to.
 
     Raises:
         OutputError: A file can't be written.
     """
+    document = {**comparison.to_dict(), "notes": notes(comparison)}
     write_text(folder / "comparison.md", to_markdown(comparison))
-    told = [to_dict(row) for row in comparison.rows]
-    rows = [_flat({name: value for name, value in row.items() if name != OF_CASES}) for row in told]
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    lines = io.StringIO()
-    writer = csv.DictWriter(lines, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(folder / "comparison.csv", lines.getvalue())
-    write_text(folder / JSON_FILE, json.dumps(document(comparison), indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / "comparison.csv", row_table(comparison).to_csv(digits=6))
+    write_text(folder / "scores.csv", scores.to_csv(digits=6))
+    write_text(folder / JSON_FILE, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+
+
+def row_table(comparison: Comparison) -> Table:
+    """A row an arm and number of training cases, with all figures but the single cases'."""
+    rows = [_flat({k: v for k, v in asdict(row).items() if k != "dice_of_cases"}) for row in comparison.rows]
+    columns = tuple(dict.fromkeys(name for row in rows for name in row))
+    return Table(columns, [[row.get(name) for name in columns] for row in rows])
+
+
+def interval_words(comparison: Comparison) -> str:
+    """Over what the comparison's intervals are."""
+    whom = "patients" if comparison.patients < len(comparison.held_out) else "cases"
+    if len(comparison.seeds) > 1:
+        return f"over {whom} and seeds"
+    return f"over {whom}, of these networks; one seed: no interval for the method"
 
 
 def to_markdown(comparison: Comparison) -> str:
@@ -61,7 +72,7 @@ def to_markdown(comparison: Comparison) -> str:
         f"# {comparison.dataset}: {', '.join(comparison.arms)}",
         f"{len(comparison.held_out)} held-out cases; {_seeds(comparison)}. Differences are from {first}.",
         _markdown_table(*quality_table(comparison)),
-        *(f"- **{row.arm}**: {row.words}." for row in _one_size(comparison) if row.words),
+        *(f"- **{row.arm}**: {row.differs}." for row in comparison.largest if row.differs),
         _markdown_table(*cost_table(comparison)),
         "\n".join(f"- {line}" for line in notes(comparison)),
     ]
@@ -74,7 +85,7 @@ def quality_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 
 
 def quality_cells(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
-    """The same, with what to sort by; lower is better of p and HD95 alone."""
+    """The same, with what to sort by; lower is better for p and HD95 only."""
     several_sizes, several_seeds = len(comparison.sizes) > 1, len(comparison.seeds) > 1
     has_paper = any(row.paper is not None for row in comparison.rows)
     columns = [
@@ -85,21 +96,22 @@ def quality_cells(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
         "difference (95 %)",
         "better in",
         "p (Holm)",
+        "Wilcoxon p",
         "HD95 mm",
         "NSD",
-        "pooled",
+        "micro-averaged Dice",
         *(["the paper's"] if has_paper else []),
     ]
     rows = [
         [
             Cell(row.arm),
-            *([Cell(str(row.cases), row.cases)] if several_sizes else []),
+            *([Cell(str(row.training_cases), row.training_cases)] if several_sizes else []),
             Cell(_with_interval(row.dice), row.dice.value),
             *([_cell(row.seed_deviation, 4)] if several_seeds else []),
             *_difference_cells(row.difference),
             _cell(row.hd95, 2),
             _cell(row.nsd, 4),
-            _cell(row.pooled, 4),
+            _cell(row.micro_dice, 4),
             *([_cell(math.nan if row.paper is None else row.paper / 100, 4)] if has_paper else []),
         ]
         for row in comparison.rows
@@ -110,12 +122,12 @@ def quality_cells(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
 def class_cells(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
     """Columns and rows of each class's Dice."""
     several_sizes = len(comparison.sizes) > 1
-    columns = ["arm", *(["training cases"] if several_sizes else []), *comparison.rows[0].classes]
+    columns = ["arm", *(["training cases"] if several_sizes else []), *comparison.rows[0].dice_of_classes]
     rows = [
         [
             Cell(row.arm),
-            *([Cell(str(row.cases), row.cases)] if several_sizes else []),
-            *(_cell(value, 4) for value in row.classes.values()),
+            *([Cell(str(row.training_cases), row.training_cases)] if several_sizes else []),
+            *(_cell(value, 4) for value in row.dice_of_classes.values()),
         ]
         for row in comparison.rows
     ]
@@ -128,8 +140,8 @@ def short_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     columns = ["arm", *(["cases"] if several_sizes else []), "Dice", "difference (95 %)", "p", "HD95", "NSD"]
     rows = []
     for row in comparison.rows:
-        found, _, p = (cell.text for cell in _difference_cells(row.difference, digits=3))
-        size = [str(row.cases)] if several_sizes else []
+        found, _, p, _ = (cell.text for cell in _difference_cells(row.difference, digits=3))
+        size = [str(row.training_cases)] if several_sizes else []
         rows.append([row.arm, *size, _figure(row.dice.value, 4), found, p, _figure(row.hd95, 1), _figure(row.nsd, 3)])
     return columns, rows
 
@@ -151,7 +163,7 @@ def cost_cells(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
         "device",
     ]
     rows = []
-    for row in _one_size(comparison):
+    for row in comparison.largest:
         network, memory = row.cost.network, row.cost.peak_memory_bytes
         cells = [
             Cell(row.arm),
@@ -170,7 +182,7 @@ def _texts(columns: list[str], rows: Sequence[Sequence[Cell]]) -> tuple[list[str
     return columns, [[cell.text for cell in row] for row in rows]
 
 
-def _flops(network: Network) -> str:
+def _flops(network: NetworkSize) -> str:
     whole = f"{network.flops / 1e9:,.1f} a {network.seen}"
     if network.encoder_flops is None:
         return whole
@@ -179,26 +191,26 @@ def _flops(network: Network) -> str:
 
 def notes(comparison: Comparison) -> list[str]:
     """What the figures mean, a sentence each."""
-    told = [
+    several = len(comparison.seeds) > 1
+    whom = "patients" if comparison.patients < len(comparison.held_out) else "cases"
+    lines = [
         "Dice, HD95 and NSD are means over classes of means over cases, on each scan's own grid"
-        + ("" if math.isnan(comparison.tolerance) else f"; NSD at {comparison.tolerance:g} mm")
-        + (", averaged over the seeds" if len(comparison.seeds) > 1 else ""),
-        "intervals are bootstrap percentiles over the held-out cases, paired for differences: they hold for these "
-        "trained networks, and another seed may move them",
-        "p is Wilcoxon's signed-rank test on the cases' mean Dice, corrected by Holm for all rows of the table",
-        "pooled is the paper's measure: over all slices of all cases together, on the model's grid",
+        + ("" if math.isnan(comparison.nsd_tolerance) else f"; NSD at {comparison.nsd_tolerance:g} mm")
+        + (", averaged over the seeds" if several else ""),
+        f"95 % intervals are {interval_words(comparison)} (n = {comparison.patients} {whom}), paired for differences",
+        "p is the level at which the paired interval, over cases and seeds, just excludes 0"
+        if several
+        else "p is of a sign-flip permutation test over the cases: it holds for these trained networks, and another "
+        "seed may give another answer",
+        f"p is corrected by Holm for all rows of the table; Wilcoxon's signed-rank test over {whom} stands beside it, "
+        "uncorrected, for these trained networks",
+        "micro-averaged Dice is the paper's measure: over all slices of all cases together, on the model's grid",
     ]
-    fewest = min((row.difference.cases for row in comparison.rows if row.difference), default=0)
-    if 0 < fewest < 6:
-        told.append(f"with {fewest} cases the test can't fall below p = {2 / 2**fewest:.3g}, whatever the difference")
+    if comparison.patients < FEWEST_GROUPS:
+        lines.append(f"with fewer than {FEWEST_GROUPS} {whom} there are no intervals")
     if any(row.paper is not None for row in comparison.rows):
-        told.append(PAPER_NOTE)
-    return told
-
-
-def _one_size(comparison: Comparison) -> list[Row]:
-    """The rows of the largest number of training cases."""
-    return [row for row in comparison.rows if row.cases == comparison.sizes[-1]]
+        lines.append(PAPER_NOTE)
+    return lines
 
 
 def _seeds(comparison: Comparison) -> str:
@@ -208,21 +220,21 @@ def _seeds(comparison: Comparison) -> str:
 
 def _difference_cells(difference: Difference | None, digits: int = 4) -> list[Cell]:
     if difference is None:
-        return [Cell(NOTHING)] * 3
-    p = difference.p_corrected
-    told = NOTHING if math.isnan(p) else "< 0.0001" if p < 0.0001 else f"{p:.4f}"
+        return [Cell(NOTHING)] * 4
     return [
         Cell(_with_interval(difference.dice, digits, sign="+"), difference.dice.value),
         Cell(f"{difference.better} of {difference.cases}", difference.better),
-        Cell(told, p),
+        _p_cell(difference.p_holm),
+        _p_cell(difference.wilcoxon_p),
     ]
 
 
+def _p_cell(p: float) -> Cell:
+    return Cell(NOTHING if math.isnan(p) else "< 0.0005" if p < 0.0005 else f"{p:.4f}", p)
+
+
 def _with_interval(found: Estimate, digits: int = 4, sign: str = "") -> str:
-    value = _figure(found.value, digits, sign)
-    if math.isnan(found.low):
-        return value
-    return f"{value} ({_figure(found.low, digits, sign)} to {_figure(found.high, digits, sign)})"
+    return NOTHING if math.isnan(found.value) else show_estimate(found.value, found.low, found.high, digits, sign)
 
 
 def _cell(value: float, digits: int) -> Cell:
@@ -246,9 +258,9 @@ def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> st
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _flat(values: dict[str, Any], before: str = "") -> dict[str, Any]:
+def _flat(values: dict[Any, Any], before: str = "") -> dict[str, Any]:
     """Nested values as one level, such as ``dice.low``."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        flat |= _flat(value, f"{before}{name}.") if isinstance(value, dict) else {before + name: value}
+        flat |= _flat(value, f"{before}{name}.") if isinstance(value, dict) else {f"{before}{name}": value}
     return flat

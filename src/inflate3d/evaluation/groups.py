@@ -16,6 +16,12 @@ CASE = "case"
 SPACING = "spacing"
 """The kind of group that cases are in by their voxels' size."""
 
+UNKNOWN = "unknown"
+"""The group of a case of which nobody said one."""
+
+_SPACINGS = (1, 2, 3, 5)
+"""Millimeters at which a group of spacings ends and the next begins."""
+
 
 def read_groups(file: Path) -> dict[str, dict[str, str]]:
     """Reads a CSV file with a column ``case``; every other column is a kind of group.
@@ -36,19 +42,19 @@ def read_groups(file: Path) -> dict[str, dict[str, str]]:
         reader.fieldnames = columns
         rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError("the table of groups can't be read", got=error, file=file) from error
+        raise DataError("cannot read the table of groups", got=error, file=file) from error
     kinds = [name for name in columns if name != CASE]
     if not kinds or CASE not in columns:
         raise DataError(
-            "the table names no groups",
+            "the table of groups has no groups",
             expected=f"columns {CASE} and one or more others, such as site",
             got=", ".join(columns) or "no columns",
             file=file,
         )
     if SPACING in kinds:
         raise DataError(
-            f"the table has groups called {SPACING}, which cases are given by their label maps",
-            hint="call the column otherwise",
+            f"the table of groups has a column {SPACING}; cases are grouped by spacing automatically",
+            hint="rename the column",
             file=file,
         )
     by_case = _by_case(rows, file)
@@ -68,11 +74,25 @@ def check_groups(groups: Mapping[str, Mapping[str, str]], cases: Collection[str]
     for kind, members in groups.items():
         if members and not any(case in members for case in cases):
             raise DataError(
-                f"the table of groups gives a {kind} to none of the cases that are scored",
+                f"the table of groups has no {kind} for any scored case",
                 expected=f"names of cases, such as {truncate([*cases], 2)}",
                 got=truncate([*members], 2),
                 hint="name the cases as their label maps, without the suffix",
             )
+
+
+def spacing_group(spacing: Sequence[float]) -> str:
+    """Between which limits a scan's largest spacing lies, such as ``1 to 2 mm``.
+
+    Args:
+        spacing: Millimeters between voxels along the three axes.
+    """
+    largest = round(max(spacing), 3)  # headers round
+    below = [limit for limit in _SPACINGS if limit < largest]
+    above = [limit for limit in _SPACINGS if limit >= largest]
+    if not below:
+        return f"up to {above[0]} mm"
+    return f"{below[-1]} to {above[0]} mm" if above else f"over {below[-1]} mm"
 
 
 def _by_case(rows: Sequence[Mapping[str, str | None]], file: Path) -> dict[str, Mapping[str, str | None]]:
@@ -80,7 +100,7 @@ def _by_case(rows: Sequence[Mapping[str, str | None]], file: Path) -> dict[str, 
     found: dict[str, Mapping[str, str | None]] = {}
     for row in rows:
         if (case := _cell(row, CASE)) in found:
-            raise DataError("the table of groups lists a case twice", case=case, file=file)
+            raise DataError("duplicate case in the table of groups", case=case, file=file)
         if case:
             found[case] = row
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -56,16 +57,19 @@ class Measure:
 
     Attributes:
         title: Head of a table's column.
-        definition: How it is reckoned, its unit, and what it is where the class is absent from one map. Absent from
+        definition: How it is computed, its unit, and what it is where the class is absent from one map. Absent from
             both it is never defined.
         digits: Digits behind the point in a table.
+        bounds: The least and the greatest value that it can have.
     """
 
     title: str
     definition: str
     digits: int = 4
+    bounds: tuple[float, float] = (0.0, 1.0)
 
 
+_ANY, _LENGTH = (-math.inf, math.inf), (0.0, math.inf)
 _ONE_IS_0 = "0 where the class is in only one map"
 _ONE_IS_DIAGONAL = "the scan's diagonal where the class is in only one map"
 
@@ -74,35 +78,40 @@ MEASURES: dict[str, Measure] = {
     "iou": Measure("IoU", f"|A∩B|/|A∪B| (Jaccard 1912); {_ONE_IS_0}"),
     "precision": Measure("precision", "|A∩B|/|A|; not defined where the class is not predicted"),
     "recall": Measure("recall", "|A∩B|/|B|; not defined where the class is not in the label"),
-    "volume_difference_ml": Measure("volume diff. in ml", "|A|-|B| in millilitres, positive where too much", 2),
+    "volume_difference_ml": Measure("volume diff. in ml", "|A|-|B| in milliliters, positive where too much", 2, _ANY),
     "volume_difference_percent": Measure(
         "volume diff. in %",
         "100(|A|-|B|)/|B| (Heimann et al. 2009), positive where too much; not defined where the class is not in the "
         "label",
         1,
+        _ANY,
     ),
     "hd95": Measure(
         "HD95 in mm",
         "mm, the larger of the two directed 95th percentiles of the distances between boundary voxels; "
         + _ONE_IS_DIAGONAL,
         2,
+        _LENGTH,
     ),
     "hd95_pooled": Measure(
         "pooled HD95 in mm",
         "mm, the 95th percentile of the distances between boundary voxels, those of both directions together; "
         + _ONE_IS_DIAGONAL,
         2,
+        _LENGTH,
     ),
     "hd100": Measure(
         "HD100 in mm",
         f"mm, the largest distance between boundary voxels in either direction (Hausdorff 1914); {_ONE_IS_DIAGONAL}",
         2,
+        _LENGTH,
     ),
     "assd": Measure(
         "ASSD in mm",
         "mm, the mean of the distances between boundary voxels, those of both directions together (Heimann et al. "
         f"2009); {_ONE_IS_DIAGONAL}",
         2,
+        _LENGTH,
     ),
     "nsd": Measure(
         "NSD",
@@ -130,9 +139,7 @@ def class_tolerances(tolerance: Tolerance, classes: Sequence[str]) -> Float[np.n
     """
     given = tolerance if isinstance(tolerance, Tolerances) else Tolerances(tolerance)
     if unknown := [name for name in given.classes if name not in classes]:
-        raise ConfigError(
-            "a tolerance is given for a class that there is not", expected=", ".join(classes), got=unknown[0]
-        )
+        raise ConfigError("a tolerance is given for an unknown class", expected=", ".join(classes), got=unknown[0])
     values = np.array([given.classes.get(name, given.others) for name in classes], dtype=np.float64)
     if not (np.isfinite(values) & (values >= 0)).all():
         raise ConfigError("invalid tolerance", expected="millimeters, 0 or more", got=values.tolist())

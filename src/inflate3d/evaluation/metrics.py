@@ -53,11 +53,11 @@ def dice(counts: Integer[Tensor, "*cases 3"]) -> Float[Tensor, "*cases"]:
 def count_measures(
     counts: Integer[Tensor, "*cases 3"], voxel_ml: Float[Tensor, "*cases"]
 ) -> dict[str, Float[Tensor, "*cases"]]:
-    """All other measures that are reckoned from counts; their definitions are in `MEASURES`.
+    """All other measures that are computed from counts; their definitions are in `MEASURES`.
 
     Args:
         counts: As `overlap_counts` gives them.
-        voxel_ml: Volume of a voxel in millilitres.
+        voxel_ml: Volume of a voxel in milliliters.
 
     Returns:
         By name of the measure; NaN where it is not defined.

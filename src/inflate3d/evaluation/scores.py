@@ -1,4 +1,4 @@
-"""Scores of label maps by case and class, what they come to, and the files they are kept in."""
+"""Scores of label maps: one long table by case, class and measure, what it comes to, and the files that keep it."""
 
 from __future__ import annotations
 
@@ -17,54 +17,95 @@ from inflate3d.atomic import write_text
 from inflate3d.datasets.case import check_id
 from inflate3d.documents import DAMAGED_JSON, parse_json, read_text
 from inflate3d.errors import DataError
-from inflate3d.evaluation.documents import by_name, measure_document, number, plain, ranking_document, values_of
+from inflate3d.evaluation.groups import UNKNOWN
 from inflate3d.evaluation.measures import MEASURES, TOLERANCE
-from inflate3d.evaluation.statistics import Estimate, rank_correlation
-from inflate3d.evaluation.summaries import INTERVALS, Summary, summarize
-from inflate3d.evaluation.tables import ALL_CLASSES, NOT_DEFINED, score_rows, show, summary_rows, to_csv
+from inflate3d.evaluation.statistics import INTERVALS, Estimate, MeasureSummary, rank_correlation, summarize
+from inflate3d.evaluation.tables import ALL_CLASSES, NOT_DEFINED, Table, Value, by_name, plain, show
 
 __all__ = ["NOT_DEFINED", "TOLERANCE", "Scores", "show"]
 
 FEWEST_RANKED = 10
 """Cases that the rank correlation of confidence and Dice needs: that of fewer says nothing."""
 
-_DICE = "native_dice"
-"""What Dice is called in ``scores.json``, apart from the pooled one."""
+CONFIDENCE, MICRO_DICE, SECONDS = "confidence", "micro_dice", "prediction_seconds"
+"""What stands in the long table besides `MEASURES`: by case and class, by class alone, by case alone."""
+
+PATIENT_KINDS = ("patient", "subject", "group")
+"""Kinds of groups whose members are not independent: intervals draw them together."""
+
+_DEFINITIONS = {
+    CONFIDENCE: "soft Dice of the label map with the network's own probabilities (Borges et al. 2026); null where the "
+    "class is not predicted",
+    MICRO_DICE: "micro-averaged Dice, the paper's figure: over the pixels of all slices of all cases together, on the "
+    "model's grid",
+    SECONDS: "from the scan in memory to its label map",
+}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Scores:
     """Scores of a run's held-out cases, or of any label maps.
+
+    Example:
+        >>> import numpy as np
+        >>> scores = Scores(("a", "b"), ("liver",), {"dice": np.array([[0.9], [0.7]])})
+        >>> scores
+        Scores(2 cases, 1 classes, mean Dice 0.8000)
+        >>> scores.case_means()
+        [0.9, 0.7]
 
     Attributes:
         cases: Their ids.
         classes: Foreground class names.
-        native_dice: Dice of each case and class over the voxels of the scan's own grid; NaN where a class is in
-            neither map, 0 where it is in only one.
-        pooled_dice: The paper's figure: Dice of each class over the pixels of all slices of all cases together,
-            on the model's grid. It is not comparable with a mean over cases. NaN if not known.
-        measured: By name, all other of `MEASURES` that were taken, of each case and class on the scan's own grid.
+        measured: By name, those of `MEASURES` that were taken, of each case and class on the scan's own grid; NaN
+            where a measure is not defined. ``dice`` is always among them. ``confidence`` may be: how far a prediction
+            can be trusted, estimated without its label; NaN where the class is not predicted.
+        micro_dice: The paper's figure: Dice of each class over the pixels of all slices of all cases together, on the
+            model's grid. It is not comparable with a mean over cases. None if not known.
         tolerances: Millimeters within which each class's surface counts as right in NSD, if that was measured.
-        confidence: How far each case's prediction can be trusted, by class, told without its label: the soft Dice of
-            the label map with the network's own probabilities; NaN where the class is not predicted. None if not known.
         seconds: How long each case's prediction took, from the scan in memory to its label map; NaN if not known.
         groups: Kinds of groups that the cases fall into, such as ``spacing``, and the group of each case.
     """
 
     cases: tuple[str, ...]
     classes: tuple[str, ...]
-    native_dice: Float[np.ndarray, "cases classes"]
-    pooled_dice: Float[np.ndarray, " classes"]
-    measured: Mapping[str, Float[np.ndarray, "cases classes"]] = field(default_factory=dict)
+    measured: Mapping[str, Float[np.ndarray, "cases classes"]]
+    micro_dice: Float[np.ndarray, " classes"] | None = None
     tolerances: Float[np.ndarray, " classes"] | None = None
-    confidence: Float[np.ndarray, "cases classes"] | None = None
     seconds: Float[np.ndarray, " cases"] | None = None
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all values are the same, NaN being equal to NaN."""
+        if not isinstance(other, Scores):
+            return NotImplemented
+        return self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash((self.cases, self.classes))
+
+    def __repr__(self) -> str:
+        return f"Scores({len(self.cases)} cases, {len(self.classes)} classes, mean Dice {show(self.mean())})"
+
+    def _key(self) -> tuple[Any, ...]:
+        tolerances = None if self.tolerances is None else self.tolerances.tolist()
+        records = [[*row[:3], plain(row[3])] for row in self.table().rows]
+        return self.cases, self.classes, tolerances, dict(self.groups), records
 
     @property
     def measures(self) -> list[str]:
         """Names of the measures that were taken, in the order of `MEASURES`."""
-        return [name for name in MEASURES if name == "dice" or name in self.measured]
+        return [name for name in MEASURES if name in self.measured]
+
+    @property
+    def dice(self) -> Float[np.ndarray, "cases classes"]:
+        """Dice on the scan's own grid; NaN where a class is in neither map, 0 where it is in only one."""
+        return self.measured["dice"]
+
+    @property
+    def confidence(self) -> Float[np.ndarray, "cases classes"] | None:
+        """See `measured`; None if not known."""
+        return self.measured.get(CONFIDENCE)
 
     @property
     def tolerance(self) -> float:
@@ -73,11 +114,18 @@ class Scores:
             return math.nan
         return float(self.tolerances[0])
 
+    @property
+    def patients(self) -> tuple[str, ...]:
+        """For each case what is not independent of it, such as its patient; itself if nothing is known."""
+        kind = next((each for each in PATIENT_KINDS if each in self.groups), None)
+        if kind is None:
+            return self.cases
+        pairs = zip(self.cases, self.groups[kind], strict=True)
+        return tuple(f"case {case}" if group == UNKNOWN else f"group {group}" for case, group in pairs)
+
     def values(self, measure: str = "dice") -> Float[np.ndarray, "cases classes"]:
         """A measure of each case and class; NaN where it is not defined, or was not taken."""
-        if measure == "dice":
-            return self.native_dice
-        return self.measured.get(measure, np.full_like(self.native_dice, np.nan))
+        return self.measured.get(measure, np.full_like(self.dice, np.nan))
 
     def class_means(self, measure: str = "dice") -> list[float]:
         """Mean over the cases, for each class."""
@@ -89,18 +137,11 @@ class Scores:
 
     def case_means(self, measure: str = "dice") -> list[float]:
         """Mean over the classes, for each case."""
-        return _means(self.values(measure))
+        return [_over_defined(np.mean, row) for row in self.values(measure)]
 
     def case_confidence(self) -> list[float]:
         """Mean over the predicted classes, for each case; NaN where nothing is predicted, or it is not known."""
-        return [math.nan] * len(self.cases) if self.confidence is None else _means(self.confidence)
-
-    @cached_property
-    def confidence_ranking(self) -> Estimate | None:
-        """How well confidence ranks the cases by their mean Dice: Spearman's correlation; none of too few cases."""
-        confidence, dice = np.array(self.case_confidence()), np.array(self.case_means())
-        known = np.count_nonzero(~np.isnan(confidence) & ~np.isnan(dice))
-        return rank_correlation(confidence, dice) if known >= FEWEST_RANKED else None
+        return self.case_means(CONFIDENCE)
 
     def mean(self, measure: str = "dice") -> float:
         """Mean over the classes of their means over the cases: that of Dice is the one figure for a run."""
@@ -110,17 +151,30 @@ class Scores:
         """Mean over the classes of their medians over the cases."""
         return _over_defined(np.mean, np.array(self.class_medians(measure)))
 
-    def pooled_mean(self) -> float:
-        """Mean over the classes of the paper's pooled Dice."""
-        return _over_defined(np.mean, self.pooled_dice)
+    def micro_mean(self) -> float:
+        """Mean over the classes of the micro-averaged Dice; NaN if not known."""
+        return _over_defined(np.mean, np.array(self.micro_values()))
+
+    def micro_values(self) -> list[float]:
+        """The micro-averaged Dice of each class; NaN if not known."""
+        return [math.nan] * len(self.classes) if self.micro_dice is None else self.micro_dice.tolist()
 
     @cached_property
-    def summaries(self) -> dict[str, Summary]:
-        """Means and medians of each measure with their intervals."""
-        return {measure: summarize(self.values(measure)) for measure in self.measures}
+    def confidence_ranking(self) -> Estimate | None:
+        """How well confidence ranks the cases by their mean Dice: Spearman's correlation; None of too few cases."""
+        confidence, dice = np.array(self.case_confidence()), np.array(self.case_means())
+        known = np.count_nonzero(~np.isnan(confidence) & ~np.isnan(dice))
+        return rank_correlation(confidence, dice) if known >= FEWEST_RANKED else None
+
+    @cached_property
+    def summaries(self) -> dict[str, MeasureSummary]:
+        """Means and medians of each measure, the means with their intervals over the patients."""
+        return {
+            name: summarize(self.values(name), self.patients, bounds=MEASURES[name].bounds) for name in self.measures
+        }
 
     def in_groups(self, kind: str) -> dict[str, Scores]:
-        """The scores of each group of a kind, in the order of the groups' names; pooled Dice is not known of them."""
+        """The scores of each group of a kind, in the order of the groups' names; without micro-averaged Dice."""
         named = np.array(self.groups[kind])
         return {group: self._of_cases(np.flatnonzero(named == group)) for group in sorted(set(self.groups[kind]))}
 
@@ -128,93 +182,94 @@ class Scores:
         return replace(
             self,
             cases=tuple(self.cases[place] for place in places),
-            native_dice=self.native_dice[places],
-            pooled_dice=np.full(len(self.classes), np.nan),
             measured={name: values[places] for name, values in self.measured.items()},
-            confidence=None if self.confidence is None else self.confidence[places],
+            micro_dice=None,
             seconds=None if self.seconds is None else self.seconds[places],
             groups={kind: tuple(each[place] for place in places) for kind, each in self.groups.items()},
         )
 
+    def table(self) -> Table:
+        """The long table: case, class, measure, value. No class: of the whole case; no case: of all cases together."""
+        return Table(("case", "class", "measure", "value"), list(self._rows()))
+
+    def _rows(self) -> Iterator[tuple[str | None, str | None, str, float]]:
+        names = [*self.measures, *([CONFIDENCE] if CONFIDENCE in self.measured else [])]
+        for place, case in enumerate(self.cases):
+            for column, class_name in enumerate(self.classes):
+                for name in names:
+                    yield case, class_name, name, float(self.measured[name][place, column])
+            if self.seconds is not None:
+                yield case, None, SECONDS, float(self.seconds[place])
+        if self.micro_dice is not None:
+            for class_name, value in zip(self.classes, self.micro_values(), strict=True):
+                yield None, class_name, MICRO_DICE, value
+
+    def summary_table(self) -> Table:
+        """A row for each measure and class, and one over the classes: means with their intervals, and medians."""
+        rows: list[list[Value]] = []
+        for measure, summary in self.summaries.items():
+            cases: list[int | None] = [*summary.cases, None]
+            means, medians = (*summary.means, summary.mean), (*summary.medians, summary.median)
+            for name, count, mean, median in zip((*self.classes, ALL_CLASSES), cases, means, medians, strict=True):
+                rows.append([measure, name, count, mean.value, mean.low, mean.high, median])
+        return Table(("measure", "class", "cases", "mean", "mean_low", "mean_high", "median"), rows)
+
+    def group_table(self) -> Table:
+        """A row for each group, measure and class, and one over the classes: means over the cases."""
+        rows: list[list[Value]] = []
+        for kind in self.groups:
+            for group, part in self.in_groups(kind).items():
+                for measure in self.measures:
+                    means = [*part.class_means(measure), part.mean(measure)]
+                    for name, mean in zip((*self.classes, ALL_CLASSES), means, strict=True):
+                        rows.append([kind, group, len(part.cases), measure, name, mean])
+        return Table(("groups", "group", "cases", "measure", "class", "mean"), rows)
+
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values for JSON; what is not defined is ``null``."""
-        seconds = [math.nan] * len(self.cases) if self.seconds is None else self.seconds.tolist()
+        known = {name: _definition(name) for name in self.measures}
+        extra = {
+            name: _DEFINITIONS[name]
+            for name, there in (
+                (CONFIDENCE, self.confidence is not None),
+                (MICRO_DICE, self.micro_dice is not None),
+                (SECONDS, self.seconds is not None),
+            )
+            if there
+        }
+        ranking = self.confidence_ranking
         return {
             "classes": list(self.classes),
+            "mean_dice": plain(self.mean()),
+            "mean_micro_dice": plain(self.micro_mean()),
+            "confidence_ranking": None if ranking is None else {k: plain(v) for k, v in vars(ranking).items()},
+            "definitions": known | extra,
             "intervals": INTERVALS,
-            **{_DICE if name == "dice" else name: self._measure_to_dict(name) for name in self.measures},
-            **({} if np.isnan(self.pooled_dice).all() else {"pooled_dice": self._pooled_to_dict()}),
-            **({} if self.confidence is None else {"confidence": self._confidence_to_dict(self.confidence)}),
-            "groups": {kind: self._groups_to_dict(kind) for kind in self.groups},
-            "case_groups": {kind: dict(zip(self.cases, each, strict=True)) for kind, each in self.groups.items()},
-            "prediction_seconds": dict(zip(self.cases, map(plain, seconds), strict=True)),
+            "nsd_tolerances_mm": None if self.tolerances is None else by_name(self.classes, self.tolerances.tolist()),
+            "groups": {kind: dict(zip(self.cases, each, strict=True)) for kind, each in self.groups.items()},
+            "summary": self.summary_table().to_records(),
+            "group_means": self.group_table().to_records(),
+            "scores": self.table().to_records(),
         }
-
-    def _measure_to_dict(self, measure: str) -> dict[str, Any]:
-        document = measure_document(self.values(measure), self.summaries[measure], self.cases, self.classes)
-        if measure == "nsd" and self.tolerances is not None:
-            document = {"tolerances_mm": by_name(self.classes, self.tolerances.tolist()), **document}
-        definition = f"{MEASURES[measure].definition}; null where it is in neither. On each scan's own grid"
-        return {"definition": definition, **document}
-
-    def _pooled_to_dict(self) -> dict[str, Any]:
-        return {
-            "definition": "the paper's: over the pixels of all slices of all cases together, on the model's grid",
-            "mean": plain(self.pooled_mean()),
-            "classes": by_name(self.classes, self.pooled_dice.tolist()),
-        }
-
-    def _confidence_to_dict(self, confidence: Float[np.ndarray, "cases classes"]) -> dict[str, Any]:
-        return {
-            "definition": "soft Dice of the label map with the network's own probabilities (Borges et al. 2026); null "
-            "where the class is not predicted",
-            "rank_correlation_with_dice": ranking_document(self.confidence_ranking),
-            "means": by_name(self.cases, self.case_confidence()),
-            "cases": {
-                case: by_name(self.classes, row) for case, row in zip(self.cases, confidence.tolist(), strict=True)
-            },
-        }
-
-    def _groups_to_dict(self, kind: str) -> dict[str, Any]:
-        def means(part: Scores) -> dict[str, Any]:
-            figures = {
-                name: {"mean": plain(part.mean(name)), "class_means": by_name(self.classes, part.class_means(name))}
-                for name in self.measures
-            }
-            return {"cases": len(part.cases), **figures}
-
-        return {group: means(part) for group, part in self.in_groups(kind).items()}
 
     def write(self, folder: Path) -> None:
-        """Writes all of it, each file whole or not at all.
+        """Writes all of it, each file atomically.
 
-        ``scores.json`` holds everything; ``scores.csv`` a row for each case and class; ``summary.csv`` means and
-        medians; ``groups.csv`` means in groups of cases, where there are groups.
+        ``scores.json`` holds everything; ``scores.csv`` is the long table; ``summary.csv`` has means and medians;
+        ``groups.csv`` means in groups of cases, where there are groups.
 
         Raises:
             OutputError: A file can't be written.
         """
-        measured = {name: self.values(name) for name in self.measures}
-        if self.confidence is not None:
-            measured["confidence"] = self.confidence
-        write_text(folder / "scores.csv", to_csv(score_rows(self.cases, self.classes, measured, self.groups)))
-        write_text(folder / "summary.csv", to_csv(summary_rows(self.classes, self.summaries)))
+        write_text(folder / "scores.csv", self.table().to_csv(digits=6))
+        write_text(folder / "summary.csv", self.summary_table().to_csv())
         if self.groups:
-            write_text(folder / "groups.csv", to_csv(self._group_rows()))
-        write_text(folder / "scores.json", json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n")
-
-    def _group_rows(self) -> Iterator[list[str]]:
-        """The columns' names, then a row for each group and class, and one over the classes: means over the cases."""
-        yield ["groups", "group", "cases", "class", *self.measures]
-        for kind in self.groups:
-            for group, part in self.in_groups(kind).items():
-                means = [[*part.class_means(name), part.mean(name)] for name in self.measures]
-                for name, *row in zip([*self.classes, ALL_CLASSES], *means, strict=True):
-                    yield [kind, group, str(len(part.cases)), name, *map(show, row)]
+            write_text(folder / "groups.csv", self.group_table().to_csv())
+        write_text(folder / "scores.json", json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> Scores:
-        """Reads what :meth:`write` wrote, of earlier versions too.
+        """Reads what :meth:`write` wrote.
 
         Raises:
             DataError: The file is missing, damaged, or holds no scores.
@@ -222,9 +277,9 @@ class Scores:
         file = folder / "scores.json"
         try:
             return cls._from_dict(parse_json(read_text(file)))
-        except (OSError, *DAMAGED_JSON, KeyError, TypeError, AttributeError, OverflowError) as error:
+        except (OSError, *DAMAGED_JSON, KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise DataError(
-                "the scores can't be read",
+                "cannot read the scores",
                 expected="what `inflate3d evaluate` writes",
                 got=f"{type(error).__name__}: {error}",
                 hint="remove the file and evaluate the run again",
@@ -233,31 +288,31 @@ class Scores:
 
     @classmethod
     def _from_dict(cls, values: dict[str, Any]) -> Scores:
-        pooled = values["pooled_dice"]["classes"] if "pooled_dice" in values else {}
-        cases, classes = tuple(map(check_id, values[_DICE]["cases"])), tuple(values.get("classes", pooled))
-        seconds = values.get("prediction_seconds", {})
-        groups = values.get("case_groups", {})
+        found: dict[str, dict[tuple[Any, Any], float]] = {}
+        for row in values["scores"]:
+            value = math.nan if row["value"] is None else float(row["value"])
+            found.setdefault(row["measure"], {})[row["case"], row["class"]] = value
+        cases = tuple(dict.fromkeys(check_id(case) for case, name in found["dice"]))
+        classes, tolerances = tuple(map(str, values["classes"])), values["nsd_tolerances_mm"]
+
+        def by_case_and_class(name: str) -> Float[np.ndarray, "cases classes"]:
+            listed = [found[name][case, each] for case in cases for each in classes]
+            return np.array(listed, dtype=np.float64).reshape(len(cases), len(classes))
+
+        micro, seconds = found.get(MICRO_DICE), found.get(SECONDS)
         return cls(
             cases=cases,
             classes=classes,
-            native_dice=values_of(values[_DICE], cases, classes),
-            pooled_dice=np.array([number(pooled.get(name)) for name in classes]),
-            measured={name: values_of(values[name], cases, classes) for name in MEASURES if name in values},
-            tolerances=_tolerances(values["nsd"], classes) if "nsd" in values else None,
-            confidence=values_of(values["confidence"], cases, classes) if "confidence" in values else None,
-            seconds=np.array([number(seconds.get(case)) for case in cases]),
-            groups={kind: tuple(str(each[case]) for case in cases) for kind, each in groups.items()},
+            measured={name: by_case_and_class(name) for name in (*MEASURES, CONFIDENCE) if name in found},
+            micro_dice=None if micro is None else np.array([micro[None, name] for name in classes]),
+            tolerances=None if tolerances is None else np.array([float(tolerances[name]) for name in classes]),
+            seconds=None if seconds is None else np.array([seconds[case, None] for case in cases]),
+            groups={kind: tuple(str(each[case]) for case in cases) for kind, each in values["groups"].items()},
         )
 
 
-def _tolerances(document: dict[str, Any], classes: tuple[str, ...]) -> Float[np.ndarray, " classes"]:
-    """Of each class; files of version 0.1 have one for all."""
-    by_class = document.get("tolerances_mm") or dict.fromkeys(classes, document.get("tolerance_mm"))
-    return np.array([number(by_class[name]) for name in classes])
-
-
-def _means(values: Float[np.ndarray, "rows n"]) -> list[float]:
-    return [_over_defined(np.mean, row) for row in values]
+def _definition(measure: str) -> str:
+    return f"{MEASURES[measure].definition}; null where it is in neither. On each scan's own grid"
 
 
 def _over_defined(reduce: Callable[[np.ndarray], np.floating], values: Float[np.ndarray, " n"]) -> float:

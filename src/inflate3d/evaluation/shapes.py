@@ -9,15 +9,15 @@ from jaxtyping import Bool, Float, Integer, UInt8
 from scipy import ndimage
 
 from inflate3d.datasets.classes import IGNORED
+from inflate3d.evaluation.components import count_numbers, number_components
 from inflate3d.evaluation.distances import Spacing
-from inflate3d.evaluation.lesions import lesion_f1
 from inflate3d.evaluation.surfaces import hausdorff_measures, nsd
 
 HAUSDORFF = ("hd95", "hd95_pooled", "hd100", "assd")
 """Distances in millimeters: the longer, the worse."""
 
 SHAPE_MEASURES = (*HAUSDORFF, "nsd", "lesion_f1")
-"""What needs a whole case at once, unlike what is reckoned from counts of voxels."""
+"""What needs a whole case at once, unlike what is computed from counts of voxels."""
 
 
 def shape_measures(
@@ -94,3 +94,26 @@ def _as_bytes(
 
 def _union(first: tuple[slice, ...], second: tuple[slice, ...]) -> tuple[slice, ...]:
     return tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(first, second, strict=True))
+
+
+def lesion_f1(prediction: Bool[np.ndarray, "d h w"], label: Bool[np.ndarray, "d h w"]) -> float:
+    """F1 score of detected components, 2·TP/(2·TP+FP+FN).
+
+    The rule of overlap is that of ISLES 2022 (Hernandez Petzsche et al. 2022, Sci Data 9:762): a component of the
+    label is found where any of its voxels is predicted, and a component of the prediction is false where none of its
+    voxels is labeled.
+
+    Args:
+        prediction: A mask with at least one voxel.
+        label: Another one on the same grid.
+    """
+    missed, found = _missed_and_touched(label, prediction)
+    false, _ = _missed_and_touched(prediction, label)
+    return 2 * found / (2 * found + false + missed)
+
+
+def _missed_and_touched(mask: Bool[np.ndarray, "d h w"], other: Bool[np.ndarray, "d h w"]) -> tuple[int, int]:
+    """How many of a mask's components share no voxel with another mask, and how many do."""
+    numbers, voxels = number_components(mask)
+    touched = int(np.count_nonzero(count_numbers(numbers, len(voxels) - 1, other)[1:]))
+    return len(voxels) - 1 - touched, touched

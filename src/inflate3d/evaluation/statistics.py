@@ -1,4 +1,8 @@
-"""How sure a difference is: bootstrap intervals over cases, Wilcoxon's signed-rank test, Holm's correction."""
+"""How certain a figure is: intervals over cases and seeds, tests of paired differences, Holm's correction.
+
+Everything works on *group values*: one number for each group of cases that belong together (the scans of a patient),
+made so that their mean is the figure in question. Groups, not cases, are what is independent.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +10,42 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Shaped
+from pydantic import BeforeValidator
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
+
+FEWEST_GROUPS = 5
+"""Independent cases that an interval needs."""
+
+INTERVALS = (
+    "95 %, bootstrap-t over the cases (the scans of a patient are drawn together), 10,000 resamples, seed 0; null for "
+    "fewer than five patients"
+)
+"""What the intervals of one network are, for the files."""
+
+_EXACT = 13
+"""Up to this many groups all sign flips are enumerated."""
+
+_SMALLEST_P = 1 / RESAMPLES
+
+_DIGITS = 12
+"""Digits of a difference that are not the rounding error of two scores."""
 
 _FEWEST_RANKED = 3
 """Cases that a rank correlation needs: two are always in the same or the opposite order."""
 
 _PARTS = 10
-"""Resamples are ranked in so many parts, which takes less memory."""
+"""Resamples are ranked in this many parts, which takes less memory."""
 
-_DIGITS = 12
-"""Digits of a difference that are no rounding error of the two scores."""
+
+Figure = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+"""A number that is NaN where it is not known, which is ``null`` in JSON."""
 
 
 @dataclass(frozen=True)
@@ -33,99 +58,222 @@ class Estimate:
         high: Its upper end.
     """
 
-    value: float
-    low: float
-    high: float
+    value: Figure
+    low: Figure = math.nan
+    high: Figure = math.nan
 
 
-def case_weights(
-    cases: int, *, resamples: int = RESAMPLES, seed: int = 0
-) -> Integer[np.ndarray, "{resamples} {cases}"]:
-    """How often each case is drawn in each resample of all cases, with replacement (Efron 1979).
+@dataclass(frozen=True)
+class MeasureSummary:
+    """A measure over cases.
 
-    The same weights serve every arm of a comparison, so that differences are resampled in pairs.
+    Attributes:
+        means: For each class, the mean over the cases in which it is defined.
+        medians: Likewise the median.
+        mean: Mean over the classes of their means.
+        median: Mean over the classes of their medians.
+        cases: For each class, in how many cases it is defined.
+    """
+
+    means: tuple[Estimate, ...]
+    medians: tuple[float, ...]
+    mean: Estimate
+    median: float
+    cases: tuple[int, ...]
+
+
+def summarize(
+    scores: Float[np.ndarray, "cases classes"],
+    groups: Sequence[str] | None = None,
+    *,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+) -> MeasureSummary:
+    """Means with their intervals, and medians.
 
     Args:
-        cases: How many there are.
-        resamples: How many resamples to draw.
-        seed: Seed of the draws.
+        scores: A measure; NaN where it is not defined.
+        groups: For each case what it is drawn together with, such as its patient; each case alone if not given.
+        bounds: The least and the greatest value that the measure can take.
     """
-    return np.random.default_rng(seed).multinomial(cases, np.full(cases, 1 / cases), size=resamples)
-
-
-def mean_of_class_means(
-    scores: Float[np.ndarray, "seeds cases classes"], weights: Integer[np.ndarray, "resamples cases"]
-) -> Float[np.ndarray, " resamples"]:
-    """The figure of a run, `Scores.mean`, in each resample; mean over the seeds.
-
-    As there, a class's mean is over the cases in which it has a score, and a class without any is left out.
-
-    Args:
-        scores: NaN where a class has no score.
-        weights: How often each case counts.
-
-    Returns:
-        NaN in a resample without any score.
-    """
-    return mean_over_defined(mean_over_defined(np.stack([class_means(each, weights) for each in scores], axis=1)))
-
-
-def class_means(
-    scores: Float[np.ndarray, "cases classes"], weights: Integer[np.ndarray, "resamples cases"]
-) -> Float[np.ndarray, "resamples classes"]:
-    """Mean of each class over the cases in which it has a score, in each resample; NaN where it has none."""
-    defined, drawn = ~np.isnan(scores), weights.astype(np.float64)
-    return _ratio(drawn @ np.where(defined, scores, 0.0), drawn @ defined.astype(np.float64))
-
-
-def class_medians(
-    scores: Float[np.ndarray, "cases classes"], weights: Integer[np.ndarray, "resamples cases"]
-) -> Float[np.ndarray, "resamples classes"]:
-    """Median of each class over the cases in which it has a score, in each resample; NaN where it has none."""
-    return np.stack([_medians(column, weights) for column in scores.T], axis=1)
-
-
-def _medians(
-    scores: Float[np.ndarray, " cases"], weights: Integer[np.ndarray, "resamples cases"]
-) -> Float[np.ndarray, " resamples"]:
-    """The middle of the scores in ascending order, or the mean of the two in the middle."""
-    order = np.argsort(scores)[: np.count_nonzero(~np.isnan(scores))]  # those without a score stand last
-    if not len(order):
-        return np.full(len(weights), np.nan)
-    upto = np.cumsum(weights[:, order], axis=1)
-    number = upto[:, -1:]
-    low, high = (scores[order][np.argmax(upto > place, axis=1)] for place in ((number - 1) // 2, number // 2))
-    return np.where(number[:, 0] > 0, (low + high) / 2, np.nan)
+    classes = [scores[:, [number]] for number in range(scores.shape[1])]
+    medians = [_median(column) for column in classes]
+    return MeasureSummary(
+        means=tuple(estimate(group_values(column[None], groups), bounds=bounds) for column in classes),
+        medians=tuple(medians),
+        mean=estimate(group_values(scores[None], groups), bounds=bounds),
+        median=float(mean_over_defined(np.array(medians))) if medians else math.nan,
+        cases=tuple(np.count_nonzero(~np.isnan(scores), axis=0).tolist()),
+    )
 
 
 def mean_over_defined(values: Float[np.ndarray, "*shape n"]) -> Float[np.ndarray, "*shape"]:
     """Mean along the last axis of the values that are not NaN; NaN where there are none."""
     defined = ~np.isnan(values)
-    return _ratio(np.asarray(np.where(defined, values, 0.0).sum(-1)), np.asarray(defined.sum(-1, dtype=np.float64)))
+    total, count = np.where(defined, values, 0.0).sum(-1), defined.sum(-1)
+    return np.where(count, total / np.maximum(count, 1), np.nan)
 
 
-def estimate(value: float, resampled: Float[np.ndarray, " resamples"]) -> Estimate:
-    """A figure with its percentile interval: the middle 95 % of its resamples.
+def group_values(
+    scores: Float[np.ndarray, "runs cases classes"], groups: Sequence[str] | None = None
+) -> Float[np.ndarray, "runs groups"]:
+    """A value for each run and group whose mean over the groups is the run's figure.
+
+    The figure is the mean over the classes of their means over the cases in which they are defined. A group's value is
+    that figure plus the group's influence on it, times the number of groups (a jackknife's pseudo-value, to first
+    order); where every class is defined in every case and all groups are of one size, it is the group's own mean.
 
     Args:
-        value: The figure for the cases as they are.
-        resampled: The figure in each resample; those without one are left out.
+        scores: NaN where a class has no score.
+        groups: The group of each case; each case is its own if not given.
+
+    Returns:
+        Groups without any score in all runs are left out; NaN for a run without any.
     """
-    known = resampled[~np.isnan(resampled)]
+    cases = scores.shape[1]
+    known = ~np.isnan(scores).all(axis=(0, 2)) if scores.size else np.zeros(cases, dtype=bool)
+    names = np.arange(cases) if groups is None else np.array(groups)
+    kept, index = np.unique(names[known], return_inverse=True)
+    return np.stack([_influences(run[known], index, len(kept)) for run in scores])
+
+
+def _influences(
+    scores: Float[np.ndarray, "cases classes"], index: Shaped[np.ndarray, " cases"], groups: int
+) -> Float[np.ndarray, " groups"]:
+    defined = ~np.isnan(scores)
+    counts = defined.sum(axis=0)
+    used = counts > 0
+    if not used.any():
+        return np.full(groups, np.nan)
+    scores, defined, counts = scores[:, used], defined[:, used], counts[used]
+    means = np.where(defined, scores, 0.0).sum(axis=0) / counts
+    by_case = (np.where(defined, scores - means, 0.0) / counts).mean(axis=1)
+    return means.mean() + groups * np.bincount(index, weights=by_case, minlength=groups)
+
+
+def estimate(
+    values: Float[np.ndarray, "seeds groups"],
+    *,
+    level: float = 1 - CONFIDENCE,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+) -> Estimate:
+    """The mean of group values with its interval, over the groups and, if there are several, over the seeds.
+
+    Over the groups it is a bootstrap-t interval (Efron 1982), which holds its level with few and skewed values, too.
+    With several seeds its ends are moved out by what the seeds scatter beyond the groups' share in it, with Student's
+    t, the two added in squares (Zou and Donner 2008). With one seed it holds for the trained network only.
+
+    Args:
+        values: Of each seed and group.
+        level: The part of intervals that may miss.
+        bounds: The least and the greatest value that there can be.
+
+    Returns:
+        Without an interval for fewer than `FEWEST_GROUPS` groups.
+    """
+    value = float(values.mean()) if values.size else math.nan
+    if values.shape[1] < FEWEST_GROUPS or math.isnan(value):
+        return Estimate(value)
+    below, above = (float(each[0]) for each in _half_widths(values, np.array([level])))
+    return Estimate(value, max(value - below, bounds[0]), min(value + above, bounds[1]))
+
+
+def paired_p(values: Float[np.ndarray, "seeds groups"]) -> float:
+    """Two-sided p-value that paired differences have the mean 0.
+
+    With several seeds it is the level at which the interval of :func:`estimate` just excludes 0: it counts the seeds'
+    scatter. With one seed it is that of :func:`sign_flip`, which holds for the two trained networks only.
+
+    Args:
+        values: Differences of group values.
+
+    Returns:
+        NaN where there is no difference, or with several seeds no interval.
+    """
+    if len(values) == 1:
+        return sign_flip(values[0])
+    value = float(values.mean()) if values.size else math.nan
+    if values.shape[1] < FEWEST_GROUPS or math.isnan(value):
+        return math.nan
+    if not np.round(values, _DIGITS).any():
+        return 1.0
+    levels = np.geomspace(_SMALLEST_P, 1, 500)
+    below, above = _half_widths(values, levels)
+    excluded = below < value if value > 0 else above < -value
+    return float(levels[np.argmax(excluded)]) if excluded.any() else 1.0
+
+
+def _half_widths(
+    values: Float[np.ndarray, "seeds groups"], levels: Float[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """How far the intervals of some levels reach below and above the mean."""
+    seeds, count = values.shape
+    means = values.mean(axis=0)
+    centered = means - means.mean()
+    error = math.sqrt((centered**2).sum() / (count - 1) / count)
+    drawn = _weights(count) @ np.stack([centered, centered**2], axis=1) / count
+    spread = np.sqrt(np.maximum(drawn[:, 1] - drawn[:, 0] ** 2, 0) / (count - 1))
+    varied = spread > 1e-9 * max(error, 1e-300)  # the others drew equal values only
+    ratios = drawn[varied, 0] / spread[varied]
+    high, low = np.quantile(ratios, [1 - levels / 2, levels / 2]) if varied.any() else np.zeros((2, len(levels)))
+    below, above = np.maximum(high, 0) * error, np.maximum(-low, 0) * error
+    if seeds == 1:
+        return below, above
+    from scipy import stats
+
+    beyond = stats.t.ppf(1 - levels / 2, seeds - 1) * math.sqrt(_seed_variance(values) / seeds)
+    return np.hypot(below, beyond), np.hypot(above, beyond)
+
+
+def _seed_variance(values: Float[np.ndarray, "seeds groups"]) -> float:
+    """The variance of the seeds' means less what the groups' random part has in it, 0 or more (two-way ANOVA)."""
+    seeds, count = values.shape
+    rest = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0, keepdims=True) + values.mean()
+    residual = (rest**2).sum() / ((seeds - 1) * (count - 1))
+    return max(float(values.mean(axis=1).var(ddof=1) - residual / count), 0.0)
+
+
+@lru_cache(maxsize=8)
+def _weights(count: int) -> Float[np.ndarray, "resamples {count}"]:
+    """How often each group is drawn in each resample, with replacement."""
+    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
+    return drawn.astype(np.float64)
+
+
+def sign_flip(differences: Float[np.ndarray, " groups"]) -> float:
+    """Two-sided p-value of the sign-flip permutation test that paired differences have the mean 0.
+
+    Exact for up to 13 groups, else by 10,000 random flips (seed 0).
+
+    Args:
+        differences: One for each group.
+
+    Returns:
+        1 where all differences are 0, NaN where there are none.
+    """
+    known = np.round(differences[~np.isnan(differences)], _DIGITS)
     if not len(known):
-        return Estimate(value, math.nan, math.nan)
-    low, high = np.quantile(known, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Estimate(value, float(low), float(high))
+        return math.nan
+    found = abs(known.sum()) - 10.0**-_DIGITS
+    if len(known) <= _EXACT:
+        return float(np.mean(np.abs(_signs(len(known)) @ known) >= found))
+    return float((1 + np.count_nonzero(np.abs(_signs(len(known)) @ known) >= found)) / (1 + RESAMPLES))
 
 
-def wilcoxon(differences: Float[np.ndarray, " cases"]) -> float:
+@lru_cache(maxsize=8)
+def _signs(count: int) -> Float[np.ndarray, "flips {count}"]:
+    if count <= _EXACT:
+        return 1.0 - 2.0 * ((np.arange(2**count)[:, None] >> np.arange(count)) & 1)
+    return 1.0 - 2.0 * np.random.default_rng(0).integers(0, 2, size=(RESAMPLES, count))
+
+
+def wilcoxon(differences: Float[np.ndarray, " groups"]) -> float:
     """Two-sided p-value of the signed-rank test (Wilcoxon 1945) that differences lie symmetrically about 0.
 
-    Differences of 0 take part in the ranking and are then dropped (Pratt 1959). Exact up to 50 cases where there are
+    Differences of 0 take part in the ranking and are then dropped (Pratt 1959). Exact up to 50 groups where there are
     neither zeros nor ties, else by the normal approximation.
 
     Args:
-        differences: One for each case; NaN, where a case has none, is left out.
+        differences: One for each group; NaN, where a group has none, is left out.
 
     Returns:
         1 where all differences are 0, NaN where there are none.
@@ -143,44 +291,11 @@ def wilcoxon(differences: Float[np.ndarray, " cases"]) -> float:
     return float(tested.pvalue)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def rank_correlation(first: Float[np.ndarray, " cases"], second: Float[np.ndarray, " cases"]) -> Estimate:
-    """Spearman's rank correlation (Spearman 1904) of two figures of cases, with its bootstrap interval over the cases.
-
-    Args:
-        first: One for each case; a case that has none of either, NaN, is left out.
-        second: Likewise.
-
-    Returns:
-        From -1 to 1; NaN where there are fewer than three cases, or one of the figures is the same for all.
-    """
-    known = ~(np.isnan(first) | np.isnan(second))
-    pairs = np.stack([first[known], second[known]])
-    cases = pairs.shape[1]
-    if cases < _FEWEST_RANKED:
-        return Estimate(math.nan, math.nan, math.nan)
-    weights = case_weights(cases)
-    resampled = [_rank_correlations(pairs, part) for part in np.array_split(weights, _PARTS)]
-    as_they_are = _rank_correlations(pairs, np.ones((1, cases), dtype=np.int64))
-    return estimate(float(as_they_are[0]), np.concatenate(resampled))
-
-
-def _rank_correlations(
-    pairs: Float[np.ndarray, "2 cases"], weights: Integer[np.ndarray, "resamples cases"]
-) -> Float[np.ndarray, " resamples"]:
-    """Pearson's correlation of the ranks in each resample, equal figures sharing theirs; NaN where one never varies."""
-    from scipy import stats
-
-    drawn = np.repeat(np.tile(np.arange(weights.shape[1]), len(weights)), weights.ravel()).reshape(weights.shape)
-    ranks = stats.rankdata(pairs[:, drawn], axis=-1)
-    one, other = ranks - ranks.mean(axis=-1, keepdims=True)
-    return _ratio((one * other).sum(-1), np.sqrt((one**2).sum(-1) * (other**2).sum(-1)))
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Corrects p-values for being several (Holm 1979): one below 0.05 stands although the others were tested too.
+    """Corrects p-values for multiple testing (Holm 1979).
 
     Args:
-        p_values: NaN, where nothing was tested, stays so and doesn't count.
+        p_values: NaN, where nothing was tested, stays NaN and does not count.
 
     Returns:
         The corrected ones, in the order given, at most 1.
@@ -193,5 +308,44 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def _ratio(total: Float[np.ndarray, "*shape"], count: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+def rank_correlation(first: Float[np.ndarray, " cases"], second: Float[np.ndarray, " cases"]) -> Estimate:
+    """Spearman's rank correlation (Spearman 1904) of two figures of cases, with a percentile interval over the cases.
+
+    Args:
+        first: One for each case; a case without either, NaN, is left out.
+        second: Likewise.
+
+    Returns:
+        From -1 to 1; NaN where there are fewer than three cases, or one of the figures is the same for all.
+    """
+    known = ~(np.isnan(first) | np.isnan(second))
+    pairs = np.stack([first[known], second[known]])
+    cases = pairs.shape[1]
+    if cases < _FEWEST_RANKED:
+        return Estimate(math.nan)
+    parts = np.array_split(_weights(cases).astype(np.int64), _PARTS)
+    resampled = np.concatenate([_rank_correlations(pairs, part) for part in parts])
+    value = float(_rank_correlations(pairs, np.ones((1, cases), dtype=np.int64))[0])
+    defined = resampled[~np.isnan(resampled)]
+    if not len(defined):
+        return Estimate(value)
+    low, high = np.quantile(defined, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Estimate(value, float(low), float(high))
+
+
+def _rank_correlations(
+    pairs: Float[np.ndarray, "2 cases"], weights: Shaped[np.ndarray, "resamples cases"]
+) -> Float[np.ndarray, " resamples"]:
+    """Pearson's correlation of the ranks in each resample, ties sharing theirs; NaN where one never varies."""
+    from scipy import stats
+
+    drawn = np.repeat(np.tile(np.arange(weights.shape[1]), len(weights)), weights.ravel()).reshape(weights.shape)
+    ranks = stats.rankdata(pairs[:, drawn], axis=-1)
+    one, other = ranks - ranks.mean(axis=-1, keepdims=True)
+    scale = np.sqrt((one**2).sum(-1) * (other**2).sum(-1))
+    return np.where(scale > 0, (one * other).sum(-1) / np.where(scale > 0, scale, 1), np.nan)
+
+
+def _median(column: Float[np.ndarray, "cases 1"]) -> float:
+    defined = column[~np.isnan(column)]
+    return float(np.median(defined)) if len(defined) else math.nan

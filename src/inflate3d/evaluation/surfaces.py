@@ -19,7 +19,7 @@ _ROUNDING = 1e-6
 def hausdorff_measures(
     first: Bool[np.ndarray, "d h w"], second: Bool[np.ndarray, "d h w"], spacing: Spacing
 ) -> dict[str, float]:
-    """What is reckoned from the distances between two masks' boundary voxels, in millimeters.
+    """HD95, HD100 and ASSD from the distances between two masks' boundary voxels, in millimeters.
 
     A boundary voxel is one of the mask that shares a face with a voxel outside of it. Its distance is that to the
     nearest boundary voxel of the other mask. Percentiles are interpolated linearly.

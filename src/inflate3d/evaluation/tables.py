@@ -1,17 +1,15 @@
-"""Scores as tables in CSV: a row for each case and class, for each class and measure, for each group."""
+"""Tables of figures, and the one way in which they become CSV and JSON."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
-from jaxtyping import Float
-
-from inflate3d.evaluation.statistics import Estimate
-from inflate3d.evaluation.summaries import Summary
+Value = str | int | float | None
 
 NOT_DEFINED = "n/a"
 """How a score is shown where there is none, such as where a class is in neither map."""
@@ -19,45 +17,79 @@ NOT_DEFINED = "n/a"
 ALL_CLASSES = "mean of classes"
 """Stands for a class in the row of the figure over all of them."""
 
+_FORMULA = ("=", "+", "-", "@", "\t")
+"""What a text begins with that spreadsheet programs would run."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of texts and numbers under named columns.
+
+    Example:
+        >>> table = Table(("case", "dice"), [("=a", 0.5), ("b", float("nan"))])
+        >>> print(table.to_csv(), end="")
+        case,dice
+        '=a,0.5000
+        b,n/a
+        >>> table.to_records()
+        [{'case': '=a', 'dice': 0.5}, {'case': 'b', 'dice': None}]
+
+    Attributes:
+        columns: Their names.
+        rows: A value for each column; NaN where it is not defined, None where the column does not apply.
+    """
+
+    columns: tuple[str, ...]
+    rows: Sequence[Sequence[Value]]
+
+    def to_csv(self, digits: int = 4) -> str:
+        """As a CSV file. A text that a spreadsheet would take for a formula gets an apostrophe in front.
+
+        Args:
+            digits: Of floating-point numbers, behind the point.
+        """
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(map(_escaped, self.columns))
+        writer.writerows([_cell(value, digits) for value in row] for row in self.rows)
+        return text.getvalue()
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """As a list for JSON: each row by the names of the columns, without NaN, which JSON does not know."""
+        return [dict(zip(self.columns, map(plain, row), strict=True)) for row in self.rows]
+
 
 def show(value: float, digits: int = 4) -> str:
-    """A score in so many digits behind the point, or that it is not defined."""
+    """A score with some digits behind the point, or that it is not defined."""
     return NOT_DEFINED if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def to_csv(rows: Iterable[Sequence[str]]) -> str:
-    """The text of a CSV file."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+def show_estimate(value: float, low: float, high: float, digits: int = 4, sign: str = "") -> str:
+    """A figure with its interval in brackets, if it has one."""
+    if math.isnan(value):
+        return NOT_DEFINED
+    shown = f"{value:{sign}.{digits}f}"
+    return shown if math.isnan(low) else f"{shown} ({low:{sign}.{digits}f} to {high:{sign}.{digits}f})"
 
 
-def score_rows(
-    cases: Sequence[str],
-    classes: Sequence[str],
-    measured: Mapping[str, Float[np.ndarray, "cases classes"]],
-    groups: Mapping[str, Sequence[str]],
-) -> Iterator[list[str]]:
-    """The columns' names, then a row for each case and class: its groups and all measures."""
-    yield ["case", *groups, "class", *measured]
-    for place, case in enumerate(cases):
-        for column, name in enumerate(classes):
-            scores = [show(values[place, column]) for values in measured.values()]
-            yield [case, *(each[place] for each in groups.values()), name, *scores]
+def plain(value: Any) -> Any:
+    """A value for JSON: None in place of NaN."""
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def summary_rows(classes: Sequence[str], summaries: Mapping[str, Summary]) -> Iterator[list[str]]:
-    """The columns' names, then a row for each measure and class, and one over the classes."""
-    yield [
-        *("measure", "class", "cases"),
-        *("mean", "mean_low", "mean_high"),
-        *("median", "median_low", "median_high"),
-    ]
-    for measure, summary in summaries.items():
-        for name, cases, mean, median in zip(classes, summary.cases, summary.means, summary.medians, strict=True):
-            yield [measure, name, str(cases), *_estimate(mean), *_estimate(median)]
-        yield [measure, ALL_CLASSES, "", *_estimate(summary.mean), *_estimate(summary.median)]
+def by_name(names: Sequence[str], values: Iterable[float]) -> dict[str, float | None]:
+    """Each value by its name, for JSON."""
+    return dict(zip(names, map(plain, values), strict=True))
 
 
-def _estimate(estimate: Estimate) -> list[str]:
-    return [show(estimate.value), show(estimate.low), show(estimate.high)]
+def _cell(value: Value, digits: int) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return show(value, digits)
+    return _escaped(value) if isinstance(value, str) else str(value)
+
+
+def _escaped(text: str) -> str:
+    line = " ".join(text.splitlines()) or text
+    return f"'{line}" if line.startswith(_FORMULA) else line

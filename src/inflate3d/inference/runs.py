@@ -17,7 +17,7 @@ from jaxtyping import Integer
 from inflate3d.config import RunConfig
 from inflate3d.datasets import Case, Dataset, Split, read_dataset
 from inflate3d.errors import ConfigError, DataError, truncate
-from inflate3d.evaluation.keeper import ScoreKeeper
+from inflate3d.evaluation.accumulator import ScoreAccumulator
 from inflate3d.evaluation.measures import TOLERANCE, Tolerance
 from inflate3d.evaluation.postprocessing.steps import POSTPROCESSING_FILE, Postprocessing, read_postprocessing
 from inflate3d.evaluation.postprocessing.validation import ChosenPostprocessing, choose_postprocessing, random_parts
@@ -111,7 +111,7 @@ def evaluate(
             evaluator.postprocessing = read_postprocessing((folder.root,), plan.classes) or Postprocessing()
         for run in folder.runs:
             evaluator.add(run, held_out[run.root.name], progress, settings)
-        scores = evaluator.keeper.scores()
+        scores = evaluator.accumulator.scores()
         scores.write(folder.evaluation)
         return Evaluation(scores, evaluator.choose(scores, progress) if choose else None)
 
@@ -155,7 +155,7 @@ class _Evaluator:
     ) -> None:
         self.folder, self.dataset, self.plan, self.tolerance, self.observe = folder, dataset, plan, tolerance, observe
         self.cases = {case.id: case for case in dataset.cases}
-        self.keeper = ScoreKeeper(plan.class_names, tolerance=tolerance)
+        self.accumulator = ScoreAccumulator(plan.class_names, tolerance=tolerance)
         self.postprocessing = Postprocessing()
         self.kept: dict[str, tuple[bytes, bytes, tuple[float, float, float]]] | None = {} if keep else None
 
@@ -174,16 +174,14 @@ class _Evaluator:
         doing = f"evaluating {run.root.name}" if is_fold else "evaluating"
         for name in progress(iter(held_out), len(held_out), doing):
             try:
-                self._add_case(predictor, self.cases[name])
+                self._add_case(predictor, self.cases[name], {FOLD: run.root.name} if is_fold else {})
             except (RuntimeError, MemoryError) as error:
                 if not is_oom(error):
                     raise
                 raise out_of_memory_error(error).with_context(case=name, file=self.cases[name].scan) from error
-            if is_fold:
-                self.keeper.add_group(name, FOLD, run.root.name)
 
-    def _add_case(self, predictor: Predictor, case: Case) -> None:
-        plan, keeper = predictor.plan, self.keeper
+    def _add_case(self, predictor: Predictor, case: Case, groups: dict[str, str]) -> None:
+        plan = predictor.plan
         known = plan.apply_to(self.dataset)  # the files need not contain what a run ignores or merges
         volume, label_volume = check_case(case, known, allow_missing_modality=plan.allow_missing_modality)
         started = time.perf_counter()
@@ -191,17 +189,22 @@ class _Evaluator:
         labels = prediction.labels
         if self.postprocessing.classes:
             labels = self.postprocessing.apply(labels, volume.spacing)
-        keeper.add_seconds(case.id, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
         write_labels(self.folder.prediction(case.id), labels, like=case.scan)
         label = label_volume.array[0]
         ours, truth = (plan.number_classes(each) for each in (labels, label))
         grid = prediction.model_grid
         assert prediction.confidence is not None and grid is not None
-        keeper.add_pooled(_as_tensor(grid.classes), _as_tensor(grid.resample(truth)))
-        keeper.add_native(case.id, _as_tensor(ours), _as_tensor(truth))
-        keeper.add_confidence(case.id, list(prediction.confidence.classes.values()))
-        keeper.add_surfaces(case.id, _as_tensor(ours), _as_tensor(truth), volume.spacing)
-        keeper.add_group(case.id, "group", case.group)
+        self.accumulator.add_micro(_as_tensor(grid.classes), _as_tensor(grid.resample(truth)))
+        self.accumulator.add(
+            case.id,
+            _as_tensor(ours),
+            _as_tensor(truth),
+            volume.spacing,
+            confidence=list(prediction.confidence.classes.values()),
+            seconds=seconds,
+            groups={"group": case.group, **groups},
+        )
         if self.kept is not None:
             self.kept[case.id] = (_pack(labels), _pack(label), volume.spacing)
         self.observe(EvaluatedCase(case, volume, label, labels))

@@ -9,8 +9,8 @@ from pathlib import Path
 from inflate3d.atomic import write_text
 from inflate3d.comparison.figures import plot_pictures
 from inflate3d.comparison.results import Comparison, Row
+from inflate3d.comparison.runs import run_name
 from inflate3d.comparison.tables import class_cells, cost_cells, notes, quality_cells
-from inflate3d.comparison.trials import run_name
 from inflate3d.config import RunConfig
 from inflate3d.datasets import Split
 from inflate3d.evaluation.scores import show
@@ -65,7 +65,7 @@ def write_comparison_page(comparison: Comparison, root: Path, *, overwrite: bool
     """
     check_replaceable(FoldsFolder(root).report, overwrite=overwrite)
     runs = list_runs(comparison, root)
-    largest = next(run for run in runs if run.row.cases == comparison.sizes[-1])
+    largest = next(run for run in runs if run.row.training_cases == comparison.sizes[-1])
     first = RunFolder(root / largest.name)
     config = RunConfig.read(first.config)
     pictures = {theme: plot_pictures(comparison, theme) for theme in THEMES}
@@ -78,7 +78,7 @@ def write_comparison_page(comparison: Comparison, root: Path, *, overwrite: bool
         "comparison.html.jinja",
         title=f"{comparison.dataset}: comparison",
         comparison=comparison,
-        best=[row for row in comparison.rows if row.cases == comparison.sizes[-1]],
+        best=comparison.largest,
         config=config,
         network=network_in_words(config.model),
         split=Split.read(first.split),
@@ -103,8 +103,8 @@ def list_runs(comparison: Comparison, root: Path) -> list[RunEntry]:
     """All runs, in the order of the rows."""
     runs = []
     for row in comparison.rows:
-        for seed in row.seeds:
-            folder = RunFolder(root / run_name(row.arm, None if row.all_cases else row.cases, seed))
+        for seed in row.dice_of_seeds:
+            folder = RunFolder(root / run_name(row.arm, None if row.all_training_cases else row.training_cases, seed))
             page = folder.report.relative_to(root).as_posix() if folder.report.exists() else None
             runs.append(RunEntry(folder.root.name, row, seed, page))
     return runs

@@ -84,7 +84,7 @@ def write_report(
         ),
     }
     if methods:
-        values = [method.scores.native_dice for method in methods]
+        values = [method.scores.dice for method in methods]
         plots["distributions"] = _both_themes(lambda theme: draw_distributions(values, names, theme=theme))
     cases = {case.id: case for case in dataset.cases}
     noteworthy = noteworthy_cases(methods[0].scores) if methods else []
@@ -158,13 +158,13 @@ def _measures_of(methods: list[Method]) -> list[tuple[str, str]]:
 
 
 def _summary(methods: list[Method], classes: int) -> list[list[str]]:
-    """A row a class and one for all: mean, median and pooled Dice and the other measures' means, of each method."""
+    """A row a class and one for all: mean, median, micro-averaged Dice and the other means, of each method."""
     rows = []
     for number in (*range(classes), None):
         values = [
             [_of(scores.class_means(), scores.mean(), number) for scores in (each.scores for each in methods)],
             [_of(scores.class_medians(), scores.median(), number) for scores in (each.scores for each in methods)],
-            [_of(each.scores.pooled_dice.tolist(), each.scores.pooled_mean(), number) for each in methods],
+            [_of(each.scores.micro_values(), each.scores.micro_mean(), number) for each in methods],
         ]
         row = [show(value) for measure in values for value in measure]
         for name, _ in _measures_of(methods):
@@ -185,7 +185,7 @@ def _case_rows(methods: list[Method]) -> list[tuple[str, list[str]]]:
     own = methods[0].scores
     rows = []
     for number, case in enumerate(own.cases):
-        cells = [show(value) for value in own.native_dice[number].tolist()]
+        cells = [show(value) for value in own.dice[number].tolist()]
         cells += [show(method.case_mean(case)) for method in methods]
         cells += [show(methods[0].case_mean(case, name), MEASURES[name].digits) for name, _ in _measures_of(methods)]
         rows.append((case, cells))

@@ -1,9 +1,12 @@
-"""Which steps are worth doing: those that raise the Dice of cross-validated cases by more than chance does.
+"""Which post-processing is worth doing: what raises the Dice of cross-validated cases by more than chance does.
 
 As in nnU-Net (Isensee et al. 2021, Nature Methods 18:203-211, ``determine_postprocessing``) a step is tried for each
 class and kept where it raises the mean Dice of held-out cases. Here it has to do so clearly: at least five cases
-change (five out of five in one direction have p = 1/32), and the 95 % interval of the gain, by a bootstrap in pairs
-over the cases, lies above 0. Where several values of a step are tried, the interval is widened for that (Bonferroni).
+change (five out of five in one direction have p = 1/32), and the 95 % interval of the gain, paired over the cases,
+lies above 0. Where several values of a step are tried, the interval is widened for that (Bonferroni).
+
+What removing components and filling holes does to Dice is computed from counts, a `ClassTally` of each case and class,
+without the label maps.
 """
 
 from __future__ import annotations
@@ -14,24 +17,115 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Int, Integer
+from scipy import ndimage
 
+from inflate3d.datasets.classes import IGNORED
+from inflate3d.evaluation.components import count_numbers, find_holes, number_components
+from inflate3d.evaluation.distances import Spacing
 from inflate3d.evaluation.postprocessing.steps import ClassSteps, Postprocessing
-from inflate3d.evaluation.postprocessing.tallies import ClassTally
-from inflate3d.evaluation.statistics import CONFIDENCE, Estimate, case_weights, class_means
+from inflate3d.evaluation.statistics import CONFIDENCE, Estimate, estimate, group_values, mean_over_defined
 
 FEWEST_CHANGED = 5
 """Cases whose Dice has to change for a step to be kept."""
 
 _FALSE_PARTS = (0.5, 0.9, 1.0)
-"""Candidates for the minimum volume remove so many of the predicted components without any labeled voxel."""
+"""Candidates for the minimum volume remove these parts of the predicted components without any labeled voxel."""
 
 _DIGITS = 3
 """Of a minimum volume."""
 
 
 @dataclass(frozen=True)
-class StepTrial:
+class ClassTally:
+    """One class of a predicted case; voxels where the label is ignored are left out of all but the first.
+
+    Attributes:
+        voxels: Of each predicted component.
+        predicted: Likewise, without those where the label is ignored.
+        matched: Those that are labeled as the class.
+        labeled: Voxels of the label.
+        fillable: Background voxels in the holes of the predicted class.
+        fillable_matched: Those that are labeled as the class.
+        voxel_volume: Cubic millimeters.
+    """
+
+    voxels: Int[np.ndarray, " components"]
+    predicted: Int[np.ndarray, " components"]
+    matched: Int[np.ndarray, " components"]
+    labeled: int
+    fillable: int
+    fillable_matched: int
+    voxel_volume: float
+
+    @property
+    def volumes(self) -> Float[np.ndarray, " components"]:
+        """Cubic millimeters of each component."""
+        return self.voxels * self.voxel_volume
+
+    def dice_after(self, steps: ClassSteps) -> float:
+        """Dice of the class after the steps; NaN where it is then in neither map.
+
+        Holes are those of the class as it was predicted: what other removals leave in it is not counted here.
+        """
+        kept = ~steps.removed(self.voxels, self.voxel_volume)
+        predicted, matched = int(self.predicted[kept].sum()), int(self.matched[kept].sum())
+        if steps.fill_holes:
+            predicted, matched = predicted + self.fillable, matched + self.fillable_matched
+        total = predicted + self.labeled
+        return 2 * matched / total if total else math.nan
+
+
+def tally_case(
+    prediction: Integer[np.ndarray, "i j k"], label: Integer[np.ndarray, "i j k"], num_classes: int, spacing: Spacing
+) -> tuple[ClassTally, ...]:
+    """Counts each class but the background.
+
+    Args:
+        prediction: Class numbers on the scan's own grid.
+        label: Class numbers on the same grid, or `IGNORED`.
+        num_classes: Classes, background counted.
+        spacing: Millimeters between voxels along the three axes.
+    """
+    known = label != IGNORED
+    boxes = ndimage.find_objects(prediction, max_label=num_classes - 1)
+    voxel_volume = math.prod(spacing)
+    tallies = []
+    for number, box in enumerate(boxes, start=1):
+        labeled = int(np.count_nonzero(label == number))
+        if box is None:
+            none = np.zeros(0, dtype=np.int64)
+            tallies.append(ClassTally(none, none, none, labeled, 0, 0, voxel_volume))
+        else:
+            tallies.append(_tally(prediction[box], label[box], known[box], number, labeled, voxel_volume))
+    return tuple(tallies)
+
+
+def _tally(
+    prediction: Integer[np.ndarray, "i j k"],
+    label: Integer[np.ndarray, "i j k"],
+    known: Bool[np.ndarray, "i j k"],
+    number: int,
+    labeled: int,
+    voxel_volume: float,
+) -> ClassTally:
+    mask, right = prediction == number, label == number
+    fillable = find_holes(mask) & (prediction == 0) & known
+    numbers, voxels = number_components(mask)
+    highest = len(voxels) - 1
+    return ClassTally(
+        voxels=voxels[1:],
+        predicted=count_numbers(numbers, highest, known)[1:],
+        matched=count_numbers(numbers, highest, right)[1:],
+        labeled=labeled,
+        fillable=int(np.count_nonzero(fillable)),
+        fillable_matched=int(np.count_nonzero(fillable & right)),
+        voxel_volume=voxel_volume,
+    )
+
+
+@dataclass(frozen=True)
+class Candidate:
     """A step that was tried for a class.
 
     Attributes:
@@ -59,14 +153,16 @@ class Choice:
 
     Attributes:
         postprocessing: The steps that are kept.
-        trials: All that were tried, in their order.
+        candidates: All that were tried, in their order.
     """
 
     postprocessing: Postprocessing
-    trials: tuple[StepTrial, ...]
+    candidates: tuple[Candidate, ...]
 
 
-def choose(tallies: Sequence[Sequence[ClassTally]], classes: Mapping[int, str]) -> Choice:
+def choose(
+    tallies: Mapping[str, Sequence[ClassTally]], classes: Mapping[int, str], patients: Mapping[str, str] | None = None
+) -> Choice:
     """Chooses each class's steps.
 
     Steps are tried one after another, each on what the ones before leave: the largest component alone, a minimum
@@ -75,41 +171,48 @@ def choose(tallies: Sequence[Sequence[ClassTally]], classes: Mapping[int, str]) 
     Args:
         tallies: Of each case, its classes but the background.
         classes: Their names by label value.
+        patients: For each case what it is not independent of; each case is alone if not given.
     """
-    weights = case_weights(len(tallies)) if tallies else np.empty((0, 0), dtype=np.int64)
-    chosen, trials = [], []
+    groups = [case if patients is None else patients[case] for case in tallies]
+    chosen, tried = [], []
     for place, (value, name) in enumerate(classes.items()):
-        steps, tried = _choose_class([case[place] for case in tallies], ClassSteps(value=value, name=name), weights)
-        trials += tried
+        column = [case[place] for case in tallies.values()]
+        steps, candidates = _choose_class(column, ClassSteps(value=value, name=name), groups)
+        tried += candidates
         if steps.in_words() != "nothing":
             chosen.append(steps)
-    return Choice(Postprocessing(classes=tuple(chosen)), tuple(trials))
+    return Choice(Postprocessing(classes=tuple(chosen)), tuple(tried))
 
 
 def choose_on_others(
-    tallies: Mapping[str, Sequence[ClassTally]], parts: Mapping[str, str], classes: Mapping[int, str]
+    tallies: Mapping[str, Sequence[ClassTally]],
+    parts: Mapping[str, str],
+    classes: Mapping[int, str],
+    patients: Mapping[str, str] | None = None,
 ) -> dict[str, Postprocessing]:
-    """For each part of the cases, what is chosen on all others: applied to the part, it gives an honest score.
+    """For each part of the cases, what is chosen on all others: applied to the part, it gives an unbiased score.
 
     Args:
         tallies: By case.
         parts: The part of each case, such as its fold.
         classes: Names by label value.
+        patients: For each case what it is not independent of; each case is alone if not given.
     """
-    return {
-        part: choose([tally for case, tally in tallies.items() if parts[case] != part], classes).postprocessing
+    others = {
+        part: {case: tally for case, tally in tallies.items() if parts[case] != part}
         for part in dict.fromkeys(parts.values())
     }
+    return {part: choose(each, classes, patients).postprocessing for part, each in others.items()}
 
 
 def gain_estimate(
     before: Float[np.ndarray, " cases"],
     after: Float[np.ndarray, " cases"],
-    weights: Integer[np.ndarray, "resamples cases"],
+    groups: Sequence[str] | None = None,
     *,
     tried: int = 1,
 ) -> Estimate:
-    """By how much a class's mean Dice rises, and its percentile interval over the cases, resampled in pairs.
+    """By how much a class's mean Dice rises, and its interval, paired over the cases.
 
     Each mean is over the cases in which the class has a score, as in the tables: a case whose only voxels were wrong
     and are removed leaves the mean.
@@ -117,30 +220,26 @@ def gain_estimate(
     Args:
         before: Dice of each case; NaN where there is none.
         after: Likewise.
-        weights: How often each case is drawn in each resample.
-        tried: How many such gains the best is taken of: the interval holds for all of them together.
+        groups: For each case what it is drawn together with.
+        tried: Of how many such gains the best is taken: the interval holds for all of them together.
     """
-    pair, as_is = np.stack([before, after], axis=1), np.ones((1, len(before)), dtype=np.int64)
-    means, resampled = class_means(pair, as_is)[0], class_means(pair, weights)
-    gains = resampled[:, 1] - resampled[:, 0]
-    gains, tail = gains[~np.isnan(gains)], (1 - CONFIDENCE) / 2 / tried
-    low, high = np.quantile(gains, [tail, 1 - tail]) if len(gains) else (math.nan, math.nan)
-    return Estimate(float(means[1] - means[0]), float(low), float(high))
+    values = group_values(np.stack([before, after])[:, :, None], groups)
+    return estimate(values[1:] - values[:1], level=(1 - CONFIDENCE) / tried, bounds=(-1.0, 1.0))
 
 
 def _choose_class(
-    tallies: Sequence[ClassTally], steps: ClassSteps, weights: Integer[np.ndarray, "resamples cases"]
-) -> tuple[ClassSteps, list[StepTrial]]:
-    trials: list[StepTrial] = []
-    for candidates in (_largest, _volumes, _holes):
-        tried = candidates(tallies, steps)
-        told = [_try(tallies, steps, each, weights, len(tried)) for each in tried]
-        trials += told
-        kept = [(trial.gain.low, each) for trial, each in zip(told, tried, strict=True) if trial.kept]
+    tallies: Sequence[ClassTally], steps: ClassSteps, groups: Sequence[str]
+) -> tuple[ClassSteps, list[Candidate]]:
+    candidates: list[Candidate] = []
+    for propose in (_largest, _volumes, _holes):
+        proposed = propose(tallies, steps)
+        tried = [_try(tallies, steps, each, groups, len(proposed)) for each in proposed]
+        candidates += tried
+        kept = [(candidate.gain.low, each) for candidate, each in zip(tried, proposed, strict=True) if candidate.kept]
         if kept:
             best = max(low for low, _ in kept)
             steps = next(each for low, each in kept if low == best)
-    return steps, trials
+    return steps, candidates
 
 
 def _largest(tallies: Sequence[ClassTally], steps: ClassSteps) -> list[ClassSteps]:
@@ -165,35 +264,31 @@ def _holes(tallies: Sequence[ClassTally], steps: ClassSteps) -> list[ClassSteps]
 
 
 def _try(
-    tallies: Sequence[ClassTally],
-    before: ClassSteps,
-    after: ClassSteps,
-    weights: Integer[np.ndarray, "resamples cases"],
-    tried: int,
-) -> StepTrial:
+    tallies: Sequence[ClassTally], before: ClassSteps, after: ClassSteps, groups: Sequence[str], tried: int
+) -> Candidate:
     first, second = (np.array([case.dice_after(steps) for case in tallies]) for steps in (before, after))
     changed = int(np.count_nonzero(~((first == second) | (np.isnan(first) & np.isnan(second)))))
-    gain = gain_estimate(first, second, weights, tried=tried)
-    means = class_means(np.stack([first, second], axis=1), np.ones((1, len(first)), dtype=np.int64))[0]
-    return StepTrial(
+    gain = gain_estimate(first, second, groups, tried=tried)
+    means = mean_over_defined(np.stack([first, second])).tolist()
+    return Candidate(
         name=after.name,
         step=_new_in(before, after),
         changed=changed,
-        before=float(means[0]),
-        after=float(means[1]),
+        before=means[0],
+        after=means[1],
         gain=gain,
         kept=changed >= FEWEST_CHANGED and gain.low > 0,
     )
 
 
 def _new_in(before: ClassSteps, after: ClassSteps) -> str:
-    """The step that one has and the other has not, in words."""
+    """What one has beyond the other, in words."""
     values = {name: value for name, value in after if value != getattr(before, name)}
     return ClassSteps(value=after.value, name=after.name, **values).in_words()
 
 
 def _above(volume: float) -> float:
-    """The next larger volume of few digits."""
+    """The next larger volume with three digits."""
     exact = Decimal(volume)
     step = Decimal(1).scaleb(exact.adjusted() - _DIGITS + 1)
     above = (exact // step + 1) * step

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 
 from inflate3d.atomic import write_text
 from inflate3d.errors import ConfigError
-from inflate3d.evaluation.postprocessing.components import (
+from inflate3d.evaluation.components import (
     find_box,
     find_holes,
     in_memory_order,
@@ -122,7 +122,7 @@ class Postprocessing(FrozenModel):
         for each in self.classes:
             if classes.get(each.value) != each.name:
                 raise ConfigError(
-                    "the post-processing was chosen for other classes",
+                    "post-processing was chosen for other classes",
                     expected=", ".join(f"{value} ({name})" for value, name in classes.items()),
                     got=f"{each.value} ({each.name})",
                     hint="predict with --no-postprocessing, or evaluate the model again to choose anew",
@@ -148,7 +148,7 @@ class Postprocessing(FrozenModel):
 
 
 def find_postprocessing(folder: Path) -> Path | None:
-    """The file that goes with the models of a folder, as `predict` is given it; none if there is none.
+    """The post-processing file of a folder's models; None if there is none.
 
     A folder of folds and a model folder keep it themselves, a run in its model folder. A single fold has none of its
     folder of folds.
@@ -158,14 +158,14 @@ def find_postprocessing(folder: Path) -> Path | None:
 
 
 def read_postprocessing(folders: Sequence[Path], classes: Mapping[int, str]) -> Postprocessing | None:
-    """What goes with the models of several folders that predict as one; none if nothing does.
+    """The post-processing of the models of several folders that predict as an ensemble; None if there is none.
 
     Args:
         folders: As `predict` is given them.
         classes: The models' classes, name by label value.
 
     Raises:
-        ConfigError: A file can't be read or is for other classes, or folders differ in what goes with them.
+        ConfigError: A file can't be read or is for other classes, or the folders' post-processing differs.
     """
     files = [find_postprocessing(folder) for folder in folders]
     found = [Postprocessing.read(file) if file else None for file in files]
@@ -174,7 +174,7 @@ def read_postprocessing(folders: Sequence[Path], classes: Mapping[int, str]) -> 
             each.check_classes(classes, file=file)
         if each != found[0]:
             raise ConfigError(
-                "models that are averaged come with different post-processing",
+                "models of the ensemble have different post-processing",
                 expected=f"for all: {found[0].in_words() if found[0] else 'none'}",
                 got=each.in_words() if each else "none",
                 hint="predict with --no-postprocessing",

@@ -1,27 +1,24 @@
-"""Choosing the post-processing of evaluated cases, and the honest score of what is chosen."""
+"""Choosing the post-processing of evaluated cases, and the unbiased score of what is chosen."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Integer
 
 from inflate3d.atomic import write_text
 from inflate3d.datasets import kfold_split
-from inflate3d.evaluation.documents import plain
-from inflate3d.evaluation.keeper import ScoreKeeper
+from inflate3d.evaluation.accumulator import ScoreAccumulator
 from inflate3d.evaluation.measures import TOLERANCE, Tolerance
-from inflate3d.evaluation.postprocessing.choice import Choice, choose, choose_on_others, gain_estimate
+from inflate3d.evaluation.postprocessing.choice import Choice, choose, choose_on_others, gain_estimate, tally_case
 from inflate3d.evaluation.postprocessing.steps import Postprocessing
-from inflate3d.evaluation.postprocessing.tallies import tally_case
 from inflate3d.evaluation.scores import Scores
-from inflate3d.evaluation.statistics import Estimate, case_weights
-from inflate3d.evaluation.tables import show, to_csv
+from inflate3d.evaluation.statistics import Estimate
+from inflate3d.evaluation.tables import Table, plain
 from inflate3d.preparation.plan import Plan
 from inflate3d.progress import Progress, silent
 from inflate3d.run_folder import ScoredFolder
@@ -42,7 +39,7 @@ ReadCase = Callable[
 
 @dataclass(frozen=True)
 class ChosenPostprocessing:
-    """A choice and what it is worth.
+    """A choice and its gain.
 
     Attributes:
         choice: What is chosen on all cases.
@@ -80,14 +77,20 @@ class ChosenPostprocessing:
             OutputError: A file can't be written.
         """
         self.scores.write(folder.evaluation / "postprocessed")
-        write_text(folder.evaluation / "postprocessing.csv", to_csv(self._rows()))
+        write_text(folder.evaluation / "postprocessing.csv", self.table().to_csv())
         self.choice.postprocessing.write(file)
 
-    def _rows(self) -> Iterator[list[str]]:
-        yield ["class", "step", "cases_changed", "before", "after", "gain", "gain_low", "gain_high", "kept"]
-        for each in self.choice.trials:
-            means = map(show, (each.before, each.after, each.gain.value, each.gain.low, each.gain.high))
-            yield [each.name, each.step, str(each.changed), *means, "yes" if each.kept else "no"]
+    def table(self) -> Table:
+        """A row for each step that was tried."""
+        columns = ("class", "step", "cases_changed", "before", "after", "gain", "gain_low", "gain_high", "kept")
+        rows = [
+            (
+                *(each.name, each.step, each.changed, each.before, each.after),
+                *(each.gain.value, each.gain.low, each.gain.high, "yes" if each.kept else "no"),
+            )
+            for each in self.choice.candidates
+        ]
+        return Table(columns, rows)
 
 
 def random_parts(cases: Mapping[str, str | None]) -> dict[str, str]:
@@ -132,12 +135,13 @@ def choose_postprocessing(
         predicted, label, spacing = read(case)
         numbers = [plan.number_classes(each) for each in (predicted, label)]
         tallies[case] = tally_case(numbers[0], numbers[1], len(plan.classes), spacing)
-    by_part = choose_on_others(tallies, parts, classes)
+    patients = dict(zip(scores.cases, scores.patients, strict=True))
+    by_part = choose_on_others(tallies, parts, classes, patients)
     after = _score(read, plan, scores, {case: by_part[parts[case]] for case in scores.cases}, tolerance, progress)
-    weights = case_weights(len(scores.cases))
-    gains = [gain_estimate(*pair, weights) for pair in zip(scores.native_dice.T, after.native_dice.T, strict=True)]
+    pairs = zip(scores.dice.T, after.dice.T, strict=True)
+    gains = [gain_estimate(before, then, scores.patients) for before, then in pairs]
     return ChosenPostprocessing(
-        choose(list(tallies.values()), classes), by_part, after, dict(zip(scores.classes, gains, strict=True))
+        choose(tallies, classes, patients), by_part, after, dict(zip(scores.classes, gains, strict=True))
     )
 
 
@@ -149,17 +153,18 @@ def _score(
     tolerance: Tolerance,
     progress: Progress,
 ) -> Scores:
-    """The scores after each case's own post-processing."""
-    if not any(each.classes for each in treatments.values()):
-        return replace(scores, pooled_dice=np.full(len(scores.classes), np.nan))
-    keeper = ScoreKeeper(plan.class_names, tolerance=tolerance)
-    for case in progress(scores.cases, len(scores.cases), "scoring post-processing"):
+    """The scores after each case's own post-processing; label maps that it leaves as they are keep theirs."""
+    treated = [case for case in scores.cases if treatments[case].classes]
+    accumulator = ScoreAccumulator(plan.class_names, tolerance=tolerance)
+    for case in progress(treated, len(treated), "scoring post-processing") if treated else ():
         predicted, label, spacing = read(case)
         cleaned = treatments[case].apply(predicted, spacing)
-        ours, truth = (torch.from_numpy(plan.number_classes(each)) for each in (cleaned, label))
-        keeper.add_native(case, ours, truth)
-        keeper.add_surfaces(case, ours, truth, spacing)
-    after = keeper.scores()
-    return replace(
-        scores, native_dice=after.native_dice, pooled_dice=after.pooled_dice, measured=after.measured
-    )  # what else is known of the cases stays
+        if not np.array_equal(cleaned, predicted):
+            accumulator.add(case, plan.number_classes(cleaned), plan.number_classes(label), spacing)
+    measured = {name: values.copy() for name, values in scores.measured.items()}
+    if accumulator.cases:
+        after = accumulator.scores()
+        places = [scores.cases.index(case) for case in after.cases]
+        for name in scores.measures:
+            measured[name][places] = after.measured[name]
+    return replace(scores, measured=measured, micro_dice=None)

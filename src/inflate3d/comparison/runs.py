@@ -1,4 +1,4 @@
-"""The trainings of a comparison: every arm with every seed and every number of training cases."""
+"""The runs of a comparison: every arm with every seed and every number of training cases."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ ALL_CASES = "all"
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One training of a comparison.
+class ComparisonRun:
+    """One run of a comparison.
 
     Attributes:
         arm: Its arm's name.
-        cases: How many cases it learns from; none for all of the split.
+        cases: How many cases it is trained on; None for all of the split.
         seed: Seed of its weights and windows; added to ``--training-cases-seed`` that of the choice of its cases.
         config: All of its settings.
         folder: Its run.
@@ -44,9 +44,9 @@ class Trial:
         return (self.folder.evaluation / "scores.json").exists()
 
 
-def plan_trials(
+def plan_runs(
     configs: Mapping[str, RunConfig], seeds: Sequence[int], sizes: Sequence[int | None], root: Path
-) -> list[Trial]:
+) -> list[ComparisonRun]:
     """Lists the trainings: for each seed all sizes, and for each of these all arms.
 
     A run's folder is named by its arm, its number of cases unless it has all, and its seed unless that is 0.
@@ -54,40 +54,40 @@ def plan_trials(
     Args:
         configs: The configuration of each arm.
         seeds: The seeds.
-        sizes: Numbers of training cases; none for all.
+        sizes: Numbers of training cases; None for all.
         root: The comparison's folder.
 
     Raises:
-        ConfigError: Two arms are the same, two runs would share a folder, or a run that is there already was
-            started with other settings.
+        ConfigError: Two arms are the same, two runs would share a folder, or an existing run was started with
+            other settings.
     """
     _check_different(configs)
-    trials = [
-        Trial(arm, size, seed, _with(config, seed, size), RunFolder(root / run_name(arm, size, seed)))
+    runs = [
+        ComparisonRun(arm, size, seed, _with(config, seed, size), RunFolder(root / run_name(arm, size, seed)))
         for seed in seeds
         for size in sizes
         for arm, config in configs.items()
     ]
-    folders = [trial.folder.root for trial in trials]
+    folders = [run.folder.root for run in runs]
     if twice := [folder.name for folder in folders if folders.count(folder) > 1]:
-        raise ConfigError("two runs of the comparison have one name", got=twice[0], hint="rename the arm")
-    for trial in trials:
-        if trial.folder.config.exists():
-            trial.config.check_unchanged(trial.folder.config)
-    return trials
+        raise ConfigError("duplicate run name in the comparison", got=twice[0], hint="rename the arm")
+    for run in runs:
+        if run.folder.config.exists():
+            run.config.check_unchanged(run.folder.config)
+    return runs
 
 
 def read_sizes(text: str, config: RunConfig, store: Store) -> tuple[int | None, ...]:
-    """Reads numbers of training cases, such as ``5,10,all``; one that is all there are becomes none.
+    """Reads numbers of training cases, such as ``5,10,all``; the number of all becomes None.
 
     Raises:
-        ConfigError: A part is no number, there are fewer training cases, or the configuration has a number already.
+        ConfigError: A part is not a number, there are fewer training cases, or the configuration sets a number, too.
     """
     if config.data.training_cases is not None:
         raise ConfigError(
-            "the number of training cases is given twice",
+            "number of training cases given twice",
             got=f"--training-cases {config.data.training_cases} --cases {text}",
-            hint="leave --training-cases out",
+            hint="remove --training-cases",
         )
     whole = len(choose_split(config.data, store.groups, store.splits).train)
     sizes: list[int | None] = []
@@ -111,9 +111,9 @@ def _check_different(configs: Mapping[str, RunConfig]) -> None:
         same = [other for other, before in seen.items() if before == config]
         if same:
             raise ConfigError(
-                "two arms are the same method",
+                "duplicate arms: two arms have the same settings",
                 got=f"{same[0]} and {arm}",
-                hint="leave the option out that makes them so, or name other arms",
+                hint="remove the option that makes them equal, or choose other arms",
             )
         seen[arm] = config
 
@@ -133,7 +133,7 @@ def run_name(arm: str, size: int | None, seed: int) -> str:
 
     Args:
         arm: Its arm's name.
-        size: How many cases it learns from; none for all of the split.
+        size: How many cases it is trained on; None for all of the split.
         seed: Its seed.
     """
     return arm + (f"-{size}-cases" if size else "") + (f"-seed-{seed}" if seed else "")

@@ -10,11 +10,11 @@ import time
 import pytest
 import torch
 
-from inflate3d.comparison import parallel
-from inflate3d.comparison.parallel import Slot, TrialError, find_slots, run_in_parallel, trial_command
-from inflate3d.comparison.trials import plan_trials
+from inflate3d.comparison.runs import plan_runs
+from inflate3d.comparison.scheduler import RunError, Slot, find_slots, run_in_parallel, worker_command
 from inflate3d.config import TrainingConfig
 from inflate3d.errors import ConfigError
+from inflate3d.stopping import Interrupted
 
 FINISH = """
 import json, os, pathlib, sys, time
@@ -30,41 +30,41 @@ SLOTS = [Slot("GPU 0", {"CUDA_VISIBLE_DEVICES": "0"}), Slot("GPU 3", {"CUDA_VISI
 
 
 @pytest.fixture
-def trials(tiny_config, tmp_path):
-    return plan_trials({"ours": tiny_config}, range(4), (None,), tmp_path)
+def runs(tiny_config, tmp_path):
+    return plan_runs({"ours": tiny_config}, range(4), (None,), tmp_path)
 
 
 def scripted(script):
-    return lambda trial: [sys.executable, "-c", script, str(trial.folder.root)]
+    return lambda run: [sys.executable, "-c", script, str(run.folder.root)]
 
 
-def test_one_process_a_slot_at_a_time(trials):
-    told = []
-    run_in_parallel(trials, SLOTS, told.append, command=scripted(FINISH), pause=0.02)
-    assert all(trial.finished for trial in trials)
-    times = [json.loads((trial.folder.evaluation / "scores.json").read_text()) for trial in trials]
+def test_one_process_a_slot_at_a_time(runs):
+    logged = []
+    run_in_parallel(runs, SLOTS, logged.append, command=scripted(FINISH), pause=0.02)
+    assert all(run.finished for run in runs)
+    times = [json.loads((run.folder.evaluation / "scores.json").read_text()) for run in runs]
     for device in ("0", "3"):
         own = sorted((time["begun"], time["ended"]) for time in times if time["device"] == device)
         assert all(before[1] <= after[0] for before, after in itertools.pairwise(own))
     assert {time["device"] for time in times} == {"0", "3"}
-    assert sum("begun" in line for line in told) == sum("finished" in line for line in told) == 4
-    assert "ours-seed-1: begun on GPU 3" in told[1]
+    assert sum("started" in line for line in logged) == sum("finished" in line for line in logged) == 4
+    assert "ours-seed-1: started on GPU 3" in logged[1]
 
 
-def test_finished_ones_are_not_run_again(trials):
-    run_in_parallel(trials, SLOTS, print, command=scripted(FINISH), pause=0.02)
-    run_in_parallel(trials, SLOTS, print, command=scripted("raise SystemExit(1)"), pause=0.02)
+def test_finished_ones_are_not_run_again(runs):
+    run_in_parallel(runs, SLOTS, print, command=scripted(FINISH), pause=0.02)
+    run_in_parallel(runs, SLOTS, print, command=scripted("raise SystemExit(1)"), pause=0.02)
 
 
-def test_failure_is_told_with_the_last_words(trials):
+def test_failure_shows_the_last_lines(runs):
     script = "import sys; print('a'); print('error: no such weights', file=sys.stderr); sys.exit(2)"
-    with pytest.raises(TrialError, match="a training of the comparison failed: ours") as caught:
-        run_in_parallel(trials, SLOTS[:1], print, command=scripted(script), pause=0.02)
+    with pytest.raises(RunError) as caught:
+        run_in_parallel(runs, SLOTS[:1], print, command=scripted(script), pause=0.02)
     assert "exit code 2" in str(caught.value.got) and "error: no such weights" in str(caught.value.got)
-    assert not trials[1].folder.root.exists()  # nothing is begun after a failure
+    assert not runs[1].folder.root.exists()  # nothing is begun after a failure
 
 
-def test_sigterm_is_passed_on(trials):
+def test_sigterm_is_passed_on(runs):
     script = (
         "import pathlib, signal, sys, time\n"
         "run = pathlib.Path(sys.argv[1])\n"
@@ -74,15 +74,15 @@ def test_sigterm_is_passed_on(trials):
     )
 
     def stop():
-        while not all((trial.folder.root / "ready").exists() for trial in trials[:2]):
+        while not all((run.folder.root / "ready").exists() for run in runs[:2]):
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGTERM)
 
     before = signal.getsignal(signal.SIGTERM)
     threading.Thread(target=stop).start()
-    with pytest.raises(KeyboardInterrupt):
-        run_in_parallel(trials, SLOTS, print, command=scripted(script), pause=0.02)
-    assert [(trial.folder.root / "stopped").exists() for trial in trials] == [True, True, False, False]
+    with pytest.raises(Interrupted):
+        run_in_parallel(runs, SLOTS, print, command=scripted(script), pause=0.02)
+    assert [(run.folder.root / "stopped").exists() for run in runs] == [True, True, False, False]
     assert signal.getsignal(signal.SIGTERM) == before
 
 
@@ -94,22 +94,22 @@ def test_slots_on_gpus(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7,2,5,1")
     pairs = find_slots(TrainingConfig(devices=2), None)
     assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in pairs] == ["7,2", "5,1"]
-    with pytest.raises(ConfigError, match="not GPUs enough") as caught:
+    with pytest.raises(ConfigError) as caught:
         find_slots(TrainingConfig(devices=2), 3)
     assert "at most 2: 4 GPUs, 2 for each training" in str(caught.value.expected)
 
 
 def test_slots_without_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    monkeypatch.setattr(parallel, "count_cores", lambda: 8)
+    monkeypatch.setattr("inflate3d.comparison.scheduler.count_cores", lambda: 8)
     assert len(find_slots(TrainingConfig(accelerator="cpu"), None)) == 1
     slots = find_slots(TrainingConfig(accelerator="cpu"), 3)
     assert [slot.environment for slot in slots] == [{"OMP_NUM_THREADS": "2"}] * 3
 
 
-def test_process_that_trains_says_what_is_wrong(trials):
+def test_worker_reports_a_user_error(runs):
     """The real command, up to its first mistake."""
-    command = trial_command(trials[0])
+    command = worker_command(runs[0])
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 2, ended.stderr
-    assert "error: configuration can't be read" in ended.stderr
+    assert ended.stderr.startswith("error: ")

@@ -6,12 +6,12 @@ import shutil
 import pytest
 
 from inflate3d.cli import main as command_line
-from inflate3d.comparison.trial import COST, SETTINGS, main, run_trial
+from inflate3d.comparison.worker import COST, SETTINGS, main, train_and_score
 from inflate3d.evaluation.scores import Scores
 from inflate3d.run_folder import RunFolder
 
 
-def test_trial_is_trained_scored_and_its_cost_written(tiny_config, phantom_store, tmp_path):
+def test_run_is_trained_scored_and_its_cost_written(tiny_config, phantom_store, tmp_path):
     folder = RunFolder(tmp_path / "run")
     tiny_config.write(folder.root / SETTINGS)
     assert main([str(folder.root)]) == 0
@@ -20,11 +20,11 @@ def test_trial_is_trained_scored_and_its_cost_written(tiny_config, phantom_store
     cost = json.loads((folder.root / COST).read_text(encoding="utf-8"))
     assert cost == {"device": "CPU", "peak_memory_bytes": None}
     before = (folder.model / "model.safetensors").stat().st_mtime_ns
-    run_trial(tiny_config, folder, phantom_store)  # scores anew, and does not train
+    train_and_score(tiny_config, folder, phantom_store)  # scores anew, and does not train
     assert (folder.model / "model.safetensors").stat().st_mtime_ns == before
 
 
-def test_mistake_is_told(tiny_config, tmp_path, capsys):
+def test_user_error(tiny_config, tmp_path, capsys):
     tiny_config.model_copy(update={"store": tmp_path / "nowhere"}).write(tmp_path / SETTINGS)
     assert main([str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("error: ")
@@ -53,7 +53,7 @@ def test_comparison_by_the_command(compare, tmp_path):
     assert found["rows"][1]["differs"] == "depth 1 in place of 3"
     out = tmp_path / "out"
     assert {path.name for path in out.iterdir()} == {
-        "three", "one", "report.html", "cases.png", "cases.svg",
+        "three", "one", "report.html", "cases.png", "cases.svg", "scores.csv",
         *(f"comparison.{suffix}" for suffix in ("md", "csv", "json", "png", "svg")),
     }  # fmt: skip
     trained = [(out / arm / "model/model.safetensors").stat().st_mtime_ns for arm in ("three", "one")]

@@ -1,4 +1,4 @@
-"""Several trainings at a time, each in a process of its own, and each on its own devices."""
+"""Several trainings of a comparison at a time, each in a process of its own and on its own devices."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from inflate3d.comparison.trial import SETTINGS
-from inflate3d.comparison.trials import Trial
+from inflate3d.comparison.runs import ComparisonRun
+from inflate3d.comparison.worker import PARENT, SETTINGS
 from inflate3d.config import TrainingConfig
 from inflate3d.errors import ConfigError, Inflate3dError
 from inflate3d.resources import count_cores
 from inflate3d.stopping import interruptible
 
 LOG = "log.txt"
-"""In a run's folder: what its process said."""
+"""In a run's folder: the output of its process."""
 
-LINES_TOLD = 12
-"""Of a failed process's last words."""
+LOG_LINES = 12
+"""Of a failed process, shown in the error."""
 
-Command = Callable[[Trial], list[str]]
+Command = Callable[[ComparisonRun], list[str]]
 
 
-class TrialError(Inflate3dError):
-    """A training of a comparison ended with an error; the others are finished or can be gone on with."""
+class RunError(Inflate3dError):
+    """A training of a comparison failed; the others are finished or can be resumed."""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A place where one training runs at a time.
+    """Devices on which one training runs at a time.
 
     Attributes:
         name: What it is called in messages.
-        environment: Variables that its processes get besides ours.
+        environment: Variables that its processes get in addition to ours.
     """
 
     name: str
@@ -45,14 +45,14 @@ class Slot:
 
 
 def find_slots(training: TrainingConfig, parallel: int | None) -> list[Slot]:
-    """The places to train at: one for each GPU (or for as many as a training takes), else one.
+    """The slots to train in: one for each GPU (or for as many GPUs as a training takes), else one.
 
     Args:
         training: Which devices a training takes.
-        parallel: How many places are wanted; as many as there are GPUs for, on other devices one, if not given.
+        parallel: Number of slots; by default as many as there are GPUs for, and one on other devices.
 
     Raises:
-        ConfigError: More are wanted than there are GPUs for.
+        ConfigError: There are not enough GPUs.
     """
     gpus = visible_gpus() if training.accelerator in ("auto", "gpu") else []
     if not gpus:
@@ -79,53 +79,53 @@ def visible_gpus() -> list[str]:
     return named[:count] if named else [str(number) for number in range(count)]
 
 
-def trial_command(trial: Trial) -> list[str]:
-    """What trains and scores a trial, in a process of its own."""
-    return [sys.executable, "-m", "inflate3d.comparison.trial", str(trial.folder.root)]
+def worker_command(run: ComparisonRun) -> list[str]:
+    """Trains and scores a run in a process of its own."""
+    return [sys.executable, "-m", "inflate3d.comparison.worker", str(run.folder.root)]
 
 
 def run_in_parallel(
-    trials: Sequence[Trial],
+    runs: Sequence[ComparisonRun],
     slots: Sequence[Slot],
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
     *,
-    command: Command = trial_command,
+    command: Command = worker_command,
     pause: float = 0.2,
 ) -> None:
-    """Runs the trials that are not finished, as many at a time as there are slots.
+    """Trains and scores the runs that are not finished, as many at a time as there are slots.
 
-    After a failure no other is begun; those that run come to their end. A stop (Ctrl-C, SIGTERM) is passed on: each
-    training writes a checkpoint, from which the next call goes on.
+    After a failure no other is started; those that are running are completed. A stop (Ctrl-C, SIGTERM) is passed on:
+    each training writes a checkpoint, from which the next call resumes it.
 
     Args:
-        trials: What to run.
+        runs: What to train.
         slots: Where.
-        tell: Shows a line of progress.
-        command: What a trial's process runs.
+        log: Shows a line of progress.
+        command: The command of a run's process.
         pause: Seconds between looks at the processes.
 
     Raises:
-        TrialError: The first one that failed, with its last words.
+        RunError: The first one that failed, with its last lines of output.
     """
-    waiting = [trial for trial in trials if not trial.finished]
+    waiting = [run for run in runs if not run.finished]
     free, running = list(slots), {}
-    failed: list[tuple[Trial, int]] = []
+    failed: list[tuple[ComparisonRun, int]] = []
     with interruptible(signal.SIGTERM):
         try:
             while running or (waiting and not failed):
                 while waiting and free and not failed:
-                    trial, slot = waiting.pop(0), free.pop(0)
-                    tell(f"{trial.name}: begun on {slot.name}, see {trial.folder.root / LOG}")
-                    running[trial.name] = (trial, slot, time.monotonic(), _start(command(trial), trial, slot))
-                for name, (trial, slot, started, process) in list(running.items()):
+                    run, slot = waiting.pop(0), free.pop(0)
+                    log(f"{run.name}: started on {slot.name}, see {run.folder.root / LOG}")
+                    running[run.name] = (run, slot, time.monotonic(), _start(command(run), run, slot))
+                for name, (run, slot, started, process) in list(running.items()):
                     if process.poll() is None:
                         continue
                     del running[name]
                     free.append(slot)
-                    ended = "finished" if process.returncode == 0 else f"ended with code {process.returncode}"
-                    tell(f"{name}: {ended} after {(time.monotonic() - started) / 60:.1f} min")
+                    ended = "finished" if process.returncode == 0 else f"exited with code {process.returncode}"
+                    log(f"{name}: {ended} after {(time.monotonic() - started) / 60:.1f} min")
                     if process.returncode:
-                        failed.append((trial, process.returncode))
+                        failed.append((run, process.returncode))
                 time.sleep(pause if running else 0)
         finally:
             _stop([process for _, _, _, process in running.values()])
@@ -133,10 +133,10 @@ def run_in_parallel(
         raise _failure(*failed[0])
 
 
-def _start(command: list[str], trial: Trial, slot: Slot) -> subprocess.Popen[bytes]:
-    trial.config.write(trial.folder.root / SETTINGS)
-    with (trial.folder.root / LOG).open("ab") as log:
-        environment = {**os.environ, **slot.environment}
+def _start(command: list[str], run: ComparisonRun, slot: Slot) -> subprocess.Popen[bytes]:
+    run.config.write(run.folder.root / SETTINGS)
+    with (run.folder.root / LOG).open("ab") as log:
+        environment = {**os.environ, **slot.environment, PARENT: str(os.getpid())}
         return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)  # noqa: S603 - our own
 
 
@@ -147,16 +147,16 @@ def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
         process.wait()
 
 
-def _failure(trial: Trial, code: int) -> TrialError:
-    log = trial.folder.root / LOG
-    return TrialError(
-        f"a training of the comparison failed: {trial.name}",
+def _failure(run: ComparisonRun, code: int) -> RunError:
+    log = run.folder.root / LOG
+    return RunError(
+        f"training failed: {run.name}",
         got=f"exit code {code}\n{_last_lines(log)}",
-        hint="mend it, and give the same command again: what is finished is not trained anew",
+        hint="fix it and repeat the command: finished runs are not trained again",
         file=log,
     )
 
 
 def _last_lines(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return "\n".join(f"    {line}" for line in lines[-LINES_TOLD:])
+    return "\n".join(f"    {line}" for line in lines[-LOG_LINES:])

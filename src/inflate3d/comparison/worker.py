@@ -1,15 +1,18 @@
-"""One training of a comparison, trained, scored, and its cost written down.
+"""Trains and scores one run of a comparison, and records its cost.
 
-``python -m inflate3d.comparison.trial RUN`` does it in a process of its own, by the settings in ``trial.yaml`` in the
-folder RUN; so do comparisons that train several at a time.
+``python -m inflate3d.comparison.worker RUN`` does it in a process of its own, with the settings in ``settings.yaml`` in
+the folder RUN; comparisons that train several runs at a time start it.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
+import time
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from inflate3d.atomic import write_text
@@ -28,31 +31,36 @@ if TYPE_CHECKING:
 COST = "cost.json"
 """In a run's folder: what its training needed."""
 
-SETTINGS = "trial.yaml"
-"""In a run's folder: what its process is to train. (``config.yaml`` is written where the training begins.)"""
+SETTINGS = "settings.yaml"
+"""In a run's folder: what its process trains. (``config.yaml`` is written when the training starts.)"""
 
-MISTAKE = 2
+PARENT = "INFLATE3D_COMPARISON_PROCESS"
+"""Environment variable with the process number of the comparison that started this one."""
+
+USER_ERROR = 2
 """Exit code, as the command line's."""
 
+_LOOK_SECONDS = 1.0
 
-def run_trial(
+
+def train_and_score(
     config: RunConfig, folder: RunFolder, store: Store, *, console: Console | None = None, progress: Progress = silent
 ) -> Scores | None:
-    """Trains a run, or goes on with it, and scores it.
+    """Trains a run, or resumes it, and scores it.
 
     Args:
         config: Its settings.
         folder: Its folder.
         store: The prepared dataset.
-        console: Where to show the training; nowhere if not given.
+        console: Where to show the training; nowhere by default.
         progress: Shows how far the evaluation is.
 
     Returns:
-        Its scores; none from the processes that a training on several devices has beside the first.
+        Its scores; None in all but the first process of a training on several devices.
 
     Raises:
         Inflate3dError: As `train` and `evaluate_run` do.
-        Interrupted: The user stopped it; it can be gone on with.
+        Interrupted: The user stopped it; it can be resumed.
     """
     import torch
 
@@ -87,21 +95,30 @@ def _device(training: TrainingConfig) -> torch.device:
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the trial of one folder, showing its progress as lines."""
+    """Trains and scores the run of one folder, showing its progress as lines."""
     from rich.console import Console
 
     folder = RunFolder(Path(arguments[0]))
+    if PARENT in os.environ:
+        Thread(target=_end_with, args=(int(os.environ[PARENT]),), daemon=True).start()
     try:
         with interruptible(signal.SIGTERM):
             config = RunConfig.read(folder.root / SETTINGS)
-            run_trial(config, folder, Store(config.store), console=Console())
+            train_and_score(config, folder, Store(config.store), console=Console())
     except Inflate3dError as error:
         print(f"error: {error}", file=sys.stderr)
-        return MISTAKE
+        return USER_ERROR
     except (Interrupted, KeyboardInterrupt) as stop:
         print(str(stop) or "stopped", file=sys.stderr)
         return exit_code(stop)
     return 0
+
+
+def _end_with(parent: int) -> None:
+    """Stops this process, as Ctrl-C would, when the comparison that started it is gone (killed, out of memory)."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,117 @@
+"""From label maps to scores, case by case, keeping counts and measures only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+from inflate3d.evaluation.distances import Spacing
+from inflate3d.evaluation.groups import SPACING, UNKNOWN, spacing_group
+from inflate3d.evaluation.measures import TOLERANCE, Tolerance, class_tolerances
+from inflate3d.evaluation.metrics import count_measures, dice, overlap_counts
+from inflate3d.evaluation.scores import CONFIDENCE, Scores
+from inflate3d.evaluation.shapes import shape_measures
+
+_ML = 1e-3
+"""Milliliters in a cubic millimeter."""
+
+
+class ScoreAccumulator:
+    """Gathers the scores of cases one after another; no label map is kept.
+
+    Example:
+        >>> import numpy as np
+        >>> label = np.zeros((4, 8, 8), np.uint8)
+        >>> label[1:3, 2:6, 2:6] = 1
+        >>> accumulator = ScoreAccumulator(("background", "liver"))
+        >>> accumulator.add("case1", label, label, spacing=(2.0, 1.0, 1.0))
+        >>> accumulator.scores().mean()
+        1.0
+
+    Args:
+        class_names: Names of the classes 0 to K-1, background first.
+        tolerance: Millimeters within which a surface counts as right, for all classes or by class.
+
+    Raises:
+        ConfigError: A tolerance is negative, or given for an unknown class.
+    """
+
+    def __init__(self, class_names: tuple[str, ...], *, tolerance: Tolerance = TOLERANCE) -> None:
+        self.class_names = class_names
+        self.tolerances = class_tolerances(tolerance, class_names[1:])
+        self._measured: dict[str, dict[str, Float[np.ndarray, " classes"]]] = {}
+        self._groups: dict[str, dict[str, str]] = {}
+        self._seconds: dict[str, float] = {}
+        self._micro: Tensor | None = None
+
+    def add(
+        self,
+        case: str,
+        prediction: Integer[np.ndarray | Tensor, "i j k"],
+        label: Integer[np.ndarray | Tensor, "i j k"],
+        spacing: Spacing,
+        *,
+        confidence: Sequence[float] | None = None,
+        seconds: float | None = None,
+        groups: Mapping[str, str | None] | None = None,
+    ) -> None:
+        """Scores a case.
+
+        Args:
+            case: Its id.
+            prediction: Class numbers on the scan's own grid, its axes in any order.
+            label: Likewise; voxels of `IGNORED` do not count.
+            spacing: Millimeters between voxels along the three axes.
+            confidence: How far the prediction can be trusted, by foreground class; NaN where a class is not predicted.
+            seconds: How long the prediction took.
+            groups: By kind, such as ``site``, the group that the case is in; None where nobody said.
+        """
+        ours, truth = torch.as_tensor(prediction), torch.as_tensor(label)
+        counts = overlap_counts(ours, truth, len(self.class_names))[1:]
+        voxel_ml = torch.full((len(counts),), _ML * math.prod(spacing), dtype=torch.float64)
+        counted = {"dice": dice(counts), **count_measures(counts, voxel_ml)}
+        unknown = [math.nan] * len(counts)
+        self._measured[case] = {
+            **{name: values.numpy() for name, values in counted.items()},
+            **shape_measures(ours.numpy(), truth.numpy(), spacing, self.tolerances),
+            CONFIDENCE: np.array(unknown if confidence is None else confidence, dtype=np.float64),
+        }
+        self._seconds[case] = math.nan if seconds is None else seconds
+        for kind, group in {SPACING: spacing_group(spacing), **(groups or {})}.items():
+            if group is not None:
+                self._groups.setdefault(kind, {})[case] = group
+
+    def add_micro(
+        self, prediction: Integer[np.ndarray | Tensor, "*grid"], label: Integer[np.ndarray | Tensor, "*grid"]
+    ) -> None:
+        """Counts some slices for the micro-averaged Dice: class numbers on the model's grid."""
+        counts = overlap_counts(torch.as_tensor(prediction), torch.as_tensor(label), len(self.class_names)).cpu()
+        self._micro = counts if self._micro is None else self._micro + counts
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        """The cases that were added."""
+        return tuple(self._measured)
+
+    def scores(self) -> Scores:
+        """What has been gathered. A kind of group that no case has is left out."""
+        cases = self.cases
+        names = dict.fromkeys(name for each in self._measured.values() for name in each)
+        measured = {name: np.stack([self._measured[case][name] for case in cases]) for name in names}
+        if not any(not np.isnan(each[CONFIDENCE]).all() for each in self._measured.values()):
+            measured.pop(CONFIDENCE, None)
+        seconds = np.array([self._seconds[case] for case in cases])
+        return Scores(
+            cases=cases,
+            classes=self.class_names[1:],
+            measured=measured,
+            micro_dice=None if self._micro is None else dice(self._micro)[1:].numpy(),
+            tolerances=self.tolerances,
+            seconds=None if np.isnan(seconds).all() else seconds,
+            groups={kind: tuple(each.get(case, UNKNOWN) for case in cases) for kind, each in self._groups.items()},
+        )

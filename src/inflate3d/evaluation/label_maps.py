@@ -1,0 +1,229 @@
+"""Scoring two folders of label maps, whatever program predicted them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Integer
+
+from inflate3d.datasets.classes import IGNORED, class_numbers, map_labels
+from inflate3d.errors import ConfigError, DataError, truncate
+from inflate3d.evaluation.accumulator import ScoreAccumulator
+from inflate3d.evaluation.groups import check_groups
+from inflate3d.evaluation.measures import TOLERANCE, Tolerance
+from inflate3d.evaluation.scores import Scores
+from inflate3d.io import SUFFIXES, lay_on, read_labels, scan_files, stem_of
+from inflate3d.progress import Progress, silent
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LabelMaps:
+    """Label maps of two folders that have the same names.
+
+    Attributes:
+        pairs: By case, its prediction's and its label's file, sorted by case.
+        unpredicted: Labeled cases without a prediction.
+    """
+
+    pairs: dict[str, tuple[Path, Path]]
+    unpredicted: tuple[str, ...]
+
+
+def pair_label_maps(predictions: Path, labels: Path) -> LabelMaps:
+    """Finds for each prediction the label map of its name; suffixes may differ.
+
+    Args:
+        predictions: A folder of predicted label maps.
+        labels: A folder of label maps to hold them against; it may hold more.
+
+    Raises:
+        DataError: A folder is missing or holds no scan file, two files in it have the same name, or a prediction has no
+            label map.
+    """
+    predicted, labeled = _by_name(predictions), _by_name(labels)
+    if unlabeled := [case for case in predicted if case not in labeled]:
+        raise DataError(
+            "predictions without a label map of the same name",
+            expected=f"label maps in {labels}",
+            got=truncate(unlabeled),
+            hint="remove these predictions, or rename them like their label maps",
+            case=unlabeled[0],
+            file=predicted[unlabeled[0]],
+        )
+    return LabelMaps(
+        pairs={case: (file, labeled[case]) for case, file in predicted.items()},
+        unpredicted=tuple(case for case in labeled if case not in predicted),
+    )
+
+
+def score_label_maps(
+    predictions: str | Path,
+    labels: str | Path,
+    *,
+    classes: Mapping[int, str] | None = None,
+    ignore: int | None = None,
+    groups: Mapping[str, Mapping[str, str]] | None = None,
+    tolerance: Tolerance = TOLERANCE,
+    progress: Progress = silent,
+) -> Scores:
+    """Scores a folder of predictions, of any program, against the label maps of the same names.
+
+    Each case is scored on the grid of its label map. Label maps without a prediction are not scored; a warning of the
+    logger ``inflate3d`` names them.
+
+    Example:
+        >>> import tempfile
+        >>> import nibabel, numpy as np
+        >>> root = Path(tempfile.mkdtemp())
+        >>> label = np.zeros((8, 8, 4), np.uint8)
+        >>> label[2:6, 2:6, 1:3] = 1
+        >>> for folder in ("labels", "predictions"):
+        ...     (root / folder).mkdir()
+        ...     nibabel.Nifti1Image(label, np.eye(4)).to_filename(root / folder / "case1.nii.gz")
+        >>> scores = score_label_maps(root / "predictions", root / "labels", classes={1: "liver"})
+        >>> scores.mean(), scores.mean("hd95")
+        (1.0, 0.0)
+
+    Args:
+        predictions: A folder of predicted label maps.
+        labels: A folder of label maps; suffixes may differ.
+        classes: Names of the label values to score, 0 not among them; all other values are background. All values
+            that are found are scored, named by their number, if not given.
+        ignore: Label value of voxels that nobody labeled: they count in no measure.
+        groups: By kind, such as ``site``, the group of each case. The cases of a ``patient`` (or ``subject`` or
+            ``group``) are drawn together for intervals.
+        tolerance: Millimeters within which a surface counts as right, for all classes or by class.
+        progress: Shows how far it is.
+
+    Raises:
+        DataError: A folder or a file can't be read, a prediction has no label map or lies on another grid, the
+            predictions have none of the labels' classes, or a kind of group has none of the cases.
+        ConfigError: A tolerance is negative, or given for an unknown class; a value can't be a class, or there are
+            more classes than a byte can number.
+    """
+    maps = pair_label_maps(Path(predictions), Path(labels))
+    if maps.unpredicted:
+        what = f"{len(maps.unpredicted)} label maps have no prediction and are not scored"
+        _logger.warning("%s: %s", what, truncate(maps.unpredicted))
+    if classes is None:
+        classes = _find_classes(maps, ignore, progress)
+    _check_classes(classes, ignore)
+    check_groups(groups or {}, maps.pairs)
+    accumulator = ScoreAccumulator(("background", *(classes[value] for value in sorted(classes))), tolerance=tolerance)
+    ours: set[int] = set()
+    theirs: set[int] = set()
+    for case, (predicted, labeled) in progress(maps.pairs.items(), len(maps.pairs), "scoring"):
+        label = read_labels(labeled, case=case)
+        prediction = lay_on(read_labels(predicted, case=case), label, case=case, file=predicted).array[0]
+        found = [np.unique(labels).tolist() for labels in (prediction, label.array[0])]
+        ours.update(found[0])
+        theirs.update(found[1])
+        accumulator.add(
+            case,
+            _number_classes(prediction, found[0], classes, None),
+            _number_classes(label.array[0], found[1], classes, ignore),
+            label.spacing,
+            groups={kind: group.get(case) for kind, group in (groups or {}).items()},
+        )
+    _check_found(classes, ours - {0}, theirs - {0, ignore}, Path(predictions))
+    return accumulator.scores()
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise DataError("folder of label maps not found", file=folder)
+    files: dict[str, Path] = {}
+    for file in scan_files(folder):
+        if (name := stem_of(file)) in files:
+            raise DataError("duplicate case name", got=f"{files[name].name}, {file.name}", file=folder)
+        files[name] = file
+    if not files:
+        raise DataError(
+            "no label maps in the folder", expected=f"files of {', '.join(SUFFIXES)}", got="none", file=folder
+        )
+    return files
+
+
+def _find_classes(maps: LabelMaps, ignore: int | None, progress: Progress) -> dict[int, str]:
+    predicted: set[int] = set()
+    labeled: set[int] = set()
+    for case, files in progress(maps.pairs.items(), len(maps.pairs), "looking for classes"):
+        for file, values in zip(files, (predicted, labeled), strict=True):
+            values.update(np.unique(read_labels(file, case=case).array).tolist())
+    classes = {value: str(value) for value in sorted((predicted | labeled) - {0, ignore})}
+    file = next(iter(maps.pairs.values()))[1]
+    if not classes:
+        raise DataError("all label maps contain only background", file=file.parent)
+    _check_found(classes, predicted - {0}, labeled - {0, ignore}, next(iter(maps.pairs.values()))[0].parent)
+    return classes
+
+
+def _check_found(classes: Mapping[int, str], ours: set[int], theirs: set[int], folder: Path) -> None:
+    """Values that agree in no class, as those of masks of 0 and 255 and of 0 and 1, would all be scored 0.
+
+    Args:
+        classes: Names by label value.
+        ours: Values found in the predictions.
+        theirs: Values found in the labels.
+        folder: Of the predictions.
+    """
+    if theirs and not classes.keys() & theirs:
+        raise DataError(
+            "no label map has any of the classes",
+            expected=truncate([f"{value} ({name})" for value, name in classes.items()]),
+            got=truncate(list(map(str, sorted(theirs)))),
+            hint="check the values given to --classes",
+        )
+    if ours and theirs and not classes.keys() & ours & theirs:
+        raise DataError(
+            "predictions and labels have no class in common",
+            expected=truncate(list(map(str, sorted(classes.keys() & theirs)))),
+            got=truncate(list(map(str, sorted(ours)))),
+            hint="store the predictions with the values of the labels: a mask of 0 and 255 as 0 and 1, for example",
+            file=folder,
+        )
+    for value, name in classes.items():
+        where = [what for what, values in (("prediction", ours), ("label map", theirs)) if value not in values]
+        if where:
+            _logger.warning("no %s has the class %s (value %d)", " or ".join(where), name, value)
+    if others := sorted({*ours, *theirs} - classes.keys()):
+        _logger.warning("scored as background: values %s", truncate(list(map(str, others))))
+
+
+def _check_classes(classes: Mapping[int, str], ignore: int | None) -> None:
+    wrong = [f"{name}={value}" for value, name in classes.items() if value <= 0 or value == ignore]
+    if wrong:
+        raise ConfigError(
+            "invalid value for a class",
+            expected="1 or more and not the ignored value; 0 is the background, which is not scored",
+            got=truncate(wrong),
+            hint="leave it out of --classes",
+        )
+    if len(classes) >= IGNORED:
+        raise ConfigError(
+            "too many label values",
+            expected=f"at most {IGNORED - 1}",
+            got=f"{len(classes)}, such as {truncate([str(value) for value in classes])}",
+            hint="check that these are label maps, not scans, or name the values to score with --classes",
+        )
+
+
+def _number_classes(
+    labels: Integer[np.ndarray, "i j k"], found: list[int], classes: Mapping[int, str], ignore: int | None
+) -> Integer[np.ndarray, "i j k"]:
+    """Turns label values into class numbers 0 to K-1 in ascending label value, and `IGNORED`; others are background.
+
+    Args:
+        labels: The label values.
+        found: Those that there are.
+        classes: Name by label value.
+        ignore: The label value that becomes `IGNORED`.
+    """
+    numbers = class_numbers({0: "background"} | dict(sorted(classes.items())), ignore=ignore)
+    return map_labels(labels, {value: numbers.get(value, 0) for value in found})
