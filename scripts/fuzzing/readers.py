@@ -22,6 +22,7 @@ from inflate3d.models.weight_files import read_tensors
 from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.store import ARRAY_KINDS, Store, case_file
 from inflate3d.presets.preset import read_preset
+from inflate3d.run_folder import TrainingLog
 
 LOADED_BEFORE = (dicom, itk, nifti)
 """Modules that are loaded when they are needed, so that each process would load them anew."""

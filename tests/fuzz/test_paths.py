@@ -40,7 +40,7 @@ META = "NDims = 3\nDimSize = 2 2 2\nElementType = MET_UCHAR\nElementDataFile = {
 
 @pytest.mark.parametrize("name", NAMES)
 def test_name_that_can_name_no_file(name):
-    with pytest.raises(ValueError, match="can't be a file's name"):
+    with pytest.raises(ValueError):
         check_id(name)
 
 
@@ -55,7 +55,7 @@ def test_listing_that_leads_out(tmp_path, place, part):
     pair = {"image": "imagesTr/a.nii.gz", "label": "labelsTr/a.nii.gz"} | {part: place}
     listing = {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "liver"}, "training": [pair]}
     (tmp_path / "dataset.json").write_text(json.dumps(listing))
-    with pytest.raises(DatasetProblems, match="leads out of the dataset"):
+    with pytest.raises(DatasetProblems, match="path outside the dataset"):
         read_dataset(tmp_path)
 
 
@@ -64,7 +64,7 @@ def test_listed_case_whose_name_leads_out(tmp_path, name):
     files = {name: {"images": ["a.nii.gz"], "label": "b.nii.gz"}}
     listing = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "x": 1}, "file_ending": ".nii.gz"}
     (tmp_path / "dataset.json").write_text(json.dumps(listing | {"dataset": files}))
-    with pytest.raises(DatasetProblems, match="can't be a file's name"):
+    with pytest.raises(DatasetProblems, match="invalid case name"):
         read_dataset(tmp_path)
 
 
