@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from inflate3d.inference.batch import predict_files
     from inflate3d.inference.prediction import Prediction
     from inflate3d.inference.predictor import Predictor
-    from inflate3d.inference.runs import evaluate_folds, evaluate_run
+    from inflate3d.inference.runs import evaluate_run
     from inflate3d.io import read_volume, write_labels, write_volume
     from inflate3d.models.catalog import check_inflation, list_encoders
     from inflate3d.models.decoders import register_decoder
@@ -65,7 +65,6 @@ _HOMES = {
     "check_inflation": "models.catalog",
     "create_encoder": "models.encoders",
     "create_model": "models.segmenter",
-    "evaluate_folds": "inference.runs",
     "evaluate_run": "inference.runs",
     "inflate_stem": "models.inflation",
     "list_encoders": "models.catalog",
@@ -104,7 +103,6 @@ __all__ = [
     "check_inflation",
     "create_encoder",
     "create_model",
-    "evaluate_folds",
     "evaluate_run",
     "inflate_stem",
     "list_encoders",

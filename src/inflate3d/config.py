@@ -97,7 +97,12 @@ class HasDefaults(Protocol):
 
 
 class DataConfig(FrozenModel):
-    """What to train on."""
+    """What to train on.
+
+    Example:
+        >>> DataConfig(fold=2, training_cases=20).num_folds
+        5
+    """
 
     common: ClassVar = ("split", "fold", "training_cases")
 
@@ -125,7 +130,12 @@ Depth = Annotated[int, Field(ge=1), AfterValidator(_odd)]
 
 
 class InflatedConfig(FrozenModel):
-    """An inflated 2D backbone with a decoder."""
+    """An inflated 2D backbone with a decoder.
+
+    Example:
+        >>> InflatedConfig(encoder="resnet18", weights="none", depth=3).decoder
+        'fpn-lite'
+    """
 
     common: ClassVar = ("encoder", "weights", "depth", "image_size", "decoder")
 
@@ -170,7 +180,12 @@ class InflatedConfig(FrozenModel):
 
 
 class VolumetricConfig(FrozenModel):
-    """A 3D network of MONAI's, to compare with (dynunet is nnU-Net's)."""
+    """A 3D network of MONAI's, to compare with (dynunet is nnU-Net's).
+
+    Example:
+        >>> VolumetricConfig(network="dynunet", patch_size=(16, 128, 128)).pretrained
+        False
+    """
 
     common: ClassVar = ("patch_size", "network_width")
 
@@ -205,7 +220,12 @@ ModelConfig: TypeAlias = Annotated[
 
 
 class AugmentationConfig(FrozenModel):
-    """Random changes of the training windows; geometry acts in plane, alike on all slices of a window."""
+    """Random changes of the training windows; geometry acts in plane, alike on all slices of a window.
+
+    Example:
+        >>> AugmentationConfig(max_rotation=0, max_zoom=1).max_shift
+        0.1
+    """
 
     common: ClassVar = ()
 
@@ -232,7 +252,13 @@ class AugmentationConfig(FrozenModel):
 
 
 class TrainingConfig(FrozenModel):
-    """How to train."""
+    """How to train.
+
+    Example:
+        >>> training = TrainingConfig(steps=500, precision="bf16-mixed")
+        >>> training.learning_rate, training.batch_size is None  # None: left to the dataset's plan
+        (0.001, True)
+    """
 
     common: ClassVar = ("steps", "batch_size", "learning_rate", "precision", "seed", "accelerator", "devices")
 

@@ -53,7 +53,13 @@ class ScoredFolder(ABC):
 
 @dataclass(frozen=True)
 class RunFolder(ScoredFolder):
-    """Where a run keeps what."""
+    """Where a run keeps what.
+
+    Example:
+        >>> run = RunFolder(Path("runs/Liver"))
+        >>> run.finished, run.config.name
+        (True, 'config.yaml')
+    """
 
     @property
     def runs(self) -> list[RunFolder]:
@@ -117,7 +123,12 @@ class RunFolder(ScoredFolder):
 
 @dataclass(frozen=True)
 class FoldsFolder(ScoredFolder):
-    """Where the folds of a cross-validation lie: each an ordinary run in a folder of its own."""
+    """Where the folds of a cross-validation lie: each an ordinary run in a folder of its own.
+
+    Example:
+        >>> FoldsFolder(Path("runs/Liver-folds")).fold(3).root.as_posix()
+        'runs/Liver-folds/fold-3'
+    """
 
     def locked(self) -> AbstractContextManager[None]:
         """Keeps other processes from evaluating the folds meanwhile.

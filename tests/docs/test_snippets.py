@@ -204,6 +204,7 @@ def test_example_of_a_public_name(name, kitchen):
     text = inspect.getdoc(item) or ""
     names = {**vars(sys.modules[item.__module__]), "i3d": inflate3d, "np": np, "torch": torch}
     test = doctest.DocTestParser().get_doctest(text, names, name, None, None)
+    assert test.examples, f"{name} has no example"
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     report: list[str] = []
     result = doctest.DocTestRunner(optionflags=flags).run(test, out=report.append)

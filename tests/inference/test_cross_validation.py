@@ -15,7 +15,7 @@ from inflate3d.datasets import Split, read_dataset
 from inflate3d.errors import ConfigError, DataError, ModelError
 from inflate3d.evaluation.postprocessing.steps import ClassSteps, Postprocessing
 from inflate3d.evaluation.scores import Scores
-from inflate3d.inference.runs import evaluate_folds, evaluate_run, read_held_out
+from inflate3d.inference.runs import evaluate_run, read_held_out
 from inflate3d.run_folder import FoldsFolder, RunFolder, open_folder
 from inflate3d.stopping import Interrupted
 from inflate3d.training.folds import plan_folds
@@ -254,21 +254,21 @@ def test_choosing_goes_with_a_run(tmp_path, capsys):
 def test_unfinished_fold_is_told(folds, capsys):
     shutil.rmtree(folds.fold(1).model)
     with pytest.raises(ModelError, match="not finished") as caught:
-        evaluate_folds(folds)
+        evaluate_run(folds)
     assert caught.value.got == "fold-1"
 
 
 def test_case_that_two_runs_held_out_is_told(folds):
     shutil.copytree(folds.fold(0).root, folds.root / "again")
     with pytest.raises(DataError, match="several held out the same case"):
-        evaluate_folds(folds)
+        evaluate_run(folds)
 
 
 def test_runs_of_two_datasets_are_no_folds(folds, tmp_path):
     config = RunConfig.read(folds.fold(1).config)
     config.model_copy(update={"dataset": tmp_path / "other"}).write(folds.fold(1).config)
     with pytest.raises(ConfigError, match="different datasets"):
-        evaluate_folds(folds)
+        evaluate_run(folds)
 
 
 def test_which_folder_is_one_of_folds(trained, tmp_path):

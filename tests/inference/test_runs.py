@@ -17,7 +17,7 @@ from inflate3d.datasets import Split, read_dataset
 from inflate3d.errors import OutputError
 from inflate3d.evaluation.postprocessing.steps import ClassSteps, Postprocessing
 from inflate3d.evaluation.scores import Scores
-from inflate3d.inference.runs import evaluate_folds, evaluate_run
+from inflate3d.inference.runs import evaluate_run
 from inflate3d.io import formats, read_labels
 from inflate3d.models.segmenter import load_model
 from inflate3d.run_folder import FoldsFolder, RunFolder
@@ -126,7 +126,7 @@ def test_two_evaluations_of_the_same_folds_are_refused(run, tmp_path):
     folds = FoldsFolder(tmp_path / "folds")
     shutil.copytree(run.root, folds.root / "fold-0")
     with folds.locked(), pytest.raises(OutputError):
-        evaluate_folds(folds)
+        evaluate_run(folds)
     assert not folds.evaluation.exists()
 
 

@@ -88,6 +88,12 @@ class Dataset:
             counts as 0 is background.
         ignore: Label value of voxels that nobody labeled: neither trained on nor scored.
         splits: Splits that come with the dataset, by name; each a split, or all its folds.
+
+    Example:
+        >>> import inflate3d as i3d
+        >>> dataset = i3d.read_dataset("data/Liver")
+        >>> dataset.classes, dataset.cases[0].id
+        ({0: 'background', 2: 'liver', 5: 'tumor'}, 'toy0')
     """
 
     name: str

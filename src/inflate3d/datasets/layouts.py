@@ -54,6 +54,11 @@ def read_dataset(folder: str | Path) -> Dataset:
         DataError: The folder doesn't exist, has no known layout, its description is wrong, or no case is in it.
         DatasetProblems: All files that are missing or, where a listing names them, lie outside the folder, and all
             case ids that can't name files or stand there twice.
+
+    Example:
+        >>> dataset = read_dataset("data/Liver")
+        >>> dataset.modalities, len(dataset.cases)
+        (('CT',), 5)
     """
     folder = Path(folder)
     layout = _layout_of(folder)

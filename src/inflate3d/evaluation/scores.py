@@ -65,6 +65,11 @@ class Scores:
         tolerances: Millimeters within which each class's surface counts as right in NSD, if that was measured.
         seconds: How long each case's prediction took, from the scan in memory to its label map; NaN if not known.
         groups: Kinds of groups that the cases fall into, such as ``spacing``, and the group of each case.
+
+    Example:
+        >>> scores = Scores.read(Path("runs/Liver/evaluation"))
+        >>> scores.classes, scores.values("dice").shape  # (cases, classes)
+        (('liver', 'tumor'), (1, 2))
     """
 
     cases: tuple[str, ...]

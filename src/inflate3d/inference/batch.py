@@ -183,7 +183,10 @@ def predict_files(
             did not write.
 
     Example:
-        ``predict_files(Predictor.load("runs/spleen"), "scans", "labels")`` predicts all scans below ``scans``.
+        >>> import inflate3d as i3d
+        >>> predictor = i3d.Predictor.load("runs/Liver", device="cpu")
+        >>> [result.case for result in predict_files(predictor, "folder_of_scans", "labels")]
+        ['a', 'b']
     """
     if isinstance(scans, str | Path):
         loaded = predictor if isinstance(predictor, ScanPredictor) else predictor.load()

@@ -51,6 +51,15 @@ class Prediction:
         uncertainty: Normalized entropy of the mean probabilities of each voxel, in percent; None if not asked for.
         class_scores: Mean probabilities of all classes, ``(K, I, J, K)``; None if not asked for.
         model_grid: The prediction before it was resampled in plane; None if not asked for.
+
+    Example:
+        >>> import inflate3d as i3d
+        >>> scan = i3d.read_volume("new_scan.nii.gz")
+        >>> prediction = i3d.Predictor.load("runs/Liver", device="cpu").predict(scan)
+        >>> prediction.labels.shape == scan.grid.shape
+        True
+        >>> prediction.save("new_scan_labels.nii.gz", like="new_scan.nii.gz").name
+        'new_scan_labels.nii.gz'
     """
 
     labels: Integer[np.ndarray, "i j k"]

@@ -67,7 +67,11 @@ class Predictor:
         ConfigError: The device is invalid or not available, or the plan allows no flip.
 
     Example:
-        ``predictor = Predictor.load("runs/spleen")``, then ``predictor.predict(read_volume("scan.nii.gz")).labels``.
+        >>> import inflate3d as i3d
+        >>> predictor = Predictor.load("runs/Liver", device="cpu")
+        >>> prediction = predictor.predict(i3d.read_volume("new_scan.nii.gz"), confidence=True)
+        >>> prediction.labels.shape
+        (20, 24, 7)
     """
 
     def __init__(

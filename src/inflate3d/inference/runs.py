@@ -117,26 +117,20 @@ def evaluate(
 
 
 def evaluate_run(
-    folder: RunFolder,
+    folder: RunFolder | FoldsFolder,
     *,
     dataset: Dataset | None = None,
     tolerance: Tolerance = TOLERANCE,
     progress: Progress = silent,
     **settings: Unpack[PredictorSettings],
 ) -> Scores:
-    """Predicts and scores the cases that a run held out, and writes both into its folder; see `evaluate`."""
-    return evaluate(folder, dataset=dataset, tolerance=tolerance, progress=progress, **settings).scores
+    """Predicts and scores the held-out cases of a run or of a cross-validation, see `evaluate`; gives the scores.
 
-
-def evaluate_folds(
-    folder: FoldsFolder,
-    *,
-    dataset: Dataset | None = None,
-    tolerance: Tolerance = TOLERANCE,
-    progress: Progress = silent,
-    **settings: Unpack[PredictorSettings],
-) -> Scores:
-    """Predicts and scores every case of a cross-validation by the network that held it out; see `evaluate`."""
+    Example:
+        >>> scores = evaluate_run(RunFolder(Path("runs/Liver")), device="cpu")
+        >>> len(scores.cases), scores.classes
+        (1, ('liver', 'tumor'))
+    """
     return evaluate(folder, dataset=dataset, tolerance=tolerance, progress=progress, **settings).scores
 
 

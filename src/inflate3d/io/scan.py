@@ -32,6 +32,10 @@ def read_volume(path: str | Path, *, case: str | None = None) -> Volume:
 
     Raises:
         DataError: The scan is missing, damaged, not a volume, or some voxels are NaN or infinite.
+
+    Example:
+        >>> read_volume("new_scan.nii.gz")
+        Volume(1 modality, shape (20, 24, 7), spacing (1, 1, 3) mm, orientation RAS, int16)
     """
     path = Path(path)
     try:
@@ -177,6 +181,12 @@ def write_labels(path: str | Path, labels: Shaped[np.ndarray, "..."], like: str 
         DataError: The labels are no class numbers or do not fit the scan's grid, the scan's headers can't be read, or
             the format can't be written or can't express the scan's grid.
         OutputError: The file can't be written.
+
+    Example:
+        >>> scan = read_volume("new_scan.nii.gz")
+        >>> write_labels("labels.nii.gz", scan.array[0] > 50, like="new_scan.nii.gz")
+        >>> np.unique(read_volume("labels.nii.gz").array).tolist()
+        [0, 1]
     """
     path = Path(path)
     writer = writer_of(path)
@@ -230,6 +240,12 @@ def write_volume(path: str | Path, volume: Volume) -> None:
     Raises:
         DataError: The format can't be written, or can't say where the volume lies.
         OutputError: The file can't be written.
+
+    Example:
+        >>> scan = Volume(np.zeros((1, 4, 5, 6), np.int16), np.diag([1.0, 1.0, 3.0, 1.0]))
+        >>> write_volume("scan.nrrd", scan)
+        >>> read_volume("scan.nrrd") == scan
+        True
     """
     path = Path(path)
     writer_of(path).write(path, volume)

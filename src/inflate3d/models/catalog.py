@@ -133,6 +133,10 @@ def list_encoders(pattern: str = "*") -> list[str]:
     """Names that match a shell pattern, such as ``"*dinov2*"``: the paper's first, then timm's backbones.
 
     A few of them can't be inflated; :func:`describe_encoder` tells, in a fraction of a second for each.
+
+    Example:
+        >>> list_encoders("vit_*_patch14_dinov2")
+        ['vit_base_patch14_dinov2', 'vit_giant_patch14_dinov2', 'vit_large_patch14_dinov2', 'vit_small_patch14_dinov2']
     """
     return [*fnmatch.filter(PAPER_ENCODERS, pattern), *timm.list_models(pattern)]
 

@@ -39,6 +39,11 @@ class Encoder(nn.Module):
             The caller scales windows with it; the encoder doesn't.
         std: The same of the standard deviation.
         weights_report: What became of its 2D weights; none where there were none.
+
+    Example:
+        >>> encoder = create_encoder("resnet10t", depth=3, image_size=64, weights="none")
+        >>> encoder.strides, encoder.channels
+        ((4, 8, 16, 32), (64, 128, 256, 512))
     """
 
     def __init__(
@@ -137,6 +142,12 @@ def create_encoder(
     Raises:
         ModelError: There is no such backbone, it can't be inflated, or the weights can't be had or don't fit.
         ConfigError: The backbone can't take this image size, depth, or levels.
+
+    Example:
+        >>> encoder = create_encoder("resnet10t", depth=3, in_channels=2, image_size=64, weights="none")
+        >>> windows = torch.zeros(1, 2, 3, 64, 64)  # (batch, modalities, slices, rows, columns)
+        >>> [tuple(each.shape) for each in encoder(windows)]
+        [(1, 64, 16, 16), (1, 128, 8, 8), (1, 256, 4, 4), (1, 512, 2, 2)]
     """
     check_window(depth, in_channels)
     backbone = find_backbone(name, image_size, levels, arguments)

@@ -34,6 +34,12 @@ def inflate_stem(
     Raises:
         ConfigError: ``depth`` is even or below 1, or ``in_channels`` is below 1.
         ModelError: The convolution reads neither RGB nor gray.
+
+    Example:
+        >>> rgb = torch.ones(8, 3, 7, 7)
+        >>> stem = inflate_stem(rgb, depth=5, in_channels=2)
+        >>> stem.shape, stem[0, 0, :, 0, 0].tolist()  # 3 colors summed, halved for 2 modalities, on the center slice
+        (torch.Size([8, 2, 5, 7, 7]), [0.0, 0.0, 1.5, 0.0, 0.0])
     """
     check_window(depth, in_channels)
     if weight.shape[1] not in (1, 3):

@@ -38,6 +38,12 @@ class Segmenter(nn.Module):
     Attributes:
         architecture: What it is built from.
         plan: How scans become its windows; none until a training or a model folder gives it.
+
+    Example:
+        >>> encoder = create_encoder("resnet10t", depth=3, image_size=64, weights="none")
+        >>> model = create_model(encoder=encoder, num_classes=4)
+        >>> model(torch.zeros(2, 1, 3, 64, 64)).shape  # (batch, classes, rows, columns)
+        torch.Size([2, 4, 64, 64])
     """
 
     def __init__(self, encoder: Encoder, architecture: Architecture) -> None:
@@ -166,6 +172,12 @@ def create_model(
 
     Raises:
         ConfigError: The image is too small for the decoder, or the decoder can't join the encoder's maps.
+
+    Example:
+        >>> encoder = create_encoder("resnet10t", depth=3, image_size=64, weights="none")
+        >>> model = create_model(encoder=encoder, num_classes=4, decoder="setr-pup", decoder_channels=16)
+        >>> model.architecture.decoder
+        'setr-pup'
     """
     width, detail = default_widths(decoder, encoder.channels, encoder.strides)
     pretrained = input_scaling == "pretrained"
@@ -273,6 +285,11 @@ def load_model(folder: str | Path) -> Segmenter | VolumetricSegmenter:
 
     Raises:
         ModelError: There is none, a file is damaged, or another version wrote it.
+
+    Example:
+        >>> model = load_model("runs/Liver")
+        >>> model.plan.class_names
+        ('background', 'liver', 'tumor')
     """
     saved = read_model_folder(Path(folder))
     if getattr(saved.architecture, "network", None) != "swin-unetr":  # MONAI's can't be built without numbers

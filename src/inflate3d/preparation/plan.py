@@ -123,6 +123,11 @@ class Plan(ModelSpace):
         flips: Whether mirroring the frame's (depth, row, column) axis leaves every label right.
         defaults: Settings of a training that the user leaves open.
         reasons: For each choice, why.
+
+    Example:
+        >>> plan = Plan.read(Path("runs/Liver/plan.json"))
+        >>> plan.depth_axis, plan.modalities
+        ('axial', ('CT',))
     """
 
     version: Literal[2] = PLAN_VERSION

@@ -45,7 +45,13 @@ def _range(clip: tuple[float, float]) -> tuple[float, float]:
 
 
 class PlanOptions(FrozenModel):
-    """Overrides of the automatic plan."""
+    """Overrides of the automatic plan.
+
+    Example:
+        >>> options = PlanOptions(clip=(-100, 240), classes=("liver",))
+        >>> options.as_flags(["clip", "classes"])
+        '--clip -100 240, --classes liver'
+    """
 
     common: ClassVar = ("clip", "classes")
 

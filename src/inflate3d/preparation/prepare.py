@@ -75,7 +75,7 @@ def prepare(
         >>> with TemporaryDirectory() as folder:
         ...     dataset = write_phantoms(Path(folder) / "phantoms", 2)
         ...     store = prepare(dataset, Path(folder) / "store", workers=1)
-        >>> store.plan.depth_axis, len(store.cases)
+        ...     store.plan.depth_axis, len(store.cases)
         ('axial', 2)
     """
     dataset = options.choose_classes(dataset)

@@ -111,6 +111,13 @@ class Store:
 
     Raises:
         DataError: It is missing or incomplete, or another version wrote it.
+
+    Example:
+        >>> import inflate3d as i3d
+        >>> i3d.prepare(i3d.read_dataset("data/Liver"), Path("prepared/Liver"), workers=1).plan.depth_axis
+        'axial'
+        >>> Store(Path("prepared/Liver")).image_slices("toy0", [2, 3]).shape  # (modalities, slices, rows, columns)
+        (1, 2, 20, 24)
     """
 
     def __init__(self, folder: Path) -> None:

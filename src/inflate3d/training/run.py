@@ -88,6 +88,19 @@ def train(
         OutputError: A file can't be written, or another process is training or evaluating the run.
         DivergedError: The loss or the weights are infinite or not numbers.
         Interrupted: A signal stopped it; a checkpoint was written.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import inflate3d as i3d
+        >>> store = i3d.prepare(i3d.read_dataset("data/Liver"), Path("prepared/Liver"), workers=1)
+        >>> config = i3d.RunConfig(
+        ...     dataset="data/Liver",
+        ...     store=store.folder,
+        ...     model=i3d.InflatedConfig(encoder="resnet10t", weights="none", depth=3, image_size=(32, 32)),
+        ...     training=i3d.TrainingConfig(steps=2, batch_size=2, accelerator="cpu", workers=0),
+        ... )
+        >>> train(config, i3d.RunFolder(Path("runs/first")), store)
+        True
     """
     from inflate3d.training.processes import find_processes
 

@@ -72,6 +72,13 @@ class Postprocessing(FrozenModel):
     become background. Then holes are filled, class after class in the order given: background that a class encloses
     on all sides becomes of that class, and no voxel of another class ever does. Components are made of voxels that
     share a face, an edge or a corner (26 neighbors), holes of voxels that share a face (6 neighbors).
+
+    Example:
+        >>> labels = np.zeros((9, 9, 9), np.uint8)
+        >>> labels[1:5, 1:5, 1:5], labels[8, 8, 8] = 1, 1
+        >>> steps = Postprocessing(classes=(ClassSteps(value=1, name="liver", largest_component=True),))
+        >>> steps.apply(labels, (1.0, 1.0, 1.0)).sum()
+        np.uint64(64)
     """
 
     version: Literal[1] = 1
