@@ -1,15 +1,15 @@
 import errno
 import os
+import platform
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from inflate3d.atomic import atomic_path, write_text
 from inflate3d.errors import DataError, OutputError
-from inflate3d.lock import lock_file, release_file
+from inflate3d.lock import locked
 
 
 def names_in(folder):
@@ -122,30 +122,64 @@ def test_two_writers_of_a_process_do_not_meet(tmp_path):
     assert names_in(tmp_path) == ["plan.json"]
 
 
-def test_file_systems_without_locks_are_written_all_the_same(tmp_path, monkeypatch):
+@pytest.fixture
+def without_locks(monkeypatch):
+    """A file system that has no locks."""
     import fcntl
 
     def refuse(file, how):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
+
+
+def test_file_systems_without_locks_are_written_all_the_same(tmp_path, without_locks):
     write_text(tmp_path / "plan.json", "new")
     assert names_in(tmp_path) == ["plan.json"]
 
 
 def test_forked_process_does_not_hold_the_lock_of_its_parent(tmp_path):
-    held = lock_file(tmp_path / "lock")
-    child = os.fork()
-    if not child:
-        signal.pause()
-        os._exit(0)
-    release_file(held)
+    with locked(tmp_path / "lock", tmp_path):
+        child = os.fork()
+        if not child:
+            signal.pause()
+            os._exit(0)
     try:
-        time.sleep(0.2)
-        release_file(lock_file(tmp_path / "lock"))
+        with locked(tmp_path / "lock", tmp_path):
+            pass
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from inflate3d.lock import locked
+with locked(Path(sys.argv[1], "lock"), Path(sys.argv[1])):
+    print("locked", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_lock_names_its_process_and_dies_with_it(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE)
+    with process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(OutputError) as caught, locked(tmp_path / "lock", tmp_path, remove=True):
+            pass
+        assert caught.value.got == f"process {process.pid} on {platform.node()}"
+        process.kill()
+    with locked(tmp_path / "lock", tmp_path, remove=True):
+        pass
+    assert names_in(tmp_path) == []
+
+
+def test_folder_without_locks_is_refused(tmp_path, without_locks):
+    with pytest.raises(OutputError) as caught, locked(tmp_path / "lock", tmp_path):
+        pass
+    assert (caught.value.what, caught.value.file) == ("file system has no locks", str(tmp_path))
 
 
 def test_text_is_utf8_with_its_own_line_ends(tmp_path):

@@ -8,11 +8,13 @@ import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+from filelock import lock_descriptor, unlock_descriptor
 
 from inflate3d.errors import OutputError
-from inflate3d.lock import WITHOUT_LOCKS, lock_file, release_file
 
-_REMEDIES = {
+_HINTS = {
     errno.ENOSPC: "free some space, or choose a folder on another disk",
     errno.EDQUOT: "free some space, or choose a folder outside the quota",
     errno.EROFS: "choose a folder on a disk that can be written",
@@ -74,7 +76,7 @@ def atomic_path(final: str | Path, *, refusals: tuple[type[Exception], ...] = ()
         raise OutputError(
             "the file can't be written",
             got=error.strerror or error,
-            hint=_REMEDIES.get(error.errno or 0, "choose another place to write to"),
+            hint=_HINTS.get(error.errno or 0, "choose another place to write to"),
             file=final,
         ) from error
     except refusals as error:
@@ -121,24 +123,31 @@ def flush_files(paths: Iterable[Path]) -> None:
 
 @contextmanager
 def _temporary_beside(final: Path) -> Iterator[Path]:
-    """The path of a temporary file that nobody else uses."""
+    """The path of a temporary file that nobody else uses; one that a killed process left is taken over."""
     for number in range(_MOST_WRITERS):
         temporary = final.with_name(f".{number}-{final.name}")
-        try:
-            lock = lock_file(temporary)
-        except BlockingIOError:
-            continue  # a living process writes the same file
-        except OSError as error:
-            if error.errno not in WITHOUT_LOCKS:
-                raise
-            _remove(temporary)
-            break
-        try:
-            yield temporary
-        finally:
-            release_file(lock)
-        return
+        with temporary.open("ab") as file:
+            try:
+                is_free = lock_descriptor(file.fileno(), blocking=False)
+            except OSError:  # a file system without locks
+                _remove(temporary)
+                break
+            if is_free:
+                try:
+                    if _is_at(temporary, file):
+                        yield temporary
+                        return
+                finally:
+                    unlock_descriptor(file.fileno())  # processes forked meanwhile have the descriptor too
     yield final.with_name(f".{secrets.token_hex(4)}-{final.name}")
+
+
+def _is_at(path: Path, file: BinaryIO) -> bool:
+    """Whether an open file still has its path: its writer may have finished and moved it."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _flush(path: Path) -> None:

@@ -29,6 +29,9 @@ from inflate3d.settings import FrozenModel
 MIN_FREE_BYTES = 2**20
 """No preparation is started with less disk space."""
 
+_SHARD_WAITS = 2.0
+"""Seconds: other shards hold the store's lock only while they start."""
+
 
 class StagedCase(FrozenModel):
     """The record of a case that was read, checked, measured, and stored in model space.
@@ -163,10 +166,7 @@ def open_staging(store: Path, shard: Shard | None = None) -> Iterator[Staging]:
     staging = Staging(store)
     created = [folder for folder in (store, *store.parents) if not folder.exists()]
     _make_folder(staging.folder, store)
-    with ExitStack() as locks:
-        locks.enter_context(locked(staging.folder / "lock", store, shared=shard is not None))
-        if shard is not None:
-            locks.enter_context(locked(staging.folder / f"lock-{shard.name}", store))
+    with _locked(staging.folder, store, shard):
         try:
             yield staging
         except (DataError, ConfigError):
@@ -177,6 +177,21 @@ def open_staging(store: Path, shard: Shard | None = None) -> Iterator[Staging]:
                 for folder in created:
                     folder.rmdir()
             raise
+
+
+@contextmanager
+def _locked(folder: Path, store: Path, shard: Shard | None) -> Iterator[None]:
+    """The whole store's lock; shards hold it only until they have their own."""
+    with ExitStack() as locks:
+        if shard is None:
+            locks.enter_context(locked(folder / "lock", store))
+            for other in folder.glob("shard-*.lock"):
+                with locked(other, store):
+                    pass  # nobody prepares this shard
+        else:
+            with locked(folder / "lock", store, wait=_SHARD_WAITS):
+                locks.enter_context(locked(folder / f"shard-{shard.name}.lock", store))
+        yield
 
 
 def _make_folder(folder: Path, store: Path) -> None:
