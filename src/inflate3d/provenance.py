@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -27,12 +28,16 @@ import numpy as np
 import inflate3d
 from inflate3d.atomic import write_text
 from inflate3d.config import RunConfig
+from inflate3d.datasets.case import Case
 from inflate3d.errors import DataError, ModelError, truncate
-from inflate3d.preparation.store import Store
+from inflate3d.preparation.model_space import to_model_space
+from inflate3d.preparation.plan import Plan
+from inflate3d.preparation.store import Store, StoredCase
 from inflate3d.run_folder import RunFolder
 from inflate3d.settings import FrozenModel, parse_settings, read_json
 from inflate3d.stopping import Interrupted
 from inflate3d.version import __version__
+from inflate3d.volume import Volume
 
 if TYPE_CHECKING:
     import torch
@@ -310,20 +315,42 @@ def data_origin(store: Store, cases: Iterable[str]) -> DataOrigin:
 
 
 def _digest(store: Store, name: str) -> str:
-    """SHA-256 of what training takes from a case: geometry, value ranges, image and labels, slice by slice."""
     if name not in store.cases:
         raise DataError("a case of the run is not in the store", hint=_PREPARE, case=name, file=store.folder)
-    case = store.cases[name]
+
+    def read(slices: Callable[[str, list[int]], np.ndarray], first: int, last: int) -> np.ndarray:
+        try:
+            return slices(name, list(range(first, last)))
+        except RuntimeError as error:  # Blosc2's, of a damaged file
+            raise DataError(
+                "prepared case can't be read", got=error, hint=_PREPARE, case=name, file=store.folder
+            ) from error
+
+    return _digest_slices(store.cases[name], partial(read, store.image_slices), partial(read, store.label_slices))
+
+
+def digest_case(case: Case, volume: Volume, labels: Volume, plan: Plan) -> str:
+    """The digest that a case has once it is prepared, from its files as they are now.
+
+    Args:
+        case: The case.
+        volume: Its scan ``(C, I, J, K)``.
+        labels: Its label map ``(1, I, J, K)``.
+        plan: The plan of the run.
+    """
+    scan = to_model_space(volume, plan)
+    image, numbered = scan.image(), plan.number_classes(scan.labels(labels.array[0]))
+    ranges = scan.value_ranges(plan.normalization)
+    entry = StoredCase(case=case.id, shape=numbered.shape, spacing=scan.spacing, ranges=ranges, slices={})
+    return _digest_slices(entry, lambda first, last: image[:, first:last], lambda first, last: numbered[first:last])
+
+
+def _digest_slices(case: StoredCase, *reads: Callable[[int, int], np.ndarray]) -> str:
+    """SHA-256 of what training takes from a case: geometry, value ranges, image and labels, slice by slice."""
     digest = hashlib.sha256(case.model_dump_json(include={"shape", "spacing", "ranges"}).encode())
-    reads: tuple[Callable[[str, list[int]], np.ndarray], ...] = (store.image_slices, store.label_slices)
     for read in reads:
         for first in range(0, case.shape[0], SLICES_AT_ONCE):
-            try:
-                block = read(name, list(range(first, min(first + SLICES_AT_ONCE, case.shape[0]))))
-            except RuntimeError as error:  # Blosc2's, of a damaged file
-                raise DataError(
-                    "prepared case can't be read", got=error, hint=_PREPARE, case=name, file=store.folder
-                ) from error
+            block = read(first, min(first + SLICES_AT_ONCE, case.shape[0]))
             if not first:
                 digest.update(f"{block.dtype.str}{block.ndim}".encode())
             for index in range(block.shape[-3]):

@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,7 @@ import torch
 from inflate3d.cli import main
 from inflate3d.config import RunConfig
 from inflate3d.datasets import Split, read_dataset
-from inflate3d.errors import OutputError
+from inflate3d.errors import DataError, OutputError
 from inflate3d.evaluation.postprocessing.steps import ClassSteps, Postprocessing
 from inflate3d.evaluation.scores import Scores
 from inflate3d.inference.runs import evaluate_run
@@ -120,6 +121,20 @@ def test_dataset_that_has_moved(run, tmp_path):
     assert main(["evaluate", str(run.root)]) == 2
     command("evaluate", run.root, "--dataset", moved, "--device", "cpu")
     np.testing.assert_array_equal(Scores.read(run.evaluation).values(), expected)
+
+
+def test_moved_dataset_with_another_content_is_refused(run, tmp_path):
+    (case, *_) = held_out(run)
+    moved = Path(shutil.copytree(RunConfig.read(run.config).dataset, tmp_path / "moved"))
+    label = moved / case.label.relative_to(RunConfig.read(run.config).dataset)
+    image = nibabel.load(label)
+    labels = np.asarray(image.dataobj).copy()
+    labels[0, 0, 0] = 1 - min(labels[0, 0, 0], 1)
+    nibabel.Nifti1Image(labels, None, image.header).to_filename(label)
+    with pytest.raises(DataError) as caught:
+        evaluate_run(run, dataset=read_dataset(moved), device="cpu")
+    assert caught.value.case == case.id
+    assert not run.evaluation.exists()
 
 
 def test_two_evaluations_of_the_same_folds_are_refused(run, tmp_path):

@@ -1,8 +1,10 @@
 """Resuming with more steps, from moved data and from checkpoints that are not ours; what users add to a training."""
 
+import io
 import os
 import shutil
 import signal
+import zipfile
 
 import pytest
 import pytorch_lightning as lightning
@@ -62,8 +64,24 @@ def test_moved_dataset_is_compared_by_content(run, tiny_config, phantom_store, t
     assert RunConfig.read(run.config).dataset == tmp_path / "elsewhere"
 
 
+def archive(pickled):
+    """A torch file with this pickle."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as whole:
+        whole.writestr("archive/data.pkl", pickled)
+        whole.writestr("archive/version", b"3\n")
+    return file.getvalue()
+
+
 @pytest.mark.parametrize(
-    "content", [b"", b"PK\x03\x04 cut short", b"\x80\x04cos\nsystem\n(S'true'\ntR.", b"not a file" * 99]
+    "content",
+    [
+        b"",
+        b"PK\x03\x04 cut short",
+        b"\x80\x04cos\nsystem\n(S'true'\ntR.",
+        b"not a file" * 99,
+        archive(b"\x80\x04c__builtin__\nbytearray\n\x8a\x05\x00\x28\x6b\xee\x00\x85R."),  # 4 GB
+    ],
 )
 def test_invalid_checkpoint_is_one_error(run, tiny_config, phantom_store, content):
     shutil.rmtree(run.model)
@@ -74,6 +92,14 @@ def test_invalid_checkpoint_is_one_error(run, tiny_config, phantom_store, conten
     assert "weights_only" not in str(caught.value)
     assert run.last.read_bytes() == content
     assert run.best.exists()
+
+
+def test_invalid_best_checkpoint_is_one_error(run, tiny_config, phantom_store):
+    shutil.rmtree(run.model)
+    run.best.write_bytes(b"not a file" * 99)
+    with pytest.raises(ModelError) as caught:
+        train(tiny_config, run, phantom_store, resume=True)
+    assert caught.value.file == str(run.best)
 
 
 def test_checkpoint_of_another_network_is_one_error(run, tiny_config, phantom_store):

@@ -30,6 +30,7 @@ from inflate3d.models.oom import is_oom, out_of_memory_error
 from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.verify import check_case
 from inflate3d.progress import Progress, silent
+from inflate3d.provenance import Provenance, digest_case
 from inflate3d.run_folder import FoldsFolder, RunFolder
 from inflate3d.volume import Volume
 
@@ -85,7 +86,7 @@ def evaluate(
 
     Args:
         folder: A finished run, or finished folds of one cross-validation, some of which may be missing.
-        dataset: Where the cases are; the run's own dataset by default.
+        dataset: Where the cases are; the run's own dataset by default. Elsewhere they have to be the same ones.
         tolerance: Millimeters within which a surface counts as right in NSD, for all classes or by class.
         postprocess: Whether to apply the model's post-processing, as `predict` does. It was chosen by these cases, so
             that their scores are optimistic.
@@ -97,7 +98,8 @@ def evaluate(
     Raises:
         ModelError: A run has no model, or the networks have different classes.
         ConfigError: The runs are of different datasets.
-        DataError: The dataset is gone, a case can't be read, or two runs held out the same case.
+        DataError: The dataset is gone, a case can't be read, it differs from the one that the run was trained with, or
+            two runs held out the same case.
         OutputError: A file can't be written, or another process is training or evaluating the run.
     """
     with folder.locked():
@@ -164,20 +166,37 @@ class _Evaluator:
                 hint="evaluate with the dataset that the run was trained on; --dataset if it has moved",
             )
         predictor = Predictor.load(run.model, **settings)
+        digests = self._digests(run)
         is_fold = isinstance(self.folder, FoldsFolder)
         doing = f"evaluating {run.root.name}" if is_fold else "evaluating"
         for name in progress(iter(held_out), len(held_out), doing):
             try:
-                self._add_case(predictor, self.cases[name], {FOLD: run.root.name} if is_fold else {})
+                self._add_case(predictor, self.cases[name], {FOLD: run.root.name} if is_fold else {}, digests)
             except (RuntimeError, MemoryError) as error:
                 if not is_oom(error):
                     raise
                 raise out_of_memory_error(error).with_context(case=name, file=self.cases[name].scan) from error
 
-    def _add_case(self, predictor: Predictor, case: Case, groups: dict[str, str]) -> None:
+    def _digests(self, run: RunFolder) -> dict[str, str]:
+        """What the run's cases were, by id, if the dataset lies elsewhere than when it was trained."""
+        if self.dataset.root.resolve() == RunConfig.read(run.config).dataset or not run.provenance.exists():
+            return {}
+        return Provenance.read(run).data.cases
+
+    def _add_case(self, predictor: Predictor, case: Case, groups: dict[str, str], digests: dict[str, str]) -> None:
         plan = predictor.plan
         known = plan.apply_to(self.dataset)  # the files need not contain what a run ignores or merges
         volume, label_volume = check_case(case, known, allow_missing_modality=plan.allow_missing_modality)
+        before = digests.get(case.id)
+        if before and (now := digest_case(case, volume, label_volume, plan)) != before:
+            raise DataError(
+                "held-out case differs from the one that the run was trained with",
+                expected=f"the SHA-256 digest {before}",
+                got=now,
+                hint="give the dataset of the run; score other data by `predict` and `evaluate --predictions --labels`",
+                case=case.id,
+                file=case.scan,
+            )
         started = time.perf_counter()
         prediction = predictor.predict(volume, confidence=True, model_grid=True)
         labels = prediction.labels

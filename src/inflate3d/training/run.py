@@ -222,6 +222,8 @@ class _Training:
             model.compile()  # in place: names of weights stay as they are
         task = SegmentationTask(model, config, self.plan, list(store.cases), watched, self.augment)
         checkpoint = self.folder.last if self.folder.last.exists() else None
+        if checkpoint:
+            _check_checkpoint(checkpoint)
         with warnings.catch_warnings(), interruptible(), _explained(trainer, checkpoint):
             for message in _HARMLESS:
                 warnings.filterwarnings("ignore", message)
@@ -271,6 +273,18 @@ def _cannot_compile(error: BaseException) -> ConfigError:
         got=" ".join(str(error).partition("\n\n")[0].split()),  # its first paragraph
         hint="leave out --compile, or install what it needs: a C++ compiler for a CPU, Triton for a GPU",
     )
+
+
+def _check_checkpoint(file: Path) -> None:
+    """Refuses a checkpoint that would build more than it holds, before torch's loader builds anything of it."""
+    import pickle
+
+    from inflate3d.models.torch_file import DAMAGED, check_torch_file
+
+    try:
+        check_torch_file(file)
+    except (pickle.UnpicklingError, *DAMAGED) as error:
+        raise _bad_checkpoint(file, error) from error
 
 
 def _bad_checkpoint(file: Path, error: BaseException) -> ModelError:
@@ -362,11 +376,16 @@ def _warn_of_untrained_classes(plan: Plan, store: Store, split: Split) -> None:
 
 
 def _keep_best(folder: RunFolder, model: Model) -> None:
-    import torch
+    import pickle
 
-    state = torch.load(folder.best, map_location="cpu", weights_only=True)["state_dict"]
-    own = {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
-    model.load_state_dict(own)
+    from inflate3d.models.torch_file import DAMAGED, load_plain
+
+    try:
+        state = load_plain(folder.best)["state_dict"]
+        own = {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+        model.load_state_dict(own)
+    except (pickle.UnpicklingError, *DAMAGED) as error:
+        raise ModelError("invalid checkpoint of the best validation", got=error, file=folder.best) from error
     model.save(folder.model)
 
 
