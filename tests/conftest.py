@@ -28,6 +28,14 @@ from inflate3d.run_folder import RunFolder
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips the tests that need more CUDA devices than there are."""
+    devices = torch.cuda.device_count()
+    for item in items:
+        if (marker := item.get_closest_marker("gpu")) and (needed := marker.kwargs.get("count", 1)) > devices:
+            item.add_marker(pytest.mark.skip(reason=f"needs {needed} CUDA devices, this machine has {devices}"))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Real scans and weights beside the checkout."""

@@ -3,12 +3,15 @@ import os
 import shutil
 import signal
 
+import numpy as np
 import pytest
 import torch
 
 from inflate3d.config import RunConfig, TrainingDefaults
 from inflate3d.datasets import Split
 from inflate3d.errors import ConfigError, DataError
+from inflate3d.inference.predictor import Predictor
+from inflate3d.io import read_volume
 from inflate3d.models.segmenter import load_model
 from inflate3d.preparation.plan import Plan
 from inflate3d.run_folder import RunFolder
@@ -248,17 +251,28 @@ def test_mixed_precision(tiny_config, phantom_store, tmp_path, tiny_run):
     assert first != first_32
 
 
-def test_it_learns(tiny_config, phantom_store, tmp_path):
+def dice_of_organ(folder, dataset):
+    """The lowest Dice of the organ in the held-out cases, by arithmetic of its own."""
+    predictor, found = Predictor.load(folder.root, device="cpu"), []
+    held_out = Split.read(folder.split).validation
+    for case in (case for case in dataset.cases if case.id in held_out):
+        predicted = predictor.predict(read_volume(case.scan)).labels == 1
+        truth = read_volume(case.label).array[0] == 1
+        found.append(2 * np.sum(predicted & truth) / (predicted.sum() + truth.sum()))
+    return min(found)
+
+
+def test_it_reaches_a_dice_floor(tiny_config, phantoms, phantom_store, tiny_run, tmp_path):
+    """40 steps reach about 0.9 on a scan that was held out; without learning (a rate of 1e-9) it stays below 0.2."""
     folder = RunFolder(tmp_path / "run")
     config = changed(
         tiny_config,
         model={"decoder_channels": 16, "detail_channels": 8},
-        steps=30,
+        steps=40,
         batch_size=4,
-        validate_every=30,
+        validate_every=40,
         learning_rate=1e-2,
         encoder_learning_rate=1e-3,
     )
     train(config, folder, phantom_store)
-    losses = [float(row["loss"]) for row in rows_of(folder) if row["loss"]]
-    assert sum(losses[-5:]) / 5 < 0.75 * sum(losses[:5]) / 5
+    assert dice_of_organ(tiny_run, phantoms) < 0.4 < 0.7 < dice_of_organ(folder, phantoms)
