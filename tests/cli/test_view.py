@@ -26,8 +26,8 @@ def test_sheet_is_written_into_the_working_folder(toys, tmp_path, capsys):
     assert main(["view", str(case.scan), str(case.label), "--names", str(toys.root), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["picture"] == "toy0-view.png"
-    assert list(told["millilitres"]["toy0.nii.gz"]) == ["liver", "tumor"]
-    assert told["millilitres"]["toy0.nii.gz"]["tumor"] == pytest.approx(2 * 3 * 3 * 3 / 1000)
+    assert list(told["milliliters"]["toy0.nii.gz"]) == ["liver", "tumor"]
+    assert told["milliliters"]["toy0.nii.gz"]["tumor"] == pytest.approx(2 * 3 * 3 * 3 / 1000)
     assert matplotlib_image.imread(tmp_path / "toy0-view.png").shape[1] > 1000
     assert sorted(path.name for path in tmp_path.iterdir()) == ["Toys", "toy0-view.png"]
 
@@ -43,7 +43,7 @@ def test_other_formats_modalities_and_windows(toys, tmp_path):
     ("words", "told"),
     [
         (["--window", "5", "5"], "the window is empty"),
-        (["--modality", "2"], "no such modality"),
+        (["--modality", "2"], "--modality 2"),
         (["--out", "sheet.pdf"], "a PNG file"),
         (["--slices", "0"], "slices"),
         (["LABEL", "LABEL", "LABEL", "--browser"], "too many label maps"),

@@ -87,7 +87,7 @@ def test_scan_alone_and_single_slices_are_shown():
     assert (sheet(thin, [LabelMap("nothing", np.zeros((8, 8, 1), np.uint8))]) > 0.9).any()
 
 
-def test_volumes_are_millilitres():
+def test_volumes_are_milliliters():
     assert volumes_ml(box(), (1.0, 1.0, 4.0), [ClassEntry(1, "liver", 1)]) == {"liver": 1.6}
 
 

@@ -14,7 +14,7 @@ from matplotlib import image as matplotlib_image
 
 from inflate3d.errors import OutputError
 from inflate3d.report.sheet import ClassEntry, LabelMap, list_classes
-from inflate3d.viewer.page import Image, eight_bit, label_nifti, nifti, page_files, setup
+from inflate3d.viewer.page import eight_bit, label_nifti, nifti, page_files, setup
 from inflate3d.viewer.server import HOST, PageServer
 
 AFFINE = np.array([[-0.5, 0.1, 0, 10], [0.1, 0.5, 0, -20], [0, 0, 2, 5], [0, 0, 0, 1.0]])
@@ -32,8 +32,8 @@ def files():
     maps = [LabelMap(EVIL, mask * np.uint8(7)), LabelMap("prediction", ball(radius=6) * np.uint8(7))]
     classes = list_classes(maps, {7: "liver"})
     told = setup("scan", [each.name for each in maps], classes, (0.0, 200.0))
-    scan = Image("scan", nifti(np.where(mask, 100, 50).astype(np.int16), AFFINE))
-    return page_files(told, scan, [Image(each.name, label_nifti(each.array, AFFINE, classes)) for each in maps])
+    scan = nifti(np.where(mask, 100, 50).astype(np.int16), AFFINE)
+    return page_files(told, scan, [label_nifti(each.array, AFFINE, classes) for each in maps])
 
 
 @pytest.fixture(scope="module")

@@ -71,7 +71,7 @@ def _run(words: list[str]) -> int:
 def _run_command(command: str, words: list[str]) -> int:
     from pydantic import ValidationError
 
-    from inflate3d.cli.parsing import UsageError, parse_options, show_usage
+    from inflate3d.cli.parsing import UsageError, parse_options
     from inflate3d.cli.terminal import Terminal
     from inflate3d.settings import settings_error
 
@@ -85,7 +85,7 @@ def _run_command(command: str, words: list[str]) -> int:
     except UsageError as error:
         if as_json:
             return _report(error, as_json=True)
-        show_usage(error)
+        print(error.shown, end="", file=sys.stderr)
         return FAILED
     except ValidationError as error:
         return _report(settings_error(error), as_json=as_json)

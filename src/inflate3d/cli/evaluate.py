@@ -15,7 +15,7 @@ from pydantic import Field
 from tyro.conf import Positional
 
 from inflate3d.cli.predict import PredictionOptions
-from inflate3d.cli.score_tables import show_scores
+from inflate3d.cli.score_tables import show_postprocessing, show_scores
 from inflate3d.cli.terminal import CommandOptions, Terminal
 from inflate3d.errors import ConfigError
 from inflate3d.evaluation.measures import DEFAULT_MEASURES, TOLERANCE, MeasureName, Tolerances
@@ -74,7 +74,6 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
 
 
 def _evaluate_run(root: Path, options: Options, terminal: Terminal) -> dict[str, Any]:
-    from inflate3d.cli.postprocessing_tables import show_postprocessing
     from inflate3d.inference.runs import evaluate, find_dataset
     from inflate3d.report.page import write_report
 

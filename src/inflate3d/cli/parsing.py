@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any, get_type_hints
@@ -102,11 +101,6 @@ def _common_only(section: StructTypeInfo) -> StructConstructorSpec | None:
         for name, field in section.type.model_fields.items()
     )
     return StructConstructorSpec(instantiate=section.type, fields=tuple(fields))
-
-
-def show_usage(error: UsageError) -> None:
-    """Prints the mistake as tyro does."""
-    print(error.shown, end="", file=sys.stderr)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -1,14 +1,18 @@
-"""Scores on the terminal: Dice by case, measures by class, means in groups of cases."""
+"""Scores on the terminal: Dice by case, measures by class, means in groups of cases, gains of post-processing."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from inflate3d.cli.terminal import Terminal
 from inflate3d.evaluation.measures import DEFAULT_MEASURES, MEASURES
 from inflate3d.evaluation.scores import Scores
 from inflate3d.evaluation.statistics import Estimate
 from inflate3d.evaluation.tables import show, show_estimate
+
+if TYPE_CHECKING:
+    from inflate3d.evaluation.postprocessing.validation import ChosenPostprocessing
 
 
 def show_scores(
@@ -28,6 +32,22 @@ def show_scores(
         _show_measures(scores, taken, terminal)
         for kind in scores.groups:
             _show_groups(scores, kind, taken, terminal)
+
+
+def show_postprocessing(chosen: ChosenPostprocessing, scores: Scores, terminal: Terminal) -> None:
+    """A row a class: what is done to it, and its mean Dice before and after."""
+    steps = {each.name: each.in_words() for each in chosen.choice.postprocessing.classes}
+    pairs = zip(scores.classes, scores.class_means(), chosen.scores.class_means(), strict=True)
+    rows = []
+    for name, before, after in pairs:
+        gain = chosen.gains[name]
+        interval = show_estimate(gain.value, gain.low, gain.high, sign="+")
+        rows.append([name, steps.get(name, "nothing"), show(before), show(after), interval])
+    rows.append(["mean", "", show(scores.mean()), show(chosen.scores.mean()), ""])
+    columns = ["class", "chosen", "Dice", "after *", "gain (95 %) *"]
+    terminal.table("Post-processing, kept only where it raises the held-out Dice", columns, rows)
+    parts = len(chosen.by_part)
+    terminal.print(f"* as chosen on the other {parts - 1} of {parts} parts of the cases; `predict` does what is chosen")
 
 
 def _show_dice(scores: Scores, terminal: Terminal, *, cases: bool) -> None:

@@ -96,7 +96,7 @@ def _write_sheet(
         temporary.write_bytes(picture)
     terminal.print(f"pictures: {file}")
     volumes = {each.name: volumes_ml(each.array, scan.spacing, classes) for each in maps}
-    return {"picture": str(file), "window": list(values), "millilitres": volumes}
+    return {"picture": str(file), "window": list(values), "milliliters": volumes}
 
 
 def _serve(
@@ -109,12 +109,12 @@ def _serve(
 ) -> dict[str, Any]:
     import webbrowser
 
-    from inflate3d.viewer.page import Image, label_nifti, nifti, page_files, setup
+    from inflate3d.viewer.page import label_nifti, nifti, page_files, setup
     from inflate3d.viewer.server import PageServer
 
     settings = setup(options.scan.name, [each.name for each in maps], classes, values)
-    image = Image(options.scan.name, nifti(scan.array[options.modality - 1], scan.affine))
-    labels = [Image(each.name, label_nifti(each.array, scan.affine, classes)) for each in maps]
+    image = nifti(scan.array[options.modality - 1], scan.affine)
+    labels = [label_nifti(each.array, scan.affine, classes) for each in maps]
     with PageServer(page_files(settings, image, labels), options.port) as server:
         terminal.log(f"page: {server.address}\nCtrl-C ends it")
         if not options.no_open:

@@ -121,10 +121,6 @@ class ScanResult:
         }
 
 
-def ignore(result: ScanResult) -> None:
-    """Reports nothing."""
-
-
 @dataclass(frozen=True)
 class _How:
     """What is done with each scan."""
@@ -147,7 +143,7 @@ def predict_files(
     uncertainty_maps: bool = False,
     engine: Engine | None = None,
     progress: Progress = silent,
-    report: Callable[[ScanResult], object] = ignore,
+    report: Callable[[ScanResult], object] = lambda result: None,
 ) -> list[ScanResult]:
     """Segments scans and writes their label maps, named as the scans are.
 

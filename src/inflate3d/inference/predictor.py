@@ -179,6 +179,7 @@ class Predictor:
             else:
                 arrays.add(index, *assessment.add(logits, uncertainty=uncertainty, probabilities=class_scores))
             del logits
+        height, width = scan.sides[0].tolist()
         return Prediction(
             arrays.labels,
             volume.affine,
@@ -187,7 +188,7 @@ class Predictor:
             class_scores=arrays.class_scores,
             model_grid=None
             if on_grid is None
-            else ModelGridClasses(on_grid, scan.orientation, grids[0], _pair(scan.sides[0].tolist())),
+            else ModelGridClasses(on_grid, scan.orientation, grids[0], (height, width)),
         )
 
     def classes(self, scan: FramedScan) -> Iterator[Integer[Tensor, "h w"]]:
@@ -311,8 +312,3 @@ def _plan_of(model: Model) -> Plan:
     if model.plan is None:
         raise ModelError("model has no plan", hint="train it with inflate3d, or set model.plan")
     return model.plan
-
-
-def _pair(values: list[float]) -> tuple[float, float]:
-    height, width = values
-    return height, width

@@ -111,11 +111,6 @@ class Job:
         """Path or address of the label map."""
         return self.remote_target.address_of(self.target.name) if self.remote_target else str(self.target)
 
-    @property
-    def local_scan(self) -> Path:
-        """The scan's path on this machine."""
-        return self.remote.local / self.case.scan.name if self.remote else self.case.scan
-
     def read(self) -> tuple[Case, Volume]:
         """Reads the scan, downloading it first if it is remote; returns it with its local paths.
 

@@ -47,7 +47,8 @@ def find_twin(folder: RunFolder) -> Method | None:
     for root in sorted(folder.root.resolve().parent.iterdir()):
         beside = RunFolder(root)
         if beside.config.exists() and (beside.evaluation / "scores.json").exists() and _config(beside) == flat:
-            return _scored_alike(beside, scores)
+            method = read_method(root)
+            return method if _are_alike(method.scores, scores) else None
     return None
 
 
@@ -101,8 +102,3 @@ def _config(folder: RunFolder) -> RunConfig | None:
         return RunConfig.read(folder.config)
     except Inflate3dError:
         return None  # a folder of another program or version, which is no twin
-
-
-def _scored_alike(folder: RunFolder, scores: Scores) -> Method | None:
-    method = read_method(folder.root)
-    return method if _are_alike(method.scores, scores) else None

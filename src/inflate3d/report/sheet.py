@@ -242,6 +242,6 @@ def volumes_ml(
     spacing: Float[np.ndarray, "3"] | tuple[float, float, float],
     classes: Sequence[ClassEntry],
 ) -> dict[str, float]:
-    """Millilitres of each class in a label map, by name."""
+    """Milliliters of each class in a label map, by name."""
     voxel = float(np.prod(spacing)) / 1000
     return {entry.name: round(int(np.count_nonzero(array == entry.value)) * voxel, 3) for entry in classes}

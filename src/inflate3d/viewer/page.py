@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel
@@ -29,19 +28,6 @@ _ASSETS = {
 
 Files = Mapping[str, tuple[bytes, str]]
 """Name to content and media type; the page itself has the name ``""``."""
-
-
-@dataclass(frozen=True)
-class Image:
-    """A file of the page.
-
-    Attributes:
-        name: What it is called on the page.
-        content: A gzipped NIfTI file.
-    """
-
-    name: str
-    content: bytes
 
 
 def nifti(array: Shaped[np.ndarray, "i j k"], affine: Float[np.ndarray, "4 4"]) -> bytes:
@@ -97,18 +83,18 @@ def asset(name: str) -> str:
     return _ASSETS[name][0].read_text(encoding="utf-8")
 
 
-def page_files(setup: Mapping[str, object], scan: Image, maps: Sequence[Image]) -> Files:
+def page_files(setup: Mapping[str, object], scan: bytes, maps: Sequence[bytes]) -> Files:
     """All that the page consists of.
 
     Args:
         setup: See `setup`.
-        scan: The scan.
-        maps: Label maps, at most two.
+        scan: The scan, a gzipped NIfTI file.
+        maps: Label maps, likewise; at most two.
     """
     page = environment(_HERE).get_template("page.html.jinja").render(setup=setup)
     return {
         "": (page.encode(), "text/html"),
         **{name: (path.read_bytes(), kind) for name, (path, kind) in _ASSETS.items()},
-        "scan": (scan.content, "application/octet-stream"),
-        **{f"map{number}": (each.content, "application/octet-stream") for number, each in enumerate(maps)},
+        "scan": (scan, "application/octet-stream"),
+        **{f"map{number}": (each, "application/octet-stream") for number, each in enumerate(maps)},
     }
