@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from inflate3d.errors import ConfigError, Inflate3dError, OutputError
-from inflate3d.stopping import Interrupted, exit_code, interruptible
+from inflate3d.stopping import STOPPED, Interrupted, exit_code, interruptible
 from inflate3d.version import __version__
 
 COMMANDS = {
@@ -53,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output is gone, such as `head -1`
         _discard_stdout()
         return READER_GONE
+    except KeyboardInterrupt:  # another Ctrl-C while the first one's message is printed
+        return STOPPED
     return code
 
 
