@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
     from inflate3d.datasets import Dataset, read_dataset
     from inflate3d.errors import Inflate3dError
+    from inflate3d.evaluation.label_maps import score_label_maps
     from inflate3d.evaluation.postprocessing.steps import Postprocessing
     from inflate3d.evaluation.scores import Scores
     from inflate3d.inference.batch import predict_files
@@ -74,6 +75,7 @@ _HOMES = {
     "read_dataset": "datasets",
     "register_decoder": "models.decoders",
     "read_volume": "io",
+    "score_label_maps": "evaluation.label_maps",
     "train": "training.run",
     "write_labels": "io",
     "write_volume": "io",
@@ -112,6 +114,7 @@ __all__ = [
     "read_dataset",
     "read_volume",
     "register_decoder",
+    "score_label_maps",
     "train",
     "write_labels",
     "write_volume",

@@ -1,4 +1,5 @@
 import io
+import itertools
 import math
 from dataclasses import replace
 
@@ -41,6 +42,21 @@ def test_points_are_the_figures(low_data):
     assert ends == [pytest.approx([row.dice.low, row.dice.high]) for row in low_data.rows if row.arm == "ours"]
 
 
+def test_ticks_of_small_intervals_do_not_overlap(low_data):
+    small = tuple(
+        replace(row, dice=Estimate(0.83, 0.8295, 0.8306), difference=None)
+        if row.difference is None
+        else replace(row, difference=replace(row.difference, dice=Estimate(-0.0001, -0.0004, 0.0002)))
+        for row in low_data.rows
+    )
+    figure = draw_arms(replace(low_data, rows=small))
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        shown = [label.get_window_extent() for label in axes.get_xticklabels() if label.get_text()]
+        shown = sorted((box.x0, box.x1) for box in shown if axes.bbox.x0 <= (box.x0 + box.x1) / 2 <= axes.bbox.x1)
+        assert all(before[1] < after[0] for before, after in itertools.pairwise(shown))
+
+
 def test_every_case_has_its_point(low_data):
     (axes,) = draw_cases(low_data).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["ours", "one-slice"]
@@ -67,13 +83,17 @@ def test_name_of_the_dataset_is_no_formula(low_data, tmp_path):
 
 def test_titles_tell_dataset_cases_and_seeds(low_data):
     titles = [figure.get_suptitle() for figure in (draw_arms(low_data), draw_sizes(low_data))]
-    assert titles == ["Toys: 4 training cases, 6 held-out cases, 1 seed", "Toys: 6 held-out cases, 1 seed"]
+    assert [title.splitlines()[0] for title in titles] == [
+        "Toys: 4 training cases, 6 held-out cases, 1 seed",
+        "Toys: 6 held-out cases, 1 seed",
+    ]
+    assert "one seed: no interval for the method" in titles[0]
 
 
 def test_figures_that_can_not_be_estimated_are_left_out(low_data, tmp_path):
     """One case has no interval, and an interval may lie beside its value."""
     odd = (Estimate(0.7, math.nan, math.nan), Estimate(0.7, 0.71, 0.72), Estimate(math.nan, math.nan, math.nan))
     none = (math.nan,) * len(DICE)
-    rows = tuple(replace(row, dice=odd[index % 3], by_case=none) for index, row in enumerate(low_data.rows))
+    rows = tuple(replace(row, dice=odd[index % 3], dice_of_cases=none) for index, row in enumerate(low_data.rows))
     write_plots(replace(low_data, rows=rows), tmp_path)
     assert len(list(tmp_path.glob("*.png"))) == 3

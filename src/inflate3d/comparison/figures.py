@@ -102,6 +102,7 @@ def draw_arms(comparison: Comparison) -> Figure:
     right.axvline(0, color="#888888", linewidth=1, zorder=0)
     right.tick_params(axis="y", left=False)
     right.set_xlabel(f"difference in Dice from {comparison.arms[0]}, paired 95 % interval\n← worse       better →")
+    left.xaxis.set_major_locator(MaxNLocator(4))
     right.xaxis.set_major_locator(MaxNLocator(4, symmetric=True))
     right.margins(x=0.15)
     for axes in (left, right):
