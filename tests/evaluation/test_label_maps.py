@@ -216,23 +216,23 @@ def test_command(folders, capsys, caplog):
 
 
 @pytest.mark.parametrize(
-    ("words", "what"),
+    "words",
     [
-        ([], "it is not clear what to evaluate"),
-        (["--predictions", "p"], "it is not clear what to evaluate"),
-        (["run", "--labels", "l"], "it is not clear what to evaluate"),
-        (["run", "--classes", "liver=1"], "--classes goes with --predictions"),
-        (["--predictions", "p", "--labels", "l", "--classes", "liver"], "--classes can't be understood"),
-        (["--predictions", "p", "--labels", "l", "--classes", "a=1", "b=1"], "--classes gives one value two names"),
-        (["--predictions", "p", "--labels", "l", "--class-tolerance", "a=1", "a=2"], "--class-tolerance can't be"),
-        (["--predictions", "p", "--labels", "l", "--metrics", "hd96"], "hd96"),
-        (["--predictions", "p", "--labels", "l"], "folder of label maps not found"),
+        [],
+        ["--predictions", "p"],
+        ["run", "--labels", "l"],
+        ["run", "--classes", "liver=1"],
+        ["--predictions", "p", "--labels", "l", "--classes", "liver"],
+        ["--predictions", "p", "--labels", "l", "--classes", "a=1", "b=1"],
+        ["--predictions", "p", "--labels", "l", "--class-tolerance", "a=1", "a=2"],
+        ["--predictions", "p", "--labels", "l", "--metrics", "hd96"],
+        ["--predictions", "p", "--labels", "l"],
     ],
 )
-def test_command_lines_that_cannot_be_followed(words, what, tmp_path, monkeypatch, capsys):
+def test_command_lines_that_cannot_be_followed(words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["evaluate", *words]) == 2
-    assert what in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith("error: ")
 
 
 @pytest.mark.parametrize("text", ["", "case\na\n", "name,site\na,b\n"])
