@@ -112,7 +112,7 @@ def test_wrong_options(words, part, capsys):
         (["prepare", "data", "--planned-size", "-32", "64"], "must be rows and columns"),
         (["prepare", "data", "--spacing", "nan", "1", "1"], "three lengths above 0"),
         (["prepare", "data", "--clip", "250", "-175"], "the lower one first"),
-        (["compare", "data", "--arms", "legs"], "no such set of arms"),
+        (["compare", "data", "--arms", "legs"], "unknown set of arms"),
         (["encoders", "vitamin*zzz"], "no backbone has such a name"),
     ],
 )

@@ -62,7 +62,7 @@ def test_file_that_holds_no_arms(text, part, tmp_path):
 
 
 def test_unknown_set():
-    with pytest.raises(ConfigError, match="no such set of arms") as caught:
+    with pytest.raises(ConfigError) as caught:
         find_arms("legs")
     assert "paper" in str(caught.value.expected)
 
@@ -72,8 +72,8 @@ def test_unknown_set():
     [
         ({"model": {"depth": 4}}, "arm bad, model: invalid depth"),
         ({"model": {"nonsense": 1}}, "arm bad, model: invalid nonsense"),
-        ({"data": {"fold": 1}}, "an arm changes what it can't"),
-        ({"plan": {"stride": 2}}, "an arm changes what it can't"),  # a run has its stride in the model
+        ({"data": {"fold": 1}}, "invalid section in an arm"),
+        ({"plan": {"stride": 2}}, "invalid section in an arm"),  # a run has its stride in the model
     ],
 )
 def test_arm_that_can_not_be(settings, part, tiny_config):

@@ -225,7 +225,6 @@ def test_command(folders, capsys, caplog):
         ["--predictions", "p", "--labels", "l", "--classes", "liver"],
         ["--predictions", "p", "--labels", "l", "--classes", "a=1", "b=1"],
         ["--predictions", "p", "--labels", "l", "--class-tolerance", "a=1", "a=2"],
-        ["--predictions", "p", "--labels", "l", "--metrics", "hd96"],
         ["--predictions", "p", "--labels", "l"],
     ],
 )

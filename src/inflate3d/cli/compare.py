@@ -77,7 +77,7 @@ def _check_one_machine(options: Options) -> None:
 
 
 def _plan_arms(configs: dict[str, RunConfig], store: Store) -> dict[str, Plan]:
-    """Each arm's plan; tells before the first training what would stop a later one."""
+    """Each arm's plan; raises before the first training what would stop a later one."""
     from inflate3d.models.backbones import find_backbone
     from inflate3d.training.build import plan_run
 

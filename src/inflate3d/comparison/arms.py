@@ -57,9 +57,7 @@ class Arm:
             present = getattr(settings, section, None) if section in SECTIONS else None
             if not isinstance(present, BaseModel):
                 known = [name for name in SECTIONS if hasattr(settings, name)]
-                raise ConfigError(
-                    "an arm changes what it can't", expected=", ".join(known), got=f"{self.name}: {section}"
-                )
+                raise ConfigError("invalid section in an arm", expected=", ".join(known), got=f"{self.name}: {section}")
             if section == "plan" and not set(values) <= PLAN_SETTINGS:
                 raise ConfigError(
                     "an arm changes how cases are prepared, and all arms share them",
@@ -124,13 +122,13 @@ def find_arms(name: str) -> tuple[Arm, ...]:
     """A built-in set of arms, or those of a YAML file.
 
     Raises:
-        ConfigError: There is no such set, or the file can't be read as arms.
+        ConfigError: The set is unknown, or the file can't be read as arms.
     """
     if name in ARM_SETS:
         return ARM_SETS[name]
     if Path(name).suffix in (".yaml", ".yml"):
         return read_arms(Path(name))
-    raise ConfigError("no such set of arms", expected=f"{', '.join(ARM_SETS)}, or a YAML file", got=name)
+    raise ConfigError("unknown set of arms", expected=f"{', '.join(ARM_SETS)}, or a YAML file", got=name)
 
 
 def read_arms(file: Path) -> tuple[Arm, ...]:
@@ -175,17 +173,17 @@ def _read_arm(name: str, changes: Any, file: Path) -> Arm:
 
 def difference_in_words(first: RunConfig, config: RunConfig) -> str:
     """What an arm has different from the first one, such as ``depth 1 in place of 5``; empty where it is the same."""
-    told = []
+    differences = []
     for section in SECTIONS:
         if not hasattr(first, section):
             continue
         before, after = (getattr(each, section).model_dump() for each in (first, config))
-        told += [
+        differences += [
             f"{name.replace('_', ' ')} {_in_words(value)} in place of {_in_words(before.get(name))}"
             for name, value in after.items()
             if value != before.get(name)
         ]
-    return ", ".join(told)
+    return ", ".join(differences)
 
 
 def _in_words(value: Any) -> str:

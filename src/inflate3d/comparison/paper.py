@@ -3,8 +3,8 @@
 Source: Zhang et al., "Adapting Pre-trained Vision Transformers from 2D to 3D through Weight Inflation Improves Medical
 Image Segmentation", ML4H 2022, PMLR 193:391-404, its tables of results, pre-training and ablations.
 
-All are Dice in percent, pooled over the slices of all test cases on the resized grid: comparable with our pooled
-figure, where the split is the same, and not with a mean over cases.
+All are Dice in percent, micro-averaged over the slices of all test cases on the resized grid: comparable with our
+micro-averaged Dice, where the split is the same, and not with a mean over cases.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ _TASKS: dict[str, dict[str, float]] = {
 """ACDC and the tasks of the Decathlon."""
 
 NOTE = (
-    "the paper's own figures are pooled over the slices of all its test cases, on its own split and resized grid, "
-    "after 25,000 steps of 16 windows; for BCV a mean of 8 organs, in its ablations of 14 labels with background"
+    "the paper's own figures are micro-averaged over the slices of all its test cases, on its own split and resized "
+    "grid, after 25,000 steps of 16 windows; for BCV a mean of 8 organs, in its ablations of 14 labels with background"
 )
 
 
