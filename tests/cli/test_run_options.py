@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from inflate3d.cli import main, train
+from inflate3d.cli import main, prepare, train
 from inflate3d.cli.parsing import parse_options
 from inflate3d.config import InflatedConfig, RunConfig, TrainingConfig, VolumetricConfig
 from inflate3d.errors import ConfigError
@@ -26,6 +26,13 @@ def test_help_shows_what_is_common_and_help_all_the_rest(capsys):
     assert {"--encoder", "--steps", "--config", "--set"} <= common < everything
     assert len(common) <= 28
     assert {"--max-gamma", "--layer-decay", "--split-seed"} <= everything - common
+
+
+def test_prepare_takes_the_plan_of_the_same_preset_as_train():
+    words = ["data", "--preset", "msd-task09", "--planned-size", "64", "64"]
+    prepared, trained = (parse_options(module, "", words).plan for module in (prepare, train))
+    assert prepared == trained
+    assert (prepared.clip, prepared.planned_size) == ((-175, 250), (64, 64))
 
 
 def test_later_sources_override_earlier_ones(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import re
@@ -83,6 +84,25 @@ def parse_options(module: ModuleType, command: str, words: Sequence[str]) -> Any
             raise
         refused = next((error for error in _causes(stop) if isinstance(error, ValidationError)), None)
         raise (settings_error(refused) if refused else _usage_error(shown.getvalue(), command)) from stop
+
+
+def values_of(words: Sequence[str], *names: str, lists: Sequence[str] = ()) -> argparse.Namespace:
+    """Options among a command's words that decide about the defaults of its others.
+
+    Args:
+        words: What follows the command's name.
+        names: Options with one value, such as ``--preset``; None where it is not given.
+        lists: Options with any number of values.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in names:
+        parser.add_argument(name)
+    for name in lists:
+        parser.add_argument(name, nargs="*", action="extend", default=[])
+    try:
+        return parser.parse_known_args(list(words))[0]
+    except argparse.ArgumentError:  # an option without its value, which the full parser reports
+        return parser.parse_args([])
 
 
 def _common_only(section: StructTypeInfo) -> StructConstructorSpec | None:

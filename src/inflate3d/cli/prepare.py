@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import tyro
 from tyro.conf import Positional
 
 from inflate3d.cli.engine_options import EngineOptions
+from inflate3d.cli.parsing import values_of
 from inflate3d.cli.terminal import CommandOptions, Terminal
 from inflate3d.cli.verify import show_warnings
 from inflate3d.datasets import Dataset, read_dataset
@@ -18,6 +21,7 @@ from inflate3d.errors import ConfigError, DataError
 from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.preparation.prepare import prepare, prepare_shard
 from inflate3d.preparation.store import Store, default_store
+from inflate3d.presets import read_preset
 
 
 class Options(CommandOptions):
@@ -33,6 +37,16 @@ class Options(CommandOptions):
     jobs: int | None = None
     """Number of processes; by default one per core. With a local Ray cluster, its cores."""
     distributed: EngineOptions = EngineOptions()
+
+    @classmethod
+    def with_defaults(cls, words: Sequence[str]) -> Options:
+        """Options whose defaults are those of the --preset among a command's words.
+
+        Raises:
+            ConfigError: There is none of that name, or it is invalid.
+        """
+        name = values_of(words, "--preset").preset or cls.model_fields["preset"].default
+        return cls.model_construct(None, dataset=tyro.MISSING, preset=name, plan=read_preset(name).plan)
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:

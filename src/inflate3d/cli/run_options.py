@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -11,6 +10,7 @@ import tyro
 from pydantic import model_validator
 from tyro.conf import Positional
 
+from inflate3d.cli.parsing import values_of
 from inflate3d.cli.prepare import prepare_shown
 from inflate3d.cli.terminal import CommandOptions, Terminal
 from inflate3d.config import (
@@ -71,7 +71,7 @@ class RunOptions(CommandOptions):
         Raises:
             ConfigError: One of them is invalid.
         """
-        given = _given(words)
+        given = values_of(words, "--preset", "--config", "--network", lists=["--set"])
         name = given.preset or cls.model_fields["preset"].default
         values: dict[str, Any] = read_preset(name).model_dump(include=set(SECTIONS), exclude_unset=True)
         places: dict[str, Any] = {}
@@ -139,18 +139,6 @@ def open_store(dataset: Dataset, folder: Path, options: PlanOptions, terminal: T
     check_source(store, dataset, options)
     store.take_splits(dataset)
     return store
-
-
-def _given(words: Sequence[str]) -> argparse.Namespace:
-    """Those of a command's words that decide about its other options' defaults."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name in ("--preset", "--config", "--network"):
-        parser.add_argument(name)
-    parser.add_argument("--set", nargs="*", action="extend", default=[])
-    try:
-        return parser.parse_known_args(list(words))[0]
-    except argparse.ArgumentError:  # an option without its value, which the full parser reports
-        return parser.parse_args([])
 
 
 def _read_config(file: Path) -> dict[str, Any]:
