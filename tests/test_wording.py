@@ -17,7 +17,10 @@ UNCLEAR = (
     "told|tells|doubts?|shortage|reckon(s|ed)?|lack of memory|there is no such|is there already|can't be used|"
     "can not be used|goes with|gone on with|goes on with|made up|so many|remed(y|ies)|data sets?"
 )
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/index.md", "docs/tutorial.md", "docs/view.md", "docs/performance.md")
+PAGES = ("README.md", "CONTRIBUTING.md", *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/**/*.md")))
+SOURCES = sorted(
+    str(path.relative_to(ROOT)) for path in ROOT.glob("src/**/*") if path.suffix in (".py", ".jinja", ".yaml")
+)
 
 
 def find(pattern, text):
@@ -30,7 +33,7 @@ def test_american_spelling():
     assert not {name: words for name, words in found.items() if words}
 
 
-@pytest.mark.parametrize("page", [*PAGES, "tests/messages.txt"])
+@pytest.mark.parametrize("page", [*PAGES, *SOURCES, "tests/messages.txt"])
 def test_words_for_which_the_field_has_better_ones(page):
     """Such as print, invalid, not found, resume and dataset; in messages, what code computes does not count."""
     text = (ROOT / page).read_text(encoding="utf-8")

@@ -159,4 +159,4 @@ def _remove(temporary: Path) -> None:
     try:
         temporary.unlink(missing_ok=True)
     except OSError:
-        return  # the folder itself is gone or read-only, which the first error tells
+        return  # the folder itself is gone or read-only, which the first error reports

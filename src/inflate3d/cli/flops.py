@@ -71,11 +71,11 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
         document["volume"] = {"slices": options.slices, "flops": options.slices * cost.model}
     size = " × ".join(map(str, _image_size(options.image_size)))
     columns = ["for each predicted slice", "FLOPs", "GFLOP", "weights"]
-    terminal.table(f"{options.encoder}, {size} pixels", columns, [_told(*row) for row in rows])
+    terminal.table(f"{options.encoder}, {size} pixels", columns, [_cells(*row) for row in rows])
     return document
 
 
-def _told(part: str, flops: int, parameters: int | None) -> list[str]:
+def _cells(part: str, flops: int, parameters: int | None) -> list[str]:
     return [part, str(flops), f"{flops / 1e9:,.1f}", "" if parameters is None else f"{parameters:,}"]
 
 

@@ -79,7 +79,7 @@ def _train_folds(options: Options, terminal: Terminal) -> dict[str, Any]:
 
 
 def train_run(config: RunConfig, folder: RunFolder, store: Store, terminal: Terminal, *, resume: bool) -> bool:
-    """Trains, and says how to go on where the user stops it.
+    """Trains, and says how to resume where the user stops it.
 
     Returns:
         Whether this process is the first of those that train.

@@ -50,7 +50,7 @@ class Arm:
         """The settings, a run's or a command's, with the arm's changes.
 
         Raises:
-            ConfigError: There is no such section or setting, or a value does not fit.
+            ConfigError: Unknown section or setting, or a value does not fit.
         """
         changed = {}
         for section, values in self.changes.items():

@@ -35,7 +35,7 @@ _NUMBERS = (*range(1, 11), *range(21, 41))
 
 _TRAINING = "Training"
 _FEWEST_PAIRS = 2
-"""So many scans with label maps tell the dataset from one that has a file of such a name."""
+"""With at least this number of scans with label maps a folder is taken for the dataset."""
 
 _PAPER_VALIDATION = (1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38)
 """The paper's 12 held-out scans (``val_slc`` in its ``data/bcv/split_data_to_slices_nii.py``)."""

@@ -91,7 +91,7 @@ Key = tuple[str, ...]
 """What is left of a name that image and label map of a case share."""
 
 Reading = Callable[[ScanFile], tuple[ScanFile, str]]
-"""A way to read names: the file as if its name told no channel, and the channel (empty where there is only one)."""
+"""A way to read names: the file as if its name had no channel, and the channel (empty where there is only one)."""
 
 
 def words_of(part: str) -> list[str]:
@@ -265,7 +265,7 @@ def patients(ids: Sequence[str]) -> list[str] | None:
     """The patient of each case, where the names of all cases tell, as ``patient001_frame01`` does.
 
     Returns:
-        As many names as cases; ``None`` where a name tells no patient, or every case is another's.
+        As many names as cases; ``None`` where a name has no patient, or every case is another's.
     """
     found = []
     for name in ids:

@@ -115,13 +115,13 @@ def paper_split(folder: str, listed: Sequence[str]) -> Split | None:
         generator.shuffle(list(range(length)))
     generator.shuffle(shuffled)
     first, second = int(0.8 * len(shuffled)), int(0.95 * len(shuffled))
-    doubt = "; the listing is sorted by name: if the published one is not, these are not the paper's cases"
+    caution = "; the listing is sorted by name: if the published one is not, these are not the paper's cases"
     return Split(
         train=tuple(sorted(shuffled[:first])),
         validation=tuple(sorted(shuffled[first:second])),
         test=tuple(sorted(shuffled[second:])),
         source=f"the paper's shuffle (seed 1234) of Task{match[1]} at 80 % and 95 %"
-        + (doubt if list(listed) == sorted(listed) else ""),
+        + (caution if list(listed) == sorted(listed) else ""),
     )
 
 

@@ -1,8 +1,7 @@
-"""Labeled phantoms: made-up scans on which a model needs the neighboring slices.
+"""Labeled phantoms: generated scans on which a model needs the neighboring slices.
 
 Vessels run through the whole scan; a lesion is two or three slices cut out of such a vessel. In one slice
-nothing tells them apart: same shape, brightness and places. Across five slices a vessel goes on and a lesion
-ends.
+they look alike: same shape, brightness and places. Across five slices a vessel continues and a lesion ends.
 """
 
 from __future__ import annotations

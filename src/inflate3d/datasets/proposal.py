@@ -243,7 +243,7 @@ def _channels_of(rows: Sequence[Row]) -> tuple[str, ...]:
 def _label_values(
     folder: Path, pairing: Pairing, values: Mapping[str, int], progress: Progress
 ) -> tuple[dict[int, int], dict[str, tuple[str, str]], dict[str, int]]:
-    """In how many label maps each value occurs; by case, the file that can't be used, and the overlap of masks."""
+    """In how many label maps each value occurs; by case, the unusable file, and the overlap of masks."""
     counts: Counter[int] = Counter()
     problems: dict[str, DataError] = {}
     overlaps: dict[str, int] = {}

@@ -83,7 +83,7 @@ def choose_split(config: DataConfig, groups: Mapping[str, str | None], named: Ma
         named: Splits that came with the dataset, by name.
 
     Raises:
-        ConfigError: There is no such split or fold, or it has fewer training cases than requested.
+        ConfigError: The split or fold does not exist, or it has fewer training cases than requested.
         DataError: The split does not fit the cases (see `check_split`), or there are too few cases.
     """
     split = _whole_split(config, groups, named)
@@ -235,7 +235,7 @@ def kfold_split(
         seed: What the cases are shuffled with.
 
     Raises:
-        ConfigError: There is no such fold.
+        ConfigError: The fold does not exist.
         DataError: There are fewer cases, or groups, than folds.
     """
     import numpy as np

@@ -31,7 +31,7 @@ def read(path: Path, *, case: str | None = None) -> Volume:
         are applied slice by slice; what is then whole numbers stays so, all else is float32.
 
     Raises:
-        DataError: There is no such series, it is damaged, or is no regular stack of gray slices.
+        DataError: The series does not exist, it is damaged, or is no regular stack of gray slices.
     """
     try:
         stack = stack_slices(_find(path))

@@ -26,7 +26,7 @@ _FORMATS = {
 ``write_like(path, labels, like)`` for it, a suffix before its own end."""
 
 _DICOM = "inflate3d.io.dicom"
-"""The module that has ``read(path, case=...)`` for DICOM series, which no suffix tells."""
+"""The module that has ``read(path, case=...)`` for DICOM series, which have no suffix."""
 
 SUFFIXES = tuple(_FORMATS)
 """The suffixes, in lower case, of files that can be read and written, each before its own end.

@@ -225,7 +225,7 @@ def _read_to_end(stream: Any, path: Path, case: str | None) -> None:
 
 
 def _scaled(affine: Float[np.ndarray, "4 4"], millimeters: float) -> Float[np.ndarray, "4 4"]:
-    """An affine that leads to a unit of so many millimeters, brought to millimeters."""
+    """An affine in a unit of ``millimeters``, converted to millimeters."""
     return affine * [[millimeters], [millimeters], [millimeters], [1.0]]
 
 

@@ -115,7 +115,7 @@ def _check_before_voxels(stream: gzip.GzipFile | BufferedReader, start: bytes, *
 
 
 def _read_most(stream: gzip.GzipFile | BufferedReader, most: int) -> bytes:
-    """So many bytes, or all there are; memory is taken for those alone."""
+    """At most ``most`` bytes, or all there are; memory is taken only for those."""
     parts = []
     while most > 0 and (part := stream.read(min(most, 1 << 16))):
         parts.append(part)

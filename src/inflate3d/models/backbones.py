@@ -35,7 +35,7 @@ def find_backbone(
         arguments: What shall differ from the backbone of that name, such as ``{"embed_dim": 48, "num_heads": 4}``.
 
     Raises:
-        ModelError: There is no such backbone, or it has no RGB convolution or no feature maps.
+        ModelError: Unknown backbone, or it has no RGB convolution or no feature maps.
         ConfigError: It can't take this image size, or has no such levels.
     """
     backbone = _look_up(name, image_size, levels, arguments or {})
@@ -61,7 +61,7 @@ def nearest_image_size(name: str, image_size: int | tuple[int, int]) -> tuple[in
         ``(H, W)`` in pixels.
 
     Raises:
-        ModelError: There is no such backbone, or it can't be an encoder.
+        ModelError: Unknown backbone, or it can't be an encoder.
     """
     backbone = _look_up(name, image_size, None, {})
     height, width = backbone.image_size

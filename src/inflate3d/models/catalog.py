@@ -132,7 +132,7 @@ class EncoderDescription:
 def list_encoders(pattern: str = "*") -> list[str]:
     """Names that match a shell pattern, such as ``"*dinov2*"``: the paper's first, then timm's backbones.
 
-    A few of them can't be inflated; :func:`describe_encoder` tells, in a fraction of a second for each.
+    A few of them can't be inflated; :func:`describe_encoder` refuses them, in a fraction of a second for each.
 
     Example:
         >>> list_encoders("vit_*_patch14_dinov2")
@@ -149,7 +149,7 @@ def describe_encoder(name: str, image_size: int | tuple[int, int] | None = None)
         image_size: Pixels, one number or ``(H, W)``; none for about the size it was trained at.
 
     Raises:
-        ModelError: There is no such backbone, or it can't be inflated.
+        ModelError: Unknown backbone, or it can't be inflated.
         ConfigError: The backbone can't take this image size.
     """
     backbone = find_backbone(name, image_size)

@@ -140,7 +140,7 @@ def create_encoder(
         arguments: What shall differ from the backbone of that name, such as ``{"embed_dim": 48, "num_heads": 4}``.
 
     Raises:
-        ModelError: There is no such backbone, it can't be inflated, or the weights can't be had or don't fit.
+        ModelError: Unknown backbone, it can't be inflated, or the weights can't be had or don't fit.
         ConfigError: The backbone can't take this image size, depth, or levels.
 
     Example:

@@ -82,7 +82,7 @@ def measure_cost(
     The arguments are those of :func:`inflate3d.create_encoder` and :func:`inflate3d.create_model`.
 
     Raises:
-        ModelError: There is no such backbone, or it can't be inflated.
+        ModelError: Unknown backbone, or it can't be inflated.
         ConfigError: The backbone can't take this image size, depth or levels, or the decoder can't.
     """
     with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""The layouts that 2D weights are published in, told by their names and brought to what timm reads.
+"""The layouts that 2D weights are published in, recognized by their names and brought to what timm reads.
 
 timm itself understands BEiT's, Swin's, DINO's, MAE's, DINOv2's and OpenAI's CLIP. Here is the rest.
 """

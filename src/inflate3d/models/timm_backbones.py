@@ -160,7 +160,7 @@ def look_up_timm(
     """Looks a backbone up, without asking whether it takes the image size.
 
     Raises:
-        ModelError: There is no such backbone, or it has no RGB convolution or no feature maps.
+        ModelError: Unknown backbone, or it has no RGB convolution or no feature maps.
         ConfigError: It has no such levels.
     """
     _check_name(name)

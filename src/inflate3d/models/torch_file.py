@@ -48,7 +48,7 @@ def load_plain(path: Path, names: Collection[str] = ()) -> Any:
 
     Args:
         path: The file.
-        names: Classes that it may name besides (``"module class"``); the caller tells torch what they stand for.
+        names: Classes that it may name besides (``"module class"``); the caller defines for torch what they stand for.
 
     Raises:
         UnpicklingError: It would run code.

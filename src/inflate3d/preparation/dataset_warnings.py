@@ -29,7 +29,7 @@ FEWEST_FOR_MEDIAN = 3
 PADDING = (-3024, -2048, -2000)
 """What scanners write outside their field of view; a CT's least value is one of these, or lies in `AIR`."""
 NARROW_RANGE = 20
-"""All values of a scan within so many: it was scaled, Hounsfield units span hundreds."""
+"""A scan whose values span no more than this was rescaled: Hounsfield units span hundreds."""
 
 _CT_WORDS = frozenset({"ct", "cta", "ctpa", "ncct", "nect", "cect", "cbct", "hrct", "ldct"})
 """Words for computed tomography: plain, of vessels, without and with contrast, of a cone beam, of the lungs."""
@@ -71,7 +71,7 @@ def class_warnings(dataset: Dataset, fingerprint: Fingerprint) -> list[DataError
         dataset: The dataset.
         fingerprint: All of its cases.
     """
-    hint = "label more cases: one case can't be used for both training and scoring"
+    hint = "label more cases: one case is not enough for both training and scoring"
     if len(fingerprint.cases) == 1:
         only = fingerprint.cases[0].case
         return [DataError("the dataset has only one case", hint=hint, case=only, file=dataset.root)]

@@ -23,7 +23,7 @@ class Examination:
 
     Attributes:
         fingerprint: What its cases are like.
-        warnings: What is odd about it, each told as an error would be.
+        warnings: What is odd about it, each reported as an error would be.
     """
 
     fingerprint: Fingerprint

@@ -42,7 +42,7 @@ def choose_flips(classes: Mapping[int, str], frame: Sequence[DepthAxis]) -> tupl
         )
     first, second, third = (not named[direction] for direction in frame)
     forbidden = [f"not {d} (a class name says {' and '.join(named[d])})" for d in frame if named[d]]
-    return (first, second, third), "; ".join(["along axes whose ends no class name tells apart", *forbidden])
+    return (first, second, third), "; ".join(["along axes whose ends no class name distinguishes", *forbidden])
 
 
 def _sides_in(names: Collection[str], pairs: Sequence[tuple[str, str]]) -> list[str]:

@@ -110,8 +110,8 @@ def _batch_size(size: tuple[int, int], memory: Memory) -> tuple[int, int, str]:
     room = max(2, int((memory.usable - FIXED_BYTES) / window))
     batch = min(USUAL_BATCH, 2 ** int(math.log2(room)))
     accumulate = USUAL_BATCH // batch
-    told = f"{batch} windows: {memory.usable / 2**30:.0f} GiB of {memory.where}, about {window / 2**30:.1f} a window"
-    return batch, accumulate, told + (f"; gradients of {accumulate} batches are added up" if accumulate > 1 else "")
+    reason = f"{batch} windows: {memory.usable / 2**30:.0f} GiB of {memory.where}, about {window / 2**30:.1f} a window"
+    return batch, accumulate, reason + (f"; gradients of {accumulate} batches are added up" if accumulate > 1 else "")
 
 
 def _foreground_fraction(fingerprint: Fingerprint, plan: Plan, world: int) -> tuple[float, str]:

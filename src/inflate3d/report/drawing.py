@@ -46,7 +46,7 @@ def class_dashes(number: int) -> str | tuple[float, tuple[float, ...]]:
 
 
 def new_figure(width: float, height: float, *, scale: float = 1.0, color: str = "black") -> Figure:
-    """A figure to draw on, of so many inches of 100 pixels times ``scale``."""
+    """A figure to draw on; width and height are inches of 100 pixels times ``scale``."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

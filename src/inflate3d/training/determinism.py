@@ -12,7 +12,7 @@ from inflate3d.config import TrainingConfig
 from inflate3d.errors import ConfigError
 
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
-"""The variable that tells cuBLAS how it shares its memory; NVIDIA names two values that make it deterministic."""
+"""The variable by which cuBLAS decides how it shares its memory; NVIDIA names two values that make it deterministic."""
 
 WORKSPACES = (":4096:8", ":16:8")
 

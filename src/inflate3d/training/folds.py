@@ -52,7 +52,7 @@ def plan_folds(
         Each run's configuration and folder.
 
     Raises:
-        ConfigError: The folder is a run itself, a fold's run is there and not to be gone on with, or was started with
+        ConfigError: The folder is a run itself, a fold's run exists and is not to be resumed, or was started with
             other settings.
     """
     if RunFolder(folder.root).config.exists():

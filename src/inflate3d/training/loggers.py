@@ -43,7 +43,7 @@ class Board(Protocol):
 
 
 def open_board(config: RunConfig, folder: RunFolder) -> Board | None:
-    """What a run asks for, with all of its settings told; none if it asks for none.
+    """What a run asks for, with all settings logged; none if it asks for none.
 
     Weights & Biases and MLflow read their own variables: ``WANDB_MODE=offline`` or ``disabled``, and
     ``MLFLOW_TRACKING_URI``; without that MLflow writes ``mlflow.db`` and ``mlflow-files`` into the run's folder. Both
@@ -190,7 +190,7 @@ _BOARDS: dict[str, Callable[[RunFolder], Any]] = {
 
 
 def _run_id(folder: RunFolder) -> str:
-    """The run's name at Weights & Biases, which a resumed training goes on with."""
+    """The run's name at Weights & Biases, which a resumed training continues."""
     path = folder.root / "wandb-id"
     if not path.exists():
         write_text(path, secrets.token_hex(8))

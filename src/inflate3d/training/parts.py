@@ -50,27 +50,27 @@ def has_batch_norms(model: Segmenter | VolumetricSegmenter) -> bool:
     return any(isinstance(module, _BatchNorm) for module in network.modules())
 
 
-def more_parts(parts: int, batch_size: int, shortage: str) -> int:
+def more_parts(parts: int, batch_size: int, reason: str) -> int:
     """Twice as many parts, or as many as there are windows.
 
     Args:
         parts: How many there were.
         batch_size: Windows in a batch.
-        shortage: What was said of the memory.
+        reason: What was said of the memory.
 
     Raises:
         ConfigError: Each window was a part already.
     """
     if parts >= batch_size:
-        raise too_little_memory(f"{shortage} (with one window at a time in the encoder)")
+        raise too_little_memory(f"{reason} (with one window at a time in the encoder)")
     return min(2 * parts, batch_size)
 
 
-def too_little_memory(shortage: str) -> ConfigError:
-    """What to tell of a training that the memory does not suffice for."""
+def too_little_memory(reason: str) -> ConfigError:
+    """The error of a training that does not fit the memory."""
     return ConfigError(
         "memory is not enough to train with",
-        got=shortage,
+        got=reason,
         hint="give a smaller --batch-size beside a larger --accumulate, --precision bf16-mixed, or a smaller "
         "--image-size or --decoder-channels",
     )

@@ -390,7 +390,7 @@ def _keep_best(folder: RunFolder, model: Model) -> None:
 
 
 def _evenly(cases: tuple[str, ...], most: int | None) -> tuple[str, ...]:
-    """At most so many of the cases, spread evenly over them."""
+    """At most this number of cases, spread evenly over them."""
     if most is None or len(cases) <= most:
         return cases
     return tuple(cases[index] for index in np.linspace(0, len(cases) - 1, most).round().astype(int))

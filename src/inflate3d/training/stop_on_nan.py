@@ -21,7 +21,7 @@ class StopOnNaN(lightning.Callback):
     """Ends a training whose loss or weights are infinite or not numbers, before they come into a checkpoint.
 
     Losses stay where they are, and are read where they are logged, before each validation and before each checkpoint:
-    reading one of a GPU waits for it. The step that is told is the first bad one all the same.
+    reading one of a GPU waits for it. The step that is reported is the first bad one all the same.
 
     Args:
         checkpoint: Where the last good state lies.

@@ -24,7 +24,7 @@ PixelSpacing = tuple[float, float] | None
 """Millimeters between rows and between columns; none for a scan's own."""
 
 _DRAW_IN_PLANE = 1
-"""Tells the draw of a row and a column from the sampler's own draws of the same number."""
+"""Distinguishes the draw of a row and a column from the sampler's own draws of the same number."""
 
 
 class PlaneGrid(NamedTuple):
