@@ -87,8 +87,15 @@ def test_more_images_than_modalities(folder):
 
 
 def test_files_of_other_formats_and_names_are_no_cases(folder):
-    put(folder, "imagesTr/p_12_0000.nii.gz", "imagesTr/p_13.nrrd", "labelsTr/p_12.nii.gz", "imagesTr/notes.txt")
+    put(folder, "imagesTr/p_12_0000.nii.gz", "imagesTr/p_13.nrrd", "labelsTr/p_14.nii.gz", "imagesTr/notes.txt")
     assert [case.id for case in read_dataset(folder).cases] == ["p_02", "p_10"]
+
+
+def test_case_whose_files_all_have_another_ending_is_not_left_out(folder):
+    put(folder, "imagesTr/p_12_0000.nii.gz", "imagesTr/p_12_0001.nii.gz", "labelsTr/p_12.nii.gz")
+    with pytest.raises(DataError) as caught:
+        read_nnunet(folder)
+    assert (caught.value.case, caught.value.got) == ("p_12", "1 cases: p_12.nii.gz")
 
 
 def test_listed_files(folder):

@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -196,3 +197,23 @@ def test_evaluation_scores_the_files_that_it_writes(tiny_run, phantoms, tmp_path
     assert trusted is not None
     assert scores.confidence is not None
     np.testing.assert_allclose(scores.confidence[0], list(trusted.classes.values()))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("classes", {"0": "background", "1": "a"}),
+        ("classes", {"0": "background", "-1": "a", "2": "b", "3": "c"}),
+        ("modalities", ["CT", "MR"]),
+        ("normalization", []),
+        ("stride", -1),
+        ("slice_spacing", -1.0),
+    ],
+)
+def test_description_whose_plan_is_not_the_networks(tiny_run, tmp_path, name, value):
+    folder = Path(shutil.copytree(tiny_run.model, tmp_path / "model"))
+    description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    description["plan"][name] = value
+    (folder / "model.json").write_text(json.dumps(description))
+    with pytest.raises((ConfigError, ModelError)):
+        Predictor.load(folder, device="cpu")

@@ -8,6 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK
+import torch
 
 from inflate3d.errors import DataError
 from inflate3d.io import find_scans, find_series, read_grid, read_labels, read_volume, write_labels
@@ -122,3 +123,28 @@ def test_pipes_and_git_lfs_pointers_are_refused(tmp_path, name):
 def test_sound_files_that_are_not_supported_are_not_called_damaged(tmp_path):
     refused(nrrd(tmp_path / "bz.nrrd", encoding="bzip2"))
     refused(nrrd(tmp_path / "far.nrrd", "data file: /data/far.raw\n", b""))
+
+
+@pytest.mark.parametrize("stored", [np.int16, np.uint8])
+def test_labels_stored_in_steps_are_rounded_to_their_precision(tmp_path, stored):
+    labels = np.random.default_rng(3).integers(0, 14, (6, 5, 4))
+    image = nibabel.Nifti1Image(labels.astype(float), np.eye(4))
+    image.header.set_data_dtype(stored)  # nibabel chooses a slope
+    image.to_filename(tmp_path / "labels.nii.gz")
+    read = read_labels(tmp_path / "labels.nii.gz")
+    assert (read.array[0] == labels).all()
+    assert read.notes
+
+
+def test_labels_that_are_interpolated_are_refused_in_steps_too(tmp_path):
+    image = nibabel.Nifti1Image(np.linspace(0, 13, 120).reshape(6, 5, 4), np.eye(4))
+    image.header.set_data_dtype(np.int16)
+    image.to_filename(tmp_path / "labels.nii.gz")
+    with pytest.raises(DataError):
+        read_labels(tmp_path / "labels.nii.gz")
+
+
+def test_a_tensor_of_labels_is_written(tmp_path):
+    nibabel.Nifti1Image(VALUES, np.eye(4)).to_filename(tmp_path / "scan.nii")
+    write_labels(tmp_path / "labels.nii", torch.from_numpy(VALUES.astype("uint8")), tmp_path / "scan.nii")
+    assert (read_labels(tmp_path / "labels.nii").array[0] == VALUES).all()

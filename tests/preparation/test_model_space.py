@@ -46,6 +46,12 @@ def test_own_slices_keep_their_values_to_the_bit():
     assert np.array_equal(framed.orientation.undo(framed.labels(labels)), labels)
 
 
+def test_absurd_number_of_slices_is_refused_before_memory_is_taken():
+    with pytest.raises(DataError) as caught:
+        to_model_space(scan(), plan_of(slice_spacing=1e-12))
+    assert caught.value.expected == "at most 100000"
+
+
 def test_slices_are_resampled_where_the_plan_wants_it():
     volume = scan()
     framed = to_model_space(volume, plan_of(slice_spacing=2.0))

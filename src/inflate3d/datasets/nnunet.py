@@ -16,7 +16,7 @@ from inflate3d.datasets.file_names import check_one_format
 from inflate3d.datasets.msd import read_msd
 from inflate3d.datasets.splits import OWN, Split, check_split, kfold_split
 from inflate3d.errors import DataError, truncate
-from inflate3d.io import SUFFIXES
+from inflate3d.io import SUFFIXES, scan_files, stem_of, suffix_of
 
 SPLITS = "splits_final.json"
 """The file that holds the folds."""
@@ -83,7 +83,8 @@ def read_nnunet(folder: str | Path) -> Dataset:
 
     Raises:
         DataError: ``dataset.json`` or ``splits_final.json`` is invalid; classes are regions of several values; no file
-            has the stated ending; or a case has more images than there are modalities.
+            has the stated ending, or all files of some case have another one; or a case has more images than there are
+            modalities.
         DatasetProblems: Files exist in two formats.
     """
     folder = Path(folder)
@@ -206,6 +207,7 @@ def _found_cases(folder: Path, listing: _Listing) -> tuple[Case, ...]:
     labels = _matching(folder / "labelsTr", rf"(?P<case>.+){ending}")
     if not images and not labels:
         raise _no_files(folder, listing.file_ending)
+    _check_other_endings(folder, listing.file_ending)
     check_one_format([*images, *labels], case_of={path: match["case"] for path, match in (images | labels).items()})
     channels: dict[str, dict[int, Path]] = {match["case"]: {} for match in labels.values()}
     for path, match in images.items():
@@ -232,6 +234,24 @@ def _no_files(folder: Path, ending: str) -> DataError:
         hint='correct "file_ending", or the names of the files',
         file=folder / LISTING,
     )
+
+
+def _check_other_endings(folder: Path, ending: str) -> None:
+    """Refuses cases whose files all have another ending: they would be left out without a word."""
+    named = {path for part in ("imagesTr", "labelsTr") for path in scan_files(folder / part)}
+    ours = {stem_of(path) for path in named if path.name.endswith(ending)}
+    others = sorted(path for path in named if not path.name.endswith(ending) and stem_of(path) not in ours)
+    labels = {stem_of(path): path for path in others if path.parent.name == "labelsTr"}
+    scans = {path.name[: -len("_0000") - len(suffix_of(path))] for path in others if path.parent.name == "imagesTr"}
+    if left_out := sorted(labels.keys() & scans):
+        raise DataError(
+            "the files of some cases have another ending than the dataset's",
+            expected=f"{ending} for all cases",
+            got=f"{len(left_out)} cases: {truncate([labels[case].name for case in left_out])}",
+            hint="convert these files, or move them out of the folder",
+            case=left_out[0],
+            file=folder / LISTING,
+        )
 
 
 def _matching(folder: Path, pattern: str) -> dict[Path, re.Match[str]]:

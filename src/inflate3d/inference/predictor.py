@@ -18,7 +18,7 @@ from jaxtyping import Integer
 from torch import Tensor
 
 from inflate3d.config import Precision
-from inflate3d.errors import ConfigError, DataError, ModelError
+from inflate3d.errors import ConfigError, DataError, ModelError, truncate
 from inflate3d.inference.ensemble import check_agreement, find_models
 from inflate3d.inference.flips import check_flips
 from inflate3d.inference.memory import Budget
@@ -311,4 +311,15 @@ def find_device(name: str | None) -> torch.device:
 def _plan_of(model: Model) -> Plan:
     if model.plan is None:
         raise ModelError("model has no plan", hint="train it with inflate3d, or set model.plan")
-    return model.plan
+    plan, network = model.plan, model.architecture
+    if len(plan.classes) != network.num_classes or min(plan.classes) < 0:
+        raise ModelError(
+            "the plan's classes are not the network's", expected=f"{network.num_classes} classes", got=plan.classes
+        )
+    if not len(plan.modalities) == len(plan.normalization) == network.in_channels:
+        raise ModelError(
+            "the plan's modalities are not the network's",
+            expected=f"{network.in_channels} modalities, each with a normalization",
+            got=f"{truncate(plan.modalities)}, with {len(plan.normalization)}",
+        )
+    return plan

@@ -69,6 +69,13 @@ def read_grid(path: Path, *, case: str | None = None) -> FileGrid:
     return FileGrid((i, j, k), affine, modalities[0] if modalities else 1, dtype)
 
 
+def step_between_values(path: Path) -> float:
+    """The difference between neighboring voxel values that integers with the header's slope can say; else 0."""
+    with open_image(path, None) as image:
+        proxy = _proxy(image, path, None)
+        return abs(float(proxy.slope)) if proxy.dtype.kind in "iu" and not _keeps_integers(proxy) else 0.0
+
+
 def check_writable(path: Path, affine: Float[np.ndarray, "4 4"]) -> None:
     """Accepts any place in space: the header's sform can say it."""
 

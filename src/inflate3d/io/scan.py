@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import UInt8
+from numpy.typing import ArrayLike
 
 from inflate3d.errors import DataError
 from inflate3d.io.formats import reader_of, writer_of
@@ -16,6 +17,9 @@ from inflate3d.volume import Grid, Volume
 
 _LABEL_ROUNDING = 1e-5
 """Relative distance of a label value from a whole number that a file's slope, which has seven digits, explains."""
+
+_LARGEST_LABEL_STEP = 0.1
+"""Steps between stored values up to which they are taken for rounded label values: those of 25 classes in a byte."""
 
 
 def read_volume(path: str | Path, *, case: str | None = None) -> Volume:
@@ -107,7 +111,8 @@ def read_labels(path: str | Path, *, case: str | None = None) -> Volume:
     """Reads a label map.
 
     Args:
-        path: See `read_volume`; floats are taken where they hold whole numbers.
+        path: See `read_volume`; floats are taken where they hold whole numbers, to the precision of a NIfTI
+            file's slope.
         case: Id of the case, for error messages.
 
     Returns:
@@ -129,7 +134,7 @@ def read_labels(path: str | Path, *, case: str | None = None) -> Volume:
         )
     notes = volume.notes
     if array.dtype.kind == "f" and (array != (whole := np.rint(array))).any():
-        close = np.abs(array - whole) <= _LABEL_ROUNDING * np.maximum(np.abs(whole), 1)
+        close = np.abs(array - whole) <= np.maximum(_LABEL_ROUNDING * np.abs(whole), _label_precision(Path(path)))
         notes += (f"label values are rounded to whole numbers, such as {array[array != whole][0]:.9g}",)
         array = np.where(close, whole + 0.0, array)
     wrong = (array < 0) | (array >= LARGEST_LABEL)
@@ -146,6 +151,16 @@ def read_labels(path: str | Path, *, case: str | None = None) -> Volume:
         )
     smallest = np.min_scalar_type(int(array.max()))
     return Volume(array.astype(smallest, copy=False), volume.affine, notes)
+
+
+def _label_precision(path: Path) -> float:
+    """How far a label value may be from a whole number because a file stores it in steps of its slope."""
+    from inflate3d.io import nifti
+
+    if reader_of(path, None) is not nifti:
+        return _LABEL_ROUNDING
+    step = nifti.step_between_values(path)
+    return max(_LABEL_ROUNDING, step / 2 * (1 + _LABEL_ROUNDING) if step < _LARGEST_LABEL_STEP else 0.0)
 
 
 def check_labels_writable(path: str | Path, grid: Grid, like: str | Path) -> None:
@@ -165,7 +180,7 @@ def check_labels_writable(path: str | Path, grid: Grid, like: str | Path) -> Non
         writer.check_writable(path, grid.affine)
 
 
-def write_labels(path: str | Path, labels: Shaped[np.ndarray, "..."], like: str | Path | Volume | Grid) -> None:
+def write_labels(path: str | Path, labels: ArrayLike, like: str | Path | Volume | Grid) -> None:
     """Writes a label map on the grid of a scan.
 
     Given the scan's path, and a file of the same family of formats (NIfTI; NRRD and MetaImage), everything that says
@@ -188,7 +203,7 @@ def write_labels(path: str | Path, labels: Shaped[np.ndarray, "..."], like: str 
         >>> np.unique(read_volume("labels.nii.gz").array).tolist()
         [0, 1]
     """
-    path = Path(path)
+    path, labels = Path(path), np.asarray(labels)
     writer = writer_of(path)
     if isinstance(like, str | Path) and writer is reader_of(Path(like), None):
         writer.write_like(path, labels, Path(like))

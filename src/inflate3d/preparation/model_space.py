@@ -12,6 +12,9 @@ from inflate3d.preparation.plan import ModelSpace, Normalization
 from inflate3d.resampling import nearest_slices, slice_weights
 from inflate3d.volume import Orientation, Volume
 
+MOST_SLICES = 100_000
+"""No scan has more; a spacing in the wrong unit, or a damaged plan, would ask for more than any memory holds."""
+
 
 @dataclass(frozen=True, eq=False)
 class ModelSpaceScan:
@@ -77,7 +80,7 @@ def to_model_space(volume: Volume, space: ModelSpace) -> ModelSpaceScan:
         space: The plan, or what is known of it before the rest is decided.
 
     Raises:
-        DataError: Wrong number of modalities.
+        DataError: Wrong number of modalities, or too many slices.
     """
     if len(volume.array) != len(space.modalities):
         raise DataError(
@@ -92,4 +95,11 @@ def to_model_space(volume: Volume, space: ModelSpace) -> ModelSpaceScan:
     depth, height, width = (volume.spacing[axis] for axis in orientation.axes)
     own = voxels.shape[1]
     count = space.slice_count(own, depth)
+    if count > MOST_SLICES:
+        raise DataError(
+            "scan would have too many slices in model space",
+            expected=f"at most {MOST_SLICES}",
+            got=f"{count}: {own} slices, {depth:g} mm apart, resampled to {space.slice_spacing:g} mm",
+            hint="check the spacing in the scan's header, and the plan's slice spacing",
+        )
     return ModelSpaceScan(orientation, voxels, count, (depth * own / count, height, width))

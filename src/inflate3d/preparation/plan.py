@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Integer, Shaped
-from pydantic import PositiveFloat, model_validator
+from pydantic import PositiveFloat, PositiveInt, model_validator
 
 from inflate3d.atomic import write_text
 from inflate3d.config import TrainingDefaults
@@ -133,7 +133,7 @@ class Plan(ModelSpace):
     version: Literal[2] = PLAN_VERSION
     pixel_spacing: tuple[PositiveFloat, PositiveFloat] | None = None
     image_size: tuple[int, int]
-    stride: int = 1
+    stride: PositiveInt = 1
     normalization: tuple[Normalization, ...]
     flips: tuple[bool, bool, bool]
     defaults: TrainingDefaults = TrainingDefaults()
