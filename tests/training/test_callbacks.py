@@ -27,13 +27,13 @@ def rows_of(folder):
 
 
 def test_wait_for_a_slow_loader_is_logged_and_shown(tiny_config, phantom_store, tmp_path, monkeypatch):
-    real = WindowSampler.place
+    real = WindowSampler.draw
 
     def slow(self, number):
         time.sleep(0.5)
         return real(self, number)
 
-    monkeypatch.setattr(WindowSampler, "place", slow)
+    monkeypatch.setattr(WindowSampler, "draw", slow)
     folder, shown = RunFolder(tmp_path / "run"), io.StringIO()
     train(tiny_config, folder, phantom_store, console=Console(file=shown, width=200))
     shares = [row["wait"] for row in rows_of(folder)]
