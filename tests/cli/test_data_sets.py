@@ -139,7 +139,7 @@ def ignored_voxels_and_the_fold_are_nnunets(plan, split):
 
 
 def missing_modality_is_recorded(plan, split):
-    assert plan.reasons["allow_missing_modality"] == "zeros stand in for what 1 cases lack"
+    assert plan.reasons["allow_missing_modality"] == "zeros replace the missing modalities of 1 cases"
     assert (split["validation"], split["test"]) == (["s3"], ["s4"])
 
 
@@ -215,4 +215,4 @@ def test_preset_of_another_dataset_meets_the_store(tmp_path, monkeypatch, capsys
     folder, _, _ = msd(tmp_path / "data")
     assert main(["prepare", str(folder), "--preset", "msd-task02"]) == 0
     assert main(["train", str(folder), "--preset", "msd-task04", *QUICK]) == 2
-    assert "prepared with other choices" in capsys.readouterr().err
+    assert "prepared with other options" in capsys.readouterr().err
