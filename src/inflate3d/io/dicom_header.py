@@ -160,14 +160,18 @@ def images_by_place(folder: Folder) -> list[tuple[Path, str, list[ImageHeader]]]
 
 
 def _split_copies(headers: list[ImageHeader]) -> list[list[ImageHeader]]:
-    """The images of one series; by folder where folders hold copies of the same images."""
+    """The images of one series; by folder where folders hold the same images, or slices at the same positions.
+
+    The latter are scans that some anonymizer gave one UID, or the time points of one.
+    """
     places: dict[Path, list[ImageHeader]] = {}
     for header in headers:
         places.setdefault(header.file.parent, []).append(header)
-    instances = [{header.text("instance") or header.file for header in part} for part in places.values()]
-    if len(set[object]().union(*instances)) == sum(map(len, instances)):
-        return [headers]
-    return list(places.values())
+    for tag in ("instance", "position"):
+        values = [{header.text(tag) or header.file for header in part} for part in places.values()]
+        if len(set[object]().union(*values)) < sum(map(len, values)):
+            return list(places.values())
+    return [headers]
 
 
 def _common_folder(headers: list[ImageHeader]) -> Path:
