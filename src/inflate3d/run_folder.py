@@ -108,8 +108,8 @@ class RunFolder(ScoredFolder):
 
     @property
     def finished(self) -> bool:
-        """Whether the training has come to its end."""
-        return (self.model / "model.json").exists()
+        """Whether the training has come to its end: its model card is written last."""
+        return all((self.model / name).exists() for name in ("model.json", "README.md"))
 
     def locked(self) -> AbstractContextManager[None]:
         """Keeps other processes from training or evaluating the run meanwhile (see `inflate3d.lock`).

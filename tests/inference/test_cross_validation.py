@@ -96,7 +96,8 @@ def test_stop_in_the_middle_is_gone_on_with_at_that_fold(trained, data, tmp_path
         if (config.data.fold, resume) == (1, False):
             raise Interrupted
         folder.model.mkdir(exist_ok=True)
-        (folder.model / "model.json").touch()
+        for name in ("model.json", "README.md"):
+            (folder.model / name).touch()
         return True
 
     monkeypatch.setattr("inflate3d.training.run.train", train)

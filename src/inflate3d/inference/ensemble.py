@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inflate3d.errors import ModelError
+from inflate3d.models.checkpoint import find_model_folder
 from inflate3d.preparation.plan import Plan
 from inflate3d.run_folder import RunFolder
 
@@ -28,10 +29,10 @@ def find_models(folder: Path) -> list[Path]:
             hint=f"give the run's folder: {run}" if run else "give the folder of the run that wrote it",
             file=folder,
         )
-    if _is_model(folder) or not folder.is_dir():
+    if find_model_folder(folder) or not folder.is_dir():
         return [folder]
     inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    unfinished = [path for path in inside if RunFolder(path).config.exists() and not _is_model(path)]
+    unfinished = [path for path in inside if RunFolder(path).config.exists() and not find_model_folder(path)]
     if unfinished:
         raise ModelError(
             "run is not finished, so it has no model",
@@ -41,7 +42,7 @@ def find_models(folder: Path) -> list[Path]:
             "predict MODEL ... --ensemble MODEL",
             file=folder,
         )
-    return [path for path in inside if _is_model(path)] or [folder]  # reading it explains best what is missing
+    return [path for path in inside if find_model_folder(path)] or [folder]  # reading it explains best what is missing
 
 
 def check_agreement(plans: Sequence[Plan], folders: Sequence[Path] | None = None) -> None:
@@ -78,7 +79,3 @@ def _agreed(plan: Plan) -> dict[str, str]:
         "depth axes": plan.depth_axis,
         "slice spacings": spacing,
     }
-
-
-def _is_model(folder: Path) -> bool:
-    return (folder / "model.json").exists() or RunFolder(folder).finished

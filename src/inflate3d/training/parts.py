@@ -69,7 +69,7 @@ def more_parts(parts: int, batch_size: int, reason: str) -> int:
 def too_little_memory(reason: str) -> ConfigError:
     """The error of a training that does not fit the memory."""
     return ConfigError(
-        "memory is not enough to train with",
+        "not enough memory to train",
         got=reason,
         hint="give a smaller --batch-size beside a larger --accumulate, --precision bf16-mixed, or a smaller "
         "--image-size or --decoder-channels",

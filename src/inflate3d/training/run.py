@@ -153,7 +153,7 @@ class _Training:
             if first:
                 raise
             return  # the first one reports it
-        if session is not None:
+        if session is not None:  # last, as it is what makes the run a finished one
             run = TrainedRun(config, self.split, session.provenance)
             write_model_card(folder.model, model.architecture, self.plan, run=run)
 
@@ -378,6 +378,7 @@ def _warn_of_untrained_classes(plan: Plan, store: Store, split: Split) -> None:
 def _keep_best(folder: RunFolder, model: Model) -> None:
     import pickle
 
+    from inflate3d.models.checkpoint import write_model_folder
     from inflate3d.models.torch_file import DAMAGED, load_plain
 
     try:
@@ -386,7 +387,7 @@ def _keep_best(folder: RunFolder, model: Model) -> None:
         model.load_state_dict(own)
     except (pickle.UnpicklingError, *DAMAGED) as error:
         raise ModelError("invalid checkpoint of the best validation", got=error, file=folder.best) from error
-    model.save(folder.model)
+    write_model_folder(folder.model, model.architecture, model.plan, model.state_dict())
 
 
 def _evenly(cases: tuple[str, ...], most: int | None) -> tuple[str, ...]:
