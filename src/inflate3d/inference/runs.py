@@ -103,8 +103,8 @@ def evaluate(
         OutputError: A file can't be written, or another process is training or evaluating the run.
     """
     with folder.locked():
-        if isinstance(folder, RunFolder):
-            read_description(folder.model)  # without a model there is nothing to evaluate
+        for run in folder.runs:
+            read_description(run.model)  # without a model there is nothing to evaluate
         held_out = _held_out(folder)
         dataset = dataset or read_dataset(RunConfig.read(folder.runs[0].config).dataset)
         plan = Plan.read(folder.runs[0].plan)
