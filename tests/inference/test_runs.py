@@ -126,6 +126,7 @@ def test_dataset_that_has_moved(run, tmp_path):
 def test_moved_dataset_with_another_content_is_refused(run, tmp_path):
     (case, *_) = held_out(run)
     moved = Path(shutil.copytree(RunConfig.read(run.config).dataset, tmp_path / "moved"))
+    assert case.label is not None
     label = moved / case.label.relative_to(RunConfig.read(run.config).dataset)
     image = nibabel.load(label)
     labels = np.asarray(image.dataobj).copy()

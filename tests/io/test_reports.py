@@ -11,7 +11,7 @@ import SimpleITK
 import torch
 
 from inflate3d.errors import DataError
-from inflate3d.io import find_scans, find_series, read_grid, read_labels, read_volume, write_labels
+from inflate3d.io import find_series, read_grid, read_labels, read_volume, write_labels
 
 VALUES = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
 
@@ -55,14 +55,15 @@ def test_copies_of_a_series_stay_apart(tmp_path, write_series):
     assert [series.path for series in find_series(tmp_path)] == [tmp_path / "a", tmp_path / "b"]
 
 
-def test_scans_of_all_formats_and_levels_are_found(tmp_path, write_series):
-    write_series(tmp_path / "patient7", VALUES)
-    nrrd(tmp_path / "patient7" / "t1.nrrd")
-    nibabel.Nifti1Image(VALUES, np.eye(4)).to_filename(tmp_path / "a.nii.gz")
-    (tmp_path / "list.txt").write_text("")
-    found = find_scans(tmp_path)
-    assert found.scans == (tmp_path / "a.nii.gz", tmp_path / "patient7", tmp_path / "patient7" / "t1.nrrd")
-    assert found.skipped == ((tmp_path / "list.txt", "not a scan file"),)
+def test_a_file_does_not_stand_for_a_part_of_its_series(tmp_path, write_series):
+    write_series(tmp_path / "export" / "a", VALUES)
+    (tmp_path / "export" / "b").mkdir()
+    images = sorted((tmp_path / "export" / "a").iterdir())
+    for file in images[len(images) // 2 :]:
+        file.rename(tmp_path / "export" / "b" / file.name)
+    error = refused(images[0])
+    assert str(tmp_path / "export") in str(error.hint)
+    assert read_volume(tmp_path / "export").shape[-1] == len(images)
 
 
 @pytest.mark.parametrize(("unit", "scale"), [("mm", 1), ("cm", 10), ("m", 1000), ("um", 0.001)])

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from inflate3d.datasets.case import Case
+from inflate3d.datasets.file_names import find_label_maps
 from inflate3d.distributed.remote import RemoteFolder, is_remote
 from inflate3d.errors import DataError, DatasetProblems, truncate
 from inflate3d.inference.manifest import written_in
@@ -20,9 +21,6 @@ _NUMBERED = re.compile(r"(.+)_(\d{4})")
 
 _FIRST = "_0000"
 """What nnU-Net appends to the name of a scan's first, or only, modality."""
-
-_LABEL_NAME = re.compile(r"(.+?)[_.-](?:d?seg|segmentation|labels?|mask|gt)", re.IGNORECASE)
-"""The file of a label map beside its scan."""
 
 _LABEL_FOLDER = re.compile(r"labels?(?:tr|ts|va)?|masks?|segmentations?|gt|uncertainty", re.IGNORECASE)
 """A subfolder of label maps, or of our maps of uncertainty."""
@@ -112,13 +110,15 @@ def group_files(files: Sequence[Path], plan: Plan, folder: Path) -> list[Case]:
 
 def _scans_below(folder: Path, plan: Plan) -> FoundScans:
     folders = sorted({folder, *(path for path in folder.rglob("*") if path.is_dir() and not _is_hidden(path, folder))})
-    files, labels = [], []
-    for place in folders:
-        inside = scan_files(place)
-        beside = _label_maps(inside, in_label_folder=_in_label_folder(place, folder)) | written_in(place)
-        files += [file for file in inside if file.name not in beside]
-        labels += [file for file in inside if file.name in beside]
-    warnings = [_passed_over("label maps are not predicted", labels, folder)] if labels else []
+    inside = {place: scan_files(place) for place in folders}
+    everything = [file for files in inside.values() for file in files]
+    labels = find_label_maps(everything, folder)
+    for place, files in inside.items():
+        written = written_in(place)
+        labels |= {file for file in files if file.name in written or _in_label_folder(place, folder)}
+    files = [file for file in everything if file not in labels]
+    passed = [file for file in everything if file in labels]
+    warnings = [_passed_over("label maps are not predicted", passed, folder)] if passed else []
     cases = group_files(files, plan, folder)
     series, flaws = _series_cases(folder, alone=not files)
     return FoundScans(sorted([*cases, *series], key=lambda case: case.id), None, [*warnings, *flaws])
@@ -130,20 +130,6 @@ def _is_hidden(path: Path, folder: Path) -> bool:
 
 def _in_label_folder(place: Path, folder: Path) -> bool:
     return any(_LABEL_FOLDER.fullmatch(part) for part in place.relative_to(folder).parts)
-
-
-def _label_maps(files: Sequence[Path], *, in_label_folder: bool) -> set[str]:
-    """Names of the files of a folder that are label maps by their names."""
-    if in_label_folder:
-        return {file.name for file in files}
-    stems = {stem_of(file) for file in files}
-    bases = stems | {match[1] for stem in stems if (match := _NUMBERED.fullmatch(stem))}
-    return {
-        file.name
-        for file in files
-        if f"{stem_of(file)}{_FIRST}" in stems
-        or ((match := _LABEL_NAME.fullmatch(stem_of(file))) and match[1] in bases)
-    }
 
 
 def _passed_over(what: str, files: Sequence[Path], folder: Path) -> DataError:
@@ -228,8 +214,9 @@ def _remote_scans(address: str, plan: Plan) -> FoundScans:
     names = [name for name in folder.names() if suffix_of(name) and not name.startswith(".")]
     for name in names:
         _check_single_file(name, folder.address_of(name))
-    labels = _label_maps([Path(name) for name in names], in_label_folder=False)
-    cases = group_files([Path(name) for name in names if name not in labels], plan, Path())
+    files = [Path(name) for name in names]
+    labels = find_label_maps(files, Path())
+    cases = group_files([file for file in files if file not in labels], plan, Path())
     if not cases:
         raise DataError(
             "no scans found",
@@ -238,7 +225,7 @@ def _remote_scans(address: str, plan: Plan) -> FoundScans:
             hint="give the folder that holds them; DICOM series can only be read from a local disk",
             file=address,
         )
-    passed = [Path(name) for name in names if name in labels]
+    passed = [file for file in files if file in labels]
     warnings = [_passed_over("label maps are not predicted", passed, Path())] if passed else []
     return FoundScans(cases, folder, warnings)
 

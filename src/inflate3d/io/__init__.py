@@ -12,16 +12,14 @@ from inflate3d.io.scan import (
     write_percent,
     write_volume,
 )
-from inflate3d.io.series import FoundScans, Series, find_scans, find_series
+from inflate3d.io.series import Series, find_series
 
 __all__ = [
     "SUFFIXES",
     "FileGrid",
-    "FoundScans",
     "Series",
     "check_labels_writable",
     "check_same_grid",
-    "find_scans",
     "find_series",
     "label_name",
     "label_suffix",

@@ -74,8 +74,29 @@ def _find(path: Path) -> list[ImageHeader]:
     if wanted is None and len(found.series) == 1:
         return next(iter(found.series.values()))
     if wanted in found.series:
+        if path.is_file():
+            _check_whole(folder, wanted, found.series[wanted])
         return found.series[wanted]
     raise _no_single_series(folder, wanted, found.series)
+
+
+def _check_whole(folder: Path, uid: str, headers: list[ImageHeader]) -> None:
+    """Refuses images of a series that has more of them in a neighboring folder, by one image of each such folder."""
+    positions = {header.text("position") for header in headers}
+    for other in sorted(folder.parent.iterdir()):
+        if other == folder or other.name.startswith(".") or not other.is_dir():
+            continue
+        first = next(
+            (file for file in sorted(other.iterdir()) if file.is_file() and not file.name.startswith(".")), None
+        )
+        header = read_header(first) if first is not None else None
+        if header is not None and header.text("series") == uid and header.text("position") not in positions:
+            raise DataError(
+                "the DICOM series is spread over several folders",
+                expected="the folder that holds all of them",
+                got=f"a file in {folder.name}; {other.name} has images of the same series",
+                hint=f"give {folder.parent}, or {folder.parent / uid} if it holds other series, too",
+            )
 
 
 def _no_single_series(folder: Path, wanted: str | None, series: dict[str, list[ImageHeader]]) -> DataError:

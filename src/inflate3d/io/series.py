@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from inflate3d.errors import DataError
-from inflate3d.io.formats import scan_files, suffix_of
 
 
 @dataclass(frozen=True)
@@ -79,45 +77,3 @@ def find_series(folder: str | Path) -> list[Series]:
             )
         )
     return found
-
-
-@dataclass(frozen=True)
-class FoundScans:
-    """What `find_scans` found below a folder.
-
-    Attributes:
-        scans: What names each scan to `read_volume`, sorted.
-        skipped: Everything else that is not hidden, and why it is no scan.
-    """
-
-    scans: tuple[Path, ...]
-    skipped: tuple[tuple[Path, str], ...]
-
-
-def find_scans(folder: str | Path) -> FoundScans:
-    """Everything in a folder and below it that is a scan: files of all formats, and DICOM series by their UIDs.
-
-    Example:
-        >>> from tempfile import TemporaryDirectory
-        >>> with TemporaryDirectory() as folder:
-        ...     Path(folder, "a.nii.gz").touch()
-        ...     Path(folder, "notes.txt").touch()
-        ...     found = find_scans(folder)
-        >>> [path.name for path in found.scans], [(path.name, why) for path, why in found.skipped]
-        (['a.nii.gz'], [('notes.txt', 'not a scan file')])
-
-    Args:
-        folder: Where to look; links to other folders are not followed.
-
-    Raises:
-        DataError: The folder is not found, or a part of it can't be read.
-    """
-    series = find_series(folder)  # checks that all folders can be read
-    places = [Path(place) for place, _, _ in os.walk(folder)]
-    files = [file for place in places for file in scan_files(place)]
-    images = {file for each in series for file in each.files}
-    others = (file for place in places for file in place.iterdir() if file.is_file() and not file.name.startswith("."))
-    skipped = [(each.path, each.flaw) for each in series if each.flaw]
-    skipped += [(file, "not a scan file") for file in others if not suffix_of(file) and file not in images]
-    scans = {*files, *(each.path for each in series if not each.flaw)} - {file for file in images if suffix_of(file)}
-    return FoundScans(tuple(sorted(scans)), tuple(sorted(skipped)))
