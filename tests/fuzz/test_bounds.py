@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 
 from inflate3d import documents
 from inflate3d.errors import ConfigError, DataError, ModelError
-from inflate3d.io import damage, dicom_elements, read_volume
-from inflate3d.io.dicom_elements import check_elements
+from inflate3d.io import damage, dicom_file, read_volume
+from inflate3d.io.dicom_file import read_elements
 from inflate3d.models.weight_files import read_tensors
 from inflate3d.preparation.arrays import StoredSlices, write_slices
 from inflate3d.settings import read_json, read_yaml
@@ -137,7 +137,7 @@ def test_dicom_elements_that_look_like_padding(tmp_path):
     """Looked through to its end at each of them, it would take minutes."""
     (tmp_path / "x.dcm").write_bytes(bytes(128) + b"DICM" + bytes(8 * 5_000) + b"\1" * 8)
     with pytest.raises(ValueError, match="are left"):
-        check_elements(tmp_path / "x.dcm")
+        read_elements(tmp_path / "x.dcm")
 
 
 def test_device_and_pipe_are_no_documents(tmp_path):
@@ -211,15 +211,15 @@ ITEM = struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
             dicom_element((8, 0x1140), b"SQ", 0xFFFFFFFF) + ITEM + dicom_element((8, 8), b"UN", 9_000_000),
             "9000000 bytes",
         ),
-        (dicom_element((8, 8), b"LO", 0) * 20, "more than 10 elements"),
-        (dicom_element((8, 8), b"??", 0), "of the type"),
+        (dicom_element((8, 8), b"LO", 0) * 20, "too many elements"),
+        (dicom_element((8, 8), b"LO", 0) + dicom_element((8, 9), b"ZZ", 0), "of the type"),
     ],
 )
 def test_dicom_elements_that_claim_too_much(tmp_path, monkeypatch, elements, told):
-    monkeypatch.setattr(dicom_elements, "_MOST_ELEMENTS", 10)
+    monkeypatch.setattr(dicom_file, "_MOST_READS", 30)
     (tmp_path / "x.dcm").write_bytes(bytes(128) + b"DICM" + EXPLICIT + elements)
     with pytest.raises(ValueError, match=told):
-        check_elements(tmp_path / "x.dcm")
+        read_elements(tmp_path / "x.dcm")
 
 
 @pytest.mark.parametrize(

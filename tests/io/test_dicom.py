@@ -4,14 +4,16 @@ import itertools
 import shutil
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 from scipy.spatial.transform import Rotation
 
 from inflate3d.errors import DataError
-from inflate3d.io import find_series, read_labels, read_volume, write_labels
+from inflate3d.io import find_scans, find_series, read_labels, read_volume, write_labels
 
 TURNED = Rotation.from_euler("xyz", [20, -30, 130], degrees=True).as_matrix()
 ORIENTATIONS = {
@@ -134,6 +136,45 @@ def test_compressed_series(tmp_path, write_series, compressor):
     plain, packed = (write_series(tmp_path / name, smooth, compressor=name) for name in ("", compressor))
     assert packed[0].stat().st_size < plain[0].stat().st_size / 2
     assert np.array_equal(read_volume(tmp_path / compressor).array[0], smooth.transpose(2, 1, 0))
+
+
+def without_preamble(path):
+    path.write_bytes(path.read_bytes()[132:])
+
+
+def without_file_meta(path):
+    meta = pydicom.dcmread(path).file_meta
+    path.write_bytes(path.read_bytes()[132 + 12 + meta.FileMetaInformationGroupLength :])
+
+
+def deflated(path):
+    image = pydicom.dcmread(path)
+    image.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    image.save_as(path)
+
+
+def named_img(path):
+    path.rename(path.with_suffix(".img"))
+
+
+@pytest.mark.parametrize("change", [without_preamble, without_file_meta, deflated, named_img])
+def test_unusual_files_are_read(tmp_path, write_series, change):
+    values = noise()
+    for path in write_series(tmp_path, values):
+        change(path)
+    assert len(find_series(tmp_path)) == 1
+    assert np.array_equal(read_volume(tmp_path).array[0], values.transpose(2, 1, 0))
+    assert np.array_equal(read_volume(min(tmp_path.iterdir())).array[0], values.transpose(2, 1, 0))
+    assert find_scans(tmp_path).scans == (tmp_path,)
+
+
+def test_private_value_that_looks_like_a_transfer_syntax(tmp_path, write_series):
+    """JPEG 2000's, in the preamble of uncompressed files."""
+    values = noise()
+    for path in write_series(tmp_path, values):
+        lie = element(2, 0x10, b"UI", b"1.2.840.10008.1.2.4.90")
+        path.write_bytes(lie.ljust(128, b"\0") + path.read_bytes()[128:])
+    assert np.array_equal(read_volume(tmp_path).array[0], values.transpose(2, 1, 0))
 
 
 def test_tilted_gantry_gives_a_sheared_grid(tmp_path, write_series):

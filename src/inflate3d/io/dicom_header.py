@@ -11,40 +11,49 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
+from pydicom import Dataset
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
 
 from inflate3d.errors import DataError
 from inflate3d.io.damage import check_claim, unreadable
-from inflate3d.io.dicom_elements import check_elements
-from inflate3d.io.simpleitk import SimpleITK, reason_of
+from inflate3d.io.dicom_file import read_elements, storage_class_of
+from inflate3d.io.formats import is_dicom
 
 _TAGS = {
-    "modality": "0008|0060",
-    "description": "0008|103e",
-    "patient": "0010|0020",
-    "study": "0020|000d",
-    "series": "0020|000e",
-    "echo time": "0018|0081",
-    "trigger time": "0018|1060",
-    "temporal position": "0020|0100",
-    "acquisition number": "0020|0012",
-    "acquisition time": "0008|0032",
-    "b-value": "0018|9087",
-    "image type": "0008|0008",
-    "instance": "0008|0018",
-    "position": "0020|0032",
-    "orientation": "0020|0037",
-    "pixel spacing": "0028|0030",
-    "frames": "0028|0008",
-    "samples": "0028|0002",
-    "photometric": "0028|0004",
-    "rows": "0028|0010",
-    "columns": "0028|0011",
-    "bits allocated": "0028|0100",
-    "bits stored": "0028|0101",
-    "signed": "0028|0103",
-    "intercept": "0028|1052",
-    "slope": "0028|1053",
+    "modality": 0x0008_0060,
+    "description": 0x0008_103E,
+    "patient": 0x0010_0020,
+    "study": 0x0020_000D,
+    "series": 0x0020_000E,
+    "echo time": 0x0018_0081,
+    "trigger time": 0x0018_1060,
+    "temporal position": 0x0020_0100,
+    "acquisition number": 0x0020_0012,
+    "acquisition time": 0x0008_0032,
+    "b-value": 0x0018_9087,
+    "image type": 0x0008_0008,
+    "instance": 0x0008_0018,
+    "position": 0x0020_0032,
+    "orientation": 0x0020_0037,
+    "pixel spacing": 0x0028_0030,
+    "frames": 0x0028_0008,
+    "samples": 0x0028_0002,
+    "photometric": 0x0028_0004,
+    "rows": 0x0028_0010,
+    "columns": 0x0028_0011,
+    "bits allocated": 0x0028_0100,
+    "bits stored": 0x0028_0101,
+    "signed": 0x0028_0103,
+    "intercept": 0x0028_1052,
+    "slope": 0x0028_1053,
 }
+
+_STORAGE_CLASS = 0x0008_0016
+_PIXELS = (0x7FE0_0010, 0x7FE0_0008, 0x7FE0_0009)
+
+_BINARY = {"US": "u2", "SS": "i2", "UL": "u4", "FD": "f8"}
+"""Types whose values are not text."""
 
 _NOT_SCANS = ("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "SR", "PR", "KO", "REG", "DOC")
 """Modalities of objects that are made from scans; some of them hold an image."""
@@ -89,9 +98,10 @@ class ImageHeader:
         except ValueError:
             numbers = np.array([])
         if len(numbers) != count or not np.isfinite(numbers).all():
+            group, number = divmod(_TAGS[name], 1 << 16)
             raise DataError(
                 f"an image has no usable {name}, so it is no slice of a volume",
-                expected=f"{count} number{'s' if count > 1 else ''} in ({_TAGS[name].replace('|', ',')})",
+                expected=f"{count} number{'s' if count > 1 else ''} in ({group:04x},{number:04x})",
                 got=text or "none",
                 hint="export the series again with its geometry, as classic CT or MR images",
                 file=self.file,
@@ -189,43 +199,35 @@ def read_header(file: Path) -> ImageHeader | None:
     """
     try:
         with file.open("rb") as stream:
-            start = stream.read(4096)
+            start = stream.read(132)
         size = file.stat().st_size
     except OSError as error:
         raise unreadable(file, None, expected="a DICOM file", got=error.strerror) from error
-    if start[128:132] != b"DICM":
+    if not is_dicom(start):
         return None
     try:
-        check_elements(file)
+        elements, syntax = read_elements(file)
     except (OSError, ValueError) as error:
-        if _is_no_scan(start):
+        if _is_no_scan(storage_class_of(file)):
             return None
         raise unreadable(file, None, expected="a whole DICOM file", got=error) from error
-    reader = SimpleITK.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(str(file))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        if _is_no_scan(start):
+    if not any(tag in elements for tag in _PIXELS):
+        if _is_no_scan(_text(elements, _STORAGE_CLASS)):
             return None
-        raise unreadable(file, None, expected="a whole DICOM image", got=reason_of(error)) from error
-    header = ImageHeader(
-        file, {name: _clean(reader.GetMetaData(key)) for name, key in _TAGS.items() if reader.HasMetaDataKey(key)}
-    )
+        raise unreadable(file, None, expected="a whole DICOM image", got="no pixels")
+    header = ImageHeader(file, {name: text for name, tag in _TAGS.items() if (text := _text(elements, tag))})
     if header.text("modality") in _NOT_SCANS:
         return None
-    _check_size(header, start, size)
+    _check_size(header, syntax, size)
     return header
 
 
-def _is_no_scan(start: bytes) -> bool:
-    """Whether the file says that it holds no image of a scan."""
-    storage_class = _file_meta(start, 0x02)
+def _is_no_scan(storage_class: str) -> bool:
+    """Whether a file says that it holds no image of a scan."""
     return bool(storage_class) and not _STORES_IMAGES.fullmatch(storage_class)
 
 
-def _check_size(header: ImageHeader, start: bytes, size: int) -> None:
+def _check_size(header: ImageHeader, syntax: str, size: int) -> None:
     names = ("rows", "columns", "frames", "samples", "bits allocated")
     counts = [
         int(header.number(name, default)) for name, default in zip(names, (1.0, 1.0, 1.0, 1.0, 16.0), strict=True)
@@ -233,19 +235,17 @@ def _check_size(header: ImageHeader, start: bytes, size: int) -> None:
     if min(counts) < 1:
         raise unreadable(header.file, None, expected="an image", got=f"{', '.join(names)} of {counts}")
     claimed = math.prod(counts) // 8
-    ratio = 1 if (_file_meta(start, 0x10) or _UNCOMPRESSED[0]) in _UNCOMPRESSED else _MOST_COMPRESSION
+    ratio = 1 if not syntax or syntax in _UNCOMPRESSED else _MOST_COMPRESSION
     check_claim(claimed, size * ratio, deflated=False, path=header.file, case=None)
 
 
-def _file_meta(start: bytes, element: int) -> str:
-    """A UID of the file meta information, which is spelled alike in all DICOM files; empty if it isn't there."""
-    tag = start.find(bytes((2, 0, element, 0)) + b"UI", 132)
-    if tag < 0:
+def _text(elements: Dataset, tag: int) -> str:
+    """A tag's value as text, several parted by backslashes; empty if the file doesn't have it."""
+    element = elements.get_item(tag, keep_deferred=True)
+    if not isinstance(element, RawDataElement) or not element.value:
         return ""
-    length = int.from_bytes(start[tag + 6 : tag + 8], "little")
-    return start[tag + 8 : tag + 8 + length].decode("latin-1").strip("\0 ")
-
-
-def _clean(text: str) -> str:
-    """Without padding, and without bytes that are no characters in UTF-8."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").strip(" \0")
+    if dtype := _BINARY.get(dictionary_VR(tag)):
+        numbers = np.dtype(dtype).newbyteorder("<" if element.is_little_endian else ">")
+        whole = len(element.value) // numbers.itemsize * numbers.itemsize
+        return "\\".join(f"{number:.10g}" for number in np.frombuffer(element.value[:whole], numbers).tolist())
+    return element.value.decode("utf-8", "replace").strip(" \0")

@@ -36,6 +36,9 @@ A DICOM series is a folder of files that may have any name, so DICOM has none he
 
 _HALVES = {".hdr": ".img", ".img": ".hdr", ".hdr.gz": ".img.gz", ".img.gz": ".hdr.gz"}
 
+_FIRST_KINDS = (b"UL", b"OB", b"UI", b"CS", b"LO", b"SH", b"DA", b"TM")
+"""Types of a DICOM file's first element."""
+
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 _UNIQUE_IDENTIFIER = re.compile(r"[0-9]+(\.[0-9]+)+")
@@ -100,12 +103,34 @@ def scan_files(folder: str | Path) -> list[Path]:
         file for file in Path(folder).iterdir() if suffix_of(file) and not file.name.startswith(".") and file.is_file()
     )
     headers = {stem_of(file) for file in files if ".hdr" in suffix_of(file).lower()}
-    return [file for file in files if ".img" not in suffix_of(file).lower() or stem_of(file) not in headers]
+    files = [file for file in files if ".img" not in suffix_of(file).lower() or stem_of(file) not in headers]
+    return [file for file in files if not is_dicom_image(file)]
 
 
 def is_series_uid(name: str) -> bool:
     """Whether a name may be the UID of a DICOM series."""
     return _UNIQUE_IDENTIFIER.fullmatch(name) is not None
+
+
+def is_dicom_image(path: Path) -> bool:
+    """Whether a file ``.img`` is a DICOM one, which may have any name, and not half of a NIfTI pair."""
+    if not path.name.lower().endswith(".img"):
+        return False
+    try:
+        with path.open("rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError:
+        return False  # whoever reads it has the error
+
+
+def is_dicom(start: bytes) -> bool:
+    """Whether a file is DICOM, by its first 132 bytes; the preamble may be missing."""
+    if start[128:] == b"DICM":
+        return True
+    group, number, kind, length = start[:2], start[2:4], start[4:6], start[6:8]
+    if group not in (b"\x02\0", b"\x08\0") or number[1:] != b"\0":
+        return False
+    return kind in _FIRST_KINDS or (length == b"\0\0" and kind != b"\0\0")
 
 
 def reader_of(path: Path, case: str | None) -> ModuleType:
@@ -115,9 +140,10 @@ def reader_of(path: Path, case: str | None) -> ModuleType:
         DataError: The path is of no known format, or there is nothing.
     """
     _check_is_scan_file(path, case)
-    if suffix := suffix_of(path):
+    suffix = suffix_of(path)
+    if suffix and not is_dicom_image(path):
         return import_module(_FORMATS[suffix.lower()])
-    if _names_series(path, case):
+    if suffix or _names_series(path, case):
         return import_module(_DICOM)
     if not path.suffix and not path.exists():
         raise DataError("the file is missing", hint="check the path", case=case, file=path)
@@ -171,7 +197,7 @@ def _names_series(path: Path, case: str | None) -> bool:
     if path.is_file():
         try:
             with path.open("rb") as stream:
-                return stream.read(132)[128:] == b"DICM"
+                return is_dicom(stream.read(132))
         except OSError as error:
             raise unreadable(path, case, expected="a scan file", got=error.strerror) from error
     return path.parent.is_dir() and is_series_uid(path.name)
