@@ -51,6 +51,7 @@ def read_elements(file: Path) -> tuple[Dataset, str]:
         try:
             try:
                 elements = dcmread(cast(BinaryIO, stream), defer_size=_DEFERRED, force=True)
+                _check(elements.file_meta, stream, "", 0)
                 syntax = str(elements.file_meta.get("TransferSyntaxUID", ""))
             except _DeflatedError:
                 stream, syntax = _Bounded(_inflate(opened)), "1.2.840.10008.1.2.1.99"
@@ -131,8 +132,10 @@ def _check(elements: Dataset, stream: _Bounded, syntax: str, depth: int) -> None
     if depth > _MOST_NESTED:
         raise RecursionError
     for element in elements.values():
-        if isinstance(element, DataElement):  # a sequence of undefined length
-            items = element.value
+        if element.tag and element.VR not in _KINDS and not (element.VR is None and element.is_implicit_VR):
+            raise ValueError(f"element {element.tag} of the type {element.VR}")
+        if isinstance(element, DataElement):  # a sequence of undefined length, or one that pydicom has used itself
+            items = element.value if element.VR == "SQ" else []
         else:
             _check_element(element, syntax, depth)
             if element.length == _UNDEFINED:
@@ -145,8 +148,6 @@ def _check(elements: Dataset, stream: _Bounded, syntax: str, depth: int) -> None
 def _check_element(element: RawDataElement, syntax: str, depth: int) -> None:
     if element.length != _UNDEFINED and element.value is not None and len(element.value) < element.length:
         raise ValueError(f"element {element.tag} of {element.length} bytes, and {len(element.value)} are left")
-    if element.tag and not element.is_implicit_VR and element.VR not in _KINDS:
-        raise ValueError(f"element {element.tag} of the type {element.VR}")
     if syntax and not depth and element.tag.group > 2 and element.is_implicit_VR != (syntax == ImplicitVRLittleEndian):
         raise ValueError(f"element {element.tag} is not as the transfer syntax {syntax} says")
 
