@@ -132,7 +132,8 @@ def _check(elements: Dataset, stream: _Bounded, syntax: str, depth: int) -> None
     if depth > _MOST_NESTED:
         raise RecursionError
     for element in elements.values():
-        if element.tag and element.VR not in _KINDS and not (element.VR is None and element.is_implicit_VR):
+        is_implicit = isinstance(element, RawDataElement) and element.is_implicit_VR and element.VR is None
+        if element.tag and element.VR not in _KINDS and not is_implicit:
             raise ValueError(f"element {element.tag} of the type {element.VR}")
         if isinstance(element, DataElement):  # a sequence of undefined length, or one that pydicom has used itself
             items = element.value if element.VR == "SQ" else []
