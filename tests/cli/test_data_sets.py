@@ -174,7 +174,7 @@ def test_from_files_to_label_maps(kind, tmp_path, monkeypatch, capsys):
         assert set(np.unique(read_labels(f"run/predictions/{case}.nii.gz").array)) <= set(plan.classes)
     if scan:
         assert main(["predict", "run", str(scan), "out"]) == 0
-        (written,) = Path("out").iterdir()
+        (written,) = Path("out").glob("*.nii.gz")
         assert read_labels(written).shape == SHAPE
         assert np.array_equal(read_volume(written).affine, AFFINE)
 
