@@ -292,6 +292,7 @@ def holed(value, dtype="float32"):
         np.zeros((0, *SHAPE)),
         np.full((1, *SHAPE), "a"),
         np.full((1, *SHAPE), None),
+        np.ma.masked_less(np.arange(60.0).reshape(1, *SHAPE), 3),
         [[[[1, 2], [3]]]],
         torch.zeros(1, *SHAPE, dtype=torch.bfloat16),
         torch.zeros(1, *SHAPE, requires_grad=True),

@@ -231,6 +231,12 @@ def _checked_array(array: Any) -> Shaped[np.ndarray, "c i j k"]:
             array = np.asarray(array)
         except (TypeError, ValueError, RuntimeError) as error:  # a tensor on a GPU, ragged lists
             raise DataError("voxels can't be read as a NumPy array", got=f"{kind}: {error}") from error
+    if np.ma.is_masked(array):
+        raise DataError(
+            "a volume has no masked voxels",
+            got=f"{np.ma.count_masked(array)} masked voxels",
+            hint="fill them first: array.filled(value)",
+        )
     if array.dtype.kind not in "biuf":
         raise DataError("voxels are not real numbers", expected="integers or floats", got=str(array.dtype))
     if array.ndim != _AXES:
