@@ -86,10 +86,11 @@ def _check_whole(folder: Path, uid: str, headers: list[ImageHeader]) -> None:
     for other in sorted(folder.parent.iterdir()):
         if other == folder or other.name.startswith(".") or not other.is_dir():
             continue
-        first = next(
-            (file for file in sorted(other.iterdir()) if file.is_file() and not file.name.startswith(".")), None
-        )
-        header = read_header(first) if first is not None else None
+        try:
+            images = sorted(file for file in other.iterdir() if file.is_file() and not file.name.startswith("."))
+            header = read_header(images[0]) if images else None
+        except (OSError, DataError):  # a neighbor that can't be read is no fault of this series
+            continue
         if header is not None and header.text("series") == uid and header.text("position") not in positions:
             raise DataError(
                 "the DICOM series is spread over several folders",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -107,16 +107,6 @@ def load_safetensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(str(error)) from error
     check_tensors(list(tensors.values()), path.stat().st_size)
     return tensors
-
-
-def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of the tensors in a safetensors file, from its header alone; raises what load_safetensors does."""
-    check_safetensors_header(path)
-    try:
-        with safe_open(path, "pt") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
-    except SafetensorError as error:
-        raise ValueError(str(error)) from error
 
 
 def check_safetensors_header(path: Path) -> None:
