@@ -4,6 +4,7 @@ import io
 import multiprocessing
 import os
 import signal
+from multiprocessing import resource_sharer
 from types import SimpleNamespace
 
 import pytest
@@ -136,3 +137,17 @@ def test_worker_that_is_killed_is_told(tiny_config, phantom_store, tmp_path, mon
         train(config, folder, phantom_store)
     assert "--workers" in str(caught.value.hint)
     assert torch.load(folder.last, weights_only=True)["global_step"] == 2
+
+
+@pytest.mark.parametrize(
+    "lost", [ConnectionResetError(104, "Connection reset by peer"), EOFError(), FileNotFoundError(2, "-")]
+)
+def test_worker_killed_while_its_batch_is_fetched(tiny_config, phantom_store, tmp_path, monkeypatch, lost):
+    """A batch lies in shared memory of the worker, and the connection that it is fetched by ends with the worker."""
+
+    def reset(*_):
+        raise lost
+
+    monkeypatch.setattr(resource_sharer._resource_sharer, "get_connection", reset)
+    with pytest.raises(Inflate3dError, match="a process that reads cases was killed"):
+        train(with_changes(tiny_config, steps=4, workers=1), RunFolder(tmp_path / "run"), phantom_store)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import shutil
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,8 +24,6 @@ from inflate3d.stopping import Interrupted, interruptible
 from inflate3d.training.build import build_model, check_plan, describe_weights, plan_run
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pytorch_lightning as lightning
     import torch
     from rich.console import Console
@@ -249,7 +249,7 @@ def _explained(trainer: lightning.Trainer, checkpoint: Path | None) -> Iterator[
         end_others(trainer)
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise _cannot_compile(error) from error
-        if str(error).startswith("DataLoader worker (pid"):  # torch has no class of its own for it
+        if _is_lost_worker(error):
             raise _worker_ended(error) from error
         started = any(isinstance(each, CheckpointOnSignal) and each.started for each in trainer.callbacks)  # type: ignore[attr-defined]
         ours = isinstance(error, Inflate3dError | KeyboardInterrupt | SystemExit) or is_oom(error)
@@ -258,11 +258,22 @@ def _explained(trainer: lightning.Trainer, checkpoint: Path | None) -> Iterator[
         raise
 
 
+def _is_lost_worker(error: BaseException) -> bool:
+    """Whether a process of the loader was killed; torch notices it, or the connection that a batch comes by breaks."""
+    if str(error).startswith("DataLoader worker (pid"):  # torch has no class of its own for it
+        return True
+    files = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
+    receiving = any(file.parts[-2:] == ("data", "dataloader.py") for file in files) and any(
+        file.parent.name == "multiprocessing" for file in files
+    )
+    return receiving and isinstance(error, EOFError | OSError)
+
+
 def _worker_ended(error: BaseException) -> Inflate3dError:
     return Inflate3dError(
         "a process that reads cases was killed",
         expected="enough memory for as many of them as --workers",
-        got=str(error).partition("\n")[0],
+        got=str(error).partition("\n")[0] or type(error).__name__,
         hint="lower --workers, and repeat the command with --resume",
     )
 
