@@ -4,7 +4,6 @@ import io
 import multiprocessing
 import os
 import signal
-from multiprocessing import resource_sharer
 from types import SimpleNamespace
 
 import pytest
@@ -148,6 +147,6 @@ def test_worker_killed_while_its_batch_is_fetched(tiny_config, phantom_store, tm
     def reset(*_):
         raise lost
 
-    monkeypatch.setattr(resource_sharer._resource_sharer, "get_connection", reset)
+    monkeypatch.setattr("multiprocessing.resource_sharer._resource_sharer.get_connection", reset)
     with pytest.raises(Inflate3dError, match="a process that reads cases was killed"):
         train(with_changes(tiny_config, steps=4, workers=1), RunFolder(tmp_path / "run"), phantom_store)
