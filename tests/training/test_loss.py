@@ -70,3 +70,21 @@ def test_nothing_is_learned_where_all_is_ignored(name):
     value, gradient = value_and_gradient(loss, logits, torch.full_like(labels, IGNORED))
     assert value == 0
     assert (gradient == 0).all()
+
+
+@pytest.mark.parametrize("absent", [1, 12])
+def test_absent_classes_take_nothing_from_the_dice_of_those_that_are_there(absent):
+    """Logits of absent classes are so low that they change no probability: loss and gradient stay what they were."""
+    logits, labels = example(2, 8, 4)
+    expected = value_and_gradient(make_loss(TrainingConfig(loss="dice-ce")), logits, labels)
+    wider = torch.cat([logits, torch.full((2, absent, 8, 4), -100.0)], dim=1)
+    found = value_and_gradient(make_loss(TrainingConfig(loss="dice-ce")), wider.detach().requires_grad_(), labels)
+    torch.testing.assert_close(found[0], expected[0])
+    torch.testing.assert_close(found[1][:, :3], expected[1])
+
+
+def test_dice_of_background_alone_is_nothing():
+    logits, labels = example(2, 8, 4)
+    nothing = torch.zeros_like(labels)
+    found, alone = (make_loss(TrainingConfig(loss=name))(logits, nothing) for name in ("dice-ce", "ce"))
+    assert found == alone

@@ -21,9 +21,9 @@ class SegmentationLoss(nn.Module):
     """Cross-entropy or focal loss, and Dice, of the voxels of a batch that aren't ignored.
 
     All of it is taken over the batch as a whole, and a batch is what all processes hold together: their sums are
-    added up before anything is divided. So the loss does not depend on how a batch is shared out, and a class that is
-    absent from a window costs nothing by its absence. Dice is of foreground classes (Milletari et al. 2016,
-    arXiv:1606.04797, without squares, as MONAI's ``DiceLoss`` with ``batch=True``).
+    added up before anything is divided. So the loss does not depend on how a batch is shared out. Dice is of foreground
+    classes (Milletari et al. 2016, arXiv:1606.04797, without squares, as MONAI's ``DiceLoss`` with ``batch=True``), and
+    the mean is over those that the batch's labels have: Dice says nothing of the others, and they weaken no gradient.
 
     Args:
         voxels: What is the mean over voxels.
@@ -53,7 +53,9 @@ class SegmentationLoss(nn.Module):
         loss = added[0] / added[1].clamp(min=1)
         if self.dice:
             matched, predicted, labeled = added[2:].unflatten(0, (3, -1))
-            loss = loss + (1 - (2 * matched + _SMOOTH) / (predicted + labeled + _SMOOTH)).mean()
+            present = labeled > 0
+            distance = 1 - (2 * matched + _SMOOTH) / (predicted + labeled + _SMOOTH)
+            loss = loss + (distance * present).sum() / present.sum().clamp(min=1)
         return loss
 
     def _sum_over_voxels(
