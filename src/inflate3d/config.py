@@ -61,13 +61,13 @@ Network = Literal["inflated", "unetr", "swin-unetr", "segresnet", "dynunet"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """What numpy takes."""
 
-PRETRAINED_LAYER_DECAY = 0.75
+PRETRAINED_STEM_FACTOR = 0.032
 """For encoders that start from 2D weights: `docs/results.md` has what flat learning rates cost."""
 
 PATCH_BATCH = 2
 """Default number of 3D patches in a batch, as in nnU-Net: a patch is as large as many windows."""
 
-ENCODER_SETTINGS = ("encoder_learning_rate", "layer_decay", "freeze", "checkpoint_activations")
+ENCODER_SETTINGS = ("encoder_learning_rate", "stem_rate_factor", "freeze", "checkpoint_activations")
 """What of the training concerns a pre-trained encoder, which 3D networks don't have."""
 
 
@@ -273,9 +273,9 @@ class TrainingConfig(FrozenModel):
     learning_rate: float = Field(default=1e-3, gt=0)
     """Peak learning rate of the decoder, or of a 3D network."""
     encoder_learning_rate: float = Field(default=1e-4, gt=0)
-    """Peak learning rate of the encoder."""
-    layer_decay: Planned[float] = planned(gt=0, le=1)
-    """Factor on the learning rate from each encoder layer to the one before it. None: 0.75 if pre-trained, else 1."""
+    """Peak learning rate of the encoder's last layer."""
+    stem_rate_factor: Planned[float] = planned(gt=0, le=1)
+    """The learning rate of the encoder's first layer over that of its last one. None: 0.032 if pre-trained, else 1."""
     freeze: Literal["none", "encoder", "body"] = "none"
     """What of the pre-trained encoder stays as it is: nothing, all, or all but its first convolution (body)."""
     weight_decay: float = Field(default=0.05, ge=0)
@@ -323,7 +323,7 @@ class TrainingConfig(FrozenModel):
             "batch_size": defaults.batch_size if inflated else PATCH_BATCH,
             "accumulate": defaults.accumulate if inflated and self.batch_size is None else 1,
             "foreground_fraction": defaults.foreground_fraction,
-            "layer_decay": PRETRAINED_LAYER_DECAY if model.pretrained else 1.0,
+            "stem_rate_factor": PRETRAINED_STEM_FACTOR if model.pretrained else 1.0,
         }
         return self.model_copy(update={name: value for name, value in values.items() if getattr(self, name) is None})
 
@@ -338,7 +338,7 @@ def check_encoder_settings(model: InflatedConfig | VolumetricConfig, training: T
         return
     idle = {name: TrainingConfig.model_fields[name].default for name in ENCODER_SETTINGS}
     given = {name: getattr(training, name) for name in ENCODER_SETTINGS if getattr(training, name) != idle[name]}
-    if given and given != {"layer_decay": 1.0}:  # which is what resolving gives
+    if given and given != {"stem_rate_factor": 1.0}:  # which is what resolving gives
         raise ConfigError(
             "a 3D network has no pre-trained encoder",
             expected=f"no settings of an encoder with --network {model.network}",

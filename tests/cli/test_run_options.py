@@ -25,7 +25,7 @@ def test_help_shows_what_is_common_and_help_all_the_rest(capsys):
     common, everything = (shown_by(["train", option], capsys) for option in ("--help", "--help-all"))
     assert {"--encoder", "--steps", "--config", "--set"} <= common < everything
     assert len(common) <= 28
-    assert {"--max-gamma", "--layer-decay", "--split-seed"} <= everything - common
+    assert {"--max-gamma", "--stem-rate-factor", "--split-seed"} <= everything - common
 
 
 def test_prepare_takes_the_plan_of_the_same_preset_as_train():
@@ -62,7 +62,7 @@ def test_each_kind_of_network_has_its_own_options():
             parse("data", *words)
 
 
-@pytest.mark.parametrize("given", [{"freeze": "body"}, {"layer_decay": 0.5}, {"encoder_learning_rate": 1e-3}])
+@pytest.mark.parametrize("given", [{"freeze": "body"}, {"stem_rate_factor": 0.5}, {"encoder_learning_rate": 1e-3}])
 def test_a_3d_network_has_no_settings_of_an_encoder(given):
     with pytest.raises(ConfigError) as caught:
         parse_settings(RunConfig, {"dataset": "d", "store": "s", "model": {"network": "unetr"}, "training": given})
@@ -115,5 +115,5 @@ def test_hostile_settings_are_one_error(tmp_path, text):
 
 def test_nothing_is_left_to_the_plan_twice(phantom_store):
     config = RunConfig(dataset="data", store="store", training=TrainingConfig(batch_size=4)).resolve(phantom_store.plan)  # type: ignore[arg-type]
-    assert (config.training.accumulate, config.training.batch_size, config.training.layer_decay) == (1, 4, 0.75)
+    assert (config.training.accumulate, config.training.batch_size, config.training.stem_rate_factor) == (1, 4, 0.032)
     assert config.resolve(phantom_store.plan) == config

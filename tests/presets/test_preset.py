@@ -128,7 +128,7 @@ def test_every_preset_resolves_to_the_settings_of_a_run(name):
     options = Options.with_defaults(["--preset", name])
     sections = {section: getattr(options, section) for section in ("data", "model", "augmentation", "training")}
     config = RunConfig(dataset="data", store="store", **sections).resolve(Defaults())  # type: ignore[arg-type]
-    assert None not in (config.training.steps, config.training.batch_size, config.training.layer_decay)
+    assert None not in (config.training.steps, config.training.batch_size, config.training.stem_rate_factor)
     assert RunConfig.model_validate(config.model_dump(mode="json")) == config
 
 

@@ -12,7 +12,7 @@ from inflate3d.models.encoders import create_encoder
 from inflate3d.models.segmenter import create_model, load_model
 from inflate3d.preparation.plan import Plan
 from inflate3d.run_folder import RunFolder
-from inflate3d.training.optimization import freeze, make_optimizer
+from inflate3d.training.optimization import describe_rates, freeze, make_optimizer
 from inflate3d.training.run import train
 
 
@@ -136,20 +136,22 @@ def test_frozen_parameters_have_no_optimizer():
     model = tiny()
     freeze(model, "body")
     trained = {
-        id(p) for group in make_optimizer(model, TrainingConfig(layer_decay=1.0)).param_groups for p in group["params"]
+        id(p)
+        for group in make_optimizer(model, TrainingConfig(stem_rate_factor=1.0)).param_groups
+        for p in group["params"]
     }
     stem = {name for name, p in model.encoder.network.named_parameters() if id(p) in trained}
     assert stem == {"model.patch_embed.proj.weight", "model.patch_embed.proj.bias"}
 
 
 def rates(model, **settings):
-    optimizer = make_optimizer(model, TrainingConfig(**{"layer_decay": 1.0, **settings}))
+    optimizer = make_optimizer(model, TrainingConfig(**{"stem_rate_factor": 1.0, **settings}))
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return {names[id(p)]: group["lr"] for group in optimizer.param_groups for p in group["params"]}
 
 
 def test_layers_of_a_transformer_learn_slower_toward_the_input():
-    found = rates(tiny(), encoder_learning_rate=1.0, layer_decay=0.5, learning_rate=3.0)
+    found = rates(tiny(), encoder_learning_rate=1.0, stem_rate_factor=0.5**12, learning_rate=3.0)
     blocks = [found[f"encoder.network.model.blocks.{index}.attn.qkv.weight"] for index in range(12)]
     assert blocks == pytest.approx([0.5 ** (11 - index) for index in range(12)])
     assert found["encoder.network.model.patch_embed.proj.weight"] == pytest.approx(0.5**12)
@@ -158,17 +160,40 @@ def test_layers_of_a_transformer_learn_slower_toward_the_input():
 
 
 def test_stages_of_a_convolutional_network_learn_slower_toward_the_input():
-    found = rates(tiny("resnet10t"), encoder_learning_rate=1.0, layer_decay=0.5)
+    found = rates(tiny("resnet10t"), encoder_learning_rate=1.0, stem_rate_factor=0.5**5)
     stages = [found[f"encoder.network.layer{index}.0.conv1.weight"] for index in (1, 2, 3, 4)]
     assert stages == pytest.approx([0.125, 0.25, 0.5, 1.0])
-    assert found["encoder.network.conv1.0.weight"] < 0.125
+    assert found["encoder.network.conv1.0.weight"] == 0.5**5
 
 
 def test_stages_that_stand_in_one_row_are_layers_of_their_own():
-    found = rates(tiny("efficientnet_lite0"), encoder_learning_rate=1.0, layer_decay=0.5)
+    found = rates(tiny("efficientnet_lite0"), encoder_learning_rate=1.0, stem_rate_factor=0.5**8)
     rows = {name.split(".")[3]: rate for name, rate in found.items() if name.startswith("encoder.network.blocks.")}
     assert list(rows.values()) == pytest.approx([0.5 ** (len(rows) - 1 - stage) for stage in range(len(rows))])
-    assert found["encoder.network.conv_stem.weight"] < min(rows.values())
+    assert found["encoder.network.conv_stem.weight"] == 0.5**8
+
+
+@pytest.mark.parametrize(
+    ("name", "stem", "arguments"),
+    [
+        ("vit_tiny_patch16_224", "model.patch_embed.proj.weight", {}),
+        ("vit_tiny_patch16_224", "model.patch_embed.proj.weight", {"depth": 6}),
+        ("swin_tiny_patch4_window7_224", "patch_embed.proj.weight", {}),
+        ("convnext_atto", "stem_0.weight", {}),
+        ("resnet10t", "conv1.0.weight", {}),
+        ("hrnet_w18_small", "conv1.weight", {}),
+    ],
+)
+def test_every_stem_has_the_same_rate_whatever_the_number_of_layers(name, stem, arguments):
+    with torch.device("meta"):
+        model = create_model(encoder=create_encoder(name, weights="none", arguments=arguments), num_classes=2)
+    found = rates(model, encoder_learning_rate=1e-2, stem_rate_factor=0.1, learning_rate=3.0)
+    backbone = {path: rate for path, rate in found.items() if path.startswith("encoder.network.")}
+    assert backbone[f"encoder.network.{stem}"] == pytest.approx(1e-3)
+    assert (min(backbone.values()), max(backbone.values())) == (pytest.approx(1e-3), 1e-2)
+    assert {rate for path, rate in found.items() if path not in backbone} == {3.0}  # norms behind Swin's stages, too
+    config = TrainingConfig(encoder_learning_rate=1e-2, stem_rate_factor=0.1, learning_rate=3.0)
+    assert describe_rates(model, config) == "learning rates: decoder 3, encoder 0.001 in its first layer to 0.01"
 
 
 def test_without_decay_all_layers_learn_alike():
@@ -185,16 +210,16 @@ def test_3d_network_has_nothing_to_freeze(tiny_config, phantom_store, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("model", "given", "decay"),
+    ("model", "given", "factor"),
     [
-        (InflatedConfig(), {}, 0.75),
-        (InflatedConfig(weights="weights.safetensors"), {}, 0.75),
+        (InflatedConfig(), {}, 0.032),
+        (InflatedConfig(weights="weights.safetensors"), {}, 0.032),
         (InflatedConfig(weights="none"), {}, 1.0),
         (InflatedConfig(encoder="vit"), {}, 1.0),  # random weights, by the paper's name
         (VolumetricConfig(network="unetr"), {}, 1.0),
-        (InflatedConfig(), {"layer_decay": 1.0}, 1.0),
-        (InflatedConfig(weights="none"), {"layer_decay": 0.5}, 0.5),
+        (InflatedConfig(), {"stem_rate_factor": 1.0}, 1.0),
+        (InflatedConfig(weights="none"), {"stem_rate_factor": 0.5}, 0.5),
     ],
 )
-def test_only_what_starts_from_2d_weights_has_slow_first_layers(model, given, decay):
-    assert TrainingConfig(**given).resolve(TrainingDefaults(), model).layer_decay == decay
+def test_only_what_starts_from_2d_weights_has_slow_first_layers(model, given, factor):
+    assert TrainingConfig(**given).resolve(TrainingDefaults(), model).stem_rate_factor == factor

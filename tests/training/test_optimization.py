@@ -34,7 +34,7 @@ def test_norms_biases_and_embeddings_do_not_decay(name, size):
     with torch.device("meta"):
         encoder = create_encoder(name, depth=3, image_size=size, weights="none")
         model = create_model(encoder=encoder, num_classes=2, decoder_channels=8, detail_channels=4)
-    optimizer = make_optimizer(model, TrainingConfig(weight_decay=0.05, layer_decay=1.0))
+    optimizer = make_optimizer(model, TrainingConfig(weight_decay=0.05, stem_rate_factor=1.0))
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     decay = {names[id(p)]: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     rates = {names[id(p)]: group["lr"] for group in optimizer.param_groups for p in group["params"]}
@@ -42,13 +42,13 @@ def test_norms_biases_and_embeddings_do_not_decay(name, size):
     for parameter_name, parameter in model.named_parameters():
         spared = parameter.ndim <= 1 or any(word in parameter_name for word in UNDECAYED)
         assert decay[parameter_name] == (0 if spared else 0.05), parameter_name
-        assert rates[parameter_name] == (1e-4 if parameter_name.startswith("encoder.") else 1e-3)
+        assert rates[parameter_name] == (1e-4 if parameter_name.startswith("encoder.network.") else 1e-3)
 
 
 def test_frozen_parameters_are_left_out():
     encoder = create_encoder("resnet10t", depth=1, image_size=32, weights="none").requires_grad_(False)
     model = create_model(encoder=encoder, num_classes=2, decoder_channels=8)
-    optimizer = make_optimizer(model, TrainingConfig(layer_decay=1.0))
+    optimizer = make_optimizer(model, TrainingConfig(stem_rate_factor=1.0))
     assert all(p.requires_grad for group in optimizer.param_groups for p in group["params"])
 
 
@@ -71,7 +71,7 @@ def test_warm_up_is_a_tenth_of_the_steps_at_most():
 def test_updates_are_those_of_the_plain_optimizer():
     model, plain = (nn.Linear(3, 2) for _ in range(2))
     plain.load_state_dict(model.state_dict())
-    config = TrainingConfig(learning_rate=0.1, layer_decay=1.0)
+    config = TrainingConfig(learning_rate=0.1, stem_rate_factor=1.0)
     fused = make_optimizer(model, config)
     assert fused.defaults["fused"]
     other = AdamW(plain.parameters(), lr=0.1, weight_decay=config.weight_decay)

@@ -15,7 +15,7 @@ from inflate3d.training.loss import make_loss
 from inflate3d.training.optimization import make_optimizer
 
 RATE = 1e-3
-CONFIG = TrainingConfig(learning_rate=RATE, encoder_learning_rate=RATE, weight_decay=0, layer_decay=1)
+CONFIG = TrainingConfig(learning_rate=RATE, encoder_learning_rate=RATE, weight_decay=0, stem_rate_factor=1)
 
 
 def make_model(decoder: DecoderName) -> Segmenter:

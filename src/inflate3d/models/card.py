@@ -246,7 +246,7 @@ def _training(config: RunConfig) -> _Section:
         ("seed", str(training.seed)),
     ]
     if isinstance(config.model, InflatedConfig):
-        rate = f"{training.encoder_learning_rate:g}, layer decay {training.layer_decay:g}"
+        rate = f"{training.encoder_learning_rate:g}, at its stem times {training.stem_rate_factor:g}"
         rows += [("learning rate of the encoder", rate), ("frozen", training.freeze)]
     return _Section("Training", "All settings are in the run's `config.yaml`.", rows)
 

@@ -27,21 +27,23 @@ _EMBEDDINGS = (
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> AdamW:
-    """AdamW with one learning rate for the encoder and one for the rest; a 3D network is all rest.
+    """AdamW with one learning rate for the pre-trained backbone and one for the rest; a 3D network is all rest.
 
-    The encoder's own falls from its last layer to its first, by the layer decay (Bao et al. 2022, arXiv:2106.08254).
+    The backbone's own falls from its last layer to its first by a constant ratio (Bao et al. 2022, arXiv:2106.08254),
+    such that the first one's is ``stem_rate_factor`` of the last one's, whatever the number of layers.
 
     Weight decay acts on matrices and kernels only, not on norms, biases, layer scales, position embeddings
     and class tokens.
     """
     undecayed = _embeddings(model)
-    behind = _layers_behind(model)
+    depths = _relative_depths(model)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        rate = config.encoder_learning_rate if name.startswith("encoder.") else config.learning_rate
-        rate *= config.layer_decay ** behind.get(name, 0)
+        rate = config.learning_rate
+        if name in depths:
+            rate = config.encoder_learning_rate * config.stem_rate_factor ** depths[name]
         decay = 0.0 if parameter.ndim <= 1 or name in undecayed else config.weight_decay
         groups.setdefault((rate, decay), []).append(parameter)
     optimizer = AdamW(
@@ -85,8 +87,20 @@ def schedule(config: TrainingConfig) -> Callable[[int], float]:
     return factor
 
 
-def _layers_behind(model: nn.Module) -> dict[str, int]:
-    """For each parameter of the backbone, how many of its layers come after its own.
+def describe_rates(model: nn.Module, config: TrainingConfig) -> str:
+    """The peak learning rates, for the user."""
+    depths = _relative_depths(model)
+    trained = [depths[name] for name, weight in model.named_parameters() if weight.requires_grad and name in depths]
+    if not trained:
+        return f"learning rate: {config.learning_rate:g}"
+    first, last = (
+        config.encoder_learning_rate * config.stem_rate_factor**depth for depth in (max(trained), min(trained))
+    )
+    return f"learning rates: decoder {config.learning_rate:g}, encoder {first:.2g} in its first layer to {last:.2g}"
+
+
+def _relative_depths(model: nn.Module) -> dict[str, float]:
+    """For each parameter of the backbone, how far from its end it is: 0 in the last layer, 1 in the first.
 
     timm says what the layers of a transformer are; those of others are the parts that they are built from.
     """
@@ -107,7 +121,7 @@ def _layers_behind(model: nn.Module) -> dict[str, int]:
             if name.startswith(f"{part}.")
         }
     last = max(layers.values(), default=0)
-    return {prefix + name: last - layer for name, layer in layers.items()}
+    return {prefix + name: (last - layer) / max(1, last) for name, layer in layers.items()}
 
 
 def _parts_of(network: nn.Module) -> list[str]:

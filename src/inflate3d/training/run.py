@@ -133,11 +133,13 @@ class _Training:
     def run(self) -> None:
         from inflate3d.models.card import TrainedRun, write_model_card
         from inflate3d.training.determinism import determinism
+        from inflate3d.training.optimization import describe_rates
 
         config, folder, first = self.config, self.folder, self.processes.first
         trainer, model = self.build()
         if first:
             self.log(describe_weights(model))
+            self.log(describe_rates(model, config.training))
             _warn_of_untrained_classes(self.plan, self.store, self.split)
         recording = self.record(trainer.strategy.root_device) if first else nullcontext()
         try:
