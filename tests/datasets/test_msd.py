@@ -93,9 +93,11 @@ def test_two_entries_of_one_name(folder):
         ("[]", "the file"),
         ('{"modality": {"0": "CT"}, "modality": {"0": "MR"}}', "duplicate key"),
         ('{"a": ' * 100_000, "recursion"),
-        (json.dumps(listing(labels={"0": "background", "1": "PZ", "01": "TZ"})), "duplicate key: 1"),
+        (json.dumps(listing(labels={"0": "background", "1": "PZ", "01": "TZ"})), "'01': 'TZ'"),
         ('{"modality": {"0": "CT"}}', "labels: Field required; training: Field required"),
-        (json.dumps(listing(labels={"background": 0, "PZ": 1})), "labels.background"),
+        (json.dumps(listing(labels={"background": 0, "PZ": [1, 2]})), "PZ [1, 2]"),
+        (json.dumps(listing(labels={"background": 0, "PZ": "one"})), "'one'"),
+        (json.dumps(listing(labels={"0": "background", "9" * 5000: "PZ"})), "background"),
         (json.dumps(listing(training=["imagesTr/a.nii.gz"])), "training.0"),
         (json.dumps(listing(training=[{"image": "imagesTr/a.nii.gz"}])), "training.0.label: Field required"),
         (json.dumps(listing(labels={"1": "PZ"})), "{1: 'PZ'}"),
@@ -108,6 +110,16 @@ def test_listing_that_says_too_little(folder, content, told):
         read_msd(folder)
     assert told in str(caught.value.got)
     assert caught.value.file == str(folder / "dataset.json")
+
+
+@pytest.mark.parametrize("channels", ["modality", "channel_names"])
+def test_classes_and_modalities_in_the_form_of_nnunet(folder, channels):
+    content = listing("prostate_02.nii.gz", labels={"background": 0, "TZ": "2", "PZ": [1], "ignore": 9})
+    content[channels] = content.pop("modality")
+    describe(folder, content)
+    dataset = read_dataset(folder)
+    assert list(dataset.classes.items()) == [(0, "background"), (1, "PZ"), (2, "TZ")]
+    assert (dataset.ignore, dataset.modalities, len(dataset.cases)) == (9, ("T2", "ADC"), 1)
 
 
 @pytest.mark.parametrize(

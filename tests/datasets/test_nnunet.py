@@ -186,6 +186,11 @@ def test_no_file_of_the_file_ending(folder):
     assert caught.value.file == str(folder / "dataset.json")
 
 
+def test_classes_in_the_form_of_the_decathlon(folder):
+    describe(folder, labels={"2": "TZ", "0": "background", "1": "PZ"})
+    assert list(read_dataset(folder).classes.items()) == [(0, "background"), (1, "PZ"), (2, "TZ")]
+
+
 def test_regions_of_one_value_are_classes(folder):
     describe(folder, labels={"background": 0, "PZ": [1], "TZ": [4], "ignore": [7]}, regions_class_order=[1, 4])
     dataset = read_dataset(folder)
@@ -208,8 +213,7 @@ def test_one_file_in_two_formats(folder, copy, original):
 @pytest.mark.parametrize("files", ["nnU-Net", "Decathlon"])
 def test_listing_with_the_keys_of_both_layouts_is_read_as_its_files_are(folder, files):
     training = [{"image": f"imagesTr/{name}.nrrd", "label": f"labelsTr/{name}.nrrd"} for name in ("p_02", "p_10")]
-    labels = {"0": "background", "1": "PZ"} if files == "Decathlon" else {"background": 0, "PZ": 1}
-    describe(folder, modality={"0": "T2", "1": "ADC"}, training=training, labels=labels)
+    describe(folder, modality={"0": "T2", "1": "ADC"}, training=training)
     if files == "Decathlon":
         for path in (folder / "imagesTr").iterdir():
             path.unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -33,6 +34,15 @@ def _check_keys(value: Any) -> Any:
 
 NamesByNumber = Annotated[dict[int, str], BeforeValidator(_check_keys)]
 """Names by number, such as ``{"0": "background", "1": "liver"}``; no number twice, however it is spelled."""
+
+
+Labels = dict[str, str | int | list[int]]
+"""The classes in either layout's form, see `read_classes`."""
+
+IGNORE = "ignore"
+"""nnU-Net's name of voxels without a label."""
+
+_NUMBER = re.compile(r"\s*[0-9]{1,20}\s*")
 
 
 def read_json_as(kind: type[Document], path: Path, *, what: str, example: str) -> Document:
@@ -69,21 +79,51 @@ def keys_of(path: Path) -> set[str]:
     return set(document) if isinstance(document, dict) else set()
 
 
-def check_classes(classes: dict[int, str], *, file: Path) -> dict[int, str]:
-    """The classes by ascending value.
+def read_classes(labels: Labels, *, file: Path) -> tuple[dict[int, str], int | None]:
+    """The classes by ascending value, and the value that is ignored.
+
+    Args:
+        labels: In the Decathlon's form, ``{"0": "background", "1": "liver"}``, or in nnU-Net's,
+            ``{"background": 0, "liver": 1}``, where ``ignore`` is no class. Files of either layout have either.
+        file: Where they stand.
 
     Raises:
-        DataError: The background or a class besides it is missing, or a value is negative or too large.
+        DataError: A class is a region of several values, the background or a class besides it is missing, or a value
+            stands there twice, is no number, is negative or too large.
     """
-    if 0 not in classes or len(classes) < 2 or min(classes) < 0 or max(classes) >= LARGEST_VALUE:
+    regions = [name for name, value in labels.items() if isinstance(value, list) and len(value) != 1]
+    if regions:
         raise DataError(
-            "invalid classes",
-            expected="a name for 0, the background, and for at least one class from 1 on",
-            got=classes,
-            hint='correct "labels"',
+            "classes are regions of several values",
+            expected="one value for each class, as each voxel has one class",
+            got=", ".join(f"{name} {labels[name]}" for name in regions),
+            hint='name the single values in "labels" of a copy of the listing',
             file=file,
         )
-    return dict(sorted(classes.items()))
+    single = {name: value[0] if isinstance(value, list) else value for name, value in labels.items()}
+    by_number = all(isinstance(name, str) and _NUMBER.fullmatch(value) for value, name in single.items())
+    pairs = [(value, name) if by_number else (name, value) for value, name in single.items()]
+    if not all(_NUMBER.fullmatch(str(value)) for value, _ in pairs):
+        raise _invalid_classes(labels, file)
+    classes = {int(value): str(name) for value, name in pairs}
+    if len(classes) < len(pairs):
+        raise DataError("duplicate class value", got=single, hint='correct "labels"', file=file)
+    ignore = None if by_number else next((value for value, name in classes.items() if name == IGNORE), None)
+    if ignore is not None:
+        del classes[ignore]
+    if 0 not in classes or len(classes) < 2 or max(classes) >= LARGEST_VALUE:
+        raise _invalid_classes(classes, file)
+    return dict(sorted(classes.items())), ignore
+
+
+def _invalid_classes(got: object, file: Path) -> DataError:
+    return DataError(
+        "invalid classes",
+        expected="a name for 0, the background, and for at least one class from 1 on",
+        got=got,
+        hint='correct "labels"',
+        file=file,
+    )
 
 
 def first_mistakes(error: ValidationError, most: int = 3) -> str:

@@ -8,11 +8,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from inflate3d.atomic import write_text
 from inflate3d.datasets.case import Case, Dataset, listed_path
-from inflate3d.datasets.dataset_json import LISTING, NamesByNumber, check_classes, read_json_as
+from inflate3d.datasets.dataset_json import LISTING, Labels, NamesByNumber, read_classes, read_json_as
 from inflate3d.datasets.splits import Split
 from inflate3d.errors import DataError
 from inflate3d.io import stem_of, suffix_of
@@ -31,11 +31,11 @@ class _Pair(BaseModel):
 
 
 class _Listing(BaseModel):
-    """What is read of ``dataset.json``; the Decathlon's other keys are for people."""
+    """What is read of ``dataset.json``, where nnU-Net's keys may stand too; the others are for people."""
 
     name: str | None = None
-    modality: NamesByNumber
-    labels: NamesByNumber
+    modality: NamesByNumber = Field(validation_alias=AliasChoices("modality", "channel_names"))
+    labels: Labels
     training: list[_Pair]
 
 
@@ -68,13 +68,15 @@ def read_msd(folder: str | Path) -> Dataset:
     )
     if not listing.modality:
         raise DataError("no modality is named", expected='"modality" like {"0": "CT"}', file=path)
+    classes, ignore = read_classes(listing.labels, file=path)
     listed = [_case(folder, pair, len(listing.modality)) for pair in listing.training]
     paper = paper_split(folder.resolve().name, [case.id for case in listed])
     return Dataset(
         name=listing.name or folder.resolve().name,
         root=folder,
         modalities=tuple(name for _, name in sorted(listing.modality.items())),
-        classes=check_classes(listing.labels, file=path),
+        classes=classes,
+        ignore=ignore,
         cases=tuple(sorted((case for case in listed if not _is_macos_shadow(case)), key=lambda case: case.id)),
         splits={"paper": (paper,)} if paper else {},
     )

@@ -11,7 +11,7 @@ from pydantic import BaseModel, RootModel
 
 from inflate3d.atomic import write_text
 from inflate3d.datasets.case import Case, Dataset, listed_path
-from inflate3d.datasets.dataset_json import LISTING, NamesByNumber, check_classes, keys_of, read_json_as
+from inflate3d.datasets.dataset_json import IGNORE, LISTING, Labels, NamesByNumber, keys_of, read_classes, read_json_as
 from inflate3d.datasets.file_names import check_one_format
 from inflate3d.datasets.msd import read_msd
 from inflate3d.datasets.splits import OWN, Split, check_split, kfold_split
@@ -22,7 +22,7 @@ SPLITS = "splits_final.json"
 """The file that holds the folds."""
 
 _EXAMPLE = '{"channel_names": {"0": "CT"}, "labels": {"background": 0, "spleen": 1}, "file_ending": ".nii.gz"}'
-_BACKGROUND, _IGNORE = "background", "ignore"  # nnU-Net knows these two by their names
+_BACKGROUND = "background"
 
 
 class _Files(BaseModel):
@@ -35,7 +35,7 @@ class _Listing(BaseModel):
 
     name: str | None = None
     channel_names: NamesByNumber
-    labels: dict[str, int | list[int]]
+    labels: Labels
     file_ending: str
     dataset: dict[str, _Files] | None = None
 
@@ -91,7 +91,7 @@ def read_nnunet(folder: str | Path) -> Dataset:
     path = folder / LISTING
     listing = read_json_as(_Listing, path, what=f"{path.name} does not describe a dataset of nnU-Net", example=_EXAMPLE)
     _check_usable(listing, path)
-    classes, ignore = _classes_of(listing, path)
+    classes, ignore = read_classes(listing.labels, file=path)
     cases = _listed_cases(folder, listing) if listing.dataset is not None else _found_cases(folder, listing)
     for case in cases:
         if len(case.images) > len(listing.channel_names):
@@ -127,7 +127,7 @@ def nnunet_values(dataset: Dataset) -> tuple[dict[int, int], dict[str, int]]:
     values = numbers | {value: numbers[target] for value, target in dataset.merged.items()}
     labels = _label_names(dataset, numbers)
     if dataset.ignore is not None:
-        values[dataset.ignore] = labels[_IGNORE] = len(numbers)
+        values[dataset.ignore] = labels[IGNORE] = len(numbers)
     return values, labels
 
 
@@ -173,24 +173,6 @@ def _check_usable(listing: _Listing, path: Path) -> None:
             got=listing.channel_names,
             file=path,
         )
-
-
-def _classes_of(listing: _Listing, path: Path) -> tuple[dict[int, str], int | None]:
-    """The classes by value, and the value that is ignored."""
-    regions = [name for name, value in listing.labels.items() if isinstance(value, list) and len(value) != 1]
-    if regions:
-        raise DataError(
-            "classes are regions of several values",
-            expected="one value for each class, as each voxel has one class",
-            got=", ".join(f"{name} {listing.labels[name]}" for name in regions),
-            hint='name the single values in "labels" of a copy of the listing',
-            file=path,
-        )
-    single = {name: value[0] if isinstance(value, list) else value for name, value in listing.labels.items()}
-    if len(set(single.values())) < len(single):
-        raise DataError("duplicate class value", got=single, hint='correct "labels"', file=path)
-    ignore = single.pop(_IGNORE, None)
-    return check_classes({value: name for name, value in single.items()}, file=path), ignore
 
 
 def _listed_cases(folder: Path, listing: _Listing) -> tuple[Case, ...]:
@@ -282,11 +264,11 @@ def _own_split(folder: Path, cases: tuple[Case, ...]) -> dict[str, tuple[Split, 
 
 def _label_names(dataset: Dataset, numbers: Mapping[int, int]) -> dict[str, int]:
     names = [name for value, name in dataset.classes.items() if value]
-    taken = sorted({name for name in names if names.count(name) > 1 or name in (_BACKGROUND, _IGNORE)})
+    taken = sorted({name for name in names if names.count(name) > 1 or name in (_BACKGROUND, IGNORE)})
     if taken:
         raise DataError(
             "class names that nnU-Net cannot tell apart",
-            expected=f"names that differ from one another, none of them {_BACKGROUND} or {_IGNORE}",
+            expected=f"names that differ from one another, none of them {_BACKGROUND} or {IGNORE}",
             got=", ".join(taken),
             hint="rename them in the dataset's list of classes",
             file=dataset.root,
