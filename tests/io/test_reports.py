@@ -1,8 +1,12 @@
 """Files as users have them: spread, renamed, scaled, in other units, or no files at all."""
 
+import bz2
 import gzip
+import io
+import lzma
 import os
 import struct
+import zipfile
 
 import nibabel
 import numpy as np
@@ -112,13 +116,43 @@ def test_compression_is_known_by_content(tmp_path):
     assert read_volume(tmp_path / "b.nii.gz") == read_volume(tmp_path / "c.nii") == read_volume(tmp_path / "a.nii")
 
 
-@pytest.mark.parametrize("name", ["scan.nii.gz", "scan.nrrd", "scan.mha", "scan.dcm", "scan"])
+@pytest.mark.parametrize("name", ["scan.nii.gz", "scan.hdr", "scan.nrrd", "scan.mha", "scan.dcm", "scan"])
 def test_pipes_and_git_lfs_pointers_are_refused(tmp_path, name):
     os.mkfifo(tmp_path / name)
     refused(tmp_path / name)
     (tmp_path / name).unlink()
     (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     assert refused(tmp_path / name).hint == "run `git lfs pull`"
+
+
+def zipped(content):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("scan.nii", content)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("name", ["scan.nii.gz", "scan.nii", "scan.nrrd", "scan.mha", "scan.dcm"])
+@pytest.mark.parametrize(
+    ("pack", "what"),
+    [
+        (lambda _: b"\n<!DOCTYPE html>\n<html><body>404</body></html>", "an HTML page, as a failed download leaves"),
+        (zipped, "a zip archive"),
+        (bz2.compress, "a bzip2 file"),
+        (lzma.compress, "an xz file"),
+        (lambda _: b"", "an empty file"),
+    ],
+)
+def test_what_a_file_is_instead_of_a_scan_is_said(tmp_path, name, pack, what):
+    nibabel.Nifti1Image(VALUES, np.eye(4)).to_filename(tmp_path / "sound.nii")
+    (tmp_path / name).write_bytes(pack((tmp_path / "sound.nii").read_bytes()))
+    assert refused(tmp_path / name).got == what
+
+
+def test_voxels_of_a_pair_may_begin_as_another_file_does(tmp_path):
+    voxels = np.frombuffer(b"BZh9" + bytes(56), np.int8).reshape(3, 4, 5)
+    nibabel.Nifti1Pair(voxels, np.eye(4)).to_filename(tmp_path / "scan.img")
+    assert np.array_equal(read_volume(tmp_path / "scan.img").array[0], voxels)
 
 
 def test_sound_files_that_are_not_supported_are_not_called_damaged(tmp_path):

@@ -213,7 +213,7 @@ def test_pickle_of_foreign_objects_is_refused(tmp_path):
 @pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
 @pytest.mark.parametrize(
     ("content", "described"),
-    [(b"<!DOCTYPE html><html>404</html>", "web page"), (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS")],
+    [(b"<!DOCTYPE html><html>404</html>", "HTML page"), (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS")],
 )
 def test_what_is_no_weight_file_is_named(name, content, described, tmp_path):
     (tmp_path / name).write_bytes(content)

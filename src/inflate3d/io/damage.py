@@ -11,6 +11,42 @@ _DEFLATE_RATIO = 1032
 """No deflate stream (gzip, zlib) unpacks to more than this many times its size: one bit for up to 258 bytes."""
 
 
+_UNPACK = "unpack it, and give what is in it"
+_PICTURE = "give the scan that the picture was made of"
+
+_FOREIGN = (
+    (
+        "an HTML page, as a failed download leaves",
+        "download the file again",
+        (b"<!doctype", b"<html", b"<head", b"<?xml"),
+    ),
+    ("a Git LFS pointer", "run `git lfs pull`", (b"version https://git-lfs",)),
+    ("a zip archive", _UNPACK, (b"pk\x03\x04", b"pk\x05\x06")),
+    ("a bzip2 file", _UNPACK, (b"bzh",)),
+    ("an xz file", _UNPACK, (b"\xfd7zxz\0",)),
+    ("a zstd file", _UNPACK, (b"\x28\xb5\x2f\xfd",)),
+    ("a 7-Zip archive", _UNPACK, (b"7z\xbc\xaf\x27\x1c",)),
+    ("a RAR archive", _UNPACK, (b"rar!\x1a\x07",)),
+    ("a PNG picture", _PICTURE, (b"\x89png",)),
+    ("a JPEG picture", _PICTURE, (b"\xff\xd8\xff",)),
+    ("a PDF document", "give the scan itself", (b"%pdf",)),
+    ("an HDF5 file", "convert it to .nii.gz", (b"\x89hdf\r\n\x1a\n",)),
+)
+"""What is often found under the name of a scan or of weights: what to do about it, and how it begins, in lower case."""
+
+
+def foreign_file(start: bytes) -> tuple[str, str] | None:
+    """What a file is that is often found under a scan's name, or under that of weights, and what to do about it.
+
+    Args:
+        start: Its first 64 bytes or more.
+    """
+    if not start:
+        return "an empty file", "copy or download the file again"
+    start = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    return next(((what, hint) for what, hint, marks in _FOREIGN if start.startswith(marks)), None)
+
+
 def unreadable(path: Path, case: str | None, *, expected: object, got: object) -> DataError:
     """The error for a file that is not what its name says, or not all of it."""
     return DataError(

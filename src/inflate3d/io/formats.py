@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 from types import ModuleType
 
 from inflate3d.errors import ConfigError, DataError
-from inflate3d.io.damage import unreadable
+from inflate3d.io.damage import foreign_file, unreadable
 
 _FORMATS = {
     ".nii.gz": "inflate3d.io.nifti",
@@ -38,8 +38,6 @@ _HALVES = {".hdr": ".img", ".img": ".hdr", ".hdr.gz": ".img.gz", ".img.gz": ".hd
 
 _FIRST_KINDS = (b"UL", b"OB", b"UI", b"CS", b"LO", b"SH", b"DA", b"TM")
 """Types of a DICOM file's first element."""
-
-_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 _UNIQUE_IDENTIFIER = re.compile(r"[0-9]+(\.[0-9]+)+")
 
@@ -175,19 +173,20 @@ def writer_of(path: Path) -> ModuleType:
 
 
 def _check_is_scan_file(path: Path, case: str | None) -> None:
-    """Refuses pipes, which would block forever, and what Git LFS leaves in place of a file."""
+    """Refuses pipes, which would block forever, and files of other kinds under a scan's name."""
     if not path.exists() or path.is_dir():
         return
     if not path.is_file():
         raise DataError("not a regular file", expected="a scan file", got="a pipe or a device", case=case, file=path)
     try:
         with path.open("rb") as stream:
-            is_pointer = stream.read(len(_LFS_POINTER)) == _LFS_POINTER
+            start = stream.read(64)
     except OSError as error:
         raise unreadable(path, case, expected="a scan file", got=error.strerror) from error
-    if is_pointer:
+    is_header = ".img" not in suffix_of(path).lower()  # voxels may begin with anything
+    if is_header and (foreign := foreign_file(start)):
         raise DataError(
-            "the file is a Git LFS pointer, not the scan itself", hint="run `git lfs pull`", case=case, file=path
+            "the file is no scan", expected="a scan file", got=foreign[0], hint=foreign[1], case=case, file=path
         )
 
 

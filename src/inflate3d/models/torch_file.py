@@ -15,6 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from inflate3d.io.damage import foreign_file
+
 LARGEST_HEADER = 16 << 20
 """Bytes of the largest description of the tensors in a file; that of 10,000 tensors has one million."""
 
@@ -80,7 +82,7 @@ def check_torch_file(path: Path, names: Collection[str] | None = ()) -> bool:
             return True
         file.seek(0)
         if file.read(len(_OLD_MAGIC)) != _OLD_MAGIC:
-            raise pickle.UnpicklingError(_describe_start(path))
+            raise pickle.UnpicklingError(_known_start(path) or "no torch file")
         file.seek(0)
         for _ in range(_OLD_PICKLES):
             _check_pickle(file, names)
@@ -196,19 +198,11 @@ def _check_name(name: str, names: Collection[str] | None) -> None:
         raise pickle.UnpicklingError(f"a pickle that names {name.replace(' ', '.')}")
 
 
-def _describe_start(path: Path) -> str:
-    return _known_start(path) or "no torch file"
-
-
 def _known_start(path: Path) -> str | None:
-    """What a file is that is often taken for weights."""
+    """What a file is that is often taken for weights, and what to do about it."""
     with path.open("rb") as file:
-        start = file.read(512).lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        return "a web page, as a failed download leaves"
-    if start.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer, not the file itself; run `git lfs pull`"
-    return None
+        foreign = foreign_file(file.read(64))
+    return foreign and f"{foreign[0]}; {foreign[1]}"
 
 
 def _own(value: Any, done: dict[int, Any]) -> Any:
