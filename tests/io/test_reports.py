@@ -80,6 +80,43 @@ def test_space_units_of_nrrd_are_applied(tmp_path, unit, scale):
     for suffix in (".nrrd", ".mha", ".nii.gz"):
         write_labels(tmp_path / f"labels{suffix}", VALUES % 3, like=path)
         assert read_volume(tmp_path / f"labels{suffix}").affine == pytest.approx(volume.affine, rel=1e-6)
+    read = {suffix: SimpleITK.ReadImage(str(tmp_path / f"labels{suffix}")) for suffix in (".nrrd", ".mha")}
+    assert read[".nrrd"].GetSpacing() == SimpleITK.ReadImage(str(path)).GetSpacing()  # ITK doesn't know units
+    assert read[".nrrd"].GetOrigin() == SimpleITK.ReadImage(str(path)).GetOrigin()
+    assert read[".mha"].GetSpacing() == pytest.approx(volume.spacing)
+
+
+@pytest.mark.parametrize("space", ["left-posterior-superior", "RAS"])
+@pytest.mark.parametrize("units", ['"cm" "cm" "cm"', '"mm" "mm" "cm"', '"inch" "inch" "inch"', '"\\xb5m" "um" "um"'])
+def test_label_maps_keep_the_units_of_an_nrrd_header(tmp_path, space, units):
+    path = nrrd(tmp_path / "scan.nrrd", f"space units: {units}\n")
+    path.write_bytes(path.read_bytes().replace(b"left-posterior-superior", space.encode()))
+    for suffix in (".nrrd", ".nhdr"):
+        write_labels(tmp_path / f"labels{suffix}", VALUES % 3, like=path)
+        labels = read_volume(tmp_path / f"labels{suffix}")
+        assert np.array_equal(labels.affine, read_volume(path).affine)
+        assert np.array_equal(labels.array[0], VALUES % 3)
+        assert labels.notes == read_volume(path).notes
+
+
+@pytest.mark.parametrize(
+    ("directions", "kinds"),
+    [
+        ("(1,0,0) (0,1,0) (0,0,2) none", "domain domain domain list"),
+        ("none (1,0,0) (0,1,0) (0,0,2)", "list domain domain domain"),
+        ("(1,0,0) (0,1,0) (0,0,2) (0,0,0)", "domain domain domain list"),
+    ],
+)
+def test_the_missing_kinds_of_four_axes_are_named(tmp_path, directions, kinds):
+    path = tmp_path / "scan.nrrd"
+    head, tail = "NRRD0004\ntype: short\ndimension: 4\nspace: LPS\n", "encoding: raw\nendian: little\n\n"
+    lines = f"sizes: 3 4 5 3\nspace directions: {directions}\n"
+    path.write_bytes((head + lines + tail).encode() + np.arange(180, dtype=np.int16).tobytes())
+    line = f"kinds: {kinds}"
+    assert line in str(refused(path).expected)
+    if "(0,0,0)" not in directions:
+        path.write_bytes(path.read_bytes().replace(tail.encode(), f"{line}\n{tail}".encode()))
+        assert read_volume(path).array.shape[0] == 3
 
 
 def test_unknown_space_units_are_noted(tmp_path):

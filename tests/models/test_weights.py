@@ -274,6 +274,30 @@ def test_hostile_pickle_is_refused_before_it_is_built(way, tmp_path, monkeypatch
         read_tensors(path)
 
 
+@pytest.mark.parametrize("count", [100_000, 2**31 - 1])
+def test_arrays_of_the_old_format_that_claim_more_than_the_file_holds(count, tmp_path, monkeypatch):
+    path = tmp_path / "w.pth"
+    torch.save({"w": torch.zeros(0x1234)}, path, _use_new_zipfile_serialization=False)
+    assert len(read_tensors(path)["w"]) == 0x1234
+    path.write_bytes(path.read_bytes().replace(b"M\x34\x12", b"J" + count.to_bytes(4, "little"), 1))
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was loaded"))
+    with pytest.raises(ModelError) as caught:
+        read_tensors(path)
+    assert str(count) in str(caught.value.got)
+
+
+def test_keys_of_nested_tuples_are_refused_before_they_are_hashed(tmp_path):
+    key = b")" + b"\x85" * 300_000  # Python's hash of it would end the process
+    with pytest.raises(ModelError):
+        read_tensors(archive_of(tmp_path / "w.pth", b"\x80\x02}" + key + b"K\x01s."))
+
+
+@pytest.mark.parametrize("operation", [b"r\xff\xff\xff\x7f", b"p2147483647\n"])
+def test_values_are_numbered_as_they_are_built(operation, tmp_path):
+    with pytest.raises(ModelError):
+        read_tensors(archive_of(tmp_path / "w.pth", b"\x80\x02}" + operation + b"."))
+
+
 def test_nan_is_refused(tmp_path):
     tensors = plain_model("resnet10t").state_dict()
     tensors["layer3.0.conv1.weight"][0, 0, 0, 0] = torch.nan

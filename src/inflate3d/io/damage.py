@@ -47,16 +47,16 @@ def foreign_file(start: bytes) -> tuple[str, str] | None:
     return next(((what, hint) for what, hint, marks in _FOREIGN if start.startswith(marks)), None)
 
 
-def unreadable(path: Path, case: str | None, *, expected: object, got: object) -> DataError:
+def unreadable(
+    path: Path,
+    case: str | None,
+    *,
+    expected: object,
+    got: object,
+    hint: str = "fetch or export the file again; it is probably damaged or cut short",
+) -> DataError:
     """The error for a file that is not what its name says, or not all of it."""
-    return DataError(
-        "the file can't be read",
-        expected=expected,
-        got=got,
-        hint="fetch or export the file again; it is probably damaged or cut short",
-        case=case,
-        file=path,
-    )
+    return DataError("the file can't be read", expected=expected, got=got, hint=hint, case=case, file=path)
 
 
 def check_claim(claimed: int, held: int, *, deflated: bool, path: Path, case: str | None) -> None:

@@ -185,9 +185,7 @@ def _check_is_scan_file(path: Path, case: str | None) -> None:
         raise unreadable(path, case, expected="a scan file", got=error.strerror) from error
     is_header = ".img" not in suffix_of(path).lower()  # voxels may begin with anything
     if is_header and (foreign := foreign_file(start)):
-        raise DataError(
-            "the file is no scan", expected="a scan file", got=foreign[0], hint=foreign[1], case=case, file=path
-        )
+        raise unreadable(path, case, expected="a scan file", got=foreign[0], hint=foreign[1])
 
 
 def _names_series(path: Path, case: str | None) -> bool:

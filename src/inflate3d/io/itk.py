@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from shutil import copyfile
@@ -136,6 +137,9 @@ def write(path: Path, volume: Volume) -> None:
 def write_like(path: Path, labels: Shaped[np.ndarray, "..."], like: Path) -> None:
     """Writes a label map that lies exactly where a scan does: its origin, spacing and direction to the bit.
 
+    On an NRRD scan, an NRRD label map has the header's own unit: programs that don't know units lay both on one place.
+    Other formats have millimeters.
+
     Args:
         path: The file to write; ``.nhdr`` and ``.mhd`` get a data file beside them.
         labels: ``(I, J, K)`` on the scan's own grid, none negative.
@@ -146,10 +150,14 @@ def write_like(path: Path, labels: Shaped[np.ndarray, "..."], like: Path) -> Non
         OutputError: The file can't be written.
     """
     scan, header, affine = _open(like, None)
-    axes, origin = lps_of(affine)
     labels = as_label_dtype(labels, tuple(scan.GetSize()[:3]), path)
+    if header.is_nrrd and _is_nrrd(path):
+        axes, origin = _place(scan, header, None)
+        _save(labels[np.newaxis], path, axes, np.eye(3), np.ones(3), origin, units=_units(header))
+        return
+    axes, origin = lps_of(affine)
     direction, spacing = _direction(scan), np.array(scan.GetSpacing()[:3])
-    if header.is_nrrd and _unit_scale(header) != (1, 1, 1):  # what is written is in millimeters
+    if _unit_scale(header) not in ((1, 1, 1), None):
         spacing = np.array(spacing_of(affine))
         direction = axes / spacing
     _save(labels[np.newaxis], path, axes, direction, spacing, origin)
@@ -158,7 +166,7 @@ def write_like(path: Path, labels: Shaped[np.ndarray, "..."], like: Path) -> Non
 def _open(path: Path, case: str | None) -> tuple[SimpleITK.ImageFileReader, TextHeader, Float[np.ndarray, "4 4"]]:
     """A reader that has read a checked header, that header, and its affine in RAS+."""
     header = read_header(path, case)
-    reader = _reader(path, case)
+    reader = _reader(header, case)
     _check_understood_alike(reader, header, case)
     _check_is_volume(reader, header, case)
     affine = _affine(reader, header, case)
@@ -166,16 +174,33 @@ def _open(path: Path, case: str | None) -> tuple[SimpleITK.ImageFileReader, Text
     return reader, header, affine
 
 
-def _reader(path: Path, case: str | None) -> SimpleITK.ImageFileReader:
+def _reader(header: TextHeader, case: str | None) -> SimpleITK.ImageFileReader:
     """A reader that has read the header."""
     reader = SimpleITK.ImageFileReader()
-    reader.SetImageIO(_ENGINES[path.suffix.lower()])
-    reader.SetFileName(str(path))
+    reader.SetImageIO(_ENGINES[header.path.suffix.lower()])
+    reader.SetFileName(str(header.path))
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        raise unreadable(path, case, expected="a whole NRRD or MetaImage file", got=reason_of(error)) from error
+        if kinds := _missing_kinds(header):
+            raise DataError(
+                "the header doesn't say which axis is a list of values, and not of space",
+                expected=f"the line {kinds!r}",
+                got="4 axes without kinds",
+                hint="add that line to the header, or convert the file to .nii.gz",
+                case=case,
+                file=header.path,
+            ) from error
+        raise unreadable(header.path, case, expected="a whole NRRD or MetaImage file", got=reason_of(error)) from error
     return reader
+
+
+def _missing_kinds(header: TextHeader) -> str:
+    """The line that ITK needs to read more than three axes, where an NRRD header lacks it; else empty."""
+    directions = re.findall(r"none|\([^)]*\)", header.fields.get("space directions", "").lower())
+    if "kinds" in header.fields or len(directions) != 4:
+        return ""
+    return "kinds: " + " ".join("domain" if re.search("[1-9]", step) else "list" for step in directions)
 
 
 def _check_understood_alike(reader: SimpleITK.ImageFileReader, header: TextHeader, case: str | None) -> None:
@@ -216,19 +241,31 @@ def _direction(reader: SimpleITK.ImageFileReader) -> Float[np.ndarray, "3 3"]:
 
 
 def _affine(reader: SimpleITK.ImageFileReader, header: TextHeader, case: str | None) -> Float[np.ndarray, "4 4"]:
+    axes, origin = _place(reader, header, case)
+    scale = np.array(_unit_scale(header) or (1, 1, 1), float)
+    return affine_from_lps(axes * scale[:, np.newaxis], origin * scale)
+
+
+def _place(
+    reader: SimpleITK.ImageFileReader, header: TextHeader, case: str | None
+) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]]:
+    """The steps along the voxel axes (columns) and the first voxel's center, in LPS+ and the header's own unit."""
     axes = _nrrd_axes(header, case) if header.is_nrrd else None
     if axes is None:
         axes = _direction(reader) * np.array(reader.GetSpacing()[:3])
-    scale = np.array(_unit_scale(header) or (1, 1, 1), float)
-    return affine_from_lps(axes * scale[:, np.newaxis], np.array(reader.GetOrigin()[:3]) * scale)
+    return axes, np.array(reader.GetOrigin()[:3])
+
+
+def _units(header: TextHeader) -> list[str]:
+    """The units of NRRD's three space axes; empty where it names none."""
+    return re.findall(r'"([^"]*)"', header.fields.get("space units", ""))[:3] if header.is_nrrd else []
 
 
 def _unit_scale(header: TextHeader) -> tuple[float, ...] | None:
     """Millimeters of the units of NRRD's three space axes; none where one is unknown."""
-    units = re.findall(r'"([^"]*)"', header.fields.get("space units", "")) if header.is_nrrd else []
-    if not units:
+    if not (units := _units(header)):
         return (1.0, 1.0, 1.0)
-    known = tuple(_MILLIMETERS.get(unit.strip().lower(), 0.0) for unit in units[:3])
+    known = tuple(_MILLIMETERS.get(unit.strip().lower(), 0.0) for unit in units)
     return known if len(known) == 3 and all(known) else None
 
 
@@ -277,20 +314,25 @@ def _save(
     direction: Float[np.ndarray, "3 3"],
     spacing: Float[np.ndarray, "3"],
     origin: Float[np.ndarray, "3"],
+    units: Sequence[str] = (),
 ) -> None:
-    """Writes voxels whose axes are ``direction * spacing``, given thrice for the digits' sake; LPS+ millimeters."""
+    """Writes voxels whose axes are ``direction * spacing``, given thrice for the digits' sake, in LPS+ and ``units``."""
     if len(array) == 1:
         image = SimpleITK.GetImageFromArray(np.ascontiguousarray(array[0].transpose(2, 1, 0)))
     else:
         image = SimpleITK.GetImageFromArray(np.ascontiguousarray(array.transpose(3, 2, 1, 0)), isVector=True)
-    is_nrrd = _ENGINES[path.suffix.lower()] == "NrrdImageIO"  # its header holds the axes whole, so they go in whole
+    is_nrrd = _is_nrrd(path)  # its header holds the axes whole, so they go in whole
     image.SetDirection((axes if is_nrrd else direction).ravel().tolist())
     image.SetSpacing([1.0, 1.0, 1.0] if is_nrrd else spacing.tolist())
     image.SetOrigin(origin.tolist())
-    _write_image(image, path)
+    _write_image(image, path, units)
 
 
-def _write_image(image: SimpleITK.Image, path: Path) -> None:
+def _is_nrrd(path: Path) -> bool:
+    return _ENGINES.get(path.suffix.lower()) == "NrrdImageIO"
+
+
+def _write_image(image: SimpleITK.Image, path: Path, units: Sequence[str]) -> None:
     suffix = path.suffix.lower()
     files = {path: path.stem + suffix}  # to what SimpleITK calls it
     if data_suffix := _DATA_SUFFIXES.get(suffix):
@@ -301,5 +343,14 @@ def _write_image(image: SimpleITK.Image, path: Path) -> None:
         # a header names its data file, so both are written under their own names, in a folder of their own
         folder = Path(stack.enter_context(TemporaryDirectory(dir=path.parent, prefix=".")))
         SimpleITK.WriteImage(image, str(folder / files[path]), useCompression=True)
+        if len(units) == 3:
+            _add_units(folder / files[path], units)
         for file, name in files.items():
             copyfile(folder / name, temporaries[file])  # into the very file that is locked against other writers
+
+
+def _add_units(file: Path, units: Sequence[str]) -> None:
+    """Names the unit of each space axis in an NRRD header, which ITK doesn't."""
+    start, space, rest = file.read_bytes().partition(b"\nspace: left-posterior-superior\n")
+    named = " ".join(f'"{unit}"' for unit in units)
+    file.write_bytes(start + space + f"space units: {named}\n".encode("latin-1") + rest)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import pickletools
 import struct
 import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError
@@ -28,6 +29,18 @@ _OLD_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 _OLD_PICKLES = 5
 """In that format: the magic number, the version, the machine, the document, the names of the stored arrays."""
+
+_MOST_OPERATIONS = 2_000_000
+"""Of a pickle; that of 10,000 tensors has 400,000."""
+
+_MOST_NESTED = 100
+
+_MARK = -1
+
+_NESTING = frozenset(
+    {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "FROZENSET", "REDUCE", "NEWOBJ", "NEWOBJ_EX", "OBJ", "INST"}
+)
+"""Operations whose result may be hashed by what it holds."""
 
 _NAMES = frozenset({
     "collections OrderedDict", "torch Size", "torch device", "torch.nn.parameter Parameter", "argparse Namespace",
@@ -85,8 +98,46 @@ def check_torch_file(path: Path, names: Collection[str] | None = ()) -> bool:
             raise pickle.UnpicklingError(_known_start(path) or "no torch file")
         file.seek(0)
         for _ in range(_OLD_PICKLES):
+            start = file.tell()
             _check_pickle(file, names)
+            file.seek(start)
+            claimed = _Claims(file).total()
+            if claimed > path.stat().st_size:
+                raise RuntimeError(f"its arrays claim {claimed} numbers, and the file has {path.stat().st_size} bytes")
     return False
+
+
+class _Claims(pickle.Unpickler):
+    """Adds up the numbers of the arrays in a pickle of torch's old format, which torch allocates; builds none."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(file)
+        self._claims: dict[str, int] = {}
+
+    def total(self) -> int:
+        self.load()
+        return sum(self._claims.values())
+
+    def find_class(self, module: str, name: str) -> type:
+        return _Nothing
+
+    def persistent_load(self, pid: Any) -> Any:
+        _, _, key, _, count, *_ = pid
+        self._claims[str(key)] = max(int(count), self._claims.get(str(key), 0))
+        return _Nothing()
+
+
+class _Nothing:
+    """Stands for whatever a pickle would build."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __setstate__(self, _: Any) -> None:
+        pass
+
+    def __setitem__(self, _: Any, __: Any) -> None:
+        pass
 
 
 def is_safetensors(path: Path) -> bool:
@@ -172,22 +223,58 @@ def _check_archive(path: Path, names: Collection[str] | None) -> None:
         for member in members:
             if member.filename.endswith(".pkl"):
                 with archive.open(member) as file:
-                    _check_pickle(file, names)
+                    _check_pickle(io.BytesIO(file.read(LARGEST_HEADER + 1)), names)
 
 
 def _check_pickle(file: Any, names: Collection[str] | None) -> None:
-    """Reads a pickle's operations without doing any: its length is bounded, and so is what it may name."""
+    """Reads a pickle's operations without doing any: bounds its length, its nesting and what it may name."""
     start = file.tell()
-    strings: list[str] = []
-    for operation, argument, _ in pickletools.genops(file):
-        if file.tell() - start > LARGEST_HEADER:
+    stack = _Stack()
+    for number, (operation, argument, _) in enumerate(pickletools.genops(file), start=1):
+        if number > _MOST_OPERATIONS or file.tell() - start > LARGEST_HEADER:
             raise RuntimeError(f"its description is larger than {LARGEST_HEADER} bytes")
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > number:
+            raise RuntimeError("its description numbers values that it doesn't have")  # memory is taken for all below
+        taken = stack.follow(operation, argument)
         if operation.name == "STACK_GLOBAL":
-            _check_name(" ".join(strings[-2:]), names)
+            _check_name(f"{taken[1]} {taken[0]}", names)
         elif operation.name in ("GLOBAL", "INST"):
             _check_name(str(argument), names)
-        elif isinstance(argument, str):
-            strings.append(argument)
+
+
+class _Stack:
+    """What a pickle's operations work on: texts, and of all else how deeply tuples are nested in it.
+
+    Python's own hash of a deeply nested tuple, such as a dictionary's key, ends the process.
+    """
+
+    def __init__(self) -> None:
+        self._values: list[str | int] = []
+        self._memo: dict[int, str | int] = {}
+
+    def follow(self, operation: pickletools.OpcodeInfo, argument: Any) -> list[str | int]:
+        """Follows one operation, and returns what it takes, from the top of the stack down."""
+        if operation.name == "MEMOIZE" or operation.name.endswith("PUT"):
+            self._memo[len(self._memo) if argument is None else argument] = self._values[-1]
+            return []
+        taken: list[str | int] = []
+        below = list(operation.stack_before)
+        if pickletools.markobject in below:
+            while (top := self._values.pop()) != _MARK:
+                taken.append(top)
+            below = below[: below.index(pickletools.markobject)]
+        taken += [self._values.pop() for _ in below]
+        value = taken[-1] if taken else 0  # a container, where it is filled
+        if operation.name.endswith("GET"):
+            value = self._memo[argument]
+        elif isinstance(argument, str) and not taken:
+            value = argument
+        elif operation.name in _NESTING:
+            value = 1 + max((depth for depth in taken if isinstance(depth, int)), default=0)
+            if value > _MOST_NESTED:
+                raise RuntimeError(f"it nests more than {_MOST_NESTED} values in one another")
+        self._values += [_MARK if each is pickletools.markobject else value for each in operation.stack_after]
+        return taken
 
 
 def _check_name(name: str, names: Collection[str] | None) -> None:
