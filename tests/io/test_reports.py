@@ -51,6 +51,36 @@ def test_a_series_spread_over_folders_is_one_scan(tmp_path, write_series):
         assert read_volume(path) == read_volume(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("name", ["{}.dcm", "IM_{}", "MR.1.2.{}"])
+@pytest.mark.parametrize("content", [b"", b"<html>", bytes(500), b"\x09\x00"])
+def test_a_slice_that_is_no_longer_dicom_is_not_lost(tmp_path, write_series, name, content):
+    write_series(tmp_path / "whole", VALUES)
+    (tmp_path / "case").mkdir()
+    for number, file in enumerate(sorted((tmp_path / "whole").iterdir())):
+        (tmp_path / "case" / name.format(number)).write_bytes(file.read_bytes())
+    (tmp_path / "case" / "notes.txt").write_text("sound")
+    (tmp_path / "case" / "IM_0.png").write_bytes(b"\x89PNG")
+    assert read_volume(tmp_path / "case") == read_volume(tmp_path / "whole")
+    last = tmp_path / "case" / name.format(number)
+    last.write_bytes(content)
+    (found,) = find_series(tmp_path)[:1]
+    for path in (found.path, last.with_name(name.format(0))):
+        with pytest.raises(DataError) as caught:
+            read_volume(path)
+        assert caught.value.file == str(last)
+
+
+def test_a_series_of_which_no_file_can_be_read_is_named(tmp_path, write_series):
+    write_series(tmp_path / "a", VALUES)
+    (tmp_path / "b").mkdir()
+    for number in range(3):
+        (tmp_path / "b" / f"{number}.dcm").write_bytes(b"")
+    sound, lost = find_series(tmp_path)
+    assert (sound.path, sound.flaw, lost.path, lost.slices) == (tmp_path / "a", "", tmp_path / "b", 3)
+    assert lost.flaw
+    assert read_volume(sound.path).shape[-1] == sound.slices
+
+
 def test_copies_of_a_series_stay_apart(tmp_path, write_series):
     write_series(tmp_path / "a", VALUES)
     (tmp_path / "b").mkdir()

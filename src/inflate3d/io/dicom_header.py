@@ -16,9 +16,9 @@ from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
 
 from inflate3d.errors import DataError
-from inflate3d.io.damage import check_claim, unreadable
+from inflate3d.io.damage import check_claim, foreign_file, unreadable
 from inflate3d.io.dicom_file import read_elements, storage_class_of
-from inflate3d.io.formats import is_dicom
+from inflate3d.io.formats import dicom_suffix, is_dicom
 
 _TAGS = {
     "modality": 0x0008_0060,
@@ -57,6 +57,8 @@ _BINARY = {"US": "u2", "SS": "i2", "UL": "u4", "FD": "f8"}
 
 _NOT_SCANS = ("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "SR", "PR", "KO", "REG", "DOC")
 """Modalities of objects that are made from scans; some of them hold an image."""
+
+_DIGITS = re.compile(r"\d+")
 
 _STORES_IMAGES = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(1|2|3|4|6|7|12|20|77|128|130)(\..*)?")
 """The storage classes of scans: radiography, CT, ultrasound, MR, captures, X-ray, nuclear, photographs, PET."""
@@ -119,7 +121,7 @@ class Folder:
 
     Attributes:
         series: Series Instance UID to its images, sorted by folder and file name.
-        damaged: The errors of files that hold an image and can't be read.
+        damaged: The errors of files that hold an image, or have the name of one, and can't be read.
     """
 
     series: dict[str, list[ImageHeader]]
@@ -150,6 +152,7 @@ def scan_folder(folder: Path) -> Folder:
         files += [path for path in paths if path.is_file()]
     series: defaultdict[str, list[ImageHeader]] = defaultdict(list)
     damaged: list[DataError] = []
+    others: list[Path] = []
     for file in files:
         try:
             header = read_header(file)
@@ -158,7 +161,20 @@ def scan_folder(folder: Path) -> Folder:
             continue
         if header is not None:
             series[header.text("series")].append(header)
+        else:
+            others.append(file)
+    named_alike = {_pattern(header.file) for headers in series.values() for header in headers}
+    for file in others:
+        if (dicom_suffix(file.name) or _pattern(file) in named_alike) and not is_dicom(start := _start(file)):
+            got, _ = foreign_file(start) or ("a file that is no DICOM", "")
+            hint = "fetch or export the file again, or move it away if it is no slice"
+            damaged.append(unreadable(file, None, expected="a DICOM file, by its name", got=got, hint=hint))
     return Folder(dict(series), damaged)
+
+
+def _pattern(file: Path) -> Path:
+    """A file's path with its numbers left out, in which the slices of a series are alike."""
+    return file.with_name(_DIGITS.sub("0", file.name))
 
 
 def images_by_place(folder: Folder) -> list[tuple[Path, str, list[ImageHeader]]]:
@@ -197,16 +213,11 @@ def read_header(file: Path) -> ImageHeader | None:
     Raises:
         DataError: It holds an image, and can't be read.
     """
-    try:
-        with file.open("rb") as stream:
-            start = stream.read(132)
-        size = file.stat().st_size
-    except OSError as error:
-        raise unreadable(file, None, expected="a DICOM file", got=error.strerror) from error
-    if not is_dicom(start):
+    if not is_dicom(_start(file)):
         return None
     try:
         elements, syntax = read_elements(file)
+        size = file.stat().st_size
     except (OSError, ValueError) as error:
         if _is_no_scan(storage_class_of(file)):
             return None
@@ -220,6 +231,14 @@ def read_header(file: Path) -> ImageHeader | None:
         return None
     _check_size(header, syntax, size)
     return header
+
+
+def _start(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(132)
+    except OSError as error:
+        raise unreadable(file, None, expected="a DICOM file", got=error.strerror) from error
 
 
 def _is_no_scan(storage_class: str) -> bool:

@@ -54,7 +54,7 @@ def stem_of(path: str | PurePath) -> str:
     The disk is not looked at.
     """
     name = PurePath(path).name
-    return name[: -len(suffix_of(path) or _dicom_suffix(name)) or None]
+    return name[: -len(suffix_of(path) or dicom_suffix(name)) or None]
 
 
 def pair_of(path: Path) -> tuple[Path, Path] | None:
@@ -189,7 +189,7 @@ def _check_is_scan_file(path: Path, case: str | None) -> None:
 
 
 def _names_series(path: Path, case: str | None) -> bool:
-    if path.is_dir() or _dicom_suffix(path.name):
+    if path.is_dir() or dicom_suffix(path.name):
         return True
     if path.is_file():
         try:
@@ -200,5 +200,6 @@ def _names_series(path: Path, case: str | None) -> bool:
     return path.parent.is_dir() and is_series_uid(path.name)
 
 
-def _dicom_suffix(name: str) -> str:
+def dicom_suffix(name: str) -> str:
+    """The suffix of a file that is named as DICOM, as it is spelled; empty if it is not."""
     return next((name[-len(suffix) :] for suffix in (".dcm", ".dicom") if name.lower().endswith(suffix)), "")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from inflate3d.errors import DataError
 
+_UNREADABLE = "its files can't be read"
+
 
 @dataclass(frozen=True)
 class Series:
@@ -43,7 +45,7 @@ def find_series(folder: str | Path) -> list[Series]:
 
     Files that are no DICOM, listings (DICOMDIR) and objects that are no scans (RTSTRUCT, SEG, SR, ...) are
     passed over. Only headers are looked at: whether a series is a whole volume shows when it is read, but one whose
-    images are no slices of a volume is marked.
+    images are no slices of a volume is marked, and so are files named as DICOM in a folder where none can be read.
 
     Args:
         folder: Where to look; links to other folders are not followed.
@@ -60,7 +62,8 @@ def find_series(folder: str | Path) -> list[Series]:
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError("folder not found", hint="check the path", file=folder)
-    groups = images_by_place(scan_folder(folder))
+    scanned = scan_folder(folder)
+    groups = images_by_place(scanned)
     found: list[Series] = []
     for place, uid, headers in groups:
         alone = all(other == uid for at, other, _ in groups if at.is_relative_to(place))
@@ -76,4 +79,9 @@ def find_series(folder: str | Path) -> list[Series]:
                 flaw=why_no_volume(headers),
             )
         )
-    return found
+    lost: dict[Path, list[Path]] = {}
+    for file in (Path(error.file or "") for error in scanned.damaged):
+        if not any(file.is_relative_to(place) for place, _, _ in groups):  # else reading the series refuses it
+            lost.setdefault(file.parent, []).append(file)
+    found += [Series("", place, tuple(files), "", "", "", "", _UNREADABLE) for place, files in lost.items()]
+    return sorted(found, key=lambda series: (series.path, series.uid))
