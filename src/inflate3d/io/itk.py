@@ -184,9 +184,9 @@ def _reader(header: TextHeader, case: str | None) -> SimpleITK.ImageFileReader:
     except RuntimeError as error:
         if kinds := _missing_kinds(header):
             raise DataError(
-                "the header doesn't say which axis is a list of values, and not of space",
+                "an NRRD header of 4 axes has no kinds",
                 expected=f"the line {kinds!r}",
-                got="4 axes without kinds",
+                got=f"space directions: {header.fields['space directions']}",
                 hint="add that line to the header, or convert the file to .nii.gz",
                 case=case,
                 file=header.path,

@@ -233,7 +233,7 @@ def _check_pickle(file: Any, names: Collection[str] | None) -> None:
     for number, (operation, argument, _) in enumerate(pickletools.genops(file), start=1):
         if number > _MOST_OPERATIONS or file.tell() - start > LARGEST_HEADER:
             raise RuntimeError(f"its description is larger than {LARGEST_HEADER} bytes")
-        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > number:
+        if operation.name.endswith("PUT") and isinstance(argument, int) and argument > number:
             raise RuntimeError("its description numbers values that it doesn't have")  # memory is taken for all below
         taken = stack.follow(operation, argument)
         if operation.name == "STACK_GLOBAL":
