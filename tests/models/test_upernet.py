@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from inflate3d.models.decoders.upernet import UPerNet, build_pyramid
+from inflate3d.models.decoders.decoder import resize
+from inflate3d.models.decoders.upernet import PyramidPooling, UPerNet, build_pyramid
 from inflate3d.models.encoders import create_encoder
 from inflate3d.models.segmenter import create_model
 
@@ -51,3 +52,34 @@ def test_pyramid_levels_of_a_128_pixel_image(channels, strides, sides, finest):
 def test_odd_sides_go_through():
     maps = [torch.rand(2, 8, 3, 5) for _ in range(4)]
     assert UPerNet((8,) * 4, (14,) * 4, width=8)(maps, torch.zeros(2, 1, 1, 42, 70)).shape == (2, 8, 12, 20)
+
+
+@pytest.mark.parametrize("size", [(6, 4), (7, 9), (37, 5), (1, 1)], ids=str)
+def test_the_halved_level_covers_the_field_of_its_map(size):
+    """A map that is flipped gives the flipped level: nothing is shifted toward an edge."""
+    *_, half = build_pyramid((8,) * 4, (14,) * 4)[0]
+    feature = torch.randn(1, 8, *size)
+    level = half(feature)
+    assert level.shape[2:] == ((size[0] + 1) // 2, (size[1] + 1) // 2)
+    torch.testing.assert_close(half(feature.flip(-1, -2)), level.flip(-1, -2))
+
+
+def test_a_structure_on_an_odd_map_stays_in_its_place():
+    """A bump on 37 tokens, halved and brought back, is where it was to half a token, at the far edge, too."""
+    *_, half = build_pyramid((1,) * 4, (14,) * 4)[0]
+    tokens = torch.arange(37.0)
+    for place in (2, 18, 34):
+        bump = torch.exp(-((tokens - place) ** 2) / 4)
+        back = resize(half(bump.expand(1, 1, 37, 37)), (37, 37))[0, 0, 0]
+        assert (back * tokens).sum() / back.sum() == pytest.approx(place, abs=0.5)
+
+
+def test_the_whole_map_in_one_pixel_says_what_is_on_it():
+    """Also in a batch of two and at the smallest width: a norm over them alone would leave signs."""
+    torch.manual_seed(0)
+    pooling = PyramidPooling(8, 8)
+    maps = torch.randn(2, 8, 4, 12)
+    pooled = pooling.branches[0](maps.mean((2, 3), keepdim=True))
+    assert pooled.unique().numel() > 8
+    torch.testing.assert_close(pooling(maps)[:1], pooling(maps[:1]))
+    assert pooling(maps[..., :3, :5]).shape == (2, 8, 3, 5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -31,6 +31,8 @@ class Architecture(FrozenModel):
     stage_norms: bool = False
     encoder_arguments: dict[str, bool | int | float | tuple[int, ...]] = Field(default_factory=dict)
     target: Target = "center"
+    decoder_norm: Literal["group", "batch"] = "group"
+    """Norms of UPerNet; batch norms where the weights are imported from the paper's code."""
 
     @property
     def label_slices(self) -> int:

@@ -17,11 +17,11 @@ from inflate3d.preparation.plan import Plan
 from inflate3d.settings import FrozenModel, parse_settings
 from inflate3d.version import __version__
 
-MODEL_VERSION = 2
+MODEL_VERSION = 3
 
 
 class _Description(FrozenModel):
-    version: Literal[2] = MODEL_VERSION
+    version: Literal[3] = MODEL_VERSION
     inflate3d: str
     architecture: Architecture | VolumetricArchitecture
     plan: Plan | None

@@ -16,7 +16,7 @@ from inflate3d.models.architecture import Architecture, VolumetricArchitecture
 from inflate3d.models.card import write_model_card
 from inflate3d.models.checkpoint import ModelFolder, find_model_folder, read_model_folder, write_model_folder
 from inflate3d.models.decoders import build_decoder, default_widths
-from inflate3d.models.decoders.decoder import ConvNormAct, resize
+from inflate3d.models.decoders.decoder import ConvNormAct, resize, use_batch_norms
 from inflate3d.models.encoders import Encoder, create_encoder
 from inflate3d.models.volumetric import VolumetricSegmenter
 
@@ -59,6 +59,8 @@ class Segmenter(nn.Module):
             in_channels=encoder.in_channels,
             width=architecture.decoder_channels,
         )
+        if architecture.decoder_norm == "batch":
+            use_batch_norms(self.decoder)
         self._check_image_size()
         outputs = architecture.num_classes * architecture.label_slices
         self.classifier = self.decoder.classifier(outputs)

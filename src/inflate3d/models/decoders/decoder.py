@@ -49,7 +49,7 @@ class Decoder(nn.Module, ABC):
 
 
 class ConvNormAct(nn.Sequential):
-    """Convolution that keeps the size, batch normalization, ReLU.
+    """Convolution that keeps the size, group normalization, ReLU.
 
     Args:
         in_channels: Channels in.
@@ -60,9 +60,24 @@ class ConvNormAct(nn.Sequential):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3) -> None:
         super().__init__(
             nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False),
-            nn.BatchNorm2d(out_channels),
+            group_norm(out_channels),
             nn.ReLU(inplace=True),
         )
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Normalizes each window by itself (Wu & He 2018, arXiv:1803.08494), so that a batch may come in parts.
+
+    Groups have four channels or more, since a pooled map may have a single pixel.
+    """
+    return nn.GroupNorm(next((groups for groups in (8, 4, 2) if channels % (4 * groups) == 0), 1), channels)
+
+
+def use_batch_norms(module: nn.Module) -> None:
+    """Puts batch norms in the place of group norms, as the paper's own decoders have them."""
+    for path, norm in list(module.named_modules()):
+        if isinstance(norm, nn.GroupNorm):
+            module.set_submodule(path, nn.BatchNorm2d(norm.num_channels))
 
 
 def resize(feature: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c height width"]:

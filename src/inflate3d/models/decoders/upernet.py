@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from inflate3d.models.decoders.decoder import ConvNormAct, Decoder, resize
+from inflate3d.models.decoders.decoder import ConvNormAct, Decoder, group_norm, resize
 
 POOLED_SIZES = (1, 2, 3, 6)
 DROPOUT = 0.1
@@ -96,12 +96,20 @@ def build_pyramid(channels: Sequence[int], strides: Sequence[int]) -> tuple[nn.M
     return nn.ModuleList(layers), max(1, strides[0] >> finest)
 
 
+class _Half(nn.Module):
+    """Maximum over 2 x 2 pixels; an odd map is resized to the next even size before, so that nothing is shifted."""
+
+    def forward(self, feature: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c _ _"]:
+        height, width = feature.shape[-2:]
+        return F.max_pool2d(resize(feature, (height + height % 2, width + width % 2)), 2)
+
+
 def _scale(channels: int, doublings: int) -> nn.Module:
     if doublings < 0:
-        return nn.MaxPool2d(2, ceil_mode=True)
+        return _Half()
     layers: list[nn.Module] = []
     for step in range(doublings):
         if step:
-            layers += [nn.BatchNorm2d(channels), nn.GELU()]
+            layers += [group_norm(channels), nn.GELU()]
         layers.append(nn.ConvTranspose2d(channels, channels, 2, stride=2))
     return nn.Sequential(*layers)
