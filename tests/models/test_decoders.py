@@ -96,7 +96,7 @@ def test_gradients_of_a_batch_are_the_mean_of_those_of_its_halves(name, strides)
     """So 2 x 8 windows train as 16 do; pooled maps and norms see each window by itself."""
     decoder = build_decoder(name, (8,) * 4, strides, in_channels=2, width=16).double()
     if name in ("fpn-lite", "upernet"):
-        decoder.get_submodule("dropout").p = 0.0
+        decoder.get_submodule("dropout").eval()
     maps = [torch.randn(4, 8, 96 // stride, 64 // stride, dtype=torch.float64) for stride in strides]
     windows = torch.rand(4, 2, 3, 96, 64, dtype=torch.float64)
 

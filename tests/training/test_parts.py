@@ -15,7 +15,7 @@ def test_step_in_parts_is_that_of_one_part_after_the_other(name, norms):
     torch.manual_seed(0)
     encoder = create_encoder(name, depth=3, image_size=32, weights=None)
     model = create_model(encoder=encoder, num_classes=2, decoder_channels=8, detail_channels=4)
-    model.decoder.get_submodule("dropout").p = 0.0
+    model.decoder.get_submodule("dropout").eval()
     windows = torch.rand(4, 1, 3, 32, 32)
     parted = copy.deepcopy(model)
     take_in_parts(parted, 2)
