@@ -67,7 +67,13 @@ def tiny_config(phantoms, phantom_store) -> RunConfig:
             encoder="resnet10t", weights="none", depth=3, image_size=(64, 64), decoder_channels=8, detail_channels=4
         ),
         training=TrainingConfig(
-            steps=2, batch_size=2, validate_every=2, validation_cases=1, accelerator="cpu", workers=0
+            steps=2,
+            batch_size=2,
+            validate_every=2,
+            validation_cases=1,
+            precision="32",
+            accelerator="cpu",
+            workers=0,
         ),
     ).resolve(phantom_store.plan)
 

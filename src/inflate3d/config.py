@@ -55,6 +55,7 @@ def _known_decoder(name: str) -> str:
 
 DecoderName = Annotated[str, AfterValidator(_known_decoder)]
 Precision = Literal["32", "bf16-mixed", "16-mixed"]
+TrainingPrecision = Literal["auto", "32", "bf16-mixed", "16-mixed"]
 Volumetric = Literal["unetr", "swin-unetr", "segresnet", "dynunet"]
 Network = Literal["inflated", "unetr", "swin-unetr", "segresnet", "dynunet"]
 
@@ -288,8 +289,8 @@ class TrainingConfig(FrozenModel):
     """The loss: soft Dice plus cross-entropy, Dice plus focal (MONAI's), or cross-entropy alone."""
     gradient_clip: float = Field(default=1.0, ge=0)
     """Largest norm of the gradient; 0 is no limit."""
-    precision: Precision = "32"
-    """Number format of the arithmetic."""
+    precision: TrainingPrecision = "auto"
+    """Number format of the arithmetic; auto: bf16-mixed if the GPU or CPU computes in it, else 32."""
     compile: bool = False
     """Compile the network with torch.compile: the first steps take minutes, the others may be faster."""
     checkpoint_activations: bool = False
@@ -423,7 +424,10 @@ class RunConfig(FrozenModel):
 
 
 def differing(before: RunConfig, after: RunConfig) -> dict[str, tuple[Any, Any]]:
-    """Settings that differ, by name, with both values; where the data lie is none."""
+    """Settings that differ, by name, with both values; where the data lie is none, and neither is precision "auto"."""
+    if after.training.precision == "auto":
+        kept = {"precision": before.training.precision}
+        after = after.model_copy(update={"training": after.training.model_copy(update=kept)})
     old, new = (config.model_dump(exclude={"dataset", "store"}) for config in (before, after))
     return {
         name: (values.get(name), new[section].get(name))

@@ -64,7 +64,13 @@ def config(toys, store):
         store=store.folder,
         model=VolumetricConfig(network="dynunet", patch_size=(4, 16, 16), network_width=2),
         training=TrainingConfig(
-            steps=4, batch_size=2, validate_every=2, validation_cases=1, accelerator="cpu", workers=0
+            steps=4,
+            batch_size=2,
+            validate_every=2,
+            validation_cases=1,
+            precision="32",
+            accelerator="cpu",
+            workers=0,
         ),
     )
 

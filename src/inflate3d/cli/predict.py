@@ -33,7 +33,7 @@ class PredictionOptions(FrozenModel):
     slice_step: int = Field(default=1, ge=1)
     """Predict every n-th slice, and interpolate those between."""
     precision: Precision = "32"
-    """Number format of the network's arithmetic; mixed ones are faster where the device has them."""
+    """Number format of the network's arithmetic: 32 is exact, mixed ones are faster where the device has them."""
     batch_size: int = Field(default=16, ge=1)
     """Largest number of windows at a time; fewer where memory demands it."""
     max_memory: Annotated[float | None, Field(gt=0)] = None

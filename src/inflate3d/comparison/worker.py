@@ -16,7 +16,7 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from inflate3d.atomic import write_text
-from inflate3d.config import RunConfig, TrainingConfig
+from inflate3d.config import RunConfig
 from inflate3d.errors import Inflate3dError
 from inflate3d.evaluation.scores import Scores
 from inflate3d.preparation.store import Store
@@ -25,7 +25,6 @@ from inflate3d.run_folder import RunFolder
 from inflate3d.stopping import Interrupted, exit_code, interruptible
 
 if TYPE_CHECKING:
-    import torch
     from rich.console import Console
 
 COST = "cost.json"
@@ -65,9 +64,10 @@ def train_and_score(
     import torch
 
     from inflate3d.inference.runs import evaluate_run
+    from inflate3d.training.precision import training_device
     from inflate3d.training.run import train
 
-    device = _device(config.training)
+    device = training_device(config.training)
     on_gpu = device.type == "cuda"
     if not folder.finished:
         if on_gpu:
@@ -80,18 +80,6 @@ def train_and_score(
         }
         write_text(folder.root / COST, json.dumps(cost, indent=1) + "\n")
     return evaluate_run(folder, progress=progress)
-
-
-def _device(training: TrainingConfig) -> torch.device:
-    """The kind of device that a training takes here."""
-    import torch
-
-    accelerator = training.accelerator
-    if accelerator in ("auto", "gpu") and torch.cuda.is_available():
-        return torch.device("cuda")
-    if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
 
 
 def main(arguments: list[str]) -> int:

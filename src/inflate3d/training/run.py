@@ -102,11 +102,12 @@ def train(
         >>> train(config, i3d.RunFolder(Path("runs/first")), store)
         True
     """
+    from inflate3d.training.precision import choose_precision
     from inflate3d.training.processes import find_processes
 
     processes = find_processes(config.training)
     with folder.locked() if processes.first else nullcontext():
-        config = config.resolve(store.plan)
+        config = choose_precision(config.resolve(store.plan), folder)
         if processes.first:
             config = _claim(folder, config, resume)
         plan = plan_run(config, store)
@@ -134,16 +135,18 @@ class _Training:
         from inflate3d.models.card import TrainedRun, write_model_card
         from inflate3d.training.determinism import determinism
         from inflate3d.training.optimization import describe_rates
+        from inflate3d.training.precision import fast_products
 
         config, folder, first = self.config, self.folder, self.processes.first
         trainer, model = self.build()
         if first:
             self.log(describe_weights(model))
-            self.log(describe_rates(model, config.training))
+            self.log(f"{describe_rates(model, config.training)}; precision: {config.training.precision}")
             _warn_of_untrained_classes(self.plan, self.store, self.split)
-        recording = self.record(trainer.strategy.root_device) if first else nullcontext()
+        device = trainer.strategy.root_device
+        recording = self.record(device) if first else nullcontext()
         try:
-            with recording as session, determinism(config.training):
+            with recording as session, determinism(config.training), fast_products(device):
                 if first:  # only now, as the recording has checked the data that may have moved
                     config.write(folder.config)
                     self.plan.write(folder.plan)

@@ -1,0 +1,65 @@
+"""The number format of a training's arithmetic: what its device is fast in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from inflate3d.config import Precision, RunConfig, TrainingConfig
+from inflate3d.run_folder import RunFolder
+
+_AMPERE = (8, 0)
+"""Compute capability of the first NVIDIA GPUs that have bfloat16."""
+
+
+def choose_precision(config: RunConfig, folder: RunFolder) -> RunConfig:
+    """Decides on an automatic precision: what the run was started with, or what the device is fast in.
+
+    Args:
+        config: The run's settings.
+        folder: Its folder, which keeps what was decided.
+    """
+    if config.training.precision != "auto":
+        return config
+    started = folder.config.exists()
+    chosen = RunConfig.read(folder.config).training.precision if started else fast_precision(config.training)
+    return config.model_copy(update={"training": config.training.model_copy(update={"precision": chosen})})
+
+
+def fast_precision(training: TrainingConfig) -> Precision:
+    """Mixed bfloat16 where the device computes in it, else float32.
+
+    A GPU does from compute capability 8 on, a CPU with AVX-512 BF16 or AMX.
+    """
+    device = training_device(training)
+    if device.type == "cuda":
+        has_bfloat16 = torch.cuda.get_device_capability() >= _AMPERE
+    elif device.type == "cpu":
+        abilities = getattr(torch.cpu, "get_capabilities", dict)()  # which torch 2.8 does not have yet
+        has_bfloat16 = abilities.get("avx512_bf16", False) or abilities.get("amx_bf16", False)
+    else:
+        has_bfloat16 = False
+    return "bf16-mixed" if has_bfloat16 else "32"
+
+
+def training_device(training: TrainingConfig) -> torch.device:
+    """The kind of device that a training takes here."""
+    if training.accelerator in ("auto", "gpu") and torch.cuda.is_available():
+        return torch.device("cuda")
+    if training.accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+@contextmanager
+def fast_products(device: torch.device) -> Iterator[None]:
+    """Lets a CUDA device multiply float32 matrices as TF32, as it does in convolutions anyway."""
+    before = torch.get_float32_matmul_precision()
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
