@@ -51,6 +51,7 @@ def make_trainer(
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     training = config.training
+    assert training.precision != "auto", "choose_precision decides on it"
     # Evenly, so that the last validation falls on the last steps: the model that is kept is a validated one.
     validations = max(1, round(training.steps / training.validate_every)) if training.validate_every else VALIDATIONS
     every = max(1, training.steps // validations)
