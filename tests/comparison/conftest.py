@@ -1,22 +1,24 @@
+import json
 import shutil
 
 import numpy as np
 import pytest
 
 from inflate3d.comparison.results import read_scores, score_table, summarize_runs
-from inflate3d.comparison.runs import plan_runs
+from inflate3d.comparison.runs import COST, plan_runs
 from inflate3d.comparison.tables import write_tables
 from inflate3d.evaluation.scores import Scores
 from inflate3d.report.comparison import write_comparison_page
 
 
-def make_up_runs(tiny_run, tiny_config, dice, sizes, seeds, root):
+def make_up_runs(tiny_run, tiny_config, dice, sizes, seeds, root, budgets=(None,)):
     """Finished runs of two arms: the tiny run's network, and made-up scores.
 
     ``dice``: for each (arm, size, seed) the Dice of cases and classes.
+    A training took a second less than its budget (of 100 s if it has none), and its validations 2 s.
     """
     smaller = tiny_config.model_copy(update={"model": tiny_config.model.model_copy(update={"depth": 1})})
-    runs = plan_runs({"ours": tiny_config, "one-slice": smaller}, seeds, sizes, root)
+    runs = plan_runs({"ours": tiny_config, "one-slice": smaller}, seeds, sizes, root, budgets)
     for run in runs:
         shutil.copytree(tiny_run.root, run.folder.root)
         run.config.write(run.folder.config)
@@ -27,6 +29,9 @@ def make_up_runs(tiny_run, tiny_config, dice, sizes, seeds, root):
         known = names, classes, measured, np.nanmean(values, axis=0)
         scores = Scores(*known, tolerances=np.full(len(classes), 2.0), seconds=np.full(len(names), 0.25))
         scores.write(run.folder.evaluation)
+        seconds = {"training_seconds": (run.budget or 100) - 1, "other_seconds": 2}
+        cost = {"device": "CPU", "peak_memory_bytes": None, **seconds}
+        (run.folder.root / COST).write_text(json.dumps(cost), encoding="utf-8")
     return runs
 
 
@@ -34,8 +39,8 @@ def make_up_runs(tiny_run, tiny_config, dice, sizes, seeds, root):
 def made_up(tiny_run, tiny_config, tmp_path):
     """Makes finished runs of two arms, see `make_up_runs`."""
 
-    def make(dice, sizes=(None,), seeds=(0,), root=tmp_path):
-        return make_up_runs(tiny_run, tiny_config, dice, sizes, seeds, root)
+    def make(dice, sizes=(None,), seeds=(0,), root=tmp_path, budgets=(None,)):
+        return make_up_runs(tiny_run, tiny_config, dice, sizes, seeds, root, budgets)
 
     return make
 

@@ -51,6 +51,12 @@ def test_arms_of_a_file(tiny_config, tmp_path):
         ("a: {}\nb: 3", "not given by section"),
         ("a: {}\nb/c: {}", "can't name a folder"),
         ("a: {}\nb: {", "not YAML"),
+        ("a: {command: [x, '{data}', '{out}', '{seconds}']}\nb: {}", "must not be a program"),
+        ("a: {}\nb: {command: [x, '{data}', '{out}']}", "invalid command"),
+        ("a: {}\nb: {command: [x, '{data}', '{out}', '{seconds}', '{home}']}", "invalid command"),
+        ("a: {}\nb: {command: [x, '{data}', '{out}', '{seconds}', [y]]}", "invalid command"),
+        ("a: {}\nb: {command: x}", "invalid command"),
+        ("a: {}\nb: {command: [x, '{data}', '{out}', '{seconds}'], model: {depth: 1}}", "not given by section"),
     ],
 )
 def test_file_that_holds_no_arms(text, part, tmp_path):
@@ -59,6 +65,12 @@ def test_file_that_holds_no_arms(text, part, tmp_path):
     with pytest.raises(ConfigError, match=part) as caught:
         find_arms(str(file))
     assert caught.value.file == str(file)
+
+
+def test_command_of_an_arm(tmp_path):
+    file = tmp_path / "arms.yaml"
+    file.write_text("a: {}\nb: {command: [x, '{data}', '{out}', -t, '{seconds}', --batch, 2]}", encoding="utf-8")
+    assert find_arms(str(file))[1].command == ("x", "{data}", "{out}", "-t", "{seconds}", "--batch", "2")
 
 
 def test_unknown_set():

@@ -94,9 +94,9 @@ def test_figures_are_those_of_the_comparison(page, comparison):
         assert [float(value) for _, value in by_class[2:]] == list(row.dice_of_classes.values())
     for cells, row in zip(cost, rows[2:], strict=True):
         size = row.cost.network
-        values = [size.parameters, size.flops, row.cost.training_seconds, row.cost.prediction_seconds]
-        assert [float(value) for _, value in cells[1:5]] == values
-        assert cells[5:] == [("–", "n/a"), (row.cost.device, "n/a")]
+        times = row.cost.training_seconds, row.cost.other_seconds, row.cost.prediction_seconds
+        assert [float(value) for _, value in cells[1:6]] == [size.parameters, size.flops, *times]
+        assert cells[6:] == [("–", "n/a"), (row.cost.device, "n/a")]
 
 
 def test_words_tell_what_was_compared(page):

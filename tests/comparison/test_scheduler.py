@@ -56,12 +56,16 @@ def test_finished_ones_are_not_run_again(runs):
     run_in_parallel(runs, SLOTS, print, command=scripted("raise SystemExit(1)"), pause=0.02)
 
 
-def test_failure_shows_the_last_lines(runs):
+def test_failure_shows_the_last_lines_and_the_others_go_on(runs):
     script = "import sys; print('a'); print('error: no such weights', file=sys.stderr); sys.exit(2)"
+
+    def command(run):
+        return scripted(script if run is runs[0] else FINISH)(run)
+
     with pytest.raises(RunError) as caught:
-        run_in_parallel(runs, SLOTS[:1], print, command=scripted(script), pause=0.02)
+        run_in_parallel(runs, SLOTS, print, command=command, pause=0.02)
     assert "exit code 2" in str(caught.value.got) and "error: no such weights" in str(caught.value.got)
-    assert not runs[1].folder.root.exists()  # nothing is begun after a failure
+    assert [run.finished for run in runs] == [False, True, True, True]
 
 
 def test_sigterm_is_passed_on(runs):
@@ -105,6 +109,7 @@ def test_slots_without_gpus(monkeypatch):
     assert len(find_slots(TrainingConfig(accelerator="cpu"), None)) == 1
     slots = find_slots(TrainingConfig(accelerator="cpu"), 3)
     assert [slot.environment for slot in slots] == [{"OMP_NUM_THREADS": "2"}] * 3
+    assert find_slots(TrainingConfig(accelerator="cpu"), 3, threads=1)[0].environment == {"OMP_NUM_THREADS": "1"}
 
 
 def test_worker_reports_a_user_error(runs):

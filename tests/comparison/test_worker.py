@@ -2,11 +2,15 @@
 
 import json
 import shutil
+import sys
 
 import pytest
 
 from inflate3d.cli import main as command_line
-from inflate3d.comparison.worker import COST, SETTINGS, main, train_and_score
+from inflate3d.comparison.budget import Timing
+from inflate3d.comparison.runs import COST, LOG, ComparisonRun
+from inflate3d.comparison.worker import SETTINGS, main, train_and_score
+from inflate3d.config import RunConfig
 from inflate3d.evaluation.scores import Scores
 from inflate3d.run_folder import RunFolder
 
@@ -14,19 +18,20 @@ from inflate3d.run_folder import RunFolder
 def test_run_is_trained_scored_and_its_cost_written(tiny_config, phantom_store, tmp_path):
     folder = RunFolder(tmp_path / "run")
     tiny_config.write(folder.root / SETTINGS)
-    assert main([str(folder.root)]) == 0
+    assert main([str(folder.root), "0"]) == 0
     scores = Scores.read(folder.evaluation)
     assert "hd95" in scores.measured and scores.seconds is not None and (scores.seconds > 0).all()
     cost = json.loads((folder.root / COST).read_text(encoding="utf-8"))
-    assert cost == {"device": "CPU", "peak_memory_bytes": None}
+    assert cost["training_seconds"] > 0 < cost["other_seconds"]
+    assert (cost["device"], cost["peak_memory_bytes"]) == ("CPU", None)
     before = (folder.model / "model.safetensors").stat().st_mtime_ns
-    train_and_score(tiny_config, folder, phantom_store)  # scores anew, and does not train
+    train_and_score(ComparisonRun("it", None, 0, tiny_config, folder), phantom_store)  # scores anew, and does not train
     assert (folder.model / "model.safetensors").stat().st_mtime_ns == before
 
 
 def test_user_error(tiny_config, tmp_path, capsys):
     tiny_config.model_copy(update={"store": tmp_path / "nowhere"}).write(tmp_path / SETTINGS)
-    assert main([str(tmp_path)]) == 2
+    assert main([str(tmp_path), "0"]) == 2
     assert capsys.readouterr().err.startswith("error: ")
 
 
@@ -39,8 +44,8 @@ def compare(tiny_config, tmp_path, capsys):
     words += " --encoder resnet10t --weights none --depth 3 --image-size 64 64 --decoder-channels 8 --detail-channels 4"
     words += " --steps 2 --batch-size 2 --validate-every 2 --validation-cases 1 --accelerator cpu --workers 0"
 
-    def run(*more):
-        code = command_line([*words.split(), *more])
+    def run(*more, without=""):
+        code = command_line([*words.replace(without, "").split(), *more])
         told = capsys.readouterr()
         return json.loads(told.out) if code == 0 else (code, told.out)
 
@@ -92,3 +97,40 @@ def test_what_would_stop_a_later_arm_is_told_before_the_first(compare, tmp_path)
     assert (code, json.loads(told)["error"]["what"]) == (2, "scan has fewer slices than the window")
     code, told = compare("--cases", "50")
     assert code == 2
+
+
+PROGRAM = """
+import pathlib, shutil, sys
+
+data, out, seconds = sys.argv[1:]
+assert seconds == "60"
+for scan in pathlib.Path(data, "imagesTs").iterdir():
+    shutil.copy(pathlib.Path(LABELS, scan.name.replace("_0000", "")), out)
+"""
+
+
+def test_race_of_a_network_and_programs(compare, tiny_config, tmp_path):
+    program = PROGRAM.replace("LABELS", repr(str(tiny_config.dataset / "labelsTr")))
+    scripts = {"perfect": program, "broken": "raise SystemExit('no license')", "again": program}
+    arms = {
+        name: {"command": [sys.executable, "-c", text, "{data}", "{out}", "{seconds}"]}
+        for name, text in scripts.items()
+    }
+    (tmp_path / "arms.yaml").write_text(json.dumps({"three": {}, **arms}), encoding="utf-8")
+    code, said = compare()
+    assert (code, json.loads(said)["error"]["what"]) == (2, "a program needs a budget")
+    code, said = compare("--budget", "1min")  # and --steps, by the fixture
+    assert (code, json.loads(said)["error"]["what"]) == (2, "number of steps given twice")
+    Timing(60.0, 25.0, 2).write(RunFolder(tmp_path / "out" / "three-1min"))
+    code, said = compare("--budget", "1min", without="--steps 2 ")
+    assert code == 2 and "no license" in json.loads(said)["error"]["got"]
+    del arms["broken"]
+    (tmp_path / "arms.yaml").write_text(json.dumps({"three": {}, **arms}), encoding="utf-8")
+    log = tmp_path / "out/again-1min" / LOG
+    before = log.stat().st_mtime_ns  # the arm after the broken one is finished
+    found = compare("--budget", "1min", without="--steps 2 ")
+    assert [(row["arm"], row["budget"]) for row in found["rows"]] == [("three", 60), ("perfect", 60), ("again", 60)]
+    assert [row["dice"]["value"] for row in found["rows"]][1:] == [1, 1]
+    assert log.stat().st_mtime_ns == before
+    config = RunConfig.read(tmp_path / "out/three-1min/config.yaml")
+    assert config.training.steps == 2

@@ -1,7 +1,7 @@
 """Train and score several methods under one protocol, and hold each against the first.
 
-Every method is trained with every seed and every number of training cases, each in its own run. Runs that are finished
-are not trained again, unfinished ones go on where they were stopped: give the same command once more.
+Every method is trained with every seed, number of training cases and budget, each in its own run. Runs that are
+finished are not trained again, unfinished ones go on where they were stopped: give the same command once more.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from inflate3d.cli.report import write_page
 from inflate3d.cli.run_options import RunOptions
 from inflate3d.cli.terminal import Terminal
 from inflate3d.cli.train import train_run
-from inflate3d.comparison.arms import ARM_SETS, find_arms
+from inflate3d.comparison.arms import ARM_SETS, Arm, find_arms
+from inflate3d.comparison.budget import check_budget, read_budgets
 from inflate3d.comparison.runs import ComparisonRun, plan_runs, read_sizes
 from inflate3d.config import InflatedConfig, RunConfig, Seed
-from inflate3d.errors import ConfigError
+from inflate3d.errors import ConfigError, Inflate3dError
 from inflate3d.evaluation.scores import Scores
 from inflate3d.evaluation.tables import show
 from inflate3d.lock import locked
@@ -38,6 +39,10 @@ class Options(RunOptions):
     """Seeds to train each method with; that of --seed alone if not given."""
     cases: str | None = None
     """Numbers of training cases for low-data curves, such as 5,10,20,all; the held-out cases stay the same."""
+    budget: str | None = None
+    """How long each training takes, such as 1min,3min,1h, in place of --steps: process time on a CPU."""
+    threads: int | None = Field(default=None, ge=1)
+    """Threads of a training on a CPU; if not given, those that run at a time share all cores."""
     parallel: int | None = Field(default=None, ge=1)
     """Trainings at a time, each in a process of its own; one for each GPU, on other devices one, if not given."""
     out: Path | None = None
@@ -51,13 +56,15 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     base, store = options.open(terminal)
     root = options.out or Path("runs") / f"{options.dataset.resolve().name}-compare"
     configs = {arm.name: arm.applied_to(options).run_config(store) for arm in arms}
+    budgets = _find_budgets(options, arms, configs)
     plans = _plan_arms(configs, store)
     sizes = (base.data.training_cases,) if options.cases is None else read_sizes(options.cases, base, store)
-    runs = plan_runs(configs, tuple(dict.fromkeys(options.seeds)) or (base.training.seed,), sizes, root)
+    seeds = tuple(dict.fromkeys(options.seeds)) or (base.training.seed,)
+    runs = plan_runs(configs, seeds, sizes, root, budgets, {arm.name: arm.command for arm in arms if arm.command})
     _check_plans(runs, plans)
     hint = "wait until it has finished, or choose another folder by --out"
     with locked(root / ".lock", root, doing="running this comparison", hint=hint, remove=True):
-        train_all(runs, store, options.parallel, terminal)
+        train_all(runs, store, options, terminal)
         return report_comparison(runs, base, store, root, terminal)
 
 
@@ -74,6 +81,21 @@ def _check_one_machine(options: Options) -> None:
             got=f"--nodes {options.training.nodes}" if options.training.nodes > 1 else "a launcher",
             hint="train each method by `inflate3d train`",
         )
+
+
+def _find_budgets(options: Options, arms: Sequence[Arm], configs: dict[str, RunConfig]) -> tuple[float | None, ...]:
+    """The budgets in seconds, or None alone for given steps."""
+    if options.budget is None:
+        if program := next((arm.name for arm in arms if arm.command), None):
+            raise ConfigError("a program needs a budget", expected="--budget, such as 3min", got=f"arm {program}")
+        return (None,)
+    by_hand = [arm.name for arm in arms if "steps" in arm.changes.get("training", {})]
+    if by_hand or (options.training.steps and options.preset == "auto"):
+        got = f"the steps of arm {by_hand[0]}" if by_hand else f"--steps {options.training.steps}"
+        raise ConfigError("number of steps given twice", expected="--budget alone", got=f"--budget and {got}")
+    for config in configs.values():
+        check_budget(config)
+    return read_budgets(options.budget)
 
 
 def _plan_arms(configs: dict[str, RunConfig], store: Store) -> dict[str, Plan]:
@@ -95,25 +117,35 @@ def _check_plans(runs: Sequence[ComparisonRun], plans: dict[str, Plan]) -> None:
         check_plan(run.folder, plans[run.arm])
 
 
-def train_all(runs: Sequence[ComparisonRun], store: Store, parallel: int | None, terminal: Terminal) -> None:
-    """Trains and scores what is not finished, here or in several processes."""
+def train_all(runs: Sequence[ComparisonRun], store: Store, options: Options, terminal: Terminal) -> None:
+    """Trains and scores what is not finished, here or in several processes; after a failure the others go on."""
+    import torch
+
     from inflate3d.comparison.scheduler import find_slots, run_in_parallel
     from inflate3d.comparison.worker import train_and_score
 
     training = runs[0].config.training
     waiting = [run for run in runs if not run.finished]
     terminal.log(f"{len(runs)} trainings, {len(runs) - len(waiting)} of them finished")
-    slots = find_slots(training, parallel)
+    slots = find_slots(training, options.parallel, options.threads)
     # A training on several devices starts its own command anew for each, which must not be the whole comparison.
     if training.devices > 1 or (len(slots) > 1 and len(waiting) > 1):
         run_in_parallel(waiting, slots, terminal.log)
         return
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    failures = []
     for run in waiting:
         terminal.log(f"training: {run.name}")
         try:
-            train_and_score(run.config, run.folder, store, console=terminal.status, progress=terminal.progress)
+            train_and_score(run, store, console=terminal.status, progress=terminal.progress)
         except Interrupted as stop:
             raise stop.with_hint(f"repeat the command to resume ({run.name})") from stop
+        except Inflate3dError as error:
+            terminal.log(f"{run.name}: failed: {error.what}")
+            failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 def report_comparison(
@@ -143,7 +175,8 @@ def report_comparison(
 
 def _write_pages(runs: Sequence[ComparisonRun], terminal: Terminal) -> None:
     """Writes the page of each arm's first run with the most training cases, unless it has one: drawing takes time."""
-    largest = [run for run in runs if run.cases is None] or runs
+    own = [run for run in runs if not run.command]
+    largest = [run for run in own if run.cases is None] or own
     folders = list({run.arm: run.folder for run in reversed(largest)}.values())
     missing = [folder for folder in reversed(folders) if not folder.report.exists()]
     for folder in terminal.progress(missing, len(missing), "drawing pages") if missing else ():

@@ -31,7 +31,11 @@ SECTIONS = ("plan", "model", "augmentation", "training")
 PLAN_SETTINGS = {"stride"}
 """What they may differ in of the plan: what the prepared cases don't depend on."""
 
+NEEDED, OPTIONAL = {"data", "out", "seconds"}, {"seed", "threads"}
+"""What a program is given: its command names these places in braces."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_PLACE = re.compile(r"\{(\w+)\}")
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,12 @@ class Arm:
     Attributes:
         name: Names its runs' folders and its rows.
         changes: What it has different: settings by section, such as ``{"model": {"depth": 1}}``.
+        command: Of another program that is this arm; empty for a network of ours.
     """
 
     name: str
     changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    command: tuple[str, ...] = ()
 
     def applied_to(self, settings: Settings) -> Settings:
         """The settings, a run's or a command's, with the arm's changes.
@@ -139,6 +145,7 @@ def read_arms(file: Path) -> tuple[Arm, ...]:
         five-slices: {}
         one-slice: {model: {depth: 1}}
         one-slice-longer: {model: {depth: 1}, training: {steps: 10000}}
+        another: {command: [python, train.py, "{data}", "{out}", --seconds, "{seconds}", --seed, "{seed}"]}
 
     Raises:
         ConfigError: The file can't be read, or holds something else.
@@ -151,7 +158,15 @@ def read_arms(file: Path) -> tuple[Arm, ...]:
             got=shown(values),
             file=file,
         )
-    return tuple(_read_arm(str(name), changes, file) for name, changes in values.items())
+    arms = tuple(_read_arm(str(name), changes, file) for name, changes in values.items())
+    if arms[0].command:
+        raise ConfigError(
+            "the first arm must not be a program",
+            expected="a network of inflate3d, which the others are compared with",
+            got=arms[0].name,
+            file=file,
+        )
+    return arms
 
 
 def _read_arm(name: str, changes: Any, file: Path) -> Arm:
@@ -160,15 +175,30 @@ def _read_arm(name: str, changes: Any, file: Path) -> Arm:
         raise ConfigError(
             "the arm's name can't name a folder", expected="letters, digits and . _ + -", got=repr(name), file=file
         )
+    if isinstance(changes, dict) and set(changes) == {"command"}:
+        return Arm(name, command=_read_command(name, changes["command"], file))
     known = isinstance(changes, dict) and set(changes) <= set(SECTIONS)
     if not (known and all(isinstance(values, dict) for values in changes.values())):
         raise ConfigError(
             f"arm {name} is not given by section",
-            expected=f"settings under {', '.join(SECTIONS)}",
+            expected=f"settings under {', '.join(SECTIONS)}, or a command alone",
             got=shown(changes),
             file=file,
         )
     return Arm(name, changes)
+
+
+def _read_command(name: str, words: Any, file: Path) -> tuple[str, ...]:
+    words = [str(word) if isinstance(word, int | float) else word for word in words] if isinstance(words, list) else []
+    used = [place for word in words if isinstance(word, str) for place in _PLACE.findall(word)]
+    if not all(isinstance(word, str) for word in words) or not NEEDED <= set(used) <= NEEDED | OPTIONAL:
+        raise ConfigError(
+            f"invalid command of arm {name}",
+            expected="a list of words with {data}, {out} and {seconds}, and if needed {seed} and {threads}",
+            got=shown(words),
+            file=file,
+        )
+    return tuple(words)
 
 
 def difference_in_words(first: RunConfig, config: RunConfig) -> str:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from inflate3d.comparison.worker import COST
+from inflate3d.comparison.runs import COST
 from inflate3d.errors import DataError
 from inflate3d.evaluation.scores import Scores
 from inflate3d.evaluation.statistics import Figure, mean_over_defined
-from inflate3d.run_folder import RunFolder, TrainingLog
+from inflate3d.run_folder import RunFolder
 from inflate3d.settings import read_json
 
 
@@ -39,15 +39,18 @@ class Cost:
     """What an arm costs; NaN where it is not known.
 
     Attributes:
-        network: Its network's size.
-        training_seconds: Time of a training, validations counted in, mean over the seeds.
+        network: Its network's size; None for a program's.
+        training_seconds: Time of a training's steps, mean over the seeds: process time on a CPU. Of a program that does
+            not report it, all of its time.
+        other_seconds: Likewise of the validations; of a program, of all that it did besides its training.
         prediction_seconds: Time from a held-out scan in memory to its label map, mean over cases and seeds.
         peak_memory_bytes: Most GPU memory that a training held; NaN without a GPU.
         device: What it was trained on.
     """
 
-    network: NetworkSize
+    network: NetworkSize | None
     training_seconds: Figure
+    other_seconds: Figure
     prediction_seconds: Figure
     peak_memory_bytes: Figure
     device: str
@@ -62,31 +65,29 @@ def measure_costs(folders: Sequence[RunFolder], scores: Sequence[Scores]) -> Cos
 
     Raises:
         ConfigError: A run's cost is not JSON.
-        DataError: A run's log can't be read.
+        DataError: The file of a run's cost is damaged.
         ModelError: A run's model can't be loaded.
     """
-    seconds = [TrainingLog.read(folder.metrics).seconds for folder in folders]
     predictions = [each.seconds for each in scores if each.seconds is not None]
-    device, peaks = "unknown", []
-    for folder in folders:
-        if (folder.root / COST).exists():
-            device, peak = _read_cost(folder.root / COST)
-            peaks += [] if peak is None else [peak]
+    known = [_read_cost(folder.root / COST) for folder in folders if (folder.root / COST).exists()]
+    _, training, other, peaks = zip(*known, strict=True) if known else ((), (), (), ())
     return Cost(
-        network=measure_network(folders[0]),
-        training_seconds=_mean(np.array(seconds)),
+        network=measure_network(folders[0]) if folders[0].model.exists() else None,
+        training_seconds=_mean(np.array(training)),
+        other_seconds=_mean(np.array(other)),
         prediction_seconds=_mean(np.concatenate(predictions)) if predictions else math.nan,
-        peak_memory_bytes=max(peaks, default=math.nan),
-        device=device,
+        peak_memory_bytes=max((peak for peak in peaks if not math.isnan(peak)), default=math.nan),
+        device=known[-1][0] if known else "unknown",
     )
 
 
-def _read_cost(file: Path) -> tuple[str, float | None]:
-    """The device of a run, and the most memory that it took there if that is known."""
+def _read_cost(file: Path) -> tuple[str, float, float, float]:
+    """The device of a run, its seconds, and the most memory that it took there; NaN where that is not known."""
     values = read_json(file)
     try:
         peak = values["peak_memory_bytes"]
-        return str(values["device"]), None if peak is None else float(peak)
+        seconds = float(values["training_seconds"]), float(values["other_seconds"])
+        return str(values["device"]), *seconds, math.nan if peak is None else float(peak)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError("cannot read the cost of the run", got=repr(error)[:200], file=file) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from inflate3d.atomic import atomic_path
+from inflate3d.comparison.budget import budget_name
 from inflate3d.comparison.results import Comparison, Row
 from inflate3d.comparison.tables import interval_words
 from inflate3d.evaluation.statistics import Estimate
@@ -34,7 +36,7 @@ SPREAD = 0.22
 
 
 def write_plots(comparison: Comparison, folder: Path) -> None:
-    """Writes ``comparison``, ``cases`` and, for several numbers of training cases, ``training_cases``: PNG and SVG.
+    """Writes the plots as PNG and SVG, ``training_cases`` and ``training_seconds`` only where there are several.
 
     Raises:
         OutputError: A file can't be written.
@@ -54,7 +56,8 @@ def plot_pictures(comparison: Comparison, theme: Theme) -> dict[str, bytes]:
 
 def _draw_all(comparison: Comparison) -> dict[str, Figure]:
     plots = {"comparison": draw_arms(comparison), "cases": draw_cases(comparison)}
-    return plots | ({"training_cases": draw_sizes(comparison)} if len(comparison.sizes) > 1 else {})
+    plots |= {"training_cases": draw_sizes(comparison)} if len(comparison.sizes) > 1 else {}
+    return plots | ({"training_seconds": draw_seconds(comparison)} if len(comparison.budgets) > 1 else {})
 
 
 def _inks(theme: Theme) -> AbstractContextManager[None]:
@@ -134,21 +137,44 @@ def draw_cases(comparison: Comparison) -> Figure:
 
 
 def draw_sizes(comparison: Comparison) -> Figure:
-    """A curve an arm: Dice with its interval over the number of training cases, which is drawn by its logarithm."""
+    """A curve an arm, with the largest budget: Dice with its interval over the training cases, drawn by logarithm."""
+
+    def place(row: Row) -> float:
+        return row.training_cases * BESIDE ** (comparison.arms.index(row.arm) - (len(comparison.arms) - 1) / 2)
+
+    rows = [row for row in comparison.rows if row.budget == comparison.budgets[-1]]
+    return _draw_curves(
+        comparison, rows, place, "training cases", {float(size): str(size) for size in comparison.sizes}
+    )
+
+
+def draw_seconds(comparison: Comparison) -> Figure:
+    """A curve an arm, with the most cases: Dice with its interval over what its training took, drawn by logarithm."""
+    ticks = {budget: budget_name(budget) for budget in comparison.budgets if budget}
+    label = "training: process time on a CPU, without validations"
+    return _draw_curves(comparison, comparison.most_cases, lambda row: row.cost.training_seconds, label, ticks)
+
+
+def _draw_curves(
+    comparison: Comparison,
+    chosen: Sequence[Row],
+    place: Callable[[Row], float],
+    label: str,
+    ticks: Mapping[float, str],
+) -> Figure:
     from matplotlib.ticker import NullLocator
 
     figure = _new_figure(8.0, 4.4)
     axes = figure.subplots()
-    for number, arm in enumerate(comparison.arms):
-        rows = [row for row in comparison.rows if row.arm == arm]
-        beside, color = BESIDE ** (number - (len(comparison.arms) - 1) / 2), _color(comparison, arm)
-        places = [row.training_cases * beside for row in rows]
+    for arm in comparison.arms:
+        rows, color = [row for row in chosen if row.arm == arm], _color(comparison, arm)
+        places = [place(row) for row in rows]
         axes.plot(places, [row.dice.value for row in rows], "o-", color=color, label=arm, markersize=4.5)
         axes.vlines(places, [row.dice.low for row in rows], [row.dice.high for row in rows], color=color)
     axes.set_xscale("log")
-    axes.set_xticks(comparison.sizes, [str(size) for size in comparison.sizes])
+    axes.set_xticks(list(ticks), list(ticks.values()))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("training cases")
+    axes.set_xlabel(label)
     axes.set_ylabel("mean Dice (0 to 1) with 95 % interval")
     figure.legend(loc="outside right upper", frameon=False)
     _plain_axes(axes, "y")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,12 +64,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class Row:
-    """An arm with one number of training cases, over its seeds.
+    """An arm with one number of training cases and one budget, over its seeds.
 
     Attributes:
         arm: Its name.
         training_cases: How many cases it was trained on.
         all_training_cases: Whether these are all training cases of the split.
+        budget: Seconds that each training was given; None for a number of steps.
         differs: What it has different from the first arm, in words.
         dice: Mean Dice per case in native space (mean over classes of means over cases, mean over seeds), with its
             interval over the cases and, if there are several, the seeds.
@@ -86,6 +88,7 @@ class Row:
     arm: str
     training_cases: int
     all_training_cases: bool
+    budget: float | None
     differs: str
     dice: Estimate
     dice_of_seeds: dict[int, Figure]
@@ -115,7 +118,7 @@ class Comparison:
         patients: How many independent cases these are: those of a patient count as one.
         seeds: Seeds of each row.
         nsd_tolerance: Millimeters; NaN if NSD was not measured, or not with one tolerance for all classes.
-        rows: By number of training cases, then by arm.
+        rows: By number of training cases, then by budget, then by arm.
     """
 
     dataset: str
@@ -136,9 +139,19 @@ class Comparison:
         return list(dict.fromkeys(row.training_cases for row in self.rows))
 
     @property
-    def largest(self) -> list[Row]:
+    def budgets(self) -> list[float | None]:
+        """Seconds of the trainings."""
+        return list(dict.fromkeys(row.budget for row in self.rows))
+
+    @property
+    def most_cases(self) -> list[Row]:
         """The rows with the most training cases."""
         return [row for row in self.rows if row.training_cases == self.sizes[-1]]
+
+    @property
+    def largest(self) -> list[Row]:
+        """The rows with the most training cases and the largest budget."""
+        return [row for row in self.most_cases if row.budget == self.budgets[-1]]
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values for JSON; what is not known is ``null``."""
@@ -181,13 +194,13 @@ def summarize_runs(dataset: str, runs: Sequence[ComparisonRun], whole: int) -> C
     """
     scores = read_scores(runs)
     first_scores = scores[runs[0].name]
-    by_size: dict[int | None, dict[str, list[ComparisonRun]]] = {}
+    alike: dict[tuple[int, float], dict[str, list[ComparisonRun]]] = {}
     for run in runs:
-        by_size.setdefault(run.cases, {}).setdefault(run.arm, []).append(run)
+        alike.setdefault((run.cases or whole, run.budget or 0.0), {}).setdefault(run.arm, []).append(run)
     rows = []
-    for size in sorted(by_size, key=lambda size: size or whole):
-        first = next(iter(by_size[size].values()))
-        rows += [_row(dataset, arm, first, scores, whole) for arm in by_size[size].values()]
+    for _, arms in sorted(alike.items()):
+        first = next(iter(arms.values()))
+        rows += [_row(dataset, arm, first, scores, whole) for arm in arms.values()]
     return Comparison(
         dataset=dataset,
         held_out=first_scores.cases,
@@ -221,8 +234,8 @@ def read_scores(runs: Sequence[ComparisonRun]) -> dict[str, Scores]:
 
 def score_table(runs: Sequence[ComparisonRun], scores: Mapping[str, Scores]) -> Table:
     """The long tables of all runs as one."""
-    rows = [[run.arm, run.cases, run.seed, *row] for run in runs for row in scores[run.name].table().rows]
-    return Table(("arm", "training_cases", "seed", "case", "class", "measure", "value"), rows)
+    rows = [[run.arm, run.cases, run.budget, run.seed, *row] for run in runs for row in scores[run.name].table().rows]
+    return Table(("arm", "training_cases", "budget", "seed", "case", "class", "measure", "value"), rows)
 
 
 def _row(
@@ -239,7 +252,10 @@ def _row(
         arm=run.arm,
         training_cases=run.cases or whole,
         all_training_cases=run.cases is None,
-        differs=difference_in_words(first[0].config, run.config),
+        budget=run.budget,
+        differs=f"the program {shlex.join(run.command)}"
+        if run.command
+        else difference_in_words(first[0].config, run.config),
         dice=estimate(group_values(dice, patients), bounds=(0.0, 1.0)),
         dice_of_seeds={each.seed: scores[each.name].mean() for each in runs},
         dice_of_classes=dict(zip(own[0].classes, mean_over_defined(class_means).tolist(), strict=True)),

@@ -1,4 +1,4 @@
-"""The runs of a comparison: every arm with every seed and every number of training cases."""
+"""The runs of a comparison: every arm with every seed, number of training cases and budget."""
 
 from __future__ import annotations
 
@@ -6,13 +6,37 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from inflate3d.comparison.budget import Timing, budget_name
 from inflate3d.config import RunConfig
 from inflate3d.datasets.splits import choose_split
-from inflate3d.errors import ConfigError
+from inflate3d.errors import ConfigError, Inflate3dError
 from inflate3d.preparation.store import Store
 from inflate3d.run_folder import RunFolder
+from inflate3d.settings import read_json
 
 ALL_CASES = "all"
+
+COST = "cost.json"
+"""In a run's folder: what its training needed."""
+
+COMMAND = "command.json"
+"""In the folder of a program's run: its command."""
+
+LOG = "log.txt"
+"""In a run's folder: the output of its process."""
+
+LOG_LINES = 12
+"""Of a failed process, shown in the error."""
+
+
+class RunError(Inflate3dError):
+    """A run of a comparison failed; the others are finished or can be resumed."""
+
+
+def last_lines(log: Path) -> str:
+    """The end of a log, for an error."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return "\n".join(f"    {line}" for line in lines[-LOG_LINES:])
 
 
 @dataclass(frozen=True)
@@ -25,6 +49,8 @@ class ComparisonRun:
         seed: Seed of its weights and windows; added to ``--training-cases-seed`` that of the choice of its cases.
         config: All of its settings.
         folder: Its run.
+        budget: Seconds that its training takes; None if its steps are given.
+        command: Of the program that trains and predicts; empty for a network of ours.
     """
 
     arm: str
@@ -32,6 +58,8 @@ class ComparisonRun:
     seed: int
     config: RunConfig
     folder: RunFolder
+    budget: float | None = None
+    command: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -45,27 +73,38 @@ class ComparisonRun:
 
 
 def plan_runs(
-    configs: Mapping[str, RunConfig], seeds: Sequence[int], sizes: Sequence[int | None], root: Path
+    configs: Mapping[str, RunConfig],
+    seeds: Sequence[int],
+    sizes: Sequence[int | None],
+    root: Path,
+    budgets: Sequence[float | None] = (None,),
+    commands: Mapping[str, tuple[str, ...]] | None = None,
 ) -> list[ComparisonRun]:
-    """Lists the trainings: for each seed all sizes, and for each of these all arms.
+    """Lists the trainings: for each seed all sizes, for each of these all budgets, and for each of these all arms.
 
-    A run's folder is named by its arm, its number of cases unless it has all, and its seed unless that is 0.
+    A run's folder is named by its arm, its number of cases unless it has all, its budget if it has one, and its seed
+    unless that is 0.
 
     Args:
         configs: The configuration of each arm.
         seeds: The seeds.
         sizes: Numbers of training cases; None for all.
         root: The comparison's folder.
+        budgets: Seconds that a training takes; None for the steps of the configuration.
+        commands: By arm, the command of one that is another program.
 
     Raises:
         ConfigError: Two arms are the same, two runs would share a folder, or an existing run was started with
             other settings.
+        DataError: The timing of an existing run is damaged.
     """
-    _check_different(configs)
+    commands = commands or {}
+    _check_different({arm: config for arm, config in configs.items() if arm not in commands})
     runs = [
-        ComparisonRun(arm, size, seed, _with(config, seed, size), RunFolder(root / run_name(arm, size, seed)))
+        _plan_run(arm, size, seed, config, root, budget, commands.get(arm, ()))
         for seed in seeds
         for size in sizes
+        for budget in budgets
         for arm, config in configs.items()
     ]
     folders = [run.folder.root for run in runs]
@@ -74,7 +113,31 @@ def plan_runs(
     for run in runs:
         if run.folder.config.exists():
             run.config.check_unchanged(run.folder.config)
+        if (file := run.folder.root / COMMAND).exists() and (before := read_json(file)) != list(run.command):
+            raise ConfigError(
+                f"the command of arm {run.arm} has changed",
+                expected=before,
+                got=list(run.command),
+                hint="give the same command again, or choose another folder with --out",
+                file=file,
+            )
     return runs
+
+
+def _plan_run(
+    arm: str,
+    size: int | None,
+    seed: int,
+    config: RunConfig,
+    root: Path,
+    budget: float | None,
+    command: tuple[str, ...],
+) -> ComparisonRun:
+    folder, config = RunFolder(root / run_name(arm, size, seed, budget)), _with(config, seed, size)
+    timing = Timing.read(folder) if budget else None
+    return ComparisonRun(
+        arm, size, seed, timing.applied_to(config) if timing else config, folder, budget=budget, command=command
+    )
 
 
 def read_sizes(text: str, config: RunConfig, store: Store) -> tuple[int | None, ...]:
@@ -128,12 +191,14 @@ def _with(config: RunConfig, seed: int, size: int | None) -> RunConfig:
     )
 
 
-def run_name(arm: str, size: int | None, seed: int) -> str:
+def run_name(arm: str, size: int | None, seed: int, budget: float | None = None) -> str:
     """The name of a run's folder.
 
     Args:
         arm: Its arm's name.
         size: How many cases it is trained on; None for all of the split.
         seed: Its seed.
+        budget: Seconds that its training takes.
     """
-    return arm + (f"-{size}-cases" if size else "") + (f"-seed-{seed}" if seed else "")
+    parts = [f"{size}-cases" if size else "", budget_name(budget) if budget else "", f"seed-{seed}" if seed else ""]
+    return "-".join([arm, *filter(None, parts)])

@@ -9,26 +9,15 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from inflate3d.comparison.runs import ComparisonRun
+from inflate3d.comparison.runs import LOG, ComparisonRun, RunError, last_lines
 from inflate3d.comparison.worker import PARENT, SETTINGS
 from inflate3d.config import TrainingConfig
-from inflate3d.errors import ConfigError, Inflate3dError
+from inflate3d.errors import ConfigError
 from inflate3d.resources import count_cores
 from inflate3d.stopping import interruptible
 
-LOG = "log.txt"
-"""In a run's folder: the output of its process."""
-
-LOG_LINES = 12
-"""Of a failed process, shown in the error."""
-
 Command = Callable[[ComparisonRun], list[str]]
-
-
-class RunError(Inflate3dError):
-    """A training of a comparison failed; the others are finished or can be resumed."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +33,13 @@ class Slot:
     environment: dict[str, str]
 
 
-def find_slots(training: TrainingConfig, parallel: int | None) -> list[Slot]:
+def find_slots(training: TrainingConfig, parallel: int | None, threads: int | None = None) -> list[Slot]:
     """The slots to train in: one for each GPU (or for as many GPUs as a training takes), else one.
 
     Args:
         training: Which devices a training takes.
         parallel: Number of slots; by default as many as there are GPUs for, and one on other devices.
+        threads: Of each training; by default the slots share all cores.
 
     Raises:
         ConfigError: There are not enough GPUs.
@@ -57,8 +47,8 @@ def find_slots(training: TrainingConfig, parallel: int | None) -> list[Slot]:
     gpus = visible_gpus() if training.accelerator in ("auto", "gpu") else []
     if not gpus:
         count = parallel or 1
-        threads = str(max(1, count_cores() // count))
-        return [Slot(f"process {number}", {"OMP_NUM_THREADS": threads}) for number in range(1, count + 1)]
+        limit = {"OMP_NUM_THREADS": str(threads or max(1, count_cores() // count))}
+        return [Slot(f"process {number}", limit) for number in range(1, count + 1)]
     each = training.devices
     groups = [gpus[start : start + each] for start in range(0, len(gpus) - each + 1, each)]
     if parallel is not None and parallel > len(groups):
@@ -81,7 +71,8 @@ def visible_gpus() -> list[str]:
 
 def worker_command(run: ComparisonRun) -> list[str]:
     """Trains and scores a run in a process of its own."""
-    return [sys.executable, "-m", "inflate3d.comparison.worker", str(run.folder.root)]
+    own = [sys.executable, "-m", "inflate3d.comparison.worker", str(run.folder.root)]
+    return [*own, str(run.budget or 0), *run.command]
 
 
 def run_in_parallel(
@@ -94,8 +85,8 @@ def run_in_parallel(
 ) -> None:
     """Trains and scores the runs that are not finished, as many at a time as there are slots.
 
-    After a failure no other is started; those that are running are completed. A stop (Ctrl-C, SIGTERM) is passed on:
-    each training writes a checkpoint, from which the next call resumes it.
+    After a failure the others go on. A stop (Ctrl-C, SIGTERM) is passed on: each training writes a checkpoint, from
+    which the next call resumes it.
 
     Args:
         runs: What to train.
@@ -112,8 +103,8 @@ def run_in_parallel(
     failed: list[tuple[ComparisonRun, int]] = []
     with interruptible(signal.SIGTERM):
         try:
-            while running or (waiting and not failed):
-                while waiting and free and not failed:
+            while running or waiting:
+                while waiting and free:
                     run, slot = waiting.pop(0), free.pop(0)
                     log(f"{run.name}: started on {slot.name}, see {run.folder.root / LOG}")
                     running[run.name] = (run, slot, time.monotonic(), _start(command(run), run, slot))
@@ -151,12 +142,7 @@ def _failure(run: ComparisonRun, code: int) -> RunError:
     log = run.folder.root / LOG
     return RunError(
         f"training failed: {run.name}",
-        got=f"exit code {code}\n{_last_lines(log)}",
+        got=f"exit code {code}\n{last_lines(log)}",
         hint="fix it and repeat the command: finished runs are not trained again",
         file=log,
     )
-
-
-def _last_lines(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return "\n".join(f"    {line}" for line in lines[-LOG_LINES:])

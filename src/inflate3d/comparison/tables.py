@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from inflate3d.atomic import write_text
+from inflate3d.comparison.budget import budget_name
 from inflate3d.comparison.cost import NetworkSize
 from inflate3d.comparison.paper import NOTE as PAPER_NOTE
-from inflate3d.comparison.results import JSON_FILE, Comparison, Difference
+from inflate3d.comparison.results import JSON_FILE, Comparison, Difference, Row
 from inflate3d.evaluation.statistics import FEWEST_GROUPS, Estimate
 from inflate3d.evaluation.tables import Table, show_estimate
 
@@ -86,11 +87,10 @@ def quality_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 
 def quality_cells(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
     """The same, with what to sort by; lower is better for p and HD95 only."""
-    several_sizes, several_seeds = len(comparison.sizes) > 1, len(comparison.seeds) > 1
+    several_seeds = len(comparison.seeds) > 1
     has_paper = any(row.paper is not None for row in comparison.rows)
     columns = [
-        "arm",
-        *(["training cases"] if several_sizes else []),
+        *_naming_columns(comparison),
         "Dice (95 %)",
         *(["± seeds"] if several_seeds else []),
         "difference (95 %)",
@@ -104,8 +104,7 @@ def quality_cells(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
     ]
     rows = [
         [
-            Cell(row.arm),
-            *([Cell(str(row.training_cases), row.training_cases)] if several_sizes else []),
+            *_naming_cells(_naming_columns(comparison), row),
             Cell(_with_interval(row.dice), row.dice.value),
             *([_cell(row.seed_deviation, 4)] if several_seeds else []),
             *_difference_cells(row.difference),
@@ -121,12 +120,10 @@ def quality_cells(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
 
 def class_cells(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
     """Columns and rows of each class's Dice."""
-    several_sizes = len(comparison.sizes) > 1
-    columns = ["arm", *(["training cases"] if several_sizes else []), *comparison.rows[0].dice_of_classes]
+    columns = [*_naming_columns(comparison), *comparison.rows[0].dice_of_classes]
     rows = [
         [
-            Cell(row.arm),
-            *([Cell(str(row.training_cases), row.training_cases)] if several_sizes else []),
+            *_naming_cells(_naming_columns(comparison), row),
             *(_cell(value, 4) for value in row.dice_of_classes.values()),
         ]
         for row in comparison.rows
@@ -134,15 +131,29 @@ def class_cells(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
     return columns, rows
 
 
+def _naming_columns(comparison: Comparison) -> list[str]:
+    """Heads of the columns that tell rows from one another."""
+    several = {"training cases": comparison.sizes, "budget": comparison.budgets}
+    return ["arm", *(name for name, values in several.items() if len(values) > 1)]
+
+
+def _naming_cells(columns: Sequence[str], row: Row) -> list[Cell]:
+    cells = {
+        "arm": Cell(row.arm),
+        "training cases": Cell(str(row.training_cases), row.training_cases),
+        "budget": Cell(budget_name(row.budget), row.budget) if row.budget else Cell(NOTHING),
+    }
+    return [cells[name] for name in columns]
+
+
 def short_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Columns and rows of the figures of quality that fit a terminal."""
-    several_sizes = len(comparison.sizes) > 1
-    columns = ["arm", *(["cases"] if several_sizes else []), "Dice", "difference (95 %)", "p", "HD95", "NSD"]
+    columns = [*_naming_columns(comparison), "Dice", "difference (95 %)", "p", "HD95", "NSD"]
     rows = []
     for row in comparison.rows:
         found, _, p, _ = (cell.text for cell in _difference_cells(row.difference, digits=3))
-        size = [str(row.training_cases)] if several_sizes else []
-        rows.append([row.arm, *size, _figure(row.dice.value, 4), found, p, _figure(row.hd95, 1), _figure(row.nsd, 3)])
+        named = [cell.text for cell in _naming_cells(_naming_columns(comparison), row)]
+        rows.append([*named, _figure(row.dice.value, 4), found, p, _figure(row.hd95, 1), _figure(row.nsd, 3)])
     return columns, rows
 
 
@@ -153,23 +164,26 @@ def cost_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 
 def cost_cells(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
     """The same, with what to sort by."""
+    named = [name for name in _naming_columns(comparison) if name != "training cases"]
     columns = [
-        "arm",
+        *named,
         "parameters",
         "GFLOP: encoder + decoder",
         "training",
+        "validation, other",
         "prediction of a scan",
         "peak memory",
         "device",
     ]
     rows = []
-    for row in comparison.largest:
+    for row in comparison.most_cases:
         network, memory = row.cost.network, row.cost.peak_memory_bytes
         cells = [
-            Cell(row.arm),
-            Cell(f"{network.parameters / 1e6:.2f} M", network.parameters),
-            Cell(_flops(network), network.flops),
+            *_naming_cells(named, row),
+            Cell(f"{network.parameters / 1e6:.2f} M", network.parameters) if network else Cell(NOTHING),
+            Cell(_flops(network), network.flops) if network else Cell(NOTHING),
             Cell(_duration(row.cost.training_seconds), row.cost.training_seconds),
+            Cell(_duration(row.cost.other_seconds), row.cost.other_seconds),
             Cell(_duration(row.cost.prediction_seconds), row.cost.prediction_seconds),
             Cell(NOTHING if math.isnan(memory) else f"{memory / 2**30:.2f} GiB", memory),
             Cell(row.cost.device),
@@ -205,6 +219,8 @@ def notes(comparison: Comparison) -> list[str]:
         f"p is corrected by Holm for all rows of the table; Wilcoxon's signed-rank test over {whom} stands beside it, "
         "uncorrected, for these trained networks",
         "micro-averaged Dice is the paper's measure: over all slices of all cases together, on the model's grid",
+        "training is the time of the steps alone, on a CPU process time; of a program that does not report it, all its "
+        "time",
     ]
     if comparison.patients < FEWEST_GROUPS:
         lines.append(f"with fewer than {FEWEST_GROUPS} {whom} there are no intervals")

@@ -1,7 +1,7 @@
 """Trains and scores one run of a comparison, and records its cost.
 
-``python -m inflate3d.comparison.worker RUN`` does it in a process of its own, with the settings in ``settings.yaml`` in
-the folder RUN; comparisons that train several runs at a time start it.
+``python -m inflate3d.comparison.worker RUN BUDGET COMMAND`` does it in a process of its own, with the settings in
+``settings.yaml`` in the folder RUN; comparisons that train several runs at a time start it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from inflate3d.atomic import write_text
+from inflate3d.comparison.runs import COST, ComparisonRun
 from inflate3d.config import RunConfig
 from inflate3d.errors import Inflate3dError
 from inflate3d.evaluation.scores import Scores
@@ -26,9 +27,6 @@ from inflate3d.stopping import Interrupted, exit_code, interruptible
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-COST = "cost.json"
-"""In a run's folder: what its training needed."""
 
 SETTINGS = "settings.yaml"
 """In a run's folder: what its process trains. (``config.yaml`` is written when the training starts.)"""
@@ -43,13 +41,12 @@ _LOOK_SECONDS = 1.0
 
 
 def train_and_score(
-    config: RunConfig, folder: RunFolder, store: Store, *, console: Console | None = None, progress: Progress = silent
+    run: ComparisonRun, store: Store, *, console: Console | None = None, progress: Progress = silent
 ) -> Scores | None:
-    """Trains a run, or resumes it, and scores it.
+    """Trains a run, or resumes it, and scores it; a program's run starts over.
 
     Args:
-        config: Its settings.
-        folder: Its folder.
+        run: The run.
         store: The prepared dataset.
         console: Where to show the training; nowhere by default.
         progress: Shows how far the evaluation is.
@@ -58,25 +55,36 @@ def train_and_score(
         Its scores; None in all but the first process of a training on several devices.
 
     Raises:
-        Inflate3dError: As `train` and `evaluate_run` do.
+        Inflate3dError: As `train`, `evaluate_run` and `run_program` do.
         Interrupted: The user stopped it; it can be resumed.
     """
     import torch
 
+    from inflate3d.comparison.timing import StepClock, choose_clock, decide_steps
     from inflate3d.inference.runs import evaluate_run
     from inflate3d.training.precision import training_device
     from inflate3d.training.run import train
 
+    config, folder = run.config, run.folder
+    if run.command:
+        from inflate3d.comparison.program import run_program
+
+        return run_program(run, store, threads=torch.get_num_threads(), progress=progress)
     device = training_device(config.training)
     on_gpu = device.type == "cuda"
     if not folder.finished:
+        clock = StepClock(choose_clock(device))
+        if run.budget:
+            config = decide_steps(config, run.budget, folder, store, clock.clock)
         if on_gpu:
             torch.cuda.reset_peak_memory_stats()
-        if not train(config, folder, store, resume=True, console=console):
+        if not train(config, folder, store, resume=True, console=console, callbacks=[clock]):
             return None
         cost = {
             "device": torch.cuda.get_device_name() if on_gpu else device.type.upper(),
             "peak_memory_bytes": torch.cuda.max_memory_allocated() if on_gpu else None,
+            "training_seconds": clock.seconds,
+            "other_seconds": clock.validation_seconds,
         }
         write_text(folder.root / COST, json.dumps(cost, indent=1) + "\n")
     return evaluate_run(folder, progress=progress)
@@ -92,7 +100,9 @@ def main(arguments: list[str]) -> int:
     try:
         with interruptible(signal.SIGTERM):
             config = RunConfig.read(folder.root / SETTINGS)
-            train_and_score(config, folder, Store(config.store), console=Console())
+            budget, command = float(arguments[1]) or None, tuple(arguments[2:])
+            run = ComparisonRun("", None, config.training.seed, config, folder, budget, command)
+            train_and_score(run, Store(config.store), console=Console())
     except Inflate3dError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR

@@ -24,6 +24,7 @@ CAPTIONS = {
     "comparison": "Dice of each method with its 95 % interval, and its difference from the first",
     "cases": "Dice of each held-out case, by method",
     "training_cases": "Dice over the number of training cases, with 95 % intervals",
+    "training_seconds": "Dice over the time of the training, with 95 % intervals",
 }
 """What is seen on the plots, by the names of their files."""
 
@@ -65,7 +66,7 @@ def write_comparison_page(comparison: Comparison, root: Path, *, overwrite: bool
     """
     check_replaceable(FoldsFolder(root).report, overwrite=overwrite)
     runs = list_runs(comparison, root)
-    largest = next(run for run in runs if run.row.training_cases == comparison.sizes[-1])
+    largest = next(run for run in runs if run.row is comparison.largest[0])
     first = RunFolder(root / largest.name)
     config = RunConfig.read(first.config)
     pictures = {theme: plot_pictures(comparison, theme) for theme in THEMES}
@@ -104,7 +105,8 @@ def list_runs(comparison: Comparison, root: Path) -> list[RunEntry]:
     runs = []
     for row in comparison.rows:
         for seed in row.dice_of_seeds:
-            folder = RunFolder(root / run_name(row.arm, None if row.all_training_cases else row.training_cases, seed))
+            size = None if row.all_training_cases else row.training_cases
+            folder = RunFolder(root / run_name(row.arm, size, seed, row.budget))
             page = folder.report.relative_to(root).as_posix() if folder.report.exists() else None
             runs.append(RunEntry(folder.root.name, row, seed, page))
     return runs

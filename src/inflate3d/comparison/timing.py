@@ -1,0 +1,158 @@
+"""The time that training steps take.
+
+On a CPU a second is one of process time, all threads of the process added up; on another device it is one of the
+clock. Preparation, loading of weights and validations are not counted.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as lightning
+import torch
+
+from inflate3d.comparison.budget import Timing
+from inflate3d.config import RunConfig
+from inflate3d.preparation.store import Store
+from inflate3d.run_folder import RunFolder
+
+WARM_UP = 5
+"""Steps before the timed ones: the first ones allocate memory and choose kernels."""
+
+TIMED = 20
+"""Steps that are timed."""
+
+Clock = Callable[[], float]
+
+
+class StepClock(lightning.Callback):
+    """Adds up the time of a training's steps, with those before a resume, and that of its validations.
+
+    Args:
+        clock: Gives seconds.
+
+    Attributes:
+        seconds: Of the steps, fetching their batches included.
+        validation_seconds: Of the validations.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock, self.seconds, self.validation_seconds = clock, 0.0, 0.0
+        self._since: float | None = None
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Starts with the first batch."""
+        self._since = None
+
+    def on_train_batch_start(self, *_: Any, **__: Any) -> None:
+        """Starts after a pause; otherwise the time since the last batch was that of fetching this one."""
+        if self._since is None:
+            self._since = self.clock()
+
+    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
+        """Adds the batch."""
+        assert self._since is not None
+        self._since, before = self.clock(), self._since
+        self.seconds += self._since - before
+
+    def on_validation_start(self, *_: Any, **__: Any) -> None:
+        """Starts the time of a validation."""
+        self._since = self.clock()
+
+    def on_validation_end(self, *_: Any, **__: Any) -> None:
+        """Adds it, and pauses: the checkpoint that follows is no part of a step."""
+        assert self._since is not None
+        self.validation_seconds += self.clock() - self._since
+        self._since = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"seconds": self.seconds, "validation_seconds": self.validation_seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from there."""
+        self.seconds, self.validation_seconds = state_dict["seconds"], state_dict["validation_seconds"]
+
+
+class _Enough(Exception):  # noqa: N818 - no error
+    """Leaves a training once its steps are timed."""
+
+
+class _StepTimer(StepClock):
+    """Leaves the training after the steps that are timed."""
+
+    _warm = 0.0
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any, **__: Any) -> None:
+        super().on_train_batch_end()
+        if trainer.global_step <= WARM_UP:
+            self._warm = self.seconds
+        elif trainer.global_step == WARM_UP + TIMED:
+            raise _Enough
+
+    @property
+    def seconds_per_step(self) -> float:
+        return (self.seconds - self._warm) / TIMED
+
+
+def choose_clock(device: torch.device) -> Clock:
+    """Process time on a CPU, else the time that has passed when the device has done its work."""
+    if device.type == "cpu":
+        return time.process_time
+
+    def passed() -> float:
+        torch.accelerator.synchronize()
+        return time.perf_counter()
+
+    return passed
+
+
+def time_steps(config: RunConfig, folder: RunFolder, store: Store, clock: Clock) -> float:
+    """Seconds that a training step takes, by a training that is not kept.
+
+    Args:
+        config: Its settings.
+        folder: The run's folder; the training has one of its own in it meanwhile.
+        store: The prepared dataset.
+        clock: Gives seconds.
+
+    Raises:
+        Inflate3dError: As `inflate3d.train` does.
+    """
+    from inflate3d.training.run import train
+
+    steps = 2 * (WARM_UP + TIMED)  # half of them are never reached, and no validation
+    changes = {"steps": steps, "validate_every": steps, "logger": "none"}
+    config = config.model_copy(update={"training": config.training.model_copy(update=changes)})
+    apart, timer = folder.root / "timed", _StepTimer(clock)
+    shutil.rmtree(apart, ignore_errors=True)  # what a kill has left
+    try:
+        train(config, RunFolder(apart), store, callbacks=[timer])
+        raise AssertionError("the training ended before its steps were timed")
+    except _Enough:
+        return timer.seconds_per_step
+    finally:
+        shutil.rmtree(apart, ignore_errors=True)
+
+
+def decide_steps(config: RunConfig, budget: float, folder: RunFolder, store: Store, clock: Clock) -> RunConfig:
+    """A run's settings with the steps that fill its budget; once decided, they stay the same.
+
+    Args:
+        config: The settings.
+        budget: Seconds.
+        folder: The run's folder, which keeps the timing.
+        store: The prepared dataset.
+        clock: Gives seconds.
+
+    Raises:
+        Inflate3dError: As `inflate3d.train` does.
+    """
+    timing = Timing.read(folder)
+    if timing is None:
+        timing = Timing.fit(budget, time_steps(config, folder, store, clock))
+        timing.write(folder)
+    return timing.applied_to(config)
