@@ -51,6 +51,7 @@ class Prediction:
         uncertainty: Normalized entropy of the mean probabilities of each voxel, in percent; None if not asked for.
         class_scores: Mean probabilities of all classes, ``(K, I, J, K)``; None if not asked for.
         model_grid: The prediction before it was resampled in plane; None if not asked for.
+        other_labels: The labels by each of the other filters that were asked for.
 
     Example:
         >>> import inflate3d as i3d
@@ -68,6 +69,7 @@ class Prediction:
     uncertainty: UInt8[np.ndarray, "i j k"] | None = None
     class_scores: Float[np.ndarray, "classes i j k"] | None = None
     model_grid: ModelGridClasses | None = None
+    other_labels: tuple[Integer[np.ndarray, "i j k"], ...] = ()
 
     def save(self, path: str | Path, *, like: str | Path | None = None) -> Path:
         """Writes the labels to a file, whole or not at all.

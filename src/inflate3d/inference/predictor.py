@@ -19,6 +19,7 @@ from torch import Tensor
 
 from inflate3d.config import Precision
 from inflate3d.errors import ConfigError, DataError, ModelError, truncate
+from inflate3d.inference.depth_filter import depth_kernel, filter_depth, slices_in_memory
 from inflate3d.inference.ensemble import check_agreement, find_models
 from inflate3d.inference.flips import check_flips
 from inflate3d.inference.memory import Budget
@@ -130,6 +131,8 @@ class Predictor:
         uncertainty: bool = False,
         class_scores: bool = False,
         model_grid: bool = False,
+        depth_filter: float = 0.0,
+        other_filters: Sequence[float] = (),
     ) -> Prediction:
         """Segments a scan.
 
@@ -142,13 +145,16 @@ class Predictor:
             uncertainty: Whether to map the entropy of each voxel.
             class_scores: Whether to return the mean probabilities of all classes, an array of classes x voxels.
             model_grid: Whether to return the classes on the grid of the first network's logits, too.
+            depth_filter: Standard deviation in millimeters of a Gaussian filter of the logits along the depth; 0 for
+                none. What suits a model is chosen by `inflate3d evaluate`, see `Postprocessing`.
+            other_filters: More of them, to get the labels that each would give.
 
         Returns:
             The prediction, on the grid of the scan.
 
         Raises:
             DataError: Wrong number of modalities, or fewer slices than a window.
-            MemoryBudgetError: The memory budget is too small for this scan.
+            MemoryBudgetError: The memory budget is too small for this scan, or for so wide a filter.
         """
         scan = self._to_model_space(volume)
         assessed = confidence or uncertainty or class_scores
@@ -169,16 +175,28 @@ class Predictor:
             else None
         )
         on_grid = np.empty((scan.own_shape[0], *grids[0].size), arrays.labels.dtype) if model_grid else None
-        slices = self._slice_logits(scan, held=arrays.nbytes, members=members, assessed=assessed)
+        others = [_Arrays(volume, scan, self.plan) for _ in other_filters]
+        deviations = (depth_filter, *other_filters)
+        kernels = [depth_kernel(each, scan.slice_spacing, scan.own_shape[0]) for each in deviations]
+        slices = self._slice_logits(
+            scan,
+            held=sum(each.nbytes for each in (arrays, *others)),
+            members=members,
+            assessed=assessed,
+            kept=slices_in_memory(kernels),
+        )
+        filtered = filter_depth(slices, kernels)
         for index in range(scan.own_shape[0]):
-            logits = next(slices)  # the variable of a for loop would keep the batch while the next one is computed
+            logits, *rest = next(filtered)  # a for loop's variable would keep the batch while the next one is computed
+            for each, other in zip(others, rest, strict=True):
+                each.add(index, pixels.argmax(other[: len(grids)]))
             if on_grid is not None:
                 on_grid[index] = logits[0][0].argmax(0).cpu().numpy()
             if assessment is None:
                 arrays.add(index, pixels.argmax(logits))
             else:
                 arrays.add(index, *assessment.add(logits, uncertainty=uncertainty, probabilities=class_scores))
-            del logits
+            del logits, rest
         height, width = scan.sides[0].tolist()
         return Prediction(
             arrays.labels,
@@ -189,6 +207,7 @@ class Predictor:
             model_grid=None
             if on_grid is None
             else ModelGridClasses(on_grid, scan.orientation, grids[0], (height, width)),
+            other_labels=tuple(each.labels for each in others),
         )
 
     def classes(self, scan: FramedScan) -> Iterator[Integer[Tensor, "h w"]]:
@@ -228,7 +247,13 @@ class Predictor:
         return list(dict.fromkeys(scorer.grid(scan) for scorer in self._scorers))
 
     def _slice_logits(
-        self, scan: FramedScan, *, held: int = 0, members: Sequence[SliceScorer] = (), assessed: bool = False
+        self,
+        scan: FramedScan,
+        *,
+        held: int = 0,
+        members: Sequence[SliceScorer] = (),
+        assessed: bool = False,
+        kept: int = 0,
     ) -> Iterator[Logits]:
         """The logits of the scan's own slices, one by one: the sum on each grid, then each member's.
 
@@ -237,6 +262,7 @@ class Predictor:
             held: Bytes of main memory that the caller holds meanwhile.
             members: The scorers whose logits the sum is of, to get each one's, too; without, the networks' sums alone.
             assessed: Whether the caller needs memory for more than the most likely class.
+            kept: Of how many slices the caller keeps the logits.
         """
         choice = SliceChoice.of(scan.slices, scan.own_shape[0], self.slice_step)
         batches = SliceBatches(
@@ -246,6 +272,7 @@ class Predictor:
             budget=self._budget,
             held=held,
             slabs=SLABS + ASSESSMENT_SLABS * assessed,
+            kept=kept,
             separate=bool(members),
         )
         return choice.interpolate(batches.logits(choice.centers))
@@ -254,7 +281,9 @@ class Predictor:
 class _Arrays:
     """The arrays of a prediction in the order of the scan's file, filled slice by slice in model space."""
 
-    def __init__(self, volume: Volume, scan: FramedScan, plan: Plan, *, uncertainty: bool, class_scores: bool) -> None:
+    def __init__(
+        self, volume: Volume, scan: FramedScan, plan: Plan, *, uncertainty: bool = False, class_scores: bool = False
+    ) -> None:
         values = plan.label_values
         self._values = values.astype(np.min_scalar_type(int(values.max())))
         like = volume.array[0]  # the file's own memory order is faster to write

@@ -73,6 +73,11 @@ class FramedScan:
         return slices, rows, columns
 
     @property
+    def slice_spacing(self) -> float:
+        """Millimeters between the scan's own slices."""
+        return self.scan.spacing[0] * self.scan.num_slices / self.scan.own_slices
+
+    @property
     def pixel_spacing(self) -> tuple[float, float]:
         """Millimeters between rows and between columns."""
         return self.scan.spacing[1:]

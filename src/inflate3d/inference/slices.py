@@ -111,6 +111,7 @@ class SliceBatches:
         budget: The memory budget.
         held: Bytes of main memory that the caller holds meanwhile.
         slabs: How many slabs the caller holds at a time.
+        kept: Of how many slices the caller keeps the logits.
         separate: Whether to return each network's logits, too, behind the sums.
     """
 
@@ -123,10 +124,11 @@ class SliceBatches:
         budget: Budget,
         held: int = 0,
         slabs: int = SLABS,
+        kept: int = 0,
         separate: bool = False,
     ) -> None:
         self._scorers, self._scan, self._separate = scorers, scan, separate
-        self._most, self._budget, self._held, self._slabs = batch_size, budget, held, slabs
+        self._most, self._budget, self._held, self._slabs, self._kept = batch_size, budget, held, slabs, kept
 
     def logits(self, centers: Int[np.ndarray, " n"]) -> Iterator[Logits]:
         """The logits of slices, batch by batch; the memory of the first window decides on the batch size.
@@ -176,7 +178,7 @@ class SliceBatches:
         """
         moved = 0 if self._scan.moved is None else self._scan.moved.nbytes
         # the slice before the batch and an interpolated one
-        fixed = 2 * sum(part.nbytes for part in logits) + self._slabs * self._budget.slab_bytes
+        fixed = (2 + self._kept) * sum(part.nbytes for part in logits) + self._slabs * self._budget.slab_bytes
         fixed += self._held if self._budget.device.type == "cpu" else moved
         given = self._budget.memory
         budget = self._budget.bytes + (moved if given is None else 0)  # what was free before the scan was moved
