@@ -8,7 +8,7 @@ import pytest
 
 from inflate3d.datasets.classes import IGNORED
 from inflate3d.evaluation.metrics import dice, overlap_counts
-from inflate3d.evaluation.postprocessing.choice import choose, choose_on_others, gain_estimate, tally_case
+from inflate3d.evaluation.postprocessing.choice import choose, gain_estimate, tally_case
 from inflate3d.evaluation.postprocessing.steps import ClassSteps, Postprocessing
 
 SHAPE = (24, 20, 12)
@@ -117,8 +117,8 @@ def test_noise_is_rarely_taken_for_a_gain():
     random = np.random.default_rng(0)
     kept = 0
     for _ in range(200):
-        gains = random.normal(0, 0.01, 30)
-        kept += gain_estimate(np.full(30, 0.8), 0.8 + gains).low > 0
+        gains = random.normal(0, 0.01, (30, 1))
+        kept += gain_estimate(np.full((30, 1), 0.8), 0.8 + gains).low > 0
     assert kept <= 12
 
 
@@ -136,7 +136,7 @@ def test_a_false_finding_in_a_case_without_the_class_counts():
 
 
 def test_two_scans_of_a_patient_gain_as_one():
-    before, gains = np.full(12, 0.8), np.repeat(np.random.default_rng(1).normal(0.01, 0.02, 6), 2)
+    before, gains = np.full((12, 1), 0.8), np.repeat(np.random.default_rng(1).normal(0.01, 0.02, (6, 1)), 2, axis=0)
     alone = gain_estimate(before, before + gains)
     together = gain_estimate(before, before + gains, [str(number // 2) for number in range(12)])
     assert together.value == alone.value
@@ -144,26 +144,16 @@ def test_two_scans_of_a_patient_gain_as_one():
 
 
 def test_interval_is_wider_where_more_was_tried():
-    before, gains = np.full(20, 0.8), np.random.default_rng(1).normal(0.01, 0.02, 20)
+    before, gains = np.full((20, 1), 0.8), np.random.default_rng(1).normal(0.01, 0.02, (20, 1))
     one, three = (gain_estimate(before, before + gains, tried=tried) for tried in (1, 3))
     assert three.low < one.low < one.value < one.high < three.high
     assert one.value == pytest.approx(gains.mean())
 
 
-def test_choice_for_a_fold_does_not_know_its_cases():
-    labels = [organ(number) for number in range(12)]
-    spoilt = [with_islands(label, number) if number < 6 else label for number, label in enumerate(labels)]
-    tallies = tallied(labels, spoilt)
-    parts = {f"case{number}": "fold-0" if number < 6 else "fold-1" for number in range(12)}
-    by_part = choose_on_others(tallies, parts, CLASSES)
-    assert by_part["fold-0"] == Postprocessing()  # fold 1 has no islands
-    assert by_part["fold-1"].classes[0].largest_component
-
-
-def test_no_cases_and_one_part_choose_nothing():
+def test_no_cases_and_one_case_choose_nothing():
     assert choose({}, CLASSES).postprocessing == Postprocessing()
     tallies = tallied([organ()], [with_islands(organ())])
-    assert choose_on_others(tallies, {"case0": "fold-0"}, CLASSES) == {"fold-0": Postprocessing()}
+    assert choose(tallies, CLASSES).postprocessing == Postprocessing()
 
 
 @pytest.mark.parametrize("seed", range(6))

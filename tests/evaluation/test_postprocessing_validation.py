@@ -57,7 +57,8 @@ def predict(toys: Dataset, plan: Plan, folder: FoldsFolder, spoilt: int) -> Scor
 def choose(toys, plan, folder, scores):
     labels = {case.id: case.label for case in toys.cases}
 
-    def read(case):
+    def read(case, depth_filter):
+        assert not depth_filter
         label = read_labels(labels[case])
         return read_labels(folder.prediction(case)).array[0], label.array[0], label.spacing
 

@@ -18,7 +18,7 @@ from inflate3d.datasets import Split, read_dataset
 from inflate3d.errors import DataError, OutputError
 from inflate3d.evaluation.postprocessing.steps import ClassSteps, Postprocessing
 from inflate3d.evaluation.scores import Scores
-from inflate3d.inference.runs import evaluate_run
+from inflate3d.inference.runs import evaluate, evaluate_run
 from inflate3d.io import formats, read_labels
 from inflate3d.models.segmenter import load_model
 from inflate3d.run_folder import FoldsFolder, RunFolder
@@ -55,9 +55,12 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("name", [*OPTIONS, "post-processing"])
+@pytest.mark.parametrize("name", [*OPTIONS, "post-processing", "depth filter"])
 def test_evaluating_is_predicting_and_scoring(run, tmp_path, name):
     words, plain = OPTIONS.get(name, []), ["--no-postprocessing"]
+    if name == "depth filter":
+        Postprocessing(depth_filter=8.0).write(run.model / "postprocessing.json")
+        words, plain = ["--postprocessing", "--slice-step", "3"], []
     if name == "post-processing":
         classes = read_dataset(RunConfig.read(run.config).dataset).classes
         steps = [
@@ -86,6 +89,9 @@ def test_options_change_the_prediction(run):
     """Or the test above would hold whatever the options do."""
     plain = evaluate_run(run, device="cpu").values()
     assert not np.array_equal(evaluate_run(run, device="cpu", slice_step=9).values(), plain, equal_nan=True)
+    Postprocessing(depth_filter=8.0).write(run.model / "postprocessing.json")
+    assert not np.array_equal(evaluate(run, device="cpu", postprocess=True).scores.values(), plain, equal_nan=True)
+    np.testing.assert_array_equal(evaluate_run(run, device="cpu").values(), plain)
 
 
 def test_each_scan_and_label_is_read_once(run, monkeypatch):

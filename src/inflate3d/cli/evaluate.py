@@ -55,7 +55,8 @@ class Options(CommandOptions):
     metrics: tuple[MeasureName, ...] = DEFAULT_MEASURES
     """What the tables show; the files hold all."""
     choose_postprocessing: bool = False
-    """Choose the post-processing by the held-out cases of a single run, too; with several folds it always is."""
+    """Choose the post-processing, depth filter included, by the held-out cases of a single run, too; with several folds
+    it always is."""
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:

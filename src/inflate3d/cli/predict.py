@@ -69,7 +69,8 @@ class Options(CommandOptions):
     """More models to average with; encoders, depths and image sizes may differ."""
     prediction: PredictionOptions = PredictionOptions()
     no_postprocessing: bool = False
-    """Leave out the post-processing that `inflate3d evaluate` chose for the model, if it did."""
+    """Leave out the post-processing, depth filter included, that `inflate3d evaluate` chose for the model, if it
+    did."""
     confidence: bool = False
     """Report a confidence score for each scan: how much the averaged networks agree, or the flips of a single one with
     --tta, or else the soft Dice of its own probabilities."""
@@ -107,7 +108,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     on_cpu = PredictorRecipe.of(options.model, options.ensemble, {**settings, "device": "cpu"})
     predictor = (recipe if local else on_cpu).load()  # with a cluster only its plan is needed here
     postprocessing = options.postprocessing(predictor.plan.classes)
-    if postprocessing and postprocessing.classes:
+    if postprocessing and postprocessing.in_words() != "nothing":
         terminal.log(f"post-processing: {postprocessing.in_words()} (--no-postprocessing leaves it out)")
     found = find_scans(_absolute(options.scans, local), predictor.plan)
     several = len(found.cases) > 1
@@ -205,4 +206,6 @@ def _show_confidence(results: Sequence[ScanResult], terminal: Terminal) -> None:
     ]
     columns = ["scan", "confidence", "lowest class", "its confidence"]
     terminal.table("Confidence, lowest first", columns, rows)
-    terminal.print(f"* {KINDS[known[0][1].kind]}, mean over the predicted classes; before post-processing")
+    terminal.print(
+        f"* {KINDS[known[0][1].kind]}, mean over the predicted classes; before label maps are post-processed"
+    )

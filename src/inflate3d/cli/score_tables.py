@@ -35,7 +35,7 @@ def show_scores(
 
 
 def show_postprocessing(chosen: ChosenPostprocessing, scores: Scores, terminal: Terminal) -> None:
-    """A row a class: what is done to it, and its mean Dice before and after."""
+    """The depth filter; a row a class: what is done to it, and its mean Dice before and after all of it."""
     steps = {each.name: each.in_words() for each in chosen.choice.postprocessing.classes}
     pairs = zip(scores.classes, scores.class_means(), chosen.scores.class_means(), strict=True)
     rows = []
@@ -43,7 +43,9 @@ def show_postprocessing(chosen: ChosenPostprocessing, scores: Scores, terminal: 
         gain = chosen.gains[name]
         interval = show_estimate(gain.value, gain.low, gain.high, sign="+")
         rows.append([name, steps.get(name, "nothing"), show(before), show(after), interval])
-    rows.append(["mean", "", show(scores.mean()), show(chosen.scores.mean()), ""])
+    depth_filter = chosen.choice.postprocessing.depth_filter
+    smoothed = f"depth filter {depth_filter:g} mm" if depth_filter else "no depth filter"
+    rows.append(["mean", smoothed, show(scores.mean()), show(chosen.scores.mean()), ""])
     columns = ["class", "chosen", "Dice", "after *", "gain (95 %) *"]
     terminal.table("Post-processing, kept only where it raises the held-out Dice", columns, rows)
     parts = len(chosen.by_part)

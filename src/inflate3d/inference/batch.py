@@ -38,7 +38,9 @@ Result = TypeVar("Result")
 class ScanPredictor(Protocol):
     """What `predict_files` needs of a `Predictor`."""
 
-    def predict(self, volume: Volume, *, confidence: bool = False, uncertainty: bool = False) -> Prediction:
+    def predict(
+        self, volume: Volume, *, confidence: bool = False, uncertainty: bool = False, depth_filter: float = 0.0
+    ) -> Prediction:
         """Segments a scan on its own grid."""
         ...
 
@@ -158,7 +160,7 @@ def predict_files(
         skip_existing: Whether to skip scans whose label map exists and is newer than they are, whichever model it is
             from.
         overwrite: Whether label maps may replace files that inflate3d did not write.
-        postprocessing: What is done to each label map before it is written.
+        postprocessing: What is done to each prediction before it is written.
         confidence: Whether to report how far each label map can be trusted.
         uncertainty_maps: Whether to write each voxel's uncertainty to ``uncertainty/NAME.nii.gz``, too: the normalized
             entropy of the mean probabilities, from 0 to 1.
@@ -305,8 +307,12 @@ class _Pipeline:
             (case, volume), read_seconds = reading.result()
             check_labels_writable(job.target, volume.grid, like=case.scan)
             started = time.perf_counter()
-            wanted = {"confidence": self._how.confidence, "uncertainty": self._how.uncertainty_maps}
-            prediction = self._predictor.predict(volume, **{name: True for name, value in wanted.items() if value})
+            wanted = {
+                "confidence": self._how.confidence,
+                "uncertainty": self._how.uncertainty_maps,
+                "depth_filter": self._how.postprocessing.depth_filter,
+            }
+            prediction = self._predictor.predict(volume, **{name: value for name, value in wanted.items() if value})
             if self._how.postprocessing.classes:
                 labels = self._how.postprocessing.apply(prediction.labels, volume.spacing)
                 prediction = replace(prediction, labels=labels)

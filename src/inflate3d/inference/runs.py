@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Unpack
+from typing import NamedTuple, Unpack
 
 import blosc2
 import numpy as np
@@ -18,7 +18,9 @@ from inflate3d.config import RunConfig
 from inflate3d.datasets import Case, Dataset, Split, read_dataset
 from inflate3d.errors import ConfigError, DataError, truncate
 from inflate3d.evaluation.accumulator import ScoreAccumulator
+from inflate3d.evaluation.distances import Spacing
 from inflate3d.evaluation.measures import TOLERANCE, Tolerance
+from inflate3d.evaluation.postprocessing.depth_filter import depth_filters
 from inflate3d.evaluation.postprocessing.steps import POSTPROCESSING_FILE, Postprocessing, read_postprocessing
 from inflate3d.evaluation.postprocessing.validation import ChosenPostprocessing, choose_postprocessing, random_parts
 from inflate3d.evaluation.scores import Scores
@@ -32,7 +34,7 @@ from inflate3d.preparation.verify import check_case
 from inflate3d.progress import Progress, silent
 from inflate3d.provenance import Provenance, digest_case
 from inflate3d.run_folder import FoldsFolder, RunFolder
-from inflate3d.volume import Volume
+from inflate3d.volume import DEPTH_AXES, Volume
 
 FOLD = "fold"
 """The kind of group that is a case's fold."""
@@ -90,7 +92,8 @@ def evaluate(
         tolerance: Millimeters within which a surface counts as right in NSD, for all classes or by class.
         postprocess: Whether to apply the model's post-processing, as `predict` does. It was chosen by these cases, so
             that their scores are optimistic.
-        choose: Whether to choose the post-processing by these cases, and write it into the model's folder.
+        choose: Whether to choose the post-processing, depth filter included, by these cases, and write it into the
+            model's folder.
         progress: Shows the progress.
         observe: Called with each case while its arrays are in memory.
         **settings: See `Predictor`.
@@ -153,7 +156,8 @@ class _Evaluator:
         self.cases = {case.id: case for case in dataset.cases}
         self.accumulator = ScoreAccumulator(plan.class_names, tolerance=tolerance)
         self.postprocessing = Postprocessing()
-        self.kept: dict[str, tuple[bytes, bytes, tuple[float, float, float]]] | None = {} if keep else None
+        self.depth_filters = depth_filters(_usual_slice_spacing(folder.runs[0], plan)) if keep else ()
+        self.kept: dict[str, _Kept] | None = {} if keep else None
 
     def add(self, run: RunFolder, held_out: tuple[str, ...], progress: Progress, settings: PredictorSettings) -> None:
         """Evaluates the held-out cases of a run."""
@@ -198,7 +202,13 @@ class _Evaluator:
                 file=case.scan,
             )
         started = time.perf_counter()
-        prediction = predictor.predict(volume, confidence=True, model_grid=True)
+        prediction = predictor.predict(
+            volume,
+            confidence=True,
+            model_grid=True,
+            depth_filter=self.postprocessing.depth_filter,
+            other_filters=self.depth_filters,
+        )
         labels = prediction.labels
         if self.postprocessing.classes:
             labels = self.postprocessing.apply(labels, volume.spacing)
@@ -219,7 +229,8 @@ class _Evaluator:
             groups={"group": case.group, **groups},
         )
         if self.kept is not None:
-            self.kept[case.id] = (_pack(labels), _pack(label), volume.spacing)
+            maps = zip((0.0, *self.depth_filters), (labels, *prediction.other_labels), strict=True)
+            self.kept[case.id] = _Kept({each: _pack(smoothed) for each, smoothed in maps}, _pack(label), volume.spacing)
         self.observe(EvaluatedCase(case, volume, label, labels))
 
     def choose(self, scores: Scores, progress: Progress) -> ChosenPostprocessing:
@@ -230,18 +241,43 @@ class _Evaluator:
             file = self.folder.model
             parts = random_parts({name: self.cases[name].group for name in scores.cases})
         chosen = choose_postprocessing(
-            self._read, self.plan, scores, parts, tolerance=self.tolerance, progress=progress
+            self._read,
+            self.plan,
+            scores,
+            parts,
+            depth_filters=self.depth_filters,
+            tolerance=self.tolerance,
+            progress=progress,
         )
         chosen.write(self.folder, file / POSTPROCESSING_FILE)
         return chosen
 
     def _read(
-        self, case: str
-    ) -> tuple[Integer[np.ndarray, "i j k"], Integer[np.ndarray, "i j k"], tuple[float, float, float]]:
+        self, case: str, depth_filter: float
+    ) -> tuple[Integer[np.ndarray, "i j k"], Integer[np.ndarray, "i j k"], Spacing]:
         """The label values of a case's prediction and label, and its spacing, unpacked from memory."""
         assert self.kept is not None
-        prediction, label, spacing = self.kept[case]
-        return _unpack(prediction), _unpack(label), spacing
+        kept = self.kept[case]
+        return _unpack(kept.predictions[depth_filter]), _unpack(kept.label), kept.spacing
+
+
+class _Kept(NamedTuple):
+    """A case's label maps, packed.
+
+    Attributes:
+        predictions: By the standard deviation of the depth filter in millimeters.
+        label: The label.
+        spacing: Of the scan.
+    """
+
+    predictions: dict[float, bytes]
+    label: bytes
+    spacing: Spacing
+
+
+def _usual_slice_spacing(run: RunFolder, plan: Plan) -> float:
+    """The median over the cases that a run was trained and validated on, in millimeters."""
+    return Provenance.read(run).data.spacing.median[DEPTH_AXES.index(plan.depth_axis)]
 
 
 def _pack(labels: Integer[np.ndarray, "i j k"]) -> bytes:

@@ -253,7 +253,7 @@ def _training(config: RunConfig) -> _Section:
 
 def _postprocessing(steps: Postprocessing) -> _Section:
     text = f"Applied to predictions unless `--no-postprocessing` is given: {plain(steps.in_words())}. "
-    return _Section("Post-processing", text + "The scores above are without it.")
+    return _Section("Post-processing", text + "It was chosen on the held-out cases; the scores above are without it.")
 
 
 def _weights(weights: WeightsOrigin) -> _Section:

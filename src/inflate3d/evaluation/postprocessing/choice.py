@@ -184,47 +184,56 @@ def choose(
     return Choice(Postprocessing(classes=tuple(chosen)), tuple(tried))
 
 
-def choose_on_others(
-    tallies: Mapping[str, Sequence[ClassTally]],
-    parts: Mapping[str, str],
-    classes: Mapping[int, str],
-    patients: Mapping[str, str] | None = None,
-) -> dict[str, Postprocessing]:
-    """For each part of the cases, what is chosen on all others: applied to the part, it gives an unbiased score.
-
-    Args:
-        tallies: By case.
-        parts: The part of each case, such as its fold.
-        classes: Names by label value.
-        patients: For each case what it is not independent of; each case is alone if not given.
-    """
-    others = {
-        part: {case: tally for case, tally in tallies.items() if parts[case] != part}
-        for part in dict.fromkeys(parts.values())
-    }
-    return {part: choose(each, classes, patients).postprocessing for part, each in others.items()}
-
-
 def gain_estimate(
-    before: Float[np.ndarray, " cases"],
-    after: Float[np.ndarray, " cases"],
+    before: Float[np.ndarray, "cases classes"],
+    after: Float[np.ndarray, "cases classes"],
     groups: Sequence[str] | None = None,
     *,
     tried: int = 1,
 ) -> Estimate:
-    """By how much a class's mean Dice rises, and its interval, paired over the cases.
+    """By how much the classes' mean Dice rises, and its interval, paired over the cases.
 
-    Each mean is over the cases in which the class has a score, as in the tables: a case whose only voxels were wrong
+    Each class's mean is over the cases in which it has a score, as in the tables: a case whose only voxels were wrong
     and are removed leaves the mean.
 
     Args:
-        before: Dice of each case; NaN where there is none.
+        before: Dice; NaN where there is none.
         after: Likewise.
         groups: For each case what it is drawn together with.
         tried: Of how many such gains the best is taken: the interval holds for all of them together.
     """
-    values = group_values(np.stack([before, after])[:, :, None], groups)
+    values = group_values(np.stack([before, after]), groups)
     return estimate(values[1:] - values[:1], level=(1 - CONFIDENCE) / tried, bounds=(-1.0, 1.0))
+
+
+def try_out(
+    name: str,
+    step: str,
+    before: Float[np.ndarray, "cases classes"],
+    after: Float[np.ndarray, "cases classes"],
+    groups: Sequence[str],
+    tried: int,
+) -> Candidate:
+    """What a step does, and whether it is worth doing.
+
+    Args:
+        name: What it is done to.
+        step: In words.
+        before: Dice of the classes that it concerns, without it.
+        after: With it.
+        groups: For each case what it is drawn together with.
+        tried: Of how many steps one is chosen.
+    """
+    changed = int(np.count_nonzero(((before != after) & ~(np.isnan(before) & np.isnan(after))).any(axis=1)))
+    gain = gain_estimate(before, after, groups, tried=tried)
+    means = mean_over_defined(mean_over_defined(np.stack([before.T, after.T]))).tolist()
+    kept = changed >= FEWEST_CHANGED and gain.low > 0
+    return Candidate(name, step, changed, before=means[0], after=means[1], gain=gain, kept=kept)
+
+
+def best_of(tried: Sequence[Candidate]) -> Candidate | None:
+    """The step whose gain is the largest in the worst case; None if none is kept."""
+    return max((each for each in tried if each.kept), key=lambda each: each.gain.low, default=None)
 
 
 def _choose_class(
@@ -233,13 +242,18 @@ def _choose_class(
     candidates: list[Candidate] = []
     for propose in (_largest, _volumes, _holes):
         proposed = propose(tallies, steps)
-        tried = [_try(tallies, steps, each, groups, len(proposed)) for each in proposed]
+        tried = [
+            try_out(each.name, _new_in(steps, each), _dice(tallies, steps), _dice(tallies, each), groups, len(proposed))
+            for each in proposed
+        ]
         candidates += tried
-        kept = [(candidate.gain.low, each) for candidate, each in zip(tried, proposed, strict=True) if candidate.kept]
-        if kept:
-            best = max(low for low, _ in kept)
-            steps = next(each for low, each in kept if low == best)
+        best = best_of(tried)
+        steps = next((each for each, candidate in zip(proposed, tried, strict=True) if candidate is best), steps)
     return steps, candidates
+
+
+def _dice(tallies: Sequence[ClassTally], steps: ClassSteps) -> Float[np.ndarray, "cases 1"]:
+    return np.array([[case.dice_after(steps)] for case in tallies])
 
 
 def _largest(tallies: Sequence[ClassTally], steps: ClassSteps) -> list[ClassSteps]:
@@ -261,24 +275,6 @@ def _volumes(tallies: Sequence[ClassTally], steps: ClassSteps) -> list[ClassStep
 
 def _holes(tallies: Sequence[ClassTally], steps: ClassSteps) -> list[ClassSteps]:
     return [steps.model_copy(update={"fill_holes": True})] if any(each.fillable for each in tallies) else []
-
-
-def _try(
-    tallies: Sequence[ClassTally], before: ClassSteps, after: ClassSteps, groups: Sequence[str], tried: int
-) -> Candidate:
-    first, second = (np.array([case.dice_after(steps) for case in tallies]) for steps in (before, after))
-    changed = int(np.count_nonzero(~((first == second) | (np.isnan(first) & np.isnan(second)))))
-    gain = gain_estimate(first, second, groups, tried=tried)
-    means = mean_over_defined(np.stack([first, second])).tolist()
-    return Candidate(
-        name=after.name,
-        step=_new_in(before, after),
-        changed=changed,
-        before=means[0],
-        after=means[1],
-        gain=gain,
-        kept=changed >= FEWEST_CHANGED and gain.low > 0,
-    )
 
 
 def _new_in(before: ClassSteps, after: ClassSteps) -> str:

@@ -1,4 +1,4 @@
-"""What is done to predicted label maps, class by class, and the file that keeps it beside a model."""
+"""What is done beyond the network's own prediction, and the file that keeps it beside a model."""
 
 from __future__ import annotations
 
@@ -66,12 +66,14 @@ class ClassSteps(FrozenModel):
 
 
 class Postprocessing(FrozenModel):
-    """What is done to predicted label maps, always in this order.
+    """What is done to predictions, always in this order.
 
-    First components of all classes are removed: all but the largest, then those below the minimum volume; their voxels
-    become background. Then holes are filled, class after class in the order given: background that a class encloses
-    on all sides becomes of that class, and no voxel of another class ever does. Components are made of voxels that
-    share a face, an edge or a corner (26 neighbors), holes of voxels that share a face (6 neighbors).
+    The depth filter smooths logits by a Gaussian: `Predictor.predict` does it, by its argument ``depth_filter``. The
+    rest is done to label maps by :meth:`apply`. First components of all classes are removed: all but the largest, then
+    those below the minimum volume; their voxels become background. Then holes are filled, class after class in the
+    order given: background that a class encloses on all sides becomes of that class, and no voxel of another class ever
+    does. Components are made of voxels that share a face, an edge or a corner (26 neighbors), holes of voxels that
+    share a face (6 neighbors).
 
     Example:
         >>> labels = np.zeros((9, 9, 9), np.uint8)
@@ -82,8 +84,10 @@ class Postprocessing(FrozenModel):
     """
 
     version: Literal[1] = 1
+    depth_filter: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Standard deviation in millimeters of the Gaussian along the depth; 0 for none."""
     classes: tuple[ClassSteps, ...] = ()
-    """The classes to which anything is done."""
+    """The classes whose label maps change."""
 
     @field_validator("classes")
     @classmethod
@@ -94,7 +98,7 @@ class Postprocessing(FrozenModel):
         return classes
 
     def apply(self, labels: Integer[np.ndarray, "i j k"], spacing: Sequence[float]) -> Integer[np.ndarray, "i j k"]:
-        """A label map after all steps; the given one stays as it is.
+        """A label map after all steps but the depth filter; the given one stays as it is.
 
         Memory, besides both maps: seven bytes a voxel of the largest class's box.
 
@@ -113,8 +117,9 @@ class Postprocessing(FrozenModel):
         return cleaned
 
     def in_words(self) -> str:
-        """A line for all classes; ``nothing`` where nothing is done."""
-        return "; ".join(f"{each.name}: {each.in_words()}" for each in self.classes) or "nothing"
+        """A line for all of it; ``nothing`` where nothing is done."""
+        smoothed = [f"depth filter {self.depth_filter:g} mm"] if self.depth_filter else []
+        return "; ".join([*smoothed, *(f"{each.name}: {each.in_words()}" for each in self.classes)]) or "nothing"
 
     def check_classes(self, classes: Mapping[int, str], *, file: Path | None = None) -> None:
         """Makes sure that a model with these classes is the one that this was chosen for.

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Integer
+import torch
+from jaxtyping import Float, Integer
 
 from inflate3d.atomic import write_text
 from inflate3d.datasets import kfold_split
 from inflate3d.evaluation.accumulator import ScoreAccumulator
+from inflate3d.evaluation.distances import Spacing
 from inflate3d.evaluation.measures import TOLERANCE, Tolerance
-from inflate3d.evaluation.postprocessing.choice import Choice, choose, choose_on_others, gain_estimate, tally_case
+from inflate3d.evaluation.metrics import dice, overlap_counts
+from inflate3d.evaluation.postprocessing.choice import Choice, ClassTally, choose, gain_estimate, tally_case
+from inflate3d.evaluation.postprocessing.depth_filter import choose_depth_filter
 from inflate3d.evaluation.postprocessing.steps import Postprocessing
 from inflate3d.evaluation.scores import Scores
 from inflate3d.evaluation.statistics import Estimate
@@ -31,10 +35,9 @@ NOTE = (
 
 _PARTS = 5
 
-ReadCase = Callable[
-    [str], tuple[Integer[np.ndarray, "i j k"], Integer[np.ndarray, "i j k"], tuple[float, float, float]]
-]
-"""Returns the label values of a case's prediction and of its label, on one grid, and its spacing in millimeters."""
+ReadCase = Callable[[str, float], tuple[Integer[np.ndarray, "i j k"], Integer[np.ndarray, "i j k"], Spacing]]
+"""Returns the label values of a case's prediction with a depth filter, and of its label, on one grid, and its spacing
+in millimeters."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,7 @@ def choose_postprocessing(
     scores: Scores,
     parts: Mapping[str, str],
     *,
+    depth_filters: Sequence[float] = (),
     tolerance: Tolerance = TOLERANCE,
     progress: Progress = silent,
 ) -> ChosenPostprocessing:
@@ -123,26 +127,67 @@ def choose_postprocessing(
     Args:
         read: Returns the label values of a case's prediction and of its label, and its spacing.
         plan: Which label values there are.
-        scores: Of the label maps as they were predicted.
+        scores: Of the label maps as they were predicted, without a depth filter.
         parts: The part of each case, such as its fold.
+        depth_filters: Standard deviations in millimeters to try.
         tolerance: Millimeters within which a surface counts as right, for all classes or by class.
         progress: Shows how far it is.
-
     """
-    classes = {value: name for value, name in plan.classes.items() if value != 0}
-    tallies = {}
+    chooser = _Chooser(read, plan, scores)
     for case in progress(scores.cases, len(scores.cases), "choosing post-processing"):
-        predicted, label, spacing = read(case)
-        numbers = [plan.number_classes(each) for each in (predicted, label)]
-        tallies[case] = tally_case(numbers[0], numbers[1], len(plan.classes), spacing)
-    patients = dict(zip(scores.cases, scores.patients, strict=True))
-    by_part = choose_on_others(tallies, parts, classes, patients)
+        chooser.add(case, depth_filters)
+    others = {part: [case for case in scores.cases if parts[case] != part] for part in dict.fromkeys(parts.values())}
+    by_part = {part: chooser.choose(cases).postprocessing for part, cases in others.items()}
     after = _score(read, plan, scores, {case: by_part[parts[case]] for case in scores.cases}, tolerance, progress)
-    pairs = zip(scores.dice.T, after.dice.T, strict=True)
-    gains = [gain_estimate(before, then, scores.patients) for before, then in pairs]
-    return ChosenPostprocessing(
-        choose(tallies, classes, patients), by_part, after, dict(zip(scores.classes, gains, strict=True))
-    )
+    gains = {
+        name: gain_estimate(scores.dice[:, [number]], after.dice[:, [number]], scores.patients)
+        for number, name in enumerate(scores.classes)
+    }
+    return ChosenPostprocessing(chooser.choose(scores.cases), by_part, after, gains)
+
+
+class _Chooser:
+    """Chooses on any of the evaluated cases; each label map is counted once."""
+
+    def __init__(self, read: ReadCase, plan: Plan, scores: Scores) -> None:
+        self._read, self._plan = read, plan
+        self._patients = dict(zip(scores.cases, scores.patients, strict=True))
+        self._classes = {value: name for value, name in plan.classes.items() if value != 0}
+        self._dice: dict[float, dict[str, Float[np.ndarray, " classes"]]] = {
+            0.0: dict(zip(scores.cases, scores.dice, strict=True))
+        }
+        self._tallies: dict[tuple[str, float], tuple[ClassTally, ...]] = {}
+
+    def add(self, case: str, depth_filters: Sequence[float]) -> None:
+        """Scores a case with each of the depth filters."""
+        for each in depth_filters:
+            predicted, label, _ = self._numbers(case, each)
+            counts = overlap_counts(torch.from_numpy(predicted), torch.from_numpy(label), len(self._plan.classes))
+            self._dice.setdefault(each, {})[case] = dice(counts)[1:].numpy()
+
+    def choose(self, cases: Sequence[str]) -> Choice:
+        """Chooses the depth filter, and then what is done to the label maps that come of it."""
+        patients = {case: self._patients[case] for case in cases}
+        shape = len(cases), len(self._classes)
+        by_filter = {
+            each: np.array([known[case] for case in cases]).reshape(shape) for each, known in self._dice.items()
+        }
+        depth_filter, tried = choose_depth_filter(by_filter, list(patients.values()))
+        choice = choose({case: self._tally(case, depth_filter) for case in cases}, self._classes, patients)
+        chosen = choice.postprocessing.model_copy(update={"depth_filter": depth_filter})
+        return Choice(chosen, (*tried, *choice.candidates))
+
+    def _tally(self, case: str, depth_filter: float) -> tuple[ClassTally, ...]:
+        if (case, depth_filter) not in self._tallies:
+            predicted, label, spacing = self._numbers(case, depth_filter)
+            self._tallies[case, depth_filter] = tally_case(predicted, label, len(self._plan.classes), spacing)
+        return self._tallies[case, depth_filter]
+
+    def _numbers(
+        self, case: str, depth_filter: float
+    ) -> tuple[Integer[np.ndarray, "i j k"], Integer[np.ndarray, "i j k"], Spacing]:
+        predicted, label, spacing = self._read(case, depth_filter)
+        return self._plan.number_classes(predicted), self._plan.number_classes(label), spacing
 
 
 def _score(
@@ -154,11 +199,12 @@ def _score(
     progress: Progress,
 ) -> Scores:
     """The scores after each case's own post-processing; label maps that it leaves as they are keep theirs."""
-    treated = [case for case in scores.cases if treatments[case].classes]
+    treated = [case for case in scores.cases if treatments[case] != Postprocessing()]
     accumulator = ScoreAccumulator(plan.class_names, tolerance=tolerance)
     for case in progress(treated, len(treated), "scoring post-processing") if treated else ():
-        predicted, label, spacing = read(case)
-        cleaned = treatments[case].apply(predicted, spacing)
+        predicted, label, spacing = read(case, 0.0)
+        smoothed, _, _ = read(case, treatments[case].depth_filter)
+        cleaned = treatments[case].apply(smoothed, spacing)
         if not np.array_equal(cleaned, predicted):
             accumulator.add(case, plan.number_classes(cleaned), plan.number_classes(label), spacing)
     measured = {name: values.copy() for name, values in scores.measured.items()}
