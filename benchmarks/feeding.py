@@ -27,9 +27,8 @@ from inflate3d.config import AugmentationConfig
 from inflate3d.preparation.prepare import prepare
 from inflate3d.preparation.store import Store
 from inflate3d.presets.preset import read_preset
-from inflate3d.windows.augment import change_intensities, mirror_depth, random_matrices
+from inflate3d.windows.augment import augment_batch
 from inflate3d.windows.datamodule import WindowBatch, Windows, collate
-from inflate3d.windows.resample import field_matrices, follow, normalize_and_resample, resample_labels
 from inflate3d.windows.sampling import WindowSampler
 
 DEPTH, BATCH = 5, 4
@@ -49,13 +48,7 @@ class Ours:
 
     def augment(self, batch: WindowBatch) -> None:
         batch = WindowBatch(*(part.to(self.device) for part in batch))
-        flips = (True, True, True)
-        drawn = random_matrices(self.settings, flips, batch.sides, self.generator)
-        matrices = follow(drawn, field_matrices(batch.sides, batch.sides))
-        windows = normalize_and_resample(batch.windows, batch.ranges, matrices, self.size, batch.extents)
-        labels = resample_labels(batch.labels, matrices, self.size, batch.extents)
-        windows, labels = mirror_depth(windows, labels, self.settings, self.generator)
-        change_intensities(windows, self.settings, self.generator)
+        augment_batch(batch, batch.sides, self.size, self.settings, (True, True, True), self.generator)
         if self.device == "cuda":
             torch.cuda.synchronize()
 

@@ -54,7 +54,7 @@ def augment(batch: Batch, generator: torch.Generator) -> Batch:
     matrices = random_matrices(settings, (False, True, True), sides, generator)
     windows = resample_windows(batch.windows, matrices, size)
     labels = resample_labels(batch.labels[:, 0], matrices, size)
-    return Batch(change_intensities(windows, settings, generator), labels[:, None])
+    return Batch(change_intensities(windows, settings, generator), labels)
 
 
 def timed_step(trainer: Trainer, batch: Batch, precision: torch.dtype, generator: torch.Generator) -> dict[str, float]:

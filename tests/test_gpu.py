@@ -64,11 +64,11 @@ def test_augment():
     ours = resample_labels(labels, matrices, (24, 24), extents).cpu()
     theirs = resample_labels(labels.cpu(), matrices.cpu(), (24, 24), extents.cpu())
     assert (ours == theirs).float().mean() > 0.999
-    flipped, turned = mirror_depth(windows.clone(), labels.clone(), MUCH, generator)
+    flipped, turned = mirror_depth(windows.clone(), labels[:, None].clone(), MUCH, generator)
     chosen = (flipped != windows).flatten(1).any(1)
     assert 0 < chosen.sum() < 16
     assert torch.equal(flipped, torch.where(chosen[:, None, None, None, None], windows.flip(2), windows))
-    assert torch.equal(turned, labels)  # a single slice
+    assert torch.equal(turned[:, 0], labels)  # a single slice
     changed = change_intensities(windows.clone(), MUCH, generator)
     assert changed.device == windows.device
     assert changed.isfinite().all()

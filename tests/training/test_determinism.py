@@ -15,7 +15,6 @@ from inflate3d.preparation.prepare import prepare
 from inflate3d.provenance import Provenance
 from inflate3d.run_folder import RunFolder
 from inflate3d.training.determinism import WORKSPACE, determinism
-from inflate3d.training.loss import make_loss
 from inflate3d.training.run import train
 
 DETERMINISTIC = TrainingConfig(deterministic=True)
@@ -108,21 +107,6 @@ def test_what_can_not_be_deterministic_is_refused(monkeypatch, quiet_environment
     monkeypatch.setenv(WORKSPACE, ":16:8")
     with determinism(DETERMINISTIC):
         assert os.environ[WORKSPACE] == ":16:8"
-
-
-@pytest.mark.parametrize("ignore", [False, True])
-def test_the_loss_is_the_same_when_it_adds_in_a_fixed_order(ignore, quiet_environment):
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(2, 3, 1, 8, 8, generator=generator, dtype=torch.float64, requires_grad=True)
-    labels = torch.randint(0, 3, (2, 1, 1, 8, 8), generator=generator)
-    if ignore:
-        labels[0, ..., :2] = 255
-    loss = make_loss(TrainingConfig(), ignore=ignore)
-    [wanted] = torch.autograd.grad(loss(logits, labels), logits)
-    with determinism(DETERMINISTIC):
-        [found] = torch.autograd.grad(loss(logits, labels), logits)
-        assert loss(logits, labels).item() == pytest.approx(loss(logits, labels).item(), rel=1e-15)
-    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=0)
 
 
 def test_prediction_depends_on_its_batch_size_by_rounding_alone(tiny_run, phantoms):

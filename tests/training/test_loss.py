@@ -24,9 +24,8 @@ def value_and_gradient(loss, logits, labels):
     return value, torch.autograd.grad(value, logits)[0]
 
 
-@pytest.mark.parametrize("ignore", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_losses_and_gradients_are_monais(shape, ignore):
+def test_losses_and_gradients_are_monais(shape):
     how: Any = {"to_onehot_y": True, "softmax": True, "batch": True, "include_background": False}
     expected = {
         "dice-ce": DiceCELoss(**how),
@@ -34,7 +33,7 @@ def test_losses_and_gradients_are_monais(shape, ignore):
         "ce": lambda logits, labels: F.cross_entropy(logits, labels[:, 0]),
     }
     for name, oracle in expected.items():
-        loss = make_loss(TrainingConfig(loss=name), ignore=ignore)  # type: ignore[arg-type]
+        loss = make_loss(TrainingConfig(loss=name))  # type: ignore[arg-type]
         torch.testing.assert_close(
             value_and_gradient(loss, *example(*shape)), value_and_gradient(oracle, *example(*shape)), msg=name
         )
@@ -57,7 +56,7 @@ def test_loss_and_gradient_are_those_of_the_known_voxels(name, shape):
 
     ignored = torch.full((*labels.shape[:-1], 12), IGNORED)
     wider = torch.cat([logits, 5 * torch.ones(*logits.shape[:-1], 12)], dim=-1)
-    beside = make_loss(TrainingConfig(loss=name), ignore=True)(wider, torch.cat([labels, ignored], dim=-1))
+    beside = make_loss(TrainingConfig(loss=name))(wider, torch.cat([labels, ignored], dim=-1))
     (gradient,) = torch.autograd.grad(beside, logits)
     torch.testing.assert_close(beside, alone)
     torch.testing.assert_close(gradient, expected)
@@ -66,7 +65,7 @@ def test_loss_and_gradient_are_those_of_the_known_voxels(name, shape):
 @pytest.mark.parametrize("name", LOSSES)
 def test_nothing_is_learned_where_all_is_ignored(name):
     logits, labels = example(2, 8, 4)
-    loss = make_loss(TrainingConfig(loss=name), ignore=True)
+    loss = make_loss(TrainingConfig(loss=name))
     value, gradient = value_and_gradient(loss, logits, torch.full_like(labels, IGNORED))
     assert value == 0
     assert (gradient == 0).all()
@@ -88,3 +87,43 @@ def test_dice_of_background_alone_is_nothing():
     nothing = torch.zeros_like(labels)
     found, alone = (make_loss(TrainingConfig(loss=name))(logits, nothing) for name in ("dice-ce", "ce"))
     assert found == alone
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_votes_that_agree_are_one_label(name):
+    logits, labels = example(2, 8, 4)
+    loss = make_loss(TrainingConfig(loss=name))
+    agreed = labels.expand(-1, 4, -1, -1)
+    torch.testing.assert_close(value_and_gradient(loss, logits, agreed), value_and_gradient(loss, logits, labels))
+
+
+def test_votes_are_the_fractions_of_a_soft_cross_entropy():
+    logits, _ = example(2, 8, 4)
+    votes = torch.randint(0, 3, (2, 9, 8, 4), generator=torch.Generator().manual_seed(1))
+    fractions = F.one_hot(votes, 3).float().mean(1).movedim(-1, 1)
+    found = make_loss(TrainingConfig(loss="ce"))(logits, votes)
+    torch.testing.assert_close(found, F.cross_entropy(logits, fractions))
+
+
+def test_fractions_are_the_best_prediction():
+    """The gradient of cross-entropy is 0 there, and Dice is, as no other prediction's."""
+    votes = torch.tensor([[0, 0, 1], [0, 1, 1], [0, 1, 2], [0, 1, 2]])[None, :, :, None]  # 4 votes, 3 pixels
+    fractions = F.one_hot(votes, 3).float().mean(1).movedim(-1, 1)
+    logits = fractions.clamp(min=1e-9).log().requires_grad_()
+    entropy = -(fractions * logits).sum(1).mean()
+    loss = make_loss(TrainingConfig(loss="dice-ce"))
+    assert loss(logits, votes).item() == pytest.approx(entropy.item(), abs=1e-5)
+    _, gradient = value_and_gradient(make_loss(TrainingConfig(loss="ce")), logits, votes)
+    assert gradient.abs().max() < 1e-6
+    for other in (2 * logits, logits / 2):
+        assert loss(other, votes).item() > entropy.item() + 0.01
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_voxel_counts_for_the_part_of_it_that_is_known(name):
+    """Ignored votes weigh nothing: half a voxel known is as much as two voxels, one known and one ignored."""
+    logits, labels = example(1, 8, 4)
+    beside = torch.cat([labels, torch.full_like(labels, IGNORED)], dim=1)
+    known, _ = example(1, 8, 4)
+    loss = make_loss(TrainingConfig(loss=name))
+    torch.testing.assert_close(value_and_gradient(loss, logits, beside), value_and_gradient(loss, known, labels))

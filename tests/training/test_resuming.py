@@ -136,7 +136,7 @@ def test_augmentation_and_callbacks_of_the_user(tiny_config, phantom_store, tmp_
         return images + 0.01 * noise, labels
 
     train(tiny_config, RunFolder(tmp_path / "run"), phantom_store, augment=augment, callbacks=[Count()])
-    assert seen == [((2, 1, 3, 64, 64), (2, 1, 64, 64)), "batch"] * 2
+    assert seen == [((2, 1, 3, 64, 64), (2, 4, 1, 64, 64)), "batch"] * 2
 
 
 def test_class_without_a_training_case_is_reported(tiny_config, phantom_store, tmp_path, monkeypatch, caplog):

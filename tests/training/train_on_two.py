@@ -38,7 +38,7 @@ def half_ignored(rank: int, ranks: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def loss_and_gradient(name: str, rank: int, ranks: int) -> tuple[float, torch.Tensor]:
     logits, labels = half_ignored(rank, ranks)
-    value = make_loss(TrainingConfig(loss=name), ignore=True)(logits, labels)  # type: ignore[arg-type]
+    value = make_loss(TrainingConfig(loss=name))(logits, labels)  # type: ignore[arg-type]
     value.backward()
     assert logits.grad is not None
     return value.item(), logits.grad

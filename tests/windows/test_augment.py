@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from inflate3d.config import AugmentationConfig
-from inflate3d.windows.augment import change_intensities, mirror_depth, random_matrices
+from inflate3d.windows.augment import augment_batch, change_intensities, mirror_depth, random_matrices
+from inflate3d.windows.datamodule import WindowBatch
 from inflate3d.windows.resample import resample_labels, resample_windows
 
 NOTHING = AugmentationConfig(
@@ -30,7 +31,7 @@ def windows_of(count=64):
 def test_nothing_asked_for_changes_nothing():
     assert torch.equal(matrices_of(NOTHING), torch.eye(2, 3).expand(64, 2, 3))
     assert torch.equal(change_intensities(windows_of(), NOTHING, torch.Generator()), windows_of())
-    labels = windows_of()[:, 0].long()
+    labels = windows_of()[:, :1].long()
     same = mirror_depth(windows_of(), labels, NOTHING, torch.Generator())
     assert torch.equal(same[0], windows_of()) and torch.equal(same[1], labels)
 
@@ -114,19 +115,44 @@ def test_labels_stay_on_their_image():
     labels = image[:, 0, 1].long()
     matrices = matrices_of(MUCH, ALL, side=(60.0, 60.0))
     moved = resample_windows(image, matrices, (64, 48))[:, 0, 1]
-    where = resample_labels(labels, matrices, (64, 48))
+    where = resample_labels(labels, matrices, (64, 48))[:, 0]
     assert (where.flatten(1).sum(dim=1) > 50).all()
     overlap = (where * (moved > 0.5)).flatten(1).sum(dim=1)
     assert (2 * overlap / (where + (moved > 0.5)).flatten(1).sum(dim=1) > 0.9).all()
     assert moved[where == 1].mean() > 0.93
 
 
+@pytest.mark.parametrize("pixels", [24, 48])  # enlarged, and shrunk
+def test_the_frame_beside_a_slice_is_black_as_in_prediction(pixels):
+    """A bright slice in a field of twice its size: what lies beside it is no part of any change of intensities."""
+    count, sides = 32, torch.full((32, 2), 50.0)
+    bright, labels = torch.full((count, 1, 3, pixels, pixels), 90.0), torch.ones(count, 1, pixels, pixels)
+    batch = WindowBatch(
+        windows=bright,
+        labels=labels.to(torch.uint8),
+        extents=torch.full((count, 2), float(pixels)),
+        sides=sides,
+        centers=torch.zeros(count, 2),
+        ranges=torch.tensor([0.0, 100.0]).expand(count, 1, 2),
+        cases=torch.zeros(count, dtype=torch.long),
+    )
+    config = MUCH.model_copy(update={"max_zoom": 1.0, "max_shift": 0.0})
+    generator = torch.Generator().manual_seed(0)
+    windows, votes = augment_batch(batch, 2 * sides, (64, 64), config, ALL, generator)
+    inside = votes.float().mean((1, 2))
+    beside = windows.movedim(2, 0)[:, :, 0]
+    assert torch.equal(beside[:, inside == 0], torch.zeros_like(beside[:, inside == 0]))
+    assert inside.mean() == pytest.approx(0.25, abs=0.02)
+    assert (beside[:, inside == 1] > 0).float().mean() > 0.99
+    assert windows.max() <= 1
+
+
 def test_center_slice_stays_the_center_slice():
     windows = windows_of()
-    labels = (10 * windows[:, 0]).long()
+    labels = (10 * windows).long()
     half = only(flip_probability=0.5)
     turned, labels_turned = mirror_depth(windows.clone(), labels, half, torch.Generator().manual_seed(0))
-    assert torch.equal(labels_turned, (10 * turned[:, 0]).long())
+    assert torch.equal(labels_turned, (10 * turned).long())
     assert torch.equal(turned[:, :, 2], windows[:, :, 2])
     upside_down = (turned == windows.flip(2)).flatten(1).all(dim=1)
     as_before = (turned == windows).flatten(1).all(dim=1)
@@ -150,6 +176,13 @@ def test_intensity_changes_stay_within_their_limits_and_come_near_them(changes, 
     assert torch.equal(changed, changed[:, :, :1, :1, :1].expand_as(changed))  # alike on all slices
     assert changed.min().item() == pytest.approx(low, abs=0.01)
     assert changed.max().item() == pytest.approx(high, abs=0.01)
+
+
+def test_intensities_stay_those_that_a_network_sees_in_prediction():
+    changed = change_intensities(windows_of(), MUCH, torch.Generator().manual_seed(0))
+    assert changed.min() == 0
+    assert changed.max() == 1
+    assert 0.3 < changed.mean() < 0.7
 
 
 def test_noise_has_the_deviation_asked_for():

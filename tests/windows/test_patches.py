@@ -26,7 +26,7 @@ def shown(batch, size, spacing=None):
     pixels = batch.sides / batch.extents if spacing is None else torch.tensor([spacing])
     matrices = field_matrices(batch.sides, torch.tensor([size[1:]]) * pixels, batch.centers)
     image = resample_windows(batch.windows, matrices, size[1:], batch.extents)
-    return image[0], resample_labels(batch.labels, matrices, size[1:], batch.extents)[0]
+    return image[0], resample_labels(batch.labels, matrices, size[1:], batch.extents)[0, 0]
 
 
 @pytest.mark.parametrize(

@@ -33,11 +33,12 @@ class ModelGridClasses:
     sides: tuple[float, float]
 
     def resample(self, numbers: Integer[np.ndarray, "i j k"]) -> Integer[np.ndarray, "d height width"]:
-        """Brings class numbers from the scan's own grid to this one, such as those of its label."""
+        """Brings class numbers from the scan's own grid to this one, such as those of its label; most votes decide."""
         own = self.orientation.apply(numbers)
         matrices = field_matrices(torch.tensor([self.sides]), torch.tensor([self.grid.sides]))
         slices = [torch.from_numpy(np.ascontiguousarray(each))[None].long() for each in own]
-        return np.concatenate([resample_labels(each, matrices, self.grid.size).numpy() for each in slices])
+        votes = (resample_labels(each, matrices, self.grid.size) for each in slices)
+        return np.concatenate([each.mode(1).values.numpy() for each in votes])
 
 
 @dataclass(frozen=True, eq=False)

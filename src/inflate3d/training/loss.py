@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Float, Integer
 from monai.losses.focal_loss import FocalLoss
 from torch import Tensor, distributed, nn
-from torch.nn import functional
 
 from inflate3d.config import TrainingConfig
 from inflate3d.datasets.classes import IGNORED
@@ -24,31 +23,34 @@ class SegmentationLoss(nn.Module):
     added up before anything is divided. So the loss does not depend on how a batch is shared out. Dice is of foreground
     classes (Milletari et al. 2016, arXiv:1606.04797, without squares, as MONAI's ``DiceLoss`` with ``batch=True``), and
     the mean is over those that the batch's labels have: Dice says nothing of the others, and they weaken no gradient.
+    Where a voxel holds several classes, Dice is the semimetric that is 0 where the probabilities are their fractions,
+    and nowhere else (Wang et al. 2023, arXiv:2303.16296).
 
     Args:
         voxels: What is the mean over voxels.
         dice: Whether Dice is added.
-        ignore: Whether labels may be `IGNORED`; looking for them takes time.
     """
 
-    def __init__(self, voxels: Literal["ce", "focal"], *, dice: bool, ignore: bool) -> None:
+    def __init__(self, voxels: Literal["ce", "focal"], *, dice: bool) -> None:
         super().__init__()
-        self.voxels, self.dice, self.ignore = voxels, dice, ignore
+        self.voxels, self.dice = voxels, dice
         self.focal = FocalLoss(include_background=False, to_onehot_y=True, gamma=2.0, reduction="none")
 
-    def forward(self, logits: Float[Tensor, "b k *grid"], labels: Integer[Tensor, "b 1 *grid"]) -> Float[Tensor, ""]:
+    def forward(
+        self, logits: Float[Tensor, "b k *grid"], labels: Integer[Tensor, "b votes *grid"]
+    ) -> Float[Tensor, ""]:
         """The loss; on each process its value is that of all.
 
         Args:
             logits: Of the classes, background first.
-            labels: Class numbers.
+            labels: Class numbers, those of several points of a voxel where a label map was shrunk.
         """
-        known = labels != IGNORED if self.ignore else None
+        fractions = _class_fractions(labels, logits)
         log_probabilities = logits.log_softmax(1)
-        counted = logits.new_tensor(labels.numel()) if known is None else known.sum().to(logits.dtype)
-        sums = [torch.stack([self._sum_over_voxels(logits, log_probabilities, labels, known), counted])]
+        over_voxels = -(fractions * log_probabilities).sum() if self.voxels == "ce" else self._focal_sum(logits, labels)
+        sums = [torch.stack([over_voxels, fractions.sum()])]
         if self.dice:
-            sums.append(_region_sums(log_probabilities, labels, known).flatten())
+            sums.append(_region_sums(log_probabilities, fractions).flatten())
         added = sum_over_processes(torch.cat(sums))
         loss = added[0] / added[1].clamp(min=1)
         if self.dice:
@@ -58,33 +60,22 @@ class SegmentationLoss(nn.Module):
             loss = loss + (distance * present).sum() / present.sum().clamp(min=1)
         return loss
 
-    def _sum_over_voxels(
-        self,
-        logits: Float[Tensor, "b k *grid"],
-        log_probabilities: Float[Tensor, "b k *grid"],
-        labels: Integer[Tensor, "b 1 *grid"],
-        known: Bool[Tensor, "b 1 *grid"] | None,
+    def _focal_sum(
+        self, logits: Float[Tensor, "b k *grid"], labels: Integer[Tensor, "b votes *grid"]
     ) -> Float[Tensor, ""]:
-        if self.voxels == "ce":
-            if torch.are_deterministic_algorithms_enabled():  # CUDA adds up voxels in no fixed order otherwise
-                losses = functional.nll_loss(log_probabilities, labels[:, 0], ignore_index=IGNORED, reduction="none")
-                return losses.sum()
-            return functional.nll_loss(log_probabilities, labels[:, 0], ignore_index=IGNORED, reduction="sum")
-        if known is None:
-            return self.focal(logits, labels).mean(1).sum()
-        return (self.focal(logits, labels.where(known, 0)).mean(1, keepdim=True) * known).sum()
+        known = labels != IGNORED
+        votes = labels.where(known, 0).split(1, dim=1)
+        losses = torch.stack([self.focal(logits, vote).mean(1) for vote in votes], dim=1)
+        return (losses * known).sum() / len(votes)
 
 
-def make_loss(config: TrainingConfig, *, ignore: bool = False) -> SegmentationLoss:
-    """The loss on logits ``(B, K, S, H, W)`` and class numbers ``(B, 1, S, H, W)``.
+def make_loss(config: TrainingConfig) -> SegmentationLoss:
+    """The loss on logits ``(B, K, S, H, W)`` and class numbers ``(B, V, S, H, W)``, which may be `IGNORED`.
 
     Args:
         config: Which.
-        ignore: Whether class numbers may be `IGNORED`.
     """
-    if config.loss == "dice-focal":
-        return SegmentationLoss("focal", dice=True, ignore=ignore)
-    return SegmentationLoss("ce", dice=config.loss == "dice-ce", ignore=ignore)
+    return SegmentationLoss("focal" if config.loss == "dice-focal" else "ce", dice=config.loss != "ce")
 
 
 def sum_over_processes(values: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
@@ -110,16 +101,22 @@ class _SumOverProcesses(torch.autograd.Function):
         return gradients[0] * distributed.get_world_size()
 
 
+def _class_fractions(
+    labels: Integer[Tensor, "b votes *grid"], logits: Float[Tensor, "b k *grid"]
+) -> Float[Tensor, "b k *grid"]:
+    """The fraction of each voxel that each class takes; together less than 1 where some of it is ignored."""
+    numbers = torch.arange(logits.shape[1], device=labels.device).view(1, -1, *[1] * (labels.ndim - 2))
+    votes = labels.split(1, dim=1)
+    fractions = (votes[0] == numbers).to(logits.dtype)
+    for vote in votes[1:]:
+        fractions += vote == numbers
+    return fractions / len(votes)
+
+
 def _region_sums(
-    log_probabilities: Float[Tensor, "b k *grid"],
-    labels: Integer[Tensor, "b 1 *grid"],
-    known: Bool[Tensor, "b 1 *grid"] | None,
+    log_probabilities: Float[Tensor, "b k *grid"], fractions: Float[Tensor, "b k *grid"]
 ) -> Float[Tensor, "3 foreground"]:
     """For each foreground class: what both hold, what the prediction holds, what the label holds."""
-    probabilities = log_probabilities[:, 1:].exp()
-    if known is not None:
-        probabilities = probabilities * known
-    classes = torch.arange(1, log_probabilities.shape[1], device=labels.device)
-    inside = labels == classes.view(1, -1, *[1] * (labels.ndim - 2))
-    over = (0, *range(2, labels.ndim))
-    return torch.stack([(probabilities * inside).sum(over), probabilities.sum(over), inside.sum(over).float()])
+    probabilities = log_probabilities[:, 1:].exp() * fractions.sum(1, keepdim=True)  # of what is known
+    both, over = torch.minimum(probabilities, fractions[:, 1:]), (0, *range(2, fractions.ndim))
+    return torch.stack([each.sum(over) for each in (both, probabilities, fractions[:, 1:])])

@@ -71,9 +71,10 @@ def train(
             more steps now is extended, with a learning-rate schedule of its own for the steps that are left.
         console: Where to show progress; nowhere if not given.
         augment: Changes each training batch, after the built-in augmentation: a function of the images
-            ``(B, C, D, H, W)`` (intensities from 0 to 1), the labels ``(B, D, H, W)`` (class numbers; one slice for a
-            center target) and a `torch.Generator` on their device, that returns both. Draw random numbers from the
-            generator alone, so that a resumed training does what an undisturbed one does.
+            ``(B, C, D, H, W)`` (intensities from 0 to 1), the labels ``(B, V, D, H, W)`` (class numbers at ``V`` points
+            of each pixel, one unless slices are shrunk; one slice for a center target) and a `torch.Generator` on their
+            device, that returns both. Draw random numbers from the generator alone, so that a resumed training does
+            what an undisturbed one does.
         callbacks: Further callbacks for Lightning's trainer.
 
     Returns:

@@ -18,16 +18,13 @@ from inflate3d.models.volumetric import VolumetricSegmenter
 from inflate3d.preparation.plan import Plan
 from inflate3d.training.loss import make_loss
 from inflate3d.training.optimization import make_optimizer, make_schedule
-from inflate3d.windows.augment import change_intensities, mirror_depth, random_matrices
+from inflate3d.windows.augment import augment_batch
 from inflate3d.windows.datamodule import WindowBatch
 from inflate3d.windows.patches import PlaneGrid, plane_grid
 from inflate3d.windows.resample import (
     field_matrices,
     field_sides,
-    follow,
     normalize,
-    normalize_and_resample,
-    resample_labels,
     resample_logits,
     resample_windows,
 )
@@ -77,7 +74,7 @@ class SegmentationTask(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.model, self.config, self.plan, self.augment = model, config, plan, augment
-        self.loss = make_loss(config.training, ignore=plan.ignore is not None)
+        self.loss = make_loss(config.training)
         self.rows = {cases.index(case): row for row, case in enumerate(watched)}
         self.case_dice = CaseDice(len(watched), len(plan.classes))
 
@@ -86,20 +83,12 @@ class SegmentationTask(lightning.LightningModule):
         generator = self._seed(batch_idx)
         settings, size = self.config.augmentation, self.model.architecture.image_size
         fields = self._fields(batch, size)
-        matrices = follow(
-            random_matrices(settings, self.plan.flips, fields, generator),
-            field_matrices(batch.sides, fields, batch.centers),
-        )
-        windows = normalize_and_resample(batch.windows, batch.ranges, matrices, size, batch.extents)
-        labels = resample_labels(batch.labels, matrices, size, batch.extents)
-        if self.plan.flips[0]:
-            windows, labels = mirror_depth(windows, labels, settings, generator)
-        windows = change_intensities(windows, settings, generator)
+        windows, labels = augment_batch(batch, fields, size, settings, self.plan.flips, generator)
         if self.augment is not None:
             windows, labels = self.augment(windows, labels, generator)
 
         logits = slice_logits(self.model(windows).float())
-        loss = self.loss(logits, labels[:, None])
+        loss = self.loss(logits, labels)
         self.log("loss", loss, batch_size=len(windows))
         return loss
 

@@ -10,6 +10,45 @@ from jaxtyping import Bool, Float, Integer, Shaped
 from torch import Tensor
 
 from inflate3d.config import AugmentationConfig
+from inflate3d.windows.datamodule import WindowBatch
+from inflate3d.windows.resample import (
+    field_matrices,
+    follow,
+    inside_slices,
+    normalize_and_resample,
+    resample_labels,
+)
+
+
+def augment_batch(
+    batch: WindowBatch,
+    fields: Float[Tensor, "b 2"],
+    size: tuple[int, int],
+    config: AugmentationConfig,
+    flips: tuple[bool, bool, bool],
+    generator: torch.Generator,
+) -> tuple[Float[Tensor, "b c d height width"], Integer[Tensor, "b votes s height width"]]:
+    """What a network learns from: a batch, normalized, changed and resized to its input, and its labels alike.
+
+    Args:
+        batch: Samples on their slices' own pixels.
+        fields: Height and width in millimeters of what the network's input shows of each.
+        size: Rows and columns of the input.
+        config: How much is changed.
+        flips: Whether the frame's (depth, row, column) axis may be mirrored.
+        generator: Random numbers, on the batch's device.
+
+    Returns:
+        Intensities from 0 to 1, exactly 0 beyond the slices, and class numbers (see `resample_labels`).
+    """
+    drawn = random_matrices(config, flips, fields, generator)
+    matrices = follow(drawn, field_matrices(batch.sides, fields, batch.centers))
+    windows = normalize_and_resample(batch.windows, batch.ranges, matrices, size, batch.extents)
+    labels = resample_labels(batch.labels, matrices, size, batch.extents)
+    if flips[0]:
+        windows, labels = mirror_depth(windows, labels, config, generator)
+    windows = change_intensities(windows, config, generator)
+    return windows.mul_(inside_slices(matrices, size)[:, None, None]), labels
 
 
 def random_matrices(
@@ -50,10 +89,10 @@ def random_matrices(
 
 def mirror_depth(
     windows: Float[Tensor, "b c d h w"],
-    labels: Integer[Tensor, "b s height width"],
+    labels: Integer[Tensor, "b votes s height width"],
     config: AugmentationConfig,
     generator: torch.Generator,
-) -> tuple[Float[Tensor, "b c d h w"], Integer[Tensor, "b s height width"]]:
+) -> tuple[Float[Tensor, "b c d h w"], Integer[Tensor, "b votes s height width"]]:
     """Turns some windows upside down along the depth, and their labels; the center slice stays the center slice.
 
     On a CPU the arrays that are given are written to: memory is what it waits for.
@@ -61,16 +100,16 @@ def mirror_depth(
     chosen = _Draw(len(windows), generator, windows.device).chance(config.flip_probability).bool()
     return (
         _change_some(windows, chosen, lambda some: some.flip(2)),
-        _change_some(labels, chosen, lambda some: some.flip(1)),
+        _change_some(labels, chosen, lambda some: some.flip(2)),
     )
 
 
 def change_intensities(
     windows: Float[Tensor, "b c d h w"], config: AugmentationConfig, generator: torch.Generator
 ) -> Float[Tensor, "b c d h w"]:
-    """Gamma, scale, shift and noise on intensities that run from 0 to 1, alike on all slices of a window.
+    """Gamma, scale, shift and noise on intensities that run from 0 to 1 and still do afterwards.
 
-    The windows that are given are written to: memory is what a CPU waits for.
+    Each is alike on all slices of a window. The windows that are given are written to: memory is what a CPU waits for.
     """
     draw = _Draw(len(windows), generator, windows.device)
     often = config.intensity_probability
@@ -82,13 +121,13 @@ def change_intensities(
     scale = 1 + some(draw.between(-config.max_intensity_scale, config.max_intensity_scale))
     shift = some(draw.between(-config.max_intensity_shift, config.max_intensity_shift))
     noise = some(draw.between(0.0, config.max_noise))
-    changed = _change_some(windows.clamp_(0, 1), gamma.flatten() != 1, torch.pow, gamma)
+    changed = _change_some(windows, gamma.flatten() != 1, torch.pow, gamma)
     changed = changed.mul_(scale).add_(shift)
 
     def add_noise(windows: Tensor, noise: Tensor) -> Tensor:
         return torch.randn(windows.shape, generator=generator, device=windows.device).mul_(noise).add_(windows)
 
-    return _change_some(changed, noise.flatten() != 0, add_noise, noise)
+    return _change_some(changed, noise.flatten() != 0, add_noise, noise).clamp_(0, 1)
 
 
 def _change_some(

@@ -233,10 +233,6 @@ class SamplesModule(lightning.LightningDataModule, ABC):
         mine = locations[self.trainer.global_rank :: ranks]
         return self._loader(self.validation_samples(mine), batch_size=self.validation_batch)
 
-    def on_after_batch_transfer(self, batch: WindowBatch, dataloader_idx: int) -> WindowBatch:
-        """Labels travel as bytes; on the device they become what losses and counts take."""
-        return batch._replace(labels=batch.labels.long())
-
     def _loader(self, samples: Samples, **how: object) -> DataLoader[WindowBatch]:
         return DataLoader(
             samples,

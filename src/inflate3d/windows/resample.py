@@ -2,12 +2,19 @@
 
 A ``(2, 3)`` matrix takes a point of the output plane to a point of the slice. Both are in normalized coordinates
 ``(x, y)``: x along columns, y along rows, -1 and +1 at the outer edges of the first and the last pixel.
+
+Where slices are shrunk, several points of each output pixel are sampled, so that none of the slice's own pixels is
+skipped: their mean is the image, free of aliasing, and their class numbers are votes, from which a loss takes the
+pixel's fraction of each class.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import torch
-from jaxtyping import Float, Integer, Num
+from jaxtyping import Bool, Float, Integer, Num
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -118,7 +125,9 @@ def resample_windows(
     size: tuple[int, int],
     extents: Float[Tensor, "b 2"] | None = None,
 ) -> Float[Tensor, "b c d height width"]:
-    """Resamples windows bilinearly in plane; outside the slice there is 0.
+    """Resamples windows in plane, bilinearly, and by the mean over each output pixel where they are shrunk.
+
+    Outside the slice there is 0.
 
     Args:
         windows: ``(B, C, D, h, w)``.
@@ -127,9 +136,13 @@ def resample_windows(
         extents: Rows and columns of each window that hold its slice, from the first on; the rest is padding.
             All of them if not given.
     """
-    grid = _grid(matrices, size, extents, windows.shape[-2:])
-    flat = F.grid_sample(windows.flatten(1, 2), grid, mode="bilinear", align_corners=False)
-    return flat.unflatten(1, windows.shape[1:3])
+    flat, shape = windows.flatten(1, 2), windows.shape[-2:]
+    middles = _middles(matrices, size, extents, shape)
+    offsets = _offsets(matrices, size, extents, shape, _image_points)
+    total = F.grid_sample(flat, middles + offsets[0], align_corners=False)
+    for offset in offsets[1:]:
+        total += F.grid_sample(flat, middles + offset, align_corners=False)
+    return total.div_(len(offsets)).unflatten(1, windows.shape[1:3])
 
 
 def resample_labels(
@@ -137,27 +150,82 @@ def resample_labels(
     matrices: Float[Tensor, "b 2 3"],
     size: tuple[int, int],
     extents: Float[Tensor, "b 2"] | None = None,
-) -> Integer[Tensor, "b *s height width"]:
-    """Resamples class numbers to the nearest pixel, with the very geometry of :func:`resample_windows`.
+) -> Integer[Tensor, "b votes *s height width"]:
+    """Samples class numbers with the very geometry of :func:`resample_windows`; outside the slice there is background.
 
     Args:
         labels: One slice for each window, ``(B, h, w)``, or several, ``(B, S, h, w)``.
         matrices: Geometry of each window.
         size: ``(H, W)`` of the result.
         extents: See :func:`resample_windows`.
+
+    Returns:
+        ``(B, V, H, W)`` or ``(B, V, S, H, W)``: the classes at ``V`` points of each pixel, its middle alone where no
+        slice is shrunk.
     """
-    grid = _grid(matrices, size, extents, labels.shape[-2:])
-    slices = labels.reshape(len(labels), -1, *labels.shape[-2:]).float()
-    nearest = F.grid_sample(slices, grid, mode="nearest", align_corners=False)
-    return nearest.reshape(*labels.shape[:-2], *size).to(labels.dtype)
+    slices, shape = labels.reshape(len(labels), -1, *labels.shape[-2:]).float(), labels.shape[-2:]
+    middles = _middles(matrices, size, extents, shape)
+    offsets = _offsets(matrices, size, extents, shape, _label_points)
+    votes = labels.new_empty(len(labels), len(offsets), slices.shape[1], *size)
+    for point, offset in enumerate(offsets):
+        votes[:, point] = F.grid_sample(slices, middles + offset, mode="nearest", align_corners=False)
+    return votes.reshape(*votes.shape[:2], *labels.shape[1:-2], *size)
 
 
-def _grid(
+def inside_slices(matrices: Float[Tensor, "b 2 3"], size: tuple[int, int]) -> Bool[Tensor, "b height width"]:
+    """Which pixels of the model's input have their middle inside the slice.
+
+    Args:
+        matrices: Geometry of each window.
+        size: ``(H, W)`` of the input.
+    """
+    return (_middles(matrices, size).abs() <= 1).all(-1)
+
+
+def _image_points(step: float) -> int:
+    """How many points to sample along an output pixel that spans ``step`` input pixels.
+
+    Bilinear interpolation is a mean over nearly two pixels by itself.
+    """
+    return max(1, math.ceil(step / 1.4 - 1e-3))
+
+
+def _label_points(step: float) -> int:
+    """The same for class numbers, which are those of single pixels."""
+    return 1 if step < 1.1 else math.ceil(step - 1e-3)
+
+
+def _offsets(
     matrices: Float[Tensor, "b 2 3"],
     size: tuple[int, int],
     extents: Float[Tensor, "b 2"] | None,
     padded: tuple[int, ...],
+    count: Callable[[float], int],
+) -> Float[Tensor, "points b 1 1 2"]:
+    """From the middle of an output pixel to the points in it that are sampled, spread evenly over it.
+
+    There are as many of them as the window that is shrunk most needs.
+    """
+    whole = matrices.new_tensor(padded[::-1])  # x first
+    sides = whole[None] if extents is None else extents.flip(1)
+    shown = matrices[..., :2] * sides[..., None]  # along the output's sides, in input pixels
+    lengths = shown.norm(dim=1).amax(0).tolist()
+    across, down = (
+        [((2 * point + 1) / points - 1) / pixels for point in range(points)]
+        for length, pixels in zip(lengths, size[::-1], strict=True)
+        for points in [count(length / pixels)]
+    )
+    offsets = torch.cartesian_prod(shown.new_tensor(across), shown.new_tensor(down))
+    return torch.einsum("bio,po->pbi", shown / whole[:, None], offsets)[:, :, None, None]
+
+
+def _middles(
+    matrices: Float[Tensor, "b 2 3"],
+    size: tuple[int, int],
+    extents: Float[Tensor, "b 2"] | None = None,
+    padded: tuple[int, ...] = (),
 ) -> Float[Tensor, "b height width 2"]:
+    """Where the middles of the output's pixels lie in the windows, normalized."""
     linear, shift = matrices[..., :2], matrices[..., 2]
     if extents is not None:
         # A point beyond the slice lies in the padding or, on the far side, out of the array: both hold 0.
