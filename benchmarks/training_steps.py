@@ -90,7 +90,7 @@ def make_trainer(way: Way, image_size: int, device: torch.device, encoder: str =
     model = create_model(encoder=network, num_classes=NUM_CLASSES, decoder=way.decoder)
     reduced = way.precision != torch.float32
     model = model.to(device, memory_format=preferred_memory_format(device, reduced_precision=reduced))
-    config = TrainingConfig(stem_rate_factor=1.0)
+    config = TrainingConfig(learning_rate=1e-3, stem_rate_factor=1.0)
     return Trainer(model, make_loss(config), make_optimizer(model, config))
 
 

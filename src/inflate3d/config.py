@@ -68,6 +68,9 @@ PRETRAINED_STEM_FACTOR = 0.032
 PATCH_BATCH = 2
 """Default number of 3D patches in a batch, as in nnU-Net: a patch is as large as many windows."""
 
+RATES = {"inflated": 1e-3, "dynunet": 1e-3, "segresnet": 3e-4, "swin-unetr": 2e-4, "unetr": 1e-4}
+"""Default peak learning rates, of an inflated network's decoder or of a 3D network; transformers take lower ones."""
+
 ENCODER_SETTINGS = ("encoder_learning_rate", "stem_rate_factor", "freeze", "checkpoint_activations")
 """What of the training concerns a pre-trained encoder, which 3D networks don't have."""
 
@@ -257,8 +260,8 @@ class TrainingConfig(FrozenModel):
 
     Example:
         >>> training = TrainingConfig(steps=500, precision="bf16-mixed")
-        >>> training.learning_rate, training.batch_size is None  # None: left to the dataset's plan
-        (0.001, True)
+        >>> training.seed, training.batch_size is None  # None: left to the dataset's plan
+        (0, True)
     """
 
     common: ClassVar = ("steps", "batch_size", "learning_rate", "precision", "seed", "accelerator", "devices")
@@ -271,8 +274,8 @@ class TrainingConfig(FrozenModel):
     """Batches whose gradients are added up for one step. None: 1 with --batch-size, else the plan's."""
     foreground_fraction: Planned[float] = planned(ge=0, le=1)
     """Fraction of the windows sampled so that the center slice holds a class. None: the plan's."""
-    learning_rate: float = Field(default=1e-3, gt=0)
-    """Peak learning rate of the decoder, or of a 3D network."""
+    learning_rate: Planned[float] = planned(gt=0)
+    """Peak learning rate of the decoder, or of a 3D network. None: 0.001, or the 3D network's own."""
     encoder_learning_rate: float = Field(default=1e-4, gt=0)
     """Peak learning rate of the encoder's last layer."""
     stem_rate_factor: Planned[float] = planned(gt=0, le=1)
@@ -281,8 +284,8 @@ class TrainingConfig(FrozenModel):
     """What of the pre-trained encoder stays as it is: nothing, all, or all but its first convolution (body)."""
     weight_decay: float = Field(default=0.05, ge=0)
     """AdamW's weight decay; norms, biases and embeddings have none."""
-    warmup_steps: int = Field(default=20, ge=0)
-    """Steps over which the learning rate rises linearly; a tenth of all steps at most."""
+    warmup_steps: Planned[int] = planned(ge=0)
+    """Steps over which the rate rises linearly, at most a tenth of all. None: 20, of a 3D network a twentieth."""
     decay: Literal["linear", "cosine"] = "cosine"
     """How it falls to zero after that."""
     loss: Literal["dice-ce", "dice-focal", "ce"] = "dice-ce"
@@ -319,8 +322,11 @@ class TrainingConfig(FrozenModel):
     def resolve(self, defaults: TrainingDefaults, model: InflatedConfig | VolumetricConfig) -> TrainingConfig:
         """Fills in the plan's choices, and those that depend on the network."""
         inflated = isinstance(model, InflatedConfig)
+        steps = defaults.steps if self.steps is None else self.steps
         values: dict[str, Any] = {
-            "steps": defaults.steps,
+            "steps": steps,
+            "learning_rate": RATES[model.network],
+            "warmup_steps": 20 if inflated else steps // 20,
             "batch_size": defaults.batch_size if inflated else PATCH_BATCH,
             "accumulate": defaults.accumulate if inflated and self.batch_size is None else 1,
             "foreground_fraction": defaults.foreground_fraction,

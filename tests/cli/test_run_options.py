@@ -6,7 +6,7 @@ import pytest
 
 from inflate3d.cli import main, prepare, train
 from inflate3d.cli.parsing import parse_options
-from inflate3d.config import InflatedConfig, RunConfig, TrainingConfig, VolumetricConfig
+from inflate3d.config import InflatedConfig, RunConfig, TrainingConfig, TrainingDefaults, VolumetricConfig, model_type
 from inflate3d.errors import ConfigError
 from inflate3d.settings import parse_settings
 
@@ -117,3 +117,21 @@ def test_nothing_is_left_to_the_plan_twice(phantom_store):
     config = RunConfig(dataset="data", store="store", training=TrainingConfig(batch_size=4)).resolve(phantom_store.plan)  # type: ignore[arg-type]
     assert (config.training.accumulate, config.training.batch_size, config.training.stem_rate_factor) == (1, 4, 0.032)
     assert config.resolve(phantom_store.plan) == config
+
+
+@pytest.mark.parametrize(
+    ("network", "rate", "warmup"),
+    [
+        ("inflated", 1e-3, 20),
+        ("dynunet", 1e-3, 30),
+        ("segresnet", 3e-4, 30),
+        ("swin-unetr", 2e-4, 30),
+        ("unetr", 1e-4, 30),
+    ],
+)
+def test_each_network_has_its_own_learning_rate_and_warm_up(network, rate, warmup):
+    model = model_type(network)(network=network)  # pyright: ignore[reportArgumentType]
+    resolved = TrainingConfig(steps=600).resolve(TrainingDefaults(), model)
+    assert (resolved.learning_rate, resolved.warmup_steps) == (rate, warmup)
+    given = TrainingConfig(steps=600, learning_rate=0.5, warmup_steps=0).resolve(TrainingDefaults(), model)
+    assert (given.learning_rate, given.warmup_steps) == (0.5, 0)

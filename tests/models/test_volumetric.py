@@ -96,3 +96,11 @@ def test_width_that_a_network_can_not_have():
 def test_patches_of_another_size():
     with pytest.raises(ModelError, match="patches do not fit"):
         tiny("segresnet")(torch.rand(1, 2, 8, 16, 24))
+
+
+def test_usual_depth_can_be_halved_three_times():
+    """Thirty-six slices can be halved only twice."""
+    assert usual_patch_size("dynunet", (35, 50, 36)) == (40, 64, 48)
+    assert create_volumetric(
+        "dynunet", in_channels=1, num_classes=2, patch_size=(40, 64, 48), width=1
+    ).architecture.strides == ((1, 1, 1), *[(2, 2, 2)] * 3, (1, 2, 1))

@@ -137,7 +137,7 @@ def test_frozen_parameters_have_no_optimizer():
     freeze(model, "body")
     trained = {
         id(p)
-        for group in make_optimizer(model, TrainingConfig(stem_rate_factor=1.0)).param_groups
+        for group in make_optimizer(model, TrainingConfig(learning_rate=1e-3, stem_rate_factor=1.0)).param_groups
         for p in group["params"]
     }
     stem = {name for name, p in model.encoder.network.named_parameters() if id(p) in trained}
@@ -145,7 +145,7 @@ def test_frozen_parameters_have_no_optimizer():
 
 
 def rates(model, **settings):
-    optimizer = make_optimizer(model, TrainingConfig(**{"stem_rate_factor": 1.0, **settings}))
+    optimizer = make_optimizer(model, TrainingConfig(**{"learning_rate": 1e-3, "stem_rate_factor": 1.0, **settings}))
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return {names[id(p)]: group["lr"] for group in optimizer.param_groups for p in group["params"]}
 

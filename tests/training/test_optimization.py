@@ -34,7 +34,7 @@ def test_norms_biases_and_embeddings_do_not_decay(name, size):
     with torch.device("meta"):
         encoder = create_encoder(name, depth=3, image_size=size, weights="none")
         model = create_model(encoder=encoder, num_classes=2, decoder_channels=8, detail_channels=4)
-    optimizer = make_optimizer(model, TrainingConfig(weight_decay=0.05, stem_rate_factor=1.0))
+    optimizer = make_optimizer(model, TrainingConfig(weight_decay=0.05, learning_rate=1e-3, stem_rate_factor=1.0))
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     decay = {names[id(p)]: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     rates = {names[id(p)]: group["lr"] for group in optimizer.param_groups for p in group["params"]}
@@ -48,7 +48,7 @@ def test_norms_biases_and_embeddings_do_not_decay(name, size):
 def test_frozen_parameters_are_left_out():
     encoder = create_encoder("resnet10t", depth=1, image_size=32, weights="none").requires_grad_(False)
     model = create_model(encoder=encoder, num_classes=2, decoder_channels=8)
-    optimizer = make_optimizer(model, TrainingConfig(stem_rate_factor=1.0))
+    optimizer = make_optimizer(model, TrainingConfig(learning_rate=1e-3, stem_rate_factor=1.0))
     assert all(p.requires_grad for group in optimizer.param_groups for p in group["params"])
 
 

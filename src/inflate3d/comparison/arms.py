@@ -94,10 +94,9 @@ def _encoder(name: str, weights: str = "timm") -> Arm:
 
 
 def _network(name: str) -> Arm:
-    """A 3D network: batches of its own default size, and nothing of what concerns a pre-trained encoder."""
-    training = {
-        name: TrainingConfig.model_fields[name].default for name in ("batch_size", "accumulate", *ENCODER_SETTINGS)
-    }
+    """A 3D network: batches and learning rate of its own, and nothing of what concerns a pre-trained encoder."""
+    own = ("batch_size", "accumulate", "learning_rate", "warmup_steps", *ENCODER_SETTINGS)
+    training = {name: TrainingConfig.model_fields[name].default for name in own}
     return Arm(name, {"model": {"network": name}, "training": training})
 
 

@@ -24,6 +24,9 @@ Size = tuple[int, int, int]
 MOST_VOXELS = 96**3
 """A patch that the user doesn't choose has no more voxels than the paper's UNETR's."""
 
+_USUAL_DEPTH_STEP = 8
+"""Slices of a patch that the user doesn't choose are a multiple of it, so that they can be halved three times."""
+
 
 @dataclass(frozen=True)
 class _Kind:
@@ -215,8 +218,9 @@ def usual_patch_size(network: Volumetric, shape: Size) -> Size:
         shape: Slices, rows and columns of the median scan.
     """
     kind = _KINDS[network]
-    steps = (kind.step, kind.usual_step, kind.usual_step)
-    least = (kind.step, 2 * kind.usual_step, 2 * kind.usual_step)
+    depth_step = max(kind.step, _USUAL_DEPTH_STEP)
+    steps = (depth_step, kind.usual_step, kind.usual_step)
+    least = (depth_step, 2 * kind.usual_step, 2 * kind.usual_step)
     sides = [max(low, step * math.ceil(side / step)) for side, step, low in zip(shape, steps, least, strict=True)]
     while math.prod(sides) > MOST_VOXELS:
         longest = max(range(3), key=lambda axis: sides[axis])
