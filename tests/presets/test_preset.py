@@ -136,3 +136,12 @@ class Defaults:
     """All that settings ask of a plan."""
 
     defaults = TrainingDefaults()
+
+
+@pytest.mark.parametrize("name", ["acdc", "acdc-paper", "paper/acdc", "msd-task02"])
+def test_hearts_may_be_flipped_although_their_chambers_are_named_left_and_right(name):
+    assert read_preset(name).plan.flips is True
+
+
+def test_twins_are_flipped_by_no_preset():
+    assert read_preset("bcv").plan.flips is None  # left and right kidney: the plan forbids it

@@ -34,7 +34,10 @@ def choose_flips(classes: Mapping[int, str], frame: Sequence[DepthAxis]) -> tupl
     named = {direction: _sides_in(classes.values(), pairs) for direction, pairs in OPPOSITES.items()}
     if named["sagittal"]:
         # A mirror along any axis turns left into right, however the patient then lies.
-        return (False, False, False), f"none: a class name says {' and '.join(named['sagittal'])}"
+        return (False, False, False), (
+            f"none: a class name says {' and '.join(named['sagittal'])}; "
+            "for chambers of the heart, which differ in shape, give --flips True"
+        )
     unnamed = [name for value, name in classes.items() if value and _PLACEHOLDER.fullmatch(name.strip())]
     if unnamed:
         return (False, False, False), (

@@ -224,9 +224,11 @@ def _normalization(
     for index, modality in enumerate(dataset.modalities):
         inside = [case.foreground[index] for case in fingerprint.cases if case.foreground and index not in case.missing]
         if is_ct(modality) and inside:
-            low, high = _range_round(merge_intensities(inside))
+            low, high = _range_of(merge_intensities(inside))
             chosen.append(Normalization(kind="clip", low=low, high=high))
-            why.append(f"{modality} in Hounsfield units: {low:g} to {high:g}, round the labeled voxels' values")
+            why.append(
+                f"{modality} in Hounsfield units: {low:g} to {high:g}, the 0.5th to 99.5th percentile of labeled voxels"
+            )
         else:
             chosen.append(Normalization(kind="case"))
             units = "shows no labeled voxels" if is_ct(modality) else "has units of its own"
@@ -234,14 +236,14 @@ def _normalization(
     return tuple(chosen), "; ".join(why)
 
 
-def _range_round(tissue: Intensities) -> tuple[float, float]:
-    """The labeled tissue's values, and as many again on both sides, so that its surroundings stay visible."""
+def _range_of(tissue: Intensities) -> tuple[float, float]:
+    """The labeled tissue's values, as nnU-Net clips CT: a wider range would show them with less contrast."""
     low, high = tissue.percentile_00_5, tissue.percentile_99_5
     width = high - low
     if width <= 0:
         return low - 1.0, high + 1.0
     digits = max(1, 2 - math.floor(math.log10(width)))  # of Hounsfield units one; more where a CT has been scaled
-    return round(low - width / 2, digits), round(high + width / 2, digits)
+    return round(low, digits), round(high, digits)
 
 
 def _flips(dataset: Dataset, axis: DepthAxis, options: PlanOptions) -> tuple[tuple[bool, bool, bool], str]:
