@@ -111,7 +111,7 @@ def _plan_arms(configs: dict[str, RunConfig], store: Store) -> dict[str, Plan]:
 
 def _check_plans(runs: Sequence[ComparisonRun], plans: dict[str, Plan]) -> None:
     """Trainings that are there already must have followed the plan that the others will."""
-    from inflate3d.training.build import check_plan
+    from inflate3d.training.resuming import check_plan
 
     for run in runs:
         check_plan(run.folder, plans[run.arm])

@@ -120,7 +120,8 @@ def _check_inputs(folder: RunFolder, record: Provenance, config: RunConfig, stor
     """Makes sure that the run's model is unchanged, and so is everything that it was made from."""
     from inflate3d.models.weights_origin import weights_origin
     from inflate3d.provenance import data_origin, file_sha256
-    from inflate3d.training.build import check_plan, plan_run
+    from inflate3d.training.build import plan_run
+    from inflate3d.training.resuming import check_plan
 
     weights = folder.model / "model.safetensors"
     if (checksum := file_sha256(weights)) != record.model_sha256:

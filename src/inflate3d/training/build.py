@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from inflate3d.config import InflatedConfig, RunConfig, VolumetricConfig
-from inflate3d.errors import ConfigError
 from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.store import Store
-from inflate3d.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from inflate3d.models.segmenter import Segmenter
@@ -36,28 +34,6 @@ def plan_run(config: RunConfig, store: Store) -> Plan:
     plan = store.plan.model_copy(update=own)
     plan.check_depth(store.fingerprint, config.model.depth)
     return plan
-
-
-def check_plan(folder: RunFolder, plan: Plan) -> None:
-    """Checks that a run which was started before still has the plan that it was started with.
-
-    Args:
-        folder: The run's.
-        plan: What `plan_run` gives now.
-
-    Raises:
-        ConfigError: The store was prepared anew with another plan.
-    """
-    if not folder.plan.exists():
-        return
-    if differing := Plan.read(folder.plan).differing(plan):
-        raise ConfigError(
-            "the plan has changed since this run was started",
-            expected=", ".join(f"{name} {old}" for name, (old, _) in differing.items()),
-            got=", ".join(f"{name} {new}" for name, (_, new) in differing.items()),
-            hint="prepare the dataset as it was, or choose another folder with --run or --out",
-            file=folder.plan,
-        )
 
 
 def build_model(config: RunConfig, store: Store, plan: Plan) -> Model:

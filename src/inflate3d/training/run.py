@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import logging
-import shutil
-import traceback
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from inflate3d.config import InflatedConfig, RunConfig, differing
+from inflate3d.config import InflatedConfig, RunConfig
 from inflate3d.datasets.splits import Split, choose_split
-from inflate3d.errors import ConfigError, Inflate3dError, ModelError, truncate
+from inflate3d.errors import ModelError, truncate
 from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.store import Store
 from inflate3d.run_folder import RunFolder
 from inflate3d.stopping import Interrupted, interruptible
-from inflate3d.training.build import build_model, check_plan, describe_weights, plan_run
+from inflate3d.training.build import build_model, describe_weights, plan_run
+from inflate3d.training.resuming import check_checkpoint, check_plan, check_split, take_folder
 
 if TYPE_CHECKING:
     import pytorch_lightning as lightning
@@ -34,18 +31,6 @@ if TYPE_CHECKING:
     from inflate3d.training.task import Augment
 
 logger = logging.getLogger(__name__)
-
-_HARMLESS = (
-    ".*your dataloader is not resumable.*",  # it is: it asks for the step (see WindowsModule)
-    ".*does not have many workers.*",
-    "Checkpoint directory .* exists and is not empty",  # a resumed run's
-    r"Found \d+ module\(s\) in eval mode.*",  # a frozen backbone's
-    ".*LeafSpec.*",  # Lightning 2.6 with torch 2.15
-    ".*sync_dist=True.*",  # all processes log the same numbers
-    ".*find_unused_parameters=True was specified.*",
-    ".*Grad strides do not match bucket view strides.*",  # channels_last
-)
-"""Warnings of torch and Lightning that say nothing to the user."""
 
 
 def train(
@@ -110,11 +95,11 @@ def train(
     with folder.locked() if processes.first else nullcontext():
         config = choose_precision(config.resolve(store.plan), folder)
         if processes.first:
-            config = _claim(folder, config, resume)
+            config = take_folder(folder, config, resume)
         plan = plan_run(config, store)
         check_plan(folder, plan)
         split = choose_split(config.data, store.groups, store.splits)
-        _check_same_split(folder, split)
+        check_split(folder, split)
         if not (resume and folder.finished):
             _Training(config, folder, store, plan, split, processes, console, augment, tuple(callbacks)).run()
     return processes.first
@@ -210,6 +195,7 @@ class _Training:
         from timm.layers.norm_act import convert_sync_batchnorm
 
         from inflate3d.models.segmenter import preferred_memory_format
+        from inflate3d.training.faults import explained
         from inflate3d.training.parts import take_in_parts
         from inflate3d.training.samples import choose_samples
         from inflate3d.training.task import SegmentationTask
@@ -229,90 +215,13 @@ class _Training:
         task = SegmentationTask(model, config, self.plan, list(store.cases), watched, self.augment)
         checkpoint = self.folder.last if self.folder.last.exists() else None
         if checkpoint:
-            _check_checkpoint(checkpoint)
-        with warnings.catch_warnings(), interruptible(), _explained(trainer, checkpoint):
-            for message in _HARMLESS:
-                warnings.filterwarnings("ignore", message)
+            check_checkpoint(checkpoint)
+        with interruptible(), explained(trainer, checkpoint):
             trainer.fit(task, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
 
     def log(self, message: str) -> None:
         if self.console:
             self.console.print(message, highlight=False, markup=False, soft_wrap=True)
-
-
-@contextmanager
-def _explained(trainer: lightning.Trainer, checkpoint: Path | None) -> Iterator[None]:
-    """Ends the other processes with this one, and turns errors of torch and Lightning into ours."""
-    from inflate3d.models.oom import is_oom
-    from inflate3d.training.checkpoints import CheckpointOnSignal
-    from inflate3d.training.processes import end_others
-
-    try:
-        yield
-    except Interrupted:
-        raise  # the others are leaving, too
-    except BaseException as error:
-        end_others(trainer)
-        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-            raise _cannot_compile(error) from error
-        if _is_lost_worker(error):
-            raise _worker_ended(error) from error
-        started = any(isinstance(each, CheckpointOnSignal) and each.started for each in trainer.callbacks)  # type: ignore[attr-defined]
-        ours = isinstance(error, Inflate3dError | KeyboardInterrupt | SystemExit) or is_oom(error)
-        if checkpoint is not None and not started and not ours:
-            raise _bad_checkpoint(checkpoint, error) from error
-        raise
-
-
-def _is_lost_worker(error: BaseException) -> bool:
-    """Whether a process of the loader was killed; torch notices it, or the connection that a batch comes by breaks."""
-    if str(error).startswith("DataLoader worker (pid"):  # torch has no class of its own for it
-        return True
-    files = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
-    receiving = any(file.parts[-2:] == ("data", "dataloader.py") for file in files) and any(
-        file.parent.name == "multiprocessing" for file in files
-    )
-    return receiving and isinstance(error, EOFError | OSError)
-
-
-def _worker_ended(error: BaseException) -> Inflate3dError:
-    return Inflate3dError(
-        "a process that reads cases was killed",
-        expected="enough memory for as many of them as --workers",
-        got=str(error).partition("\n")[0] or type(error).__name__,
-        hint="lower --workers, and repeat the command with --resume",
-    )
-
-
-def _cannot_compile(error: BaseException) -> ConfigError:
-    return ConfigError(
-        "the network can't be compiled",
-        got=" ".join(str(error).partition("\n\n")[0].split()),  # its first paragraph
-        hint="leave out --compile, or install what it needs: a C++ compiler for a CPU, Triton for a GPU",
-    )
-
-
-def _check_checkpoint(file: Path) -> None:
-    """Refuses a checkpoint that would build more than it holds, before torch's loader builds anything of it."""
-    import pickle
-
-    from inflate3d.models.torch_file import DAMAGED, check_torch_file
-
-    try:
-        check_torch_file(file)
-    except (pickle.UnpicklingError, *DAMAGED) as error:
-        raise _bad_checkpoint(file, error) from error
-
-
-def _bad_checkpoint(file: Path, error: BaseException) -> ModelError:
-    reason = str(error).partition("\n")[0].partition(". ")[0]
-    return ModelError(
-        "invalid checkpoint to resume from",
-        expected="the checkpoint that this training wrote",
-        got=f"{type(error).__name__}: {reason}",
-        hint="copy best.ckpt over it to resume from the best validation, or delete it to start over",
-        file=file,
-    )
 
 
 def _free_memory() -> None:
@@ -324,61 +233,6 @@ def _free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def _claim(folder: RunFolder, config: RunConfig, resume: bool) -> RunConfig:
-    """Checks that the folder is free, or holds this very run; one to be extended is made ready for that."""
-    if not folder.config.exists():
-        return config
-    if not resume:
-        raise ConfigError(
-            "run directory already exists",
-            file=folder.root,
-            hint="resume it with --resume, or choose another folder with --run",
-        )
-    before = RunConfig.read(folder.config)
-    kept = {"extended_from": before.training.extended_from}
-    config = config.model_copy(update={"training": config.training.model_copy(update=kept)})
-    done, steps = before.training.steps, config.training.steps
-    aside = folder.root / f"after-{done}-steps"
-    if (folder.finished or aside.exists()) and steps > done and set(differing(before, config)) == {"steps"}:
-        return _extend(folder, aside, config, done)
-    config.check_unchanged(folder.config)
-    if before.dataset != config.dataset:
-        logger.info("dataset moved from %s to %s; its cases are compared", before.dataset, config.dataset)
-    return config
-
-
-def _extend(folder: RunFolder, aside: Path, config: RunConfig, done: int) -> RunConfig:
-    """Sets aside what the finished training has left: the run is unfinished again."""
-    aside.mkdir(exist_ok=True)
-    for path in (folder.evaluation, folder.predictions, folder.report, folder.model):
-        if path.exists():
-            shutil.move(path, aside / path.name)
-    config = config.model_copy(update={"training": config.training.model_copy(update={"extended_from": done})})
-    config.write(folder.config)
-    logger.info(
-        "extending the finished training from step %d to %d, with a new learning-rate schedule; its model is in %s",
-        done,
-        config.training.steps,
-        aside,
-    )
-    return config
-
-
-def _check_same_split(folder: RunFolder, split: Split) -> None:
-    """A run is resumed with the cases that it was started with: others may be among those it holds out."""
-    if not folder.split.exists():
-        return
-    before = Split.read(folder.split)
-    if not before.has_cases_of(split):
-        raise ConfigError(
-            "the split has changed since this run was started",
-            expected=before.source,
-            got=f"{split.source}, with other cases",
-            hint="restore the dataset's split, or choose another folder with --run",
-            file=folder.split,
-        )
 
 
 def _warn_of_untrained_classes(plan: Plan, store: Store, split: Split) -> None:

@@ -1,0 +1,116 @@
+"""What a run's folder must hold for the run to be resumed or extended."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+from inflate3d.config import RunConfig, differing
+from inflate3d.datasets.splits import Split
+from inflate3d.errors import ConfigError, ModelError
+from inflate3d.preparation.plan import Plan
+from inflate3d.run_folder import RunFolder
+
+logger = logging.getLogger(__name__)
+
+
+def take_folder(folder: RunFolder, config: RunConfig, resume: bool) -> RunConfig:
+    """Checks that the folder is free, or holds this very run; one to be extended is made ready for that."""
+    if not folder.config.exists():
+        return config
+    if not resume:
+        raise ConfigError(
+            "run directory already exists",
+            file=folder.root,
+            hint="resume it with --resume, or choose another folder with --run",
+        )
+    before = RunConfig.read(folder.config)
+    kept = {"extended_from": before.training.extended_from}
+    config = config.model_copy(update={"training": config.training.model_copy(update=kept)})
+    done, steps = before.training.steps, config.training.steps
+    aside = folder.root / f"after-{done}-steps"
+    if (folder.finished or aside.exists()) and steps > done and set(differing(before, config)) == {"steps"}:
+        return _extend(folder, aside, config, done)
+    config.check_unchanged(folder.config)
+    if before.dataset != config.dataset:
+        logger.info("dataset moved from %s to %s; its cases are compared", before.dataset, config.dataset)
+    return config
+
+
+def _extend(folder: RunFolder, aside: Path, config: RunConfig, done: int) -> RunConfig:
+    """Sets aside what the finished training has left: the run is unfinished again."""
+    aside.mkdir(exist_ok=True)
+    for path in (folder.evaluation, folder.predictions, folder.report, folder.model):
+        if path.exists():
+            shutil.move(path, aside / path.name)
+    config = config.model_copy(update={"training": config.training.model_copy(update={"extended_from": done})})
+    config.write(folder.config)
+    logger.info(
+        "extending the finished training from step %d to %d, with a new learning-rate schedule; its model is in %s",
+        done,
+        config.training.steps,
+        aside,
+    )
+    return config
+
+
+def check_plan(folder: RunFolder, plan: Plan) -> None:
+    """Checks that a run which was started before still has the plan that it was started with.
+
+    Args:
+        folder: The run's.
+        plan: What `plan_run` gives now.
+
+    Raises:
+        ConfigError: The store was prepared anew with another plan.
+    """
+    if not folder.plan.exists():
+        return
+    if differing := Plan.read(folder.plan).differing(plan):
+        raise ConfigError(
+            "the plan has changed since this run was started",
+            expected=", ".join(f"{name} {old}" for name, (old, _) in differing.items()),
+            got=", ".join(f"{name} {new}" for name, (_, new) in differing.items()),
+            hint="prepare the dataset as it was, or choose another folder with --run or --out",
+            file=folder.plan,
+        )
+
+
+def check_split(folder: RunFolder, split: Split) -> None:
+    """A run is resumed with the cases that it was started with: others may be among those it holds out."""
+    if not folder.split.exists():
+        return
+    before = Split.read(folder.split)
+    if not before.has_cases_of(split):
+        raise ConfigError(
+            "the split has changed since this run was started",
+            expected=before.source,
+            got=f"{split.source}, with other cases",
+            hint="restore the dataset's split, or choose another folder with --run",
+            file=folder.split,
+        )
+
+
+def check_checkpoint(file: Path) -> None:
+    """Refuses a checkpoint that would build more than it holds, before torch's loader builds anything of it."""
+    import pickle
+
+    from inflate3d.models.torch_file import DAMAGED, check_torch_file
+
+    try:
+        check_torch_file(file)
+    except (pickle.UnpicklingError, *DAMAGED) as error:
+        raise bad_checkpoint(file, error) from error
+
+
+def bad_checkpoint(file: Path, error: BaseException) -> ModelError:
+    """The error for a checkpoint that can't be resumed from."""
+    reason = str(error).partition("\n")[0].partition(". ")[0]
+    return ModelError(
+        "invalid checkpoint to resume from",
+        expected="the checkpoint that this training wrote",
+        got=f"{type(error).__name__}: {reason}",
+        hint="delete it to start over",
+        file=file,
+    )
