@@ -38,7 +38,7 @@ class Ours:
     """Batches as the training takes them, from the store to what the network sees."""
 
     def __init__(self, store: Store, size: tuple[int, int], device: str, settings: AugmentationConfig) -> None:
-        self.windows = Windows(store, WindowSampler(store.cases, 0.5, seed=0), 10**6, DEPTH)
+        self.windows = Windows(store, WindowSampler(store.cases, 0.5, seed=0).draw, DEPTH)
         self.size, self.device, self.settings = size, device, settings
         self.generator = torch.Generator(device).manual_seed(0)
         self.number = count()

@@ -81,7 +81,7 @@ def test_training_and_prediction_see_the_same_tensors(predictor, phantoms, phant
     depth = phantom_store.cases[case.id].shape[0]
     assert sum(map(len, logits)) == depth
 
-    windows = Windows(phantom_store, [SampleLocation(case.id, index) for index in range(depth)], depth, depth=3)
+    windows = Windows(phantom_store, lambda index: SampleLocation(case.id, index), depth=3)
     for index in range(depth):
         batch = windows[index]
         prepared = resample_windows(

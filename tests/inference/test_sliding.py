@@ -8,9 +8,7 @@ from inflate3d.inference.predictor import Predictor
 from inflate3d.io import read_volume
 from inflate3d.models.volumetric import create_volumetric
 from inflate3d.volume import Volume
-from inflate3d.windows.patches import Scans
 from inflate3d.windows.resample import normalize
-from inflate3d.windows.sampling import SampleLocation
 
 
 @pytest.fixture(scope="module")
@@ -86,11 +84,12 @@ def test_batches_of_patches_change_nothing(model, scan):
 
 def test_training_and_prediction_see_the_same_voxels(predictor, phantoms, phantom_store):
     case = phantoms.cases[2]
-    framed = predictor._to_model_space(read_volume(case.scan))
-    batch = Scans(phantom_store, [SampleLocation(case.id, 0)], 1)[0]
-    assert torch.equal(framed.read(np.arange(framed.slices)), batch.windows[0].float())
-    assert torch.allclose(framed.sides, batch.sides)
-    assert torch.equal(framed.ranges(predictor.plan.normalization), batch.ranges[0])
+    framed, stored = predictor._to_model_space(read_volume(case.scan)), predictor._frame(phantom_store.scan(case.id))
+    every = np.arange(framed.slices)
+    assert torch.equal(framed.read(every), stored.read(every))
+    assert torch.allclose(framed.sides, stored.sides)
+    rules = predictor.plan.normalization
+    assert torch.equal(framed.ranges(rules), stored.ranges(rules))
 
 
 def test_model_grid_is_that_of_the_logits(predictor, scan, monkeypatch):

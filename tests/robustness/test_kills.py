@@ -40,7 +40,7 @@ def read_whole(path: Path) -> object:
     if name.endswith(".csv"):
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
         assert all(None not in row.values() and None not in row for row in rows), path
-        return [{key: cell for key, cell in row.items() if key not in ("seconds", "wait")} for row in rows]
+        return [{key: cell for key, cell in row.items() if key not in ("seconds", "data_time")} for row in rows]
     if name.endswith((".html", ".svg")):
         assert path.read_text(encoding="utf-8").rstrip().endswith((f"</{name.rpartition('.')[2]}>",)), path
     return None

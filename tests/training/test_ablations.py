@@ -62,7 +62,7 @@ def test_labels_of_all_slices_are_those_of_the_window(phantom_store):
     from inflate3d.windows.sampling import SampleLocation
 
     name = next(iter(phantom_store.cases))
-    every = Windows(phantom_store, [SampleLocation(name, 1)], 1, depth=5, stride=2, target="all")[0]
+    every = Windows(phantom_store, [SampleLocation(name, 1)].__getitem__, depth=5, stride=2, target="all")[0]
     expected = phantom_store.label_slices(name, [0, 0, 1, 3, 5])
     assert torch.equal(every.labels[0], torch.from_numpy(expected).long())
 

@@ -1,19 +1,24 @@
+import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
-from inflate3d.windows.datamodule import WindowBatch, Windows, WindowsModule, collate
+from inflate3d.windows.datamodule import SamplesModule, TimedLoader, WindowBatch, Windows, collate
 from inflate3d.windows.resample import normalize, normalize_and_resample
-from inflate3d.windows.sampling import SampleLocation
+from inflate3d.windows.sampling import SampleLocation, WindowSampler
 from inflate3d.windows.windows import window_indices
 
 
-def module_of(store, *, done=0, accumulate=1, workers=0, rank=0, ranks=1, **changes):
-    names = list(store.cases)
-    settings = {"batches": 3, "batch_size": 2, "seed": 0, "depth": 3, "foreground_fraction": 0.5, **changes}
-    module = WindowsModule(store, train=names[:3], validation=names[3:], workers=workers, **settings)
+def sampler_of(store):
+    return WindowSampler({name: store.cases[name] for name in list(store.cases)[:3]}, 0.5, seed=0)
+
+
+def module_of(store, *, done=0, accumulate=1, workers=0, rank=0, ranks=1, batches=3):
+    windows = Windows(store, sampler_of(store).draw, depth=3)
+    module = SamplesModule(windows, list(store.cases)[3:], batch_size=2, batches=batches, workers=workers)
     module.trainer = SimpleNamespace(  # type: ignore[assignment]
         global_step=done, accumulate_grad_batches=accumulate, world_size=ranks, global_rank=rank
     )
@@ -39,7 +44,7 @@ def equal(first, second):
 def test_window_is_what_the_store_holds(phantom_store):
     name = list(phantom_store.cases)[2]
     case = phantom_store.cases[name]
-    batch = Windows(phantom_store, [SampleLocation(name, 0)], 1, depth=5)[0]
+    batch = Windows(phantom_store, [SampleLocation(name, 0)].__getitem__, depth=5)[0]
     expected = phantom_store.image_slices(name, window_indices([0], 5, 1, case.shape[0])[0].tolist())
     assert np.array_equal(batch.windows[0].numpy(), expected.astype(np.float32))
     assert np.array_equal(batch.labels[0, 0].numpy(), phantom_store.label_slice(name, 0))
@@ -83,13 +88,29 @@ def test_slices_of_different_types_become_floats():
 
 
 def test_labels_travel_as_bytes(phantom_store):
-    batch = next(iter(module_of(phantom_store).train_dataloader()))
-    assert batch.labels.dtype == torch.uint8
+    assert next(iter(module_of(phantom_store).train_dataloader())).labels.dtype == torch.uint8
+
+
+def test_loader_counts_the_seconds_that_are_waited_for_it(monkeypatch):
+    now = SimpleNamespace(value=100.0)
+    monkeypatch.setattr(time, "monotonic", lambda: now.value)
+
+    class Slow(list):
+        def __getitem__(self, number):
+            now.value += 3.0
+            return super().__getitem__(number)
+
+    loader = TimedLoader(DataLoader(Slow("ab"), batch_size=None))  # type: ignore[arg-type]
+    assert len(loader) == 2
+    for _ in loader:
+        now.value += 5.0  # a step of the training
+    assert loader.seconds == 6.0
 
 
 def test_window_in_a_padded_batch_is_resampled_as_alone(phantom_store):
     places = [SampleLocation(name, 5) for name in phantom_store.cases]
-    singles = [Windows(phantom_store, places, len(places), depth=3)[index] for index in range(len(places))]
+    windows = Windows(phantom_store, places.__getitem__, depth=3)
+    singles = [windows[index] for index in range(len(places))]
     assert len({tuple(batch.labels.shape) for batch in singles}) > 1
 
     def resampled(batch):
@@ -124,20 +145,17 @@ def test_resumed_training_goes_on_with_the_next_window(phantom_store, done, accu
 
 def test_ranks_share_the_windows_out(phantom_store):
     ranks = [list(module_of(phantom_store, rank=rank, ranks=2).train_dataloader()) for rank in (0, 1)]
-    whole = module_of(phantom_store, batches=6)
-    expected = [whole.sampler.draw(number)[0] for number in range(12)]
+    expected = [sampler_of(phantom_store).draw(number)[0] for number in range(12)]
     names = list(phantom_store.cases)
     for rank, batches in enumerate(ranks):
         assert [names[number] for batch in batches for number in batch.cases.tolist()] == expected[rank::2]
 
 
-def test_validation_sees_every_slice_of_the_watched_cases_once(phantom_store):
-    batches = list(module_of(phantom_store).val_dataloader())
-    numbers = torch.cat([batch.cases for batch in batches])
+@pytest.mark.parametrize(
+    ("ranks", "shares"), [(1, [[3, 4]]), (2, [[3], [4]]), (3, [[3, 4], [4], [3]]), (4, [[3], [4], [3], [4]])]
+)
+def test_watched_cases_are_shared_out_and_each_rank_has_one(phantom_store, ranks, shares):
+    """With three ranks both cases count twice, which changes no Dice."""
     names = list(phantom_store.cases)
-    depths = {number: phantom_store.cases[names[number]].shape[0] for number in (3, 4)}
-    assert torch.bincount(numbers)[3:].tolist() == list(depths.values())
-    labels = [batch.labels[row, 0] for batch in batches for row in range(len(batch.labels))]
-    for index, expected in enumerate([phantom_store.label_slice(names[3], i) for i in range(depths[3])]):
-        height, width = expected.shape
-        assert np.array_equal(labels[index][:height, :width].numpy(), expected)
+    found = [list(module_of(phantom_store, rank=rank, ranks=ranks).val_dataloader()) for rank in range(ranks)]
+    assert found == [[names[number] for number in share] for share in shares]

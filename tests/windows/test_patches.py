@@ -4,7 +4,7 @@ import torch
 
 from inflate3d.config import AugmentationConfig
 from inflate3d.preparation.prepare import prepare
-from inflate3d.windows.patches import Patches, Scans, median_grid, patch_start, plane_grid
+from inflate3d.windows.patches import Patches, median_grid, patch_start, plane_grid
 from inflate3d.windows.resample import field_matrices, follow, resample_labels, resample_windows
 from inflate3d.windows.sampling import SampleLocation, WindowSampler
 
@@ -18,7 +18,8 @@ def store(write_toys, tmp_path_factory):
 
 
 def patches_of(store, places, *, size=SIZE, spacing=None, augmentation=AugmentationConfig(), seed=0):  # noqa: B008
-    return Patches(store, places, 1000, size=size, pixel_spacing=spacing, augmentation=augmentation, seed=seed)
+    draw = places.draw if isinstance(places, WindowSampler) else places.__getitem__
+    return Patches(store, draw, size=size, pixel_spacing=spacing, augmentation=augmentation, seed=seed)
 
 
 def shown(batch, size, spacing=None):
@@ -159,13 +160,6 @@ def test_resampled_patch_has_the_wanted_spacing(store):
         torch.allclose(center, expected[:, :, first : first + columns], atol=0.05)
         for first in range(shape[1] - columns + 1)
     ), begin
-
-
-def test_scan_is_whole(store):
-    batch = Scans(store, [SampleLocation("toy2", 0)], 1)[0]
-    slices = list(range(7))
-    assert np.array_equal(batch.windows[0].numpy(), store.image_slices("toy2", slices).astype(np.float32))
-    assert np.array_equal(batch.labels[0].numpy(), store.label_slices("toy2", slices))
 
 
 def test_median_grid(store):

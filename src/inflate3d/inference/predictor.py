@@ -30,6 +30,7 @@ from inflate3d.inference.slices import SLABS, Logits, OwnPixels, SliceBatches, S
 from inflate3d.inference.uncertainty import ASSESSMENT_SLABS, Assessment, Kind
 from inflate3d.models.segmenter import Segmenter, load_model
 from inflate3d.models.volumetric import VolumetricSegmenter
+from inflate3d.preparation.model_space import ModelSpaceScan, to_model_space
 from inflate3d.preparation.plan import Plan
 from inflate3d.volume import Volume
 
@@ -210,18 +211,26 @@ class Predictor:
             other_labels=tuple(each.labels for each in others),
         )
 
-    def classes(self, scan: FramedScan) -> Iterator[Integer[Tensor, "h w"]]:
-        """Class numbers of the own slices of a scan that is in model space, one by one.
+    def classes(self, scan: ModelSpaceScan) -> Iterator[Integer[Tensor, "h w"]]:
+        """Class numbers of the own slices of a scan that is in model space, one by one; those of `predict`.
+
+        Args:
+            scan: A volume's, see `to_model_space`, or one of a store.
 
         Raises:
+            DataError: Fewer slices than a window.
             MemoryBudgetError: The memory budget is too small for this scan.
         """
-        pixels = self._own_pixels(scan, self._grids(scan))
-        return (pixels.argmax(logits) for logits in self._slice_logits(scan))
+        framed = self._frame(scan)
+        pixels = self._own_pixels(framed, self._grids(framed))
+        return (pixels.argmax(logits) for logits in self._slice_logits(framed))
 
     def _to_model_space(self, volume: Volume) -> FramedScan:
+        return self._frame(to_model_space(volume, self.plan))
+
+    def _frame(self, own: ModelSpaceScan) -> FramedScan:
         room = self._budget.bytes // 2 if self.device.type == "cuda" else 0
-        scan = FramedScan.of(volume, self.plan, self.device, room=room)
+        scan = FramedScan.of(own, self.device, room=room)
         needed = max(scorer.fewest_slices for scorer in self._scorers)
         if scan.slices < needed:
             raise DataError(

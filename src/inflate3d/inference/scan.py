@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from inflate3d.preparation.model_space import ModelSpaceScan, to_model_space
-from inflate3d.preparation.plan import Normalization, Plan
-from inflate3d.volume import Orientation, Volume
+from inflate3d.orientation import Orientation
+from inflate3d.preparation.model_space import ModelSpaceScan
+from inflate3d.preparation.plan import Normalization
 
 _ON_DEVICE = {
     "uint16": np.int32,
@@ -40,20 +40,15 @@ class FramedScan:
     _ranges: dict[tuple[Normalization, ...], Float[Tensor, "c 2"]] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, volume: Volume, plan: Plan, device: torch.device, *, room: int = 0) -> FramedScan:
-        """Brings a scan to model space.
+    def of(cls, scan: ModelSpaceScan, device: torch.device, *, room: int = 0) -> FramedScan:
+        """Moves a scan to a device.
 
         Args:
-            volume: ``(C, I, J, K)``.
-            plan: The model's.
+            scan: In model space.
             device: Where slices are wanted.
             room: Bytes that all slices may take there, if the device has a memory of its own. If they need more,
                 only the slices that are read are moved.
-
-        Raises:
-            DataError: Wrong number of modalities.
         """
-        scan = to_model_space(volume, plan)
         return cls(scan, device, None if device.type == "cpu" else _move(scan, device, room))
 
     @property

@@ -27,12 +27,14 @@ class ModelSpaceScan:
         voxels: The scan's own voxel values along the axes of model space, ``(C, own D, H, W)``; a view of the volume.
         num_slices: Number of slices in model space, D.
         spacing: Millimeters along ``(D, H, W)``.
+        ranges: The value ranges that a store has measured; None where they are still to be.
     """
 
     orientation: Orientation
     voxels: Shaped[np.ndarray, "c own_d h w"]
     num_slices: int
     spacing: tuple[float, float, float]
+    ranges: tuple[tuple[float, float], ...] | None = None
 
     @property
     def own_slices(self) -> int:
@@ -69,6 +71,8 @@ class ModelSpaceScan:
 
     def value_ranges(self, normalization: tuple[Normalization, ...]) -> tuple[tuple[float, float], ...]:
         """For each modality the voxel values that become 0 and 1, from the scan's own slices."""
+        if self.ranges is not None:
+            return self.ranges
         return tuple(rule.value_range(channel) for rule, channel in zip(normalization, self.voxels, strict=True))
 
 

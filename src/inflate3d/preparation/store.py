@@ -20,9 +20,10 @@ from inflate3d.datasets.case import Case, CaseId, Dataset
 from inflate3d.datasets.splits import Split
 from inflate3d.documents import DAMAGED_JSON, parse_json, read_text
 from inflate3d.errors import DataError, OutputError
+from inflate3d.orientation import Orientation
 from inflate3d.preparation.arrays import READ_ERRORS, StoredSlices, write_slices
 from inflate3d.preparation.fingerprint import Fingerprint
-from inflate3d.preparation.model_space import to_model_space
+from inflate3d.preparation.model_space import ModelSpaceScan, to_model_space
 from inflate3d.preparation.plan import ModelSpace, Normalization, Plan
 from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.settings import FrozenModel, parse_settings, read_json
@@ -160,6 +161,20 @@ class Store:
         self.cases = {name: case.model_copy(update={"group": groups[name]}) for name, case in self.cases.items()}
         cases = tuple(self.cases.values())
         _Index(source=str(self.source), options=self.options, splits=splits, cases=cases).write(self.folder)
+
+    def scan(self, case: str) -> ModelSpaceScan:
+        """Reads a whole scan, to predict it as `to_model_space` gives it to a predictor.
+
+        The slices of model space are its own ones: where the plan resamples slices, the scan's own are not stored.
+        """
+        stored = self.cases[case]
+        voxels = self._read(case, "image", 0, stored.shape[0] - 1)
+        as_stored = Orientation((0, 1, 2), (False, False, False))
+        return ModelSpaceScan(as_stored, voxels, stored.shape[0], stored.spacing, stored.ranges)
+
+    def labels(self, case: str) -> Integer[np.ndarray, "d h w"]:
+        """Reads a whole label map in model space, class numbers ``(D, H, W)``."""
+        return self._read(case, "label", 0, self.cases[case].shape[0] - 1)
 
     def image_slices(self, case: str, slices: list[int]) -> Shaped[np.ndarray, "c n h w"]:
         """Reads slices of a scan, ``(C, len(slices), H, W)``; an index may be repeated.

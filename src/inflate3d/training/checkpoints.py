@@ -17,6 +17,7 @@ from torch import distributed
 
 from inflate3d.atomic import atomic_path
 from inflate3d.stopping import STOP_SIGNALS, Interrupted
+from inflate3d.training.task import SegmentationTask
 
 CHECKPOINT_SECONDS = 600.0
 """Between checkpoints: what a training loses at most when it is killed, beside a validation that it was at."""
@@ -57,8 +58,9 @@ class RelocatableCheckpoint(ModelCheckpoint):
 class CheckpointOnSignal(lightning.Callback):
     """Writes the state every ten minutes; on Ctrl-C or SIGTERM writes it and leaves, a second Ctrl-C leaves at once.
 
-    A stop waits for the optimizer step or the batch of a validation that is being computed, and for no more: a step
-    that has yet to be validated, or was about to be, is validated when the training goes on.
+    A stop waits for the optimizer step or the slice of a validation that is being computed (the scan, where there are
+    several processes), and for no more: a step that has yet to be validated, or was about to be, is validated when the
+    training goes on.
 
     Of several processes one that is asked suffices: after each step they tell each other, and leave together.
 
@@ -123,13 +125,14 @@ class CheckpointOnSignal(lightning.Callback):
         self._due = trainer.global_step % self.validate_every == 0
         late = time.monotonic() - self._written > CHECKPOINT_SECONDS
         asked, late = self._most(self.asked, int(late))
-        if asked or late:
+        self._leave_if_asked(trainer, asked)
+        if late:
             trainer.save_checkpoint(self.checkpoint)
-        if asked:
-            raise _stopped(trainer, asked)
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Looks up how many batches all processes have: at those they can tell each other something."""
+        """Looks up how many scans all processes have: at those they can tell each other something."""
+        if trainer.world_size == 1 and isinstance(pl_module, SegmentationTask):
+            pl_module.after_slice = lambda: self._leave_if_asked(trainer, self.asked)
         (least,) = self._most(-int(trainer.num_val_batches[0]))
         self._shared_batches = -least
 
@@ -145,10 +148,7 @@ class CheckpointOnSignal(lightning.Callback):
         """Leaves in the middle of a validation, if asked."""
         if batch_idx >= self._shared_batches:
             return
-        (asked,) = self._most(self.asked)
-        if asked:
-            trainer.save_checkpoint(self.checkpoint)
-            raise _stopped(trainer, asked)
+        self._leave_if_asked(trainer, *self._most(self.asked))
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Remembers which step has been validated."""
@@ -162,6 +162,11 @@ class CheckpointOnSignal(lightning.Callback):
             return
         (asked,) = self._most(self.asked)
         if asked:
+            raise _stopped(trainer, asked)
+
+    def _leave_if_asked(self, trainer: lightning.Trainer, asked: int) -> None:
+        if asked:
+            trainer.save_checkpoint(self.checkpoint)
             raise _stopped(trainer, asked)
 
     def _most(self, *values: int) -> list[int]:

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from inflate3d.atomic import write_text
 from inflate3d.run_folder import TrainingLog
-from inflate3d.training.waiting import LoaderWait, WaitShare
 
 LOG_INTERVALS = 100
 """Rows of the log for a whole training, besides those of validations."""
@@ -25,41 +24,31 @@ class CsvLog(lightning.Callback):
     """Writes ``metrics.csv``: a row for some steps, and one for each validation.
 
     ``step``, ``loss`` (mean over the batches since the row before), ``learning_rate`` (the largest), ``seconds`` (since
-    the start, without the time between a stop and its resume), ``wait`` (part of the time since the row before, from
-    0 to 1, that the training waited for the loader), ``dice`` and ``dice/CLASS`` (of validations).
+    the start, without the time between a stop and its resume), ``data_time`` (seconds since the row before that the
+    training waited for the loader), ``dice`` and ``dice/CLASS`` (of validations).
 
     A resumed training keeps the rows up to the step it goes on from. The file is written anew with each row, whole or
-    not at all; it is small. Of several processes the first one writes; the
-    loss is that of all, the wait its own.
+    not at all; it is small. Of several processes the first one writes; the loss is that of all, the data time its own.
 
     Args:
         path: The file.
         steps: Steps of the whole training.
         class_names: Foreground classes.
-        wait: What adds up the seconds.
     """
 
-    def __init__(self, path: Path, steps: int, class_names: tuple[str, ...], wait: LoaderWait) -> None:
+    def __init__(self, path: Path, steps: int, class_names: tuple[str, ...]) -> None:
         self.path = path
         self.every = max(1, steps // LOG_INTERVALS)
-        self.columns = [
-            "step",
-            "loss",
-            "learning_rate",
-            "seconds",
-            "wait",
-            "dice",
-            *(f"dice/{c}" for c in class_names),
-        ]
+        dice = ("dice", *(f"dice/{name}" for name in class_names))
+        self.columns = ["step", "loss", "learning_rate", "seconds", "data_time", *dice]
         self._lines: list[list[str]] = [self.columns]
-        self._share = WaitShare(wait)
+        self._waited = 0.0
         self._started = time.monotonic()
         self._losses: list[Tensor] = []
         self._logged = 0
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Starts the file anew, or cuts it back to the step that the training goes on from."""
-        self._share.restart()
         self._logged = trainer.global_step
         if not trainer.is_global_zero:
             return
@@ -81,14 +70,15 @@ class CsvLog(lightning.Callback):
         step = trainer.global_step
         if step % self.every == 0 and step > self._logged:
             loss = float(torch.stack(self._losses).double().mean()) * trainer.accumulate_grad_batches
-            self._row(trainer, {"loss": loss, "wait": self._share.take()})
-            self._losses, self._logged = [], step
+            loader: Any = trainer.train_dataloader  # a `TimedLoader`
+            waited = loader.seconds
+            self._row(trainer, {"loss": loss, "data_time": waited - self._waited})
+            self._losses, self._logged, self._waited = [], step, waited
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Writes the validation's Dice."""
         values = {name: float(value) for name, value in trainer.callback_metrics.items() if name in self.columns}
         self._row(trainer, {name: value for name, value in values.items() if name.startswith("dice")})
-        self._share.restart()
 
     def _row(self, trainer: lightning.Trainer, values: dict[str, float]) -> None:
         if not trainer.is_global_zero:

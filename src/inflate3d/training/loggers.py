@@ -65,7 +65,7 @@ def open_board(config: RunConfig, folder: RunFolder) -> Board | None:
 class LogPictures(lightning.Callback):
     """Shows, of a few validation cases, the slice with most foreground: the scan, its labels, the prediction.
 
-    At the end of the training it shows the best validation's Dice of each class.
+    At the end of the training it shows the last validation's Dice of each class.
 
     Args:
         board: Where.
@@ -74,16 +74,8 @@ class LogPictures(lightning.Callback):
 
     def __init__(self, board: Board, class_names: tuple[str, ...]) -> None:
         self.board, self.class_names = board, class_names
-        self._best: list[float] = []
-        self._shown: dict[int, ValidatedSlice] = {}
-
-    def state_dict(self) -> dict[str, Any]:
-        """The best validation so far, for a training that goes on."""
-        return {"best": self._best}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes what was best before."""
-        self._best = state_dict["best"]
+        self._dice: list[float] = []
+        self._shown: list[ValidatedSlice] = []
 
     def on_validation_batch_end(
         self,
@@ -94,30 +86,24 @@ class LogPictures(lightning.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keeps each case's slice with most foreground so far."""
-        for one in outputs["slices"]:
-            before = self._shown.get(one.case)
-            if (before is None and len(self._shown) < PICTURES) or (
-                before is not None and (one.label > 0).sum() > (before.label > 0).sum()
-            ):
-                self._shown[one.case] = one
+        """Keeps the first cases' slices."""
+        if len(self._shown) < PICTURES:
+            self._shown.append(outputs["slice"])
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Shows them."""
-        shown, self._shown = self._shown, {}
+        shown, self._shown = self._shown, []
         if not trainer.is_global_zero:
             return
-        for number, one in enumerate(shown.values()):
+        for number, one in enumerate(shown):
             self.board.show_picture(f"validation/{number}", draw_slice(one), trainer.global_step)
         names = ["dice", *(f"dice/{name}" for name in self.class_names)]
-        row = [float(trainer.callback_metrics[name]) for name in names]
-        if not self._best or row[0] > self._best[0]:
-            self._best = row
+        self._dice = [float(trainer.callback_metrics[name]) for name in names]
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Shows the final table."""
-        if self._best:
-            self.board.show_table("best validation dice", ["mean", *self.class_names], self._best)
+        if self._dice:
+            self.board.show_table("last validation dice", ["mean", *self.class_names], self._dice)
 
 
 def draw_slice(one: ValidatedSlice) -> UInt8[np.ndarray, "h three_w 3"]:

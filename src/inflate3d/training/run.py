@@ -8,8 +8,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from inflate3d.config import InflatedConfig, RunConfig
 from inflate3d.datasets.splits import Split, choose_split
 from inflate3d.errors import ModelError, truncate
@@ -201,9 +199,8 @@ class _Training:
         from inflate3d.training.task import SegmentationTask
 
         config, store = self.config, self.store
-        watched = _evenly(self.split.validation, config.training.validation_cases)
         on_gpu = trainer.accelerator.__class__.__name__ == "CUDAAccelerator"
-        data = choose_samples(config, store, self.split, watched, model, self.plan, on_gpu)
+        data = choose_samples(config, store, self.split, model, self.plan, on_gpu)
         if isinstance(config.model, InflatedConfig):
             reduced = config.training.precision != "32"
             model.to(memory_format=preferred_memory_format(trainer.strategy.root_device, reduced_precision=reduced))
@@ -212,7 +209,7 @@ class _Training:
         take_in_parts(model, parts)
         if config.training.compile:
             model.compile()  # in place: names of weights stay as they are
-        task = SegmentationTask(model, config, self.plan, list(store.cases), watched, self.augment)
+        task = SegmentationTask(model, config, self.plan, store, data.validation, self.augment)
         checkpoint = self.folder.last if self.folder.last.exists() else None
         if checkpoint:
             check_checkpoint(checkpoint)
@@ -259,10 +256,3 @@ def _keep_best(folder: RunFolder, model: Model) -> None:
     except (pickle.UnpicklingError, *DAMAGED) as error:
         raise ModelError("invalid checkpoint of the best validation", got=error, file=folder.best) from error
     write_model_folder(folder.model, model.architecture, model.plan, model.state_dict())
-
-
-def _evenly(cases: tuple[str, ...], most: int | None) -> tuple[str, ...]:
-    """At most this number of cases, spread evenly over them."""
-    if most is None or len(cases) <= most:
-        return cases
-    return tuple(cases[index] for index in np.linspace(0, len(cases) - 1, most).round().astype(int))

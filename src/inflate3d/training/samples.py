@@ -1,8 +1,11 @@
-"""What a training draws its batches from."""
+"""What a training learns from, and the cases that it is validated on meanwhile."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
 
 from inflate3d.config import InflatedConfig, RunConfig
 from inflate3d.datasets.splits import Split
@@ -13,14 +16,15 @@ from inflate3d.resources import count_cores
 if TYPE_CHECKING:
     from inflate3d.models.segmenter import Segmenter
     from inflate3d.models.volumetric import VolumetricSegmenter
-    from inflate3d.windows.datamodule import SamplesModule
+    from inflate3d.windows.datamodule import Samples, SamplesModule
+
+T = TypeVar("T")
 
 
 def choose_samples(
     config: RunConfig,
     store: Store,
     split: Split,
-    watched: tuple[str, ...],
     model: Segmenter | VolumetricSegmenter,
     plan: Plan,
     on_gpu: bool,
@@ -30,36 +34,70 @@ def choose_samples(
     Args:
         config: The run's settings.
         store: Its prepared cases.
-        split: Which of them to train on.
-        watched: Those to validate on.
+        split: Which of them to train on, and which to validate on.
         model: What is trained.
         plan: Spacing and stride of the samples.
         on_gpu: Whether loader processes are of use if the user names no number of them.
     """
     from inflate3d.models.volumetric import VolumetricSegmenter
-    from inflate3d.windows.datamodule import WindowsModule
-    from inflate3d.windows.patches import PatchesModule
+    from inflate3d.windows.datamodule import SamplesModule, Windows
+    from inflate3d.windows.patches import Patches
+    from inflate3d.windows.sampling import WindowSampler
 
     training = config.training
-    how: dict[str, Any] = {
-        "train": split.train,
-        "validation": watched,
-        "batch_size": training.batch_size,
-        "batches": training.steps * training.accumulate,
-        "foreground_fraction": training.foreground_fraction,
-        "seed": training.seed,
-        "workers": training.workers if training.workers is not None else _workers(training.devices) * on_gpu,
-    }
+    cases = {name: store.cases[name] for name in split.train}
+    draw = WindowSampler(cases, training.foreground_fraction, training.seed).draw
+    samples: Samples
     if isinstance(model, VolumetricSegmenter):
-        return PatchesModule(
+        samples = Patches(
             store,
+            draw,
             size=model.architecture.patch_size,
             pixel_spacing=plan.pixel_spacing,
             augmentation=config.augmentation,
-            **how,
+            seed=training.seed,
         )
-    assert isinstance(config.model, InflatedConfig)
-    return WindowsModule(store, depth=config.model.depth, stride=plan.stride, target=config.model.target, **how)
+    else:
+        assert isinstance(config.model, InflatedConfig)
+        samples = Windows(store, draw, config.model.depth, plan.stride, config.model.target)
+    return SamplesModule(
+        samples,
+        choose_watched(split.validation, store.groups, training.validation_cases),
+        batch_size=training.batch_size,
+        batches=training.steps * training.accumulate,
+        workers=training.workers if training.workers is not None else _workers(training.devices) * on_gpu,
+    )
+
+
+def choose_watched(cases: Sequence[str], groups: Mapping[str, str | None], most: int | None) -> tuple[str, ...]:
+    """The cases to validate on while training, spread evenly over groups such as patients.
+
+    A second case of a group is taken only where each group has one already.
+
+    Args:
+        cases: Ids of the validation cases.
+        groups: The group of each case; a case without one is a group of its own.
+        most: How many to take; None for all.
+    """
+    if most is None or len(cases) <= most:
+        return tuple(cases)
+    members: dict[str, list[str]] = {}
+    for case in cases:
+        members.setdefault(groups[case] or case, []).append(case)
+    kept = _evenly(list(members.values()), most)
+    chosen: list[str] = []
+    for turn in range(max(map(len, kept))):
+        # the first case of one group, the second of the next: phases of the heart are not all the same
+        round_ = [each[(turn + index) % len(each)] for index, each in enumerate(kept) if turn < len(each)]
+        chosen += _evenly(round_, most - len(chosen))
+    return tuple(case for case in cases if case in chosen)
+
+
+def _evenly(items: list[T], most: int) -> list[T]:
+    """At most this many, spread evenly over all."""
+    if len(items) <= most:
+        return items
+    return [items[index] for index in np.linspace(0, len(items) - 1, most).round().astype(int)]
 
 
 def _workers(devices: int) -> int:

@@ -3,45 +3,45 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 import pytorch_lightning as lightning
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from inflate3d.training.waiting import LoaderWait, WaitShare
-
 REFRESH = 1.0
 """Seconds between looks at a GPU's loss for the progress bar: each look waits for the GPU."""
 
 
 class ShowProgress(lightning.Callback):
-    """A bar with loss, wait for the loader, validation Dice and time left; single lines where there is no terminal.
+    """A bar with loss, data time, validation Dice and time left; single lines where there is no terminal.
+
+    The data time is the part of the time, since it was last shown, that the training waited for the loader.
 
     Args:
         console: Where to show it.
         steps: Steps of the whole training.
-        wait: What adds up the seconds that are waited for the loader.
     """
 
-    def __init__(self, console: Console, steps: int, wait: LoaderWait) -> None:
+    def __init__(self, console: Console, steps: int) -> None:
         self.console, self.steps = console, steps
         self.bar = Progress(
             TextColumn("training"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.3f}  wait {task.fields[wait]:.0%}  dice {task.fields[dice]}"),
+            TextColumn("loss {task.fields[loss]:.3f}  data {task.fields[data]:.0%}  dice {task.fields[dice]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
         )
-        self.task = self.bar.add_task("training", total=steps, loss=math.nan, wait=0.0, dice="–", visible=True)
-        self._share = WaitShare(wait)
+        self.task = self.bar.add_task("training", total=steps, loss=math.nan, data=0.0, dice="–", visible=True)
+        self._looked, self._waited = time.monotonic(), 0.0
         self._shown = 0
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Shows the bar."""
-        self._share.restart()
+        self._look(trainer)
         self.bar.update(self.task, completed=trainer.global_step)
         if self.console.is_terminal:
             self.bar.start()
@@ -58,21 +58,29 @@ class ShowProgress(lightning.Callback):
         step = trainer.global_step
         self.bar.update(self.task, completed=step)
         on_terminal = self.console.is_terminal
-        due = self._share.elapsed >= REFRESH if on_terminal else step % max(1, self.steps // 20) == 0
+        due = time.monotonic() - self._looked >= REFRESH if on_terminal else step % max(1, self.steps // 20) == 0
         if not due or step == self._shown:
             return
         self._shown = step
-        loss, wait = float(outputs["loss"]) * trainer.accumulate_grad_batches, self._share.take()
-        self.bar.update(self.task, loss=loss, wait=wait)
+        loss, data = float(outputs["loss"]) * trainer.accumulate_grad_batches, self._look(trainer)
+        self.bar.update(self.task, loss=loss, data=data)
         if not on_terminal:
             remaining = self.bar.tasks[0].time_remaining
             left = f", {remaining:.0f} s left" if remaining is not None else ""
-            figures = f"loss {loss:.3f}, wait {wait:.0%}{left}"
+            figures = f"loss {loss:.3f}, data {data:.0%}{left}"
             self.console.print(f"training: step {step}/{self.steps}, {figures}", highlight=False)
+
+    def _look(self, trainer: lightning.Trainer) -> float:
+        """The part of the time since the last look that the training waited for its batches."""
+        loader: Any = trainer.train_dataloader  # a `TimedLoader`
+        now, waited = time.monotonic(), loader.seconds
+        share = (waited - self._waited) / max(now - self._looked, 1e-9)
+        self._looked, self._waited = now, waited
+        return share
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Shows the validation's Dice."""
-        self._share.restart()
+        self._look(trainer)
         dice = f"{float(trainer.callback_metrics['dice']):.3f}"
         self.bar.update(self.task, dice=dice)
         if not self.console.is_terminal:

@@ -13,39 +13,33 @@ from torch import Tensor
 
 from inflate3d.config import RunConfig
 from inflate3d.evaluation.metrics import CaseDice, mean_over_defined
+from inflate3d.inference.predictor import Predictor
 from inflate3d.models.segmenter import Segmenter
 from inflate3d.models.volumetric import VolumetricSegmenter
 from inflate3d.preparation.plan import Plan
+from inflate3d.preparation.store import Store
 from inflate3d.training.loss import make_loss
 from inflate3d.training.optimization import make_optimizer, make_schedule
 from inflate3d.windows.augment import augment_batch
 from inflate3d.windows.datamodule import WindowBatch
-from inflate3d.windows.patches import PlaneGrid, plane_grid
 from inflate3d.windows.resample import (
-    field_matrices,
     field_sides,
     normalize,
-    resample_logits,
-    resample_windows,
 )
-from inflate3d.windows.sliding import plane_sides, volume_logits
-from inflate3d.windows.windows import center_logits
 
 Augment: TypeAlias = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
 """Changes images and labels of a training batch, see `inflate3d.train`."""
 
 
 class ValidatedSlice(NamedTuple):
-    """A slice that was predicted in a validation, on its own pixel grid.
+    """The slice of a validated scan that has most foreground, on its own pixel grid.
 
     Attributes:
-        case: Number of its case among those of the store.
         image: Its first modality, intensities from 0 to 1, ``(h, w)``.
         label: Class numbers.
         predicted: The same.
     """
 
-    case: int
     image: Float[Tensor, "h w"]
     label: Integer[Tensor, "h w"]
     predicted: Integer[Tensor, "h w"]
@@ -58,9 +52,12 @@ class SegmentationTask(lightning.LightningModule):
         model: The network.
         config: The run's configuration.
         plan: How its scans became samples.
-        cases: All ids of the store in order; a batch names its cases by their numbers in it.
-        watched: Ids of the cases that are validated on.
+        store: The prepared cases, to read those that are validated on.
+        watched: Their ids.
         augment: The user's own augmentation, after the built-in one.
+
+    Attributes:
+        after_slice: Called after each slice of a validation; an error that it raises ends the training.
     """
 
     def __init__(
@@ -68,14 +65,15 @@ class SegmentationTask(lightning.LightningModule):
         model: Segmenter | VolumetricSegmenter,
         config: RunConfig,
         plan: Plan,
-        cases: Sequence[str],
+        store: Store,
         watched: Sequence[str],
         augment: Augment | None = None,
     ) -> None:
         super().__init__()
         self.model, self.config, self.plan, self.augment = model, config, plan, augment
         self.loss = make_loss(config.training)
-        self.rows = {cases.index(case): row for row, case in enumerate(watched)}
+        self.store, self.rows = store, {case: row for row, case in enumerate(watched)}
+        self.after_slice: Callable[[], object] = lambda: None
         self.case_dice = CaseDice(len(watched), len(plan.classes))
 
     def training_step(self, batch: WindowBatch, batch_idx: int) -> Tensor:
@@ -92,51 +90,24 @@ class SegmentationTask(lightning.LightningModule):
         self.log("loss", loss, batch_size=len(windows))
         return loss
 
-    def validation_step(self, batch: WindowBatch, batch_idx: int) -> dict[str, list[ValidatedSlice]]:
-        """Predict every slice on its own pixel grid and count overlaps by case."""
-        if isinstance(self.model, VolumetricSegmenter):
-            slices = self._predict_scan(self.model, batch)
-        else:
-            slices = self._predict_windows(self.model, batch)
-        for one in slices:
-            self.case_dice.update(self.rows[one.case], one.predicted, one.label)
-        return {"slices": slices}
+    def on_validation_epoch_start(self) -> None:
+        """Prepares to predict scans as `inflate3d predict` does by default."""
+        self.predictor = Predictor(self.model, device=str(self.device))
 
-    def _predict_windows(self, model: Segmenter, batch: WindowBatch) -> list[ValidatedSlice]:
-        size = model.architecture.image_size
-        fields = field_sides(batch.sides, size, self.plan.pixel_spacing)
-        windows = normalize(batch.windows, batch.ranges)
-        center = windows.shape[2] // 2
-        resampled = resample_windows(windows, field_matrices(batch.sides, fields), size, batch.extents)
-        logits = center_logits(model(resampled).float())
-        slices = []
-        for row, (height, width) in enumerate(batch.extents.long().tolist()):
-            one = slice(row, row + 1)
-            own = resample_logits(logits[one], (height, width), batch.sides[one], fields[one])
-            image, label = (array[:height, :width] for array in (windows[row, 0, center], batch.labels[row, 0]))
-            slices.append(ValidatedSlice(int(batch.cases[row]), image, label, own.argmax(1)[0]))
-        return slices
-
-    def _predict_scan(self, model: VolumetricSegmenter, batch: WindowBatch) -> list[ValidatedSlice]:
-        """One whole scan, as it is predicted later."""
-        grid = self._plane_grid(batch)
-        logits = volume_logits(
-            model,
-            batch.windows[0],
-            batch.ranges[0],
-            batch.sides,
-            grid,
-            patch_size=model.architecture.patch_size,
-            device=self.device,
-            batch_size=self.config.training.batch_size,
-        )
-        (rows, columns), fields, case = batch.labels.shape[2:], plane_sides(grid), int(batch.cases[0])
-        images = normalize(batch.windows[:, :1], batch.ranges[:, :1])[0, 0]
-        slices = []
-        for index, (image, label) in enumerate(zip(images, batch.labels[0], strict=True)):
-            own = resample_logits(logits[None, :, index], (rows, columns), batch.sides.cpu(), fields)
-            slices.append(ValidatedSlice(case, image, label, own.argmax(1)[0].to(label.device)))
-        return slices
+    def validation_step(self, case: str, batch_idx: int) -> dict[str, ValidatedSlice]:
+        """Predict a whole scan and count overlaps on its own pixels; return its slice with most foreground."""
+        scan, labels = self.store.scan(case), torch.from_numpy(self.store.labels(case))
+        most = int((labels > 0).sum((1, 2)).argmax())
+        shown = torch.empty(0)
+        with torch.autocast(self.device.type, enabled=False):  # the precision is the predictor's
+            for index, (predicted, label) in enumerate(zip(self.predictor.classes(scan), labels, strict=True)):
+                self.case_dice.update(self.rows[case], predicted, label.to(self.device))
+                if index == most:
+                    shown = predicted.cpu()
+                self.after_slice()
+        voxels = torch.from_numpy(scan.voxels[:1, [most]].astype(np.float32))
+        image = normalize(voxels[None], torch.tensor([self.store.cases[case].ranges[:1]]))
+        return {"slice": ValidatedSlice(image[0, 0, 0], labels[most].long(), shown.long())}
 
     def _fields(self, batch: WindowBatch, size: tuple[int, int]) -> Tensor:
         """Height and width in millimeters of what the model's input shows, ``(B, 2)``."""
@@ -145,11 +116,6 @@ class SegmentationTask(lightning.LightningModule):
             return field_sides(batch.sides, size, spacing)
         pixels = batch.sides / batch.extents if spacing is None else batch.sides.new_tensor([spacing])
         return batch.sides.new_tensor([size]) * pixels.expand_as(batch.sides)
-
-    def _plane_grid(self, batch: WindowBatch) -> PlaneGrid:
-        rows, columns = batch.labels.shape[2:]
-        height, width = batch.sides[0].tolist()
-        return plane_grid((rows, columns), (height / rows, width / columns), self.plan.pixel_spacing)
 
     def on_validation_epoch_end(self) -> None:
         """Mean over the watched cases of each class's Dice in native space."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as lightning
 from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -19,7 +21,6 @@ from inflate3d.training.loggers import LogPictures, open_board
 from inflate3d.training.processes import BroadcastBuffers, Processes, make_strategy
 from inflate3d.training.show_progress import ShowProgress
 from inflate3d.training.stop_on_nan import StopOnNaN
-from inflate3d.training.waiting import LoaderWait
 
 VALIDATIONS = 5
 """In a whole training, if the user does not say."""
@@ -56,19 +57,16 @@ def make_trainer(
     validations = max(1, round(training.steps / training.validate_every)) if training.validate_every else VALIDATIONS
     every = max(1, training.steps // validations)
     board = open_board(config, folder) if processes.first else None
-    wait = LoaderWait()
-    log = CsvLog(folder.metrics, training.steps, plan.class_names[1:], wait)
+    log = CsvLog(folder.metrics, training.steps, plan.class_names[1:])
     own: list[lightning.Callback] = [
         log,
         *([LogPictures(board, plan.class_names[1:])] if board else []),
-        *([ShowProgress(console, training.steps, wait)] if console and processes.first else []),
+        *([ShowProgress(console, training.steps)] if console and processes.first else []),
         StopOnNaN(folder.last, cases, log.every),
         CheckpointOnSignal(folder.last, every),
         BroadcastBuffers(),
-        RelocatableCheckpoint(
-            folder.best.parent, filename=folder.best.stem, monitor="dice", mode="max", enable_version_counter=False
-        ),
-        RelocatableCheckpoint(folder.last.parent, filename=folder.last.stem, enable_version_counter=False),
+        _checkpoint(folder.best, monitor="dice", mode="max"),
+        _checkpoint(folder.last),
     ]
     try:
         return lightning.Trainer(
@@ -87,7 +85,6 @@ def make_trainer(
             callbacks=[*callbacks, *own],
             plugins=[AtomicCheckpoints(), processes.environment],
             logger=board.logger if board else False,
-            profiler=wait,
             log_every_n_steps=log.every,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -99,3 +96,8 @@ def make_trainer(
             got=f"--accelerator {training.accelerator} --devices {training.devices}: {error}",
             hint="give --accelerator auto, and not more devices than there are",
         ) from error
+
+
+def _checkpoint(file: Path, **how: Any) -> RelocatableCheckpoint:
+    """Writes a file after validations."""
+    return RelocatableCheckpoint(file.parent, filename=file.stem, enable_version_counter=False, **how)

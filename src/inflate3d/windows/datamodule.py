@@ -1,11 +1,12 @@
-"""Batches of samples from the store, for training and for validation."""
+"""Batches of samples from the store to learn from, and the cases to validate on."""
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pytorch_lightning as lightning
@@ -17,12 +18,15 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from inflate3d.config import Target
 from inflate3d.preparation.parallel import worker_context
 from inflate3d.preparation.store import Store
-from inflate3d.windows.sampling import SampleLocation, WindowSampler
+from inflate3d.windows.sampling import SampleLocation
 from inflate3d.windows.windows import window_indices
+
+Draw: TypeAlias = Callable[[int], SampleLocation]
+"""Names the location of the n-th sample, such as `WindowSampler.draw`."""
 
 
 class WindowBatch(NamedTuple):
-    """Windows on their slices' own pixel grids, padded to the largest of the batch; 3D patches and whole scans, too.
+    """Windows on their slices' own pixel grids, padded to the largest of the batch; 3D patches, too.
 
     Attributes:
         windows: Voxel values as the scanner gave them, in the store's type where one does, ``(B, C, D, h, w)``.
@@ -44,25 +48,19 @@ class WindowBatch(NamedTuple):
 
 
 class Samples(Dataset[WindowBatch], ABC):
-    """Reads single samples from a store, each as a batch of one.
+    """Reads single samples from a store, each as a batch of one; there is no end of them.
 
     Args:
         store: The prepared cases.
-        locations: The sampler that names the location of the n-th sample, or the list of them.
-        count: How many samples there are.
+        draw: Where they lie.
     """
 
-    def __init__(self, store: Store, locations: WindowSampler | Sequence[SampleLocation], count: int) -> None:
-        self.store, self.locations, self.count = store, locations, count
+    def __init__(self, store: Store, draw: Draw) -> None:
+        self.store, self.draw = store, draw
         self.numbers = {name: number for number, name in enumerate(store.cases)}
 
-    def __len__(self) -> int:
-        return self.count
-
     def __getitem__(self, number: int) -> WindowBatch:
-        locations = self.locations
-        location = locations.draw(number) if isinstance(locations, WindowSampler) else locations[number]
-        return self.cut(location, number)
+        return self.cut(self.draw(number), number)
 
     @abstractmethod
     def cut(self, location: SampleLocation, number: int) -> WindowBatch:
@@ -74,23 +72,14 @@ class Windows(Samples):
 
     Args:
         store: The prepared cases.
-        locations: Where they lie.
-        count: How many there are.
+        draw: Where they lie.
         depth: Slices in a window.
         stride: Steps from one of them to the next.
         target: Whether the labels of the center slice are read, or of all.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        locations: WindowSampler | Sequence[SampleLocation],
-        count: int,
-        depth: int,
-        stride: int = 1,
-        target: Target = "center",
-    ) -> None:
-        super().__init__(store, locations, count)
+    def __init__(self, store: Store, draw: Draw, depth: int, stride: int = 1, target: Target = "center") -> None:
+        super().__init__(store, draw)
         self.depth, self.stride = depth, stride
         self.target: Target = target
 
@@ -166,116 +155,69 @@ class _Share(Sampler[int]):
         return self.count
 
 
-class SamplesModule(lightning.LightningDataModule, ABC):
-    """Feeds a training: drawn samples to learn from, and the watched cases to validate on.
+class TimedLoader:
+    """Batches of a loader, and how long the training waited for them.
 
     Args:
-        store: The prepared cases.
-        train: Ids of the cases to learn from.
+        loader: Reads them.
+
+    Attributes:
+        seconds: All so far, of this process: time that more loader processes would save.
+    """
+
+    def __init__(self, loader: DataLoader[WindowBatch]) -> None:
+        self.loader, self.seconds = loader, 0.0
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[WindowBatch]:
+        since = time.monotonic()
+        for batch in self.loader:
+            self.seconds += time.monotonic() - since
+            yield batch
+            since = time.monotonic()
+
+
+class SamplesModule(lightning.LightningDataModule):
+    """Feeds a training: drawn samples to learn from, and the ids of the cases to validate on.
+
+    Args:
+        samples: What is learned from.
         validation: Ids of the cases to validate on.
         batch_size: Samples in a batch.
         batches: Batches in the whole training, on one device.
-        foreground_fraction: See :class:`WindowSampler`.
-        seed: Seed of the draws.
         workers: Loader processes; 0 reads in the training's own.
     """
 
     def __init__(
-        self,
-        store: Store,
-        *,
-        train: Sequence[str],
-        validation: Sequence[str],
-        batch_size: int,
-        batches: int,
-        foreground_fraction: float,
-        seed: int,
-        workers: int,
+        self, samples: Samples, validation: Sequence[str], *, batch_size: int, batches: int, workers: int
     ) -> None:
         super().__init__()
-        self.store, self.batch_size, self.batches, self.seed = store, batch_size, batches, seed
-        self.workers = workers
-        self.validation = tuple(validation)
-        self.sampler = WindowSampler({name: store.cases[name] for name in train}, foreground_fraction, seed)
+        self.samples, self.validation = samples, tuple(validation)
+        self.batch_size, self.batches, self.workers = batch_size, batches, workers
 
-    @abstractmethod
-    def training_samples(self, count: int) -> Samples:
-        """What is learned from."""
-
-    @abstractmethod
-    def validation_locations(self) -> list[SampleLocation]:
-        """Where the samples to validate on lie, case by case."""
-
-    @abstractmethod
-    def validation_samples(self, locations: list[SampleLocation]) -> Samples:
-        """What is validated on."""
-
-    @property
-    @abstractmethod
-    def validation_batch(self) -> int:
-        """How many of them are validated at a time."""
-
-    def train_dataloader(self) -> DataLoader[WindowBatch]:
+    def train_dataloader(self) -> TimedLoader:
         """The samples that the training has not seen yet, in order."""
         assert self.trainer is not None
         done = self.trainer.global_step * self.trainer.accumulate_grad_batches * self.batch_size
         ranks, rank = self.trainer.world_size, self.trainer.global_rank
-        share = _Share(first=done, count=self.batches * self.batch_size, ranks=ranks, rank=rank)
-        return self._loader(self.training_samples(share.count * ranks), sampler=share, batch_size=self.batch_size)
-
-    def val_dataloader(self) -> DataLoader[WindowBatch]:
-        """All of the watched cases, shared out over the ranks; all of them several times where ranks are more."""
-        assert self.trainer is not None
-        ranks, locations = self.trainer.world_size, self.validation_locations()
-        locations *= -(
-            -ranks // len(locations)
-        )  # each has a part in the validation; no Dice depends on how often all count
-        mine = locations[self.trainer.global_rank :: ranks]
-        return self._loader(self.validation_samples(mine), batch_size=self.validation_batch)
-
-    def _loader(self, samples: Samples, **how: object) -> DataLoader[WindowBatch]:
-        return DataLoader(
-            samples,
+        loader = DataLoader(
+            self.samples,
+            batch_size=self.batch_size,
+            sampler=_Share(first=done, count=self.batches * self.batch_size, ranks=ranks, rank=rank),
             num_workers=self.workers,
             multiprocessing_context=worker_context(__name__) if self.workers else None,
             persistent_workers=self.workers > 0,  # they take seconds to start
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
-            **how,  # type: ignore[arg-type]
         )
+        return TimedLoader(loader)
 
-
-class WindowsModule(SamplesModule):
-    """Feeds the training of an inflated network: windows, and every slice of the watched cases.
-
-    Args:
-        store: The prepared cases.
-        depth: Slices in a window.
-        stride: Steps from one of them to the next.
-        target: Which of them are learned; validation is on the center slices.
-        **how: More for :class:`SamplesModule`.
-    """
-
-    def __init__(self, store: Store, *, depth: int, stride: int = 1, target: Target = "center", **how: Any) -> None:
-        super().__init__(store, **how)
-        self.depth, self.stride = depth, stride
-        self.target: Target = target
-
-    def training_samples(self, count: int) -> Windows:
-        """Drawn windows."""
-        return Windows(self.store, self.sampler, count, self.depth, self.stride, self.target)
-
-    def validation_locations(self) -> list[SampleLocation]:
-        """Every slice of the watched cases."""
-        return [
-            SampleLocation(name, index) for name in self.validation for index in range(self.store.cases[name].shape[0])
-        ]
-
-    def validation_samples(self, locations: list[SampleLocation]) -> Windows:
-        """Windows round them."""
-        return Windows(self.store, locations, len(locations), self.depth, self.stride)
-
-    @property
-    def validation_batch(self) -> int:
-        """Twice as many as in training: no gradients are kept."""
-        return 2 * self.batch_size
+    def val_dataloader(self) -> DataLoader[str]:
+        """The watched cases, shared out over the ranks; all of them several times where ranks are more."""
+        assert self.trainer is not None
+        ranks = self.trainer.world_size
+        # each has a part in the validation; no Dice depends on how often all count
+        cases = self.validation * -(-ranks // len(self.validation))
+        return DataLoader(cases[self.trainer.global_rank :: ranks], batch_size=None)  # type: ignore[arg-type]

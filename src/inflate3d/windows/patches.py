@@ -8,8 +8,7 @@ smaller, the scan lies in its middle, as MONAI's sliding window has it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,8 +16,8 @@ from jaxtyping import Integer
 
 from inflate3d.config import AugmentationConfig
 from inflate3d.preparation.store import Store, StoredCase
-from inflate3d.windows.datamodule import Samples, SamplesModule, WindowBatch
-from inflate3d.windows.sampling import SampleLocation, WindowSampler
+from inflate3d.windows.datamodule import Draw, Samples, WindowBatch
+from inflate3d.windows.sampling import SampleLocation
 
 PixelSpacing = tuple[float, float] | None
 """Millimeters between rows and between columns; none for a scan's own."""
@@ -72,8 +71,7 @@ class Patches(Samples):
 
     Args:
         store: The prepared cases.
-        locations: Where their center slices lie.
-        count: How many there are.
+        draw: Where their center slices lie.
         size: Slices, rows and columns of a patch.
         pixel_spacing: Millimeters between its rows and between its columns; none for the scan's own.
         augmentation: What may become of it.
@@ -83,15 +81,14 @@ class Patches(Samples):
     def __init__(
         self,
         store: Store,
-        locations: WindowSampler | Sequence[SampleLocation],
-        count: int,
+        draw: Draw,
         *,
         size: tuple[int, int, int],
         pixel_spacing: PixelSpacing,
         augmentation: AugmentationConfig,
         seed: int,
     ) -> None:
-        super().__init__(store, locations, count)
+        super().__init__(store, draw)
         self.size, self.pixel_spacing, self.augmentation, self.seed = size, pixel_spacing, augmentation, seed
 
     def cut(self, location: SampleLocation, number: int) -> WindowBatch:
@@ -149,74 +146,6 @@ class Patches(Samples):
         label = np.zeros(image.shape[1:], np.int64)
         label[first - start : last - start] = self.store.label_slices(location.case, slices)[..., rows, columns]
         return image, label
-
-
-class Scans(Samples):
-    """Whole scans, all slices in one sample."""
-
-    def cut(self, location: SampleLocation, number: int) -> WindowBatch:
-        """The location's case."""
-        case = self.store.cases[location.case]
-        slices = list(range(case.shape[0]))
-        extent = torch.tensor([case.shape[1:]], dtype=torch.float32)
-        return WindowBatch(
-            windows=torch.from_numpy(self.store.image_slices(location.case, slices).astype(np.float32))[None],
-            labels=torch.from_numpy(self.store.label_slices(location.case, slices).astype(np.int64))[None],
-            extents=extent,
-            sides=extent * torch.tensor(case.spacing[1:]),
-            centers=torch.zeros(1, 2),
-            ranges=torch.tensor([case.ranges], dtype=torch.float32),
-            cases=torch.tensor([self.numbers[location.case]]),
-        )
-
-
-class PatchesModule(SamplesModule):
-    """Feeds the training of a volumetric network: patches, and the watched cases as a whole.
-
-    Args:
-        store: The prepared cases.
-        size: Slices, rows and columns of a patch.
-        pixel_spacing: See :class:`Patches`.
-        augmentation: See :class:`Patches`.
-        **how: More for :class:`SamplesModule`.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        *,
-        size: tuple[int, int, int],
-        pixel_spacing: PixelSpacing,
-        augmentation: AugmentationConfig,
-        **how: Any,
-    ) -> None:
-        super().__init__(store, **how)
-        self.size, self.pixel_spacing, self.augmentation = size, pixel_spacing, augmentation
-
-    def training_samples(self, count: int) -> Patches:
-        """Drawn patches."""
-        return Patches(
-            self.store,
-            self.sampler,
-            count,
-            size=self.size,
-            pixel_spacing=self.pixel_spacing,
-            augmentation=self.augmentation,
-            seed=self.seed,
-        )
-
-    def validation_locations(self) -> list[SampleLocation]:
-        """The watched cases; which slice does not matter."""
-        return [SampleLocation(name, 0) for name in self.validation]
-
-    def validation_samples(self, locations: list[SampleLocation]) -> Scans:
-        """Their scans."""
-        return Scans(self.store, locations, len(locations))
-
-    @property
-    def validation_batch(self) -> int:
-        """One scan at a time: they differ in their slices."""
-        return 1
 
 
 def _patch_middle(voxel: int, length: int, own: float, size: int, count: int, spacing: float) -> float:
