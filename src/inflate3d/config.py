@@ -299,9 +299,11 @@ class TrainingConfig(FrozenModel):
     checkpoint_activations: bool = False
     """Recompute the encoder's activations instead of keeping them: less memory, more time."""
     validate_every: int | None = Field(default=None, ge=1)
-    """Steps between validations, rounded so that the last one falls on the last step. None: a fifth of all."""
+    """Steps between validations; there is one after the last step, too. None: a fifth of all."""
     validation_cases: int | None = Field(default=20, ge=1)
     """Validate on at most N held-out cases while training (evaluation takes all)."""
+    keep: Literal["last", "best"] = "last"
+    """Weights to keep: the last, or those of the best validation, which needs a split with test cases."""
     seed: Seed = 0
     """Seed of weights, windows and augmentation."""
     deterministic: bool = False

@@ -93,7 +93,7 @@ class RunFolder(ScoredFolder):
 
     @property
     def best(self) -> Path:
-        """State at the best validation."""
+        """State at the best validation, with ``--keep best``."""
         return self.root / "checkpoints" / "best.ckpt"
 
     @property

@@ -241,7 +241,7 @@ def test_no_space_left_for_a_case(toys, tmp_path, told, monkeypatch):
 @pytest.mark.parametrize(
     ("function", "error", "file"),
     [
-        ("torch.save", RuntimeError, "checkpoints/best.ckpt"),
+        ("torch.save", RuntimeError, "checkpoints/last.ckpt"),
         ("safetensors.torch.save_file", SafetensorError, "model/model.safetensors"),
     ],
 )

@@ -40,8 +40,8 @@ def test_folder_without_models(tmp_path):
 
 def test_checkpoint_is_not_a_model_and_its_run_is_named(tiny_run):
     with pytest.raises(ModelError) as caught:
-        Predictor.load(tiny_run.best)
-    assert caught.value.file == str(tiny_run.best)
+        Predictor.load(tiny_run.last)
+    assert caught.value.file == str(tiny_run.last)
     assert str(tiny_run.root) in str(caught.value.hint)
 
 

@@ -91,15 +91,6 @@ def test_invalid_checkpoint_is_one_error(run, tiny_config, phantom_store, conten
     assert caught.value.file == str(run.last)
     assert "weights_only" not in str(caught.value)
     assert run.last.read_bytes() == content
-    assert run.best.exists()
-
-
-def test_invalid_best_checkpoint_is_one_error(run, tiny_config, phantom_store):
-    shutil.rmtree(run.model)
-    run.best.write_bytes(b"not a file" * 99)
-    with pytest.raises(ModelError) as caught:
-        train(tiny_config, run, phantom_store, resume=True)
-    assert caught.value.file == str(run.best)
 
 
 def test_checkpoint_of_another_network_is_one_error(run, tiny_config, phantom_store):

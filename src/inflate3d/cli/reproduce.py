@@ -63,9 +63,10 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any] | None:
     now = Provenance.read(again)
     identical = now.model_sha256 == before.model_sha256
     environment = _environment_differences(before, now)
-    dice = [max(TrainingLog.read(each.metrics).column("dice")[1], default=None) for each in (folder, again)]
+    validations = [TrainingLog.read(each.metrics).column("dice")[1] for each in (folder, again)]
+    dice = [values[-1] if values else None for values in validations]
     rows = [("checksum of the model", before.model_sha256 or "", now.model_sha256 or "")]
-    rows += [("best validation Dice", *(f"{each:.6g}" if each is not None else "none" for each in dice))]
+    rows += [("last validation Dice", *(f"{each:.6g}" if each is not None else "none" for each in dice))]
     terminal.table(str(folder.root), ["", "then", "now"], rows)
     for each in environment:
         terminal.print(f"environment differs: {each}")
@@ -76,7 +77,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any] | None:
         "reproduced": str(again.root),
         "identical": identical,
         "model_sha256": [before.model_sha256, now.model_sha256],
-        "best_validation_dice": dice,
+        "last_validation_dice": dice,
         "environment_differences": environment,
     }
 

@@ -104,8 +104,9 @@ class RunOptions(CommandOptions):
         return self.run_config(store), store
 
     def check_split(self, dataset: Dataset) -> None:
-        """Checks that the split exists and fits the cases."""
-        choose_split(self.data, {case.id: case.group for case in dataset.cases}, dataset.splits)
+        """Checks that the split exists and fits the cases, and that the weights to keep may be chosen by it."""
+        split = choose_split(self.data, {case.id: case.group for case in dataset.cases}, dataset.splits)
+        split.check_keeping(self.training.keep)
 
     def run_config(self, store: Store) -> RunConfig:
         """The settings of a run, resolved by the store's plan."""

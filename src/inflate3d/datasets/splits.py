@@ -27,7 +27,7 @@ class Split:
 
     Attributes:
         train: Ids of the cases to train on, sorted.
-        validation: Ids of the cases that the checkpoint is chosen on, sorted.
+        validation: Ids of the cases to validate on while training, sorted.
         test: Ids of the cases that nothing is chosen on, sorted; may be empty.
         source: Where the split comes from, in words.
     """
@@ -45,6 +45,20 @@ class Split:
     def has_cases_of(self, other: Split) -> bool:
         """Whether both put the same cases into the same parts, wherever they come from."""
         return (self.train, self.validation, self.test) == (other.train, other.validation, other.test)
+
+    def check_keeping(self, keep: Literal["last", "best"]) -> None:
+        """Checks that a training may keep these weights: those that were chosen by the scored cases score too well.
+
+        Raises:
+            ConfigError: The best weights are asked for without test cases.
+        """
+        if keep == "best" and not self.test:
+            raise ConfigError(
+                "the best weights can be kept only with test cases",
+                expected="a split with test cases, which score the weights that the validation cases have chosen",
+                got=f"--keep best with {self.source}",
+                hint="leave out --keep best, or give a --split with test cases",
+            )
 
     def write(self, path: str | Path) -> None:
         """Writes the split as JSON.

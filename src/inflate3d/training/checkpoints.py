@@ -60,7 +60,7 @@ class CheckpointOnSignal(lightning.Callback):
 
     A stop waits for the optimizer step or the slice of a validation that is being computed (the scan, where there are
     several processes), and for no more: a step that has yet to be validated, or was about to be, is validated when the
-    training goes on.
+    training goes on. The last step is always validated.
 
     Of several processes one that is asked suffices: after each step they tell each other, and leave together.
 
@@ -122,7 +122,9 @@ class CheckpointOnSignal(lightning.Callback):
         self._validated = None
         if trainer.fit_loop.epoch_loop.batch_progress.current.ready % trainer.accumulate_grad_batches:
             return
-        self._due = trainer.global_step % self.validate_every == 0
+        finished = trainer.global_step == trainer.max_steps
+        trainer.should_stop = trainer.should_stop or finished  # Lightning validates before it stops
+        self._due = finished or trainer.global_step % self.validate_every == 0
         late = time.monotonic() - self._written > CHECKPOINT_SECONDS
         asked, late = self._most(self.asked, int(late))
         self._leave_if_asked(trainer, asked)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from inflate3d.config import InflatedConfig, RunConfig
 from inflate3d.datasets.splits import Split, choose_split
@@ -64,8 +64,8 @@ def train(
         Whether this process is the first of those that train; the others have nothing left to do.
 
     Raises:
-        ConfigError: The run exists already, or was started with other settings, another plan or split; or its
-            accelerator or its processes don't exist.
+        ConfigError: The run exists already, or was started with other settings, another plan or split; its accelerator
+            or its processes don't exist; or it is to keep the best weights without test cases to score them.
         DataError: A scan has fewer slices than a window, the split doesn't fit the cases, or the cases are not those
             that the run was started with.
         ModelError: The backbone, its weights or the checkpoint to resume from are invalid.
@@ -98,6 +98,7 @@ def train(
         check_plan(folder, plan)
         split = choose_split(config.data, store.groups, store.splits)
         check_split(folder, split)
+        split.check_keeping(config.training.keep)
         if not (resume and folder.finished):
             _Training(config, folder, store, plan, split, processes, console, augment, tuple(callbacks)).run()
     return processes.first
@@ -137,7 +138,7 @@ class _Training:
                     self.split.write(folder.split)
                 model = self.fit_in_memory(trainer, model)
                 if first:
-                    _keep_best(folder, model)
+                    _write_kept(folder, model, config.training.keep)
         except Interrupted:
             if first:
                 raise
@@ -243,16 +244,18 @@ def _warn_of_untrained_classes(plan: Plan, store: Store, split: Split) -> None:
         )
 
 
-def _keep_best(folder: RunFolder, model: Model) -> None:
+def _write_kept(folder: RunFolder, model: Model, keep: Literal["last", "best"]) -> None:
+    """Writes the model folder: the network as the training left it, or as its best validation saw it."""
     import pickle
 
     from inflate3d.models.checkpoint import write_model_folder
     from inflate3d.models.torch_file import DAMAGED, load_plain
 
-    try:
-        state = load_plain(folder.best)["state_dict"]
-        own = {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
-        model.load_state_dict(own)
-    except (pickle.UnpicklingError, *DAMAGED) as error:
-        raise ModelError("invalid checkpoint of the best validation", got=error, file=folder.best) from error
+    if keep == "best":
+        try:
+            state = load_plain(folder.best)["state_dict"]
+            own = {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+            model.load_state_dict(own)
+        except (pickle.UnpicklingError, *DAMAGED) as error:
+            raise ModelError("invalid checkpoint of the best validation", got=error, file=folder.best) from error
     write_model_folder(folder.model, model.architecture, model.plan, model.state_dict())

@@ -23,7 +23,7 @@ from inflate3d.training.show_progress import ShowProgress
 from inflate3d.training.stop_on_nan import StopOnNaN
 
 VALIDATIONS = 5
-"""In a whole training, if the user does not say."""
+"""In a whole training, the last one after its last step, if the user does not say."""
 
 
 def make_trainer(
@@ -53,9 +53,7 @@ def make_trainer(
         logging.getLogger(name).setLevel(logging.WARNING)
     training = config.training
     assert training.precision != "auto", "choose_precision decides on it"
-    # Evenly, so that the last validation falls on the last steps: the model that is kept is a validated one.
-    validations = max(1, round(training.steps / training.validate_every)) if training.validate_every else VALIDATIONS
-    every = max(1, training.steps // validations)
+    every = training.validate_every or -(-training.steps // VALIDATIONS)
     board = open_board(config, folder) if processes.first else None
     log = CsvLog(folder.metrics, training.steps, plan.class_names[1:])
     own: list[lightning.Callback] = [
@@ -65,7 +63,7 @@ def make_trainer(
         StopOnNaN(folder.last, cases, log.every),
         CheckpointOnSignal(folder.last, every),
         BroadcastBuffers(),
-        _checkpoint(folder.best, monitor="dice", mode="max"),
+        *([_checkpoint(folder.best, monitor="dice", mode="max")] if training.keep == "best" else []),
         _checkpoint(folder.last),
     ]
     try:
