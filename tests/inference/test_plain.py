@@ -9,7 +9,14 @@ import torch
 from inflate3d.inference.predictor import Predictor
 from inflate3d.preparation.model_space import to_model_space
 from inflate3d.volume import Volume
-from inflate3d.windows.resample import field_matrices, field_sides, normalize, resample_logits, resample_windows
+from inflate3d.windows.resample import (
+    field_matrices,
+    field_sides,
+    normalize,
+    own_pixels,
+    resample_windows,
+    sample_logits,
+)
 from inflate3d.windows.windows import window_indices
 
 AFFINE = np.diag([-0.9, 0.8, 2.5, 1.0])
@@ -40,7 +47,11 @@ def plainly(models, volume, *, mirror=False, every=1):
         logits = mirrored(model, windows) if mirror else model(windows)
         logits = along_depth(logits, framed.own_slices, every)
         same = [part.expand(len(logits), -1) for part in (sides, fields)]
-        own = logits if size == (rows, columns) and fields is sides else resample_logits(logits, (rows, columns), *same)
+        own = (
+            logits
+            if size == (rows, columns) and fields is sides
+            else sample_logits(logits, own_pixels((rows, columns), *same))
+        )
         totals.append(own)
     classes = torch.stack(totals).sum(0).argmax(1).numpy()
     return frames[0].orientation.undo(models[0].plan.label_values[classes])

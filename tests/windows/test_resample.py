@@ -13,9 +13,10 @@ from inflate3d.windows.resample import (
     follow,
     normalize,
     normalize_and_resample,
+    own_pixels,
     resample_labels,
-    resample_logits,
     resample_windows,
+    sample_logits,
 )
 
 
@@ -225,7 +226,7 @@ def test_logits_come_back_to_where_their_slice_was(pixel_spacing):
     sides = sides_of(image, 1.2)
     fields = field_sides(sides, (128, 128), pixel_spacing)
     there = resample_windows(image[None, None, None], field_matrices(sides, fields), (128, 128))[:, 0]
-    back = resample_logits(there, (70, 90), sides, fields)[0, 0]
+    back = sample_logits(there, own_pixels((70, 90), sides, fields))[0, 0]
     assert ((back > 0.5) != (image > 0.5)).float().mean() < 0.01
 
 
@@ -233,7 +234,7 @@ def test_logits_are_brought_back_as_torch_interpolates_where_slices_fill_the_inp
     logits = torch.randn(2, 3, 24, 40, generator=torch.Generator().manual_seed(0))
     sides = torch.tensor([[30.0, 20.0], [31.0, 27.0]])
     expected = torch.nn.functional.interpolate(logits, size=(31, 17), mode="bilinear", align_corners=False)
-    torch.testing.assert_close(resample_logits(logits, (31, 17), sides, sides), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(sample_logits(logits, own_pixels((31, 17), sides, sides)), expected, atol=1e-4, rtol=0)
 
 
 def test_two_geometries_in_one_matrix():

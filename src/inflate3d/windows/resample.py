@@ -88,27 +88,16 @@ def follow(first: Float[Tensor, "b 2 3"], then: Float[Tensor, "b 2 3"]) -> Float
     return torch.cat([linear, shift], dim=-1)
 
 
-def resample_logits(
-    logits: Float[Tensor, "b k height width"],
-    shape: tuple[int, int],
-    sides: Float[Tensor, "b 2"],
-    fields: Float[Tensor, "b 2"],
-) -> Float[Tensor, "b k h w"]:
-    """Brings logits from the model's input back to the slices' own pixels, bilinearly.
+def own_pixels(
+    shape: tuple[int, int], sides: Float[Tensor, "b 2"], fields: Float[Tensor, "b 2"]
+) -> Float[Tensor, "b h w 2"]:
+    """Where the slices' own pixels lie in the model's input, normalized.
 
     Args:
-        logits: ``(B, K, H, W)``.
         shape: Rows and columns of the slices.
         sides: Height and width of each slice in millimeters.
         fields: The same of what the model's input shows.
     """
-    return sample_logits(logits, own_pixels(shape, sides, fields))
-
-
-def own_pixels(
-    shape: tuple[int, int], sides: Float[Tensor, "b 2"], fields: Float[Tensor, "b 2"]
-) -> Float[Tensor, "b h w 2"]:
-    """Where the slices' own pixels lie in the model's input, normalized; see `resample_logits`."""
     return F.affine_grid(field_matrices(fields, sides), [len(sides), 1, *shape], align_corners=False)
 
 
