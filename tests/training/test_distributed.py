@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -84,10 +85,11 @@ def test_loss_curve_is_that_of_one_process_with_the_same_batch(by_one, by_two):
     assert expected[0] - expected[-1] > 0.01  # it did learn
 
 
-def test_validation_is_that_of_one_process(by_two):
+def test_validation_is_that_of_one_process(by_two, tmp_path):
     """Each process has validated the case; the last weights have that Dice by one process."""
     *_, last = rows_of(by_two)
-    scores = evaluate_run(by_two, device="cpu")
+    copy = RunFolder(shutil.copytree(by_two.root, tmp_path / "run"))
+    scores = evaluate_run(copy, device="cpu")
     expected = dict(zip(scores.classes, scores.class_means(), strict=True))
     assert {name: float(last[f"dice/{name}"]) for name in expected} == pytest.approx(expected, rel=1e-5)
 

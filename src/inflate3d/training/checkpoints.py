@@ -123,7 +123,8 @@ class CheckpointOnSignal(lightning.Callback):
         if trainer.fit_loop.epoch_loop.batch_progress.current.ready % trainer.accumulate_grad_batches:
             return
         finished = trainer.global_step == trainer.max_steps
-        trainer.should_stop = trainer.should_stop or finished  # Lightning validates before it stops
+        if finished:
+            trainer.should_stop = True  # Lightning validates before it stops
         self._due = finished or trainer.global_step % self.validate_every == 0
         late = time.monotonic() - self._written > CHECKPOINT_SECONDS
         asked, late = self._most(self.asked, int(late))
