@@ -95,7 +95,7 @@ def test_batch_that_does_not_fit_the_memory_is_taken_in_parts_and_the_result_is_
     train(config, parted, phantom_store, console=Console(file=shown, width=300))
     assert "CUDA out of memory. Tried to allocate 20.00 GiB." in shown.getvalue()
     assert "in 2 parts" in shown.getvalue()
-    assert "in 4 parts" in shown.getvalue()  # a validation takes eight windows at a time
+    assert "in 4 parts" not in shown.getvalue()  # a validation takes fewer windows at a time instead
     states = [torch.load(folder.last, weights_only=True)["state_dict"] for folder in (whole, parted)]
     for name, expected in states[0].items():
         torch.testing.assert_close(states[1][name], expected, rtol=1e-3, atol=1e-4, msg=name)
