@@ -159,7 +159,7 @@ def best_dice(label, side):
     whole = torch.eye(2, 3).expand(slices, 2, 3)
     targets = fractions_of(resample_labels(label, whole, (side, side)), int(label.max()) + 1)
     sides = torch.ones(slices, 2)
-    back = resample_logits(targets.clamp(min=1e-3).log(), (rows, columns), sides, sides).argmax(1)
+    back = sample_logits(targets.clamp(min=1e-3).log(), own_pixels((rows, columns), sides, sides)).argmax(1)
     found = [(back == number, label == number) for number in range(1, int(label.max()) + 1)]
     return float(np.mean([2 * (one & other).sum() / (one.sum() + other.sum()) for one, other in found]))
 

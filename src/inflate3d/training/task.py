@@ -22,10 +22,7 @@ from inflate3d.training.loss import make_loss
 from inflate3d.training.optimization import make_optimizer, make_schedule
 from inflate3d.windows.augment import augment_batch
 from inflate3d.windows.datamodule import WindowBatch
-from inflate3d.windows.resample import (
-    field_sides,
-    normalize,
-)
+from inflate3d.windows.resample import field_sides, normalize
 
 Augment: TypeAlias = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
 """Changes images and labels of a training batch, see `inflate3d.train`."""
