@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from inflate3d.inference.predictor import Predictor
 from inflate3d.io import read_volume
@@ -65,6 +66,19 @@ def test_voxels_stay_in_their_places(predictor, scan, monkeypatch):
     assert (labels[bright] == 3).all()
     assert (labels[dark] == 0).all()
     assert 0.05 < bright.float().mean() < 0.95
+
+
+def test_a_depth_filter_smooths_each_voxel_with_those_above_and_below(predictor, scan, monkeypatch):
+    voxelwise(predictor, monkeypatch)
+    framed = predictor._to_model_space(scan)
+    image, ranges = framed.read(np.arange(framed.slices)), framed.ranges(predictor.plan.normalization)
+    spacing = framed.slice_spacing
+    smooth = ndimage.gaussian_filter1d(normalize(image[None], ranges[None])[0, 0].numpy(), 0.5, axis=0, radius=1)
+    inner = slice(1, framed.slices - 1)  # the ends are handled in another way
+    labels = framed.orientation.apply(predictor.predict(scan, depth_filter=0.5 * spacing).labels)
+    assert (labels[inner][smooth[inner] > 0.3 + 1e-4] == 3).all()
+    assert (labels[inner][smooth[inner] < 0.3 - 1e-4] == 0).all()
+    assert (labels != framed.orientation.apply(predictor.predict(scan).labels)).mean() > 0.01
 
 
 @pytest.mark.parametrize("part", [(5, 20, 17), (3, 200, 12), (1, 9, 9)])
