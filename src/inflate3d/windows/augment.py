@@ -48,7 +48,11 @@ def augment_batch(
     if flips[0]:
         windows, labels = mirror_depth(windows, labels, config, generator)
     windows = change_intensities(windows, config, generator)
-    return windows.mul_(inside_slices(matrices, size)[:, None, None]), labels
+    farthest = matrices[..., :2].abs().sum(-1) + matrices[..., 2].abs()  # of the input's corners
+    framed = (farthest > 1).any(-1)
+    return _change_some(
+        windows, framed, lambda some, by: some * inside_slices(by, size)[:, None, None], matrices
+    ), labels
 
 
 def random_matrices(

@@ -11,7 +11,7 @@ pixel's fraction of each class.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from jaxtyping import Bool, Float, Integer, Num
@@ -126,12 +126,14 @@ def resample_windows(
             All of them if not given.
     """
     flat, shape = windows.flatten(1, 2), windows.shape[-2:]
-    middles = _middles(matrices, size, extents, shape)
-    offsets = _offsets(matrices, size, extents, shape, _image_points)
-    total = F.grid_sample(flat, middles + offsets[0], align_corners=False)
-    for offset in offsets[1:]:
-        total += F.grid_sample(flat, middles + offset, align_corners=False)
-    return total.div_(len(offsets)).unflatten(1, windows.shape[1:3])
+    points = _points(matrices, size, extents, shape, _image_points)
+    samples = (
+        F.grid_sample(flat, grid, align_corners=False) for grid in _grids(matrices, size, extents, shape, points)
+    )
+    total = next(samples)
+    for sample in samples:
+        total += sample
+    return total.div_(math.prod(points)).unflatten(1, windows.shape[1:3])
 
 
 def resample_labels(
@@ -152,12 +154,16 @@ def resample_labels(
         ``(B, V, H, W)`` or ``(B, V, S, H, W)``: the classes at ``V`` points of each pixel, its middle alone where no
         slice is shrunk.
     """
-    slices, shape = labels.reshape(len(labels), -1, *labels.shape[-2:]).float(), labels.shape[-2:]
-    middles = _middles(matrices, size, extents, shape)
-    offsets = _offsets(matrices, size, extents, shape, _label_points)
-    votes = labels.new_empty(len(labels), len(offsets), slices.shape[1], *size)
-    for point, offset in enumerate(offsets):
-        votes[:, point] = F.grid_sample(slices, middles + offset, mode="nearest", align_corners=False)
+    slices, shape = labels.reshape(len(labels), -1, *labels.shape[-2:]), labels.shape[-2:]
+    points = _points(matrices, size, extents, shape, _label_points)
+    votes = labels.new_empty(len(labels), math.prod(points), slices.shape[1], *size)
+    step = 1 if labels.device.type == "cpu" else len(labels)  # one window at a time stays in a processor's cache
+    for first in range(0, len(labels), step):
+        part = slice(first, first + step)
+        some = slices[part].float()
+        grids = _grids(matrices[part], size, None if extents is None else extents[part], shape, points)
+        for point, grid in enumerate(grids):
+            votes[part, point] = F.grid_sample(some, grid, mode="nearest", align_corners=False)
     return votes.reshape(*votes.shape[:2], *labels.shape[1:-2], *size)
 
 
@@ -184,28 +190,39 @@ def _label_points(step: float) -> int:
     return 1 if step < 1.1 else math.ceil(step - 1e-3)
 
 
-def _offsets(
+def _points(
     matrices: Float[Tensor, "b 2 3"],
     size: tuple[int, int],
     extents: Float[Tensor, "b 2"] | None,
     padded: tuple[int, ...],
     count: Callable[[float], int],
-) -> Float[Tensor, "points b 1 1 2"]:
-    """From the middle of an output pixel to the points in it that are sampled, spread evenly over it.
-
-    There are as many of them as the window that is shrunk most needs.
-    """
-    whole = matrices.new_tensor(padded[::-1])  # x first
-    sides = whole[None] if extents is None else extents.flip(1)
-    shown = matrices[..., :2] * sides[..., None]  # along the output's sides, in input pixels
-    lengths = shown.norm(dim=1).amax(0).tolist()
+) -> tuple[int, int]:
+    """How many points of each output pixel to sample along its row and its column; the most of all windows."""
+    sides = [padded] * len(matrices) if extents is None else extents.tolist()
+    windows = list(zip(matrices.tolist(), sides, strict=True))
     across, down = (
-        [((2 * point + 1) / points - 1) / pixels for point in range(points)]
-        for length, pixels in zip(lengths, size[::-1], strict=True)
-        for points in [count(length / pixels)]
-    )
-    offsets = torch.cartesian_prod(shown.new_tensor(across), shown.new_tensor(down))
-    return torch.einsum("bio,po->pbi", shown / whole[:, None], offsets)[:, :, None, None]
+        max(math.hypot(x[axis] * columns, y[axis] * rows) for (x, y), (rows, columns) in windows) / pixels
+        for axis, pixels in enumerate(size[::-1])
+    )  # input pixels from one output pixel to the next
+    return count(across), count(down)
+
+
+def _grids(
+    matrices: Float[Tensor, "b 2 3"],
+    size: tuple[int, int],
+    extents: Float[Tensor, "b 2"] | None,
+    padded: tuple[int, ...],
+    points: tuple[int, int],
+) -> Iterator[Float[Tensor, "b height width 2"]]:
+    """Where to sample: points spread evenly over each output pixel, one of each pixel in a grid."""
+    middles = _middles(matrices, size, extents, padded)
+    if points == (1, 1):
+        yield middles
+        return
+    inner = (_pixel_centers(number, matrices) / pixels for number, pixels in zip(points, size[::-1], strict=True))
+    linear, _ = _in_padded(matrices, extents, padded)
+    for offset in torch.cartesian_prod(*inner):
+        yield middles + (linear @ offset)[:, None, None]
 
 
 def _middles(
@@ -215,15 +232,23 @@ def _middles(
     padded: tuple[int, ...] = (),
 ) -> Float[Tensor, "b height width 2"]:
     """Where the middles of the output's pixels lie in the windows, normalized."""
-    linear, shift = matrices[..., :2], matrices[..., 2]
-    if extents is not None:
-        # A point beyond the slice lies in the padding or, on the far side, out of the array: both hold 0.
-        part = extents.flip(1) / extents.new_tensor([padded[1], padded[0]])
-        linear, shift = linear * part[..., None], shift * part + (part - 1)
+    linear, shift = _in_padded(matrices, extents, padded)
     rows, columns = (_pixel_centers(pixels, matrices) for pixels in size)
     down = linear[..., 1, None] * rows + shift[..., None]
     across = linear[..., 0, None] * columns
     return (down[..., :, None] + across[..., None, :]).movedim(1, -1)  # a sum, not a product, for each pixel
+
+
+def _in_padded(
+    matrices: Float[Tensor, "b 2 3"], extents: Float[Tensor, "b 2"] | None, padded: tuple[int, ...]
+) -> tuple[Float[Tensor, "b 2 2"], Float[Tensor, "b 2"]]:
+    """Geometries that lead to the same points of slices with padding behind their last row and column."""
+    linear, shift = matrices[..., :2], matrices[..., 2]
+    if extents is None:
+        return linear, shift
+    # A point beyond the slice lies in the padding or, on the far side, out of the array: both hold 0.
+    part = extents.flip(1) / extents.new_tensor([padded[1], padded[0]])
+    return linear * part[..., None], shift * part + (part - 1)
 
 
 def _pixel_centers(pixels: int, like: Tensor) -> Float[Tensor, " n"]:
