@@ -48,7 +48,7 @@ class Ours:
 
     def augment(self, batch: WindowBatch) -> None:
         batch = WindowBatch(*(part.to(self.device) for part in batch))
-        augment_batch(batch, batch.sides, self.size, self.settings, (True, True, True), self.generator)
+        augment_batch(batch, batch.sides, self.size, self.settings, [(True, True, True)], self.generator)
         if self.device == "cuda":
             torch.cuda.synchronize()
 

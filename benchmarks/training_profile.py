@@ -51,7 +51,8 @@ def augment(batch: Batch, generator: torch.Generator) -> Batch:
     """Geometry and intensities, as a training changes them."""
     settings, size = AugmentationConfig(), (batch.windows.shape[-2], batch.windows.shape[-1])
     sides = torch.full((len(batch.windows), 2), MILLIMETERS, device=batch.windows.device)
-    matrices = random_matrices(settings, (False, True, True), sides, generator)
+    flips = torch.tensor([[False, True, True]], device=sides.device).expand(len(sides), 3)
+    matrices = random_matrices(settings, flips, sides, generator)
     windows = resample_windows(batch.windows, matrices, size)
     labels = resample_labels(batch.labels[:, 0], matrices, size)
     return Batch(change_intensities(windows, settings, generator), labels)

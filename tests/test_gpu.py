@@ -55,7 +55,7 @@ def test_augment():
     windows = torch.rand(16, 2, 5, 32, 32, generator=generator, device=CUDA)
     labels = torch.randint(0, 4, (16, 1, 32, 32), generator=generator, device=CUDA)
     sides = torch.full((16, 2), 100.0, device=CUDA)
-    matrices = random_matrices(MUCH, (True, True, True), sides, generator)
+    matrices = random_matrices(MUCH, torch.ones(16, 3, dtype=torch.bool, device=CUDA), sides, generator)
     extents = torch.full((16, 2), 32.0, device=CUDA)
     on_device = resample_windows(windows, matrices, (24, 24), extents)
     torch.testing.assert_close(
@@ -64,7 +64,8 @@ def test_augment():
     ours = resample_labels(labels, matrices, (24, 24), extents).cpu()
     theirs = resample_labels(labels.cpu(), matrices.cpu(), (24, 24), extents.cpu())
     assert (ours == theirs).float().mean() > 0.999
-    flipped, turned = mirror_depth(windows.clone(), labels[:, None].clone(), MUCH, generator)
+    every = torch.ones(16, dtype=torch.bool, device=CUDA)
+    flipped, turned = mirror_depth(windows.clone(), labels[:, None].clone(), every, MUCH, generator)
     chosen = (flipped != windows).flatten(1).any(1)
     assert 0 < chosen.sum() < 16
     assert torch.equal(flipped, torch.where(chosen[:, None, None, None, None], windows.flip(2), windows))

@@ -38,6 +38,7 @@ def planned(**limits: Any) -> Any:
 
 Inflation = Literal["center", "average", "random"]
 Target = Literal["center", "all"]
+Planes = Literal["one", "all"]
 LoggerName = Literal["none", "tensorboard", "wandb", "mlflow"]
 DECODERS = ("fpn-lite", "upernet", "setr-pup", "conv-transpose", "unetr")
 """The package's decoders."""
@@ -141,7 +142,7 @@ class InflatedConfig(FrozenModel):
         'fpn-lite'
     """
 
-    common: ClassVar = ("encoder", "weights", "depth", "image_size", "decoder")
+    common: ClassVar = ("encoder", "weights", "depth", "planes", "image_size", "decoder")
 
     network: tyro.conf.Fixed[Literal["inflated"]] = "inflated"
     """The kind of network."""
@@ -155,6 +156,8 @@ class InflatedConfig(FrozenModel):
     """Slices in a window, odd; 1 is the plain 2D network. None: the plan's, mostly 5."""
     stride: Annotated[Planned[int], tyro.conf.Suppress] = planned(ge=1)
     """Steps from one slice of a window to the next. None: the plan's."""
+    planes: Planes = "one"
+    """Planes of the slices: one, or all three, whose predictions are averaged (for voxels that are nearly cubes)."""
     target: Target = "center"
     """Slices of a window that the loss sees: the center one, or all; predicted is the center one."""
     image_size: tuple[int, int] | None = None

@@ -18,8 +18,24 @@ DEPTH_AXES: tuple[DepthAxis, ...] = ("sagittal", "coronal", "axial")
 
 _FRAME_CODES: dict[DepthAxis, str] = {"sagittal": "RAS", "coronal": "ARS", "axial": "SRA"}
 
+Turn = tuple[int, int, int]
+"""Which axis of an array becomes its axis 0, 1 and 2."""
+
 _WORLD_AXES = ("LR", "PA", "IS")
 """For each axis of RAS+ world space, the letters of its two ends, the positive one last."""
+
+
+def frame_axes(depth_axis: DepthAxis) -> list[int]:
+    """World axes of a frame's depth, rows and columns."""
+    depth = DEPTH_AXES.index(depth_axis)
+    return [depth, *(world for world in range(3) if world != depth)]
+
+
+def plane_turns(depth_axis: DepthAxis) -> tuple[Turn, ...]:
+    """For each axis of a frame, the way to the frame whose depth it is."""
+    worlds = frame_axes(depth_axis)
+    depth, rows, columns = ([worlds.index(world) for world in frame_axes(DEPTH_AXES[axis])] for axis in worlds)
+    return (depth[0], depth[1], depth[2]), (rows[0], rows[1], rows[2]), (columns[0], columns[1], columns[2])
 
 
 @dataclass(frozen=True)
@@ -86,6 +102,12 @@ class Orientation:
         lead = array.ndim - 3
         back = [self.axes.index(axis) for axis in range(3)]
         return array[(..., *self._steps())].transpose(*range(lead), *(lead + axis for axis in back))
+
+    def then(self, turn: Turn) -> Orientation:
+        """The orientation that turns the axes of this one's result, too."""
+        depth, rows, columns = turn
+        axes, flips = self.axes, self.flips
+        return Orientation((axes[depth], axes[rows], axes[columns]), (flips[depth], flips[rows], flips[columns]))
 
     def index_matrix(self, shape: tuple[int, int, int]) -> Float[np.ndarray, "4 4"]:
         """From voxel index after ``apply`` to voxel index before it.

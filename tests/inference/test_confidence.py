@@ -101,7 +101,7 @@ def test_confidence_is_the_mean_over_predicted_classes():
     assert math.isnan(nothing.value)
     assert nothing.least is None
     assert nothing.to_dict()["value"] is None
-    assert set(KINDS) == {"networks", "flips", "soft dice"}
+    assert set(KINDS) == {"planes", "networks", "flips", "soft dice"}
 
 
 def test_entropy():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from inflate3d.config import RunConfig, TrainingDefaults
+from inflate3d.config import RunConfig, TrainingDefaults, VolumetricConfig
 from inflate3d.datasets import Split
 from inflate3d.errors import ConfigError, DataError
 from inflate3d.inference.predictor import Predictor
@@ -15,6 +15,7 @@ from inflate3d.io import read_volume
 from inflate3d.models.segmenter import load_model
 from inflate3d.preparation.plan import Plan
 from inflate3d.run_folder import RunFolder
+from inflate3d.settings import parse_settings
 from inflate3d.stopping import Interrupted
 from inflate3d.training.checkpoints import RelocatableCheckpoint
 from inflate3d.training.csv_log import CsvLog
@@ -277,3 +278,43 @@ def test_it_reaches_a_dice_floor(tiny_config, phantoms, phantom_store, tiny_run,
     )
     train(config, folder, phantom_store)
     assert dice_of_organ(tiny_run, phantoms) < 0.4 < 0.7 < dice_of_organ(folder, phantoms)
+
+
+@pytest.fixture
+def thin_slices(monkeypatch):
+    """Phantoms count as nearly isotropic."""
+    monkeypatch.setattr("inflate3d.training.build.MOST_ANISOTROPIC", 100.0)
+
+
+def test_training_on_all_planes_resumes_to_the_same_bits(
+    thin_slices, tiny_run, tiny_config, phantom_store, phantoms, tmp_path, stop_after
+):
+    config = changed(tiny_config, model={"planes": "all"})
+    whole, stopped = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "stopped")
+    train(config, whole, phantom_store)
+    stop_after(1)
+    with pytest.raises(Interrupted):
+        train(config, stopped, phantom_store)
+    train(config, stopped, phantom_store, resume=True)
+    assert same(weights_of(stopped), weights_of(whole))
+    assert not same(weights_of(whole), weights_of(tiny_run))  # other windows
+    predictor = Predictor.load(whole.root, device="cpu", slice_step=3)
+    assert predictor.plan.planes == "all"
+    scan = read_volume(phantoms.cases[0].scan)
+    confidence = predictor.predict(scan, confidence=True).confidence
+    assert confidence is not None and confidence.kind == "planes"
+    card = (whole.model / "README.md").read_text(encoding="utf-8")
+    assert "| planes | all three: median spacing" in card
+
+
+def test_all_planes_need_thin_slices(tiny_config, phantom_store, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(ConfigError) as caught:
+        train(changed(tiny_config, model={"planes": "all"}), folder, phantom_store)
+    assert "mm" in str(caught.value.got)
+    assert not folder.config.exists()
+
+
+def test_3d_networks_have_no_planes():
+    with pytest.raises(ConfigError):
+        parse_settings(VolumetricConfig, {"network": "dynunet", "planes": "all"})

@@ -21,7 +21,7 @@ def only(**changes):
 
 def matrices_of(config, flips=ALL, count=64, side=(100.0, 100.0), seed=0):
     sides = torch.tensor([side]).expand(count, 2)
-    return random_matrices(config, flips, sides, torch.Generator().manual_seed(seed))
+    return random_matrices(config, torch.tensor([flips]).expand(count, 3), sides, torch.Generator().manual_seed(seed))
 
 
 def windows_of(count=64):
@@ -32,7 +32,7 @@ def test_nothing_asked_for_changes_nothing():
     assert torch.equal(matrices_of(NOTHING), torch.eye(2, 3).expand(64, 2, 3))
     assert torch.equal(change_intensities(windows_of(), NOTHING, torch.Generator()), windows_of())
     labels = windows_of()[:, :1].long()
-    same = mirror_depth(windows_of(), labels, NOTHING, torch.Generator())
+    same = mirror_depth(windows_of(), labels, torch.ones(64).bool(), NOTHING, torch.Generator())
     assert torch.equal(same[0], windows_of()) and torch.equal(same[1], labels)
 
 
@@ -66,6 +66,14 @@ def test_mirrors_happen_only_where_they_are_allowed(flips, turned):
     assert torch.equal(matrices.abs(), torch.eye(2, 3).expand(400, 2, 3))
     for name in turned:
         assert seen[name].float().mean().item() == pytest.approx(0.5, abs=0.1)
+
+
+def test_each_window_is_mirrored_only_as_its_plane_allows():
+    sides, flips = torch.full((400, 2), 50.0), torch.tensor([[True, True, False], [True, False, True]]).repeat(200, 1)
+    matrices = random_matrices(only(flip_probability=0.5), flips, sides, torch.Generator().manual_seed(0))
+    rows, columns = matrices[:, 1, 1] < 0, matrices[:, 0, 0] < 0
+    assert rows[0::2].any() and columns[1::2].any()
+    assert not rows[1::2].any() and not columns[0::2].any()
 
 
 def test_no_other_change_is_a_mirror():
@@ -135,10 +143,11 @@ def test_the_frame_beside_a_slice_is_black_as_in_prediction(pixels):
         centers=torch.zeros(count, 2),
         ranges=torch.tensor([0.0, 100.0]).expand(count, 1, 2),
         cases=torch.zeros(count, dtype=torch.long),
+        axes=torch.zeros(count, dtype=torch.long),
     )
     config = MUCH.model_copy(update={"max_zoom": 1.0, "max_shift": 0.0})
     generator = torch.Generator().manual_seed(0)
-    windows, votes = augment_batch(batch, 2 * sides, (64, 64), config, ALL, generator)
+    windows, votes = augment_batch(batch, 2 * sides, (64, 64), config, [ALL], generator)
     inside = votes.float().mean((1, 2))
     beside = windows.movedim(2, 0)[:, :, 0]
     assert torch.equal(beside[:, inside == 0], torch.zeros_like(beside[:, inside == 0]))
@@ -151,12 +160,14 @@ def test_center_slice_stays_the_center_slice():
     windows = windows_of()
     labels = (10 * windows).long()
     half = only(flip_probability=0.5)
-    turned, labels_turned = mirror_depth(windows.clone(), labels, half, torch.Generator().manual_seed(0))
+    allowed = torch.arange(64) < 60
+    turned, labels_turned = mirror_depth(windows.clone(), labels, allowed, half, torch.Generator().manual_seed(0))
     assert torch.equal(labels_turned, (10 * turned).long())
     assert torch.equal(turned[:, :, 2], windows[:, :, 2])
     upside_down = (turned == windows.flip(2)).flatten(1).all(dim=1)
     as_before = (turned == windows).flatten(1).all(dim=1)
     assert (upside_down ^ as_before).all()
+    assert as_before[60:].all()
     assert 15 < int(upside_down.sum()) < 49
 
 

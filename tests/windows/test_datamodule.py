@@ -34,6 +34,7 @@ def single(height, width, number, low=-100.0):
         centers=torch.zeros(1, 2),
         ranges=torch.tensor([[[low, 100.0]]]),
         cases=torch.tensor([number]),
+        axes=torch.tensor([0]),
     )
 
 

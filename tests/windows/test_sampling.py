@@ -50,5 +50,16 @@ def test_stated_part_is_drawn_by_class(fraction):
     assert rare == pytest.approx(fraction / 2 + (1 - fraction) / 100, abs=0.03)
 
 
+def test_planes_are_drawn_alike_and_slices_along_them_as_along_the_depth():
+    case = stored("a", 6, {1: (2, 3)}).model_copy(update={"rows": {1: (7,)}, "columns": {1: (0, 1)}})
+    by_class, evenly = (WindowSampler({"a": case}, fraction, 0, planes="all") for fraction in (1.0, 0.0))
+    places = Counter((place.axis, place.slice) for place in map(by_class.draw, range(3000)))
+    assert set(places) == {(0, 2), (0, 3), (1, 7), (2, 0), (2, 1)}
+    assert places[1, 7] / 3000 == pytest.approx(1 / 3, abs=0.03)
+    lengths = Counter((place.axis, place.slice) for place in map(evenly.draw, range(3000)))
+    assert set(lengths) == {(axis, index) for axis, length in enumerate((6, 8, 8)) for index in range(length)}
+    assert by_class.draw(7) == WindowSampler({"a": case}, 1.0, 0, planes="all").draw(7)
+
+
 def test_cases_without_any_label_are_drawn_evenly():
     assert len(Counter(draw(1.0, 500, {"a": stored("a", 6, {})}))) == 6

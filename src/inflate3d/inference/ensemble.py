@@ -55,7 +55,7 @@ def check_agreement(plans: Sequence[Plan], folders: Sequence[Path] | None = None
         folders: Where they are from, for the message.
 
     Raises:
-        ModelError: They differ in classes, label values, modalities, depth axis or slice spacing.
+        ModelError: They differ in classes, label values, modalities, depth axis, slice spacing or planes.
     """
     first = _agreed(plans[0])
     for number, plan in enumerate(plans[1:], start=1):
@@ -78,4 +78,5 @@ def _agreed(plan: Plan) -> dict[str, str]:
         "modalities": ", ".join(plan.modalities),
         "depth axes": plan.depth_axis,
         "slice spacings": spacing,
+        "planes": plan.planes,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from inflate3d import resources
+from inflate3d.models.oom import MemoryBudgetError
 
 GIGABYTE = 10**9
 
@@ -37,15 +38,41 @@ class Budget:
     Attributes:
         device: Where it is computed.
         memory: Gigabytes above the weights and the scan; None for the default.
+        reserved: Bytes of it that an array on the device takes; of the default, an array takes none.
     """
 
     device: torch.device
     memory: float | None
+    reserved: int = 0
 
     @property
     def bytes(self) -> int:
         """All of it."""
         return default_budget(self.device) if self.memory is None else int(self.memory * GIGABYTE)
+
+    def reserve(self, size: int) -> Budget:
+        """The budget while an array of this size is on the device.
+
+        Args:
+            size: Bytes.
+
+        Raises:
+            MemoryBudgetError: There is no room for it.
+        """
+        if self.memory is not None:
+            room, limit, hint = self.bytes, "the memory budget", "raise --max-memory, or leave it out"
+        else:
+            free = free_memory(self.device)
+            room, limit = size if free is None else int(_USED_FRACTION * free), "the free memory"
+            hint = "predict on a machine with more memory, or train with --planes one"
+        if size > room:
+            raise MemoryBudgetError(
+                f"the average of all planes takes more than {limit}",
+                expected=f"at least {size / GIGABYTE:.2f} gigabytes, for the probabilities of all classes",
+                got=f"{room / GIGABYTE:.2f}",
+                hint=hint,
+            )
+        return replace(self, reserved=size if self.memory is not None else 0)
 
     @property
     def slab_bytes(self) -> int:

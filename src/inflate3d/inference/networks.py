@@ -16,7 +16,7 @@ from inflate3d.inference.flips import UNFLIPPED, Flip, combine_flips, mean_over_
 from inflate3d.inference.scan import FramedScan
 from inflate3d.models.segmenter import Segmenter
 from inflate3d.models.volumetric import VolumetricSegmenter
-from inflate3d.preparation.plan import window_span
+from inflate3d.preparation.plan import Plan, window_span
 from inflate3d.windows.patches import PlaneGrid, plane_grid
 from inflate3d.windows.resample import field_matrices, field_sides, normalize, resample_windows
 from inflate3d.windows.sliding import plane_sides, volume_logits
@@ -52,10 +52,9 @@ class LogitGrid(NamedTuple):
 class _Scorer(Generic[Model]):
     """What both kinds of networks have."""
 
-    def __init__(self, model: Model, *, flips: bool = False, precision: Precision = "32") -> None:
-        assert model.plan is not None
-        self.model, self.plan = model, model.plan
-        self.flips = combine_flips(model.plan.flips) if flips else UNFLIPPED
+    def __init__(self, model: Model, plan: Plan, *, flips: bool = False, precision: Precision = "32") -> None:
+        self.model, self.plan = model, plan
+        self.flips = combine_flips(plan.flips) if flips else UNFLIPPED
         self._number_format = _NUMBER_FORMATS[precision]
 
     def _autocast(self, device: torch.device) -> torch.autocast:
@@ -68,7 +67,8 @@ class WindowScorer(_Scorer[Segmenter]):
 
     Args:
         model: The network.
-        flips: See `make_scorer`.
+        plan: See `make_scorer`.
+        flips: Likewise.
         precision: Likewise.
     """
 
@@ -129,7 +129,8 @@ class PatchScorer(_Scorer[VolumetricSegmenter]):
 
     Args:
         model: The network.
-        flips: See `make_scorer`.
+        plan: See `make_scorer`.
+        flips: Likewise.
         precision: Likewise.
     """
 
@@ -174,14 +175,17 @@ SliceScorer = WindowScorer | PatchScorer
 logits it averages."""
 
 
-def make_scorer(model: Segmenter | VolumetricSegmenter, *, flips: bool, precision: Precision) -> SliceScorer:
+def make_scorer(
+    model: Segmenter | VolumetricSegmenter, plan: Plan, *, flips: bool, precision: Precision
+) -> SliceScorer:
     """The scorer for a model.
 
     Args:
-        model: In eval mode, on its device, with its plan.
-        flips: Whether to average over the flips that its plan allows.
+        model: In eval mode, on its device.
+        plan: The model's, or one of its `plane_plans`.
+        flips: Whether to average over the flips that the plan allows.
         precision: Number format of the arithmetic.
     """
     if isinstance(model, VolumetricSegmenter):
-        return PatchScorer(model, flips=flips, precision=precision)
-    return WindowScorer(model, flips=flips, precision=precision)
+        return PatchScorer(model, plan, flips=flips, precision=precision)
+    return WindowScorer(model, plan, flips=flips, precision=precision)

@@ -1,13 +1,14 @@
 """From a scan to its prediction, in memory that grows neither with the number of classes nor with the depth.
 
-An inflated network goes slice by slice: no array of classes x voxels is made. Logits are averaged over flips and over
-networks, as nnU-Net does with its folds (``nnUNetPredictor.predict_logits_from_preprocessed_data``). Networks that
-share a grid in plane are averaged there, others on the scan's own pixels: resampling is linear, so both give the same,
-and the first costs less.
+An inflated network goes slice by slice: no array of classes x voxels is made but for the average of several planes
+(see `inflate3d.inference.planes`). Logits are averaged over flips and over networks, as nnU-Net does with its folds
+(``nnUNetPredictor.predict_logits_from_preprocessed_data``). Networks that share a grid in plane are averaged there,
+others on the scan's own pixels: resampling is linear, so both give the same, and the first costs less.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypedDict, Unpack
@@ -24,12 +25,14 @@ from inflate3d.inference.ensemble import check_agreement, find_models
 from inflate3d.inference.flips import check_flips
 from inflate3d.inference.memory import Budget
 from inflate3d.inference.networks import LogitGrid, SliceScorer, make_scorer
+from inflate3d.inference.planes import PlaneAverage
 from inflate3d.inference.prediction import ModelGridClasses, Prediction
 from inflate3d.inference.scan import FramedScan
 from inflate3d.inference.slices import SLABS, Logits, OwnPixels, SliceBatches, SliceChoice
 from inflate3d.inference.uncertainty import ASSESSMENT_SLABS, Assessment, Kind
 from inflate3d.models.segmenter import Segmenter, load_model
 from inflate3d.models.volumetric import VolumetricSegmenter
+from inflate3d.orientation import plane_turns
 from inflate3d.preparation.model_space import ModelSpaceScan, to_model_space
 from inflate3d.preparation.plan import Plan
 from inflate3d.volume import Volume
@@ -52,13 +55,14 @@ class Predictor:
     """Segments scans with a trained network, or with the average of several.
 
     Args:
-        model: A network with its plan, or several with the same classes, modalities, depth axis and slice spacing.
+        model: A network with its plan, or several with the same classes, modalities, depth axis, slice spacing and
+            planes.
         device: Where to compute, such as ``"cpu"`` or ``"cuda:1"``; the GPU if there is one by default.
         batch_size: The largest number of windows at a time, fewer where memory demands it; for a 3D network an eighth
             as many patches.
         memory: Gigabytes that a prediction may take above the weights and the scan; on a GPU of its memory, with the
-            scan. The default is 1.5, less if less is free, or nine tenths of what is free on the GPU. A 3D network's
-            array of classes x voxels is not bounded.
+            scan. The default is 1.5, less if less is free, or nine tenths of what is free on the GPU; with several
+            planes an array of classes x voxels beside it. That of a 3D network is not bounded.
         flips: Whether to average over the flips that the plan allows (test-time augmentation).
         slice_step: Predict every n-th slice, and interpolate the logits of those between.
         precision: Number format of the network's arithmetic; mixed ones are faster where the device has them, and
@@ -95,7 +99,15 @@ class Predictor:
         self.device = find_device(device)
         self.models = tuple(each.eval().to(self.device) for each in models)
         self._budget = Budget(self.device, memory)
-        self._scorers: list[SliceScorer] = [make_scorer(each, flips=flips, precision=precision) for each in self.models]
+        planes = zip(*(_plan_of(each).plane_plans for each in self.models), strict=True)
+        self._planes: list[list[SliceScorer]] = [
+            [
+                make_scorer(each, plan, flips=flips, precision=precision)
+                for each, plan in zip(self.models, plans, strict=True)
+            ]
+            for plans in planes
+        ]
+        self._scorers = self._planes[0]
 
     @classmethod
     def load(
@@ -120,7 +132,7 @@ class Predictor:
     @property
     def plan(self) -> Plan:
         """The first network's plan; all of them agree in what scans have to be like."""
-        plans = [scorer.plan for scorer in self._scorers]
+        plans = [_plan_of(each) for each in self.models]
         missing = all(plan.allow_missing_modality for plan in plans)
         return plans[0].model_copy(update={"allow_missing_modality": missing})
 
@@ -137,8 +149,8 @@ class Predictor:
     ) -> Prediction:
         """Segments a scan.
 
-        The confidence is the agreement of the networks where there are several, of a single inflated network's flips
-        where it has them, and else the soft Dice of its own probabilities; see `inflate3d.inference.uncertainty`.
+        The confidence is the agreement of the planes where there are several, else of the networks, else of a single
+        inflated network's flips, and else the soft Dice of its probabilities; see `inflate3d.inference.uncertainty`.
 
         Args:
             volume: ``(C, I, J, K)`` in any orientation, with its affine.
@@ -160,14 +172,19 @@ class Predictor:
         scan = self._to_model_space(volume)
         assessed = confidence or uncertainty or class_scores
         arrays = _Arrays(volume, scan, self.plan, uncertainty=uncertainty, class_scores=class_scores)
+        others = [_Arrays(volume, scan, self.plan) for _ in other_filters]
+        held = sum(each.nbytes for each in (arrays, *others))
+        deviations = (depth_filter, *other_filters)
+        kernels = [depth_kernel(each, scan.slice_spacing, scan.own_shape[0]) for each in deviations]
         kind, members = self._members() if assessed else ("soft dice", [])
-        grids = self._grids(scan)
+        average = self._average(scan, held=held, kept=slices_in_memory(kernels), compare=confidence)
+        grids = [average.grid] if average else self._grids(scan)
         pixels = self._own_pixels(scan, [*grids, *(member.grid(scan) for member in members)])
         assessment = (
             Assessment(
                 pixels,
                 sums=len(grids),
-                networks=len(self._scorers),
+                networks=1 if average else len(self.models),
                 class_names=self.plan.class_names,
                 members=len(members),
                 kind=kind,
@@ -176,16 +193,12 @@ class Predictor:
             else None
         )
         on_grid = np.empty((scan.own_shape[0], *grids[0].size), arrays.labels.dtype) if model_grid else None
-        others = [_Arrays(volume, scan, self.plan) for _ in other_filters]
-        deviations = (depth_filter, *other_filters)
-        kernels = [depth_kernel(each, scan.slice_spacing, scan.own_shape[0]) for each in deviations]
-        slices = self._slice_logits(
-            scan,
-            held=sum(each.nbytes for each in (arrays, *others)),
-            members=members,
-            assessed=assessed,
-            kept=slices_in_memory(kernels),
-        )
+        if average:
+            slices = average.logits()
+        else:
+            slices = self._slice_logits(
+                scan, held=held, members=members, assessed=assessed, kept=slices_in_memory(kernels)
+            )
         filtered = filter_depth(slices, kernels)
         for index in range(scan.own_shape[0]):
             logits, *rest = next(filtered)  # a for loop's variable would keep the batch while the next one is computed
@@ -202,7 +215,9 @@ class Predictor:
         return Prediction(
             arrays.labels,
             volume.affine,
-            confidence=assessment.confidence() if assessment and confidence else None,
+            confidence=(average.confidence(self.plan.class_names) if average else assessment.confidence())
+            if assessment and confidence
+            else None,
             uncertainty=arrays.uncertainty,
             class_scores=arrays.class_scores,
             model_grid=None
@@ -222,8 +237,9 @@ class Predictor:
             MemoryBudgetError: The memory budget is too small for this scan.
         """
         framed = self._frame(scan)
-        pixels = self._own_pixels(framed, self._grids(framed))
-        return (pixels.argmax(logits) for logits in self._slice_logits(framed))
+        average = self._average(framed)
+        pixels = self._own_pixels(framed, [average.grid] if average else self._grids(framed))
+        return (pixels.argmax(logits) for logits in (average.logits() if average else self._slice_logits(framed)))
 
     def _to_model_space(self, volume: Volume) -> FramedScan:
         return self._frame(to_model_space(volume, self.plan))
@@ -232,16 +248,20 @@ class Predictor:
         room = self._budget.bytes // 2 if self.device.type == "cuda" else 0
         scan = FramedScan.of(own, self.device, room=room)
         needed = max(scorer.fewest_slices for scorer in self._scorers)
-        if scan.slices < needed:
-            raise DataError(
-                "scan has fewer slices than the model's window",
-                expected=f"at least {needed} slices along the {self.plan.depth_axis} direction",
-                got=f"{scan.slices} slices",
-            )
+        lengths = (scan.slices, *scan.own_shape[1:])
+        for slices, plan in zip(lengths, self.plan.plane_plans, strict=False):
+            if slices < needed:
+                raise DataError(
+                    "scan has fewer slices than the model's window",
+                    expected=f"at least {needed} slices along the {plan.depth_axis} direction",
+                    got=f"{slices} slices",
+                )
         return scan
 
     def _members(self) -> tuple[Kind, list[SliceScorer]]:
-        """The members whose agreement is the confidence: networks, or the flips of a single one."""
+        """The members whose agreement is the confidence: networks, or the flips of a single one; planes are none."""
+        if len(self._planes) > 1:
+            return "planes", []
         if len(self._scorers) > 1:
             return "networks", self._scorers
         members: list[SliceScorer] = list(self._scorers[0].members)
@@ -251,34 +271,61 @@ class Predictor:
         _, rows, columns = scan.own_shape
         return OwnPixels((rows, columns), scan.sides, grids, device=self.device, slab_bytes=self._budget.slab_bytes)
 
-    def _grids(self, scan: FramedScan) -> list[LogitGrid]:
+    def _average(self, scan: FramedScan, *, held: int = 0, kept: int = 0, compare: bool = False) -> PlaneAverage | None:
+        """The scan's probabilities, averaged over planes; None where there is one.
+
+        Args:
+            scan: The scan.
+            held: Bytes of main memory that the caller holds meanwhile.
+            kept: Of how many slices the caller keeps the logits.
+            compare: Whether the planes' agreement is wanted.
+        """
+        if len(self._planes) == 1:
+            return None
+        classes = len(self.plan.classes)
+        slices, rows, columns = scan.own_shape
+        budget = self._budget.reserve(4 * classes * (slices + kept) * rows * columns)
+        average = PlaneAverage(scan, classes, compare=compare)
+        held += len(self._planes) * math.prod(scan.own_shape) * compare
+        for scorers, turn in zip(self._planes, plane_turns(self.plan.depth_axis), strict=True):
+            turned = scan.along(turn)
+            copied = turned.scan.voxels.nbytes * scan.scan.is_resampled
+            slices = self._slice_logits(turned, scorers=scorers, held=held + copied, assessed=True, budget=budget)
+            average.add(slices, self._own_pixels(turned, self._grids(turned, scorers)), turn, len(scorers))
+        return average
+
+    def _grids(self, scan: FramedScan, scorers: Sequence[SliceScorer] = ()) -> list[LogitGrid]:
         """The different grids of the networks, in their order."""
-        return list(dict.fromkeys(scorer.grid(scan) for scorer in self._scorers))
+        return list(dict.fromkeys(scorer.grid(scan) for scorer in scorers or self._scorers))
 
     def _slice_logits(
         self,
         scan: FramedScan,
         *,
+        scorers: Sequence[SliceScorer] = (),
         held: int = 0,
         members: Sequence[SliceScorer] = (),
         assessed: bool = False,
         kept: int = 0,
+        budget: Budget | None = None,
     ) -> Iterator[Logits]:
         """The logits of the scan's own slices, one by one: the sum on each grid, then each member's.
 
         Args:
             scan: The scan.
+            scorers: The networks along a plane; without, along the plan's depth axis.
             held: Bytes of main memory that the caller holds meanwhile.
             members: The scorers whose logits the sum is of, to get each one's, too; without, the networks' sums alone.
             assessed: Whether the caller needs memory for more than the most likely class.
             kept: Of how many slices the caller keeps the logits.
+            budget: What the prediction may take, if less than the predictor's.
         """
         choice = SliceChoice.of(scan.slices, scan.own_shape[0], self.slice_step)
         batches = SliceBatches(
-            members or self._scorers,
+            members or scorers or self._scorers,
             scan,
             batch_size=self.batch_size,
-            budget=self._budget,
+            budget=budget or self._budget,
             held=held,
             slabs=SLABS + ASSESSMENT_SLABS * assessed,
             kept=kept,

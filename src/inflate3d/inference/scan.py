@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from inflate3d.orientation import Orientation
+from inflate3d.orientation import Orientation, Turn
 from inflate3d.preparation.model_space import ModelSpaceScan
 from inflate3d.preparation.plan import Normalization
 
@@ -30,11 +30,13 @@ class FramedScan:
     Attributes:
         scan: The scan in main memory; no second array of all voxels is made there.
         device: Where slices are wanted.
+        own_shape: Slices, rows and columns of the scan itself.
         moved: All slices on a device with a memory of its own, moved there once; None if they are moved as they
             are read.
     """
 
     scan: ModelSpaceScan
+    own_shape: tuple[int, int, int]
     device: torch.device
     moved: Shaped[Tensor, "c d h w"] | None
     _ranges: dict[tuple[Normalization, ...], Float[Tensor, "c 2"]] = field(default_factory=dict, repr=False)
@@ -49,7 +51,25 @@ class FramedScan:
             room: Bytes that all slices may take there, if the device has a memory of its own. If they need more,
                 only the slices that are read are moved.
         """
-        return cls(scan, device, None if device.type == "cpu" else _move(scan, device, room))
+        _, *own_shape = scan.voxels.shape
+        return cls(scan, tuple(own_shape), device, None if device.type == "cpu" else _move(scan, device, room))
+
+    def along(self, turn: Turn) -> FramedScan:
+        """The arrays of model space as a scan of slices along another axis: none of them is interpolated.
+
+        Args:
+            turn: See `plane_turns`.
+        """
+        depth, rows, columns = turn
+        if depth == 0:
+            return self
+        axes = (0, *(1 + axis for axis in turn))
+        spacing, shape = self.scan.spacing, self.own_shape
+        voxels = self.scan.image().transpose(axes)
+        turned = (spacing[depth], spacing[rows], spacing[columns])
+        scan = ModelSpaceScan(self.orientation.then(turn), voxels, voxels.shape[1], turned, self.scan.ranges)
+        moved = None if self.moved is None else self.moved.permute(axes)
+        return FramedScan(scan, (shape[depth], shape[rows], shape[columns]), self.device, moved, self._ranges)
 
     @property
     def orientation(self) -> Orientation:
@@ -60,12 +80,6 @@ class FramedScan:
     def slices(self) -> int:
         """Number of slices in model space."""
         return self.scan.num_slices
-
-    @property
-    def own_shape(self) -> tuple[int, int, int]:
-        """Slices, rows and columns of the scan itself."""
-        _, slices, rows, columns = self.scan.voxels.shape
-        return slices, rows, columns
 
     @property
     def slice_spacing(self) -> float:
@@ -80,7 +94,7 @@ class FramedScan:
     @property
     def sides(self) -> Float[Tensor, "1 2"]:
         """Height and width of a slice in millimeters."""
-        _, rows, columns = self.own_shape
+        rows, columns = self.scan.voxels.shape[2:]
         height, width = self.pixel_spacing
         return torch.tensor([[rows * height, columns * width]], dtype=torch.float32)
 

@@ -179,7 +179,7 @@ class SliceBatches:
         moved = 0 if self._scan.moved is None else self._scan.moved.nbytes
         # the slice before the batch and an interpolated one
         fixed = (2 + self._kept) * sum(part.nbytes for part in logits) + self._slabs * self._budget.slab_bytes
-        fixed += self._held if self._budget.device.type == "cpu" else moved
+        fixed += self._budget.reserved + (self._held if self._budget.device.type == "cpu" else moved)
         given = self._budget.memory
         budget = self._budget.bytes + (moved if given is None else 0)  # what was free before the scan was moved
         if given is not None and fixed + needed > budget:

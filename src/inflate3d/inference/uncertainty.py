@@ -25,9 +25,10 @@ from torch import Tensor
 
 from inflate3d.inference.slices import OwnPixels, argmax_class
 
-Kind = Literal["networks", "flips", "soft dice"]
+Kind = Literal["planes", "networks", "flips", "soft dice"]
 
 KINDS: dict[Kind, str] = {
+    "planes": "mean pairwise Dice of the planes' label maps",
     "networks": "mean pairwise Dice of the networks' label maps",
     "flips": "mean pairwise Dice of the flips' label maps",
     "soft dice": "soft Dice of the label map with the network's own probabilities",

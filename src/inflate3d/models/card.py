@@ -36,7 +36,7 @@ MARK = "<!-- inflate3d overwrites everything above; what is below is yours and i
 _HERE = Path(__file__).parent
 _MEASURES = ("dice", "hd95", "nsd")
 _AXES = ("left-right", "posterior-anterior", "inferior-superior")
-_PREPARATION = ("depth_axis", "spacing", "image_size", "normalization", "flips", "stride")
+_PREPARATION = ("depth_axis", "planes", "spacing", "image_size", "normalization", "flips", "stride")
 """The plan's choices about scans; the others concern training."""
 
 Row = tuple[str, ...]

@@ -80,9 +80,15 @@ class StoredSlices:
         if (claimed := self._array.nbytes) > (held := self._array.schunk.nbytes):
             raise RuntimeError(f"its header declares {claimed} bytes, its chunks hold {held}")
 
-    def read(self, first: int, last: int) -> Shaped[np.ndarray, "*c n h w"]:
-        """The slices from ``first`` to ``last``, that one too, in the type that was written."""
-        part = (slice(None),) * (self._array.ndim - 3) + (slice(first, last + 1),)
+    def read(self, first: int, last: int, axis: int = 0) -> Shaped[np.ndarray, "*c d h w"]:
+        """The slices from ``first`` to ``last``, that one too, in the type that was written.
+
+        Args:
+            first: Index of the first slice.
+            last: Index of the last one.
+            axis: Whether they lie along the depth (0), the rows (1) or the columns (2).
+        """
+        part = (slice(None),) * (self._array.ndim - 3 + axis) + (slice(first, last + 1),)
         return self._array[part]
 
 

@@ -11,10 +11,11 @@ from jaxtyping import Integer, Shaped
 from pydantic import PositiveFloat, PositiveInt, model_validator
 
 from inflate3d.atomic import write_text
-from inflate3d.config import TrainingDefaults
+from inflate3d.config import Planes, TrainingDefaults
 from inflate3d.datasets.case import Dataset
 from inflate3d.datasets.classes import class_numbers, map_labels
 from inflate3d.errors import DataError
+from inflate3d.orientation import Turn, frame_axes, plane_turns
 from inflate3d.preparation.fingerprint import Fingerprint, measure_intensities
 from inflate3d.settings import FrozenModel, parse_settings, read_json
 from inflate3d.volume import DEPTH_AXES, DepthAxis
@@ -121,6 +122,7 @@ class Plan(ModelSpace):
         image_size: In-plane size (rows, columns) of the model's input.
         stride: Steps from one slice of a window to the next.
         flips: Whether mirroring the frame's (depth, row, column) axis leaves every label right.
+        planes: Whether windows are stacked along the depth axis alone, or along each axis (see `plane_plans`).
         defaults: Settings of a training that the user leaves open.
         reasons: For each choice, why.
 
@@ -136,8 +138,15 @@ class Plan(ModelSpace):
     stride: PositiveInt = 1
     normalization: tuple[Normalization, ...]
     flips: tuple[bool, bool, bool]
+    planes: Planes = "one"
     defaults: TrainingDefaults = TrainingDefaults()
     reasons: dict[str, str]
+
+    @model_validator(mode="after")
+    def _check_planes(self) -> Plan:
+        if self.planes == "all" and (self.slice_spacing is None) != (self.pixel_spacing is None):
+            raise ValueError("all planes need a spacing of slices and of pixels, or of neither")
+        return self
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -152,6 +161,31 @@ class Plan(ModelSpace):
     def apply_to(self, dataset: Dataset) -> Dataset:
         """The dataset with the classes that this plan was made for."""
         return replace(dataset, classes=self.classes, merged=self.merged, ignore=self.ignore)
+
+    @property
+    def plane_plans(self) -> tuple[Plan, ...]:
+        """A plan for each axis that windows are stacked along, which is its depth axis, in the order of `plane_turns`.
+
+        Spacing and flips follow the axes. Model space stays that of the plan: slices along the other two axes are those
+        of its arrays, and not resampled.
+        """
+        if self.planes == "one":
+            return (self,)
+        return tuple(self._along(turn) for turn in plane_turns(self.depth_axis))
+
+    def _along(self, turn: Turn) -> Plan:
+        depth, rows, columns = turn
+        if depth == 0:
+            return self.model_copy(update={"planes": "one"})
+        depth_axis = DEPTH_AXES[frame_axes(self.depth_axis)[depth]]
+        pixels = None
+        if self.pixel_spacing is not None:
+            assert self.slice_spacing is not None
+            sides = (self.slice_spacing, *self.pixel_spacing)
+            pixels = (sides[rows], sides[columns])
+        flips = (self.flips[depth], self.flips[rows], self.flips[columns])
+        changes = {"depth_axis": depth_axis, "slice_spacing": None, "pixel_spacing": pixels, "flips": flips}
+        return self.model_copy(update={"planes": "one", **changes})
 
     def check_depth(self, fingerprint: Fingerprint, depth: int) -> None:
         """Makes sure that every scan has slices enough for a window.

@@ -7,6 +7,7 @@ import math
 from inflate3d.datasets.case import Dataset
 from inflate3d.datasets.classes import IGNORED
 from inflate3d.errors import ConfigError, DataError
+from inflate3d.orientation import frame_axes
 from inflate3d.preparation.dataset_warnings import is_ct
 from inflate3d.preparation.fingerprint import Fingerprint, Intensities, merge_intensities
 from inflate3d.preparation.flips import choose_flips
@@ -138,12 +139,6 @@ def thickest_axis(spacing: tuple[float, float, float]) -> DepthAxis:
     """
     # scanners round, so one per cent is a tie
     return DEPTH_AXES[max(axis for axis in range(3) if spacing[axis] >= 0.99 * max(spacing))]
-
-
-def frame_axes(axis: DepthAxis) -> list[int]:
-    """World axes of a frame's depth, rows and columns."""
-    depth = DEPTH_AXES.index(axis)
-    return [depth, *(world for world in range(3) if world != depth)]
 
 
 def _depth_axis(spacing: tuple[float, float, float] | None, options: PlanOptions) -> tuple[DepthAxis, str]:

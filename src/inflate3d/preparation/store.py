@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Integer, Shaped
+from pydantic import Field
 
 from inflate3d.atomic import write_text
 from inflate3d.datasets.case import Case, CaseId, Dataset
@@ -29,7 +30,7 @@ from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.settings import FrozenModel, parse_settings, read_json
 from inflate3d.volume import Volume
 
-STORE_VERSION = 4
+STORE_VERSION = 5
 
 ArrayKind = Literal["image", "label"]
 ARRAY_KINDS: tuple[ArrayKind, ...] = ("image", "label")
@@ -45,6 +46,8 @@ class StoredCase(FrozenModel):
         spacing: Millimeters along ``(D, H, W)``.
         ranges: For each modality, the voxel values that become 0 and 1.
         slices: For each class but the background, the slices that hold it.
+        rows: The same of the rows: slices along the second axis.
+        columns: The same of the columns.
         group: Cases of one group stay on the same side of a split.
     """
 
@@ -54,10 +57,16 @@ class StoredCase(FrozenModel):
     spacing: tuple[float, float, float]
     ranges: tuple[tuple[float, float], ...]
     slices: dict[int, tuple[int, ...]]
+    rows: dict[int, tuple[int, ...]] = Field(default_factory=dict)
+    columns: dict[int, tuple[int, ...]] = Field(default_factory=dict)
+
+    def slices_along(self, axis: int) -> dict[int, tuple[int, ...]]:
+        """For each class but the background, the slices along an axis (depth, rows, columns) that hold it."""
+        return (self.slices, self.rows, self.columns)[axis]
 
 
 class _Index(FrozenModel):
-    version: Literal[4] = STORE_VERSION
+    version: Literal[5] = STORE_VERSION
     source: str
     options: PlanOptions
     splits: dict[str, tuple[Split, ...]]
@@ -85,6 +94,7 @@ def write_case(folder: Path, case: Case, volume: Volume, labels: Volume, space: 
     """
     scan = to_model_space(volume, space)
     numbered = space.number_classes(scan.labels(labels.array[0]))
+    slices, rows, columns = (_slices_with(numbered.swapaxes(0, axis), len(space.classes)) for axis in range(3))
     write_slices(case_file(folder, case.id, "image"), scan.image(), "image")
     write_slices(case_file(folder, case.id, "label"), numbered, "label")
     return StoredCase(
@@ -93,7 +103,9 @@ def write_case(folder: Path, case: Case, volume: Volume, labels: Volume, space: 
         shape=numbered.shape,
         spacing=scan.spacing,
         ranges=scan.value_ranges((Normalization(kind="case"),) * len(scan.voxels)),
-        slices=_slices_with(numbered, len(space.classes)),
+        slices=slices,
+        rows=rows,
+        columns=columns,
     )
 
 
@@ -176,28 +188,29 @@ class Store:
         """Reads a whole label map in model space, class numbers ``(D, H, W)``."""
         return self._read(case, "label", 0, self.cases[case].shape[0] - 1)
 
-    def image_slices(self, case: str, slices: list[int]) -> Shaped[np.ndarray, "c n h w"]:
+    def image_slices(self, case: str, slices: list[int], axis: int = 0) -> Shaped[np.ndarray, "c d h w"]:
         """Reads slices of a scan, ``(C, len(slices), H, W)``; an index may be repeated.
 
         Args:
             case: Its id.
-            slices: Ascending indices along the frame's depth.
+            slices: Ascending indices.
+            axis: The axis of the frame that they count along; the others are returned whole, in their order.
         """
-        return _taken(self._read(case, "image", slices[0], slices[-1]), slices)
+        return _taken(self._read(case, "image", slices[0], slices[-1], axis), slices, axis)
 
     def label_slice(self, case: str, index: int) -> Integer[np.ndarray, "h w"]:
         """Reads one slice of a label map, class numbers ``(H, W)``."""
         return self._read(case, "label", index, index)[0]
 
-    def label_slices(self, case: str, slices: list[int]) -> Integer[np.ndarray, "n h w"]:
+    def label_slices(self, case: str, slices: list[int], axis: int = 0) -> Integer[np.ndarray, "d h w"]:
         """Reads slices of a label map, class numbers ``(len(slices), H, W)``, as :meth:`image_slices` does."""
-        return _taken(self._read(case, "label", slices[0], slices[-1]), slices)
+        return _taken(self._read(case, "label", slices[0], slices[-1], axis), slices, axis)
 
-    def _read(self, case: str, kind: ArrayKind, first: int, last: int) -> Shaped[np.ndarray, "*c n h w"]:
+    def _read(self, case: str, kind: ArrayKind, first: int, last: int, axis: int = 0) -> Shaped[np.ndarray, "*c d h w"]:
         path = case_file(self.folder, case, kind)
         try:
-            block = StoredSlices(path).read(first, last)
-            if block.shape[-3] != last - first + 1:
+            block = StoredSlices(path).read(first, last, axis)
+            if block.shape[axis - 3] != last - first + 1:
                 raise RuntimeError(f"no slices {first} to {last}")
             return block
         except READ_ERRORS as error:
@@ -210,10 +223,10 @@ class Store:
             ) from error
 
 
-def _taken(block: Shaped[np.ndarray, "*c d h w"], slices: list[int]) -> Shaped[np.ndarray, "*c n h w"]:
+def _taken(block: Shaped[np.ndarray, "*c d h w"], slices: list[int], axis: int) -> Shaped[np.ndarray, "*c _ _ _"]:
     """Some slices of a block that begins with the first of them; copied only where they are not all of it."""
     indices = [index - slices[0] for index in slices]
-    return block if indices == list(range(block.shape[-3])) else block[..., indices, :, :]
+    return block if indices == list(range(block.shape[axis - 3])) else block.take(indices, axis - 3)
 
 
 def default_store(dataset: Path) -> Path:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from inflate3d.config import InflatedConfig, RunConfig, VolumetricConfig
+from inflate3d.errors import ConfigError
+from inflate3d.preparation.fingerprint import Fingerprint
 from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.store import Store
 
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
     from inflate3d.models.volumetric import VolumetricSegmenter
 
     Model: TypeAlias = Segmenter | VolumetricSegmenter
+
+MOST_ANISOTROPIC = 2.0
+"""Largest by smallest spacing of the median case from which on windows along all axes are refused."""
 
 
 def plan_run(config: RunConfig, store: Store) -> Plan:
@@ -30,10 +35,33 @@ def plan_run(config: RunConfig, store: Store) -> Plan:
     own = {
         "stride": config.model.stride or store.plan.stride,
         "image_size": config.model.image_size or nearest_image_size(config.model.encoder, store.plan.image_size),
+        "planes": config.model.planes,
     }
     plan = store.plan.model_copy(update=own)
-    plan.check_depth(store.fingerprint, config.model.depth)
+    if plan.planes == "all":
+        spacing = _check_spacing(store.fingerprint)
+        plan = plan.model_copy(update={"reasons": plan.reasons | {"planes": f"all three: {spacing}"}})
+    for plane in plan.plane_plans:
+        plane.check_depth(store.fingerprint, config.model.depth)
     return plan
+
+
+def _check_spacing(fingerprint: Fingerprint) -> str:
+    """The median spacing in words, if slices along each axis show about as much as those along another.
+
+    Raises:
+        ConfigError: They don't.
+    """
+    sides = fingerprint.median_spacing()
+    words = f"median spacing is {' × '.join(f'{side:.3g}' for side in sides)} mm (left-right, back-front, down-up)"
+    if max(sides) >= MOST_ANISOTROPIC * min(sides):
+        raise ConfigError(
+            "slices are too thick to train on all planes",
+            expected=f"a largest spacing below {MOST_ANISOTROPIC:g} times the smallest",
+            got=words,
+            hint="leave out --planes: across thick slices, an image is coarse along one of its sides",
+        )
+    return words
 
 
 def build_model(config: RunConfig, store: Store, plan: Plan) -> Model:

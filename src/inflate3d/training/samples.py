@@ -36,7 +36,7 @@ def choose_samples(
         store: Its prepared cases.
         split: Which of them to train on, and which to validate on.
         model: What is trained.
-        plan: Spacing and stride of the samples.
+        plan: Spacing, stride and planes of the samples.
         on_gpu: Whether loader processes are of use if the user names no number of them.
     """
     from inflate3d.models.volumetric import VolumetricSegmenter
@@ -46,7 +46,7 @@ def choose_samples(
 
     training = config.training
     cases = {name: store.cases[name] for name in split.train}
-    draw = WindowSampler(cases, training.foreground_fraction, training.seed).draw
+    draw = WindowSampler(cases, training.foreground_fraction, training.seed, plan.planes).draw
     samples: Samples
     if isinstance(model, VolumetricSegmenter):
         samples = Patches(

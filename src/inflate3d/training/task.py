@@ -68,6 +68,7 @@ class SegmentationTask(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.model, self.config, self.plan, self.augment = model, config, plan, augment
+        self.planes = plan.plane_plans
         self.loss = make_loss(config.training)
         self.store, self.rows = store, {case: row for row, case in enumerate(watched)}
         self.after_slice: Callable[[], object] = lambda: None
@@ -77,8 +78,8 @@ class SegmentationTask(lightning.LightningModule):
         """Normalize, augment and resize the samples, predict, compare."""
         generator = self._seed(batch_idx)
         settings, size = self.config.augmentation, self.model.architecture.image_size
-        fields = self._fields(batch, size)
-        windows, labels = augment_batch(batch, fields, size, settings, self.plan.flips, generator)
+        fields, flips = self._fields(batch, size), [plane.flips for plane in self.planes]
+        windows, labels = augment_batch(batch, fields, size, settings, flips, generator)
         if self.augment is not None:
             windows, labels = self.augment(windows, labels, generator)
 
@@ -110,7 +111,8 @@ class SegmentationTask(lightning.LightningModule):
         """Height and width in millimeters of what the model's input shows, ``(B, 2)``."""
         spacing = self.plan.pixel_spacing
         if not isinstance(self.model, VolumetricSegmenter):
-            return field_sides(batch.sides, size, spacing)
+            fields = torch.stack([field_sides(batch.sides, size, plane.pixel_spacing) for plane in self.planes])
+            return fields[batch.axes, torch.arange(len(batch.axes))]
         pixels = batch.sides / batch.extents if spacing is None else batch.sides.new_tensor([spacing])
         return batch.sides.new_tensor([size]) * pixels.expand_as(batch.sides)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Bool, Float, Integer, Shaped
@@ -25,7 +25,7 @@ def augment_batch(
     fields: Float[Tensor, "b 2"],
     size: tuple[int, int],
     config: AugmentationConfig,
-    flips: tuple[bool, bool, bool],
+    flips: Sequence[tuple[bool, bool, bool]],
     generator: torch.Generator,
 ) -> tuple[Float[Tensor, "b c d height width"], Integer[Tensor, "b votes s height width"]]:
     """What a network learns from: a batch, normalized, changed and resized to its input, and its labels alike.
@@ -35,18 +35,19 @@ def augment_batch(
         fields: Height and width in millimeters of what the network's input shows of each.
         size: Rows and columns of the input.
         config: How much is changed.
-        flips: Whether the frame's (depth, row, column) axis may be mirrored.
+        flips: Of each plane, whether the (depth, row, column) axis may be mirrored.
         generator: Random numbers, on the batch's device.
 
     Returns:
         Intensities from 0 to 1, exactly 0 beyond the slices, and class numbers (see `resample_labels`).
     """
-    drawn = random_matrices(config, flips, fields, generator)
+    allowed = torch.tensor(flips, device=fields.device)[batch.axes]
+    drawn = random_matrices(config, allowed, fields, generator)
     matrices = follow(drawn, field_matrices(batch.sides, fields, batch.centers))
     windows = normalize_and_resample(batch.windows, batch.ranges, matrices, size, batch.extents)
     labels = resample_labels(batch.labels, matrices, size, batch.extents)
-    if flips[0]:
-        windows, labels = mirror_depth(windows, labels, config, generator)
+    if any(depth for depth, _, _ in flips):
+        windows, labels = mirror_depth(windows, labels, allowed[:, 0], config, generator)
     windows = change_intensities(windows, config, generator)
     farthest = matrices[..., :2].abs().sum(-1) + matrices[..., 2].abs()  # of the input's corners
     framed = (farthest > 1).any(-1)
@@ -57,7 +58,7 @@ def augment_batch(
 
 def random_matrices(
     config: AugmentationConfig,
-    flips: tuple[bool, bool, bool],
+    flips: Bool[Tensor, "b 3"],
     sides: Float[Tensor, "b 2"],
     generator: torch.Generator,
 ) -> Float[Tensor, "b 2 3"]:
@@ -65,7 +66,7 @@ def random_matrices(
 
     Args:
         config: How much of each.
-        flips: Whether the frame's (depth, row, column) axis may be mirrored; the depth is not this function's.
+        flips: Whether each window's (depth, row, column) axis may be mirrored; the depth is not this function's.
         sides: Height and width of each slice in millimeters, so that a rotation keeps shapes.
         generator: Random numbers, on the device of ``sides``.
 
@@ -77,7 +78,7 @@ def random_matrices(
     angle = draw.between(-math.radians(config.max_rotation), math.radians(config.max_rotation)) * changed
     zoom = torch.exp(draw.between(-math.log(config.max_zoom), math.log(config.max_zoom)) * changed)
     shift = torch.stack([draw.between(-2 * config.max_shift, 2 * config.max_shift) for _ in range(2)], -1)
-    mirror = [1 - 2 * draw.chance(config.flip_probability if flips[axis] else 0.0) for axis in (2, 1)]
+    mirror = [1 - 2 * draw.chance(config.flip_probability) * flips[:, axis] for axis in (2, 1)]
 
     height, width = sides[:, 0], sides[:, 1]
     cosine, sine = torch.cos(angle) / zoom, torch.sin(angle) / zoom
@@ -94,14 +95,15 @@ def random_matrices(
 def mirror_depth(
     windows: Float[Tensor, "b c d h w"],
     labels: Integer[Tensor, "b votes s height width"],
+    allowed: Bool[Tensor, " b"],
     config: AugmentationConfig,
     generator: torch.Generator,
 ) -> tuple[Float[Tensor, "b c d h w"], Integer[Tensor, "b votes s height width"]]:
-    """Turns some windows upside down along the depth, and their labels; the center slice stays the center slice.
+    """Turns some of the allowed windows upside down, and their labels; the center slice stays the center slice.
 
     On a CPU the arrays that are given are written to: memory is what it waits for.
     """
-    chosen = _Draw(len(windows), generator, windows.device).chance(config.flip_probability).bool()
+    chosen = _Draw(len(windows), generator, windows.device).chance(config.flip_probability).bool() & allowed
     return (
         _change_some(windows, chosen, lambda some: some.flip(2)),
         _change_some(labels, chosen, lambda some: some.flip(2)),

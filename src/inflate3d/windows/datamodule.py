@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from inflate3d.config import Target
+from inflate3d.orientation import plane_turns
 from inflate3d.preparation.parallel import worker_context
 from inflate3d.preparation.store import Store
 from inflate3d.windows.sampling import SampleLocation
@@ -36,6 +37,7 @@ class WindowBatch(NamedTuple):
         centers: Where in that the middle of the model's input lies (row, column), normalized, ``(B, 2)``; 0 of windows.
         ranges: For each modality the voxel values that become 0 and 1, ``(B, C, 2)``.
         cases: Number of each window's case, ``(B,)``.
+        axes: The axis of the store's arrays that each window is stacked along, ``(B,)``.
     """
 
     windows: Num[Tensor, "b c d h w"]
@@ -45,6 +47,7 @@ class WindowBatch(NamedTuple):
     centers: Float[Tensor, "b 2"]
     ranges: Float[Tensor, "b c 2"]
     cases: Integer[Tensor, " b"]
+    axes: Integer[Tensor, " b"]
 
 
 class Samples(Dataset[WindowBatch], ABC):
@@ -80,31 +83,36 @@ class Windows(Samples):
 
     def __init__(self, store: Store, draw: Draw, depth: int, stride: int = 1, target: Target = "center") -> None:
         super().__init__(store, draw)
+        self.turns = plane_turns(store.plan.depth_axis)
         self.depth, self.stride = depth, stride
         self.target: Target = target
 
     def cut(self, location: SampleLocation, number: int) -> WindowBatch:
         """The window round the location's slice, and its labels."""
         case = self.store.cases[location.case]
-        slices = window_indices([location.slice], self.depth, self.stride, case.shape[0])[0].tolist()
-        image = self.store.image_slices(location.case, slices)
+        turn = self.turns[location.axis]
+        length, *shape = (case.shape[axis] for axis in turn)
+        _, *spacing = (case.spacing[axis] for axis in turn)
+        slices = window_indices([location.slice], self.depth, self.stride, length)[0].tolist()
+        image = self.store.image_slices(location.case, slices, location.axis)
         labeled = slices if self.target == "all" else [location.slice]
-        label = self.store.label_slices(location.case, labeled)
-        extent = torch.tensor([case.shape[1:]], dtype=torch.float32)
+        label = self.store.label_slices(location.case, labeled, location.axis)
+        extent = torch.tensor([shape], dtype=torch.float32)
         return WindowBatch(
-            windows=torch.from_numpy(_for_torch(image))[None],
-            labels=torch.from_numpy(label)[None],
+            windows=torch.from_numpy(_for_torch(image.transpose(0, *(1 + axis for axis in turn))))[None],
+            labels=torch.from_numpy(np.ascontiguousarray(label.transpose(turn)))[None],
             extents=extent,
-            sides=extent * torch.tensor(case.spacing[1:]),
+            sides=extent * torch.tensor(spacing),
             centers=torch.zeros(1, 2),
             ranges=torch.tensor([case.ranges], dtype=torch.float32),
             cases=torch.tensor([self.numbers[location.case]]),
+            axes=torch.tensor([location.axis]),
         )
 
 
 def collate(batches: Sequence[WindowBatch]) -> WindowBatch:
     """Joins single windows; smaller slices are padded at their end, images with what will become 0."""
-    others = ("extents", "sides", "centers", "ranges", "cases")
+    others = ("extents", "sides", "centers", "ranges", "cases", "axes")
     joined = {name: torch.cat([getattr(batch, name) for batch in batches]) for name in others}
     sizes = {batch.windows.shape[-2:] for batch in batches}
     if len(sizes) == 1 and len({batch.windows.dtype for batch in batches}) == 1:

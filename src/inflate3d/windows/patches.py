@@ -116,6 +116,7 @@ class Patches(Samples):
             centers=torch.tensor([centers], dtype=torch.float32),
             ranges=torch.tensor([case.ranges], dtype=torch.float32),
             cases=torch.tensor([self.numbers[location.case]]),
+            axes=torch.tensor([0]),
         )
 
     def _draw_voxel(self, location: SampleLocation, case: StoredCase, number: int) -> tuple[int, int]:

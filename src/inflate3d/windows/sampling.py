@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from inflate3d.config import Planes
 from inflate3d.preparation.store import StoredCase
 
 
@@ -21,11 +22,13 @@ class SampleLocation(NamedTuple):
         case: Id of its case.
         slice: Its center slice.
         target_class: The class that the slice was drawn for; None if it was drawn from all slices.
+        axis: The axis of the store's arrays that the slice is one along.
     """
 
     case: str
     slice: int
     target_class: int | None = None
+    axis: int = 0
 
 
 class WindowSampler:
@@ -39,14 +42,18 @@ class WindowSampler:
         cases: The training cases.
         foreground_fraction: The part drawn by class.
         seed: Seed of it all.
+        planes: Whether slices lie along the depth, or along all three axes, each as often.
     """
 
-    def __init__(self, cases: Mapping[str, StoredCase], foreground_fraction: float, seed: int) -> None:
+    def __init__(
+        self, cases: Mapping[str, StoredCase], foreground_fraction: float, seed: int, planes: Planes = "one"
+    ) -> None:
         self.cases = dict(sorted(cases.items()))
         self.foreground_fraction = foreground_fraction
         self.seed = seed
         self.names = list(self.cases)
-        self.ends = np.cumsum([case.shape[0] for case in self.cases.values()])
+        self.axes = 1 if planes == "one" else 3
+        self.ends = [np.cumsum([case.shape[axis] for case in self.cases.values()]) for axis in range(self.axes)]
         classes = sorted({k for case in self.cases.values() for k in case.slices})
         self.holders = [[name for name in self.names if k in self.cases[name].slices] for k in classes]
         self.classes = classes
@@ -54,12 +61,14 @@ class WindowSampler:
     def draw(self, number: int) -> SampleLocation:
         """Draws the location of sample ``number``."""
         random = np.random.default_rng((self.seed, number))
+        axis = 0 if self.axes == 1 else int(random.integers(self.axes))
         if self.classes and random.random() < self.foreground_fraction:
             chosen = int(random.integers(len(self.classes)))
             name = self.holders[chosen][int(random.integers(len(self.holders[chosen])))]
-            slices = self.cases[name].slices[self.classes[chosen]]
-            return SampleLocation(name, slices[int(random.integers(len(slices)))], self.classes[chosen])
-        position = int(random.integers(self.ends[-1]))
-        index = int(np.searchsorted(self.ends, position, side="right"))
-        before = int(self.ends[index - 1]) if index else 0
-        return SampleLocation(self.names[index], position - before)
+            slices = self.cases[name].slices_along(axis)[self.classes[chosen]]
+            return SampleLocation(name, slices[int(random.integers(len(slices)))], self.classes[chosen], axis)
+        ends = self.ends[axis]
+        position = int(random.integers(ends[-1]))
+        index = int(np.searchsorted(ends, position, side="right"))
+        before = int(ends[index - 1]) if index else 0
+        return SampleLocation(self.names[index], position - before, axis=axis)

@@ -1,0 +1,80 @@
+"""The average over planes: slices along each axis of a scan are predicted, and each voxel's probabilities averaged.
+
+Logits of different planes meet on the scan's own voxels alone, so that an array of classes x voxels is needed, float32
+on the device. Averaging probabilities, not logits, keeps a plane that is sure of nothing from outweighing the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Integer
+from torch import Tensor
+
+from inflate3d.inference.networks import LogitGrid
+from inflate3d.inference.scan import FramedScan
+from inflate3d.inference.slices import Logits, OwnPixels, argmax_class
+from inflate3d.inference.uncertainty import AgreementCounter, Confidence
+from inflate3d.orientation import Turn
+
+
+class PlaneAverage:
+    """Adds up the probabilities of planes on the voxels of a scan.
+
+    Args:
+        scan: The scan, its slices along the plan's depth axis.
+        classes: Number of classes.
+        compare: Whether to keep each plane's label map, for the confidence.
+    """
+
+    def __init__(self, scan: FramedScan, classes: int, *, compare: bool) -> None:
+        self._sum = torch.zeros(classes, *scan.own_shape, device=scan.device)
+        self._planes = 0
+        self._compare = compare
+        self._maps: list[Integer[Tensor, "d h w"]] = []
+        height, width = scan.sides[0].tolist()
+        self.grid = LogitGrid(scan.own_shape[1:], (height, width))
+
+    @torch.inference_mode()
+    def add(self, slices: Iterator[Logits], pixels: OwnPixels, turn: Turn, networks: int) -> None:
+        """Adds a plane.
+
+        Args:
+            slices: Logits of the plane's slices, one by one: the sum of the networks' on each of their grids.
+            pixels: Those of the plane's slices.
+            turn: From the axes of the scan to those of the plane, see `plane_turns`.
+            networks: How many networks a sum is of.
+        """
+        total = self._sum.permute(0, *(1 + axis for axis in turn))
+        kind = torch.uint8 if len(total) <= 256 else torch.int32
+        chosen = torch.empty(self._sum.shape[1:] if self._compare else (0, 0, 0), dtype=kind).permute(turn)
+        for index in range(total.shape[1]):
+            logits = next(slices)  # the variable of a for loop would keep the batch while the next one is computed
+            for rows in pixels.slabs(logits):
+                own = pixels.total(logits, rows)
+                total[:, index, rows] += own.div(networks).softmax(0)
+                if self._compare:
+                    chosen[index, rows] = argmax_class(own).to("cpu", kind)
+            del logits
+        self._planes += 1
+        if self._compare:
+            self._maps.append(chosen.permute(*(turn.index(axis) for axis in range(3))))
+
+    def logits(self) -> Iterator[Logits]:
+        """The logarithms of the mean probabilities, slice by slice along the scan's depth: logits on its own pixels."""
+        least = torch.finfo(self._sum.dtype).tiny
+        for index in range(self._sum.shape[1]):
+            yield [self._sum[None, :, index].div(self._planes).clamp_(min=least).log_()]
+
+    def confidence(self, class_names: Sequence[str]) -> Confidence:
+        """How far the planes agree.
+
+        Args:
+            class_names: All, background first.
+        """
+        agreement = AgreementCounter(self._planes, len(class_names))
+        for index in range(self._sum.shape[1]):
+            agreement.add(np.stack([chosen[index].numpy() for chosen in self._maps]))
+        return Confidence("planes", dict(zip(class_names[1:], agreement.values().tolist(), strict=True)))
