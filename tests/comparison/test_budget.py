@@ -53,12 +53,16 @@ def test_time_of_several_processes_is_not_budgeted(tiny_config):
             check_budget(tiny_config.model_copy(update={"training": training}))
 
 
-def test_steps_are_timed_once(tiny_config, phantom_store, tmp_path, monkeypatch):
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_steps_are_timed_once(accumulate, tiny_config, phantom_store, tmp_path, monkeypatch):
+    training = tiny_config.training.model_copy(update={"accumulate": accumulate})
+    tiny_config = tiny_config.model_copy(update={"training": training})
     monkeypatch.setattr("inflate3d.comparison.timing.WARM_UP", 1)
     monkeypatch.setattr("inflate3d.comparison.timing.TIMED", 2)
     folder = RunFolder(tmp_path / "run")
     config = decide_steps(tiny_config, 50.0, folder, phantom_store, ticking())
-    assert config == Timing(50.0, 1.0, 48).applied_to(tiny_config)  # a look after each step
+    timing = Timing(50.0, float(accumulate), 48 // accumulate)  # a look after each batch
+    assert config == timing.applied_to(tiny_config)
     assert [path.name for path in folder.root.iterdir()] == [TIMING]
 
     def broken():

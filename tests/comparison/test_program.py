@@ -2,6 +2,8 @@
 
 import json
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -106,3 +108,34 @@ def test_program_that_is_not_there(tiny_config, phantom_store, tmp_path):
     with pytest.raises(ConfigError) as caught:  # the folder is that of another command
         plan_runs({"it": tiny_config}, (0,), (None,), tmp_path, (1.0,), {"it": (*command, "{seed}")})
     assert caught.value.file == str(run.folder.root / COMMAND)
+
+
+def test_stop_ends_the_program_and_what_it_has_started(arm, phantom_store, monkeypatch):
+    run = arm(
+        """
+import subprocess, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], stdout=subprocess.PIPE)
+(out / "pid").write_text(str(child.pid))
+time.sleep(600)
+"""
+    )
+    pid = run.folder.predictions / "pid"
+
+    def stopped(*_):
+        while not (pid.exists() and pid.read_text()):
+            pass
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.wait4", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run_program(run, phantom_store, threads=1)
+    while Path(f"/proc/{pid.read_text()}").exists() and "Z" not in state(pid.read_text()):
+        pass
+    assert not run.finished
+
+
+def state(pid):
+    """Of a process, such as S or Z; a zombie waits for whoever inherited it."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return "Z"

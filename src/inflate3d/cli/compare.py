@@ -174,8 +174,8 @@ def report_comparison(
 
 
 def _write_pages(runs: Sequence[ComparisonRun], terminal: Terminal) -> None:
-    """Writes the page of each arm's first run with the most training cases, unless it has one: drawing takes time."""
-    own = [run for run in runs if not run.command]
+    """Writes the page of each arm's first run with the most cases and time, unless it has one: drawing takes time."""
+    own = [run for run in runs if run.budget == runs[-1].budget and not run.command]
     largest = [run for run in own if run.cases is None] or own
     folders = list({run.arm: run.folder for run in reversed(largest)}.values())
     missing = [folder for folder in reversed(folders) if not folder.report.exists()]

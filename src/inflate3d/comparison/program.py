@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -140,12 +140,11 @@ def _execute(words: Sequence[str], run: ComparisonRun, threads: int) -> float:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Ends the program and all that it has started."""
-    os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(_GRACE)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(process.pid, number)
+            process.wait(_GRACE)
+            return
 
 
 def _check_cases(out: Path, held_out: Sequence[str]) -> None:

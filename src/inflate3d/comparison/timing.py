@@ -84,17 +84,18 @@ class _Enough(Exception):  # noqa: N818 - no error
 class _StepTimer(StepClock):
     """Leaves the training after the steps that are timed."""
 
-    _warm = 0.0
+    _warm: float | None = None
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any, **__: Any) -> None:
         super().on_train_batch_end()
-        if trainer.global_step <= WARM_UP:
+        if trainer.global_step == WARM_UP and self._warm is None:  # where batches are added up, only the last of a step
             self._warm = self.seconds
-        elif trainer.global_step == WARM_UP + TIMED:
+        if trainer.global_step == WARM_UP + TIMED:
             raise _Enough
 
     @property
     def seconds_per_step(self) -> float:
+        assert self._warm is not None
         return (self.seconds - self._warm) / TIMED
 
 
