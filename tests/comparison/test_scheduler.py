@@ -12,6 +12,7 @@ import torch
 
 from inflate3d.comparison.runs import plan_runs
 from inflate3d.comparison.scheduler import RunError, Slot, find_slots, run_in_parallel, worker_command
+from inflate3d.comparison.worker import SETTINGS
 from inflate3d.config import TrainingConfig
 from inflate3d.errors import ConfigError
 from inflate3d.stopping import Interrupted
@@ -110,6 +111,46 @@ def test_slots_without_gpus(monkeypatch):
     slots = find_slots(TrainingConfig(accelerator="cpu"), 3)
     assert [slot.environment for slot in slots] == [{"OMP_NUM_THREADS": "2"}] * 3
     assert find_slots(TrainingConfig(accelerator="cpu"), 3, threads=1)[0].environment == {"OMP_NUM_THREADS": "1"}
+
+
+COMPARISON = """
+import os, subprocess, sys, time
+from inflate3d.comparison.worker import PARENT
+subprocess.Popen([sys.executable, "-c", *sys.argv[1:]], env={**os.environ, PARENT: str(os.getpid())})
+time.sleep(600)
+"""
+WORKER = """
+import os, pathlib, sys, time
+from inflate3d.comparison import worker
+def train(config, folder, store, **_):
+    (folder.root / "environment").write_text(os.environ.get(worker.PARENT, ""))
+    (folder.root / "environment").rename(folder.root / "training")
+    time.sleep(600)
+worker.train_and_score, worker.Store, worker._LOOK_SECONDS = train, lambda _: None, 0.02
+code = worker.main(sys.argv[1:])
+pathlib.Path(sys.argv[1], "code").write_text(str(code))
+pathlib.Path(sys.argv[1], "code").rename(pathlib.Path(sys.argv[1], "stopped"))
+"""
+
+
+def wait_for(path):
+    while not path.exists():
+        time.sleep(0.02)
+    return path.read_text()
+
+
+def test_worker_stops_when_its_comparison_is_killed(runs):
+    folder = runs[0].folder.root
+    runs[0].config.write(folder / SETTINGS)
+    comparison = subprocess.Popen([sys.executable, "-c", COMPARISON, WORKER, str(folder)])
+    try:
+        # processes that the worker starts for other devices have another parent, and must not look for it
+        assert wait_for(folder / "training") == ""
+        assert not (folder / "stopped").exists()
+    finally:
+        comparison.kill()
+        comparison.wait()
+    assert wait_for(folder / "stopped") == "75"  # as after SIGTERM: it may be resumed
 
 
 def test_worker_reports_a_user_error(runs):

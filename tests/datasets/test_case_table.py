@@ -91,6 +91,7 @@ def test_all_mistakes_are_told_at_once_by_row_and_column(table):
         ("case,image,label,age", "a column age"),
         ("case,image,image3,label", "no column image2"),
         ("case,image,label,label", "the column label twice"),
+        ("case,image,image,label", "the column image twice"),
         ("case,image,,label", "a column (no name)"),
     ],
 )

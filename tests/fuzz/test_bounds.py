@@ -4,6 +4,8 @@ import gzip
 import io
 import os
 import struct
+import subprocess
+import sys
 import tracemalloc
 import zipfile
 import zlib
@@ -18,11 +20,12 @@ from safetensors.torch import save_file
 
 from inflate3d import documents
 from inflate3d.errors import ConfigError, DataError, ModelError
-from inflate3d.io import damage, dicom_file, read_volume
+from inflate3d.io import damage, dicom_file, read_grid, read_volume, write_volume
 from inflate3d.io.dicom_file import read_elements
 from inflate3d.models.weight_files import read_tensors
 from inflate3d.preparation.arrays import StoredSlices, write_slices
 from inflate3d.settings import read_json, read_yaml
+from inflate3d.volume import Volume
 
 MILLION = 10**6
 BOUND = 80 << 20
@@ -93,11 +96,52 @@ def test_voxels_that_begin_far_behind(tmp_path, bounded, offset):
         read_volume(tmp_path / "scan.nii.gz")
 
 
-def test_scan_larger_than_the_machine(tmp_path, monkeypatch):
+@pytest.mark.parametrize("free", [239, 240])
+def test_scan_larger_than_the_free_memory(tmp_path, monkeypatch, free):
     (tmp_path / "scan.nii").write_bytes(small_nifti())
-    monkeypatch.setattr(damage, "total_memory", lambda: 100)
-    with pytest.raises(DataError, match="larger than the memory"):
-        read_volume(tmp_path / "scan.nii")
+    monkeypatch.setattr(damage, "free_memory", lambda: free)  # the scan has 120 bytes of voxels
+    if free == 240:
+        assert read_grid(tmp_path / "scan.nii").shape == (3, 4, 5)
+        return
+    for read in (read_volume, read_grid):
+        with pytest.raises(DataError) as caught:
+            read(tmp_path / "scan.nii")
+        assert str(caught.value.got) == "239"
+
+
+LIMITED = """
+import resource, sys
+import numpy, SimpleITK
+from inflate3d.errors import DataError
+from inflate3d.io import read_volume
+taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+for path in sys.argv[1:]:
+    assert read_volume("small" + path[path.index("."):]).shape == (3, 4, 5)
+    for more in (8, 24, 40):  # MiB; the scan has 32
+        resource.setrlimit(resource.RLIMIT_AS, (taken + (more << 20), resource.RLIM_INFINITY))
+        try:
+            read_volume(path)
+        except DataError as error:
+            print(path, more, "damaged" if "damaged" in (error.hint or "") else "refused")
+        else:
+            print(path, more, "read")
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems don't limit address space")
+def test_sound_scans_are_not_called_damaged_where_memory_is_limited(tmp_path):
+    names = [f"scan{suffix}" for suffix in (".nii", ".nii.gz", ".nrrd", ".mha")]
+    for name in names:
+        write_volume(tmp_path / name, Volume(np.zeros((1, 256, 256, 256), np.int16), np.eye(4)))
+        write_volume(tmp_path / f"small{name[4:]}", Volume(np.zeros((1, 3, 4, 5), np.int16), np.eye(4)))
+    ended = subprocess.run(
+        [sys.executable, "-c", LIMITED, *names], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    found = [line.split() for line in ended.stdout.splitlines()]
+    assert len(found) == 12 and {ending for _, more, ending in found if more == "8"} == {"refused"}
+    assert "damaged" not in {ending for *_, ending in found}
 
 
 LAUGHS = "l0: &l0 [ha, ha]\n" + "".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]\n" for n in range(1, 12))

@@ -1,7 +1,7 @@
 """``kill -9`` at random moments, then the same command again until it ends: nothing is lost, and nothing is left over.
 
 Half of the moments are times, half are places: right before the command opens, renames, makes or removes a file in its
-folder. The default series has four kills for each of five commands; a hundred in all are given by
+folder. The default series has four kills for each of six commands; 120 in all are given by
 ``pytest -m slow tests/robustness``.
 """
 
@@ -128,6 +128,16 @@ def test_train(zygote, train_words, tmp_path, kills):
 
     Series(zygote, words, seed=2).run(tmp_path / "straight", tmp_path / "killed", kills)
     assert same_training(RunFolder(tmp_path / "straight"), RunFolder(tmp_path / "killed"))
+
+
+def test_folds(zygote, train_words, tmp_path, kills):
+    def words(root):
+        return [*train_words, "--steps", 2, "--folds", 0, 1, "--run", root, "--resume"]
+
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    Series(zygote, words, seed=6).run(straight, killed, kills)
+    for fold in ("fold-0", "fold-1"):
+        assert same_training(RunFolder(straight / fold), RunFolder(killed / fold))
 
 
 def test_predict(zygote, toys, toy_run, tmp_path, kills):

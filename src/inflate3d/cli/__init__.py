@@ -97,6 +97,8 @@ def _run_command(command: str, words: list[str]) -> int:
         raise
     except OSError as error:
         return _report(_system_error(error), as_json=as_json)
+    except MemoryError as error:
+        return _report(Inflate3dError("not enough memory", got=error, hint="close other programs"), as_json=as_json)
     except (Interrupted, KeyboardInterrupt) as stop:
         print(f"\n{str(stop) or 'stopped'}", file=sys.stderr)
         return exit_code(stop)

@@ -67,15 +67,20 @@ def _train_folds(options: Options, terminal: Terminal) -> dict[str, Any]:
     folds = plan_folds(config, numbers, folder, resume=options.resume)
     for place, (settings, fold) in enumerate(folds, start=1):
         terminal.log(f"fold {settings.data.fold} ({place} of {len(folds)}): {fold.root}")
-        finished = fold.finished
         train_run(settings, fold, store, terminal, resume=options.resume)  # which checks one that is finished, too
-        if finished:
+        if _has_page(fold):
             terminal.log("already finished")
         else:
             write_page(fold)
     terminal.print(f"folds: {folder.root}\nnext:  inflate3d evaluate {folder.root}")
     runs = [{"fold": settings.data.fold, "run": str(fold.root), "model": str(fold.model)} for settings, fold in folds]
     return {"run": str(folder.root), "folds": runs}
+
+
+def _has_page(fold: RunFolder) -> bool:
+    """Whether a page was written since the training ended: a kill between the two leaves none, or an old one."""
+    ended = (fold.model / "README.md").stat().st_mtime_ns
+    return fold.report.exists() and fold.report.stat().st_mtime_ns >= ended
 
 
 def train_run(config: RunConfig, folder: RunFolder, store: Store, terminal: Terminal, *, resume: bool) -> bool:

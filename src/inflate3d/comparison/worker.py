@@ -95,8 +95,8 @@ def main(arguments: list[str]) -> int:
     from rich.console import Console
 
     folder = RunFolder(Path(arguments[0]))
-    if PARENT in os.environ:
-        Thread(target=_end_with, args=(int(os.environ[PARENT]),), daemon=True).start()
+    if parent := os.environ.pop(PARENT, None):  # not for processes that this one starts: it is their parent
+        Thread(target=_end_with, args=(int(parent),), daemon=True).start()
     try:
         with interruptible(signal.SIGTERM):
             config = RunConfig.read(folder.root / SETTINGS)

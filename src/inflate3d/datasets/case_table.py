@@ -12,7 +12,7 @@ from pathlib import Path
 
 from inflate3d.atomic import write_text
 from inflate3d.documents import read_text
-from inflate3d.errors import DataError, DatasetProblems
+from inflate3d.errors import DataError, DatasetProblems, truncate
 
 TABLE = "cases.csv"
 """What the table is called where its folder's listing doesn't say otherwise."""
@@ -153,13 +153,14 @@ def _columns(header: list[str], path: Path) -> list[str]:
     columns = [name.lower() for name in header]
     images = image_column_names(sum(bool(re.fullmatch(r"image\d*", name)) for name in columns))
     known = {"case", *images, "label", "split", "group"}
+    counts = Counter(columns)
     wrong = ""
-    if missing := [name for name in ("case", *images, "label") if name not in columns]:
+    if twice := [name for name, count in counts.items() if count > 1]:
+        wrong = f"the column {twice[0] or '(no name)'} twice"
+    elif missing := [name for name in ("case", *images, "label") if name not in counts]:
         wrong = f"no column {' or '.join(missing)}"
     elif unknown := [name or "(no name)" for name in columns if name not in known]:
         wrong = f"a column {' and a column '.join(unknown)}"
-    elif twice := [name for name, count in Counter(columns).items() if count > 1]:
-        wrong = f"the column {twice[0]} twice"
     if wrong:
         raise DataError(
             f"{path.name} does not have the columns of a table of cases",
@@ -225,7 +226,7 @@ def _repetition_problems(rows: dict[int, Row], path: Path) -> Iterator[DataError
             yield DataError(
                 "duplicate case name",
                 expected="another name in each row",
-                got=f"rows {', '.join(map(str, numbers))}, column case: {case}",
+                got=f"rows {truncate(list(map(str, numbers)))}, column case: {case}",
                 case=case,
                 file=path,
             )

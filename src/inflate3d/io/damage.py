@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from inflate3d.errors import DataError
-from inflate3d.resources import total_memory
+from inflate3d.resources import free_memory, total_memory
 
 _DEFLATE_RATIO = 1032
 """No deflate stream (gzip, zlib) unpacks to more than this many times its size: one bit for up to 258 bytes."""
 
+
+_COPIES = 2
+"""Times that the voxels are in memory while a scan is read and brought to another type or order."""
 
 _UNPACK = "unpack it, and give what is in it"
 _PICTURE = "give the scan that the picture was made of"
@@ -60,7 +63,7 @@ def unreadable(
 
 
 def check_claim(claimed: int, held: int, *, deflated: bool, path: Path, case: str | None) -> None:
-    """Refuses a header that claims more voxels than its file can hold, or than the machine has memory for.
+    """Refuses a header that claims more voxels than its file can hold, or than there is free memory for.
 
     Args:
         claimed: Bytes of voxels by the header.
@@ -76,12 +79,19 @@ def check_claim(claimed: int, held: int, *, deflated: bool, path: Path, case: st
         raise unreadable(
             path, case, expected=f"{claimed} bytes of voxels", got=f"{held} bytes{' compressed' if deflated else ''}"
         )
-    if (memory := total_memory()) is not None and claimed > memory:
-        raise DataError(
-            "the scan is larger than the memory of this machine",
-            expected=f"at most {memory} bytes",
-            got=f"{claimed} bytes of voxels",
-            hint="crop the scan, or work on a larger machine",
-            case=case,
-            file=path,
+    if (free := free_memory() or total_memory()) is not None and _COPIES * claimed > free:
+        raise not_enough_memory(
+            path, case, expected=f"{_COPIES * claimed} free bytes: {_COPIES} times what its voxels take", got=free
         )
+
+
+def not_enough_memory(path: Path, case: str | None, *, expected: object = None, got: object = None) -> DataError:
+    """The error for a sound scan that this machine, or the limit of a container or batch system, has no memory for."""
+    return DataError(
+        "not enough memory to read the scan",
+        expected=expected,
+        got=got,
+        hint="close other programs, raise the limit of memory, take fewer --jobs, or crop the scan",
+        case=case,
+        file=path,
+    )

@@ -34,7 +34,6 @@ _UNREADABLE = (
     zlib.error,
     ValueError,
     OverflowError,
-    MemoryError,  # a damaged header can claim any size
     ImageFileError,
     HeaderDataError,
     HeaderTypeError,

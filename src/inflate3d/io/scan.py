@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 from numpy.typing import ArrayLike
 
 from inflate3d.errors import DataError
+from inflate3d.io.damage import not_enough_memory
 from inflate3d.io.formats import reader_of, writer_of
 from inflate3d.io.grid import FileGrid, lay_on
 from inflate3d.io.voxels import LARGEST_LABEL, as_label_dtype, some_values
@@ -35,7 +36,8 @@ def read_volume(path: str | Path, *, case: str | None = None) -> Volume:
         notes say what was odd but could be used.
 
     Raises:
-        DataError: The scan is missing, damaged, not a volume, or some voxels are NaN or infinite.
+        DataError: The scan is missing, damaged, not a volume, larger than the free memory, or some voxels are NaN or
+            infinite.
 
     Example:
         >>> read_volume("new_scan.nii.gz")
@@ -46,6 +48,8 @@ def read_volume(path: str | Path, *, case: str | None = None) -> Volume:
         return reader_of(path, case).read(path, case=case)
     except DataError as error:
         raise error.with_context(case=case, file=path) from error
+    except MemoryError as error:
+        raise not_enough_memory(path, case, got=str(error) or None) from error
 
 
 def read_grid(path: str | Path, *, case: str | None = None) -> FileGrid:
