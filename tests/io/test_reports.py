@@ -10,6 +10,7 @@ import zipfile
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK
 import torch
@@ -68,6 +69,35 @@ def test_a_slice_that_is_no_longer_dicom_is_not_lost(tmp_path, write_series, nam
         with pytest.raises(DataError) as caught:
             read_volume(path)
         assert caught.value.file == str(last)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"RescaleSlope": "nan"},
+        {"RescaleSlope": 0},
+        {"RescaleIntercept": "inf"},
+        {"BitsAllocated": 1},
+        {"BitsStored": 17},
+        {"PixelData": bytes(10)},
+        {"Modality": "SR"},
+    ],
+)
+def test_a_slice_whose_header_and_pixels_contradict_is_refused(tmp_path, write_series, changes):
+    write_series(tmp_path, VALUES)
+    last = sorted(tmp_path.iterdir())[-1]
+    slice_ = pydicom.dcmread(last)
+    for name, value in changes.items():
+        with pydicom.config.disable_value_validation():
+            setattr(slice_, name, value)
+    slice_.save_as(last)
+    assert refused_file(tmp_path) == str(last)
+
+
+def refused_file(path):
+    with pytest.raises(DataError) as caught:
+        read_volume(path)
+    return caught.value.file
 
 
 def test_a_series_of_which_no_file_can_be_read_is_named(tmp_path, write_series):

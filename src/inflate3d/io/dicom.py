@@ -9,7 +9,7 @@ from jaxtyping import Shaped
 
 from inflate3d.errors import DataError
 from inflate3d.io.damage import unreadable
-from inflate3d.io.dicom_header import ImageHeader, read_header, scan_folder
+from inflate3d.io.dicom_header import NOT_SCANS, ImageHeader, read_header, scan_folder
 from inflate3d.io.dicom_stack import stack_slices
 from inflate3d.io.formats import is_series_uid
 from inflate3d.io.grid import FileGrid
@@ -59,7 +59,7 @@ def _find(path: Path) -> list[ImageHeader]:
     """The images of the series that a path names."""
     if path.is_file():
         header = read_header(path)
-        if header is None:
+        if header is None or header.text("modality") in NOT_SCANS:
             raise DataError("the file is no DICOM image of a scan", hint="name a file of the series, or its folder")
         folder, wanted = path.parent, header.text("series")
     elif path.is_dir():

@@ -55,7 +55,7 @@ _PIXELS = (0x7FE0_0010, 0x7FE0_0008, 0x7FE0_0009)
 _BINARY = {"US": "u2", "SS": "i2", "UL": "u4", "FD": "f8"}
 """Types whose values are not text."""
 
-_NOT_SCANS = ("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "SR", "PR", "KO", "REG", "DOC")
+NOT_SCANS = ("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "SR", "PR", "KO", "REG", "DOC")
 """Modalities of objects that are made from scans; some of them hold an image."""
 
 _DIGITS = re.compile(r"\d+")
@@ -65,6 +65,9 @@ _STORES_IMAGES = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(1|2|3|4|6|7|12|2
 
 _UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 """The transfer syntaxes that store voxels as they are."""
+
+_FEWEST_BITS = 8
+"""Of a scan's pixel; GDCM makes zeros of single bits, which are masks."""
 
 _MOST_COMPRESSION = 10_000
 """No codec of DICOM makes a file of an image smaller than by this, but for headers that lie."""
@@ -153,16 +156,23 @@ def scan_folder(folder: Path) -> Folder:
     series: defaultdict[str, list[ImageHeader]] = defaultdict(list)
     damaged: list[DataError] = []
     others: list[Path] = []
+    not_scans: list[ImageHeader] = []
     for file in files:
         try:
             header = read_header(file)
         except DataError as error:
             damaged.append(error)
             continue
-        if header is not None:
-            series[header.text("series")].append(header)
-        else:
+        if header is None:
             others.append(file)
+        elif header.text("modality") in NOT_SCANS:
+            not_scans.append(header)
+        else:
+            series[header.text("series")].append(header)
+    for header in not_scans:
+        if same := series.get(header.text("series")):
+            got = f"{header.text('modality')}, in a series of {same[0].text('modality') or 'none'}"
+            damaged.append(unreadable(header.file, None, expected="one modality in a DICOM series", got=got))
     named_alike = {_pattern(header.file) for headers in series.values() for header in headers}
     for file in others:
         if (dicom_suffix(file.name) or _pattern(file) in named_alike) and not is_dicom(start := _start(file)):
@@ -208,7 +218,7 @@ def read_header(file: Path) -> ImageHeader | None:
     """Reads the header of a DICOM image.
 
     Returns:
-        The header, or nothing if the file is no image of a scan.
+        The header, or nothing if the file is no image. One of `NOT_SCANS` is no scan's.
 
     Raises:
         DataError: It holds an image, and can't be read.
@@ -227,9 +237,10 @@ def read_header(file: Path) -> ImageHeader | None:
             return None
         raise unreadable(file, None, expected="a whole DICOM image", got="no pixels")
     header = ImageHeader(file, {name: text for name, tag in _TAGS.items() if (text := _text(elements, tag))})
-    if header.text("modality") in _NOT_SCANS:
-        return None
-    _check_size(header, syntax, size)
+    if header.text("modality") in NOT_SCANS:
+        return header
+    is_raw = not syntax or syntax in _UNCOMPRESSED
+    _check_size(header, _pixel_bytes(elements, size) if is_raw else size * _MOST_COMPRESSION)
     return header
 
 
@@ -246,16 +257,23 @@ def _is_no_scan(storage_class: str) -> bool:
     return bool(storage_class) and not _STORES_IMAGES.fullmatch(storage_class)
 
 
-def _check_size(header: ImageHeader, syntax: str, size: int) -> None:
+def _pixel_bytes(elements: Dataset, size: int) -> int:
+    """Bytes of pixels that are stored as they are, in a file of ``size`` bytes; GDCM pads short ones by zeros."""
+    found = [elements.get_item(tag, keep_deferred=True) for tag in _PIXELS if tag in elements]
+    return max((min(size, element.length) for element in found if isinstance(element, RawDataElement)), default=size)
+
+
+def _check_size(header: ImageHeader, held: int) -> None:
     names = ("rows", "columns", "frames", "samples", "bits allocated")
     counts = [
         int(header.number(name, default)) for name, default in zip(names, (1.0, 1.0, 1.0, 1.0, 16.0), strict=True)
     ]
-    if min(counts) < 1:
-        raise unreadable(header.file, None, expected="an image", got=f"{', '.join(names)} of {counts}")
-    claimed = math.prod(counts) // 8
-    ratio = 1 if not syntax or syntax in _UNCOMPRESSED else _MOST_COMPRESSION
-    check_claim(claimed, size * ratio, deflated=False, path=header.file, case=None)
+    allocated = counts[-1]
+    stored = header.number("bits stored", float(allocated))
+    if min(counts) < 1 or allocated < _FEWEST_BITS or not 1 <= stored <= allocated:
+        got = f"{', '.join(names)} of {counts}, bits stored of {stored:g}"
+        raise unreadable(header.file, None, expected="an image", got=got)
+    check_claim(math.prod(counts) // 8, held, deflated=False, path=header.file, case=None)
 
 
 def _text(elements: Dataset, tag: int) -> str:

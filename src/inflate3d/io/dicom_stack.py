@@ -129,6 +129,15 @@ def _check_plain(headers: Sequence[ImageHeader]) -> None:
                 hint="choose another series of the study; this one holds pictures for people",
                 file=header.file,
             )
+        header.number("intercept", 0.0)
+        if header.number("slope", 1.0) == 0:  # which GDCM passes over
+            raise DataError(
+                "an image's slope is 0, so its values are unknown",
+                expected="a number other than 0 in (0028,1053)",
+                got=header.text("slope"),
+                hint="export the series again",
+                file=header.file,
+            )
 
 
 def _check_alike(headers: Sequence[ImageHeader], name: str, count: int, tolerance: float) -> None:

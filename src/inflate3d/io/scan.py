@@ -141,10 +141,9 @@ def read_labels(path: str | Path, *, case: str | None = None) -> Volume:
         close = np.abs(array - whole) <= np.maximum(_LABEL_ROUNDING * np.abs(whole), _label_precision(Path(path)))
         notes += (f"label values are rounded to whole numbers, such as {array[array != whole][0]:.9g}",)
         array = np.where(close, whole + 0.0, array)
-    wrong = (array < 0) | (array >= LARGEST_LABEL)
-    if array.dtype.kind == "f":
-        wrong |= array != np.rint(array)
-    if wrong.any():
+    lowest, highest = array.min(), array.max()
+    if lowest < 0 or highest >= LARGEST_LABEL or (array.dtype.kind == "f" and (array != np.rint(array)).any()):
+        wrong = (array < 0) | (array >= LARGEST_LABEL) | (array != np.rint(array))
         raise DataError(
             "label values are not class numbers",
             expected=f"whole numbers from 0 to {LARGEST_LABEL - 1}",
@@ -153,7 +152,7 @@ def read_labels(path: str | Path, *, case: str | None = None) -> Volume:
             case=case,
             file=path,
         )
-    smallest = np.min_scalar_type(int(array.max()))
+    smallest = np.min_scalar_type(int(highest))
     return Volume(array.astype(smallest, copy=False), volume.affine, notes)
 
 
