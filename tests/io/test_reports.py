@@ -222,6 +222,18 @@ def test_pipes_and_git_lfs_pointers_are_refused(tmp_path, name):
     assert refused(tmp_path / name).hint == "run `git lfs pull`"
 
 
+def test_a_quaternion_that_was_rounded_is_a_rotation(tmp_path):
+    path = tmp_path / "scan.nii"
+    nibabel.Nifti1Image(VALUES, np.eye(4)).to_filename(path)
+    data = bytearray(path.read_bytes())
+    data[252:280] = struct.pack("<hh6f", 1, 0, *[np.sqrt((1 + 4e-7) / 3)] * 3, 1, 2, 3)  # half a turn about (1, 1, 1)
+    path.write_bytes(data)
+    turn = np.full((3, 3), 2 / 3) - np.eye(3)
+    for name in ("scan.nii", "labels.nii"):
+        assert read_volume(tmp_path / name).affine[:3, :3] == pytest.approx(turn, abs=1e-6)
+        write_labels(tmp_path / "labels.nii", VALUES % 2, like=path)
+
+
 def zipped(content):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:

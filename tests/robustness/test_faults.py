@@ -1,6 +1,7 @@
 """What goes wrong around a command: it is told in one message, and nothing half-written is left."""
 
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 
 from inflate3d.inference.predictor import Predictor
 from inflate3d.io import read_images
+from inflate3d.lock import locked
 from inflate3d.models.segmenter import Segmenter
 
 
@@ -137,6 +139,15 @@ def test_second_process_on_a_folder_is_told(zygote, toys, train_words, toy_run, 
     assert said["error"]["what"] == "another process is predicting into this folder"
     assert not run.root.exists()
     assert files_in(out) == ["summary.json"]
+
+
+def test_second_comparison_on_a_folder_is_refused(zygote, toys, toy_store, network, tmp_path):
+    out = tmp_path / "out"
+    words = ["compare", toys.root, "--store", toy_store, *network, "--steps", 2, "--arms", "depth", "--out", out]
+    with locked(out / ".lock", out, remove=True):
+        ended = zygote.run(*words, folder=out)
+        assert ended.code == 2 and f"process {os.getpid()} on" in ended.said
+        assert files_in(out) == [".lock", ".lock.holder"]
 
 
 def test_scan_that_is_cut_short_or_gone_is_told_with_its_name(zygote, write_toys, toy_run, tmp_path):

@@ -41,6 +41,21 @@ _UNREADABLE = (
 )
 
 
+def _rounded(kind: type[NiftiImage]) -> type[NiftiImage]:
+    """The same kind for headers whose quaternion is longer than 1 by more rounding than nibabel takes for it."""
+    header = type(kind.__name__, (kind.header_class,), {"quaternion_threshold": -1e-5})
+    return type(kind.__name__, (kind,), {"header_class": header})
+
+
+_KINDS = {
+    (False, False): _rounded(nibabel.Nifti1Image),
+    (False, True): _rounded(nibabel.Nifti2Image),
+    (True, False): _rounded(nibabel.Nifti1Pair),
+    (True, True): _rounded(nibabel.Nifti2Pair),
+}
+"""By whether it is a pair, and of the second version."""
+
+
 @contextmanager
 def open_image(path: Path, case: str | None) -> Iterator[NiftiImage]:
     """Opens an image whose voxels are read inside the block; whatever is wrong with the file becomes ours.
@@ -79,9 +94,7 @@ def open_image(path: Path, case: str | None) -> Iterator[NiftiImage]:
 
 def kind_of(*, is_pair: bool, is_second: bool) -> type[NiftiImage]:
     """What nibabel has for a single file or a pair, of NIfTI's first or second version."""
-    if is_pair:
-        return nibabel.Nifti2Pair if is_second else nibabel.Nifti1Pair
-    return nibabel.Nifti2Image if is_second else nibabel.Nifti1Image
+    return _KINDS[is_pair, is_second]
 
 
 def _check_before_voxels(stream: gzip.GzipFile | BufferedReader, start: bytes, *, is_pair: bool) -> None:
