@@ -114,18 +114,17 @@ def test_slots_without_gpus(monkeypatch):
 
 
 COMPARISON = """
-import os, subprocess, sys, time
+import os, subprocess, sys
 from inflate3d.comparison.worker import PARENT
-subprocess.Popen([sys.executable, "-c", *sys.argv[1:]], env={**os.environ, PARENT: str(os.getpid())})
-time.sleep(600)
+subprocess.run([sys.executable, "-c", *sys.argv[1:]], env={**os.environ, PARENT: str(os.getpid())})
 """
 WORKER = """
 import os, pathlib, sys, time
 from inflate3d.comparison import worker
-def train(config, folder, store, **_):
-    (folder.root / "environment").write_text(os.environ.get(worker.PARENT, ""))
-    (folder.root / "environment").rename(folder.root / "training")
-    time.sleep(600)
+def train(run, store, **_):
+    (run.folder.root / "environment").write_text(os.environ.get(worker.PARENT, ""))
+    (run.folder.root / "environment").rename(run.folder.root / "training")
+    time.sleep(60)
 worker.train_and_score, worker.Store, worker._LOOK_SECONDS = train, lambda _: None, 0.02
 code = worker.main(sys.argv[1:])
 pathlib.Path(sys.argv[1], "code").write_text(str(code))
@@ -133,24 +132,20 @@ pathlib.Path(sys.argv[1], "code").rename(pathlib.Path(sys.argv[1], "stopped"))
 """
 
 
-def wait_for(path):
-    while not path.exists():
-        time.sleep(0.02)
-    return path.read_text()
-
-
 def test_worker_stops_when_its_comparison_is_killed(runs):
     folder = runs[0].folder.root
     runs[0].config.write(folder / SETTINGS)
-    comparison = subprocess.Popen([sys.executable, "-c", COMPARISON, WORKER, str(folder)])
-    try:
-        # processes that the worker starts for other devices have another parent, and must not look for it
-        assert wait_for(folder / "training") == ""
-        assert not (folder / "stopped").exists()
-    finally:
+    words = [sys.executable, "-c", COMPARISON, WORKER, *worker_command(runs[0])[3:]]
+    with subprocess.Popen(words) as comparison:
+        while not (folder / "training").exists():
+            assert comparison.poll() is None
+            time.sleep(0.02)
         comparison.kill()
-        comparison.wait()
-    assert wait_for(folder / "stopped") == "75"  # as after SIGTERM: it may be resumed
+    while not (folder / "stopped").exists():  # it would by itself, in a minute, with another code
+        time.sleep(0.02)
+    assert (folder / "stopped").read_text() == "75"  # as after SIGTERM: it may be resumed
+    # processes that the worker starts for other devices have another parent, and must not look for it
+    assert (folder / "training").read_text() == ""
 
 
 def test_worker_reports_a_user_error(runs):
