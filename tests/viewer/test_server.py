@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from matplotlib import image as matplotlib_image
 
-from inflate3d.errors import OutputError
 from inflate3d.report.sheet import ClassEntry, LabelMap, list_classes
-from inflate3d.viewer.page import eight_bit, label_nifti, nifti, page_files, setup
+from inflate3d.viewer.page import label_nifti, nifti, page_files, setup
 from inflate3d.viewer.server import HOST, PageServer
 
 AFFINE = np.array([[-0.5, 0.1, 0, 10], [0.1, 0.5, 0, -20], [0, 0, 2, 5], [0, 0, 0, 1.0]])
@@ -92,12 +91,6 @@ def test_tokens_differ_and_only_this_machine_is_served(server, files):
         assert other.server_address[0] == HOST
 
 
-def test_taken_port_is_told(server, files):
-    with pytest.raises(OutputError, match="port") as caught:
-        PageServer(files, server.server_port)
-    assert "--port" in str(caught.value)
-
-
 def test_names_are_shown_as_text_and_the_page_is_whole(files):
     page = files[""][0].decode()
     assert EVIL not in page
@@ -123,12 +116,6 @@ def test_label_values_become_places_in_the_legend():
     array = np.array([[[0, 5, 60000, 9]]], np.uint16)
     image = nibabel.Nifti1Image.from_bytes(gzip.decompress(label_nifti(array, AFFINE, classes)))
     assert np.asarray(image.dataobj).ravel().tolist() == [0, 1, 2, 0]
-
-
-def test_eight_bits_hold_the_window():
-    seen = eight_bit(np.array([[[-100.0, 0.0, 50.0, 100.0, 500.0]]]), (0.0, 100.0))
-    assert seen.dtype == np.uint8
-    assert seen.ravel().tolist() == [0, 0, 128, 255, 255]
 
 
 def test_browser_draws_both_label_maps(server, browse, tmp_path):

@@ -25,8 +25,6 @@ class Options(CommandOptions):
     """The run's folder, a folder of folds, or a comparison's; one not evaluated gets a page of its training."""
     beside: Path | None = None
     """Another run on the same split to compare with; by default one in the same folder that differs only in depth."""
-    with_viewer: bool = False
-    """Put a viewer (2.3 MB) and the scans of the three cases into the page."""
     overwrite: bool = False
     """Replace files that inflate3d did not write."""
 
@@ -47,13 +45,12 @@ def _write(options: Options) -> Path:
         return write_page(
             open_folder(options.run),
             beside=options.beside,
-            with_viewer=options.with_viewer,
             overwrite=options.overwrite,
         )
-    if options.beside or options.with_viewer:
+    if options.beside:
         raise ConfigError(
-            "a comparison's page shows no scans",
-            expected="a run's folder with --beside and --with-viewer",
+            "a comparison's page shows all of its runs",
+            expected="a run's folder with --beside",
             got="the folder of a comparison",
             hint=f"inflate3d report {options.run}/NAME-OF-A-RUN for the page of one of its runs",
             file=options.run,
@@ -61,9 +58,7 @@ def _write(options: Options) -> Path:
     return write_comparison_page(Comparison.read(options.run), options.run, overwrite=options.overwrite)
 
 
-def write_page(
-    folder: RunFolder | FoldsFolder, *, beside: Path | None = None, with_viewer: bool = False, overwrite: bool = False
-) -> Path:
+def write_page(folder: RunFolder | FoldsFolder, *, beside: Path | None = None, overwrite: bool = False) -> Path:
     """Writes a run's page with what there is: scores if it is evaluated, its twin of one slice if there is one."""
     from inflate3d.report.methods import find_twin, read_method
     from inflate3d.report.page import write_report
@@ -73,6 +68,4 @@ def write_page(
         return write_report(folder, dataset, overwrite=overwrite)
     twin = read_method(beside) if beside else find_twin(folder) if isinstance(folder, RunFolder) else None
     shown = (twin.name, twin.scores, twin.folder) if twin else None
-    return write_report(
-        folder, dataset, Scores.read(folder.evaluation), twin=shown, with_viewer=with_viewer, overwrite=overwrite
-    )
+    return write_report(folder, dataset, Scores.read(folder.evaluation), twin=shown, overwrite=overwrite)

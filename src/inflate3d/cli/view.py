@@ -33,16 +33,10 @@ class Options(CommandOptions):
     """Slices of each plane."""
     modality: int = Field(default=1, ge=1)
     """Which modality of a scan with several, from 1 on."""
-    window: tuple[float, float] | None = None
-    """Voxel values shown black and white; by default soft tissue for CT, the 0.5th to 99.5th percentile for others."""
     overwrite: bool = False
     """Replace a file that inflate3d did not write."""
     browser: bool = False
     """Show all slices and 3D on a page in the browser, up to two label maps side by side, instead of the sheet."""
-    no_open: bool = False
-    """Only print the page's address."""
-    port: int = Field(default=0, ge=0, le=65535)
-    """Port of the page on this machine; 0 takes any free one."""
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
@@ -66,7 +60,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
         for name, file in zip(_short_names(options.labels), options.labels, strict=True)
     ]
     classes = list_classes(maps, names)
-    values = options.window or display_range(scan.array[options.modality - 1])
+    values = display_range(scan.array[options.modality - 1])
     show = _serve if options.browser else _write_sheet
     return show(options, terminal, scan, maps, classes, values)
 
@@ -115,10 +109,9 @@ def _serve(
     settings = setup(options.scan.name, [each.name for each in maps], classes, values)
     image = nifti(scan.array[options.modality - 1], scan.affine)
     labels = [label_nifti(each.array, scan.affine, classes) for each in maps]
-    with PageServer(page_files(settings, image, labels), options.port) as server:
+    with PageServer(page_files(settings, image, labels)) as server:
         terminal.log(f"page: {server.address}\nCtrl-C ends it")
-        if not options.no_open:
-            webbrowser.open(server.address)
+        webbrowser.open(server.address)
         try:
             server.serve_forever()
         except (Interrupted, KeyboardInterrupt):
@@ -138,8 +131,6 @@ def _check(options: Options) -> None:
             got=len(options.labels),
             hint="leave --browser out: the sheet shows any number",
         )
-    if options.window and not options.window[0] < options.window[1]:
-        raise ConfigError("the window is empty", expected="--window LOW HIGH, the lower first", got=options.window)
     if options.out and options.out.suffix.lower() != ".png":
         raise ConfigError("the sheet is a PNG file", expected="a name that ends in .png", got=f"--out {options.out}")
     if not options.browser:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from inflate3d.preparation.model_space import to_model_space
 from inflate3d.preparation.plan import Plan
 from inflate3d.report.drawing import small_address
 from inflate3d.report.methods import Method
-from inflate3d.report.sheet import LabelMap, list_classes
 from inflate3d.report.slices import (
     BETWEEN_METHODS,
     ERRORS,
@@ -32,7 +30,6 @@ from inflate3d.report.slices import (
     spread_slices,
     upright,
 )
-from inflate3d.viewer.page import eight_bit, label_nifti, nifti, setup
 from inflate3d.volume import Volume
 
 SLICES_SHOWN = 5
@@ -191,46 +188,3 @@ def _slices_to_choose(label: Integer[np.ndarray, "d h w"]) -> list[int]:
     """The slices with foreground; all of them where there is none."""
     holding = np.flatnonzero(label.any(axis=(1, 2))).tolist()
     return holding or list(range(len(label)))
-
-
-@dataclass(frozen=True)
-class CarriedCase:
-    """A case's files in the page.
-
-    Attributes:
-        setup: The settings that the viewer's script reads.
-        files: Name to file in base64.
-    """
-
-    setup: dict[str, object]
-    files: dict[str, str]
-
-
-def carry_case(case: Case, plan: Plan, method: Method) -> CarriedCase:
-    """A scan with its label map and its prediction, side by side.
-
-    The scan is kept in 256 steps from the plan's black to its white: pages are to be sent, and a viewer's contrast
-    needs no more.
-
-    Args:
-        case: A held-out case.
-        plan: How its values become gray.
-        method: Whose prediction is shown.
-
-    Raises:
-        DataError: A file is missing, can't be read, or lies on another grid.
-    """
-    scan = read_images(case.images, case=case.id)
-    assert case.label is not None, "held-out cases have labels"
-    black_white = to_model_space(scan, plan).value_ranges(plan.normalization)[0]
-    files = {"label": case.label, "prediction": prediction_file(method, case)}
-    maps = [LabelMap(name, labels_on(scan, file, case.id)) for name, file in files.items()]
-    classes = list_classes(maps, plan.classes)
-    contents = {
-        "scan": nifti(eight_bit(scan.array[0], black_white), scan.affine),
-        **{f"map{place}": label_nifti(each.array, scan.affine, classes) for place, each in enumerate(maps)},
-    }
-    return CarriedCase(
-        setup(case.id, list(files), classes, (0.0, 255.0)),
-        {name: base64.b64encode(content).decode("ascii") for name, content in contents.items()},
-    )

@@ -13,7 +13,7 @@ from inflate3d.errors import DataError
 from inflate3d.evaluation.measures import MEASURES
 from inflate3d.evaluation.scores import Scores, show
 from inflate3d.preparation.plan import Plan
-from inflate3d.report.cases import CasePictures, carry_case, case_pictures, noteworthy_cases
+from inflate3d.report.cases import CasePictures, case_pictures, noteworthy_cases
 from inflate3d.report.drawing import Theme, check_replaceable, class_color, data_address, is_ours
 from inflate3d.report.methods import Method, side_by_side
 from inflate3d.report.pages import (
@@ -27,7 +27,6 @@ from inflate3d.report.pages import (
 from inflate3d.report.plots import dice_curves, draw_curves, draw_distributions, loss_curves
 from inflate3d.report.slices import BETWEEN_METHODS, CONFUSED, ERRORS, EXTRA, MISSED, NEITHER, ONLY_FIRST, ONLY_SECOND
 from inflate3d.run_folder import FoldsFolder, RunFolder, ScoredFolder, TrainingLog
-from inflate3d.viewer.page import asset
 
 MEASURES_SHOWN = ("hd95", "nsd")
 """Measures besides Dice that the page shows, where they were taken."""
@@ -41,7 +40,6 @@ def write_report(
     scores: Scores | None = None,
     *,
     twin: tuple[str, Scores, ScoredFolder] | None = None,
-    with_viewer: bool = False,
     overwrite: bool = False,
 ) -> Path:
     """Writes the page of a run or of several folds, ``report.html`` in the folder, and its pictures in ``report/``.
@@ -52,7 +50,6 @@ def write_report(
         scores: Scores of the held-out cases; without them the page covers only the training.
         twin: Name, scores and folder of another evaluated run on the same split to show beside it, such as
             ``("1 slice", ...)``; where the run itself has this name, both have those of their folders.
-        with_viewer: Whether the page carries the scans of the cases that it shows, and the viewer for them.
         overwrite: Whether files that inflate3d did not write may be replaced.
 
     Returns:
@@ -90,8 +87,6 @@ def write_report(
     noteworthy = noteworthy_cases(methods[0].scores) if methods else []
     chosen = [(_find(cases, case, dataset), standing) for case, standing in noteworthy]
     pictures = [case_pictures(case, standing, plan, methods) for case, standing in chosen]
-    carried = {case.id: carry_case(case, plan, methods[0]) for case, _ in chosen} if with_viewer else {}
-    scripts = _scripts(with_table=bool(methods), with_viewer=bool(carried))
     page = render(
         "page.html.jinja",
         title=plan.dataset,
@@ -110,11 +105,9 @@ def write_report(
         case_rows=_case_rows(methods),
         plots={name: {theme: data_address(each) for theme, each in both.items()} for name, both in plots.items()},
         pictures=pictures,
-        carried=carried,
         show=show,
         legends=_legends(methods),
-        scripts=scripts,
-        viewer_style=asset("viewer.css") if carried else "",
+        scripts=[script("sort.js")] if methods else [],
     )  # fmt: skip
     _write_figures(figures_folder(folder), plots, pictures, overwrite)
     write_text(folder.report, page)
@@ -213,10 +206,3 @@ def _find(cases: dict[str, Case], case: str, dataset: Dataset) -> Case:
             hint="make the report with the dataset that the run was trained on",
         )
     return cases[case]
-
-
-def _scripts(*, with_table: bool, with_viewer: bool) -> list[str]:
-    scripts = [script("sort.js")] if with_table else []
-    if with_viewer:
-        scripts += [asset("niivue.umd.js"), asset("viewer.js") + script("carried.js")]
-    return scripts

@@ -19,18 +19,17 @@ if TYPE_CHECKING:
 _HERE = Path(__file__).parent
 
 
-def render(template: str, *, title: str, scripts: Sequence[str] = (), viewer_style: str = "", **values: object) -> str:
+def render(template: str, *, title: str, scripts: Sequence[str] = (), **values: object) -> str:
     """Makes a page of a template.
 
     Args:
         template: Its file's name.
         title: The page's, for the browser's tab.
         scripts: What the page runs.
-        viewer_style: Style sheet of a viewer in the page.
         **values: What else the template names.
     """
-    shared = {"title": title, "scripts": scripts, "viewer_style": viewer_style, "version": __version__}
-    return environment(_HERE).get_template(template).render(policy=_policy(scripts), **shared, **values)
+    shared = {"title": title, "scripts": scripts, "version": __version__, "policy": _policy(scripts)}
+    return environment(_HERE).get_template(template).render(**shared, **values)
 
 
 def environment(folder: Path) -> Environment:
@@ -62,8 +61,7 @@ def _policy(scripts: Sequence[str]) -> str:
     digests = [hashlib.sha256(script.encode()).digest() for script in scripts]
     hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode('ascii')}'" for digest in digests)
     allowed = f"script-src {hashes}; " if scripts else ""
-    carried = "connect-src data: blob:; " if len(scripts) > 1 else ""
-    return f"default-src 'none'; {allowed}{carried}img-src data: blob:; style-src 'unsafe-inline'"
+    return f"default-src 'none'; {allowed}img-src data: blob:; style-src 'unsafe-inline'"
 
 
 def plural(count: int, word: str) -> str:

@@ -53,12 +53,6 @@ def label_nifti(
     return nifti(numbers, affine)
 
 
-def eight_bit(array: Shaped[np.ndarray, "i j k"], values: tuple[float, float]) -> Shaped[np.ndarray, "i j k"]:
-    """Voxel values from black (0) to white (255), for pages that have to be small."""
-    low, high = values
-    return (np.clip((array.astype(np.float32) - low) / (high - low), 0, 1) * 255).round().astype(np.uint8)
-
-
 def setup(
     scan: str, maps: Sequence[str], classes: Sequence[ClassEntry], values: tuple[float, float]
 ) -> dict[str, object]:
@@ -76,11 +70,6 @@ def setup(
         "classes": [{"name": f"{entry.value} {entry.name}", "color": class_color(entry.number)} for entry in classes],
         "range": list(values),
     }
-
-
-def asset(name: str) -> str:
-    """One of the viewer's own scripts or style sheets, such as ``viewer.js``."""
-    return _ASSETS[name][0].read_text(encoding="utf-8")
 
 
 def page_files(setup: Mapping[str, object], scan: bytes, maps: Sequence[bytes]) -> Files:

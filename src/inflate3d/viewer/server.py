@@ -7,7 +7,6 @@ from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from inflate3d.errors import OutputError
 from inflate3d.viewer.page import Files
 
 HOST = "127.0.0.1"
@@ -27,26 +26,15 @@ class PageServer(ThreadingHTTPServer):
 
     Args:
         files: The page's files.
-        port: The port; any free one if 0.
 
     Attributes:
         address: The page's.
-
-    Raises:
-        OutputError: The port is taken.
     """
 
     daemon_threads = True
 
-    def __init__(self, files: Files, port: int = 0) -> None:
-        try:
-            super().__init__((HOST, port), _Handler)
-        except (OSError, OverflowError) as error:
-            raise OutputError(
-                "cannot serve the page on this port",
-                got=f"port {port}: {error}",
-                hint="leave out --port to use a free one",
-            ) from error
+    def __init__(self, files: Files) -> None:
+        super().__init__((HOST, 0), _Handler)
         token = secrets.token_urlsafe(16)
         self.files = {f"/{token}/{name}": file for name, file in files.items()}
         self.hosts = {f"{name}:{self.server_port}" for name in (HOST, "localhost")}

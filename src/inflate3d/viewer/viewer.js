@@ -1,5 +1,4 @@
-// Shows a scan with up to two label maps side by side, by NiiVue. Served with `inflate3d view --browser`, and put into
-// reports that carry their scans.
+// Shows a scan with up to two label maps side by side, by NiiVue, for `inflate3d view --browser`.
 "use strict";
 
 const VIEWS = { "three planes and 3D": 3, axial: 0, coronal: 1, sagittal: 2, "3D": 4 };
