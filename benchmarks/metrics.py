@@ -60,10 +60,9 @@ def ours(label: np.ndarray, prediction: np.ndarray, classes: int) -> Values:
     from inflate3d.evaluation.shapes import shape_measures
 
     counts = overlap_counts(torch.from_numpy(prediction), torch.from_numpy(label), classes + 1)
-    tolerances = np.full(classes, TOLERANCE)
     return {
         "dice": dice(counts)[1:].numpy(),
-        **shape_measures(prediction, label, SPACING, tolerances, ("hd95", "nsd")),
+        **shape_measures(prediction, label, SPACING, classes, TOLERANCE, ("hd95", "nsd")),
     }
 
 

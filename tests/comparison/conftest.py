@@ -27,7 +27,7 @@ def make_up_runs(tiny_run, tiny_config, dice, sizes, seeds, root, budgets=(None,
         measured = {"dice": values, "hd95": 10 * (1 - values), "nsd": values**2}
         classes = tuple(f"class{number}" for number in range(values.shape[1]))
         known = names, classes, measured, np.nanmean(values, axis=0)
-        scores = Scores(*known, tolerances=np.full(len(classes), 2.0), seconds=np.full(len(names), 0.25))
+        scores = Scores(*known, tolerance=2.0, seconds=np.full(len(names), 0.25))
         scores.write(run.folder.evaluation)
         seconds = {"training_seconds": (run.budget or 100) - 1, "other_seconds": 2}
         cost = {"device": "CPU", "peak_memory_bytes": None, **seconds}

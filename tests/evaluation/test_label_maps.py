@@ -194,7 +194,7 @@ def test_names_that_spreadsheets_would_run(tmp_path):
 def test_command(folders, capsys, caplog):
     (folders / "sites.csv").write_text("case,site\ncase0,Ulm\ncase1,Ulm\ncase2,Bern\n")
     words = ["evaluate", "--predictions", folders / "predictions", "--labels", folders / "labels"]
-    words += ["--classes", "liver=2", "tumor=5", "--class-tolerance", "tumor=1", "--groups", folders / "sites.csv"]
+    words += ["--classes", "liver=2", "tumor=5", "--tolerance", "1.5", "--groups", folders / "sites.csv"]
     assert main([*map(str, words), "--metrics", "dice", "assd"]) == 0
     shown = capsys.readouterr()
     assert "ASSD in mm" in shown.out and "HD95" not in shown.out and "micro" not in shown.out
@@ -209,7 +209,7 @@ def test_command(folders, capsys, caplog):
     assert main([*map(str, words), "--out", str(folders / "out"), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["unpredicted"] == ["case3"]
-    assert document["nsd_tolerances_mm"] == {"liver": 2.0, "tumor": 1.0}
+    assert document["nsd_tolerance_mm"] == 1.5
     means = {(row["group"], row["class"]): row["mean"] for row in document["group_means"] if row["measure"] == "dice"}
     assert means["Ulm", "tumor"] == pytest.approx(0.75)
     assert (folders / "out/scores.json").exists()
@@ -224,7 +224,7 @@ def test_command(folders, capsys, caplog):
         ["run", "--classes", "liver=1"],
         ["--predictions", "p", "--labels", "l", "--classes", "liver"],
         ["--predictions", "p", "--labels", "l", "--classes", "a=1", "b=1"],
-        ["--predictions", "p", "--labels", "l", "--class-tolerance", "a=1", "a=2"],
+        ["--predictions", "p", "--labels", "l", "--classes", "a=1", "a=2"],
         ["--predictions", "p", "--labels", "l"],
     ],
 )

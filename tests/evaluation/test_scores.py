@@ -11,7 +11,6 @@ import torch
 from inflate3d.errors import ConfigError, DataError
 from inflate3d.evaluation.accumulator import ScoreAccumulator
 from inflate3d.evaluation.groups import spacing_group
-from inflate3d.evaluation.measures import Tolerances
 from inflate3d.evaluation.scores import Scores
 from inflate3d.evaluation.tables import Table, show
 
@@ -30,7 +29,7 @@ def scores():
             "nsd": np.array([[1.0, NAN, NAN], [0.8, 0.0, NAN], [0.3, 0.6, NAN]]),
         },
         micro_dice=np.array([0.85, 0.3, NAN]),
-        tolerances=np.array([1.5, 1.5, 3.0]),
+        tolerance=1.5,
         seconds=np.array([1.5, NAN, 2.5]),
         groups={"site": ("Ulm", "Bern", "Ulm")},
     )
@@ -143,7 +142,7 @@ def test_json_defines_each_measure(scores):
     assert "own grid" in document["definitions"]["dice"]
     assert "model's grid" in document["definitions"]["micro_dice"]
     assert document["definitions"]["hd95"].startswith("mm, the larger of the two directed 95th percentiles")
-    assert document["nsd_tolerances_mm"] == {"liver": 1.5, "tumor": 1.5, "cyst": 3.0}
+    assert document["nsd_tolerance_mm"] == 1.5
     assert document["groups"] == {"site": {"a": "Ulm", "b": "Bern", "c": "Ulm"}}
     assert document["mean_dice"] == pytest.approx(0.425)
     assert document["summary"][0] | {"mean": 0.6} == {
@@ -154,7 +153,7 @@ def test_json_defines_each_measure(scores):
 
 def test_scores_come_back_from_their_folder(scores, tmp_path):
     known = replace(scores, measured={**scores.measured, "confidence": np.array([[0.8, NAN, NAN]] * 3)})
-    for each in (scores, known, replace(scores, micro_dice=None, seconds=None, tolerances=None, groups={})):
+    for each in (scores, known, replace(scores, micro_dice=None, seconds=None, tolerance=None, groups={})):
         each.write(tmp_path)
         assert Scores.read(tmp_path) == each
 
@@ -252,13 +251,10 @@ def test_groups_of_spacings(spacing, group):
     assert spacing_group(spacing) == group
 
 
-def test_tolerances_by_class():
-    names = ("background", "liver", "tumor")
-    assert ScoreAccumulator(names, tolerance=Tolerances(3.0, {"tumor": 1.0})).tolerances.tolist() == [3.0, 1.0]
-    assert ScoreAccumulator(names, tolerance=3.0).tolerances.tolist() == [3.0, 3.0]
-    for wrong in (Tolerances(classes={"spleen": 1.0}), -1.0, math.inf):
-        with pytest.raises(ConfigError):
-            ScoreAccumulator(names, tolerance=wrong)
+@pytest.mark.parametrize("wrong", [-1.0, math.inf, math.nan])
+def test_tolerance_is_checked(wrong):
+    with pytest.raises(ConfigError):
+        ScoreAccumulator(LIVER, tolerance=wrong)
 
 
 # --- confidence -------------------------------------------------------------------------------------------

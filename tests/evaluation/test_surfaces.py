@@ -30,13 +30,13 @@ def ball(radius, center, spacing, shape):
 
 def scored(prediction, label, spacing=UNIT, tolerance=2.0, classes=2):
     """HD95 and NSD, a row for each class."""
-    measured = shape_measures(prediction, label, spacing, np.full(classes - 1, tolerance), ("hd95", "nsd"))
+    measured = shape_measures(prediction, label, spacing, classes - 1, tolerance, ("hd95", "nsd"))
     return np.stack(list(measured.values()), axis=1)
 
 
 def distances(prediction, label, spacing=UNIT):
     """HD95, pooled HD95, HD100 and ASSD of the only class."""
-    measured = shape_measures(prediction, label, spacing, np.array([2.0]))
+    measured = shape_measures(prediction, label, spacing, 1, 2.0)
     return [measured[name].item() for name in ("hd95", "hd95_pooled", "hd100", "assd")]
 
 
@@ -158,7 +158,7 @@ def test_equal_to_monais(part, spacing):
     }
     padded, other = (np.pad(values, 1) for values in maps)
     single = hausdorff_measures(padded, other, spacing) | {"nsd": nsd(padded, other, spacing, tolerance)}
-    whole = shape_measures(maps[0].astype(np.int64), maps[1].astype(np.uint8), spacing, np.array([tolerance]))
+    whole = shape_measures(maps[0].astype(np.int64), maps[1].astype(np.uint8), spacing, 1, tolerance)
     for name, value in expected.items():
         assert single[name] == pytest.approx(float(value), rel=1e-4, abs=1e-6), name
         assert whole[name] == pytest.approx([float(value)], rel=1e-4, abs=1e-6), name

@@ -15,18 +15,14 @@ from pydantic import Field
 from inflate3d.cli.report import write_page
 from inflate3d.cli.run_options import RunOptions
 from inflate3d.cli.terminal import Terminal
-from inflate3d.cli.train import train_run
-from inflate3d.comparison.arms import ARM_SETS, Arm, find_arms
+from inflate3d.comparison.arms import Arm, find_arms
 from inflate3d.comparison.budget import check_budget, read_budgets
 from inflate3d.comparison.runs import ComparisonRun, plan_runs, read_sizes
 from inflate3d.config import InflatedConfig, RunConfig, Seed
 from inflate3d.errors import ConfigError, Inflate3dError
-from inflate3d.evaluation.scores import Scores
-from inflate3d.evaluation.tables import show
 from inflate3d.lock import locked
 from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.store import Store
-from inflate3d.run_folder import RunFolder
 from inflate3d.stopping import Interrupted
 
 
@@ -34,7 +30,7 @@ class Options(RunOptions):
     """Options of ``compare``."""
 
     arms: str = "paper"
-    """The methods, or a YAML file of one's own: depth, paper, inflation, slices, stride, target, pretraining, ..."""
+    """The methods, or a YAML file of one's own: depth, paper, inflation, slices, stride, pretraining, ..."""
     seeds: tuple[Seed, ...] = ()
     """Seeds to train each method with; that of --seed alone if not given."""
     cases: str | None = None
@@ -181,38 +177,3 @@ def _write_pages(runs: Sequence[ComparisonRun], terminal: Terminal) -> None:
     missing = [folder for folder in reversed(folders) if not folder.report.exists()]
     for folder in terminal.progress(missing, len(missing), "drawing pages") if missing else ():
         write_page(folder)
-
-
-def compare_arms(config: RunConfig, store: Store, arms: str, root: Path, terminal: Terminal) -> dict[str, Scores]:
-    """Runs a built-in set of arms one after another, each in the folder of its name, and reads their scores."""
-    from inflate3d.inference.runs import evaluate_run
-
-    results = {}
-    for arm in ARM_SETS[arms]:
-        folder, settings = RunFolder(root / arm.name), arm.applied_to(config)
-        if (folder.evaluation / "scores.json").exists():
-            settings.check_unchanged(folder.config)
-            results[arm.name] = Scores.read(folder.evaluation)
-            continue
-        terminal.log(f"arm: {arm.name}")
-        train_run(settings, folder, store, terminal, resume=True)
-        results[arm.name] = evaluate_run(folder, progress=terminal.progress)
-    return results
-
-
-def show_comparison(results: dict[str, Scores], terminal: Terminal) -> None:
-    """Shows a row an arm."""
-    classes = next(iter(results.values())).classes
-    rows = [
-        [
-            arm,
-            *map(show, scores.class_means()),
-            show(scores.mean()),
-            show(scores.median()),
-            show(scores.micro_mean()),
-        ]
-        for arm, scores in results.items()
-    ]
-    columns = ["arm", *classes, "mean", "median", "micro-averaged *"]
-    terminal.table("Dice of the held-out cases, native space, mean over cases", columns, rows)
-    terminal.print("* the paper's measure, over all slices on the model's grid")

@@ -10,13 +10,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from inflate3d.cli.compare import compare_arms, show_comparison
+from inflate3d.cli.compare import report_comparison, train_all
 from inflate3d.cli.evaluate import show_scores
 from inflate3d.cli.run_options import open_store
 from inflate3d.cli.terminal import CommandOptions, Terminal
+from inflate3d.comparison.arms import ARM_SETS
+from inflate3d.comparison.runs import plan_runs
 from inflate3d.config import AugmentationConfig, InflatedConfig, RunConfig, TrainingConfig
 from inflate3d.datasets import read_dataset
 from inflate3d.errors import ConfigError
+from inflate3d.evaluation.scores import Scores
 from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.run_folder import RunFolder
 
@@ -38,22 +41,21 @@ class Options(CommandOptions):
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     """Runs the demo."""
-    from inflate3d.report.page import write_report
-
     started = time.monotonic()
     config = _config(options)
     _generate(options, config.dataset, terminal)
     store = open_store(read_dataset(config.dataset), config.store, PlanOptions(), terminal)
-    results = compare_arms(config, store, "depth", options.out / "runs", terminal)
-    ours, twin = results["ours"], results["without-depth"]
-    folder, twin_folder = (RunFolder(options.out / "runs" / arm) for arm in results)
+    configs = {arm.name: arm.applied_to(config) for arm in ARM_SETS["depth"]}
+    runs = plan_runs(configs, (options.seed,), (None,), options.out / "runs")
+    train_all(runs, store, None, terminal)
+    ours, twin = (Scores.read(run.folder.evaluation) for run in runs)
     show_scores(ours, terminal)
-    show_comparison(results, terminal)
+    report_comparison(runs, config, store, options.out / "runs", terminal)
 
     dataset = read_dataset(config.dataset)
     scan = next(case for case in dataset.cases if case.id == ours.cases[0]).scan
+    folder = runs[0].folder
     predicted = _predict(folder, scan, options.out / "predicted", terminal)
-    page = write_report(folder, dataset, ours, twin=("1 slice", twin, twin_folder))
 
     gains = {
         name: (ours.class_means()[index], twin.class_means()[index])
@@ -63,14 +65,14 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     for name, (five, one) in gains.items():
         terminal.print(f"{name}: Dice {five:.3f} with 5 slices, {one:.3f} with 1")
     terminal.print(f"mean foreground Dice with 5 slices: {ours.mean():.3f}")
-    terminal.print(f"label map: {predicted}\npictures:  {page}")
+    terminal.print(f"label map: {predicted}\npictures:  {folder.report}")
     terminal.print(f"{time.monotonic() - started:.0f} s in all")
     return {
         "mean_dice": ours.mean(),
         "mean_dice_1_slice": twin.mean(),
         "depth_classes": {name: {"5 slices": five, "1 slice": one} for name, (five, one) in gains.items()},
         "predicted": str(predicted),
-        "report": str(page),
+        "report": str(folder.report),
     }
 
 

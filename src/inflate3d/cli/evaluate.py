@@ -7,9 +7,9 @@ that held it out, and chooses the post-processing that raises the scores.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import Field
 from tyro.conf import Positional
@@ -18,11 +18,9 @@ from inflate3d.cli.predict import PredictionOptions
 from inflate3d.cli.score_tables import show_postprocessing, show_scores
 from inflate3d.cli.terminal import CommandOptions, Terminal
 from inflate3d.errors import ConfigError
-from inflate3d.evaluation.measures import DEFAULT_MEASURES, TOLERANCE, MeasureName, Tolerances
+from inflate3d.evaluation.measures import DEFAULT_MEASURES, TOLERANCE, MeasureName
 from inflate3d.evaluation.scores import Scores
 from inflate3d.run_folder import FoldsFolder, RunFolder, open_folder
-
-Value = TypeVar("Value", int, float)
 
 
 class Options(CommandOptions):
@@ -50,8 +48,6 @@ class Options(CommandOptions):
     optimistic."""
     tolerance: float = Field(default=TOLERANCE, ge=0)
     """Millimeters that a surface may be off and still count as right in NSD."""
-    class_tolerance: tuple[str, ...] = ()
-    """The same for single classes, such as liver=3 tumor=1."""
     metrics: tuple[MeasureName, ...] = DEFAULT_MEASURES
     """What the tables show; the files hold all."""
     choose_postprocessing: bool = False
@@ -91,7 +87,7 @@ def _evaluate_run(root: Path, options: Options, terminal: Terminal) -> dict[str,
     evaluation = evaluate(
         folder,
         dataset=moved,
-        tolerance=_tolerances(options),
+        tolerance=options.tolerance,
         postprocess=options.postprocessing,
         choose=options.choose_postprocessing or (isinstance(folder, FoldsFolder) and not options.postprocessing),
         progress=terminal.progress,
@@ -135,11 +131,10 @@ def _evaluate_folders(predictions: Path, labels: Path, options: Options, termina
     from inflate3d.evaluation.label_maps import pair_label_maps, score_label_maps
 
     groups = read_groups(options.groups) if options.groups else None
-    values = _named(options.classes, "--classes", int)
+    values = _values(options.classes)
     classes = {value: name for name, value in values.items()}
     if len(classes) < len(values):
         raise ConfigError("--classes gives one value two names", expected="a value of its own for each", got=values)
-    tolerances = _tolerances(options)
     unpredicted = pair_label_maps(predictions, labels).unpredicted
     scores = score_label_maps(
         predictions,
@@ -147,7 +142,7 @@ def _evaluate_folders(predictions: Path, labels: Path, options: Options, termina
         classes=classes or None,
         ignore=options.ignore,
         groups=groups,
-        tolerance=tolerances,
+        tolerance=options.tolerance,
         progress=terminal.progress,
     )
     show_scores(scores, terminal, measures=options.metrics)
@@ -157,19 +152,12 @@ def _evaluate_folders(predictions: Path, labels: Path, options: Options, termina
     return {**scores.to_dict(), "unpredicted": list(unpredicted)}
 
 
-def _tolerances(options: Options) -> Tolerances:
-    return Tolerances(options.tolerance, _named(options.class_tolerance, "--class-tolerance", float))
-
-
-def _named(words: Sequence[str], option: str, number: Callable[[str], Value]) -> dict[str, Value]:
-    """Numbers by name, from words such as ``liver=1``."""
-    named: dict[str, Value] = {}
+def _values(words: Sequence[str]) -> dict[str, int]:
+    """Label values by name, from words such as ``liver=1``."""
+    values: dict[str, int] = {}
     for word in words:
         name, _, value = word.rpartition("=")
-        try:
-            known, named[name] = name in named, number(value)
-        except ValueError:
-            known = True
-        if known or not name:
-            raise ConfigError(f"{option} can't be understood", expected="NAME=NUMBER, each name once", got=word)
-    return named
+        if not name or name in values or not value.removeprefix("-").isdecimal():
+            raise ConfigError("--classes can't be understood", expected="NAME=NUMBER, each name once", got=word)
+        values[name] = int(value)
+    return values

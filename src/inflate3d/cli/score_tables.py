@@ -104,9 +104,7 @@ def _show_groups(scores: Scores, kind: str, measures: Sequence[str], terminal: T
 
 def _title(scores: Scores, measure: str) -> str:
     title = MEASURES[measure].title
-    if measure != "nsd" or scores.tolerances is None:
-        return title
-    return f"{title} at {'/'.join(f'{value:g}' for value in dict.fromkeys(scores.tolerances.tolist()))} mm"
+    return title if measure != "nsd" or scores.tolerance is None else f"{title} at {scores.tolerance:g} mm"
 
 
 def _with_interval(estimate: Estimate, measure: str) -> str:

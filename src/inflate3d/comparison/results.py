@@ -117,7 +117,7 @@ class Comparison:
         held_out: The cases that were scored.
         patients: How many independent cases these are: those of a patient count as one.
         seeds: Seeds of each row.
-        nsd_tolerance: Millimeters; NaN if NSD was not measured, or not with one tolerance for all classes.
+        nsd_tolerance: Millimeters; NaN if NSD was not measured.
         rows: By number of training cases, then by budget, then by arm.
     """
 
@@ -206,7 +206,7 @@ def summarize_runs(dataset: str, runs: Sequence[ComparisonRun], whole: int) -> C
         held_out=first_scores.cases,
         patients=len(set(first_scores.patients)),
         seeds=tuple(dict.fromkeys(run.seed for run in runs)),
-        nsd_tolerance=first_scores.tolerance,
+        nsd_tolerance=math.nan if first_scores.tolerance is None else first_scores.tolerance,
         rows=tuple(_corrected(rows)),
     )
 

@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
+from inflate3d.errors import ConfigError
 from inflate3d.evaluation.distances import Spacing
 from inflate3d.evaluation.groups import SPACING, UNKNOWN, spacing_group
-from inflate3d.evaluation.measures import TOLERANCE, Tolerance, class_tolerances
+from inflate3d.evaluation.measures import TOLERANCE
 from inflate3d.evaluation.metrics import count_measures, dice, overlap_counts
 from inflate3d.evaluation.scores import CONFIDENCE, Scores
 from inflate3d.evaluation.shapes import shape_measures
@@ -35,15 +36,16 @@ class ScoreAccumulator:
 
     Args:
         class_names: Names of the classes 0 to K-1, background first.
-        tolerance: Millimeters within which a surface counts as right, for all classes or by class.
+        tolerance: Millimeters within which a surface counts as right in NSD.
 
     Raises:
-        ConfigError: A tolerance is negative, or given for an unknown class.
+        ConfigError: The tolerance is negative.
     """
 
-    def __init__(self, class_names: tuple[str, ...], *, tolerance: Tolerance = TOLERANCE) -> None:
-        self.class_names = class_names
-        self.tolerances = class_tolerances(tolerance, class_names[1:])
+    def __init__(self, class_names: tuple[str, ...], *, tolerance: float = TOLERANCE) -> None:
+        if not 0 <= tolerance < math.inf:
+            raise ConfigError("invalid tolerance", expected="millimeters, 0 or more", got=tolerance)
+        self.class_names, self.tolerance = class_names, tolerance
         self._measured: dict[str, dict[str, Float[np.ndarray, " classes"]]] = {}
         self._groups: dict[str, dict[str, str]] = {}
         self._seconds: dict[str, float] = {}
@@ -78,7 +80,7 @@ class ScoreAccumulator:
         unknown = [math.nan] * len(counts)
         self._measured[case] = {
             **{name: values.numpy() for name, values in counted.items()},
-            **shape_measures(ours.numpy(), truth.numpy(), spacing, self.tolerances),
+            **shape_measures(ours.numpy(), truth.numpy(), spacing, len(counts), self.tolerance),
             CONFIDENCE: np.array(unknown if confidence is None else confidence, dtype=np.float64),
         }
         self._seconds[case] = math.nan if seconds is None else seconds
@@ -111,7 +113,7 @@ class ScoreAccumulator:
             classes=self.class_names[1:],
             measured=measured,
             micro_dice=None if self._micro is None else dice(self._micro)[1:].numpy(),
-            tolerances=self.tolerances,
+            tolerance=self.tolerance,
             seconds=None if np.isnan(seconds).all() else seconds,
             groups={kind: tuple(each.get(case, UNKNOWN) for case in cases) for kind, each in self._groups.items()},
         )

@@ -14,7 +14,7 @@ from inflate3d.datasets.classes import IGNORED, class_numbers, map_labels
 from inflate3d.errors import ConfigError, DataError, truncate
 from inflate3d.evaluation.accumulator import ScoreAccumulator
 from inflate3d.evaluation.groups import check_groups
-from inflate3d.evaluation.measures import TOLERANCE, Tolerance
+from inflate3d.evaluation.measures import TOLERANCE
 from inflate3d.evaluation.scores import Scores
 from inflate3d.io import SUFFIXES, lay_on, read_labels, scan_files, stem_of
 from inflate3d.progress import Progress, silent
@@ -69,7 +69,7 @@ def score_label_maps(
     classes: Mapping[int, str] | None = None,
     ignore: int | None = None,
     groups: Mapping[str, Mapping[str, str]] | None = None,
-    tolerance: Tolerance = TOLERANCE,
+    tolerance: float = TOLERANCE,
     progress: Progress = silent,
 ) -> Scores:
     """Scores a folder of predictions, of any program, against the label maps of the same names.
@@ -98,13 +98,13 @@ def score_label_maps(
         ignore: Label value of voxels that nobody labeled: they count in no measure.
         groups: By kind, such as ``site``, the group of each case. The cases of a ``patient`` (or ``subject`` or
             ``group``) are drawn together for intervals.
-        tolerance: Millimeters within which a surface counts as right, for all classes or by class.
+        tolerance: Millimeters within which a surface counts as right.
         progress: Shows how far it is.
 
     Raises:
         DataError: A folder or a file can't be read, a prediction has no label map or lies on another grid, the
             predictions have none of the labels' classes, or a kind of group has none of the cases.
-        ConfigError: A tolerance is negative, or given for an unknown class; a value can't be a class, or there are
+        ConfigError: The tolerance is negative; a value can't be a class, or there are
             more classes than a byte can number.
     """
     maps = pair_label_maps(Path(predictions), Path(labels))

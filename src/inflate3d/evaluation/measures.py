@@ -3,34 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
-
-import numpy as np
-from jaxtyping import Float
-
-from inflate3d.errors import ConfigError
 
 TOLERANCE = 2.0
 """Millimeters that a surface may be off and still count as right in NSD, if the user does not say."""
-
-
-@dataclass(frozen=True)
-class Tolerances:
-    """Tolerances of NSD, in millimeters.
-
-    Attributes:
-        others: Of the classes that have none of their own.
-        classes: Of single classes, by name.
-    """
-
-    others: float = TOLERANCE
-    classes: Mapping[str, float] = field(default_factory=dict)
-
-
-Tolerance = float | Tolerances
-"""One tolerance for all classes, or one for some and one for the others."""
 
 MeasureName = Literal[
     "dice",
@@ -125,22 +102,3 @@ MEASURES: dict[str, Measure] = {
         f"(ISLES 2022); {_ONE_IS_0}",
     ),
 }
-
-
-def class_tolerances(tolerance: Tolerance, classes: Sequence[str]) -> Float[np.ndarray, " classes"]:
-    """The tolerance in millimeters of each class.
-
-    Args:
-        tolerance: One for all, or several.
-        classes: Foreground class names.
-
-    Raises:
-        ConfigError: A name is none of the classes, or a tolerance is negative.
-    """
-    given = tolerance if isinstance(tolerance, Tolerances) else Tolerances(tolerance)
-    if unknown := [name for name in given.classes if name not in classes]:
-        raise ConfigError("a tolerance is given for an unknown class", expected=", ".join(classes), got=unknown[0])
-    values = np.array([given.classes.get(name, given.others) for name in classes], dtype=np.float64)
-    if not (np.isfinite(values) & (values >= 0)).all():
-        raise ConfigError("invalid tolerance", expected="millimeters, 0 or more", got=values.tolist())
-    return values

@@ -20,7 +20,7 @@ from inflate3d.errors import DataError
 from inflate3d.evaluation.groups import UNKNOWN
 from inflate3d.evaluation.measures import MEASURES, TOLERANCE
 from inflate3d.evaluation.statistics import INTERVALS, Estimate, MeasureSummary, rank_correlation, summarize
-from inflate3d.evaluation.tables import ALL_CLASSES, NOT_DEFINED, Table, Value, by_name, plain, show
+from inflate3d.evaluation.tables import ALL_CLASSES, NOT_DEFINED, Table, Value, plain, show
 
 __all__ = ["NOT_DEFINED", "TOLERANCE", "Scores", "show"]
 
@@ -62,7 +62,7 @@ class Scores:
             can be trusted, estimated without its label; NaN where the class is not predicted.
         micro_dice: The paper's figure: Dice of each class over the pixels of all slices of all cases together, on the
             model's grid. It is not comparable with a mean over cases. None if not known.
-        tolerances: Millimeters within which each class's surface counts as right in NSD, if that was measured.
+        tolerance: Millimeters within which a surface counts as right in NSD, if that was measured.
         seconds: How long each case's prediction took, from the scan in memory to its label map; NaN if not known.
         groups: Kinds of groups that the cases fall into, such as ``spacing``, and the group of each case.
 
@@ -76,7 +76,7 @@ class Scores:
     classes: tuple[str, ...]
     measured: Mapping[str, Float[np.ndarray, "cases classes"]]
     micro_dice: Float[np.ndarray, " classes"] | None = None
-    tolerances: Float[np.ndarray, " classes"] | None = None
+    tolerance: float | None = None
     seconds: Float[np.ndarray, " cases"] | None = None
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -93,9 +93,8 @@ class Scores:
         return f"Scores({len(self.cases)} cases, {len(self.classes)} classes, mean Dice {show(self.mean())})"
 
     def _key(self) -> tuple[Any, ...]:
-        tolerances = None if self.tolerances is None else self.tolerances.tolist()
         records = [[*row[:3], plain(row[3])] for row in self.table().rows]
-        return self.cases, self.classes, tolerances, dict(self.groups), records
+        return self.cases, self.classes, self.tolerance, dict(self.groups), records
 
     @property
     def measures(self) -> list[str]:
@@ -111,13 +110,6 @@ class Scores:
     def confidence(self) -> Float[np.ndarray, "cases classes"] | None:
         """See `measured`; None if not known."""
         return self.measured.get(CONFIDENCE)
-
-    @property
-    def tolerance(self) -> float:
-        """The tolerance of NSD in millimeters; NaN if it was not measured, or not with one tolerance for all."""
-        if self.tolerances is None or len(set(self.tolerances.tolist())) != 1:
-            return math.nan
-        return float(self.tolerances[0])
 
     @property
     def patients(self) -> tuple[str, ...]:
@@ -250,7 +242,7 @@ class Scores:
             "confidence_ranking": None if ranking is None else {k: plain(v) for k, v in vars(ranking).items()},
             "definitions": known | extra,
             "intervals": INTERVALS,
-            "nsd_tolerances_mm": None if self.tolerances is None else by_name(self.classes, self.tolerances.tolist()),
+            "nsd_tolerance_mm": self.tolerance,
             "groups": {kind: dict(zip(self.cases, each, strict=True)) for kind, each in self.groups.items()},
             "summary": self.summary_table().to_records(),
             "group_means": self.group_table().to_records(),
@@ -298,7 +290,7 @@ class Scores:
             value = math.nan if row["value"] is None else float(row["value"])
             found.setdefault(row["measure"], {})[row["case"], row["class"]] = value
         cases = tuple(dict.fromkeys(check_id(case) for case, name in found["dice"]))
-        classes, tolerances = tuple(map(str, values["classes"])), values["nsd_tolerances_mm"]
+        classes, tolerance = tuple(map(str, values["classes"])), values["nsd_tolerance_mm"]
 
         def by_case_and_class(name: str) -> Float[np.ndarray, "cases classes"]:
             listed = [found[name][case, each] for case in cases for each in classes]
@@ -310,7 +302,7 @@ class Scores:
             classes=classes,
             measured={name: by_case_and_class(name) for name in (*MEASURES, CONFIDENCE) if name in found},
             micro_dice=None if micro is None else np.array([micro[None, name] for name in classes]),
-            tolerances=None if tolerances is None else np.array([float(tolerances[name]) for name in classes]),
+            tolerance=None if tolerance is None else float(tolerance),
             seconds=None if seconds is None else np.array([seconds[case, None] for case in cases]),
             groups={kind: tuple(str(each[case]) for case in cases) for kind, each in values["groups"].items()},
         )

@@ -24,7 +24,8 @@ def shape_measures(
     prediction: Integer[np.ndarray, "d h w"],
     label: Integer[np.ndarray, "d h w"],
     spacing: Spacing,
-    tolerances: Float[np.ndarray, " classes"],
+    classes: int,
+    tolerance: float,
     measures: Collection[str] = SHAPE_MEASURES,
 ) -> dict[str, Float[np.ndarray, " classes"]]:
     """Measures each class but the background.
@@ -39,7 +40,8 @@ def shape_measures(
         prediction: Class numbers, any three axes.
         label: Class numbers on the same grid; a voxel where it is `IGNORED` belongs to no class of either map.
         spacing: Millimeters between voxels along the three axes.
-        tolerances: Of each class but the background, the millimeters that its surface may be off in NSD.
+        classes: Number of classes, the background not counted.
+        tolerance: Millimeters that a surface may be off in NSD.
         measures: Which of `SHAPE_MEASURES` to take.
 
     Returns:
@@ -47,14 +49,14 @@ def shape_measures(
     """
     diagonal = float(np.linalg.norm(np.array(label.shape) * spacing))
     in_one = {measure: diagonal if measure in HAUSDORFF else 0.0 for measure in measures}
-    values = {measure: np.full(len(tolerances), np.nan) for measure in measures}
+    values = {measure: np.full(classes, np.nan) for measure in measures}
     maps = _as_bytes(prediction, label)
-    boxes = [ndimage.find_objects(numbers, max_label=len(tolerances)) for numbers in maps]
+    boxes = [ndimage.find_objects(numbers, max_label=classes) for numbers in maps]
     for index, (predicted, labeled) in enumerate(zip(*boxes, strict=True)):
         if predicted and labeled:
             box = _union(predicted, labeled)
             first, second = (np.pad(numbers[box] == index + 1, 1) for numbers in maps)
-            measured = _measure(first, second, spacing, float(tolerances[index]), measures)
+            measured = _measure(first, second, spacing, tolerance, measures)
         elif predicted or labeled:
             measured = in_one
         else:

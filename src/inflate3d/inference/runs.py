@@ -19,7 +19,7 @@ from inflate3d.datasets import Case, Dataset, Split, read_dataset
 from inflate3d.errors import ConfigError, DataError, truncate
 from inflate3d.evaluation.accumulator import ScoreAccumulator
 from inflate3d.evaluation.distances import Spacing
-from inflate3d.evaluation.measures import TOLERANCE, Tolerance
+from inflate3d.evaluation.measures import TOLERANCE
 from inflate3d.evaluation.postprocessing.depth_filter import depth_filters
 from inflate3d.evaluation.postprocessing.steps import POSTPROCESSING_FILE, Postprocessing, read_postprocessing
 from inflate3d.evaluation.postprocessing.validation import ChosenPostprocessing, choose_postprocessing, random_parts
@@ -74,7 +74,7 @@ def evaluate(
     folder: RunFolder | FoldsFolder,
     *,
     dataset: Dataset | None = None,
-    tolerance: Tolerance = TOLERANCE,
+    tolerance: float = TOLERANCE,
     postprocess: bool = False,
     choose: bool = False,
     progress: Progress = silent,
@@ -89,7 +89,7 @@ def evaluate(
     Args:
         folder: A finished run, or finished folds of one cross-validation, some of which may be missing.
         dataset: Where the cases are; the run's own dataset by default. Elsewhere they have to be the same ones.
-        tolerance: Millimeters within which a surface counts as right in NSD, for all classes or by class.
+        tolerance: Millimeters within which a surface counts as right in NSD.
         postprocess: Whether to apply the model's post-processing, as `predict` does. It was chosen by these cases, so
             that their scores are optimistic.
         choose: Whether to choose the post-processing, depth filter included, by these cases, and write it into the
@@ -125,7 +125,7 @@ def evaluate_run(
     folder: RunFolder | FoldsFolder,
     *,
     dataset: Dataset | None = None,
-    tolerance: Tolerance = TOLERANCE,
+    tolerance: float = TOLERANCE,
     progress: Progress = silent,
     **settings: Unpack[PredictorSettings],
 ) -> Scores:
@@ -147,7 +147,7 @@ class _Evaluator:
         folder: RunFolder | FoldsFolder,
         dataset: Dataset,
         plan: Plan,
-        tolerance: Tolerance,
+        tolerance: float,
         observe: Callable[[EvaluatedCase], object],
         *,
         keep: bool,

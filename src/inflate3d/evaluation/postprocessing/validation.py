@@ -15,7 +15,7 @@ from inflate3d.atomic import write_text
 from inflate3d.datasets import kfold_split
 from inflate3d.evaluation.accumulator import ScoreAccumulator
 from inflate3d.evaluation.distances import Spacing
-from inflate3d.evaluation.measures import TOLERANCE, Tolerance
+from inflate3d.evaluation.measures import TOLERANCE
 from inflate3d.evaluation.metrics import dice, overlap_counts
 from inflate3d.evaluation.postprocessing.choice import Choice, ClassTally, choose, gain_estimate, tally_case
 from inflate3d.evaluation.postprocessing.depth_filter import choose_depth_filter
@@ -119,7 +119,7 @@ def choose_postprocessing(
     parts: Mapping[str, str],
     *,
     depth_filters: Sequence[float] = (),
-    tolerance: Tolerance = TOLERANCE,
+    tolerance: float = TOLERANCE,
     progress: Progress = silent,
 ) -> ChosenPostprocessing:
     """Chooses the post-processing of evaluated cases, and scores it on each part as chosen on the others.
@@ -130,7 +130,7 @@ def choose_postprocessing(
         scores: Of the label maps as they were predicted, without a depth filter.
         parts: The part of each case, such as its fold.
         depth_filters: Standard deviations in millimeters to try.
-        tolerance: Millimeters within which a surface counts as right, for all classes or by class.
+        tolerance: Millimeters within which a surface counts as right.
         progress: Shows how far it is.
     """
     chooser = _Chooser(read, plan, scores)
@@ -195,7 +195,7 @@ def _score(
     plan: Plan,
     scores: Scores,
     treatments: Mapping[str, Postprocessing],
-    tolerance: Tolerance,
+    tolerance: float,
     progress: Progress,
 ) -> Scores:
     """The scores after each case's own post-processing; label maps that it leaves as they are keep theirs."""
