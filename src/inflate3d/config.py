@@ -37,7 +37,6 @@ def planned(**limits: Any) -> Any:
 
 
 Inflation = Literal["center", "average", "random"]
-Target = Literal["center", "all"]
 Planes = Literal["one", "all"]
 LoggerName = Literal["none", "tensorboard", "wandb", "mlflow"]
 DECODERS = ("fpn-lite", "upernet", "setr-pup", "conv-transpose", "unetr")
@@ -158,8 +157,6 @@ class InflatedConfig(FrozenModel):
     """Steps from one slice of a window to the next. None: the plan's."""
     planes: Planes = "one"
     """Planes of the slices: one, or all three, whose predictions are averaged (for voxels that are nearly cubes)."""
-    target: Target = "center"
-    """Slices of a window that the loss sees: the center one, or all; predicted is the center one."""
     image_size: tuple[int, int] | None = None
     """In-plane size in pixels (rows, columns) that slices are resized to. None: the plan's."""
     decoder: DecoderName = "fpn-lite"

@@ -15,16 +15,16 @@ SMALL_SWIN = {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 4, 8)
 
 
 @pytest.mark.parametrize(
-    ("name", "how", "target"),
+    ("name", "how"),
     [
-        ("test_vit", {"levels": (0, 1)}, "all"),
-        ("swin_tiny_patch4_window7_224", {"arguments": SMALL_SWIN}, "center"),
-        ("swin_tiny_patch4_window7_224", {"arguments": SMALL_SWIN, "stage_norms": False}, "center"),
+        ("test_vit", {"levels": (0, 1)}),
+        ("swin_tiny_patch4_window7_224", {"arguments": SMALL_SWIN}),
+        ("swin_tiny_patch4_window7_224", {"arguments": SMALL_SWIN, "stage_norms": False}),
     ],
 )
-def test_an_inflated_network_is_counted_as_it_was_trained(name, how, target, tmp_path):
+def test_an_inflated_network_is_counted_as_it_was_trained(name, how, tmp_path):
     encoder = create_encoder(name, depth=3, image_size=64, weights="none", **how)
-    model = create_model(encoder=encoder, num_classes=4, decoder_channels=8, target=target).eval()
+    model = create_model(encoder=encoder, num_classes=4, decoder_channels=8).eval()
     folder = RunFolder(tmp_path)
     model.save(folder.model)
     own, found = measure_model(model), measure_network(folder)

@@ -6,8 +6,6 @@ import torch
 from inflate3d.cli import main
 from inflate3d.config import InflatedConfig, RunConfig, TrainingConfig, TrainingDefaults, VolumetricConfig
 from inflate3d.errors import ConfigError, DataError
-from inflate3d.inference.predictor import Predictor
-from inflate3d.io import read_volume
 from inflate3d.models.encoders import create_encoder
 from inflate3d.models.segmenter import create_model, load_model
 from inflate3d.preparation.plan import Plan
@@ -29,42 +27,6 @@ def tiny(name="vit_tiny_patch16_224", **changes):
     torch.manual_seed(0)
     encoder = create_encoder(name, depth=3, image_size=64, weights="none")
     return create_model(encoder=encoder, num_classes=5, decoder_channels=8, detail_channels=4, **changes)
-
-
-def test_all_slices_are_the_target():
-    model = tiny("resnet10t", target="all").eval()
-    windows = torch.rand(2, 1, 3, 64, 64)
-    logits = model(windows)
-    assert logits.shape == (2, 5, 3, 64, 64)
-    logits[:, :, 0].sum().backward()
-    gradient = model.get_parameter("classifier.weight").grad
-    assert gradient is not None
-    by_class_and_slice = gradient.flatten(1).abs().sum(1).unflatten(0, (5, 3))
-    assert (by_class_and_slice[:, 0] > 0).all()
-    assert (by_class_and_slice[:, 1:] == 0).all()
-
-
-def test_network_for_all_slices_predicts_the_center_ones(tiny_config, phantom_store, phantoms, tmp_path):
-    folder = RunFolder(tmp_path / "run")
-    train(with_changes(tiny_config, model={"target": "all"}), folder, phantom_store)
-    model = load_model(folder.root)
-    assert model.architecture.target == "all"  # type: ignore[union-attr]
-    scan = read_volume(phantoms.cases[0].scan)
-    predictor = Predictor(model, device="cpu")
-    framed = predictor._to_model_space(scan)
-    (logits,) = next(iter(predictor._slice_logits(framed)))
-    assert logits.shape[1:] == (5, 64, 64)
-    assert predictor.predict(scan).labels.shape == scan.shape
-
-
-def test_labels_of_all_slices_are_those_of_the_window(phantom_store):
-    from inflate3d.windows.datamodule import Windows
-    from inflate3d.windows.sampling import SampleLocation
-
-    name = next(iter(phantom_store.cases))
-    every = Windows(phantom_store, [SampleLocation(name, 1)].__getitem__, depth=5, stride=2, target="all")[0]
-    expected = phantom_store.label_slices(name, [0, 0, 1, 3, 5])
-    assert torch.equal(every.labels[0], torch.from_numpy(expected).long())
 
 
 @pytest.mark.parametrize(("depth", "stride"), [(1, 3), (3, 2), (5, 3), (9, 2), (21, 1)])

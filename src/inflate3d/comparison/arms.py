@@ -15,7 +15,6 @@ from inflate3d.config import (
     ENCODER_SETTINGS,
     Inflation,
     RunConfig,
-    Target,
     TrainingConfig,
     Volumetric,
     model_type,
@@ -112,7 +111,6 @@ ARM_SETS: dict[str, tuple[Arm, ...]] = {
     "inflation": (*_varied("model", "inflation", {name: name for name in get_args(Inflation)}), WITHOUT_TRANSFER),
     "slices": _varied("model", "depth", {f"slices-{depth}": depth for depth in (5, 1, 3, 9, 11, 21)}),
     "stride": _varied("plan", "stride", {f"stride-{stride}": stride for stride in (1, 2, 3)}),
-    "target": _varied("model", "target", {f"target-{target}": target for target in get_args(Target)}),
     "pretraining": (
         *map(_encoder, ("beit", "beit-ssl", "dino", "swint", "videoswint")),
         _encoder("vit", weights="none"),

@@ -20,7 +20,7 @@ from inflate3d.preparation.plan import Plan, window_span
 from inflate3d.windows.patches import PlaneGrid, plane_grid
 from inflate3d.windows.resample import field_matrices, field_sides, normalize, resample_windows
 from inflate3d.windows.sliding import plane_sides, volume_logits
-from inflate3d.windows.windows import center_logits, window_indices
+from inflate3d.windows.windows import window_indices
 
 ScoreSlices = Callable[[Int[np.ndarray, " b"]], Float[Tensor, "b k height width"]]
 """Maps indices of slices in model space to their logits."""
@@ -99,7 +99,7 @@ class WindowScorer(_Scorer[Segmenter]):
     ) -> Float[Tensor, "b k height width"]:
         windows = self._windows(scan, matrices, centers)
         with self._autocast(scan.device):
-            return mean_over_flips(lambda flipped: center_logits(self.model(flipped)), windows, self.flips)
+            return mean_over_flips(self.model, windows, self.flips)
 
     def _windows(
         self, scan: FramedScan, matrices: Float[Tensor, "1 2 3"], centers: Int[np.ndarray, " b"]

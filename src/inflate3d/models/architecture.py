@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from inflate3d.config import DecoderName, Inflation, Target, Volumetric
+from inflate3d.config import DecoderName, Inflation, Volumetric
 from inflate3d.settings import FrozenModel
 
 Count = Annotated[int, Field(ge=1, le=65_536)]
@@ -30,14 +30,8 @@ class Architecture(FrozenModel):
     input_std: float
     stage_norms: bool = False
     encoder_arguments: dict[str, bool | int | float | tuple[int, ...]] = Field(default_factory=dict)
-    target: Target = "center"
     decoder_norm: Literal["group", "batch"] = "group"
     """Norms of UPerNet; batch norms where the weights are imported from the paper's code."""
-
-    @property
-    def label_slices(self) -> int:
-        """Slices of a window that are predicted."""
-        return self.depth if self.target == "all" else 1
 
 
 class VolumetricArchitecture(FrozenModel):

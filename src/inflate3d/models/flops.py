@@ -48,7 +48,7 @@ class ModelCost:
 
 
 def measure_model(model: Segmenter) -> ModelCost:
-    """Counts what a network costs as it stands, its own slices, levels, norms and target counted.
+    """Counts what a network costs as it stands, its own slices, levels and norms counted.
 
     Args:
         model: In eval mode; on the meta device nothing is computed.

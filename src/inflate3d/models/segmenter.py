@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from inflate3d.config import DecoderName, InflatedConfig, Target
+from inflate3d.config import DecoderName, InflatedConfig
 from inflate3d.errors import ConfigError, ModelError
 from inflate3d.models.architecture import Architecture, VolumetricArchitecture
 from inflate3d.models.card import write_model_card
@@ -62,8 +62,7 @@ class Segmenter(nn.Module):
         if architecture.decoder_norm == "batch":
             use_batch_norms(self.decoder)
         self._check_image_size()
-        outputs = architecture.num_classes * architecture.label_slices
-        self.classifier = self.decoder.classifier(outputs)
+        self.classifier = self.decoder.classifier(architecture.num_classes)
         if detail:
             # Strides of 4 and more lose what is a few pixels small; these layers see every pixel of every slice. They
             # correct the wide decoder's logits: as the only way to them they are so narrow that learning takes long.
@@ -72,27 +71,21 @@ class Segmenter(nn.Module):
             )
             self.narrow = ConvNormAct(self.decoder.channels, detail, kernel_size=1)
             self.join = nn.Sequential(ConvNormAct(2 * detail, detail), ConvNormAct(detail, detail))
-            self.correct = nn.Conv2d(detail, outputs, 1)
+            self.correct = nn.Conv2d(detail, architecture.num_classes, 1)
 
-    def forward(self, windows: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b k *s h w"]:
-        """Scores every pixel of the center slices, or of all if those are the target.
+    def forward(self, windows: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b k h w"]:
+        """Scores every pixel of the center slices.
 
         Args:
             windows: ``(B, C, D, H, W)``, intensities from 0 to 1.
 
         Returns:
-            Logits ``(B, K, H, W)``, background first; ``(B, K, D, H, W)`` where all slices are the target.
+            Logits ``(B, K, H, W)``, background first.
 
         Raises:
             ModelError: Depth, modalities or size are not the network's own.
         """
         self._check(windows)
-        logits = self._outputs(windows)
-        if self.architecture.target == "center":
-            return logits
-        return logits.unflatten(1, (self.architecture.num_classes, self.architecture.depth))
-
-    def _outputs(self, windows: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b o h w"]:
         scaled = (windows - self.architecture.input_mean) / self.architecture.input_std
         return self.decode(self.encoder(scaled), scaled)
 
@@ -154,7 +147,6 @@ def create_model(
     decoder_channels: int | None = None,
     detail_channels: int | None = None,
     input_scaling: Literal["pretrained", "unit"] = "pretrained",
-    target: Target = "center",
 ) -> Segmenter:
     """Puts a decoder on an encoder.
 
@@ -170,7 +162,6 @@ def create_model(
             0 for the others.
         input_scaling: ``"pretrained"`` brings intensities from 0 to 1 to the mean and deviation that the 2D weights
             were trained on; ``"unit"`` leaves them, as in the paper.
-        target: ``"all"`` has a label map for each slice of the window, as an ablation of the paper's.
 
     Raises:
         ConfigError: The image is too small for the decoder, or the decoder can't join the encoder's maps.
@@ -198,7 +189,6 @@ def create_model(
         input_std=encoder.std if pretrained else 1.0,
         stage_norms=encoder.stage_norms,
         encoder_arguments=encoder.arguments,
-        target=target,
     )
     return Segmenter(encoder, architecture)
 
@@ -235,7 +225,6 @@ def model_from_config(
         decoder_channels=config.decoder_channels,
         detail_channels=config.detail_channels,
         input_scaling=config.input_scaling,
-        target=config.target,
     )
     if find_model_folder(Path(config.weights)) is not None:
         load_decoder(model, config.weights, class_names)

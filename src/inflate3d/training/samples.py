@@ -59,7 +59,7 @@ def choose_samples(
         )
     else:
         assert isinstance(config.model, InflatedConfig)
-        samples = Windows(store, draw, config.model.depth, plan.stride, config.model.target)
+        samples = Windows(store, draw, config.model.depth, plan.stride)
     return SamplesModule(
         samples,
         choose_watched(split.validation, store.groups, training.validation_cases),

@@ -15,7 +15,6 @@ from jaxtyping import Float, Integer, Num, Shaped
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from inflate3d.config import Target
 from inflate3d.orientation import plane_turns
 from inflate3d.preparation.parallel import worker_context
 from inflate3d.preparation.store import Store
@@ -78,14 +77,12 @@ class Windows(Samples):
         draw: Where they lie.
         depth: Slices in a window.
         stride: Steps from one of them to the next.
-        target: Whether the labels of the center slice are read, or of all.
     """
 
-    def __init__(self, store: Store, draw: Draw, depth: int, stride: int = 1, target: Target = "center") -> None:
+    def __init__(self, store: Store, draw: Draw, depth: int, stride: int = 1) -> None:
         super().__init__(store, draw)
         self.turns = plane_turns(store.plan.depth_axis)
         self.depth, self.stride = depth, stride
-        self.target: Target = target
 
     def cut(self, location: SampleLocation, number: int) -> WindowBatch:
         """The window round the location's slice, and its labels."""
@@ -95,8 +92,7 @@ class Windows(Samples):
         _, *spacing = (case.spacing[axis] for axis in turn)
         slices = window_indices([location.slice], self.depth, self.stride, length)[0].tolist()
         image = self.store.image_slices(location.case, slices, location.axis)
-        labeled = slices if self.target == "all" else [location.slice]
-        label = self.store.label_slices(location.case, labeled, location.axis)
+        label = self.store.label_slices(location.case, [location.slice], location.axis)
         extent = torch.tensor([shape], dtype=torch.float32)
         return WindowBatch(
             windows=torch.from_numpy(_for_torch(image.transpose(0, *(1 + axis for axis in turn))))[None],

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Int
 
 
 def window_indices(
@@ -32,8 +31,3 @@ def window_indices(
     """
     offsets = stride * (np.arange(depth) - depth // 2)
     return (np.asarray(centers)[:, None] + offsets).clip(0, length - 1)
-
-
-def center_logits(logits: Float[Tensor, "b k *s h w"]) -> Float[Tensor, "b k h w"]:
-    """Logits of the windows' center slices, from a network that predicts these alone or all slices."""
-    return logits if logits.ndim == 4 else logits[:, :, logits.shape[2] // 2]
