@@ -161,8 +161,6 @@ def test_report_command_writes_the_same_page_again(page, root, capsys):
     assert main(["report", str(root), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"report": str(root / "report.html"), "bytes": page.stat().st_size}
     assert (root / "report.html").read_bytes() == page.read_bytes()
-    assert main(["report", str(root), "--beside", str(root)]) == 2
-    assert "a comparison's page shows all of its runs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("width", [1280, 390])

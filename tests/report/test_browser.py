@@ -40,7 +40,7 @@ def look(browse, page, width):
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_page_fits_the_screen_can_be_read_and_sorts(browse, written, width):
-    told = look(browse, written[0].folder.report, width)
+    told = look(browse, written.folder.report, width)
     assert told["width"] <= width
     assert told["wide"] == told["small"] == told["loaded"] == []
     assert told["pictures"] == 0
@@ -52,7 +52,7 @@ def test_page_fits_the_screen_can_be_read_and_sorts(browse, written, width):
 @pytest.mark.parametrize("size", [(1280, 1600), (500, 1600)])
 def test_screenshot_is_not_empty(browse, written, tmp_path, size):
     shot = tmp_path / "page.png"
-    shot.write_bytes(browse(written[0].folder.report.as_uri(), picture=True, size=size, seconds=2))
+    shot.write_bytes(browse(written.folder.report.as_uri(), picture=True, size=size, seconds=2))
     with Image.open(shot) as picture:
         assert picture.size[0] == size[0]
         assert len(picture.convert("RGB").getcolors(2**20) or []) > 500

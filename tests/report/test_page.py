@@ -12,14 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inflate3d.config import RunConfig
 from inflate3d.datasets import Dataset
 from inflate3d.errors import DataError, OutputError
 from inflate3d.evaluation.scores import Scores
 from inflate3d.report.cases import noteworthy_cases
-from inflate3d.report.methods import Method, find_twin, side_by_side
 from inflate3d.report.page import write_report
-from inflate3d.run_folder import RunFolder
 
 SLICES_DRAWN = 2  # of the session's pages
 PLOTS = 6  # loss, Dice and distributions, each for light and dark
@@ -38,18 +35,13 @@ def scores_of(*means: float) -> Scores:
 
 
 @pytest.fixture(scope="session")
-def twin_page(written):
-    return written[0].folder.report.read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="session")
 def page(written):
-    return written[1].folder.report.read_text(encoding="utf-8")
+    return written.folder.report.read_text(encoding="utf-8")
 
 
 def test_page_tells_what_was_done_and_every_score(page, written):
-    text, scores = words(page), written[1].scores
-    assert "vit_small_patch16_224 with random weights, on single slices, was trained on 1 case" in text
+    text, scores = words(page), written.scores
+    assert "vit_small_patch16_224 with random weights, on windows of 5 slices, was trained on 1 case" in text
     assert "for 40 steps, which took 1 min 40 s" in text
     assert "the 3 cases that it was not trained on (fold 0 of 5)." in text
     assert f"{scores.mean():.4f} mean Dice" in text
@@ -77,47 +69,11 @@ def test_best_median_and_worst_case_are_shown_in_pictures(page, held_out):
     assert places == sorted(places)
 
 
-def test_twin_stands_beside_in_scores_and_pictures(twin_page, written):
-    run, twin = written
-    text, pictures = words(twin_page), embedded(twin_page)
-    assert len(pictures) == PLOTS + 3 * SLICES_DRAWN * len(("outlines", "the twin's", "errors", "who is right"))
-    assert len(set(pictures)) == len(pictures)
-    assert "on windows of 5 slices" in text
-    assert f"{run.scores.mean():.4f} mean Dice, 5 slices {twin.scores.mean():.4f} mean Dice, 1 slice" in text
-    for number, name in enumerate(run.scores.classes):
-        assert f"{name} {run.scores.class_means()[number]:.4f} {twin.scores.class_means()[number]:.4f}" in text
-    for case, own, other in zip(run.scores.cases, run.scores.case_means(), twin.scores.case_means(), strict=True):
-        assert f"{own:.4f} {other:.4f}" in text[text.index("Every held-out case") :]
-        assert f"case: {case}" not in text or f"{case} – Dice {own:.4f} (5 slices), {other:.4f} (1 slice)" in text
-
-
-def test_runs_of_one_depth_are_told_apart_by_their_folders(run, phantoms):
-    for name, other, apart in (("a", "b", ("a", "b")), ("x/run", "y/run", ("x/run", "y/run"))):
-        pair = [Method("5 slices", run.scores, RunFolder(run.folder.root.parent / place)) for place in (name, other)]
-        assert [method.name for method in side_by_side(*pair)] == list(apart)
-    twin = run.folder.root.parent / "again"
-    shutil.copytree(run.folder.root, twin)
-    page = write_report(run.folder, phantoms, run.scores, twin=("5 slices", run.scores, RunFolder(twin)))
-    text = words(page.read_text(encoding="utf-8"))
-    assert f"Another run on the same split, “{twin.name}”" in text
-    outlines = [path.name for path in (run.folder.root / "report").iterdir() if "outlines" in path.name]
-    assert {name.rpartition("outlines-")[2] for name in outlines} == {f"{run.folder.root.name}.png", "again.png"}
-    shutil.rmtree(twin)
-
-
-@pytest.mark.parametrize("changes", [{"cases": ("x", "y", "z")}, {"classes": ("one", "two", "three", "four")}])
-def test_run_on_another_split_can_not_stand_beside(run, phantoms, changes):
-    other = dataclasses.replace(run.scores, **changes)
-    with pytest.raises(DataError, match="other cases or classes"):
-        write_report(run.folder, phantoms, run.scores, twin=("1 slice", other, run.folder))
-
-
-def test_page_loads_nothing_from_elsewhere(page, twin_page):
-    for made in (page, twin_page):
-        bare = re.sub(r"<script>.*?</script>|base64,[A-Za-z0-9+/=]*", "", made, flags=re.DOTALL)
-        assert not re.search(r"https?:|//|@import|<script|<link|url\(", bare)
-        assert set(re.findall(r'(?:src|srcset|href)="([^"]{5})', bare)) == {"data:"}
-        assert "default-src 'none'" in html.unescape(bare)
+def test_page_loads_nothing_from_elsewhere(page):
+    bare = re.sub(r"<script>.*?</script>|base64,[A-Za-z0-9+/=]*", "", page, flags=re.DOTALL)
+    assert not re.search(r"https?:|//|@import|<script|<link|url\(", bare)
+    assert set(re.findall(r'(?:src|srcset|href)="([^"]{5})', bare)) == {"data:"}
+    assert "default-src 'none'" in html.unescape(bare)
 
 
 def test_hostile_names_are_shown_as_text(run, phantoms, held_out):
@@ -236,21 +192,6 @@ def test_run_without_scores_gets_a_page_of_its_training(run, phantoms):
     assert "It has not been evaluated yet: run inflate3d evaluate" in text
     assert "Every held-out case" not in text
     assert "How scans become windows" in text
-
-
-def test_twin_is_found_beside_the_run(written, tmp_path):
-    for made, name in zip(written, ("ours", "without-depth"), strict=True):
-        shutil.copytree(made.folder.root, tmp_path / name)
-        config = RunConfig.read(tmp_path / name / "config.yaml")
-        config.model_copy(update={"store": tmp_path}).write(tmp_path / name / "config.yaml")
-        made.scores.write(tmp_path / name / "evaluation")
-    (tmp_path / "notes").mkdir()
-    (tmp_path / "notes" / "config.yaml").write_text("of: something else\n")
-    twin = find_twin(RunFolder(tmp_path / "ours"))
-    assert twin and (twin.name, twin.folder.root.name) == ("1 slice", "without-depth")
-    assert find_twin(RunFolder(tmp_path / "without-depth")) is None
-    shutil.rmtree(tmp_path / "without-depth")
-    assert find_twin(RunFolder(tmp_path / "ours")) is None
 
 
 def test_files_of_others_are_kept(run, phantoms):

@@ -35,7 +35,7 @@ def test_themes_differ_in_ink_and_no_curve_is_no_error():
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_better_scores_stand_higher_on_the_themes_paper(theme):
     scores = np.array([[0.9, 0.2], [0.95, np.nan], [0.85, 0.3]])
-    picture = pixels(draw_distributions([scores], ["$a_{1}", "b"], theme=theme))
+    picture = pixels(draw_distributions(scores, ["$a_{1}", "b"], theme=theme))
     heights = [np.argwhere(color_distance(picture, class_color(number)) < 0.1)[:, 0].mean() for number in (1, 2)]
     assert heights[0] < heights[1]
     assert color_distance(picture, PAPER[theme])[0, 0] < 0.01
@@ -43,4 +43,4 @@ def test_better_scores_stand_higher_on_the_themes_paper(theme):
 
 def test_many_classes_and_one_without_scores_are_no_error():
     scores = np.full((2, 14), np.nan)
-    assert draw_distributions([scores, scores], [f"a rather long name {n}" for n in range(14)], theme="light")
+    assert draw_distributions(scores, [f"a rather long name {n}" for n in range(14)], theme="light")

@@ -6,10 +6,8 @@ from matplotlib import image as matplotlib_image
 
 from inflate3d.report.drawing import class_color
 from inflate3d.report.slices import (
-    BETWEEN_METHODS,
     ERRORS,
     LONGEST_SIDE,
-    compare_methods,
     crop_box,
     draw_areas,
     draw_slice,
@@ -127,19 +125,12 @@ def test_errors_are_told_apart_and_ignored_voxels_are_none():
     assert find_errors(label, predicted).ravel().tolist() == [0, 2, 0, 1, 3, 0]
 
 
-def test_who_is_right_is_told_and_agreement_is_not():
-    label = np.array([[[0, 1, 1, 1, 2, 255]]])
-    first, second = np.array([[[0, 1, 0, 0, 2, 0]]]), np.array([[[0, 0, 1, 2, 2, 1]]])
-    assert compare_methods(label, first, second).ravel().tolist() == [0, 1, 2, 3, 0, 0]
-
-
-@pytest.mark.parametrize("colors", [ERRORS, BETWEEN_METHODS])
-def test_areas_have_the_colors_of_the_legend(colors):
+def test_areas_have_the_colors_of_the_legend():
     areas = np.zeros((40, 40), np.uint8)
-    for place, number in enumerate(colors):
+    for place, number in enumerate(ERRORS):
         areas[10:30, 13 * place : 13 * place + 10] = number
     nothing = np.zeros((40, 40), np.uint8)
-    picture = pixels(draw_areas(np.zeros((40, 40)), areas, colors, nothing, (1.0, 1.0)))
-    for place, color in enumerate(colors.values()):
+    picture = pixels(draw_areas(np.zeros((40, 40)), areas, ERRORS, nothing, (1.0, 1.0)))
+    for place, color in enumerate(ERRORS.values()):
         assert color_distance(picture, color)[180, 9 * (13 * place + 5)] < 0.15
     assert color_distance(picture, "#000000")[20, 20] == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +17,8 @@ from inflate3d.io import lay_on, read_images, read_labels
 from inflate3d.preparation.model_space import to_model_space
 from inflate3d.preparation.plan import Plan
 from inflate3d.report.drawing import small_address
-from inflate3d.report.methods import Method
 from inflate3d.report.slices import (
-    BETWEEN_METHODS,
     ERRORS,
-    compare_methods,
     crop_box,
     draw_areas,
     draw_slice,
@@ -30,7 +26,7 @@ from inflate3d.report.slices import (
     spread_slices,
     upright,
 )
-from inflate3d.volume import Volume
+from inflate3d.run_folder import ScoredFolder
 
 SLICES_SHOWN = 5
 
@@ -40,13 +36,11 @@ class Picture:
     """A slice, drawn.
 
     Attributes:
-        what: What it shows, such as ``"errors"``, for its file's name.
-        title: The same for the page.
+        what: What it shows, such as ``"errors"``.
         content: A PNG file.
     """
 
     what: str
-    title: str
     content: bytes
 
     @property
@@ -75,19 +69,16 @@ class CasePictures:
     Attributes:
         case: Its id.
         standing: Why it is shown, such as ``"best"``.
-        means: Name and mean Dice of each method.
+        mean: Its mean Dice.
         slices: The pictures.
         length: Slices of the whole scan.
-        only_right: Voxels of the whole scan that only the first method gets right, and only the second; none
-            without a second.
     """
 
     case: str
     standing: str
-    means: tuple[tuple[str, str], ...]
+    mean: str
     slices: tuple[SlicePictures, ...]
     length: int
-    only_right: tuple[int, int] | None
 
 
 def noteworthy_cases(scores: Scores) -> list[tuple[str, str]]:
@@ -110,78 +101,63 @@ def noteworthy_cases(scores: Scores) -> list[tuple[str, str]]:
     return sorted(chosen.items(), key=lambda item: order[item[0]])
 
 
-def case_pictures(case: Case, standing: str, plan: Plan, methods: list[Method]) -> CasePictures:
-    """Draws a held-out case's slices: outlines for each method, the first one's errors, and where two methods differ.
+def case_pictures(case: Case, standing: str, plan: Plan, folder: ScoredFolder, scores: Scores) -> CasePictures:
+    """Draws a held-out case's slices: outlines of label and prediction, and the errors.
 
     Args:
         case: The case.
         standing: Why it is shown.
         plan: How scans are brought into the model's frame.
-        methods: One, or two to compare.
+        folder: The run's, with its predictions.
+        scores: Its scores.
 
     Raises:
-        DataError: The scan, its label map or a prediction is missing, can't be read, or lies on another grid.
+        DataError: The scan, its label map or the prediction is missing, can't be read, or lies on another grid.
     """
     scan = read_images(case.images, case=case.id)
     framed = to_model_space(scan, plan.model_copy(update={"slice_spacing": None}))  # on the scan's own slices
     assert case.label is not None, "held-out cases have labels"
-    files = [case.label, *(prediction_file(method, case) for method in methods)]
-    label, *predictions = (plan.number_classes(framed.labels(labels_on(scan, file, case.id))) for file in files)
-    errors = find_errors(label, predictions[0])
-    between = compare_methods(label, *predictions) if len(predictions) == 2 else None
+    files = (case.label, prediction_file(folder, case))
+    maps = [lay_on(read_labels(file, case=case.id), scan, case=case.id, file=file) for file in files]
+    label, prediction = (plan.number_classes(framed.labels(each.array[0])) for each in maps)
+    errors = find_errors(label, prediction)
     label[label == IGNORED] = 0
-    rows, columns = crop_box(np.any([label, *predictions], axis=0))
+    rows, columns = crop_box((label > 0) | (prediction > 0))
     _, height, width = framed.spacing
     low, high = framed.value_ranges(plan.normalization)[0]
 
-    def draw(index: int) -> Iterator[Picture]:
-        def seen(volume: np.ndarray) -> np.ndarray:
-            return upright(volume[index, rows, columns])
-
-        gray = np.clip((seen(framed.image()[0]).astype(np.float32) - low) / (high - low), 0, 1)
-        known, step = seen(label), (width, height)
-        for method, prediction in zip(methods, predictions, strict=True):
-            yield Picture(f"outlines-{method.name}", method.name, draw_slice(gray, known, seen(prediction), step))
-        name = f"errors, {methods[0].name}" if len(methods) > 1 else "errors"
-        yield Picture("errors", name, draw_areas(gray, seen(errors), ERRORS, known, step))
-        if between is not None:
-            yield Picture("depth", "who is right", draw_areas(gray, seen(between), BETWEEN_METHODS, known, step))
+    def draw(index: int) -> tuple[Picture, Picture]:
+        planes = (framed.image()[0], label, prediction, errors)
+        gray, known, predicted, wrong = (upright(volume[index, rows, columns]) for volume in planes)
+        gray, step = np.clip((gray.astype(np.float32) - low) / (high - low), 0, 1), (width, height)
+        outlines = draw_slice(gray, known, predicted, step)
+        return Picture("outlines", outlines), Picture("errors", draw_areas(gray, wrong, ERRORS, known, step))
 
     chosen = spread_slices(_slices_to_choose(label), SLICES_SHOWN)
     return CasePictures(
         case=case.id,
         standing=standing,
-        means=tuple((method.name, show(method.case_mean(case.id))) for method in methods),
-        slices=tuple(SlicePictures(index + 1, tuple(draw(index))) for index in chosen),
+        mean=show(scores.case_means()[scores.cases.index(case.id)]),
+        slices=tuple(SlicePictures(index + 1, draw(index)) for index in chosen),
         length=len(label),
-        only_right=None if between is None else (int((between == 1).sum()), int((between == 2).sum())),
     )
 
 
-def prediction_file(method: Method, case: Case) -> Path:
-    """A method's predicted label map of a held-out case.
+def prediction_file(folder: ScoredFolder, case: Case) -> Path:
+    """The predicted label map of a held-out case.
 
     Raises:
         DataError: It is missing.
     """
-    file = method.folder.prediction(case.id)
+    file = folder.prediction(case.id)
     if not file.exists():
         raise DataError(
             "predicted label map of a held-out case not found",
             case=case.id,
             file=file,
-            hint=f"run `inflate3d evaluate {method.folder.root}` first",
+            hint=f"run `inflate3d evaluate {folder.root}` first",
         )
     return file
-
-
-def labels_on(scan: Volume, file: Path, case: str) -> Integer[np.ndarray, "i j k"]:
-    """The label values of a file, on a scan's own grid.
-
-    Raises:
-        DataError: The file can't be read, or lies on another grid.
-    """
-    return lay_on(read_labels(file, case=case), scan, case=case, file=file).array[0]
 
 
 def _slices_to_choose(label: Integer[np.ndarray, "d h w"]) -> list[int]:

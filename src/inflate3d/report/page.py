@@ -15,32 +15,21 @@ from inflate3d.evaluation.scores import Scores, show
 from inflate3d.preparation.plan import Plan
 from inflate3d.report.cases import CasePictures, case_pictures, noteworthy_cases
 from inflate3d.report.drawing import Theme, check_replaceable, class_color, data_address, is_ours
-from inflate3d.report.methods import Method, side_by_side
-from inflate3d.report.pages import (
-    interval_in_words,
-    method_name,
-    network_in_words,
-    render,
-    script,
-    time_in_words,
-)
+from inflate3d.report.pages import interval_in_words, network_in_words, render, script, time_in_words
 from inflate3d.report.plots import dice_curves, draw_curves, draw_distributions, loss_curves
-from inflate3d.report.slices import BETWEEN_METHODS, CONFUSED, ERRORS, EXTRA, MISSED, NEITHER, ONLY_FIRST, ONLY_SECOND
+from inflate3d.report.slices import CONFUSED, ERRORS, EXTRA, MISSED
 from inflate3d.run_folder import FoldsFolder, RunFolder, ScoredFolder, TrainingLog
 
 MEASURES_SHOWN = ("hd95", "nsd")
 """Measures besides Dice that the page shows, where they were taken."""
 
+ERROR_NAMES = {MISSED: "missed", EXTRA: "predicted, not labeled", CONFUSED: "another class"}
+
 Plots = dict[str, dict[Theme, bytes]]
 
 
 def write_report(
-    folder: RunFolder | FoldsFolder,
-    dataset: Dataset,
-    scores: Scores | None = None,
-    *,
-    twin: tuple[str, Scores, ScoredFolder] | None = None,
-    overwrite: bool = False,
+    folder: RunFolder | FoldsFolder, dataset: Dataset, scores: Scores | None = None, *, overwrite: bool = False
 ) -> Path:
     """Writes the page of a run or of several folds, ``report.html`` in the folder, and its pictures in ``report/``.
 
@@ -48,45 +37,33 @@ def write_report(
         folder: A run, or folds of one dataset; with scores, one that has the predictions of the held-out cases.
         dataset: Where the cases are.
         scores: Scores of the held-out cases; without them the page covers only the training.
-        twin: Name, scores and folder of another evaluated run on the same split to show beside it, such as
-            ``("1 slice", ...)``; where the run itself has this name, both have those of their folders.
         overwrite: Whether files that inflate3d did not write may be replaced.
 
     Returns:
         The page's file.
 
     Raises:
-        DataError: A scan, a label map, a prediction or the log is missing or can't be read, or the run beside was
-            scored on other cases or classes.
+        DataError: A scan, a label map, a prediction or the log is missing or can't be read.
         ConfigError: The run's configuration or plan can't be read.
         OutputError: A file can't be written, or is not ours to replace.
     """
     check_replaceable(folder.report, overwrite=overwrite)
     first = folder.runs[0]
     config, plan, split = RunConfig.read(first.config), Plan.read(first.plan), Split.read(first.split)
-    methods = [] if scores is None else [Method(method_name(config.model), scores, folder)]
-    if methods and twin:
-        methods = side_by_side(methods[0], Method(*twin))
-    folders: list[ScoredFolder] = [method.folder for method in methods] or [folder]
-    logs = [TrainingLog.read(run.metrics) for each in folders for run in each.runs]
-    names = plan.class_names[1:]
+    logs = [TrainingLog.read(run.metrics) for run in folder.runs]
+    names, steps = plan.class_names[1:], config.training.steps
+    loss, dice = loss_curves(logs), dice_curves(logs, names)
     plots = {
-        "loss": _both_themes(
-            lambda theme: draw_curves(loss_curves(logs), theme=theme, steps=config.training.steps, logarithmic=True)
-        ),
-        "dice": _both_themes(
-            lambda theme: draw_curves(
-                dice_curves(logs, names), theme=theme, steps=config.training.steps, logarithmic=False
-            )
-        ),
+        "loss": _both_themes(lambda theme: draw_curves(loss, theme=theme, steps=steps, logarithmic=True)),
+        "dice": _both_themes(lambda theme: draw_curves(dice, theme=theme, steps=steps, logarithmic=False)),
     }
-    if methods:
-        values = [method.scores.dice for method in methods]
-        plots["distributions"] = _both_themes(lambda theme: draw_distributions(values, names, theme=theme))
-    cases = {case.id: case for case in dataset.cases}
-    noteworthy = noteworthy_cases(methods[0].scores) if methods else []
-    chosen = [(_find(cases, case, dataset), standing) for case, standing in noteworthy]
-    pictures = [case_pictures(case, standing, plan, methods) for case, standing in chosen]
+    pictures = []
+    if scores:
+        plots["distributions"] = _both_themes(lambda theme: draw_distributions(scores.dice, names, theme=theme))
+        cases = {case.id: case for case in dataset.cases}
+        chosen = [(_find(cases, case, dataset), standing) for case, standing in noteworthy_cases(scores)]
+        pictures = [case_pictures(case, standing, plan, folder, scores) for case, standing in chosen]
+    measures = [(name, MEASURES[name].title) for name in MEASURES_SHOWN if scores and name in scores.measures]
     page = render(
         "page.html.jinja",
         title=plan.dataset,
@@ -96,19 +73,19 @@ def write_report(
         dataset=dataset,
         network=network_in_words(config.model),
         folds=len(folder.runs),
-        time=time_in_words(sum(log.seconds for log in logs[: len(folder.runs)])),
-        methods=methods,
+        time=time_in_words(sum(log.seconds for log in logs)),
+        scores=scores,
         classes=[(name, class_color(number)) for number, name in enumerate(names, start=1)],
-        measures=_measures_of(methods),
-        interval=interval_in_words(methods[0].scores) if methods else "",
-        summary=_summary(methods, len(names)),
-        case_rows=_case_rows(methods),
+        measures=measures,
+        interval=interval_in_words(scores) if scores else "",
+        summary=_summary(scores, measures) if scores else [],
+        case_rows=_case_rows(scores, measures) if scores else [],
         plots={name: {theme: data_address(each) for theme, each in both.items()} for name, both in plots.items()},
         pictures=pictures,
         show=show,
-        legends=_legends(methods),
-        scripts=[script("sort.js")] if methods else [],
-    )  # fmt: skip
+        errors=[(ERRORS[number], text) for number, text in ERROR_NAMES.items()],
+        scripts=[script("sort.js")] if scores else [],
+    )
     _write_figures(figures_folder(folder), plots, pictures, overwrite)
     write_text(folder.report, page)
     return folder.report
@@ -144,57 +121,28 @@ def _both_themes(draw: Callable[[Theme], bytes]) -> dict[Theme, bytes]:
     return {"light": draw("light"), "dark": draw("dark")}
 
 
-def _measures_of(methods: list[Method]) -> list[tuple[str, str]]:
-    """Name and title of the measures besides Dice that all methods have."""
-    taken = [name for name in MEASURES_SHOWN if methods and all(name in each.scores.measures for each in methods)]
-    return [(name, MEASURES[name].title) for name in taken]
+def _summary(scores: Scores, measures: list[tuple[str, str]]) -> list[list[str]]:
+    """A row a class and one for all: mean, median and micro-averaged Dice, and the means of other measures."""
+    columns = [
+        [*scores.class_means(), scores.mean()],
+        [*scores.class_medians(), scores.median()],
+        [*scores.micro_values(), scores.micro_mean()],
+    ]
+    shown = [[show(value) for value in column] for column in columns]
+    for name, _ in measures:
+        means = [*scores.class_means(name), scores.mean(name)]
+        shown.append([show(value, MEASURES[name].digits) for value in means])
+    return [list(row) for row in zip(*shown, strict=True)]
 
 
-def _summary(methods: list[Method], classes: int) -> list[list[str]]:
-    """A row a class and one for all: mean, median, micro-averaged Dice and the other means, of each method."""
-    rows = []
-    for number in (*range(classes), None):
-        values = [
-            [_of(scores.class_means(), scores.mean(), number) for scores in (each.scores for each in methods)],
-            [_of(scores.class_medians(), scores.median(), number) for scores in (each.scores for each in methods)],
-            [_of(each.scores.micro_values(), each.scores.micro_mean(), number) for each in methods],
-        ]
-        row = [show(value) for measure in values for value in measure]
-        for name, _ in _measures_of(methods):
-            of_class = [_of(each.scores.class_means(name), each.scores.mean(name), number) for each in methods]
-            row += [show(value, MEASURES[name].digits) for value in of_class]
-        rows.append(row)
-    return rows
-
-
-def _of(by_class: list[float], over_all: float, number: int | None) -> float:
-    return over_all if number is None else by_class[number]
-
-
-def _case_rows(methods: list[Method]) -> list[tuple[str, list[str]]]:
-    """Each case's Dice by class, its means for each method, and the first method's other measures."""
-    if not methods:
-        return []
-    own = methods[0].scores
-    rows = []
-    for number, case in enumerate(own.cases):
-        cells = [show(value) for value in own.dice[number].tolist()]
-        cells += [show(method.case_mean(case)) for method in methods]
-        cells += [show(methods[0].case_mean(case, name), MEASURES[name].digits) for name, _ in _measures_of(methods)]
-        rows.append((case, cells))
-    return rows
-
-
-def _legends(methods: list[Method]) -> dict[str, list[tuple[str, str]]]:
-    """What the colors of areas mean."""
-    errors = {MISSED: "missed", EXTRA: "predicted, not labeled", CONFUSED: "another class"}
-    legends = {"errors": [(ERRORS[number], text) for number, text in errors.items()]}
-    if len(methods) > 1:
-        first, second = (method.name for method in methods)
-        right = {ONLY_FIRST: f"{first} right, {second} wrong", ONLY_SECOND: f"{second} right, {first} wrong"}
-        right[NEITHER] = "both wrong"
-        legends["between"] = [(BETWEEN_METHODS[number], text) for number, text in right.items()]
-    return legends
+def _case_rows(scores: Scores, measures: list[tuple[str, str]]) -> list[tuple[str, list[str]]]:
+    """Each case's Dice by class, its mean, and its means of other measures."""
+    means = [[show(value) for value in scores.case_means()]]
+    means += [[show(value, MEASURES[name].digits) for value in scores.case_means(name)] for name, _ in measures]
+    return [
+        (case, [*map(show, dice), *others])
+        for case, dice, *others in zip(scores.cases, scores.dice.tolist(), *means, strict=True)
+    ]
 
 
 def _find(cases: dict[str, Case], case: str, dataset: Dataset) -> Case:

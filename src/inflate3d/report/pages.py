@@ -81,11 +81,6 @@ def network_in_words(model: ModelConfig) -> str:
     return f"{model.encoder} with {weights}, inflated to {windows} ({model.inflation}),"
 
 
-def method_name(model: ModelConfig) -> str:
-    """The name of a method: its depth, or its 3D network."""
-    return plural(model.depth, "slice") if isinstance(model, InflatedConfig) else model.network
-
-
 def time_in_words(seconds: float) -> str:
     """Such as ``1 h 5 min``."""
     if math.isnan(seconds):

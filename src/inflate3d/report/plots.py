@@ -96,46 +96,41 @@ def draw_curves(curves: Sequence[Curve], *, theme: Theme, steps: int, logarithmi
 
 
 def draw_distributions(
-    methods: Sequence[Float[np.ndarray, "cases classes"]], class_names: Sequence[str], *, theme: Theme
+    scores: Float[np.ndarray, "cases classes"], class_names: Sequence[str], *, theme: Theme
 ) -> bytes:
     """Plots each class's scores of all cases: a point a case, a box from quartile to quartile with the median in it.
 
     Args:
-        methods: Each method's scores, 0 to 1; NaN where there is none. The first's points are filled, the second's
-            are rings beside them.
+        scores: From 0 to 1; NaN where there is none.
         class_names: Names of the classes.
         theme: The page that it stands on.
     """
     ink = INK[theme]
     frame = {"color": ink, "alpha": 0.55}
-    width = max(4.6, 1.0 + 0.34 * len(class_names) * (1 + len(methods)))
+    width = max(4.6, 1.0 + 0.68 * len(class_names))
     figure = new_figure(width, 3.2, scale=_SCALE, color=PAPER[theme])
     is_long = sum(map(len, class_names)) > 9 * width
     bottom = 0.27 if is_long else 0.1
     axes = figure.add_axes((0.5 / width, bottom, 1 - 0.6 / width, 0.96 - bottom))
     plain_axes(axes, theme)
     axes.grid(visible=False, axis="x")
-    for place, values in enumerate(methods):
-        shift = (place - (len(methods) - 1) / 2) * 0.4
-        for number, column in enumerate(values.T, start=1):
-            scores = column[np.isfinite(column)]
-            if not len(scores):
-                continue
-            axes.boxplot(
-                scores,
-                positions=[number + shift],
-                widths=0.3,
-                showfliers=False,
-                manage_ticks=False,
-                medianprops={"color": ink, "linewidth": 2},
-                boxprops=frame,
-                whiskerprops=frame,
-                capprops=frame,
-            )
-            color = class_color(number)
-            beside = number + shift + _SPREAD * np.linspace(-1, 1, len(scores)) * (len(scores) > 1)
-            face = color if place == 0 else "none"
-            axes.scatter(beside, scores, s=16, facecolors=face, edgecolors=color if place else ink, linewidths=0.8)
+    for number, column in enumerate(scores.T, start=1):
+        known = column[np.isfinite(column)]
+        if not len(known):
+            continue
+        axes.boxplot(
+            known,
+            positions=[number],
+            widths=0.3,
+            showfliers=False,
+            manage_ticks=False,
+            medianprops={"color": ink, "linewidth": 2},
+            boxprops=frame,
+            whiskerprops=frame,
+            capprops=frame,
+        )
+        spread = number + _SPREAD * np.linspace(-1, 1, len(known)) * (len(known) > 1)
+        axes.scatter(spread, known, s=16, facecolors=class_color(number), edgecolors=ink, linewidths=0.8)
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlim(0.4, len(class_names) + 0.6)
     axes.set_xticks(

@@ -1,4 +1,4 @@
-"""Pictures of slices, as PNG files in memory: outlines of classes, and areas where predictions err or differ."""
+"""Pictures of slices, as PNG files in memory: outlines of classes, and areas where predictions err."""
 
 from __future__ import annotations
 
@@ -26,10 +26,6 @@ _DIMMED = 0.55
 MISSED, EXTRA, CONFUSED = 1, 2, 3
 ERRORS = {MISSED: "#e69f00", EXTRA: "#56b4e9", CONFUSED: "#e08dbb"}
 """Errors and their colors: labeled and not predicted, predicted and not labeled, predicted as another class."""
-
-ONLY_FIRST, ONLY_SECOND, NEITHER = 1, 2, 3
-BETWEEN_METHODS = {ONLY_FIRST: "#56b4e9", ONLY_SECOND: "#f0672e", NEITHER: "#f0e442"}
-"""Who is right, and the colors."""
 
 SOFT_TISSUE = (-160.0, 240.0)
 """Hounsfield units of the window for soft tissue: level 40, width 400."""
@@ -202,24 +198,6 @@ def find_errors(
     areas[wrong] = CONFUSED
     areas[wrong & (prediction == 0)] = MISSED
     areas[wrong & (label == 0)] = EXTRA
-    return areas
-
-
-def compare_methods(
-    label: Integer[np.ndarray, "d h w"], first: Integer[np.ndarray, "d h w"], second: Integer[np.ndarray, "d h w"]
-) -> UInt8[np.ndarray, "d h w"]:
-    """Which of two predictions is right, as `BETWEEN_METHODS`; 0 where both are, or the label is ignored.
-
-    Args:
-        label: Class numbers, 0 is background.
-        first: Class numbers of the first prediction.
-        second: Those of the second.
-    """
-    areas = np.zeros(label.shape, np.uint8)
-    known, first_right, second_right = label != IGNORED, label == first, label == second
-    areas[known & first_right & ~second_right] = ONLY_FIRST
-    areas[known & ~first_right & second_right] = ONLY_SECOND
-    areas[known & ~first_right & ~second_right] = NEITHER
     return areas
 
 
