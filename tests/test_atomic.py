@@ -73,45 +73,6 @@ def test_folder_without_permission(tmp_path):
         write_text(tmp_path / "plan.json", "text")
 
 
-WRITER = """
-import sys, time
-from inflate3d.atomic import atomic_path
-with atomic_path(sys.argv[1]) as temporary:
-    temporary.write_text("half of the n")
-    print("writing", flush=True)
-    time.sleep(600)
-"""
-
-
-@pytest.fixture
-def writer(tmp_path):
-    """A process in the middle of writing a file, until it is killed."""
-    process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path / "plan.json")], stdout=subprocess.PIPE)
-    with process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        yield process
-        process.kill()
-
-
-def test_temporary_file_of_a_killed_process_is_gone_when_the_file_is_written_again(tmp_path, writer):
-    (left,) = names_in(tmp_path)
-    assert left.startswith(".")
-    writer.kill()
-    writer.wait()
-    assert names_in(tmp_path) == [left]
-    write_text(tmp_path / "plan.json", "new")
-    assert names_in(tmp_path) == ["plan.json"]
-    assert (tmp_path / "plan.json").read_text() == "new"
-
-
-def test_temporary_file_of_a_living_process_is_left_alone(tmp_path, writer):
-    (alive,) = names_in(tmp_path)
-    write_text(tmp_path / "plan.json", "new")
-    assert names_in(tmp_path) == sorted([alive, "plan.json"])
-    assert (tmp_path / alive).read_text() == "half of the n"
-
-
 def test_two_writers_of_a_process_do_not_meet(tmp_path):
     final = tmp_path / "plan.json"
     with atomic_path(final) as first, atomic_path(final) as second:
@@ -131,11 +92,6 @@ def without_locks(monkeypatch):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-
-
-def test_file_systems_without_locks_are_written_all_the_same(tmp_path, without_locks):
-    write_text(tmp_path / "plan.json", "new")
-    assert names_in(tmp_path) == ["plan.json"]
 
 
 def test_forked_process_does_not_hold_the_lock_of_its_parent(tmp_path):

@@ -6,11 +6,8 @@ import errno
 import os
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
-
-from filelock import lock_descriptor, unlock_descriptor
 
 from inflate3d.errors import OutputError
 
@@ -26,21 +23,14 @@ _HINTS = {
     errno.ENAMETOOLONG: "choose a shorter name",
 }
 
-_FLUSHED_AT_ONCE = 16
-
-_MOST_WRITERS = 100
-"""Of one file at the same time, whose temporary files are numbered."""
-
 
 @contextmanager
 def atomic_path(final: str | Path, *, refusals: tuple[type[Exception], ...] = (), flush: bool = True) -> Iterator[Path]:
     """Gives a temporary path to write to, which becomes ``final`` when the block ends well.
 
-    Readers see the old file or the whole new one, never a part, whatever interrupts the writing. The
-    temporary file lies hidden in the same folder under the same suffixes, and is removed on any failure.
-    What a killed process has left of one is taken over, and so removed, when the same file is written again; the
-    temporary files of living processes, which they hold by a lock, are left alone. The folder is made where it is
-    missing.
+    Readers see the old file or the whole new one, never a part, whatever interrupts the writing. The temporary file
+    lies hidden in the same folder, ends in the same name, and is removed on any failure but a kill. The folder is
+    created if missing.
 
     Example:
         >>> with atomic_path("plan.json") as temporary:
@@ -49,8 +39,8 @@ def atomic_path(final: str | Path, *, refusals: tuple[type[Exception], ...] = ()
     Args:
         final: The file to be written; replaced where it exists.
         refusals: What the library that writes raises, besides OSError, when the system refuses.
-        flush: Whether to wait until the file is on the disk, where a power cut can't harm it; without, the caller
-            flushes many files at once (see `flush_files`).
+        flush: Whether to wait until the file is on the disk; without, the caller flushes many files at once (see
+            `flush_files`).
 
     Yields:
         The path to write, closed when the block ends.
@@ -59,42 +49,32 @@ def atomic_path(final: str | Path, *, refusals: tuple[type[Exception], ...] = ()
         OutputError: The system refuses to write (no space, no permission, ...).
     """
     final = Path(final)
+    temporary = final.with_name(f".{secrets.token_hex(4)}-{final.name}")
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        with _temporary_beside(final) as temporary:
-            try:
-                yield temporary
-                if flush:
-                    _flush(temporary)
-                temporary.replace(final)
-            except BaseException:
-                _remove(temporary)
-                raise
+        try:
+            yield temporary
+            if flush:
+                _flush(temporary)
+            temporary.replace(final)
+        except BaseException:
+            with suppress(OSError):  # the folder itself is gone or read-only, which the first error reports
+                temporary.unlink()
+            raise
     except OutputError:
         raise  # of another file, which was written inside the block
-    except OSError as error:
+    except (OSError, *refusals) as error:
+        system = error if isinstance(error, OSError) else OSError()
         raise OutputError(
             "the file can't be written",
-            got=error.strerror or error,
-            hint=_HINTS.get(error.errno or 0, "choose another place to write to"),
-            file=final,
-        ) from error
-    except refusals as error:
-        raise OutputError(
-            "the file can't be written",
-            got=error,
-            hint="check how much space is left there, or choose another place to write to",
+            got=system.strerror or error,
+            hint=_HINTS.get(system.errno or 0, "check how much space is left there, or choose another place"),
             file=final,
         ) from error
 
 
 def write_text(path: str | Path, text: str, *, flush: bool = True) -> None:
-    """Writes a text file in UTF-8, whole or not at all.
-
-    Args:
-        path: The file to be written; replaced where it exists.
-        text: All that it will hold; line ends are kept as they are.
-        flush: Whether to wait until it is on the disk.
+    """Writes a text file in UTF-8, whole or not at all; line ends are kept as they are. See `atomic_path`.
 
     Raises:
         OutputError: The system refuses to write.
@@ -111,52 +91,13 @@ def flush_files(paths: Iterable[Path]) -> None:
     """
     from concurrent.futures import ThreadPoolExecutor  # slow to import
 
-    def flush(path: Path) -> None:
-        try:
-            _flush(path)
-        except OSError as error:
-            raise OutputError("the file can't be written", got=error.strerror or error, file=path) from error
-
-    with ThreadPoolExecutor(_FLUSHED_AT_ONCE) as pool:
-        list(pool.map(flush, paths))
-
-
-@contextmanager
-def _temporary_beside(final: Path) -> Iterator[Path]:
-    """The path of a temporary file that nobody else uses; one that a killed process left is taken over."""
-    for number in range(_MOST_WRITERS):
-        temporary = final.with_name(f".{number}-{final.name}")
-        with temporary.open("ab") as file:
-            try:
-                is_free = lock_descriptor(file.fileno(), blocking=False)
-            except OSError:  # a file system without locks
-                _remove(temporary)
-                break
-            if is_free:
-                try:
-                    if _is_at(temporary, file):
-                        yield temporary
-                        return
-                finally:
-                    unlock_descriptor(file.fileno())  # processes forked meanwhile have the descriptor too
-    yield final.with_name(f".{secrets.token_hex(4)}-{final.name}")
-
-
-def _is_at(path: Path, file: BinaryIO) -> bool:
-    """Whether an open file still has its path: its writer may have finished and moved it."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except FileNotFoundError:
-        return False
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(_flush, paths))
 
 
 def _flush(path: Path) -> None:
-    with path.open("r+b") as written:
-        os.fsync(written.fileno())
-
-
-def _remove(temporary: Path) -> None:
     try:
-        temporary.unlink(missing_ok=True)
-    except OSError:
-        return  # the folder itself is gone or read-only, which the first error reports
+        with path.open("r+b") as written:
+            os.fsync(written.fileno())
+    except OSError as error:
+        raise OutputError("the file can't be written", got=error.strerror or error, file=path) from error
