@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,6 @@ LARGEST_DOCUMENT = 1 << 30
 
 LARGEST_YAML = 1 << 17
 """Bytes of the largest YAML that is read: reading it takes some seconds."""
-
-MOST_NODES = 100_000
-"""Values in a YAML document, each alias counted as all that it stands for."""
 
 MOST_BRACKETS = 32
 """Lists and mappings in brackets around a YAML value: PyYAML looks at all of them for each token."""
@@ -79,23 +75,23 @@ def parse_yaml(text: str) -> Any:
     """Parses plain YAML; no tag makes an object of it but a number, a date, text, a list or a mapping.
 
     Raises:
-        YAMLError: It is none, has a tag or a duplicate key, holds itself, has more than `MOST_BRACKETS` brackets around
-            a value, or stands for more than `MOST_NODES` values. Damaged numbers and dates raise others of
-            `DAMAGED_YAML`.
+        YAMLError: It is none, has a tag, an anchor, a duplicate key, or more than `MOST_BRACKETS` brackets around a
+            value. Damaged numbers and dates raise others of `DAMAGED_YAML`.
     """
-    loader = _ShallowLoader(text)
+    loader = _PlainLoader(text)
     try:
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        _count(node, {})
-        return loader.construct_document(node)
+        return loader.get_single_data()
     finally:
         loader.dispose()
 
 
-class _ShallowLoader(yaml.SafeLoader):
-    """Refuses duplicate keys, and brackets in too many brackets."""
+class _PlainLoader(yaml.SafeLoader):
+    """Refuses anchors, by which a short text stands for a huge one, duplicate keys, and too many brackets."""
+
+    def fetch_anchor(self) -> None:
+        raise yaml.YAMLError(f"anchors and aliases are not read (line {self.line + 1})")
+
+    fetch_alias = fetch_anchor
 
     def fetch_flow_collection_start(self, TokenClass: type[yaml.Token]) -> None:  # noqa: N803 - PyYAML's own name
         if self.flow_level == MOST_BRACKETS:
@@ -103,30 +99,7 @@ class _ShallowLoader(yaml.SafeLoader):
         super().fetch_flow_collection_start(TokenClass)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        known: set[Any] = set()
-        for key in keys:
-            if isinstance(key, Hashable):
-                if key in known:
-                    raise yaml.YAMLError(f"duplicate key: {key!r:.80} (line {node.start_mark.line + 1} and below)")
-                known.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def _count(node: yaml.Node, known: dict[int, int]) -> int:
-    """The values that a node stands for; aliases are the same node again."""
-    if id(node) in known:
-        if not known[id(node)]:
-            raise yaml.YAMLError("a part of the document holds itself")
-        return known[id(node)]
-    known[id(node)] = 0
-    inner: list[yaml.Node] = []
-    if isinstance(node, yaml.MappingNode):
-        inner = [part for pair in node.value for part in pair]
-    elif isinstance(node, yaml.SequenceNode):
-        inner = node.value
-    count = 1 + sum(_count(part, known) for part in inner)
-    if count > MOST_NODES:
-        raise yaml.YAMLError(f"the document stands for more than {MOST_NODES} values")
-    known[id(node)] = count
-    return count
+        mapping = super().construct_mapping(node, deep)
+        if len(mapping) < len(node.value):
+            raise yaml.YAMLError(f"duplicate key (line {node.start_mark.line + 1} and below)")
+        return mapping
