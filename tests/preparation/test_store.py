@@ -13,7 +13,6 @@ from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.preparation.planning import make_plan
 from inflate3d.preparation.prepare import prepare
-from inflate3d.preparation.source import check_source
 from inflate3d.preparation.store import Store, write_case, write_index
 from inflate3d.preparation.training_defaults import Memory
 from inflate3d.volume import Orientation, Volume
@@ -156,18 +155,18 @@ def test_case_file_that_is_gone_or_cut_short(tmp_path, dataset, damage):
 
 
 def test_store_of_other_data_is_refused(dataset, phantoms, phantom_store):
-    check_source(phantom_store, phantoms, PlanOptions())
+    phantom_store.check_source(phantoms, PlanOptions())
     with pytest.raises(DataError, match="another dataset"):
-        check_source(phantom_store, dataset, PlanOptions())
+        phantom_store.check_source(dataset, PlanOptions())
 
 
 def test_store_of_files_that_have_changed_is_refused(tmp_path, write_toys):
     toys = write_toys(tmp_path / "data", cases=2)
     store = prepare(toys, tmp_path / "store", workers=1)
-    check_source(store, toys, PlanOptions())
+    store.check_source(toys, PlanOptions())
     toys.cases[1].scan.write_bytes(toys.cases[0].scan.read_bytes())
     with pytest.raises(DataError, match="files have changed") as caught:
-        check_source(store, toys, PlanOptions())
+        store.check_source(toys, PlanOptions())
     assert "toy1.nii.gz" in str(caught.value.got)
 
 
@@ -175,19 +174,19 @@ def test_store_with_other_choices_is_refused(tmp_path, write_toys):
     toys = write_toys(tmp_path / "data", cases=2)
     chosen = PlanOptions(clip=(0.0, 9.0))
     store = prepare(toys, tmp_path / "store", options=chosen, workers=1)
-    check_source(store, toys, chosen)
-    check_source(store, toys, PlanOptions())  # no wish
+    store.check_source(toys, chosen)
+    store.check_source(toys, PlanOptions())  # no wish
     with pytest.raises(ConfigError, match="prepared with other options") as caught:
-        check_source(store, toys, PlanOptions(clip=(0.0, 8.0)))
+        store.check_source(toys, PlanOptions(clip=(0.0, 8.0)))
     assert (caught.value.expected, caught.value.got) == ("--clip 0 8", "--clip 0 9")
 
 
 def test_part_of_the_choices_is_choice_enough(tmp_path, write_toys):
     toys = write_toys(tmp_path / "data", cases=2)
     store = prepare(toys, tmp_path / "store", options=PlanOptions(clip=(-175.0, 250.0), flips=False), workers=1)
-    check_source(store, toys, PlanOptions(clip=(-175.0, 250.0)))
+    store.check_source(toys, PlanOptions(clip=(-175.0, 250.0)))
     with pytest.raises(ConfigError, match="prepared with other options") as caught:
-        check_source(store, toys, PlanOptions(clip=(-175.0, 250.0), flips=True, depth_axis="axial"))
+        store.check_source(toys, PlanOptions(clip=(-175.0, 250.0), flips=True, depth_axis="axial"))
     assert caught.value.expected == "--depth-axis axial, --flips True"
     assert caught.value.got == "no --depth-axis, --flips False"
 
@@ -205,7 +204,7 @@ def test_store_of_another_description_is_refused(tmp_path, write_toys, edit, bef
     toys = write_toys(tmp_path / "data", cases=2)
     store = prepare(toys, tmp_path / "store", workers=1)
     with pytest.raises(DataError, match="description has changed") as caught:
-        check_source(store, replace(toys, **edit), PlanOptions())
+        store.check_source(replace(toys, **edit), PlanOptions())
     assert before in str(caught.value.expected)
     assert now in str(caught.value.got)
     assert caught.value.hint is not None and "prepare` again" in caught.value.hint
@@ -214,9 +213,9 @@ def test_store_of_another_description_is_refused(tmp_path, write_toys, edit, bef
 def test_chosen_classes_are_no_change_of_the_description(tmp_path, write_toys):
     toys = write_toys(tmp_path / "data", cases=2)
     store = prepare(toys, tmp_path / "store", options=PlanOptions(classes=("liver",)), workers=1)
-    check_source(store, toys, PlanOptions())
+    store.check_source(toys, PlanOptions())
     with pytest.raises(DataError, match="description has changed") as caught:
-        check_source(store, replace(toys, classes={**TOYS, 2: "Leber"}), PlanOptions())
+        store.check_source(replace(toys, classes={**TOYS, 2: "Leber"}), PlanOptions())
     assert caught.value.got == "liver"
 
 
@@ -229,7 +228,7 @@ def test_splits_and_groups_are_taken_as_the_dataset_has_them_now(tmp_path, write
 
     own = {"own": (Split(("toy1",), ("toy0",)),)}
     edited = replace(toys, splits=own, cases=tuple(replace(case, group="p7") for case in toys.cases))
-    check_source(store, edited, PlanOptions())
+    store.check_source(edited, PlanOptions())
     store.take_splits(edited)
     for now in (store, Store(store.folder)):
         assert now.splits == own
@@ -240,7 +239,7 @@ def test_splits_and_groups_are_taken_as_the_dataset_has_them_now(tmp_path, write
 def test_stride_is_no_matter_of_the_store(tmp_path, write_toys):
     toys = write_toys(tmp_path / "data", cases=2)
     store = prepare(toys, tmp_path / "store", workers=1)
-    check_source(store, toys, PlanOptions(stride=2))
+    store.check_source(toys, PlanOptions(stride=2))
     with pytest.raises(ConfigError, match="prepared with other options") as caught:
-        check_source(store, toys, PlanOptions(stride=2, clip=(0.0, 8.0)))
+        store.check_source(toys, PlanOptions(stride=2, clip=(0.0, 8.0)))
     assert caught.value.expected == "--clip 0 8"

@@ -29,7 +29,6 @@ from inflate3d.datasets.splits import choose_split
 from inflate3d.documents import DAMAGED_YAML, parse_yaml
 from inflate3d.errors import ConfigError
 from inflate3d.preparation.plan_options import PlanOptions
-from inflate3d.preparation.source import check_source
 from inflate3d.preparation.store import Store, default_store
 from inflate3d.presets import read_preset
 from inflate3d.presets.preset import Preset, overlay
@@ -137,7 +136,7 @@ def open_store(dataset: Dataset, folder: Path, options: PlanOptions, terminal: T
     if not (folder / "store.json").exists():
         return prepare_shown(dataset, folder, options, terminal)
     store = Store(folder)
-    check_source(store, dataset, options)
+    store.check_source(dataset, options)
     store.take_splits(dataset)
     return store
 

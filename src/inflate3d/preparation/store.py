@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Integer, Shaped
@@ -20,7 +20,7 @@ from inflate3d.atomic import write_text
 from inflate3d.datasets.case import Case, CaseId, Dataset
 from inflate3d.datasets.splits import Split
 from inflate3d.documents import DAMAGED_JSON, parse_json, read_text
-from inflate3d.errors import DataError, OutputError
+from inflate3d.errors import ConfigError, DataError, OutputError
 from inflate3d.orientation import Orientation
 from inflate3d.preparation.arrays import READ_ERRORS, StoredSlices, write_slices
 from inflate3d.preparation.fingerprint import Fingerprint
@@ -187,6 +187,55 @@ class Store:
     def labels(self, case: str) -> Integer[np.ndarray, "d h w"]:
         """Reads a whole label map in model space, class numbers ``(D, H, W)``."""
         return self._read(case, "label", 0, self.cases[case].shape[0] - 1)
+
+    def check_source(self, dataset: Dataset, options: PlanOptions) -> None:
+        """Makes sure that the store was made from the dataset as it is now, with the same options.
+
+        Splits and groups may differ, see :meth:`take_splits`.
+
+        Args:
+            dataset: The dataset.
+            options: What is asked of the plan; a stride does not matter.
+
+        Raises:
+            DataError: It was prepared from another folder, from other cases, or from files, modalities or classes that
+                have changed since.
+            ConfigError: It was prepared with other choices.
+        """
+        again: dict[str, Any] = {"hint": "run `inflate3d prepare` again, or choose another --store", "file": self.folder}
+        cases, root = {case.id for case in dataset.cases}, dataset.root.resolve()
+        if self.source != root or set(self.cases) != cases:
+            raise DataError(
+                "the store was prepared from another dataset, or from other cases of it",
+                expected=f"{len(cases)} cases of {root}",
+                got=f"{len(self.cases)} cases of {self.source}",
+                **again,
+            )
+        if changed := self.fingerprint.changed_files(dataset):
+            what = "files have changed since the dataset was prepared"
+            raise DataError(what, got=f"{len(changed)}, such as {changed[0]}", **again)
+        what = "the dataset's description has changed since it was prepared"
+        try:
+            chosen = self.options.choose_classes(dataset)
+        except ConfigError as error:  # a class that the store's options name is there no more
+            raise DataError(what, expected=error.expected, got=error.got, **again) from error
+        pairs = {
+            "modalities": (list(self.plan.modalities), list(chosen.modalities)),
+            "classes": (self.plan.classes, chosen.classes),
+            "merge": (self.plan.merged, dict(chosen.merged)),
+            "ignore": (self.plan.ignore, chosen.ignore),
+        }
+        if differing := {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}:
+            before, now = (", ".join(f"{name} {pair[at]}" for name, pair in differing.items()) for at in (0, 1))
+            raise DataError(what, expected=before, got=now, **again)
+        asked = options.model_dump(exclude_defaults=True, exclude={"stride"})
+        if others := [name for name, value in asked.items() if value != getattr(self.options, name)]:
+            raise ConfigError(
+                "the dataset was prepared with other options",
+                expected=options.as_flags(others),
+                got=self.options.as_flags(others),
+                **again,
+            )
 
     def image_slices(self, case: str, slices: list[int], axis: int = 0) -> Shaped[np.ndarray, "c d h w"]:
         """Reads slices of a scan, ``(C, len(slices), H, W)``; an index may be repeated.
