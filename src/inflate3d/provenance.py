@@ -16,7 +16,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, distribution, version
@@ -55,7 +54,7 @@ Triple = tuple[float, float, float]
 
 _PACKAGE = Path(inflate3d.__file__).resolve().parent
 _DRIVER_VERSION = re.compile(r"\s(\d+\.\d[\d.]*)\s")
-_PREPARE = "run `inflate3d prepare` on the dataset that the run was trained on, or give its store by --store"
+_PREPARE = "run `inflate3d prepare` on the dataset that the run was trained on"
 
 
 class Environment(FrozenModel):
@@ -233,17 +232,6 @@ class Provenance(FrozenModel):
         return parse_settings(cls, read_json(folder.provenance), file=folder.provenance)
 
 
-@dataclass
-class Recording:
-    """A session that is being recorded.
-
-    Attributes:
-        provenance: The record so far; the whole one once the session has ended.
-    """
-
-    provenance: Provenance
-
-
 @contextmanager
 def recorded(
     folder: RunFolder,
@@ -252,7 +240,7 @@ def recorded(
     weights: WeightsOrigin | None,
     *,
     device: torch.device,
-) -> Iterator[Recording]:
+) -> Iterator[None]:
     """Records a session of a training; a resumed run must have the data and 2D weights that it was started with.
 
     Args:
@@ -280,11 +268,10 @@ def recorded(
         }
         before = Provenance(seeds=seeds, data=data, weights=weights)
     session = Session(started=_now(), command=command_line(), environment=this_environment(device))
-    recording = Recording(before.model_copy(update={"sessions": (*before.sessions, session)}))
-    recording.provenance.write(folder)
+    before.model_copy(update={"sessions": (*before.sessions, session)}).write(folder)
     outcome: Outcome = "failed"
     try:
-        yield recording
+        yield
         outcome = "finished"
     except (Interrupted, KeyboardInterrupt):
         outcome = "stopped"
@@ -293,8 +280,7 @@ def recorded(
         ended = session.model_copy(update={"ended": _now(), "outcome": outcome})
         checksum = file_sha256(folder.model / "model.safetensors") if outcome == "finished" else None
         update = {"sessions": (*before.sessions, ended), "model_sha256": checksum}
-        recording.provenance = before.model_copy(update=update)
-        recording.provenance.write(folder)
+        before.model_copy(update=update).write(folder)
 
 
 def data_origin(store: Store, cases: Iterable[str]) -> DataOrigin:

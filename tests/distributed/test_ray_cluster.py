@@ -5,6 +5,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -14,8 +15,9 @@ from inflate3d.datasets.case import Case
 from inflate3d.distributed import ray_cluster as engine_module
 from inflate3d.distributed.ray_cluster import LostError, ray_cluster
 from inflate3d.errors import ConfigError, DataError, DatasetProblems
-from inflate3d.inference.batch import ScanResult, predict_files
+from inflate3d.inference.batch import PredictorRecipe, ScanResult, predict_files
 from inflate3d.inference.prediction import Prediction
+from inflate3d.inference.predictor import Predictor
 from inflate3d.preparation.prepare import prepare
 
 
@@ -111,24 +113,28 @@ def scans(tmp_path):
 def thresholds(tmp_path):
     """How a network's stand-in is loaded: what it predicts is logged, and before one scan it may be killed."""
 
-    @dataclass(frozen=True)
-    class Thresholds:
-        deadly: Callable[[], None]
+    class Thresholds(Predictor):
+        def __init__(self, deadly):
+            self.deadly = deadly
 
-        def load(self):
-            return self
-
-        def predict(self, volume, *, confidence=False, uncertainty=False):
+        def predict(self, volume, **asked):
             if volume.array[0, 0, 0, 0] == 302:  # scan 2
                 self.deadly()
             with (tmp_path / "predicted").open("a") as log:
                 log.write(f"{volume.array.sum()}\n")
             return Prediction((volume.array[0] > 0).astype(np.uint8), volume.affine)
 
+    @dataclass(frozen=True)
+    class Recipe(PredictorRecipe):
+        deadly: Callable[[], None] = print
+
+        def load(self):
+            return Thresholds(self.deadly)
+
         def __hash__(self):
             return 0
 
-    return Thresholds
+    return lambda deadly: Recipe(Path(), deadly=deadly)
 
 
 def test_nothing_is_lost_and_nothing_done_twice(cluster, tmp_path, scans, thresholds, die_once):

@@ -196,7 +196,7 @@ def test_scan_that_was_written_before_its_worker_died_is_not_predicted_again(pre
     (scans / "b.nii.gz").unlink()
     found = find_scans(scans, predictor.plan)
     loads = []
-    monkeypatch.setattr(batch, "_loaded", lambda recipe: loads.append(recipe) or predictor)
+    monkeypatch.setattr(batch, "_load", lambda recipe: loads.append(recipe) or predictor)
 
     def twice(work, items):  # as if the first try's answer was lost
         for item in items:

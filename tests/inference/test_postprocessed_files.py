@@ -1,24 +1,28 @@
 """Post-processing on the way from a predictor to its files, here and on other machines."""
 
-from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 
 from inflate3d.evaluation.postprocessing.steps import ClassSteps, Postprocessing
-from inflate3d.inference.batch import predict_files
+from inflate3d.inference.batch import PredictorRecipe, predict_files
 from inflate3d.inference.prediction import Prediction
+from inflate3d.inference.predictor import Predictor
 
 CHOSEN = Postprocessing(classes=(ClassSteps(value=2, name="liver", minimum_volume=4.0),))
 """A voxel of the toys has 3 mm³."""
 
 
-class Islands:
+class Islands(Predictor):
     """Predicts a box, an island of one voxel and one of two."""
 
-    def predict(self, volume, *, confidence=False, uncertainty=False):
+    def __init__(self):
+        pass  # no network
+
+    def predict(self, volume, **asked):
         labels = np.zeros(volume.array.shape[1:], np.uint8)
         labels[5:9, 5:9, 2:4] = 2
         labels[15, 3, 1] = 2
@@ -26,8 +30,7 @@ class Islands:
         return Prediction(labels, volume.affine)
 
 
-@dataclass(frozen=True)
-class Recipe:
+class Recipe(PredictorRecipe):
     def load(self):
         return Islands()
 
@@ -38,7 +41,7 @@ def in_turn(work, items):
 
 @pytest.mark.parametrize(
     "predict",
-    [partial(predict_files, Islands()), partial(predict_files, Recipe(), engine=in_turn)],
+    [partial(predict_files, Islands()), partial(predict_files, Recipe(Path()), engine=in_turn)],
     ids=["here", "elsewhere"],
 )
 @pytest.mark.parametrize(("postprocessing", "voxels"), [(None, 35), (Postprocessing(), 35), (CHOSEN, 34)])

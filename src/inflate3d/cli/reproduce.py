@@ -14,10 +14,10 @@ from tyro.conf import Positional
 from inflate3d.cli.terminal import CommandOptions, Terminal
 from inflate3d.config import InflatedConfig, RunConfig
 from inflate3d.datasets import read_dataset
-from inflate3d.datasets.splits import Split, choose_split
-from inflate3d.errors import ConfigError, DataError, ModelError
+from inflate3d.datasets.splits import choose_split
+from inflate3d.errors import ConfigError, ModelError
 from inflate3d.preparation.store import Store
-from inflate3d.run_folder import RunFolder, TrainingLog, open_folder
+from inflate3d.run_folder import RunFolder, open_folder
 from inflate3d.stopping import Interrupted
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ class Options(CommandOptions):
     """Folder of the new run; reproduced/ in the run's folder by default. An interrupted one is resumed."""
     dataset: Path | None = None
     """Prepare this dataset again and compare it with the run's, instead of using the run's store."""
-    store: Path | None = None
-    """The dataset's store, if it has moved."""
     weights: Path | None = None
     """The file of 2D weights, if it has moved."""
 
@@ -62,12 +60,11 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any] | None:
         raise stop.with_hint("repeat the command to resume") from stop
     now = Provenance.read(again)
     identical = now.model_sha256 == before.model_sha256
-    environment = _environment_differences(before, now)
-    validations = [TrainingLog.read(each.metrics).column("dice")[1] for each in (folder, again)]
-    dice = [values[-1] if values else None for values in validations]
-    rows = [("checksum of the model", before.model_sha256 or "", now.model_sha256 or "")]
-    rows += [("last validation Dice", *(f"{each:.6g}" if each is not None else "none" for each in dice))]
-    terminal.table(str(folder.root), ["", "then", "now"], rows)
+    last = now.sessions[-1].environment
+    environment = list(
+        dict.fromkeys(each for session in before.sessions for each in session.environment.differences(last))
+    )
+    terminal.print(f"checksum of the model, then: {before.model_sha256}\nnow: {now.model_sha256}")
     for each in environment:
         terminal.print(f"environment differs: {each}")
     terminal.print(f"the models {'are identical' if identical else 'differ'}")
@@ -77,7 +74,6 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any] | None:
         "reproduced": str(again.root),
         "identical": identical,
         "model_sha256": [before.model_sha256, now.model_sha256],
-        "last_validation_dice": dice,
         "environment_differences": environment,
     }
 
@@ -99,16 +95,14 @@ def _here(config: RunConfig, options: Options) -> RunConfig:
     if options.weights is not None and isinstance(model, InflatedConfig):
         model = model.model_copy(update={"weights": str(options.weights.resolve())})
     training = config.training.model_copy(update={"logger": "none"})
-    paths = {"dataset": (options.dataset or config.dataset).resolve(), "store": (options.store or config.store)}
-    return config.model_copy(update={**paths, "model": model, "training": training})
+    dataset = (options.dataset or config.dataset).resolve()
+    return config.model_copy(update={"dataset": dataset, "model": model, "training": training})
 
 
 def _store(config: RunConfig, options: Options, again: RunFolder, terminal: Terminal) -> Store:
     """The run's store, or one that is prepared from the dataset that was given."""
     if options.dataset is None:
         return Store(config.store)
-    if options.store is not None:
-        raise ConfigError("--dataset and --store exclude each other", hint="--dataset is prepared again by itself")
     from inflate3d.preparation.plan_options import PlanOptions
     from inflate3d.preparation.prepare import prepare
 
@@ -122,7 +116,7 @@ def _check_inputs(folder: RunFolder, record: Provenance, config: RunConfig, stor
     from inflate3d.models.weights_origin import weights_origin
     from inflate3d.provenance import data_origin, file_sha256
     from inflate3d.training.build import plan_run
-    from inflate3d.training.resuming import check_plan
+    from inflate3d.training.resuming import check_plan, check_split
 
     weights = folder.model / "model.safetensors"
     if (checksum := file_sha256(weights)) != record.model_sha256:
@@ -137,15 +131,7 @@ def _check_inputs(folder: RunFolder, record: Provenance, config: RunConfig, stor
     record.data.check_same(
         data_origin(store, [name for name in record.data.cases if name in store.cases]), file=store.folder
     )
-    before, now = Split.read(folder.split), choose_split(config.data, store.groups, store.splits)
-    if not before.has_cases_of(now):
-        raise DataError(
-            "the split has changed since the run was trained",
-            expected=before.source,
-            got=f"{now.source}, with other cases",
-            hint="restore the dataset's split",
-            file=folder.split,
-        )
+    check_split(folder, choose_split(config.data, store.groups, store.splits))
     if record.weights is not None:
         record.weights.check_same(weights_origin(config.model))
 
@@ -157,10 +143,3 @@ def _use_threads_of(record: Provenance) -> None:
     environment = record.sessions[-1].environment
     if environment.device == "cpu":
         torch.set_num_threads(environment.threads)
-
-
-def _environment_differences(before: Provenance, now: Provenance) -> list[str]:
-    found: dict[str, None] = {}
-    for session in before.sessions:
-        found |= dict.fromkeys(session.environment.differences(now.sessions[-1].environment))
-    return list(found)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from threading import Thread
-from typing import Any, Generic, Literal, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, Generic, Literal, TypeVar, cast
 
 from inflate3d.atomic import write_text
 from inflate3d.datasets.case import Case
@@ -32,28 +32,6 @@ from inflate3d.progress import Progress, silent
 from inflate3d.volume import Volume
 
 Result = TypeVar("Result")
-
-
-@runtime_checkable
-class ScanPredictor(Protocol):
-    """What `predict_files` needs of a `Predictor`."""
-
-    def predict(
-        self, volume: Volume, *, confidence: bool = False, uncertainty: bool = False, depth_filter: float = 0.0
-    ) -> Prediction:
-        """Segments a scan on its own grid."""
-        ...
-
-
-@runtime_checkable
-class Recipe(Protocol):
-    """How a process loads its predictor; one that gets an equal recipe again keeps the predictor that it has."""
-
-    def load(self) -> ScanPredictor:
-        """Loads it."""
-        ...
-
-    def __hash__(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -133,7 +111,7 @@ class _How:
 
 
 def predict_files(
-    predictor: ScanPredictor | Recipe,
+    predictor: Predictor | PredictorRecipe,
     scans: str | Path | Sequence[Case] | FoundScans,
     out: str | Path,
     *,
@@ -187,9 +165,7 @@ def predict_files(
         ['a', 'b']
     """
     if isinstance(scans, str | Path):
-        loaded = predictor if isinstance(predictor, ScanPredictor) else predictor.load()
-        assert isinstance(loaded, Predictor)
-        scans = find_scans(scans, loaded.plan)
+        scans = find_scans(scans, _loaded(predictor).plan)
     found = scans if isinstance(scans, FoundScans) else FoundScans(list(scans))
     destination = Destination.of(out, found.cases, suffix)
     how = _How(postprocessing or Postprocessing(), confidence or uncertainty_maps, uncertainty_maps)
@@ -202,8 +178,7 @@ def predict_files(
         if job.is_done:
             report(results[job.target])
     if engine is None:
-        loaded = predictor if isinstance(predictor, ScanPredictor) else predictor.load()
-        outcomes = _Pipeline(loaded, how).run(todo, progress)
+        outcomes = _Pipeline(_loaded(predictor), how).run(todo, progress)
     else:
         outcomes = _map(predictor, how, engine, todo, progress)
     for job, result in outcomes:
@@ -270,7 +245,7 @@ class _Predicted:
 class _Pipeline:
     """Reads the next scan and writes the last label map while a scan is predicted."""
 
-    def __init__(self, predictor: ScanPredictor, how: _How) -> None:
+    def __init__(self, predictor: Predictor, how: _How) -> None:
         self._predictor, self._how = predictor, how
         self._last: _Predicted | None = None
 
@@ -366,26 +341,30 @@ def _write(job: Job, case: Case, prediction: Prediction) -> None:
 
 
 def _map(
-    recipe: ScanPredictor | Recipe, how: _How, engine: Engine, jobs: list[Job], progress: Progress
+    predictor: Predictor | PredictorRecipe, how: _How, engine: Engine, jobs: list[Job], progress: Progress
 ) -> Iterator[tuple[Job, ScanResult]]:
     """Predicts scans on the machines of an engine, by the same pipeline, one scan at a time."""
-    results = engine(partial(_predict_job, recipe, how), jobs)
+    results = engine(partial(_predict_job, predictor, how), jobs)
     for job, result in zip(jobs, progress(results, len(jobs), "predicting"), strict=True):
         if isinstance(result, LostError):
             result = ScanResult(job.case.id, "failed", error=result.with_context(case=job.case.id, file=job.address))
         yield job, result
 
 
-def _predict_job(recipe: Any, how: _How, job: Job) -> ScanResult:
+def _predict_job(predictor: Predictor | PredictorRecipe, how: _How, job: Job) -> ScanResult:
     """Predicts one scan, on whichever machine this is."""
     if job.changed() != job.before:  # by a process that died before it could return
         return ScanResult(job.case.id, "done", job.target_address)
-    (outcome,) = _Pipeline(_loaded(recipe), how).run([job], silent)
+    (outcome,) = _Pipeline(_loaded(predictor), how).run([job], silent)
     return outcome[1]
 
 
+def _loaded(predictor: Predictor | PredictorRecipe) -> Predictor:
+    return _load(predictor) if isinstance(predictor, PredictorRecipe) else predictor
+
+
 @lru_cache(maxsize=1)
-def _loaded(recipe: Recipe) -> ScanPredictor:
+def _load(recipe: PredictorRecipe) -> Predictor:
     """The predictor, which stays in the memory of this process."""
     return recipe.load()
 

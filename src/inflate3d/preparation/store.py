@@ -202,7 +202,10 @@ class Store:
                 have changed since.
             ConfigError: It was prepared with other choices.
         """
-        again: dict[str, Any] = {"hint": "run `inflate3d prepare` again, or choose another --store", "file": self.folder}
+        again: dict[str, Any] = {
+            "hint": "run `inflate3d prepare` again, or choose another --store",
+            "file": self.folder,
+        }
         cases, root = {case.id for case in dataset.cases}, dataset.root.resolve()
         if self.source != root or set(self.cases) != cases:
             raise DataError(

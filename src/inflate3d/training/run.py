@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import torch
     from rich.console import Console
 
-    from inflate3d.provenance import Recording
     from inflate3d.training.build import Model
     from inflate3d.training.processes import Processes
     from inflate3d.training.task import Augment
@@ -55,7 +54,7 @@ def train(
         console: Where to show progress; nowhere if not given.
         augment: Changes each training batch, after the built-in augmentation: a function of the images
             ``(B, C, D, H, W)`` (intensities from 0 to 1), the labels ``(B, V, D, H, W)`` (class numbers at ``V`` points
-            of each pixel, one unless slices are shrunk; one slice for a center target) and a `torch.Generator` on their
+            of each pixel, one unless slices are shrunk; of windows the center slice) and a `torch.Generator` on their
             device, that returns both. Draw random numbers from the generator alone, so that a resumed training does
             what an undisturbed one does.
         callbacks: Further callbacks for Lightning's trainer.
@@ -131,7 +130,7 @@ class _Training:
         device = trainer.strategy.root_device
         recording = self.record(device) if first else nullcontext()
         try:
-            with recording as session, determinism(config.training), fast_products(device):
+            with recording, determinism(config.training), fast_products(device):
                 if first:  # only now, as the recording has checked the data that may have moved
                     config.write(folder.config)
                     self.plan.write(folder.plan)
@@ -143,11 +142,10 @@ class _Training:
             if first:
                 raise
             return  # the first one reports it
-        if session is not None:  # last, as it is what makes the run a finished one
-            run = TrainedRun(config, self.split, session.provenance)
-            write_model_card(folder.model, model.architecture, self.plan, run=run)
+        if first:  # last, as it is what makes the run a finished one
+            write_model_card(folder.model, model.architecture, self.plan, run=TrainedRun.read(folder))
 
-    def record(self, device: torch.device) -> AbstractContextManager[Recording]:
+    def record(self, device: torch.device) -> AbstractContextManager[None]:
         from inflate3d.models.weights_origin import weights_origin
         from inflate3d.provenance import data_origin, recorded
 
