@@ -73,7 +73,7 @@ def _run(words: list[str]) -> int:
 def _run_command(command: str, words: list[str]) -> int:
     from pydantic import ValidationError
 
-    from inflate3d.cli.parsing import UsageError, parse_options
+    from inflate3d.cli.parsing import parse_options
     from inflate3d.cli.terminal import Terminal
     from inflate3d.settings import settings_error
 
@@ -84,11 +84,6 @@ def _run_command(command: str, words: list[str]) -> int:
         options = parse_options(module, command, words)
         with interruptible(signal.SIGTERM), terminal.logging():
             document = module.run(options, terminal)
-    except UsageError as error:
-        if as_json:
-            return _report(error, as_json=True)
-        print(error.shown, end="", file=sys.stderr)
-        return FAILED
     except ValidationError as error:
         return _report(settings_error(error), as_json=as_json)
     except Inflate3dError as error:

@@ -27,22 +27,11 @@ _TYRO = (
     tyro.conf.SuppressFixed,
 )
 
-_FRAME = "╭╮╰╯─│ "
 _DECORATION = re.compile(r"\x1b\[[\d;]*m|\[/?\w+\]")
 """Colors and rich's markup, some of which tyro leaves in its messages."""
 
 _TOO_MANY = re.compile(r"Unrecognized options: (?!-)")
 """What tyro says of words behind the last one that the command takes."""
-
-
-class UsageError(ConfigError):
-    """An invalid command line.
-
-    Attributes:
-        shown: tyro's own message for a terminal.
-    """
-
-    shown = ""
 
 
 def parse_options(module: ModuleType, command: str, words: Sequence[str]) -> Any:
@@ -54,8 +43,7 @@ def parse_options(module: ModuleType, command: str, words: Sequence[str]) -> Any
         words: What follows the name.
 
     Raises:
-        UsageError: Unknown or missing options, or a value of another type than the option's.
-        ConfigError: An invalid value.
+        ConfigError: Unknown or missing options, or an invalid value.
         SystemExit: Help was asked for, and is printed.
     """
     kind = module.Options
@@ -131,22 +119,12 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__ or cause.__context__
 
 
-def _usage_error(shown: str, command: str) -> UsageError:
-    """What stands in tyro's box: a title in its frame, then parts with lines between them."""
-    lines = [_DECORATION.sub("", line) for line in shown.splitlines()]
-    title = lines[0].strip(_FRAME).lower() if lines else "usage"
-    parts: list[list[str]] = [[]]
-    for line in lines[1:]:
-        text = line.strip(_FRAME)
-        if text:
-            parts[-1].append(text)
-        elif "─" in line:
-            parts.append([])
-    said = [" ".join(part) for part in parts if part and not part[0].startswith(("For full helptext", "Argument help"))]
-    got, hint = " ".join(said), f"`inflate3d {command} --help` lists the options"
+def _usage_error(shown: str, command: str) -> ConfigError:
+    """The error that tyro's box shows: a title in its frame, then parts with lines between them."""
+    parts = re.split("[─╭╮╰╯]+", _DECORATION.sub("", shown).replace("│", " "))
+    title, *said = [" ".join(part.split()) for part in parts if part.strip()] or ["usage"]
+    got = " ".join(part for part in said if not part.startswith(("For full helptext", "Argument help")))
+    hint = f"`inflate3d {command} --help` lists the options"
     if _TOO_MANY.search(got):
         hint = f"fewer arguments are expected; a shell expands *.nii.gz to many: name the folder instead; {hint}"
-        shown += f"{hint}\n"
-    error = UsageError(f"invalid command line: {title}", got=got or None, hint=hint)
-    error.shown = shown
-    return error
+    return ConfigError(f"invalid command line: {title.lower()}", got=got or None, hint=hint)

@@ -15,7 +15,7 @@ from inflate3d.datasets import Dataset, read_dataset
 from inflate3d.datasets.classes import choose_classes
 from inflate3d.errors import DatasetProblems, Inflate3dError, truncate
 from inflate3d.preparation.examine import examine
-from inflate3d.preparation.summary import Summary, class_rows, property_rows, summarize
+from inflate3d.preparation.summary import class_rows, property_rows, summarize
 
 MOST_SHOWN = 5
 """Cases, or findings, of one kind that are listed; ``--json`` lists all."""
@@ -57,20 +57,20 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     show_summary(summary, dataset, terminal)
     show_warnings(examination.warnings, terminal)
     found = f"{len(examination.warnings)} warning(s)" if examination.warnings else "no warnings"
-    terminal.print(f"{summary.cases} cases of {dataset.name}: no problems, {found}")
+    terminal.print(f"{summary['cases']} cases of {dataset.name}: no problems, {found}")
     return {
         "dataset": dataset.name,
-        "cases": summary.cases,
+        "cases": summary["cases"],
         "problems": [],
         "warnings": [warning.to_dict() for warning in examination.warnings],
-        "fingerprint": summary.model_dump(mode="json"),
+        "fingerprint": summary,
     }
 
 
-def show_summary(summary: Summary, dataset: Dataset, terminal: Terminal) -> None:
+def show_summary(summary: dict[str, Any], dataset: Dataset, terminal: Terminal) -> None:
     """Shows the summary of the cases."""
-    stored = ", ".join(f"{what} ({count})" for what, count in (summary.orientations | summary.data_types).items())
-    terminal.print(f"{summary.cases} cases of {dataset.name}, stored as {stored}")
+    stored = ", ".join(f"{what} ({count})" for what, count in (summary["orientations"] | summary["data_types"]).items())
+    terminal.print(f"{summary['cases']} cases of {dataset.name}, stored as {stored}")
     terminal.table("Cases", ["across cases", "least", "median", "most"], property_rows(summary))
     columns = ["class", "cases", "voxels", "slices left-right", "back-front", "down-up"]
     terminal.table("Classes", columns, class_rows(summary))
