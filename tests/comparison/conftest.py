@@ -46,8 +46,8 @@ def made_up(tiny_run, tiny_config, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def comparison_folder(tiny_run, tiny_config, tmp_path_factory):
-    """The folder of a comparison with its tables and its page; not to be changed."""
+def compared(tiny_run, tiny_config, tmp_path_factory):
+    """A comparison and its folder, with its tables and its page; not to be changed."""
     root, random = tmp_path_factory.mktemp("comparison"), np.random.default_rng(0)
     dice = {
         (arm, size, seed): random.uniform(0.5, 0.9, (12, 2)) - (0.1 if size else 0)
@@ -61,4 +61,4 @@ def comparison_folder(tiny_run, tiny_config, tmp_path_factory):
     comparison = summarize_runs("Toys", runs, whole=4)
     write_tables(comparison, score_table(runs, read_scores(runs)), root)
     write_comparison_page(comparison, root)
-    return root
+    return comparison, root

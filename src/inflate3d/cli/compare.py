@@ -163,7 +163,7 @@ def report_comparison(
     terminal.table("What each needs", *cost_table(comparison))
     for line in notes(comparison):
         terminal.print(f"* {line}")
-    terminal.print(f"tables: {root / 'comparison.md'}, .csv, .json\nplots:  {root / 'comparison.png'}, .svg")
+    terminal.print(f"tables: {root / 'comparison.md'}, .json\nplots:  {root / 'comparison.png'}, .svg")
     _write_pages(runs, terminal)
     terminal.print(f"report: {write_comparison_page(comparison, root)}")
     return comparison.to_dict()

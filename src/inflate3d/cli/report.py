@@ -1,7 +1,4 @@
-"""Write the page of a run again: scores, curves, pictures of the best, median and worst case; it opens offline.
-
-For the folder of a comparison, the page that holds its methods against each other.
-"""
+"""Write the page of a run again: scores, curves, pictures of the best, median and worst case; it opens offline."""
 
 from __future__ import annotations
 
@@ -21,26 +18,17 @@ class Options(CommandOptions):
     """Options of ``report``."""
 
     run: Positional[Path]
-    """The run's folder, a folder of folds, or a comparison's; one not evaluated gets a page of its training."""
+    """The run's folder, or a folder of folds; one not evaluated gets a page of its training."""
     overwrite: bool = False
     """Replace files that inflate3d did not write."""
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     """Writes the page."""
-    page = _write(options)
+    page = write_page(open_folder(options.run), overwrite=options.overwrite)
     size = page.stat().st_size
     terminal.print(f"report: {page} ({size / 1e6:.1f} MB)")
     return {"report": str(page), "bytes": size}
-
-
-def _write(options: Options) -> Path:
-    from inflate3d.comparison.results import JSON_FILE, Comparison
-    from inflate3d.report.comparison import write_comparison_page
-
-    if (options.run / JSON_FILE).exists():
-        return write_comparison_page(Comparison.read(options.run), options.run, overwrite=options.overwrite)
-    return write_page(open_folder(options.run), overwrite=options.overwrite)
 
 
 def write_page(folder: RunFolder | FoldsFolder, *, overwrite: bool = False) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 from inflate3d.comparison.runs import COST
 from inflate3d.errors import DataError
 from inflate3d.evaluation.scores import Scores
-from inflate3d.evaluation.statistics import Figure, mean_over_defined
+from inflate3d.evaluation.statistics import mean_over_defined
 from inflate3d.run_folder import RunFolder
 from inflate3d.settings import read_json
 
@@ -49,10 +49,10 @@ class Cost:
     """
 
     network: NetworkSize | None
-    training_seconds: Figure
-    other_seconds: Figure
-    prediction_seconds: Figure
-    peak_memory_bytes: Figure
+    training_seconds: float
+    other_seconds: float
+    prediction_seconds: float
+    peak_memory_bytes: float
     device: str
 
 

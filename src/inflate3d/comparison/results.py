@@ -7,12 +7,11 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from inflate3d.comparison.arms import difference_in_words
 from inflate3d.comparison.cost import Cost, measure_costs
@@ -22,7 +21,6 @@ from inflate3d.errors import DataError
 from inflate3d.evaluation.scores import Scores
 from inflate3d.evaluation.statistics import (
     Estimate,
-    Figure,
     estimate,
     group_values,
     holm,
@@ -32,10 +30,6 @@ from inflate3d.evaluation.statistics import (
     wilcoxon,
 )
 from inflate3d.evaluation.tables import Table
-from inflate3d.settings import read_json
-
-JSON_FILE = "comparison.json"
-"""In a comparison's folder: all of its figures."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +50,10 @@ class Difference:
     dice: Estimate
     better: int
     cases: int
-    p: Figure
-    sign_flip_p: Figure
-    wilcoxon_p: Figure
-    p_holm: Figure = math.nan
+    p: float
+    sign_flip_p: float
+    wilcoxon_p: float
+    p_holm: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -91,12 +85,12 @@ class Row:
     budget: float | None
     differs: str
     dice: Estimate
-    dice_of_seeds: dict[int, Figure]
-    dice_of_classes: dict[str, Figure]
-    dice_of_cases: tuple[Figure, ...]
-    hd95: Figure
-    nsd: Figure
-    micro_dice: Figure
+    dice_of_seeds: dict[int, float]
+    dice_of_classes: dict[str, float]
+    dice_of_cases: tuple[float, ...]
+    hd95: float
+    nsd: float
+    micro_dice: float
     difference: Difference | None
     cost: Cost
     paper: float | None
@@ -125,7 +119,7 @@ class Comparison:
     held_out: tuple[str, ...]
     patients: int
     seeds: tuple[int, ...]
-    nsd_tolerance: Figure
+    nsd_tolerance: float
     rows: tuple[Row, ...]
 
     @property
@@ -156,29 +150,6 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values for JSON; what is not known is ``null``."""
         return json.loads(TypeAdapter(Comparison).dump_json(self))
-
-    @classmethod
-    def read(cls, folder: Path) -> Comparison:
-        """Reads ``comparison.json`` of a comparison's folder.
-
-        Raises:
-            ConfigError: The file is missing, or is not JSON.
-            DataError: It holds no comparison.
-        """
-        file = folder / JSON_FILE
-        values = read_json(file)
-        try:
-            found = TypeAdapter(cls).validate_python(values)
-            _check_shape(found)
-        except (ValidationError, LookupError, ValueError) as error:
-            raise DataError(
-                "cannot read the comparison",
-                expected="what `inflate3d compare` writes",
-                got=str(error)[:200],
-                hint="repeat the command of the comparison; finished runs are not trained again",
-                file=file,
-            ) from error
-        return found
 
 
 def summarize_runs(dataset: str, runs: Sequence[ComparisonRun], whole: int) -> Comparison:
@@ -313,12 +284,3 @@ def _case_means(dice: Float[np.ndarray, "seeds cases classes"]) -> Float[np.ndar
 
 def _mean(values: Sequence[float]) -> float:
     return float(mean_over_defined(np.array(values, dtype=np.float64)))
-
-
-def _check_shape(found: Comparison) -> None:
-    """Every row has all cases and classes, and there is a row."""
-    first = found.rows[0]
-    for row in found.rows:
-        classes = list(row.dice_of_classes) == list(first.dice_of_classes)
-        if len(row.dice_of_cases) != len(found.held_out) or not classes or not row.dice_of_seeds:
-            raise ValueError(f"{row.arm}: other cases or classes than {first.arm}")

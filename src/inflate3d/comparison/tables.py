@@ -1,19 +1,18 @@
-"""A comparison as tables: Markdown to read, CSV and JSON for further analysis."""
+"""A comparison as tables: Markdown to read, JSON and CSV for further analysis."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from inflate3d.atomic import write_text
 from inflate3d.comparison.budget import budget_name
 from inflate3d.comparison.cost import NetworkSize
 from inflate3d.comparison.paper import NOTE as PAPER_NOTE
-from inflate3d.comparison.results import JSON_FILE, Comparison, Difference, Row
+from inflate3d.comparison.results import Comparison, Difference, Row
 from inflate3d.evaluation.statistics import FEWEST_GROUPS, Estimate
 from inflate3d.evaluation.tables import Table, show_estimate
 
@@ -34,7 +33,7 @@ class Cell(NamedTuple):
 
 
 def write_tables(comparison: Comparison, scores: Table, folder: Path) -> None:
-    """Writes ``comparison.md``, ``comparison.csv``, ``comparison.json`` and ``scores.csv``, each atomically.
+    """Writes ``comparison.md``, ``comparison.json`` and ``scores.csv``, each atomically.
 
     Args:
         comparison: What was found.
@@ -46,16 +45,8 @@ def write_tables(comparison: Comparison, scores: Table, folder: Path) -> None:
     """
     document = {**comparison.to_dict(), "notes": notes(comparison)}
     write_text(folder / "comparison.md", to_markdown(comparison))
-    write_text(folder / "comparison.csv", row_table(comparison).to_csv(digits=6))
     write_text(folder / "scores.csv", scores.to_csv(digits=6))
-    write_text(folder / JSON_FILE, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-
-
-def row_table(comparison: Comparison) -> Table:
-    """A row an arm and number of training cases, with all figures but the single cases'."""
-    rows = [_flat({k: v for k, v in asdict(row).items() if k != "dice_of_cases"}) for row in comparison.rows]
-    columns = tuple(dict.fromkeys(name for row in rows for name in row))
-    return Table(columns, [[row.get(name) for name in columns] for row in rows])
+    write_text(folder / "comparison.json", json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 
 
 def interval_words(comparison: Comparison) -> str:
@@ -272,11 +263,3 @@ def _duration(seconds: float) -> str:
 def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _flat(values: dict[Any, Any], before: str = "") -> dict[str, Any]:
-    """Nested values as one level, such as ``dice.low``."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{before}{name}.") if isinstance(value, dict) else {f"{before}{name}": value}
-    return flat

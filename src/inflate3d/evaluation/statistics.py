@@ -11,11 +11,9 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated
 
 import numpy as np
 from jaxtyping import Float, Shaped
-from pydantic import BeforeValidator
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
@@ -44,10 +42,6 @@ _PARTS = 10
 """Resamples are ranked in this many parts, which takes less memory."""
 
 
-Figure = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
-"""A number that is NaN where it is not known, which is ``null`` in JSON."""
-
-
 @dataclass(frozen=True)
 class Estimate:
     """A figure with its interval.
@@ -58,9 +52,9 @@ class Estimate:
         high: Its upper end.
     """
 
-    value: Figure
-    low: Figure = math.nan
-    high: Figure = math.nan
+    value: float
+    low: float = math.nan
+    high: float = math.nan
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class RunEntry:
     page: str | None
 
 
-def write_comparison_page(comparison: Comparison, root: Path, *, overwrite: bool = False) -> Path:
+def write_comparison_page(comparison: Comparison, root: Path) -> Path:
     """Writes the page of a comparison, ``report.html`` in its folder.
 
     All figures are the comparison's own; of its runs only the first one's settings and split are read.
@@ -54,7 +54,6 @@ def write_comparison_page(comparison: Comparison, root: Path, *, overwrite: bool
     Args:
         comparison: What was found.
         root: The comparison's folder, with its runs. Those that have a page are linked to.
-        overwrite: Whether a page that inflate3d did not write may be replaced.
 
     Returns:
         The page's file.
@@ -64,7 +63,7 @@ def write_comparison_page(comparison: Comparison, root: Path, *, overwrite: bool
         DataError: The first run's split can't be read.
         OutputError: The page can't be written.
     """
-    check_replaceable(FoldsFolder(root).report, overwrite=overwrite)
+    check_replaceable(FoldsFolder(root).report)
     runs = list_runs(comparison, root)
     largest = next(run for run in runs if run.row is comparison.largest[0])
     first = RunFolder(root / largest.name)
