@@ -75,7 +75,7 @@ def tiny_config(phantoms, phantom_store) -> RunConfig:
             accelerator="cpu",
             workers=0,
         ),
-    ).resolve(phantom_store.plan)
+    ).resolve(phantom_store.plan.defaults)
 
 
 @pytest.fixture(scope="session")

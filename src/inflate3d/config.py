@@ -7,7 +7,7 @@ dataset's plan's choice; `RunConfig.resolve` fills it in, once, before anything 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
 import tyro
 import yaml
@@ -88,16 +88,6 @@ class TrainingDefaults(FrozenModel):
     """Fraction of the windows that are sampled by class."""
     steps: int = 2000
     """Optimizer steps."""
-
-
-@runtime_checkable
-class HasDefaults(Protocol):
-    """A dataset's plan, as far as settings need it."""
-
-    @property
-    def defaults(self) -> TrainingDefaults:
-        """Its choices for the training."""
-        ...
 
 
 class DataConfig(FrozenModel):
@@ -385,15 +375,15 @@ class RunConfig(FrozenModel):
         check_encoder_settings(self.model, self.training)
         return self
 
-    def resolve(self, plan: HasDefaults) -> RunConfig:
+    def resolve(self, defaults: TrainingDefaults) -> RunConfig:
         """The same run with the plan's choice in place of each None; resolving twice changes nothing.
 
         Raises:
             ConfigError: Settings contradict each other.
         """
         check_encoder_settings(self.model, self.training)
-        model = self.model.resolve(plan.defaults)
-        return self.model_copy(update={"model": model, "training": self.training.resolve(plan.defaults, model)})
+        model = self.model.resolve(defaults)
+        return self.model_copy(update={"model": model, "training": self.training.resolve(defaults, model)})
 
     def write(self, path: Path) -> None:
         """Writes the configuration as YAML, atomically.

@@ -3,6 +3,7 @@ import itertools
 import json
 import os
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from inflate3d.cli import main
 from inflate3d.datasets import read_dataset
 from inflate3d.datasets.case import Dataset
-from inflate3d.datasets.writing import LAYOUT_NAMES
+from inflate3d.datasets.writing import LayoutName
 from inflate3d.io import read_images, read_labels
 
 WAYS = [("folder", ".nii.gz"), ("msd", ".nii.gz"), ("nnunet", ".nii.gz"), ("msd", ".nrrd"), ("nnunet", ".mhd")]
@@ -74,7 +75,7 @@ def test_any_layout_and_format_holds_the_same(two_modalities, tmp_path, document
     assert all(path.name.endswith(suffix) for case in after.cases for path in case.images if path)
 
 
-@pytest.mark.parametrize("target", LAYOUT_NAMES)
+@pytest.mark.parametrize("target", get_args(LayoutName))
 def test_no_split_is_lost(two_modalities, tmp_path, document, target):
     told = document("convert", two_modalities, tmp_path / "out", "--to", target)
     split = read_dataset(two_modalities).splits["own"][0]
@@ -86,7 +87,7 @@ def test_no_split_is_lost(two_modalities, tmp_path, document, target):
         assert type(split).read(file) == split
 
 
-@pytest.mark.parametrize("target", LAYOUT_NAMES)
+@pytest.mark.parametrize("target", get_args(LayoutName))
 def test_groups_are_kept_or_told_to_be_lost(two_modalities, tmp_path, capsys, target):
     rows = TABLE.splitlines()
     grouped = [f"{rows[0]},group", *(f"{row},{row[:4]}" for row in rows[1:])]
@@ -97,7 +98,7 @@ def test_groups_are_kept_or_told_to_be_lost(two_modalities, tmp_path, capsys, ta
     assert ("cannot hold groups" in capsys.readouterr().out) != kept
 
 
-@pytest.mark.parametrize("target", LAYOUT_NAMES)
+@pytest.mark.parametrize("target", get_args(LayoutName))
 def test_there_and_back(toys, tmp_path, document, target):
     document("convert", toys, tmp_path / "there", "--to", target, "--suffix", ".mha")
     document("convert", tmp_path / "there", tmp_path / "back", "--to", "msd")
@@ -135,7 +136,7 @@ def test_unknown_format(toys, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("target", LAYOUT_NAMES)
+@pytest.mark.parametrize("target", get_args(LayoutName))
 def test_all_problems_are_told_before_anything_is_written(toys, tmp_path, capsys, target):
     for name in ("toy1", "toy2"):
         (toys / f"imagesTr/{name}.nii.gz").write_bytes(b"damaged")
@@ -152,7 +153,7 @@ def full_disk(*_):
 
 
 @pytest.mark.parametrize("was_there", [True, False])
-@pytest.mark.parametrize("target", LAYOUT_NAMES)
+@pytest.mark.parametrize("target", get_args(LayoutName))
 def test_a_conversion_that_fails_leaves_nothing(toys, tmp_path, capsys, monkeypatch, target, was_there):
     out = tmp_path / "out"
     if was_there:

@@ -1,9 +1,12 @@
+from typing import get_args
+
 import pytest
 import torch
 
+from inflate3d.config import Volumetric
 from inflate3d.errors import ConfigError, ModelError
 from inflate3d.models.segmenter import load_model
-from inflate3d.models.volumetric import MOST_VOXELS, VOLUMETRIC, create_volumetric, usual_patch_size
+from inflate3d.models.volumetric import MOST_VOXELS, create_volumetric, usual_patch_size
 
 PATCHES = {"unetr": (16, 32, 32), "swin-unetr": (32, 32, 64), "segresnet": (8, 16, 16), "dynunet": (8, 32, 32)}
 WIDTHS = {"unetr": 1, "swin-unetr": 12, "segresnet": 8, "dynunet": 4}
@@ -21,7 +24,7 @@ def tiny(network, in_channels=2, num_classes=3):
     )
 
 
-@pytest.mark.parametrize("network", VOLUMETRIC)
+@pytest.mark.parametrize("network", get_args(Volumetric))
 def test_contract(network, tmp_path):
     model = tiny(network)
     patches = torch.rand(2, 2, *PATCHES[network])
@@ -58,7 +61,7 @@ def test_levels_of_nnunets_network_are_its_own():
     assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(31e6, rel=0.03)
 
 
-@pytest.mark.parametrize("network", VOLUMETRIC)
+@pytest.mark.parametrize("network", get_args(Volumetric))
 @pytest.mark.parametrize("shape", [(150, 512, 512), (7, 20, 24), (36, 50, 35), (1000, 30, 30), (40, 320, 320)])
 def test_usual_patch_is_one_that_the_network_takes(network, shape):
     size = usual_patch_size(network, shape)

@@ -114,7 +114,7 @@ class RunOptions(CommandOptions):
             model = model.model_copy(update={"stride": self.plan.stride})
         values = {"data": self.data, "model": model, "augmentation": self.augmentation, "training": self.training}
         places = {"dataset": self.dataset.resolve(), "store": store.folder.resolve()}
-        return parse_settings(RunConfig, places | values).resolve(store.plan)
+        return parse_settings(RunConfig, places | values).resolve(store.plan.defaults)
 
     def _check_prepared(self) -> None:
         """Processes that a launcher starts all at once can't prepare the dataset, each in the others' way."""

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Integer
@@ -25,8 +25,6 @@ from inflate3d.volume import Volume
 
 LayoutName = Literal["folder", "msd", "nnunet"]
 """A layout that can be written: an own folder, the Decathlon's, nnU-Net's raw data."""
-
-LAYOUT_NAMES: tuple[LayoutName, ...] = get_args(LayoutName)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,11 +75,6 @@ def show_estimate(value: float, low: float, high: float, digits: int = 4, sign: 
 def plain(value: Any) -> Any:
     """A value for JSON: None in place of NaN."""
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def by_name(names: Sequence[str], values: Iterable[float]) -> dict[str, float | None]:
-    """Each value by its name, for JSON."""
-    return dict(zip(names, map(plain, values), strict=True))
 
 
 def _cell(value: Value, digits: int) -> str:

@@ -108,9 +108,6 @@ _KINDS: dict[Volumetric, _Kind] = {
     "dynunet": _Kind(_dynunet, width=32, width_step=1, step=4, usual_step=16),
 }
 
-VOLUMETRIC = tuple(_KINDS)
-"""Names of the networks."""
-
 
 class VolumetricSegmenter(nn.Module):
     """Patches in, logits of all their voxels out.

@@ -90,7 +90,7 @@ def train(
 
     processes = find_processes(config.training)
     with folder.locked() if processes.first else nullcontext():
-        config = choose_precision(config.resolve(store.plan), folder)
+        config = choose_precision(config.resolve(store.plan.defaults), folder)
         if processes.first:
             config = take_folder(folder, config, resume)
         plan = plan_run(config, store)
