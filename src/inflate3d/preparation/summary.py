@@ -73,7 +73,7 @@ def class_rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
-def _spreads(sides: Sequence[tuple[float, float, float]]) -> list[dict[str, float]]:
+def _spreads(sides: Sequence[tuple[float, ...]] | Sequence[tuple[int, ...]]) -> list[dict[str, float]]:
     columns = np.array(sides, np.float64).T
     return [
         {"least": float(each.min()), "median": float(np.median(each)), "most": float(each.max())} for each in columns
