@@ -114,9 +114,8 @@ def test_hostile_settings_are_one_error(tmp_path, text):
 
 
 def test_nothing_is_left_to_the_plan_twice(phantom_store):
-    config = RunConfig(dataset="data", store="store", training=TrainingConfig(batch_size=4)).resolve(
-        phantom_store.plan.defaults
-    )  # type: ignore[arg-type]
+    training, defaults = TrainingConfig(batch_size=4), phantom_store.plan.defaults
+    config = RunConfig(dataset="data", store="store", training=training).resolve(defaults)  # type: ignore[arg-type]
     assert (config.training.accumulate, config.training.batch_size, config.training.stem_rate_factor) == (1, 4, 0.032)
     assert config.resolve(phantom_store.plan.defaults) == config
 
