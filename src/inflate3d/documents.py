@@ -21,10 +21,10 @@ MOST_BRACKETS = 32
 """Lists and mappings in brackets around a YAML value: PyYAML looks at all of them for each token."""
 
 DAMAGED_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
-"""What PyYAML raises for a document that is none, or whose numbers and dates are none."""
+"""What PyYAML raises for an invalid document, number or date."""
 
 DAMAGED_JSON = (ValueError, RecursionError)
-"""What `json` raises for a document that is none, or is nested too deeply."""
+"""What `json` raises for an invalid document, or one that is nested too deeply."""
 
 
 def read_text(path: str | Path, *, encoding: str = "utf-8", most: int = LARGEST_DOCUMENT) -> str:
@@ -56,7 +56,7 @@ def parse_json(text: str) -> Any:
     """Parses JSON.
 
     Raises:
-        ValueError: It is none, names a key twice, or is nested too deeply (see `DAMAGED_JSON` for all kinds).
+        ValueError: It is invalid, names a key twice, or is nested too deeply (see `DAMAGED_JSON` for all kinds).
         RecursionError: It is nested too deeply.
     """
     return json.loads(text, object_pairs_hook=_without_duplicates)
@@ -75,7 +75,7 @@ def parse_yaml(text: str) -> Any:
     """Parses plain YAML; no tag makes an object of it but a number, a date, text, a list or a mapping.
 
     Raises:
-        YAMLError: It is none, has a tag, an anchor, a duplicate key, or more than `MOST_BRACKETS` brackets around a
+        YAMLError: It is invalid, has a tag, an anchor, a duplicate key, or more than `MOST_BRACKETS` brackets around a
             value. Damaged numbers and dates raise others of `DAMAGED_YAML`.
     """
     loader = _PlainLoader(text)

@@ -78,7 +78,7 @@ class RunFolder(ScoredFolder):
 
     @property
     def split(self) -> Path:
-        """Who was learned from and who was held out."""
+        """Which cases were trained on and which were held out."""
         return self.root / "split.json"
 
     @property
@@ -98,7 +98,7 @@ class RunFolder(ScoredFolder):
 
     @property
     def last(self) -> Path:
-        """State to go on from."""
+        """State to resume from."""
         return self.root / "checkpoints" / "last.ckpt"
 
     @property
@@ -145,7 +145,7 @@ class FoldsFolder(ScoredFolder):
 
     @property
     def runs(self) -> list[RunFolder]:
-        """The runs that are there, ``fold-10`` after ``fold-9``; a folder may have any name, hidden ones are none."""
+        """The runs that are there, ``fold-10`` after ``fold-9``; a folder may have any name but a hidden one."""
         if not self.root.is_dir():
             return []
         inside = [path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith(".")]

@@ -15,7 +15,7 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 
 class FrozenModel(BaseModel):
-    """Immutable settings; a key that is not known is an error, and so is a number that is none."""
+    """Immutable settings; unknown keys, NaN and infinity are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 

@@ -138,7 +138,7 @@ class Volume:
             The selected part; its array is a view.
 
         Raises:
-            DataError: Nothing is selected, or the index is none of these.
+            DataError: Nothing is selected, or the index is of another kind.
         """
         steps = _slices_of(index, self.array.shape)
         first, step = (np.array([getattr(each, name) for each in steps[1:]]) for name in ("start", "step"))

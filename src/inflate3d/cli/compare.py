@@ -1,7 +1,12 @@
 """Train and score several methods under one protocol, and hold each against the first.
 
+<<<<<<< HEAD
 Every method is trained with every seed, number of training cases and budget, each in its own run. Runs that are
 finished are not trained again, unfinished ones go on where they were stopped: give the same command once more.
+=======
+Every method is trained with every seed and every number of training cases, each in its own run. Runs that are finished
+are not trained again, unfinished ones are resumed: repeat the same command.
+>>>>>>> 1b3017e (Say resume, train and invalid in docstrings)
 """
 
 from __future__ import annotations

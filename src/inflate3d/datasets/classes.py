@@ -112,13 +112,13 @@ def choose_classes(
     Args:
         dataset: The dataset.
         keep: Classes to train on, by name or value; all others count as background. All if empty.
-        merge: Joins of classes, such as ``"kidneys=left kidney+right kidney"`` or ``"tumor=2+3"``. The joined
-            class has the smallest of the joined values.
+        merge: Classes to merge, such as ``"kidneys=left kidney+right kidney"`` or ``"tumor=2+3"``. A merged
+            class has the smallest of their values.
         ignore: The class, or the value, of voxels that are neither trained on nor scored, even where the dataset
             counts that value as another class.
 
     Raises:
-        ConfigError: A class is not there, stands in two joins, or has the name of another; a join has not the form
+        ConfigError: A class is not there, is in two merges, or has the name of another; a merge does not have the form
             ``NAME=CLASS+CLASS``; the background is to be ignored.
     """
     classes, merged = dict(dataset.classes), dict(dataset.merged)

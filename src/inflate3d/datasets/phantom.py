@@ -30,7 +30,7 @@ _ORIENTATIONS = ("RAS", "LPS", "LAS", "PIR", "LSA", "RAS")
 """How the cases are stored, in turn; the last of the round is tilted."""
 
 _REACH = 2
-"""Slices to either side in which a vessel goes on and a lesion must end."""
+"""Slices to either side in which a vessel continues and a lesion must end."""
 
 _GAP = 3.0
 """Least distance between the walls of two vessels or lesions in neighboring slices, mm."""

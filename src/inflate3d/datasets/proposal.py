@@ -227,7 +227,7 @@ def _check_folder(folder: Path, *, replace: bool) -> None:
         raise OutputError(
             "the folder needs no description",
             got=f"the layout of {known[0].name}",
-            hint=f"go on with `inflate3d verify {folder}`, or give --overwrite to write a {LISTING}",
+            hint=f"continue with `inflate3d verify {folder}`, or give --overwrite to write a {LISTING}",
             file=folder,
         )
 

@@ -71,7 +71,7 @@ class ScoreAccumulator:
             spacing: Millimeters between voxels along the three axes.
             confidence: How far the prediction can be trusted, by foreground class; NaN where a class is not predicted.
             seconds: How long the prediction took.
-            groups: By kind, such as ``site``, the group that the case is in; None where nobody said.
+            groups: By kind, such as ``site``, the group that the case is in; None if unknown.
         """
         ours, truth = torch.as_tensor(prediction), torch.as_tensor(label)
         counts = overlap_counts(ours, truth, len(self.class_names))[1:]

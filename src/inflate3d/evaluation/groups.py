@@ -17,7 +17,7 @@ SPACING = "spacing"
 """The kind of group that cases are in by their voxels' size."""
 
 UNKNOWN = "unknown"
-"""The group of a case of which nobody said one."""
+"""The group of a case without one."""
 
 _SPACINGS = (1, 2, 3, 5)
 """Millimeters at which a group of spacings ends and the next begins."""

@@ -202,7 +202,7 @@ def _raise_problems(results: Sequence[ScanResult]) -> None:
 
 
 class _Background(Generic[Result]):
-    """A call in a daemon thread, so that nobody who leaves has to wait for it."""
+    """A call in a daemon thread, so that the process can end without waiting for it."""
 
     def __init__(self, call: Callable[[], Result]) -> None:
         self._call = call

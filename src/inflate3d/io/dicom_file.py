@@ -154,7 +154,7 @@ def _check_element(element: RawDataElement, syntax: str, depth: int) -> None:
 
 
 def _check_fragments(element: RawDataElement, stream: _Bounded) -> None:
-    """Compressed pixels are items; pydicom looks for the end of what is none, and GDCM takes seconds for it."""
+    """Compressed pixels are items; pydicom looks for the end of what is not an item, and GDCM takes seconds for it."""
     stream.seek(element.value_tell)
     while (header := stream.read(8))[:4] == _ITEM[0]:
         stream.seek(int.from_bytes(header[4:], "little"), os.SEEK_CUR)

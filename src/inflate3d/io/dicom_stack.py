@@ -1,4 +1,4 @@
-"""From the images of a DICOM series to one regular stack of slices, or a clear word on why they are none."""
+"""From the images of a DICOM series to one regular stack of slices, or a clear error that says why they are not one."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def stack_slices(headers: Sequence[ImageHeader]) -> Stack:
 
 
 def why_no_volume(headers: Sequence[ImageHeader]) -> str:
-    """Why images are none of a volume, whatever else is wrong with them; empty if they may be.
+    """Why images are not those of a volume, whatever else is wrong with them; empty if they may be.
 
     A study holds such series beside its scans: localizers, single images, screenshots. A volume that lacks slices
     is none of them.

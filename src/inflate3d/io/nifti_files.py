@@ -136,7 +136,7 @@ def _read_most(stream: gzip.GzipFile | BufferedReader, most: int) -> bytes:
 
 
 def stored_header(path: Path) -> nibabel.Nifti1Header:
-    """The header as it is stored, before nibabel mends what it can, of a file that could be opened."""
+    """The header as it is stored, before nibabel repairs what it can, of a file that could be opened."""
     with _open((pair_of(path) or (path, path))[0]) as stream:
         block = stream.read(540)
     kind = nibabel.Nifti2Header if _is_second(block) else nibabel.Nifti1Header
@@ -175,7 +175,7 @@ def _open(path: Path) -> gzip.GzipFile | BufferedReader:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps off the terminal what nibabel mends in a header; `stored_header` lets a reader tell it."""
+    """Keeps off the terminal what nibabel repairs in a header; `stored_header` shows it to readers."""
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)
     try:

@@ -43,7 +43,7 @@ def listed_files(header: Path, names: list[str]) -> list[Path]:
     """The files that a header lists, a name in a line.
 
     Raises:
-        ValueError: There are none, too many, or one is not in the header's folder.
+        ValueError: There are no files, too many, or one is not in the header's folder.
     """
     if not 0 < len(names) <= MOST_FILES:
         raise ValueError(f"a list of {len(names)} data files")
@@ -58,7 +58,7 @@ def numbered_files(header: Path, pattern: str) -> list[Path]:
         pattern: As it stands there; what stands behind the step is passed over.
 
     Raises:
-        ValueError: The pattern is none, or names too many files or one that is not in the header's folder.
+        ValueError: The pattern is invalid, or names too many files or one that is not in the header's folder.
     """
     name, *words = pattern.split()
     numbers = [int(word) for word in words[:4] if _INTEGER.fullmatch(word)]

@@ -188,7 +188,7 @@ def check_levels(name: str, levels: Sequence[int], count: int) -> tuple[int, ...
     """Makes sure that a backbone has the wanted feature maps.
 
     Raises:
-        ConfigError: It has not, or they are not in order.
+        ConfigError: It does not have them, or they are not in order.
     """
     chosen = tuple(levels)
     if not chosen or list(chosen) != sorted(set(chosen)) or not set(chosen) <= set(range(count)):

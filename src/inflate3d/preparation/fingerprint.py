@@ -148,11 +148,11 @@ def measure_case(
     # along the world's axes, so that neither samples nor digests depend on how the file lies
     labels = Orientation.toward(volume.affine, "RAS").apply(labels)
     volume = volume.reorient("RAS")
-    learned = _merge(labels, merged)
-    voxels, slices = _count_classes(learned)
-    inside, outside = learned > 0, learned == 0
+    merged_labels = _merge(labels, merged)
+    voxels, slices = _count_classes(merged_labels)
+    inside, outside = merged_labels > 0, merged_labels == 0
     if ignore is not None:
-        inside &= learned != ignore
+        inside &= merged_labels != ignore
     return CaseFingerprint(
         case=case,
         shape=volume.shape,

@@ -1,4 +1,4 @@
-"""Which mirrors leave every class name right: what says left must not be learned from a right one."""
+"""Which flips keep every class name true: a class named left must not be trained on a right one."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ class ModelSpace(FrozenModel):
         """Turns label values into class numbers 0 to K-1, and `IGNORED`.
 
         Raises:
-            DataError: A value is none that the plan knows.
+            DataError: A label value is unknown.
         """
         return map_labels(labels, self.class_numbers, self.classes)
 

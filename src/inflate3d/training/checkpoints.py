@@ -43,7 +43,7 @@ class RelocatableCheckpoint(ModelCheckpoint):
     """Keeps the best score when a run's folder was moved; Lightning's own would forget it and take a worse one."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on from the state of an earlier session, whose files are taken for those in the folder of today."""
+        """Resumes from the state of an earlier session, whose files are taken for those in the folder of today."""
         assert self.dirpath is not None
         folder = Path(self.dirpath)
 
@@ -90,7 +90,7 @@ class CheckpointOnSignal(lightning.Callback):
     def on_load_checkpoint(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Learns what is due; a training whose last validation is due must not be taken for a finished one."""
+        """Reads what is due; a training whose last validation is due must not be taken for a finished one."""
         self._due = checkpoint.get(_DUE, False)
         if self._due and checkpoint["global_step"] == trainer.max_steps:
             self._steps = trainer.max_steps

@@ -71,7 +71,7 @@ def plan_folds(
         raise ConfigError(
             "runs of these folds are there already",
             got=", ".join(fold.root.name for _, fold in there),
-            hint="go on with them by --resume, or choose another folder by --run",
+            hint="resume them by --resume, or choose another folder by --run",
             file=folder.root,
         )
     for settings, fold in there:

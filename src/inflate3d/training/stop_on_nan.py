@@ -1,4 +1,4 @@
-"""A training whose loss is no number any more has nothing to learn: it ends, and its last good state is kept."""
+"""Ends a training whose loss is not a number any more, and keeps its last good state."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class StopOnNaN(lightning.Callback):
         self._saved: int | None = None
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Remembers the step that the training goes on from."""
+        """Remembers the step that the training resumes from."""
         self._saved = trainer.global_step or None
 
     def on_train_batch_end(

@@ -34,7 +34,7 @@ def nifti(array: Shaped[np.ndarray, "i j k"], affine: Float[np.ndarray, "4 4"]) 
     """A gzipped NIfTI file.
 
     Args:
-        array: Voxel values; those of types that NIfTI has not become float32.
+        array: Voxel values; types that NIfTI lacks become float32.
         affine: Voxel index to millimeters in RAS+ world space.
     """
     kept = array.dtype in (np.uint8, np.int16, np.int32, np.float32)

@@ -80,7 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def finish(self) -> None:
-        """Closes the connection, if its client has not."""
+        """Closes the connection unless its client has."""
         with suppress(ConnectionError):
             super().finish()
 

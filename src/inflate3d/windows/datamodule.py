@@ -143,7 +143,7 @@ def _for_torch(array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
 class _Share(Sampler[int]):
     """One process's numbers of windows, from ``first`` on.
 
-    Its length counts those before ``first`` too: Lightning goes on counting batches where a resumed training
+    Its length counts those before ``first`` too: Lightning continues to count batches where a resumed training
     had stopped.
     """
 
