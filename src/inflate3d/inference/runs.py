@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Unpack
@@ -34,27 +33,13 @@ from inflate3d.preparation.verify import check_case
 from inflate3d.progress import Progress, silent
 from inflate3d.provenance import Provenance, digest_case
 from inflate3d.run_folder import FoldsFolder, RunFolder
+<<<<<<< HEAD
 from inflate3d.volume import DEPTH_AXES, Volume
+=======
+>>>>>>> f5543a1 (Drop the observer of evaluations, which nothing used)
 
 FOLD = "fold"
 """The kind of group that is a case's fold."""
-
-
-@dataclass(frozen=True, eq=False)
-class EvaluatedCase:
-    """A case while its arrays are in memory.
-
-    Attributes:
-        case: The case.
-        volume: Its scan.
-        label: The label values on the scan's grid.
-        prediction: The predicted label values, likewise.
-    """
-
-    case: Case
-    volume: Volume
-    label: Integer[np.ndarray, "i j k"]
-    prediction: Integer[np.ndarray, "i j k"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +63,6 @@ def evaluate(
     postprocess: bool = False,
     choose: bool = False,
     progress: Progress = silent,
-    observe: Callable[[EvaluatedCase], object] = lambda case: None,
     **settings: Unpack[PredictorSettings],
 ) -> Evaluation:
     """Predicts and scores the cases that a run, or each of several folds, held out.
@@ -95,7 +79,6 @@ def evaluate(
         choose: Whether to choose the post-processing, depth filter included, by these cases, and write it into the
             model's folder.
         progress: Shows the progress.
-        observe: Called with each case while its arrays are in memory.
         **settings: See `Predictor`.
 
     Raises:
@@ -111,7 +94,7 @@ def evaluate(
         held_out = _held_out(folder)
         dataset = dataset or read_dataset(RunConfig.read(folder.runs[0].config).dataset)
         plan = Plan.read(folder.runs[0].plan)
-        evaluator = _Evaluator(folder, dataset, plan, tolerance, observe, keep=choose)
+        evaluator = _Evaluator(folder, dataset, plan, tolerance, keep=choose)
         if postprocess:
             evaluator.postprocessing = read_postprocessing((folder.root,), plan.classes) or Postprocessing()
         for run in folder.runs:
@@ -148,11 +131,10 @@ class _Evaluator:
         dataset: Dataset,
         plan: Plan,
         tolerance: float,
-        observe: Callable[[EvaluatedCase], object],
         *,
         keep: bool,
     ) -> None:
-        self.folder, self.dataset, self.plan, self.tolerance, self.observe = folder, dataset, plan, tolerance, observe
+        self.folder, self.dataset, self.plan, self.tolerance = folder, dataset, plan, tolerance
         self.cases = {case.id: case for case in dataset.cases}
         self.accumulator = ScoreAccumulator(plan.class_names, tolerance=tolerance)
         self.postprocessing = Postprocessing()
@@ -229,9 +211,13 @@ class _Evaluator:
             groups={"group": case.group, **groups},
         )
         if self.kept is not None:
+<<<<<<< HEAD
             maps = zip((0.0, *self.depth_filters), (labels, *prediction.other_labels), strict=True)
             self.kept[case.id] = _Kept({each: _pack(smoothed) for each, smoothed in maps}, _pack(label), volume.spacing)
         self.observe(EvaluatedCase(case, volume, label, labels))
+=======
+            self.kept[case.id] = (_pack(labels), _pack(label), volume.spacing)
+>>>>>>> f5543a1 (Drop the observer of evaluations, which nothing used)
 
     def choose(self, scores: Scores, progress: Progress) -> ChosenPostprocessing:
         """Chooses the post-processing by folds, or by parts of a single run's held-out cases, and writes it."""
