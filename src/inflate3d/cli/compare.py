@@ -1,12 +1,7 @@
 """Train and score several methods under one protocol, and hold each against the first.
 
-<<<<<<< HEAD
 Every method is trained with every seed, number of training cases and budget, each in its own run. Runs that are
-finished are not trained again, unfinished ones go on where they were stopped: give the same command once more.
-=======
-Every method is trained with every seed and every number of training cases, each in its own run. Runs that are finished
-are not trained again, unfinished ones are resumed: repeat the same command.
->>>>>>> 1b3017e (Say resume, train and invalid in docstrings)
+finished are not trained again, unfinished ones are resumed: repeat the same command.
 """
 
 from __future__ import annotations
@@ -65,7 +60,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     _check_plans(runs, plans)
     hint = "wait until it has finished, or choose another folder by --out"
     with locked(root / ".lock", root, doing="running this comparison", hint=hint, remove=True):
-        train_all(runs, store, options, terminal)
+        train_all(runs, store, terminal, parallel=options.parallel, threads=options.threads)
         return report_comparison(runs, base, store, root, terminal)
 
 
@@ -118,7 +113,14 @@ def _check_plans(runs: Sequence[ComparisonRun], plans: dict[str, Plan]) -> None:
         check_plan(run.folder, plans[run.arm])
 
 
-def train_all(runs: Sequence[ComparisonRun], store: Store, options: Options, terminal: Terminal) -> None:
+def train_all(
+    runs: Sequence[ComparisonRun],
+    store: Store,
+    terminal: Terminal,
+    *,
+    parallel: int | None = None,
+    threads: int | None = None,
+) -> None:
     """Trains and scores what is not finished, here or in several processes; after a failure the others go on."""
     import torch
 
@@ -128,13 +130,13 @@ def train_all(runs: Sequence[ComparisonRun], store: Store, options: Options, ter
     training = runs[0].config.training
     waiting = [run for run in runs if not run.finished]
     terminal.log(f"{len(runs)} trainings, {len(runs) - len(waiting)} of them finished")
-    slots = find_slots(training, options.parallel, options.threads)
+    slots = find_slots(training, parallel, threads)
     # A training on several devices starts its own command anew for each, which must not be the whole comparison.
     if training.devices > 1 or (len(slots) > 1 and len(waiting) > 1):
         run_in_parallel(waiting, slots, terminal.log)
         return
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    if threads:
+        torch.set_num_threads(threads)
     failures = []
     for run in waiting:
         terminal.log(f"training: {run.name}")

@@ -47,7 +47,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     store = open_store(read_dataset(config.dataset), config.store, PlanOptions(), terminal)
     configs = {arm.name: arm.applied_to(config) for arm in ARM_SETS["depth"]}
     runs = plan_runs(configs, (options.seed,), (None,), options.out / "runs")
-    train_all(runs, store, None, terminal)
+    train_all(runs, store, terminal)
     ours, twin = (Scores.read(run.folder.evaluation) for run in runs)
     show_scores(ours, terminal)
     report_comparison(runs, config, store, options.out / "runs", terminal)

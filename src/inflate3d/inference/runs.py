@@ -33,10 +33,7 @@ from inflate3d.preparation.verify import check_case
 from inflate3d.progress import Progress, silent
 from inflate3d.provenance import Provenance, digest_case
 from inflate3d.run_folder import FoldsFolder, RunFolder
-<<<<<<< HEAD
-from inflate3d.volume import DEPTH_AXES, Volume
-=======
->>>>>>> f5543a1 (Drop the observer of evaluations, which nothing used)
+from inflate3d.volume import DEPTH_AXES
 
 FOLD = "fold"
 """The kind of group that is a case's fold."""
@@ -211,13 +208,8 @@ class _Evaluator:
             groups={"group": case.group, **groups},
         )
         if self.kept is not None:
-<<<<<<< HEAD
             maps = zip((0.0, *self.depth_filters), (labels, *prediction.other_labels), strict=True)
             self.kept[case.id] = _Kept({each: _pack(smoothed) for each, smoothed in maps}, _pack(label), volume.spacing)
-        self.observe(EvaluatedCase(case, volume, label, labels))
-=======
-            self.kept[case.id] = (_pack(labels), _pack(label), volume.spacing)
->>>>>>> f5543a1 (Drop the observer of evaluations, which nothing used)
 
     def choose(self, scores: Scores, progress: Progress) -> ChosenPostprocessing:
         """Chooses the post-processing by folds, or by parts of a single run's held-out cases, and writes it."""
