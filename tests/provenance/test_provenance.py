@@ -75,11 +75,10 @@ def test_each_session_is_recorded_with_how_it_ended(session):
         raise Interrupted
     with pytest.raises(ZeroDivisionError), begin():
         raise ZeroDivisionError
-    with begin() as recording:
+    with begin():
         folder.model.mkdir()
         (folder.model / "model.safetensors").write_bytes(b"weights")
     record = Provenance.read(folder)
-    assert record == recording.provenance
     assert [each.outcome for each in record.sessions] == ["stopped", "failed", "finished"]
     assert record.model_sha256 == hashlib.sha256(b"weights").hexdigest()
 
