@@ -71,7 +71,7 @@ PATCH_BATCH = 2
 RATES = {"inflated": 1e-3, "dynunet": 1e-3, "segresnet": 3e-4, "swin-unetr": 2e-4, "unetr": 1e-4}
 """Default peak learning rates, of an inflated network's decoder or of a 3D network; transformers take lower ones."""
 
-ENCODER_SETTINGS = ("encoder_learning_rate", "stem_rate_factor", "freeze", "checkpoint_activations")
+ENCODER_SETTINGS = ("encoder_learning_rate", "stem_rate_factor", "freeze", "freeze_layers", "checkpoint_activations")
 """What of the training concerns a pre-trained encoder, which 3D networks don't have."""
 
 
@@ -272,6 +272,10 @@ class TrainingConfig(FrozenModel):
     """The learning rate of the encoder's first layer over that of its last one. None: 0.032 if pre-trained, else 1."""
     freeze: Literal["none", "encoder", "body"] = "none"
     """What of the pre-trained encoder stays as it is: nothing, all, or all but its first convolution (body)."""
+    freeze_layers: int = Field(default=0, ge=0)
+    """First layers of the encoder that stay as they are, the stem counted: a step takes less time and memory."""
+    beta2: float = Field(default=0.999, gt=0, lt=1)
+    """AdamW's decay of squared gradients; trainings of a few hundred steps may take less, such as 0.98."""
     weight_decay: float = Field(default=0.05, ge=0)
     """AdamW's weight decay; norms, biases and embeddings have none."""
     warmup_steps: Planned[int] = planned(ge=0)

@@ -10,7 +10,7 @@ from inflate3d.models.encoders import create_encoder
 from inflate3d.models.segmenter import create_model, load_model
 from inflate3d.preparation.plan import Plan
 from inflate3d.run_folder import RunFolder
-from inflate3d.training.optimization import describe_rates, freeze, make_optimizer
+from inflate3d.training.optimization import describe_rates, freeze, freeze_layers, make_optimizer
 from inflate3d.training.run import train
 
 
@@ -104,6 +104,25 @@ def test_frozen_parameters_have_no_optimizer():
     }
     stem = {name for name, p in model.encoder.network.named_parameters() if id(p) in trained}
     assert stem == {"model.patch_embed.proj.weight", "model.patch_embed.proj.bias"}
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "last_frozen", "first_trained"),
+    [("vit_tiny_patch16_224", 3, "model.blocks.1", "model.blocks.2"), ("resnet10t", 3, "layer1", "layer2")],
+)
+def test_first_layers_stay_as_they_are_and_need_no_gradient(name, count, last_frozen, first_trained):
+    model = tiny(name).train()
+    freeze_layers(model, count)
+    network = model.encoder.network
+    before = {key: value.clone() for key, value in network.get_submodule(last_frozen).state_dict().items()}
+    model(torch.rand(2, 1, 3, 64, 64)).sum().backward()
+    trained = [path for path, weight in network.named_parameters() if weight.requires_grad]
+    assert trained[0].startswith(first_trained)
+    assert [path for path, weight in network.named_parameters() if weight.grad is not None] == trained
+    for key, value in network.get_submodule(last_frozen).state_dict().items():
+        assert torch.equal(value, before[key]), key  # statistics of batch norms, too
+    first, last = model.encoder.network.get_submodule(last_frozen), model.encoder.network.get_submodule(first_trained)
+    assert (first.training, last.training) == (False, True)
 
 
 def rates(model, **settings):

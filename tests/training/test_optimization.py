@@ -71,10 +71,10 @@ def test_warm_up_is_a_tenth_of_the_steps_at_most():
 def test_updates_are_those_of_the_plain_optimizer():
     model, plain = (nn.Linear(3, 2) for _ in range(2))
     plain.load_state_dict(model.state_dict())
-    config = TrainingConfig(learning_rate=0.1, stem_rate_factor=1.0)
+    config = TrainingConfig(learning_rate=0.1, stem_rate_factor=1.0, beta2=0.98)
     fused = make_optimizer(model, config)
     assert fused.defaults["fused"]
-    other = AdamW(plain.parameters(), lr=0.1, weight_decay=config.weight_decay)
+    other = AdamW(plain.parameters(), lr=0.1, betas=(0.9, 0.98), weight_decay=config.weight_decay)
     other.param_groups[0]["params"] = [plain.weight]
     other.add_param_group({"params": [plain.bias], "lr": 0.1, "weight_decay": 0.0})
     for step in range(3):

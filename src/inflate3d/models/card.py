@@ -247,7 +247,8 @@ def _training(config: RunConfig) -> _Section:
     ]
     if isinstance(config.model, InflatedConfig):
         rate = f"{training.encoder_learning_rate:g}, at its stem times {training.stem_rate_factor:g}"
-        rows += [("learning rate of the encoder", rate), ("frozen", training.freeze)]
+        frozen = f"first {training.freeze_layers} layers" if training.freeze_layers else training.freeze
+        rows += [("learning rate of the encoder", rate), ("frozen", frozen)]
     return _Section("Training", "All settings are in the run's `config.yaml`.", rows)
 
 

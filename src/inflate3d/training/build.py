@@ -84,7 +84,7 @@ def build_model(config: RunConfig, store: Store, plan: Plan) -> Model:
 def _build_inflated(config: RunConfig, settings: InflatedConfig, plan: Plan) -> Segmenter:
     from inflate3d.models.encoders import checkpoint_activations
     from inflate3d.models.segmenter import model_from_config
-    from inflate3d.training.optimization import freeze
+    from inflate3d.training.optimization import freeze, freeze_layers
 
     model = model_from_config(
         settings,
@@ -94,6 +94,7 @@ def _build_inflated(config: RunConfig, settings: InflatedConfig, plan: Plan) -> 
         class_names=plan.class_names,
     )
     freeze(model, config.training.freeze)
+    freeze_layers(model, config.training.freeze_layers)
     if config.training.checkpoint_activations:
         checkpoint_activations(model.encoder.network, model.encoder.name)
     return model

@@ -47,7 +47,9 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> AdamW:
         decay = 0.0 if parameter.ndim <= 1 or name in undecayed else config.weight_decay
         groups.setdefault((rate, decay), []).append(parameter)
     optimizer = AdamW(
-        [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()], fused=True
+        [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()],
+        betas=(0.9, config.beta2),
+        fused=True,
     )
     # Fused, it could take the scale of float16 gradients off by itself; then they could not be clipped before.
     optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
@@ -64,6 +66,18 @@ def freeze(model: Segmenter, part: Literal["none", "encoder", "body"]) -> None:
     backbone = model.encoder.network.requires_grad_(False).eval()
     if part == "body":
         next(module for module in backbone.modules() if isinstance(module, nn.Conv2d | nn.Conv3d)).requires_grad_(True)
+
+
+def freeze_layers(model: nn.Module, count: int) -> None:
+    """Keeps the backbone's first layers as they are, the stem counted, so that the backward pass ends above them."""
+    frozen = {name for name, layer in _layers(model).items() if layer < count}
+    for path, module in model.named_modules():
+        names = {f"{path}.{name}" for name, _ in module.named_parameters()}
+        if names and names <= frozen:
+            module.eval()
+    for name, weight in model.named_parameters():
+        if name in frozen:
+            weight.requires_grad_(False)
 
 
 def make_schedule(optimizer: AdamW, config: TrainingConfig) -> LambdaLR:
@@ -100,7 +114,14 @@ def describe_rates(model: nn.Module, config: TrainingConfig) -> str:
 
 
 def _relative_depths(model: nn.Module) -> dict[str, float]:
-    """For each parameter of the backbone, how far from its end it is: 0 in the last layer, 1 in the first.
+    """For each parameter of the backbone, how far from its end it is: 0 in the last layer, 1 in the first."""
+    layers = _layers(model)
+    last = max(layers.values(), default=0)
+    return {name: (last - layer) / max(1, last) for name, layer in layers.items()}
+
+
+def _layers(model: nn.Module) -> dict[str, int]:
+    """For each parameter of the backbone, the number of its layer, 0 for the stem's.
 
     timm says what the layers of a transformer are; those of others are the parts that they are built from.
     """
@@ -120,8 +141,7 @@ def _relative_depths(model: nn.Module) -> dict[str, float]:
             for number, part in enumerate(parts)
             if name.startswith(f"{part}.")
         }
-    last = max(layers.values(), default=0)
-    return {prefix + name: (last - layer) / max(1, last) for name, layer in layers.items()}
+    return {prefix + name: layer for name, layer in layers.items()}
 
 
 def _parts_of(network: nn.Module) -> list[str]:
