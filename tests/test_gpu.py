@@ -4,6 +4,7 @@ import csv
 import os
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,7 +79,7 @@ def test_augment():
 
 def test_predict(tiny_run, phantoms):
     scan = read_volume(phantoms.cases[0].scan)
-    asked = {"confidence": True, "uncertainty": True}
+    asked: Any = {"confidence": True, "uncertainty": True}
     there, here = (Predictor.load(tiny_run.root, device=name).predict(scan, **asked) for name in ("cuda", "cpu"))
     assert np.mean(there.labels == here.labels) > 0.999
     assert there.uncertainty is not None and here.uncertainty is not None

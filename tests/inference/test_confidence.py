@@ -190,7 +190,7 @@ def test_uncertainty_is_that_of_the_mean_over_members(sums):
     """Two that are as good as certain and say different things at a voxel: one of two classes, so half of log2 of 4."""
     models = [sums(4), sums(4, seed=1)]
     for model in models:
-        model.weights = model.weights * 1e4
+        model.weights = model.weights * 1e6
     predictor = Predictor(models, device="cpu")
     assessed = predictor.predict(SCAN, confidence=True, uncertainty=True)
     one, other = (Predictor(model, device="cpu").predict(SCAN).labels for model in models)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from inflate3d.config import RunConfig, TrainingConfig
+from inflate3d.config import RunConfig, TrainingConfig, VolumetricConfig
 from inflate3d.errors import ConfigError
 from inflate3d.run_folder import RunFolder
 from inflate3d.training.precision import choose_precision, fast_precision, fast_products
@@ -44,6 +44,16 @@ def test_float32_where_torch_does_not_say_what_the_processor_can(machine, monkey
     machine(cpu=["avx512_bf16"])
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     assert fast_precision(TrainingConfig()) == "32"
+
+
+def test_a_network_that_overflows_in_bfloat16_on_a_processor(machine, tmp_path):
+    training = TrainingConfig(accelerator="cpu")
+    config = RunConfig(dataset=tmp_path, store=tmp_path, training=training)
+    machine(cpu=["avx512_bf16"])
+    swin, dynunet = VolumetricConfig(network="swin-unetr"), VolumetricConfig(network="dynunet")
+    for model, precision in ((swin, "32"), (dynunet, "bf16-mixed")):
+        one = config.model_copy(update={"model": model})
+        assert choose_precision(one, RunFolder(tmp_path)).training.precision == precision
 
 
 def test_decided_once_and_kept_on_another_machine(tiny_config, phantom_store, tmp_path, monkeypatch):

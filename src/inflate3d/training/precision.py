@@ -14,6 +14,10 @@ _AMPERE = (8, 0)
 """Compute capability of the first NVIDIA GPUs that have bfloat16."""
 
 
+_NOT_FINITE = ("swin-unetr",)
+"""Networks whose gradients were at times not finite in bfloat16 on a CPU (torch 2.15, MONAI 1.6)."""
+
+
 def choose_precision(config: RunConfig, folder: RunFolder) -> RunConfig:
     """Decides on an automatic precision: what the run was started with, or what the device is fast in.
 
@@ -23,8 +27,12 @@ def choose_precision(config: RunConfig, folder: RunFolder) -> RunConfig:
     """
     if config.training.precision != "auto":
         return config
-    started = folder.config.exists()
-    chosen = RunConfig.read(folder.config).training.precision if started else fast_precision(config.training)
+    if folder.config.exists():
+        chosen = RunConfig.read(folder.config).training.precision
+    elif config.model.network in _NOT_FINITE and training_device(config.training).type == "cpu":
+        chosen = "32"
+    else:
+        chosen = fast_precision(config.training)
     return config.model_copy(update={"training": config.training.model_copy(update={"precision": chosen})})
 
 
