@@ -125,6 +125,14 @@ def test_first_layers_stay_as_they_are_and_need_no_gradient(name, count, last_fr
     assert (first.training, last.training) == (False, True)
 
 
+def test_a_layer_has_to_be_left_to_train():
+    model = tiny("resnet10t")
+    freeze_layers(model, 5)  # of six
+    assert any(weight.requires_grad for weight in model.encoder.network.parameters())
+    with pytest.raises(ConfigError):
+        freeze_layers(tiny("resnet10t"), 6)
+
+
 def rates(model, **settings):
     optimizer = make_optimizer(model, TrainingConfig(**{"learning_rate": 1e-3, "stem_rate_factor": 1.0, **settings}))
     names = {id(parameter): name for name, parameter in model.named_parameters()}

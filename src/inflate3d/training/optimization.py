@@ -12,6 +12,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from inflate3d.config import TrainingConfig
+from inflate3d.errors import ConfigError
 
 if TYPE_CHECKING:
     from inflate3d.models.segmenter import Segmenter
@@ -69,8 +70,20 @@ def freeze(model: Segmenter, part: Literal["none", "encoder", "body"]) -> None:
 
 
 def freeze_layers(model: nn.Module, count: int) -> None:
-    """Keeps the backbone's first layers as they are, the stem counted, so that the backward pass ends above them."""
-    frozen = {name for name, layer in _layers(model).items() if layer < count}
+    """Keeps the backbone's first layers as they are, the stem counted, so that the backward pass ends above them.
+
+    Raises:
+        ConfigError: The backbone has no more layers than that.
+    """
+    layers = _layers(model)
+    if count and count > max(layers.values()):
+        raise ConfigError(
+            "no layer of the encoder is left to train",
+            expected=f"a number below its {1 + max(layers.values())} layers",
+            got=f"--freeze-layers {count}",
+            hint="freeze the whole encoder with --freeze encoder",
+        )
+    frozen = {name for name, layer in layers.items() if layer < count}
     for path, module in model.named_modules():
         names = {f"{path}.{name}" for name, _ in module.named_parameters()}
         if names and names <= frozen:
