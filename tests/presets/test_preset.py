@@ -127,15 +127,9 @@ def test_options_go_before_the_preset(words):
 def test_every_preset_resolves_to_the_settings_of_a_run(name):
     options = Options.with_defaults(["--preset", name])
     sections = {section: getattr(options, section) for section in ("data", "model", "augmentation", "training")}
-    config = RunConfig(dataset="data", store="store", **sections).resolve(Defaults())  # type: ignore[arg-type]
+    config = RunConfig(dataset="data", store="store", **sections).resolve(TrainingDefaults())
     assert None not in (config.training.steps, config.training.batch_size, config.training.stem_rate_factor)
     assert RunConfig.model_validate(config.model_dump(mode="json")) == config
-
-
-class Defaults:
-    """All that settings ask of a plan."""
-
-    defaults = TrainingDefaults()
 
 
 @pytest.mark.parametrize("name", ["acdc", "acdc-paper", "paper/acdc", "msd-task02"])
