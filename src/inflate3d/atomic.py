@@ -55,7 +55,7 @@ def atomic_path(final: str | Path, *, refusals: tuple[type[Exception], ...] = ()
         try:
             yield temporary
             if flush:
-                _flush(temporary)
+                _sync(temporary)
             temporary.replace(final)
         except BaseException:
             with suppress(OSError):  # the folder itself is gone or read-only, which the first error reports
@@ -95,9 +95,13 @@ def flush_files(paths: Iterable[Path]) -> None:
         list(pool.map(_flush, paths))
 
 
+def _sync(path: Path) -> None:
+    with path.open("r+b") as written:
+        os.fsync(written.fileno())
+
+
 def _flush(path: Path) -> None:
     try:
-        with path.open("r+b") as written:
-            os.fsync(written.fileno())
+        _sync(path)
     except OSError as error:
         raise OutputError("the file can't be written", got=error.strerror or error, file=path) from error

@@ -120,8 +120,8 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _usage_error(shown: str, command: str) -> ConfigError:
-    """The error that tyro's box shows: a title in its frame, then parts with lines between them."""
-    parts = re.split("[─╭╮╰╯]+", _DECORATION.sub("", shown).replace("│", " "))
+    """The error that tyro's box shows: a title in its frame, then parts with lines between them, in ASCII at times."""
+    parts = re.split("[─╭╮╰╯]+|-{5,}", _DECORATION.sub("", shown).replace("│", " "))
     title, *said = [" ".join(part.split()) for part in parts if part.strip()] or ["usage"]
     got = " ".join(part for part in said if not part.startswith(("For full helptext", "Argument help")))
     hint = f"`inflate3d {command} --help` lists the options"
