@@ -130,7 +130,7 @@ def _build(file: LightningFile, encoder: OriginalEncoder, decoder: OriginalDecod
         input_std=1,
         stage_norms=network.stage_norms,
         encoder_arguments=network.arguments,
-        decoder_norm="batch",
+        pooling_norm="batch",
     )
     return Segmenter(network, architecture)
 

@@ -315,7 +315,7 @@ def _scores() -> list[Seed]:
             "nsd": np.ones((3, 2)),
         },
         micro_dice=np.array([0.8, 0.4]),
-        tolerances=np.array([1.0, 2.0]),
+        tolerance=2.0,
         seconds=np.array([1.0, 2.0, np.nan]),
         groups={"site": ("x", "x", "y")},
     )

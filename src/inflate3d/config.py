@@ -287,7 +287,7 @@ class TrainingConfig(FrozenModel):
     gradient_clip: float = Field(default=1.0, ge=0)
     """Largest norm of the gradient; 0 is no limit."""
     precision: TrainingPrecision = "auto"
-    """Number format of the arithmetic; auto: bf16-mixed if the GPU or CPU computes in it, else 32."""
+    """Number format of the arithmetic; auto: bf16-mixed if the GPU (inflated networks: or CPU) computes in it."""
     compile: bool = False
     """Compile the network with torch.compile: the first steps take minutes, the others may be faster."""
     checkpoint_activations: bool = False

@@ -98,6 +98,7 @@ def test_stop_in_the_middle_is_gone_on_with_at_that_fold(trained, data, tmp_path
         folder.model.mkdir(exist_ok=True)
         for name in ("model.json", "README.md"):
             (folder.model / name).touch()
+        folder.report.touch()
         return True
 
     monkeypatch.setattr("inflate3d.training.run.train", train)

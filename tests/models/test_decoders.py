@@ -91,25 +91,6 @@ def test_trains_saves_and_loads_behind_an_encoder(name, encoder, detail, tmp_pat
 
 
 @EVERY
-@pytest.mark.parametrize("strides", [(16, 16, 16, 16), (4, 8, 16, 32)], ids=str)
-def test_gradients_of_a_batch_are_the_mean_of_those_of_its_halves(name, strides):
-    """So 2 x 8 windows train as 16 do; pooled maps and norms see each window by itself."""
-    decoder = build_decoder(name, (8,) * 4, strides, in_channels=2, width=16).double()
-    if name in ("fpn-lite", "upernet"):
-        decoder.get_submodule("dropout").eval()
-    maps = [torch.randn(4, 8, 96 // stride, 64 // stride, dtype=torch.float64) for stride in strides]
-    windows = torch.rand(4, 2, 3, 96, 64, dtype=torch.float64)
-
-    def gradients(part):
-        value = decoder([features[part] for features in maps], windows[part]).pow(4).mean()
-        return torch.autograd.grad(value, list(decoder.parameters()))
-
-    halves = zip(gradients(slice(0, 2)), gradients(slice(2, 4)), strict=True)
-    for whole, (first, second) in zip(gradients(slice(0, 4)), halves, strict=True):
-        torch.testing.assert_close(whole, (first + second) / 2)
-
-
-@EVERY
 def test_bfloat16(name):
     model = make_model(name, (8,) * 4, (16,) * 4, (48, 80))
     with torch.autocast("cpu", torch.bfloat16):

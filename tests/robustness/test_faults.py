@@ -28,15 +28,14 @@ def hidden_in(folder: Path) -> list[str]:
 
 def test_sigterm_asks_for_another_turn_and_the_same_command_goes_on(zygote, train_words, toy_run, tmp_path):
     """Ctrl-C does not; both leave a state to go on from."""
-    run = tmp_path / "run"
     half = int(zygote.run(*train_words, "--run", tmp_path / "whole", folder=tmp_path / "whole").touches / 2)
     for number, code in ((signal.SIGTERM, 75), (signal.SIGINT, 130)):
+        run = tmp_path / str(code)
         ended = zygote.run(*train_words, "--run", run, "--resume", folder=run, touch=half, number=number)
         assert ended.code == code, ended.said
         assert "stopped" in ended.said and "Traceback" not in ended.said
-        half = half // 2
-    assert hidden_in(run) == []
-    assert zygote.run(*train_words, "--run", run, "--resume", folder=run).code == 0
+        assert hidden_in(run) == []
+        assert zygote.run(*train_words, "--run", run, "--resume", folder=run).code == 0
 
 
 def test_full_disk_while_a_store_is_written(zygote, toys, tmp_path):

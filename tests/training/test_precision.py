@@ -46,12 +46,11 @@ def test_float32_where_torch_does_not_say_what_the_processor_can(machine, monkey
     assert fast_precision(TrainingConfig()) == "32"
 
 
-def test_a_network_that_overflows_in_bfloat16_on_a_processor(machine, tmp_path):
-    training = TrainingConfig(accelerator="cpu")
-    config = RunConfig(dataset=tmp_path, store=tmp_path, training=training)
+def test_3d_networks_take_float32_on_a_processor(machine, tmp_path):
+    """Their convolutions gave NaN at times."""
     machine(cpu=["avx512_bf16"])
-    swin, dynunet = VolumetricConfig(network="swin-unetr"), VolumetricConfig(network="dynunet")
-    for model, precision in ((swin, "32"), (dynunet, "bf16-mixed")):
+    config = RunConfig(dataset=tmp_path, store=tmp_path, training=TrainingConfig(accelerator="cpu"))
+    for model, precision in ((config.model, "bf16-mixed"), (VolumetricConfig(network="segresnet"), "32")):
         one = config.model_copy(update={"model": model})
         assert choose_precision(one, RunFolder(tmp_path)).training.precision == precision
 

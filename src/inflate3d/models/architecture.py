@@ -30,8 +30,8 @@ class Architecture(FrozenModel):
     input_std: float
     stage_norms: bool = False
     encoder_arguments: dict[str, bool | int | float | tuple[int, ...]] = Field(default_factory=dict)
-    decoder_norm: Literal["group", "batch"] = "group"
-    """Norms of UPerNet; batch norms where the weights are imported from the paper's code."""
+    pooling_norm: Literal["group", "batch"] = "group"
+    """Norms of UPerNet's pooled maps; batch norms where the weights are imported from the paper's code."""
 
 
 class VolumetricArchitecture(FrozenModel):

@@ -59,7 +59,7 @@ class Segmenter(nn.Module):
             in_channels=encoder.in_channels,
             width=architecture.decoder_channels,
         )
-        if architecture.decoder_norm == "batch":
+        if architecture.pooling_norm == "batch":
             use_batch_norms(self.decoder)
         self._check_image_size()
         self.classifier = self.decoder.classifier(architecture.num_classes)

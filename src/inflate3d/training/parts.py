@@ -1,9 +1,9 @@
-"""A batch that is too large for the device's memory: the network takes it in parts, and the step stays the same.
+"""A batch that is too large for the device's memory: the encoder takes it in parts, and the step stays the same.
 
-The parts go through the network one after the other, and their activations are computed again, part by part, in the
-backward pass (Chen et al. 2016, arXiv:1604.06174). The loss sees the batch as a whole. So the step is that of the whole
-batch to rounding; dropout and stochastic depth draw other numbers. Batch norms, as of ResNets, take the statistics of
-each part.
+The parts go through the encoder one after the other, and their activations are computed again, part by part, in the
+backward pass (Chen et al. 2016, arXiv:1604.06174). The decoder, with its batch norms, and the loss see the batch as a
+whole. So the step is that of the whole batch to rounding; dropout and stochastic depth draw other numbers. Batch norms
+of the encoder itself (ResNets and the like have them) take the statistics of each part. A 3D network takes parts whole.
 """
 
 from __future__ import annotations
@@ -31,21 +31,23 @@ def take_in_parts(model: Segmenter | VolumetricSegmenter, parts: int) -> None:
     """
     if parts == 1:
         return
-    whole = model.forward
+    network: nn.Module = model.encoder if isinstance(model, Segmenter) else model
+    whole = network.forward
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _still_statistics(model)
+        return nullcontext(), _still_statistics(network)
 
-    def forward(batch: Tensor) -> Tensor:
+    def forward(batch: Tensor) -> Any:
         take = _recomputed(whole, contexts) if torch.is_grad_enabled() else whole
-        return torch.cat([take(part) for part in batch.chunk(parts)])
+        return _joined([take(part) for part in batch.chunk(parts)])
 
-    model.forward = forward  # type: ignore[method-assign]
+    network.forward = forward  # type: ignore[method-assign]
 
 
 def has_batch_norms(model: Segmenter | VolumetricSegmenter) -> bool:
     """Whether parts of a batch are normed each by itself."""
-    return any(isinstance(module, _BatchNorm) for module in model.modules())
+    network: nn.Module = model.encoder if isinstance(model, Segmenter) else model
+    return any(isinstance(module, _BatchNorm) for module in network.modules())
 
 
 def more_parts(parts: int, batch_size: int, reason: str) -> int:
@@ -60,7 +62,7 @@ def more_parts(parts: int, batch_size: int, reason: str) -> int:
         ConfigError: Each window was a part already.
     """
     if parts >= batch_size:
-        raise too_little_memory(f"{reason} (with one window at a time)")
+        raise too_little_memory(f"{reason} (with one window at a time in the encoder)")
     return min(2 * parts, batch_size)
 
 
@@ -74,8 +76,14 @@ def too_little_memory(reason: str) -> ConfigError:
     )
 
 
-def _recomputed(whole: Callable[[Tensor], Tensor], contexts: Callable[[], Any]) -> Callable[[Tensor], Any]:
+def _recomputed(whole: Callable[[Tensor], Any], contexts: Callable[[], Any]) -> Callable[[Tensor], Any]:
     return lambda part: checkpoint(whole, part, use_reentrant=False, context_fn=contexts)
+
+
+def _joined(outputs: list[Any]) -> Any:
+    if isinstance(outputs[0], Tensor):
+        return torch.cat(outputs)
+    return [torch.cat(maps) for maps in zip(*outputs, strict=True)]
 
 
 @contextmanager

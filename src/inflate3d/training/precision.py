@@ -7,15 +7,11 @@ from contextlib import contextmanager
 
 import torch
 
-from inflate3d.config import Precision, RunConfig, TrainingConfig
+from inflate3d.config import Precision, RunConfig, TrainingConfig, VolumetricConfig
 from inflate3d.run_folder import RunFolder
 
 _AMPERE = (8, 0)
 """Compute capability of the first NVIDIA GPUs that have bfloat16."""
-
-
-_NOT_FINITE = ("swin-unetr",)
-"""Networks whose gradients were at times not finite in bfloat16 on a CPU (torch 2.15, MONAI 1.6)."""
 
 
 def choose_precision(config: RunConfig, folder: RunFolder) -> RunConfig:
@@ -29,8 +25,8 @@ def choose_precision(config: RunConfig, folder: RunFolder) -> RunConfig:
         return config
     if folder.config.exists():
         chosen = RunConfig.read(folder.config).training.precision
-    elif config.model.network in _NOT_FINITE and training_device(config.training).type == "cpu":
-        chosen = "32"
+    elif isinstance(config.model, VolumetricConfig) and training_device(config.training).type == "cpu":
+        chosen = "32"  # 3D convolutions in bfloat16 gave NaN at times (torch 2.15, SegResNet and SwinUNETR)
     else:
         chosen = fast_precision(config.training)
     return config.model_copy(update={"training": config.training.model_copy(update={"precision": chosen})})

@@ -184,8 +184,8 @@ class _Training:
             start = "the last checkpoint" if self.folder.last.exists() else "the beginning"
             norms = ", and batch norms see each part by itself" if has_batch_norms(model) else ""
             self.log(
-                f"training: out of memory ({reason}); resuming from {start}, each batch goes through the network in "
-                f"{parts} parts{norms}"
+                f"training: out of memory ({reason}); resuming from {start}, the encoder takes each batch in {parts} "
+                f"parts{norms}"
             )
 
     def fit(self, trainer: lightning.Trainer, model: Model, parts: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from jaxtyping import Float
@@ -49,26 +49,33 @@ class Decoder(nn.Module, ABC):
 
 
 class ConvNormAct(nn.Sequential):
-    """Convolution that keeps the size, group normalization, ReLU.
+    """Convolution that keeps the size, normalization, ReLU.
 
     Args:
         in_channels: Channels in.
         out_channels: Channels out.
         kernel_size: Odd side of the kernel.
+        norm: Makes the normalization, given the channels.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+    ) -> None:
         super().__init__(
             nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False),
-            group_norm(out_channels),
+            norm(out_channels),
             nn.ReLU(inplace=True),
         )
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Normalizes each window by itself (Wu & He 2018, arXiv:1803.08494), so that a batch may come in parts.
+    """Normalizes each map by itself (Wu & He 2018, arXiv:1803.08494): one pixel a window is too few for a batch norm.
 
-    Groups have four channels or more, since a pooled map may have a single pixel.
+    Groups have four channels or more, as of one pixel they would leave little else but signs.
     """
     return nn.GroupNorm(next((groups for groups in (8, 4, 2) if channels % (4 * groups) == 0), 1), channels)
 

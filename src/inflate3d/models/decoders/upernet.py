@@ -26,7 +26,9 @@ class PyramidPooling(nn.Module):
 
     def __init__(self, in_channels: int, width: int) -> None:
         super().__init__()
-        self.branches = nn.ModuleList(ConvNormAct(in_channels, width, kernel_size=1) for _ in POOLED_SIZES)
+        self.branches = nn.ModuleList(
+            ConvNormAct(in_channels, width, kernel_size=1, norm=group_norm) for _ in POOLED_SIZES
+        )
         self.join = ConvNormAct(in_channels + len(POOLED_SIZES) * width, width)
 
     def forward(self, feature: Float[Tensor, "b c h w"]) -> Float[Tensor, "b width h w"]:
@@ -110,6 +112,6 @@ def _scale(channels: int, doublings: int) -> nn.Module:
     layers: list[nn.Module] = []
     for step in range(doublings):
         if step:
-            layers += [group_norm(channels), nn.GELU()]
+            layers += [nn.BatchNorm2d(channels), nn.GELU()]
         layers.append(nn.ConvTranspose2d(channels, channels, 2, stride=2))
     return nn.Sequential(*layers)
