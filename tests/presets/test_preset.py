@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from inflate3d.cli import train
@@ -127,7 +129,7 @@ def test_options_go_before_the_preset(words):
 def test_every_preset_resolves_to_the_settings_of_a_run(name):
     options = Options.with_defaults(["--preset", name])
     sections = {section: getattr(options, section) for section in ("data", "model", "augmentation", "training")}
-    config = RunConfig(dataset="data", store="store", **sections).resolve(TrainingDefaults())
+    config = RunConfig(dataset=Path("data"), store=Path("store"), **sections).resolve(TrainingDefaults())
     assert None not in (config.training.steps, config.training.batch_size, config.training.stem_rate_factor)
     assert RunConfig.model_validate(config.model_dump(mode="json")) == config
 
