@@ -228,9 +228,16 @@ def test_depth_has_its_reason():
     thin = Fingerprint(cases=(case("thin", (200, 180, 4)),))
     assert plan_of().reasons["depth"] == "5 slices, as in the paper"
     assert plan_of(measured=thin).reasons["depth"] == "3 slices: the thinnest scan has 4"
-    assert plan_of(spacing=(1000.0, 1.0, 1.0)).reasons["depth"] == (
-        "1 slice: the thinnest scan, resampled to 1e+03 mm, has 1"
+    assert plan_of(measured=thin, spacing=(5.5, 1.0, 1.0)).reasons["depth"] == (
+        "3 slices: the thinnest scan, resampled to 5.5 mm, has 4"
     )
+
+
+@pytest.mark.parametrize(("apart", "depth"), [(3.0, 5), (5.0, 5), (6.0, 1), (10.0, 1)])
+def test_thick_slices_are_seen_one_by_one(apart, depth):
+    plan = plan_of(measured=fingerprint(spacing=(1.5, 1.5, apart)))
+    assert plan.defaults.depth == depth
+    assert ("mm apart" in plan.reasons["depth"]) == (depth == 1)
 
 
 def test_resampling_that_leaves_few_slices_is_odd():
