@@ -203,7 +203,8 @@ def _score(
     accumulator = ScoreAccumulator(plan.class_names, tolerance=tolerance)
     for case in progress(treated, len(treated), "scoring post-processing") if treated else ():
         predicted, label, spacing = read(case, 0.0)
-        smoothed, _, _ = read(case, treatments[case].depth_filter)
+        depth_filter = treatments[case].depth_filter
+        smoothed = read(case, depth_filter)[0] if depth_filter else predicted
         cleaned = treatments[case].apply(smoothed, spacing)
         if not np.array_equal(cleaned, predicted):
             accumulator.add(case, plan.number_classes(cleaned), plan.number_classes(label), spacing)
