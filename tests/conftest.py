@@ -58,7 +58,15 @@ def phantom_store(phantoms, tmp_path_factory) -> Store:
 
 
 @pytest.fixture(scope="session")
-def tiny_config(phantoms, phantom_store) -> RunConfig:
+def tiny_training() -> TrainingConfig:
+    """Two steps on a CPU, and a validation on one case."""
+    return TrainingConfig(
+        steps=2, batch_size=2, validate_every=2, validation_cases=1, precision="32", accelerator="cpu", workers=0
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_config(phantoms, phantom_store, tiny_training) -> RunConfig:
     """The smallest training that does all that a training does."""
     return RunConfig(
         dataset=phantoms.root,
@@ -66,15 +74,7 @@ def tiny_config(phantoms, phantom_store) -> RunConfig:
         model=InflatedConfig(
             encoder="resnet10t", weights="none", depth=3, image_size=(64, 64), decoder_channels=8, detail_channels=4
         ),
-        training=TrainingConfig(
-            steps=2,
-            batch_size=2,
-            validate_every=2,
-            validation_cases=1,
-            precision="32",
-            accelerator="cpu",
-            workers=0,
-        ),
+        training=tiny_training,
     ).resolve(phantom_store.plan.defaults)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from inflate3d.cli import main
-from inflate3d.config import RunConfig, TrainingConfig, VolumetricConfig
+from inflate3d.config import RunConfig, VolumetricConfig
 from inflate3d.errors import ConfigError
 from inflate3d.io import read_volume
 from inflate3d.models.segmenter import load_model
@@ -58,20 +58,12 @@ def test_trained_evaluated_and_predicted_by_the_commands(network, toys, store, t
 
 
 @pytest.fixture(scope="module")
-def config(toys, store):
+def config(toys, store, tiny_training):
     return RunConfig(
         dataset=toys.root,
         store=store.folder,
         model=VolumetricConfig(network="dynunet", patch_size=(4, 16, 16), network_width=2),
-        training=TrainingConfig(
-            steps=4,
-            batch_size=2,
-            validate_every=2,
-            validation_cases=1,
-            precision="32",
-            accelerator="cpu",
-            workers=0,
-        ),
+        training=tiny_training.model_copy(update={"steps": 4}),
     )
 
 
