@@ -74,21 +74,13 @@ def atomic_path(final: str | Path, *, refusals: tuple[type[Exception], ...] = ()
 
 
 def write_text(path: str | Path, text: str, *, flush: bool = True) -> None:
-    """Writes a text file in UTF-8, whole or not at all; line ends are kept as they are. See `atomic_path`.
-
-    Raises:
-        OutputError: The system refuses to write.
-    """
+    """Writes a text file in UTF-8, whole or not at all; line ends are kept as they are. See `atomic_path`."""
     with atomic_path(path, flush=flush) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def flush_files(paths: Iterable[Path]) -> None:
-    """Waits until files are on the disk; many at once take hardly longer than one.
-
-    Raises:
-        OutputError: The system refuses to write.
-    """
+    """Waits until files are on the disk; many at once take hardly longer than one."""
     from concurrent.futures import ThreadPoolExecutor  # slow to import
 
     with ThreadPoolExecutor(16) as pool:

@@ -332,11 +332,7 @@ class TrainingConfig(FrozenModel):
 
 
 def check_encoder_settings(model: InflatedConfig | VolumetricConfig, training: TrainingConfig) -> None:
-    """Refuses settings of a pre-trained encoder for a 3D network, which has none.
-
-    Raises:
-        ConfigError: There are some.
-    """
+    """Refuses settings of a pre-trained encoder for a 3D network, which has none."""
     if isinstance(model, InflatedConfig):
         return
     idle = {name: TrainingConfig.model_fields[name].default for name in ENCODER_SETTINGS}

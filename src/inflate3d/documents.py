@@ -34,10 +34,6 @@ def read_text(path: str | Path, *, encoding: str = "utf-8", most: int = LARGEST_
         path: The file; links are followed.
         encoding: ``utf-8-sig`` passes over a byte order mark.
         most: Bytes of the largest that is read.
-
-    Raises:
-        OSError: It can't be read, is no file but a device, a pipe or a folder, or is too large.
-        UnicodeDecodeError: It is no text.
     """
     # opened without waiting: a pipe that nobody writes to would keep us forever
     with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
@@ -53,12 +49,7 @@ def read_text(path: str | Path, *, encoding: str = "utf-8", most: int = LARGEST_
 
 
 def parse_json(text: str) -> Any:
-    """Parses JSON.
-
-    Raises:
-        ValueError: It is invalid, names a key twice, or is nested too deeply (see `DAMAGED_JSON` for all kinds).
-        RecursionError: It is nested too deeply.
-    """
+    """Parses JSON."""
     return json.loads(text, object_pairs_hook=_without_duplicates)
 
 
@@ -72,12 +63,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def parse_yaml(text: str) -> Any:
-    """Parses plain YAML; no tag makes an object of it but a number, a date, text, a list or a mapping.
-
-    Raises:
-        YAMLError: It is invalid, has a tag, an anchor, a duplicate key, or more than `MOST_BRACKETS` brackets around a
-            value. Damaged numbers and dates raise others of `DAMAGED_YAML`.
-    """
+    """Parses plain YAML; no tag makes an object of it but a number, a date, text, a list or a mapping."""
     loader = _PlainLoader(text)
     try:
         return loader.get_single_data()

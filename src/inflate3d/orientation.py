@@ -71,9 +71,6 @@ class Orientation:
             affine: ``(4, 4)``, voxel index to RAS+ millimeters; may be oblique, left-handed or sheared.
             codes: For each axis of the result the side that it leads to, such as ``"RAS"`` or ``"LPS"``: one
                 letter each of L/R (left, right), P/A (posterior, anterior) and I/S (inferior, superior).
-
-        Raises:
-            ConfigError: The codes don't name three directions.
         """
         import nibabel.orientations
 

@@ -13,13 +13,7 @@ class Progress(Protocol):
     """Passes the items of a loop through, and may show how far it is."""
 
     def __call__(self, items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
-        """Yields ``items`` unchanged.
-
-        Args:
-            items: What the loop goes over.
-            total: How many there will be.
-            description: What is being done, in a few words.
-        """
+        """Yields ``items`` unchanged."""
         ...
 
 

@@ -144,11 +144,7 @@ class DataOrigin(FrozenModel):
     shape: Spread
 
     def check_same(self, now: DataOrigin, *, hint: str = _PREPARE, file: Path | None = None) -> None:
-        """Makes sure that other cases are these.
-
-        Raises:
-            DataError: At least one differs or is missing.
-        """
+        """Makes sure that other cases are these."""
         names = self.cases.keys() | now.cases.keys()
         if changed := sorted(name for name in names if self.cases.get(name) != now.cases.get(name)):
             raise DataError(
@@ -181,11 +177,7 @@ class WeightsOrigin(FrozenModel):
     page: str | None = None
 
     def check_same(self, now: WeightsOrigin | None) -> None:
-        """Makes sure that other weights are these; where a checksum is unknown, nothing is checked.
-
-        Raises:
-            ModelError: They are not.
-        """
+        """Makes sure that other weights are these; where a checksum is unknown, nothing is checked."""
         if now is not None and None not in (self.sha256, now.sha256) and self.sha256 != now.sha256:
             raise ModelError(
                 "the 2D weights have changed since the run was started",
@@ -215,20 +207,12 @@ class Provenance(FrozenModel):
     model_sha256: str | None = None
 
     def write(self, folder: RunFolder) -> None:
-        """Writes the record into a run's folder.
-
-        Raises:
-            OutputError: It can't be written.
-        """
+        """Writes the record into a run's folder."""
         write_text(folder.provenance, self.model_dump_json(indent=1) + "\n")
 
     @classmethod
     def read(cls, folder: RunFolder) -> Provenance:
-        """Reads a run's record.
-
-        Raises:
-            ConfigError: It is missing or damaged.
-        """
+        """Reads a run's record."""
         return parse_settings(cls, read_json(folder.provenance), file=folder.provenance)
 
 
@@ -244,16 +228,7 @@ def recorded(
     """Records a session of a training; a resumed run must have the data and 2D weights that it was started with.
 
     Args:
-        folder: The run's folder.
-        config: Its settings.
-        data: The cases that it is trained on.
         weights: The 2D weights that it starts from.
-        device: What it is trained on.
-
-    Raises:
-        DataError: The data differ from those that the run was started with.
-        ModelError: The 2D weights differ.
-        OutputError: The record can't be written.
     """
     if folder.provenance.exists():
         before = Provenance.read(folder)
@@ -284,11 +259,7 @@ def recorded(
 
 
 def data_origin(store: Store, cases: Iterable[str]) -> DataOrigin:
-    """Digests prepared cases, which reads all their voxels.
-
-    Raises:
-        DataError: A case is missing or damaged.
-    """
+    """Digests prepared cases, which reads all their voxels."""
     digests = {name: _digest(store, name) for name in sorted(cases)}
     lines = "".join(f"{digest}  {name}\n" for name, digest in digests.items())
     chosen = [case for case in store.fingerprint.cases if case.case in digests]
@@ -319,10 +290,8 @@ def digest_case(case: Case, volume: Volume, labels: Volume, plan: Plan) -> str:
     """The digest that a case has once it is prepared, from its files as they are now.
 
     Args:
-        case: The case.
         volume: Its scan ``(C, I, J, K)``.
         labels: Its label map ``(1, I, J, K)``.
-        plan: The plan of the run.
     """
     scan = to_model_space(volume, plan)
     image, numbered = scan.image(), plan.number_classes(scan.labels(labels.array[0]))
@@ -357,11 +326,7 @@ def file_sha256(path: Path) -> str:
 
 
 def this_environment(device: torch.device) -> Environment:
-    """The environment of this process.
-
-    Args:
-        device: What it trains on.
-    """
+    """The environment of this process."""
     import torch
 
     on_gpu = device.type == "cuda"

@@ -11,10 +11,6 @@ def slice_weights(
 ) -> tuple[Int[np.ndarray, "to"], Int[np.ndarray, "to"], Float[np.ndarray, "to"]]:
     """How to interpolate a stack of slices linearly at another count, between the same outer edges.
 
-    Args:
-        length_from: Number of slices that there are.
-        length_to: Number of slices wanted.
-
     Returns:
         ``lower``, ``upper`` and ``weight``, each ``(length_to,)``: slice ``n`` is ``(1 - weight[n])`` times slice
         ``lower[n]`` plus ``weight[n]`` times slice ``upper[n]`` of those that there are. The ends are repeated.
@@ -28,10 +24,6 @@ def nearest_slices(length_from: int, length_to: int) -> Int[np.ndarray, "to"]:
     """For each slice of a stack of another count, between the same outer edges, the nearest that there is.
 
     Label maps go there and back by them; to a larger count and back they come back as they were.
-
-    Args:
-        length_from: Number of slices that there are.
-        length_to: Number of slices wanted.
 
     Returns:
         ``(length_to,)``, indices of slices that there are; halfway between two, the upper one.

@@ -165,11 +165,7 @@ class TrainingLog:
 
     @classmethod
     def read(cls, file: Path) -> TrainingLog:
-        """Reads the file.
-
-        Raises:
-            DataError: It is missing or damaged.
-        """
+        """Reads the file."""
         try:
             lines = csv.DictReader(io.StringIO(read_text(file)))
             rows = tuple({name: float(cell) for name, cell in line.items() if cell} for line in lines)

@@ -21,11 +21,7 @@ class FrozenModel(BaseModel):
 
 
 def read_yaml(path: Path) -> Any:
-    """Reads plain YAML, within the bounds of `inflate3d.documents` (no tags are constructed).
-
-    Raises:
-        ConfigError: The file is missing, too large, or is not YAML.
-    """
+    """Reads plain YAML, within the bounds of `inflate3d.documents` (no tags are constructed)."""
     try:
         return parse_yaml(read_text(path, most=LARGEST_YAML))
     except OSError as error:
@@ -35,11 +31,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """Reads JSON, within the bounds of `inflate3d.documents`.
-
-    Raises:
-        ConfigError: The file is missing, too large, or is not JSON.
-    """
+    """Reads JSON, within the bounds of `inflate3d.documents`."""
     try:
         return parse_json(read_text(path))
     except OSError as error:
@@ -49,11 +41,7 @@ def read_json(path: Path) -> Any:
 
 
 def parse_settings(kind: type[Settings], values: Any, *, file: Path | None = None) -> Settings:
-    """Builds ``kind`` from plain values, with our error in place of pydantic's.
-
-    Raises:
-        ConfigError: A key is unknown or missing, or a value does not fit.
-    """
+    """Builds ``kind`` from plain values, with our error in place of pydantic's."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:

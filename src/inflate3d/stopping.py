@@ -47,9 +47,6 @@ def interruptible(*numbers: signal.Signals) -> Iterator[None]:
     """Raises `Interrupted` at these signals (both if none is given), and restores all handlers afterwards.
 
     The block is left by an exception, so that temporary files and processes are not left behind.
-
-    Raises:
-        Interrupted: A signal came.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # others can't set handlers

@@ -253,11 +253,7 @@ def _checked_array(array: Any) -> Shaped[np.ndarray, "c i j k"]:
 
 
 def check_finite(array: Shaped[np.ndarray, "..."]) -> None:
-    """Refuses NaN and infinity.
-
-    Raises:
-        DataError: Some voxels are not finite.
-    """
+    """Refuses NaN and infinity."""
     if array.dtype.kind != "f":
         return
     wrong = sum(part.size - np.count_nonzero(np.isfinite(part)) for part in array)  # by modality, for memory
@@ -352,11 +348,7 @@ def _filled(shape: tuple[int, ...], dtype: np.dtype, value: float | int) -> Shap
 
 
 def _placement(grid: Grid, target: Grid) -> tuple[Orientation, Int[np.ndarray, "3"]]:
-    """The way to lay a grid's voxels along the target's axes, and the target's index of the first one so laid.
-
-    Raises:
-        DataError: They are not voxels of the target.
-    """
+    """The way to lay a grid's voxels along the target's axes, and the target's index of the first one so laid."""
     to_target = np.rint(np.linalg.solve(target.affine, grid.affine))  # from index to index
     turn = to_target[:3, :3]
     is_turn = (np.abs(turn).sum(axis=0) == 1).all() and (np.abs(turn).sum(axis=1) == 1).all()

@@ -24,11 +24,7 @@ class EngineOptions(FrozenModel):
     """Work on one share of the scans only, such as 3/16: the third of sixteen; the first is 1/16."""
 
     def chosen_shard(self) -> Shard | None:
-        """The share, if it is one.
-
-        Raises:
-            ConfigError: Invalid share, or options that exclude each other.
-        """
+        """The share, if it is one."""
         if self.address is not None and self.engine != "ray":
             raise ConfigError("--address requires --engine ray", got="--address alone", hint="add --engine ray")
         if self.shard is not None and self.engine == "ray":
@@ -46,9 +42,6 @@ class EngineOptions(FrozenModel):
         Args:
             cores: Of a new cluster on this machine; all of them by default.
             gpus: Whether each task takes a GPU, where there are any.
-
-        Raises:
-            ConfigError: Ray is not installed, or the cluster can't be reached.
         """
         if self.engine == "local":
             yield None

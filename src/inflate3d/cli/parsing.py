@@ -39,12 +39,6 @@ def parse_options(module: ModuleType, command: str, words: Sequence[str]) -> Any
 
     Args:
         module: The command's, with its ``Options``.
-        command: Its name.
-        words: What follows the name.
-
-    Raises:
-        ConfigError: Unknown or missing options, or an invalid value.
-        SystemExit: Help was asked for, and is printed.
     """
     kind = module.Options
     in_full = HELP_ALL in words
@@ -78,9 +72,7 @@ def values_of(words: Sequence[str], *names: str, lists: Sequence[str] = ()) -> a
     """Options among a command's words that decide about the defaults of its others.
 
     Args:
-        words: What follows the command's name.
         names: Options with one value, such as ``--preset``; None where it is not given.
-        lists: Options with any number of values.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for name in names:

@@ -86,11 +86,7 @@ class Options(CommandOptions):
     distributed: EngineOptions = EngineOptions()
 
     def postprocessing(self, classes: Mapping[int, str]) -> Postprocessing | None:
-        """The post-processing of the models.
-
-        Raises:
-            ConfigError: It is for other classes, can't be read, or models come with different ones.
-        """
+        """The post-processing of the models."""
         from inflate3d.evaluation.postprocessing.steps import read_postprocessing
 
         return None if self.no_postprocessing else read_postprocessing((self.model, *self.ensemble), classes)

@@ -40,11 +40,7 @@ class Options(CommandOptions):
 
     @classmethod
     def with_defaults(cls, words: Sequence[str]) -> Options:
-        """Options whose defaults are those of the --preset among a command's words.
-
-        Raises:
-            ConfigError: There is none of that name, or it is invalid.
-        """
+        """Options whose defaults are those of the --preset among a command's words."""
         name = values_of(words, "--preset").preset or cls.model_fields["preset"].default
         return cls.model_construct(None, dataset=tyro.MISSING, preset=name, plan=read_preset(name).plan)
 

@@ -65,11 +65,7 @@ class RunOptions(CommandOptions):
 
     @classmethod
     def with_defaults(cls, words: Sequence[str]) -> RunOptions:
-        """Options whose defaults are those of the --preset, --config, --set and --network among a command's words.
-
-        Raises:
-            ConfigError: One of them is invalid.
-        """
+        """Options whose defaults are those of the --preset, --config, --set and --network among a command's words."""
         given = values_of(words, "--preset", "--config", "--network", lists=["--set"])
         name = given.preset or cls.model_fields["preset"].default
         values: dict[str, Any] = read_preset(name).model_dump(include=set(SECTIONS), exclude_unset=True)

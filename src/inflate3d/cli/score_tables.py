@@ -21,8 +21,6 @@ def show_scores(
     """Shows Dice by case, then the chosen measures by class, then their means in groups.
 
     Args:
-        scores: What to show.
-        terminal: Where.
         measures: Names of `MEASURES`; those that were not taken are left out.
         cases: Whether to show a row for each case.
     """

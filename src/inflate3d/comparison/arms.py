@@ -52,11 +52,7 @@ class Arm:
     command: tuple[str, ...] = ()
 
     def applied_to(self, settings: Settings) -> Settings:
-        """The settings, a run's or a command's, with the arm's changes.
-
-        Raises:
-            ConfigError: Unknown section or setting, or a value does not fit.
-        """
+        """The settings, a run's or a command's, with the arm's changes."""
         changed = {}
         for section, values in self.changes.items():
             present = getattr(settings, section, None) if section in SECTIONS else None
@@ -122,11 +118,7 @@ ARM_SETS: dict[str, tuple[Arm, ...]] = {
 
 
 def find_arms(name: str) -> tuple[Arm, ...]:
-    """A built-in set of arms, or those of a YAML file.
-
-    Raises:
-        ConfigError: The set is unknown, or the file can't be read as arms.
-    """
+    """A built-in set of arms, or those of a YAML file."""
     if name in ARM_SETS:
         return ARM_SETS[name]
     if Path(name).suffix in (".yaml", ".yml"):
@@ -143,9 +135,6 @@ def read_arms(file: Path) -> tuple[Arm, ...]:
         one-slice: {model: {depth: 1}}
         one-slice-longer: {model: {depth: 1}, training: {steps: 10000}}
         another: {command: [python, train.py, "{data}", "{out}", --seconds, "{seconds}", --seed, "{seed}"]}
-
-    Raises:
-        ConfigError: The file can't be read, or holds something else.
     """
     values = read_yaml(file)
     if not isinstance(values, dict) or len(values) < 2:

@@ -41,21 +41,12 @@ class Timing:
         return cls(budget_seconds, seconds_per_step, max(1, int(USED * budget_seconds / seconds_per_step)))
 
     def write(self, folder: RunFolder) -> None:
-        """Keeps it in a run's folder.
-
-        Raises:
-            OutputError: The file can't be written.
-        """
+        """Keeps it in a run's folder."""
         write_text(folder.root / TIMING, json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
     def read(cls, folder: RunFolder) -> Timing | None:
-        """That of a run; None if its steps have not been timed.
-
-        Raises:
-            ConfigError: The file is not JSON.
-            DataError: It is damaged.
-        """
+        """That of a run; None if its steps have not been timed."""
         file = folder.root / TIMING
         if not file.exists():
             return None
@@ -72,11 +63,7 @@ class Timing:
 
 
 def read_budgets(text: str) -> tuple[float, ...]:
-    """Reads times such as ``90s,3min,1h`` as seconds, in ascending order.
-
-    Raises:
-        ConfigError: A part is not a time.
-    """
+    """Reads times such as ``90s,3min,1h`` as seconds, in ascending order."""
     budgets = set()
     for part in text.split(","):
         match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)(s|min|h)", part.strip())
@@ -94,11 +81,7 @@ def budget_name(seconds: float) -> str:
 
 
 def check_budget(config: RunConfig) -> None:
-    """Makes sure that the time of a training can be measured.
-
-    Raises:
-        ConfigError: Several processes train or read windows.
-    """
+    """Makes sure that the time of a training can be measured."""
     training = config.training
     if training.devices * training.nodes > 1 or training.workers:
         raise ConfigError(

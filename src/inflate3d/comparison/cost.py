@@ -57,17 +57,7 @@ class Cost:
 
 
 def measure_costs(folders: Sequence[RunFolder], scores: Sequence[Scores]) -> Cost:
-    """What an arm's runs cost.
-
-    Args:
-        folders: Its runs.
-        scores: Their scores.
-
-    Raises:
-        ConfigError: A run's cost is not JSON.
-        DataError: The file of a run's cost is damaged.
-        ModelError: A run's model can't be loaded.
-    """
+    """What an arm's runs cost."""
     predictions = [each.seconds for each in scores if each.seconds is not None]
     known = [_read_cost(folder.root / COST) for folder in folders if (folder.root / COST).exists()]
     _, training, other, peaks = zip(*known, strict=True) if known else ((), (), (), ())
@@ -93,11 +83,7 @@ def _read_cost(file: Path) -> tuple[str, float, float, float]:
 
 
 def measure_network(folder: RunFolder) -> NetworkSize:
-    """Counts a trained network's weights and operations.
-
-    Raises:
-        ModelError: The run's model can't be loaded.
-    """
+    """Counts a trained network's weights and operations."""
     import torch
 
     from inflate3d.models.flops import count_flops, count_parameters, measure_model

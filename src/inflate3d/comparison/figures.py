@@ -36,11 +36,7 @@ SPREAD = 0.22
 
 
 def write_plots(comparison: Comparison, folder: Path) -> None:
-    """Writes the plots as PNG and SVG, ``training_cases`` and ``training_seconds`` only where there are several.
-
-    Raises:
-        OutputError: A file can't be written.
-    """
+    """Writes the plots as PNG and SVG, ``training_cases`` and ``training_seconds`` only where there are several."""
     with _inks("light"):
         for name, figure in _draw_all(comparison).items():
             for form in FORMATS:

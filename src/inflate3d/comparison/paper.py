@@ -76,7 +76,6 @@ def paper_figure(dataset: str, arm: str) -> float | None:
 
     Args:
         dataset: The dataset's name or folder, such as ``Task04_Hippocampus``, ``BCV`` or ``ACDC``.
-        arm: The arm's name.
     """
     name = dataset.lower()
     if re.search(r"\b(bcv|btcv)", name):

@@ -45,14 +45,7 @@ def run_program(run: ComparisonRun, store: Store, *, threads: int, progress: Pro
 
     Args:
         run: The run, with the program's command and a budget.
-        store: The prepared dataset, whose classes and split count.
         threads: How many threads the program may use.
-        progress: Shows how far the scoring is.
-
-    Raises:
-        ConfigError: The program is not found.
-        RunError: It fails.
-        DataError: A label map is missing, is not asked for, or does not lie on its scan's grid.
     """
     assert run.budget is not None
     root = run.folder.root.resolve()

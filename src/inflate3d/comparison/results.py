@@ -153,16 +153,7 @@ class Comparison:
 
 
 def summarize_runs(dataset: str, runs: Sequence[ComparisonRun], whole: int) -> Comparison:
-    """Reads the scores of finished runs and compares their arms with the first one.
-
-    Args:
-        dataset: The dataset's name, for the paper's figures.
-        runs: All of the comparison's, finished.
-        whole: How many training cases the split has.
-
-    Raises:
-        DataError: A run's scores can't be read, or are of other cases or classes than another's.
-    """
+    """Reads the scores of finished runs and compares their arms with the first one."""
     scores = read_scores(runs)
     first_scores = scores[runs[0].name]
     alike: dict[tuple[int, float], dict[str, list[ComparisonRun]]] = {}
@@ -183,11 +174,7 @@ def summarize_runs(dataset: str, runs: Sequence[ComparisonRun], whole: int) -> C
 
 
 def read_scores(runs: Sequence[ComparisonRun]) -> dict[str, Scores]:
-    """The scores of finished runs, by their names.
-
-    Raises:
-        DataError: A run's scores can't be read, or are of other cases or classes than another's.
-    """
+    """The scores of finished runs, by their names."""
     scores = {run.name: Scores.read(run.folder.evaluation) for run in runs}
     first = scores[runs[0].name]
     for run in runs:
@@ -251,7 +238,6 @@ def find_difference(
 
     Args:
         first: Dice by seed, case and class; NaN where it is not defined.
-        other: Likewise.
         patients: For each case what it is not independent of; each case is alone if not given.
     """
     seeds = len(first)

@@ -89,14 +89,8 @@ def plan_runs(
         configs: The configuration of each arm.
         seeds: The seeds.
         sizes: Numbers of training cases; None for all.
-        root: The comparison's folder.
         budgets: Seconds that a training takes; None for the steps of the configuration.
         commands: By arm, the command of one that is another program.
-
-    Raises:
-        ConfigError: Two arms are the same, two runs would share a folder, or an existing run was started with
-            other settings.
-        DataError: The timing of an existing run is damaged.
     """
     commands = commands or {}
     _check_different({arm: config for arm, config in configs.items() if arm not in commands})
@@ -141,11 +135,7 @@ def _plan_run(
 
 
 def read_sizes(text: str, config: RunConfig, store: Store) -> tuple[int | None, ...]:
-    """Reads numbers of training cases, such as ``5,10,all``; the number of all becomes None.
-
-    Raises:
-        ConfigError: A part is not a number, there are fewer training cases, or the configuration sets a number, too.
-    """
+    """Reads numbers of training cases, such as ``5,10,all``; the number of all becomes None."""
     if config.data.training_cases is not None:
         raise ConfigError(
             "number of training cases given twice",
@@ -195,7 +185,6 @@ def run_name(arm: str, size: int | None, seed: int, budget: float | None = None)
     """The name of a run's folder.
 
     Args:
-        arm: Its arm's name.
         size: How many cases it is trained on; None for all of the split.
         seed: Its seed.
         budget: Seconds that its training takes.

@@ -37,12 +37,8 @@ def find_slots(training: TrainingConfig, parallel: int | None, threads: int | No
     """The slots to train in: one for each GPU (or for as many GPUs as a training takes), else one.
 
     Args:
-        training: Which devices a training takes.
         parallel: Number of slots; by default as many as there are GPUs for, and one on other devices.
         threads: Of each training; by default the slots share all cores.
-
-    Raises:
-        ConfigError: There are not enough GPUs.
     """
     gpus = visible_gpus() if training.accelerator in ("auto", "gpu") else []
     if not gpus:
@@ -89,14 +85,8 @@ def run_in_parallel(
     which the next call resumes it.
 
     Args:
-        runs: What to train.
-        slots: Where.
-        log: Shows a line of progress.
         command: The command of a run's process.
         pause: Seconds between looks at the processes.
-
-    Raises:
-        RunError: The first one that failed, with its last lines of output.
     """
     waiting = [run for run in runs if not run.finished]
     free, running = list(slots), {}

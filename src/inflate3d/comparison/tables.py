@@ -33,16 +33,7 @@ class Cell(NamedTuple):
 
 
 def write_tables(comparison: Comparison, scores: Table, folder: Path) -> None:
-    """Writes ``comparison.md``, ``comparison.json`` and ``scores.csv``, each atomically.
-
-    Args:
-        comparison: What was found.
-        scores: The long table of all runs.
-        folder: Where to.
-
-    Raises:
-        OutputError: A file can't be written.
-    """
+    """Writes ``comparison.md``, ``comparison.json`` and ``scores.csv``, each atomically."""
     document = {**comparison.to_dict(), "notes": notes(comparison)}
     write_text(folder / "comparison.md", to_markdown(comparison))
     write_text(folder / "scores.csv", scores.to_csv(digits=6))

@@ -115,13 +115,8 @@ def time_steps(config: RunConfig, folder: RunFolder, store: Store, clock: Clock)
     """Seconds that a training step takes, by a training that is not kept.
 
     Args:
-        config: Its settings.
         folder: The run's folder; the training has one of its own in it meanwhile.
-        store: The prepared dataset.
         clock: Gives seconds.
-
-    Raises:
-        Inflate3dError: As `inflate3d.train` does.
     """
     from inflate3d.training.run import train
 
@@ -143,14 +138,8 @@ def decide_steps(config: RunConfig, budget: float, folder: RunFolder, store: Sto
     """A run's settings with the steps that fill its budget; once decided, they stay the same.
 
     Args:
-        config: The settings.
         budget: Seconds.
-        folder: The run's folder, which keeps the timing.
-        store: The prepared dataset.
         clock: Gives seconds.
-
-    Raises:
-        Inflate3dError: As `inflate3d.train` does.
     """
     timing = Timing.read(folder)
     if timing is None:

@@ -46,17 +46,10 @@ def train_and_score(
     """Trains a run, or resumes it, and scores it; a program's run starts over.
 
     Args:
-        run: The run.
-        store: The prepared dataset.
         console: Where to show the training; nowhere by default.
-        progress: Shows how far the evaluation is.
 
     Returns:
         Its scores; None in all but the first process of a training on several devices.
-
-    Raises:
-        Inflate3dError: As `train`, `evaluate_run` and `run_program` do.
-        Interrupted: The user stopped it; it can be resumed.
     """
     import torch
 

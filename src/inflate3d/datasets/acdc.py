@@ -50,10 +50,6 @@ def read_acdc(folder: Path) -> Dataset:
 
         Two splits, where both frames of all 100 patients are there: ``paper`` (80 to train; 20 on whom the checkpoint
         is picked and scored) and ``paper-holdout`` (the same 20 as test alone, 10 others to validate, 70 to train).
-
-    Raises:
-        DataError: An ``Info.cfg`` can't be read.
-        DatasetProblems: Files exist in two formats.
     """
     training = _training_of(folder)
     assert training is not None, "the layout is recognized by is_acdc"

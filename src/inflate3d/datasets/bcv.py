@@ -58,9 +58,6 @@ def read_bcv(folder: Path) -> Dataset:
     Returns:
         The labeled scans, named ``imgNNNN``; the challenge's ``Testing`` scans have no labels and are left out.
         The split ``paper``, where all 30 published scans exist: 18 to train, 12 to validate.
-
-    Raises:
-        DatasetProblems: Files exist in two formats.
     """
     training = _training_of(folder)
     assert training is not None, "the layout is recognized by is_bcv"

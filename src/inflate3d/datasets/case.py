@@ -21,11 +21,7 @@ _LONGEST_ID = 200
 
 
 def check_id(name: str) -> str:
-    """An id that can name files on any disk, and none but those in the folder that they are meant for.
-
-    Raises:
-        ValueError: It can't.
-    """
+    """An id that can name files on any disk, and none but those in the folder that they are meant for."""
     if not name.isprintable() or _NO_NAME.search(name) or _DEVICE.fullmatch(name) or len(name.encode()) > _LONGEST_ID:
         raise ValueError(f"invalid case name: {name[:_LONGEST_ID]!r}")
     return name

@@ -58,15 +58,8 @@ def read_table(path: Path) -> list[Row]:
     Columns are ``case, image, label``, further ``image2``, ``image3`` ... for scans that have a file for each
     modality, and ``split`` and ``group`` where wanted, in any order. Comma, semicolon and tab separate them.
 
-    Args:
-        path: The table.
-
     Returns:
         Its rows, in order; empty ones are passed over.
-
-    Raises:
-        DataError: The table can't be read, has other columns, or has no row.
-        DatasetProblems: All that is wrong with the rows, each with its number in the table.
     """
     lines = _read_lines(path)
     columns = _columns(lines[0][1], path)
@@ -89,11 +82,7 @@ def read_table(path: Path) -> list[Row]:
 
 
 def write_table(path: Path, rows: Sequence[Row]) -> None:
-    """Writes the table; the columns ``split`` and ``group`` stand in it where some row has one.
-
-    Raises:
-        OutputError: The file can't be written.
-    """
+    """Writes the table; the columns ``split`` and ``group`` stand in it where some row has one."""
     image_columns = image_column_names(max(len(row.images) for row in rows))
     with_parts = any(row.part for row in rows)
     with_groups = any(row.group for row in rows)

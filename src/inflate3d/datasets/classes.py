@@ -31,7 +31,6 @@ def class_numbers(
         {0: 0, 2: 1, 5: 2, 9: 255, 7: 2}
 
     Args:
-        classes: Label value to name, by ascending value.
         merged: Label values that count as another value, either a class or the one to ignore.
         ignore: Label value of voxels without a label.
     """
@@ -53,13 +52,9 @@ def map_labels(
     Args:
         labels: The labels; not negative.
         numbers: The new number of every label that may occur.
-        classes: Names of the labels, for the error message.
 
     Returns:
         An array of the same shape, of the smallest unsigned type that holds all ``numbers``.
-
-    Raises:
-        DataError: A label has no number.
     """
     mapped = (_look_up if max(numbers) < _TABLE_SIZE else _search)(labels, numbers)
     if mapped is None:
@@ -110,16 +105,11 @@ def choose_classes(
     """The dataset with other classes; no file is touched.
 
     Args:
-        dataset: The dataset.
         keep: Classes to train on, by name or value; all others count as background. All if empty.
         merge: Classes to merge, such as ``"kidneys=left kidney+right kidney"`` or ``"tumor=2+3"``. A merged
             class has the smallest of their values.
         ignore: The class, or the value, of voxels that are neither trained on nor scored, even where the dataset
             counts that value as another class.
-
-    Raises:
-        ConfigError: A class is not there, is in two merges, or has the name of another; a merge does not have the form
-            ``NAME=CLASS+CLASS``; the background is to be ignored.
     """
     classes, merged = dict(dataset.classes), dict(dataset.merged)
     ignored = dataset.ignore

@@ -49,13 +49,9 @@ def read_json_as(kind: type[Document], path: Path, *, what: str, example: str) -
     """Reads a JSON file of a dataset.
 
     Args:
-        kind: What it has to hold.
         path: The file; a byte order mark is skipped.
         what: What is wrong with the file if it holds something else.
         example: What such a file looks like, for the error message.
-
-    Raises:
-        DataError: The file can't be read, is not JSON, names a key twice, or doesn't hold a ``kind``.
     """
     try:
         return kind.model_validate(parse_json(read_text(path, encoding="utf-8-sig", most=LARGEST_LISTING)))
@@ -85,11 +81,6 @@ def read_classes(labels: Labels, *, file: Path) -> tuple[dict[int, str], int | N
     Args:
         labels: In the Decathlon's form, ``{"0": "background", "1": "liver"}``, or in nnU-Net's,
             ``{"background": 0, "liver": 1}``, where ``ignore`` is no class. Files of either layout have either.
-        file: Where they stand.
-
-    Raises:
-        DataError: A class is a region of several values, the background or a class besides it is missing, or a value
-            stands there twice, is no number, is negative or too large.
     """
     regions = [name for name, value in labels.items() if isinstance(value, list) and len(value) != 1]
     if regions:

@@ -182,10 +182,6 @@ def find_label_maps(files: Sequence[Path], folder: Path) -> set[Path]:
         >>> files = [Path("data", name) for name in ("c1.nii.gz", "c1_seg.nii.gz", "ct_seg_phase.nii.gz")]
         >>> sorted(path.name for path in find_label_maps(files, Path("data")))
         ['c1_seg.nii.gz']
-
-    Args:
-        files: Scan files, and folders of DICOM series.
-        folder: The folder that was searched.
     """
     named = {path: ScanFile(path, (*path.relative_to(folder).parts[:-1], stem_of(path))) for path in files}
     found: set[Path] = set()
@@ -204,9 +200,6 @@ def check_one_format(files: Sequence[Path], *, case_of: Mapping[Path, str]) -> N
     Args:
         files: Scans and label maps that were found by their names.
         case_of: The case of each.
-
-    Raises:
-        DatasetProblems: All files that exist in several formats.
     """
     formats: dict[Path, list[Path]] = {}
     for folder in sorted({file.parent for file in files}):

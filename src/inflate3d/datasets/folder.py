@@ -66,10 +66,6 @@ def read_folder(folder: str | Path) -> Dataset:
 
     Returns:
         The cases; the table's column ``split`` is the split ``own``.
-
-    Raises:
-        DataError: A file is missing or says something that can't be.
-        DatasetProblems: All that is wrong in the table.
     """
     folder = Path(folder)
     listing = _read_listing(folder)
@@ -107,10 +103,6 @@ def write_folder_listing(dataset: Dataset) -> None:
     """Writes ``cases.csv`` and ``dataset.yaml`` for a dataset whose files lie in its folder.
 
     The split ``own`` becomes a column of the table where it gives every case one part.
-
-    Raises:
-        DataError: The classes are invalid.
-        OutputError: A file can't be written.
     """
     listing = listing_of(dataset)
     parts = _parts(dataset)
@@ -128,11 +120,7 @@ def write_folder_listing(dataset: Dataset) -> None:
 
 
 def listing_of(dataset: Dataset) -> _Listing:
-    """What ``dataset.yaml`` says of a dataset.
-
-    Raises:
-        DataError: The classes are invalid, such as two of the same name.
-    """
+    """What ``dataset.yaml`` says of a dataset."""
     listing = _Listing(
         name=dataset.name,
         modalities=list(dataset.modalities),

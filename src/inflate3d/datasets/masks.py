@@ -21,13 +21,9 @@ def combine_masks(masks: Mapping[str, Path], values: Mapping[str, int], *, case:
     Args:
         masks: The mask of each class: 0 outside, one other value inside.
         values: The label value of each class.
-        case: Id of the case, for error messages.
 
     Returns:
         The label map ``(1, I, J, K)`` on the first mask's grid, and how many voxels are in several masks.
-
-    Raises:
-        DataError: A mask can't be read, lies on another grid than the first, or holds several values.
     """
     first: Volume | None = None
     packed: dict[str, UInt8[np.ndarray, " bytes"]] = {}  # an eighth of the memory

@@ -57,9 +57,6 @@ def read_msd(folder: str | Path) -> Dataset:
         The labeled cases (``training``), each named by its scan's file without the suffix. The split ``paper``, if
         the folder is named as a task of the Decathlon (``Task09_Spleen``) and lists as many cases as are published
         (see `paper_split`).
-
-    Raises:
-        DataError: ``dataset.json`` is missing, is not JSON, or says too little.
     """
     folder = Path(folder)
     path = folder / LISTING
@@ -128,11 +125,7 @@ def paper_split(folder: str, listed: Sequence[str]) -> Split | None:
 
 
 def write_msd_listing(dataset: Dataset) -> None:
-    """Writes ``dataset.json`` for a dataset whose files lie in its folder, one scan file a case.
-
-    Raises:
-        OutputError: The file can't be written.
-    """
+    """Writes ``dataset.json`` for a dataset whose files lie in its folder, one scan file a case."""
 
     def entry(path: Path | None) -> str:
         assert path is not None, "the listing is of labeled cases"

@@ -80,12 +80,6 @@ def read_nnunet(folder: str | Path) -> Dataset:
         The cases of ``imagesTr`` and ``labelsTr``, or those that the listing names under ``dataset``. A modality's
         file that is missing is ``None``. The split ``own`` has the folds of ``splits_final.json``, which may lie in
         the folder or in ``nnUNet_preprocessed`` beside ``nnUNet_raw``.
-
-    Raises:
-        DataError: ``dataset.json`` or ``splits_final.json`` is invalid; classes are regions of several values; no file
-            has the stated ending, or all files of some case have another one; or a case has more images than there are
-            modalities.
-        DatasetProblems: Files exist in two formats.
     """
     folder = Path(folder)
     path = folder / LISTING
@@ -119,9 +113,6 @@ def nnunet_values(dataset: Dataset) -> tuple[dict[int, int], dict[str, int]]:
 
     Returns:
         The new value of every label value that files may hold, and the new value of each name.
-
-    Raises:
-        DataError: Two classes have the same name, or one that nnU-Net reserves.
     """
     numbers = {value: number for number, value in enumerate(sorted(dataset.classes))}
     values = numbers | {value: numbers[target] for value, target in dataset.merged.items()}
@@ -139,10 +130,6 @@ def write_nnunet_listing(dataset: Dataset, suffix: str) -> None:
 
     Args:
         dataset: The dataset, with its label values before they were changed (see `nnunet_values`).
-        suffix: The files' format.
-
-    Raises:
-        OutputError: A file can't be written.
     """
     folds = [{"train": fold.train, "val": fold.validation} for fold in _folds_of(dataset)]
     if folds:

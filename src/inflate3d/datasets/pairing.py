@@ -85,9 +85,6 @@ def pair_files(folder: Path) -> Pairing:
 
     Args:
         folder: What to look through, with its sub-folders; hidden files are passed over.
-
-    Raises:
-        DataError: There is no scan file, or no image has a label map.
     """
     files, no_volumes = _scan_files(folder)
     if not files:

@@ -76,10 +76,6 @@ class Proposal:
 
         Returns:
             The paths of the first two.
-
-        Raises:
-            DataError: A mask has become unreadable.
-            OutputError: A file can't be written.
         """
         values = {name: value for value, name in self.class_names.items()}
         for row in self.rows:
@@ -162,14 +158,7 @@ def propose(folder: str | Path, *, replace: bool = False, progress: Progress = s
     A ``cases.csv`` that is there is used in place of the names.
 
     Args:
-        folder: The folder.
         replace: Whether files that are there are to be written anew.
-        progress: Shows how many label maps are read.
-
-    Raises:
-        OutputError: What would be written already exists, or the folder is in a known layout.
-        DataError: The folder holds nothing that could be paired, or its label maps no classes.
-        DatasetProblems: No label map can be read, or all that is wrong in ``cases.csv``.
     """
     folder = Path(folder)
     _check_folder(folder, replace=replace)

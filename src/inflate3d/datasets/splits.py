@@ -92,13 +92,7 @@ def choose_split(config: DataConfig, groups: Mapping[str, str | None], named: Ma
     """The split that a configuration asks for.
 
     Args:
-        config: Which split.
         groups: Every case's id, and what it must stay together with.
-        named: Splits that came with the dataset, by name.
-
-    Raises:
-        ConfigError: The split or fold does not exist, or it has fewer training cases than requested.
-        DataError: The split does not fit the cases (see `check_split`), or there are too few cases.
     """
     split = _whole_split(config, groups, named)
     if config.training_cases is None:
@@ -116,14 +110,7 @@ def choose_folds(
 
     Args:
         wanted: Their numbers, from 0, or all of them.
-        config: Which split.
         groups: Every case's id, and what it must stay together with.
-        named: Splits that came with the dataset, by name.
-
-    Raises:
-        ConfigError: The split has one fold only, none of a wanted number, or a number is given twice; or as
-            `choose_split` does for any of them.
-        DataError: As `choose_split` does.
     """
     name = _resolved(config.split, named)
     count = config.num_folds if name == "folds" else len(named.get(name, ()))
@@ -203,13 +190,7 @@ def check_split(split: Split, cases: Mapping[str, str | None] | Sequence[str], *
     """Makes sure that a split fits the cases.
 
     Args:
-        split: The split.
         cases: Every case there is; with their groups, or alone.
-        file: Where the split stands.
-
-    Raises:
-        DataError: It has no case to train on or to hold out, one that is not there, one twice, or it tears a group
-            apart.
     """
     listed = [*split.train, *split.validation, *split.test]
     unknown = sorted(set(listed) - set(cases))
@@ -245,12 +226,6 @@ def kfold_split(
     Args:
         case_ids: The cases, in any order, each once; with their groups, or alone.
         fold: The fold to hold out, from 0.
-        folds: How many folds.
-        seed: What the cases are shuffled with.
-
-    Raises:
-        ConfigError: The fold does not exist.
-        DataError: There are fewer cases, or groups, than folds.
     """
     import numpy as np
 

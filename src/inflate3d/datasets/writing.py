@@ -57,16 +57,8 @@ def write_dataset(
       is a file for each modality; a missing one becomes zeros. Folds are kept or made (see `write_nnunet_listing`).
 
     Args:
-        dataset: The dataset.
         folder: Where it goes: a folder that is empty or does not exist.
-        layout: The layout.
         suffix: The files' format, such as ``".nii.gz"`` or ``".nrrd"``.
-        progress: Shows how many cases are written.
-
-    Raises:
-        ConfigError: Files of that suffix can't be written.
-        DataError: A case is invalid, or the layout cannot express the classes.
-        OutputError: The folder is not empty, or a file can't be written.
     """
     folder = Path(folder)
     check_empty(folder)
@@ -87,11 +79,7 @@ def write_dataset(
 
 
 def check_empty(folder: Path) -> None:
-    """Makes sure that no file can be replaced.
-
-    Raises:
-        OutputError: The folder is not empty, or is a file.
-    """
+    """Makes sure that no file can be replaced."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise OutputError(
             "the output folder is not empty",
@@ -103,11 +91,7 @@ def check_empty(folder: Path) -> None:
 
 
 def check_suffix(suffix: str) -> None:
-    """Makes sure that files of a suffix can be written.
-
-    Raises:
-        ConfigError: They can't.
-    """
+    """Makes sure that files of a suffix can be written."""
     if suffix not in SUFFIXES:
         raise ConfigError("invalid file format", expected=f"one of {', '.join(SUFFIXES)}", got=repr(suffix))
 

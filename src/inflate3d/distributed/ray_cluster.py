@@ -44,7 +44,6 @@ class Engine(Protocol):
 
         Args:
             work: A function of a module, or a ``functools.partial`` of one; other processes import it.
-            items: Its arguments.
         """
         ...
 
@@ -64,9 +63,6 @@ def ray_cluster(address: str | None = None, *, cores: int | None = None, gpus: b
 
     Yields:
         The map. Paths in its items have to be the same on all machines.
-
-    Raises:
-        ConfigError: Ray is not installed, or the cluster can't be reached.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_task_oom_retries", str(TRIES - 1))  # unlimited by default

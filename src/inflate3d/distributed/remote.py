@@ -46,22 +46,14 @@ class RemoteFolder:
 
     @classmethod
     def of(cls, address: str) -> RemoteFolder:
-        """The folder at an address.
-
-        Raises:
-            ConfigError: The package for this kind of address is missing, or there is none.
-        """
+        """The folder at an address."""
         folder = cls(address.rstrip("/"))
         _file_system(folder.address)
         return folder
 
     @classmethod
     def of_file(cls, address: str) -> tuple[RemoteFolder, str]:
-        """The folder of the file at an address, and the file's name.
-
-        Raises:
-            ConfigError: See `of`.
-        """
+        """The folder of the file at an address, and the file's name."""
         path, mark, query = address.partition("?") if address.lower().startswith(_WEB) else (address, "", "")
         parent, _, name = path.rpartition("/")
         folder = cls(parent, mark + query)
@@ -83,11 +75,7 @@ class RemoteFolder:
         return f"{self.address}/{name if self.is_writable else quote(name)}{self.query}"
 
     def names(self) -> list[str]:
-        """Names of the files there, sorted, without those of subfolders.
-
-        Raises:
-            DataError: They can't be listed.
-        """
+        """Names of the files there, sorted, without those of subfolders."""
         system, inside = _file_system(f"{self.address}/")
         with _raised_as("folder can't be listed", self.address, DataError):
             found = system.ls(inside, detail=True)
@@ -97,11 +85,7 @@ class RemoteFolder:
         )
 
     def fetch(self, name: str) -> Path:
-        """Downloads a file, and returns its local copy.
-
-        Raises:
-            DataError: It can't be read, or stored locally.
-        """
+        """Downloads a file, and returns its local copy."""
         from fsspec import filesystem
 
         address = self.address_of(name)
@@ -112,11 +96,7 @@ class RemoteFolder:
                 return Path(copy.name).replace(self.local / name)
 
     def put(self, path: Path) -> None:
-        """Uploads a file; whoever reads it there sees all of it, or what was there before.
-
-        Raises:
-            OutputError: It can't be written there.
-        """
+        """Uploads a file; whoever reads it there sees all of it, or what was there before."""
         address = self.address_of(path.name)
         system, final = _file_system(address)
         with _raised_as("file can't be uploaded", address, OutputError):
@@ -130,11 +110,7 @@ class RemoteFolder:
             system.mv(temporary, final)
 
     def changed(self, name: str) -> int | None:
-        """When a file there was last written, in nanoseconds; 0 if the server does not say, None if it is missing.
-
-        Raises:
-            DataError: The server doesn't answer.
-        """
+        """When a file there was last written, in nanoseconds; 0 if the server does not say, None if it is missing."""
         address = self.address_of(name)
         system, inside = _file_system(address)
         with _raised_as("file can't be looked up", address, DataError):

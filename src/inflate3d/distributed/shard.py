@@ -32,11 +32,7 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """Reads a shard such as ``3/16``.
-
-        Raises:
-            ConfigError: The text is not a shard, or its number is not between 1 and the count.
-        """
+        """Reads a shard such as ``3/16``."""
         parts = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
         if parts is None:
             raise ConfigError(

@@ -65,12 +65,10 @@ class ScoreAccumulator:
         """Scores a case.
 
         Args:
-            case: Its id.
             prediction: Class numbers on the scan's own grid, its axes in any order.
             label: Likewise; voxels of `IGNORED` do not count.
             spacing: Millimeters between voxels along the three axes.
             confidence: How far the prediction can be trusted, by foreground class; NaN where a class is not predicted.
-            seconds: How long the prediction took.
             groups: By kind, such as ``site``, the group that the case is in; None if unknown.
         """
         ours, truth = torch.as_tensor(prediction), torch.as_tensor(label)

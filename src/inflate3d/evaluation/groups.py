@@ -26,15 +26,8 @@ _SPACINGS = (1, 2, 3, 5)
 def read_groups(file: Path) -> dict[str, dict[str, str]]:
     """Reads a CSV file with a column ``case``; every other column is a kind of group.
 
-    Args:
-        file: The table. An empty cell is no group.
-
     Returns:
         By kind, the group of each case that has one.
-
-    Raises:
-        DataError: The file can't be read, has no column ``case`` or no other, lists a case twice, or has a column of
-            the name of the groups that are made from the scans.
     """
     try:
         reader = csv.DictReader(io.StringIO(read_text(file, encoding="utf-8-sig")))
@@ -67,9 +60,6 @@ def check_groups(groups: Mapping[str, Mapping[str, str]], cases: Collection[str]
     Args:
         groups: By kind, the group of each case.
         cases: The cases' names; the table may name others, too.
-
-    Raises:
-        DataError: None of the cases is in a kind of group.
     """
     for kind, members in groups.items():
         if members and not any(case in members for case in cases):

@@ -39,12 +39,7 @@ def pair_label_maps(predictions: Path, labels: Path) -> LabelMaps:
     """Finds for each prediction the label map of its name; suffixes may differ.
 
     Args:
-        predictions: A folder of predicted label maps.
         labels: A folder of label maps to hold them against; it may hold more.
-
-    Raises:
-        DataError: A folder is missing or holds no scan file, two files in it have the same name, or a prediction has no
-            label map.
     """
     predicted, labeled = _by_name(predictions), _by_name(labels)
     if unlabeled := [case for case in predicted if case not in labeled]:
@@ -165,14 +160,7 @@ def _find_classes(maps: LabelMaps, ignore: int | None, progress: Progress) -> di
 
 
 def _check_found(classes: Mapping[int, str], ours: set[int], theirs: set[int], folder: Path) -> None:
-    """Values that agree in no class, as those of masks of 0 and 255 and of 0 and 1, would all be scored 0.
-
-    Args:
-        classes: Names by label value.
-        ours: Values found in the predictions.
-        theirs: Values found in the labels.
-        folder: Of the predictions.
-    """
+    """Values that agree in no class, as those of masks of 0 and 255 and of 0 and 1, would all be scored 0."""
     if theirs and not classes.keys() & theirs:
         raise DataError(
             "no label map has any of the classes",
@@ -220,9 +208,6 @@ def _number_classes(
     """Turns label values into class numbers 0 to K-1 in ascending label value, and `IGNORED`; others are background.
 
     Args:
-        labels: The label values.
-        found: Those that there are.
-        classes: Name by label value.
         ignore: The label value that becomes `IGNORED`.
     """
     numbers = class_numbers({0: "background"} | dict(sorted(classes.items())), ignore=ignore)

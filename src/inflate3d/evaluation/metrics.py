@@ -26,7 +26,6 @@ def overlap_counts(
     A few million voxels are counted at a time, so that memory does not grow with the scan.
 
     Args:
-        prediction: Class numbers, any shape.
         label: Class numbers, the same shape; where it is `IGNORED` nothing is counted.
         num_classes: Classes, background counted.
     """

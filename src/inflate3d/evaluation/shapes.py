@@ -37,7 +37,6 @@ def shape_measures(
     and about ten bytes a voxel of the largest class's box.
 
     Args:
-        prediction: Class numbers, any three axes.
         label: Class numbers on the same grid; a voxel where it is `IGNORED` belongs to no class of either map.
         spacing: Millimeters between voxels along the three axes.
         classes: Number of classes, the background not counted.

@@ -117,7 +117,6 @@ def group_values(
     order); where every class is defined in every case and all groups are of one size, it is the group's own mean.
 
     Args:
-        scores: NaN where a class has no score.
         groups: The group of each case; each case is its own if not given.
 
     Returns:
@@ -176,9 +175,6 @@ def paired_p(values: Float[np.ndarray, "seeds groups"]) -> float:
 
     With several seeds it is the level at which the interval of :func:`estimate` just excludes 0: it counts the seeds'
     scatter. With one seed it is that of :func:`sign_flip`, which holds for the two trained networks only.
-
-    Args:
-        values: Differences of group values.
 
     Returns:
         NaN where there is no difference, or with several seeds no interval.
@@ -307,7 +303,6 @@ def rank_correlation(first: Float[np.ndarray, " cases"], second: Float[np.ndarra
 
     Args:
         first: One for each case; a case without either, NaN, is left out.
-        second: Likewise.
 
     Returns:
         From -1 to 1; NaN where there are fewer than three cases, or one of the figures is the same for all.

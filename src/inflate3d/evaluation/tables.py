@@ -43,11 +43,7 @@ class Table:
     rows: Sequence[Sequence[Value]]
 
     def to_csv(self, digits: int = 4) -> str:
-        """As a CSV file. A text that a spreadsheet would take for a formula gets an apostrophe in front.
-
-        Args:
-            digits: Of floating-point numbers, behind the point.
-        """
+        """As a CSV file. A text that a spreadsheet would take for a formula gets an apostrophe in front."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(map(_escaped, self.columns))

@@ -54,12 +54,7 @@ class PredictorRecipe:
         return cls(folder.absolute(), tuple(each.absolute() for each in ensemble), tuple(sorted(settings.items())))
 
     def load(self) -> Predictor:
-        """Loads the predictor.
-
-        Raises:
-            ModelError: There is no model, it can't be loaded, or models do not agree.
-            ConfigError: The device is invalid or not available, or the plan allows no flip.
-        """
+        """Loads the predictor."""
         return Predictor.load(self.folder, ensemble=self.ensemble, **cast(PredictorSettings, dict(self.settings)))
 
 
@@ -250,11 +245,7 @@ class _Pipeline:
         self._last: _Predicted | None = None
 
     def run(self, jobs: list[Job], progress: Progress) -> Iterator[tuple[Job, ScanResult]]:
-        """Predicts all scans.
-
-        Raises:
-            OutputError: A label map can't be written.
-        """
+        """Predicts all scans."""
         ahead = [_Background(job.read) for job in jobs[:1]]
         try:
             for number, job in enumerate(progress(jobs, len(jobs), "predicting")):
@@ -399,9 +390,6 @@ class PredictionSummary:
         """Writes the file before the work, which shows early if nothing can be written, and after it.
 
         Meanwhile other processes are kept from predicting many scans, or the same shard of them, into the folder.
-
-        Raises:
-            OutputError: It can't be written, or another process is predicting into the folder.
         """
         lock, folder = self.file.with_name(f".{self.file.name}.lock"), self.file.parent
         hint = "wait until it has finished, choose another folder for the label maps, or give each a --shard"
@@ -414,11 +402,7 @@ class PredictionSummary:
                     self.write()
 
     def write(self) -> None:
-        """Writes the file, whole or not at all.
-
-        Raises:
-            OutputError: It can't be written.
-        """
+        """Writes the file, whole or not at all."""
         write_text(self.file, json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n")
         if self._remote:
             self._remote.put(self.file)

@@ -25,7 +25,6 @@ def depth_kernel(deviation: float, spacing: float, slices: int) -> Kernel:
     Args:
         deviation: Its standard deviation in millimeters; 0 leaves the logits as they are.
         spacing: Millimeters from slice to slice.
-        slices: How many there are.
     """
     width = deviation / spacing
     reach = min(math.floor(width * math.sqrt(-2 * math.log(_LEAST_WEIGHT))), slices - 1)
@@ -43,7 +42,6 @@ def filter_depth(slices: Iterator[Logits], kernels: Sequence[Kernel]) -> Iterato
 
     Args:
         slices: The logits of each, in order.
-        kernels: The filters.
 
     Yields:
         For each slice, in order, its logits by each of the filters.

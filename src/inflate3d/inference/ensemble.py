@@ -16,9 +16,6 @@ def find_models(folder: Path) -> list[Path]:
 
     Args:
         folder: A run's folder or a model folder, which stands for itself, or a folder of such (folds), sorted by name.
-
-    Raises:
-        ModelError: There is none, the path is a file, or a run in the folder is not finished.
     """
     if folder.is_file():
         run = next((parent for parent in folder.parents if RunFolder(parent).config.exists()), None)
@@ -49,13 +46,6 @@ def check_agreement(plans: Sequence[Plan], folders: Sequence[Path] | None = None
     """Makes sure that logits of networks with these plans can be averaged.
 
     Encoders, image sizes, depths and pixel spacings may differ.
-
-    Args:
-        plans: The networks'.
-        folders: Where they are from, for the message.
-
-    Raises:
-        ModelError: They differ in classes, label values, modalities, depth axis, slice spacing or planes.
     """
     first = _agreed(plans[0])
     for number, plan in enumerate(plans[1:], start=1):

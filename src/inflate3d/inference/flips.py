@@ -49,11 +49,7 @@ def mean_over_flips(
 
 
 def check_flips(plans: Sequence[Plan]) -> None:
-    """Makes sure that the plan of at least one model allows flips.
-
-    Raises:
-        ConfigError: None does.
-    """
+    """Makes sure that the plan of at least one model allows flips."""
     if not any(any(plan.flips) for plan in plans):
         raise ConfigError(
             "test-time flips are disabled for this model",

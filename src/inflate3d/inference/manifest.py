@@ -33,11 +33,7 @@ def written_in(folder: Path) -> set[str]:
 
 
 def check_replaceable(files: Sequence[Path]) -> None:
-    """Makes sure that of files to be written none exists that inflate3d did not write.
-
-    Raises:
-        OutputError: Some do, or have been changed since.
-    """
+    """Makes sure that of files to be written none exists that inflate3d did not write."""
     known = {folder: _read(folder) for folder in {file.parent for file in files}}
     foreign = [file for file in files if file.exists() and not _is(file, known[file.parent].get(file.name, ""))]
     if foreign:

@@ -55,9 +55,6 @@ class Budget:
 
         Args:
             size: Bytes.
-
-        Raises:
-            MemoryBudgetError: There is no room for it.
         """
         if self.memory is not None:
             room, limit, hint = self.bytes, "the memory budget", "raise --max-memory, or leave it out"

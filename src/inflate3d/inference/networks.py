@@ -181,10 +181,8 @@ def make_scorer(
     """The scorer for a model.
 
     Args:
-        model: In eval mode, on its device.
         plan: The model's, or one of its `plane_plans`.
         flips: Whether to average over the flips that the plan allows.
-        precision: Number format of the arithmetic.
     """
     if isinstance(model, VolumetricSegmenter):
         return PatchScorer(model, plan, flips=flips, precision=precision)

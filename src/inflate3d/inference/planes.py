@@ -43,9 +43,7 @@ class PlaneAverage:
 
         Args:
             slices: Logits of the plane's slices, one by one: the sum of the networks' on each of their grids.
-            pixels: Those of the plane's slices.
             turn: From the axes of the scan to those of the plane, see `plane_turns`.
-            networks: How many networks a sum is of.
         """
         total = self._sum.permute(0, *(1 + axis for axis in turn))
         kind = torch.uint8 if len(total) <= 256 else torch.int32

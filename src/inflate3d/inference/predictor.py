@@ -370,11 +370,7 @@ class _Arrays:
 
 
 def find_device(name: str | None) -> torch.device:
-    """The device of a name; the GPU if there is one by default.
-
-    Raises:
-        ConfigError: The name is invalid, or the device is not available.
-    """
+    """The device of a name; the GPU if there is one by default."""
     available = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
     available += ["mps"] * torch.backends.mps.is_available()
     try:

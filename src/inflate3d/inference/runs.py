@@ -75,15 +75,7 @@ def evaluate(
             that their scores are optimistic.
         choose: Whether to choose the post-processing, depth filter included, by these cases, and write it into the
             model's folder.
-        progress: Shows the progress.
         **settings: See `Predictor`.
-
-    Raises:
-        ModelError: A run has no model, or the networks have different classes.
-        ConfigError: The runs are of different datasets.
-        DataError: The dataset is gone, a case can't be read, it differs from the one that the run was trained with, or
-            two runs held out the same case.
-        OutputError: A file can't be written, or another process is training or evaluating the run.
     """
     with folder.locked():
         for run in folder.runs:
@@ -279,13 +271,7 @@ def _held_out(folder: RunFolder | FoldsFolder) -> dict[str, tuple[str, ...]]:
 
 
 def read_held_out(folder: FoldsFolder) -> dict[str, tuple[str, ...]]:
-    """The cases that each fold held out, by the name of its folder, if the runs are folds of one cross-validation.
-
-    Raises:
-        ModelError: A run is not finished, or the networks have different classes.
-        ConfigError: The runs are of different datasets.
-        DataError: Two runs held out the same case.
-    """
+    """The cases that each fold held out, by the name of its folder, if the runs are folds of one cross-validation."""
     find_models(folder.root)  # names those that are not finished
     runs = folder.runs
     check_agreement([Plan.read(run.plan) for run in runs], [run.root for run in runs])
@@ -313,12 +299,7 @@ def read_held_out(folder: FoldsFolder) -> dict[str, tuple[str, ...]]:
 
 
 def find_dataset(folder: RunFolder | FoldsFolder, moved: Path | None) -> Dataset:
-    """The dataset of a run, or the same one where it has moved to.
-
-    Raises:
-        ConfigError: The other dataset has other modalities or classes than the run's plan.
-        DataError: The dataset can't be read.
-    """
+    """The dataset of a run, or the same one where it has moved to."""
     if moved is None:
         return read_dataset(RunConfig.read(folder.runs[0].config).dataset)
     dataset, plan = read_dataset(moved), Plan.read(folder.runs[0].plan)

@@ -47,7 +47,6 @@ class FramedScan:
 
         Args:
             scan: In model space.
-            device: Where slices are wanted.
             room: Bytes that all slices may take there, if the device has a memory of its own. If they need more,
                 only the slices that are read are moved.
         """

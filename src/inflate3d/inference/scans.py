@@ -59,11 +59,6 @@ def find_scans(path: str | Path, plan: Plan) -> FoundScans:
         path: A scan (see `inflate3d.io.read_volume`), or a folder with scan files and DICOM series, in subfolders too;
             or the address of a scan file, or of a folder of them.
         plan: Which modalities scans have to have, and whether some may be missing.
-
-    Raises:
-        DataError: There is nothing to predict, a modality is missing, or two files are the same one.
-        DatasetProblems: There are DICOM series, and none is a volume.
-        ConfigError: The package for this kind of address is missing.
     """
     if is_remote(str(path)):
         return _remote_scans(str(path), plan)
@@ -85,11 +80,7 @@ def find_scans(path: str | Path, plan: Plan) -> FoundScans:
 
 
 def group_files(files: Sequence[Path], plan: Plan, folder: Path) -> list[Case]:
-    """One case for each scan among files, whose modalities may be in several; the disk is not looked at.
-
-    Raises:
-        DataError: A modality is missing, or two files are the same one.
-    """
+    """One case for each scan among files, whose modalities may be in several; the disk is not looked at."""
     if len(plan.modalities) == 1:
         names = _unique_names(files, folder)
         if all(_NUMBERED.fullmatch(name) and name.endswith(_FIRST) for name in names):

@@ -52,7 +52,6 @@ class SliceChoice:
         Args:
             slices: Number of slices in model space.
             own_slices: Number of slices of the scan itself, between the same outer edges.
-            step: Distance from one predicted slice to the next.
         """
         lower, upper, weight = slice_weights(slices, own_slices)
         if step == 1:
@@ -84,7 +83,6 @@ class SliceChoice:
         """Interpolates the logits of one of the scan's own slices.
 
         Args:
-            own: Its index.
             first: The position in ``centers`` of the batch's first slice.
             batch: Logits of predicted slices.
             before: Logits of the slice before them.
@@ -134,9 +132,6 @@ class SliceBatches:
         """The logits of slices, batch by batch; the memory of the first window decides on the batch size.
 
         If memory runs out nevertheless, the batch is computed again with half the size, with a warning in the log.
-
-        Raises:
-            MemoryBudgetError: The budget is too small for a single window.
         """
         batch = AdaptiveBatchSize(self._most)
         ready = [(each.grid(self._scan), batch.run(partial(each.begin, self._scan))) for each in self._scorers]
@@ -170,11 +165,7 @@ class SliceBatches:
         """How many windows the memory allows at a time.
 
         Args:
-            logits: Of one slice.
             needed: Bytes that predicting a window takes.
-
-        Raises:
-            MemoryBudgetError: The budget is too small for a single one.
         """
         moved = 0 if self._scan.moved is None else self._scan.moved.nbytes
         # the slice before the batch and an interpolated one
@@ -250,7 +241,6 @@ class OwnPixels:
 
         Args:
             logits: Of one slice, for each of the grids, or for the first of them.
-            rows: The slab.
         """
         total = self.resampled(logits, 0, rows)
         for index in range(1, len(logits)):

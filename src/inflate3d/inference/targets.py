@@ -42,12 +42,7 @@ class Destination:
 
     @classmethod
     def of(cls, out: str | Path, cases: Sequence[Case], suffix: str | None) -> Destination:
-        """The destination that a path or an address names: a folder, or the file of a single label map.
-
-        Raises:
-            ConfigError: A file is given for several scans, or with another format.
-            OutputError: The address can't be written to.
-        """
+        """The destination that a path or an address names: a folder, or the file of a single label map."""
         remote = name = None
         if is_remote(str(out)):
             remote = RemoteFolder.of(str(out))
@@ -112,11 +107,7 @@ class Job:
         return self.remote_target.address_of(self.target.name) if self.remote_target else str(self.target)
 
     def read(self) -> tuple[Case, Volume]:
-        """Reads the scan, downloading it first if it is remote; returns it with its local paths.
-
-        Raises:
-            DataError: It can't be read.
-        """
+        """Reads the scan, downloading it first if it is remote; returns it with its local paths."""
         case = self.case
         if remote := self.remote:
             case = replace(case, images=tuple(image and remote.fetch(image.name) for image in case.images))
@@ -129,11 +120,7 @@ class Job:
                 (self.remote.local / image.name).unlink(missing_ok=True)
 
     def deliver(self) -> None:
-        """Uploads the label map if it goes elsewhere.
-
-        Raises:
-            OutputError: It can't be written there.
-        """
+        """Uploads the label map if it goes elsewhere."""
         if self.remote_target:
             try:
                 self.remote_target.put(self.target)
@@ -158,13 +145,7 @@ class Job:
 def find_jobs(
     found: FoundScans, destination: Destination, *, skip_existing: bool, overwrite: bool, uncertainty_maps: bool
 ) -> list[Job]:
-    """The job of each scan, checked so that nothing is lost.
-
-    Raises:
-        DataError: Two scans have the same name, or a label map would overwrite its scan.
-        ConfigError: Maps of uncertainty are to go to a bucket.
-        OutputError: A file would be replaced that inflate3d did not write.
-    """
+    """The job of each scan, checked so that nothing is lost."""
     if uncertainty_maps and destination.remote:
         raise ConfigError(
             "uncertainty maps can only be written to a local folder",

@@ -116,12 +116,7 @@ class SoftDiceCounter:
         self._shared, self._expected, self._size = np.zeros((3, classes))
 
     def add(self, chosen: Integer[Tensor, "h w"], probabilities: Float[Tensor, "k h w"]) -> None:
-        """Counts a part of the scan.
-
-        Args:
-            chosen: The label map's class numbers.
-            probabilities: Of all classes.
-        """
+        """Counts a part of the scan."""
         numbers = chosen.cpu().numpy().ravel()
         own = probabilities.gather(0, chosen[None].long()).cpu().numpy().ravel()
         self._shared += np.bincount(numbers, weights=own, minlength=len(self._size))
@@ -182,7 +177,6 @@ class Assessment:
 
         Args:
             logits: The sums, then each member's if there are members.
-            uncertainty: Whether to return the entropy.
             probabilities: Whether to return the mean probabilities.
         """
         classes = self._pixels.empty_classes(logits)

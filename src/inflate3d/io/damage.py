@@ -68,12 +68,6 @@ def check_claim(claimed: int, held: int, *, deflated: bool, path: Path, case: st
     Args:
         claimed: Bytes of voxels by the header.
         held: Bytes that the file has for them.
-        deflated: Whether those are compressed by deflate.
-        path: The file.
-        case: Id of the case.
-
-    Raises:
-        DataError: It claims too much.
     """
     if claimed > held * (_DEFLATE_RATIO if deflated else 1):
         raise unreadable(

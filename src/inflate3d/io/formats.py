@@ -71,21 +71,13 @@ def label_name(scan: str | PurePath, suffix: str | None = None) -> str:
     """The file name for a scan's label map.
 
     Args:
-        scan: The scan's path.
         suffix: One of `SUFFIXES`; the scan's own if not given, and ``.nii.gz`` for DICOM.
-
-    Raises:
-        ConfigError: The suffix is not one that can be written.
     """
     return stem_of(scan) + label_suffix(scan, suffix)
 
 
 def label_suffix(scan: str | PurePath, suffix: str | None = None) -> str:
-    """The suffix of a scan's label map, see `label_name`.
-
-    Raises:
-        ConfigError: The suffix is not one that can be written.
-    """
+    """The suffix of a scan's label map, see `label_name`."""
     if suffix is not None and suffix.lower() not in SUFFIXES:
         raise ConfigError(
             "label maps can't be written in this format",
@@ -132,11 +124,7 @@ def is_dicom(start: bytes) -> bool:
 
 
 def reader_of(path: Path, case: str | None) -> ModuleType:
-    """The module that reads a path.
-
-    Raises:
-        DataError: The path is of no known format, or there is nothing.
-    """
+    """The module that reads a path."""
     _check_is_scan_file(path, case)
     suffix = suffix_of(path)
     if suffix and not is_dicom_image(path):
@@ -156,11 +144,7 @@ def reader_of(path: Path, case: str | None) -> ModuleType:
 
 
 def writer_of(path: Path) -> ModuleType:
-    """The module that writes a path.
-
-    Raises:
-        DataError: Its suffix is of no format that can be written.
-    """
+    """The module that writes a path."""
     if suffix := suffix_of(path):
         return import_module(_FORMATS[suffix.lower()])
     raise DataError(

@@ -47,11 +47,7 @@ def lps_of(affine: Float[np.ndarray, "4 4"]) -> tuple[Float[np.ndarray, "3 3"], 
 
 
 def check_affine(affine: Float[np.ndarray, "4 4"], path: Path, case: str | None) -> None:
-    """Refuses an affine that maps no box of voxels to a box in space.
-
-    Raises:
-        DataError: It is not finite, or flat.
-    """
+    """Refuses an affine that maps no box of voxels to a box in space."""
     if not is_box(affine):
         raise DataError(
             "the affine can't be inverted, so the scan's place in space is unknown",
@@ -86,13 +82,7 @@ def check_same_grid(
     hundredth of the smallest spacing.
 
     Args:
-        volume: What is checked.
-        reference: What it has to lie on.
-        case: Id of the case, for the error message.
         file: The file that ``volume`` is from, for the error message.
-
-    Raises:
-        DataError: The shapes or the affines differ.
     """
     if volume.shape != reference.shape:
         raise DataError(
@@ -122,16 +112,10 @@ def lay_on(volume: Volume, reference: Volume, *, case: str | None = None, file: 
     changes no value; nothing is ever resampled.
 
     Args:
-        volume: What is brought there.
-        reference: What it has to lie on.
-        case: Id of the case, for the error message.
         file: The file that ``volume`` is from, for the error message.
 
     Returns:
         The volume; a turned copy with a note that says so if its axes are not the reference's.
-
-    Raises:
-        DataError: It has other voxels (see `check_same_grid`).
     """
     try:
         check_same_grid(volume, reference, case=case, file=file)

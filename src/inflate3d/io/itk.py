@@ -59,14 +59,10 @@ def read(path: Path, *, case: str | None = None) -> Volume:
 
     Args:
         path: The file; the header where the voxels lie in another.
-        case: Id of the case, for error messages.
 
     Returns:
         The scan on its own grid; a vector's components, or else the fourth axis, are the modality. Integers
         keep their type; all else is float32.
-
-    Raises:
-        DataError: A file is missing, damaged, not a real-valued 3D or 4D image, or has no usable affine.
     """
     reader, header, affine = _open(path, case)
     try:
@@ -100,11 +96,7 @@ def check_writable(path: Path, affine: Float[np.ndarray, "4 4"]) -> None:
     """Makes sure that a file can say where voxels lie.
 
     Args:
-        path: The file to be written.
         affine: ``(4, 4)``, from voxel index to millimeters in RAS+.
-
-    Raises:
-        DataError: The grid is sheared.
     """
     direction = affine[:3, :3] / spacing_of(affine)
     if np.abs(direction.T @ direction - np.eye(3)).max() > _MOST_SHEAR:
@@ -123,10 +115,6 @@ def write(path: Path, volume: Volume) -> None:
     Args:
         path: The file to write; ``.nhdr`` and ``.mhd`` get a data file beside them.
         volume: Integers keep their type; all else becomes float32.
-
-    Raises:
-        DataError: The volume's grid is sheared.
-        OutputError: The file can't be written.
     """
     check_writable(path, volume.affine)
     axes, origin = lps_of(volume.affine)
@@ -143,11 +131,6 @@ def write_like(path: Path, labels: Shaped[np.ndarray, "..."], like: Path) -> Non
     Args:
         path: The file to write; ``.nhdr`` and ``.mhd`` get a data file beside them.
         labels: ``(I, J, K)`` on the scan's own grid, none negative.
-        like: The scan's NRRD or MetaImage file.
-
-    Raises:
-        DataError: The scan can't be read, or the labels don't fit its grid.
-        OutputError: The file can't be written.
     """
     scan, header, affine = _open(like, None)
     labels = as_label_dtype(labels, tuple(scan.GetSize()[:3]), path)

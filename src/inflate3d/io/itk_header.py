@@ -80,11 +80,7 @@ class TextHeader:
 
     @property
     def data_files(self) -> list[Path]:
-        """The files that hold the voxels: the header's own, another, or several.
-
-        Raises:
-            ValueError: One is not in the header's folder.
-        """
+        """The files that hold the voxels: the header's own, another, or several."""
         name = self._data_field
         if name is None or name.upper() == "LOCAL":
             return [self.path]
@@ -102,11 +98,7 @@ class TextHeader:
 
     @property
     def encoding(self) -> Encoding:
-        """How the voxels are stored: as they are, compressed by gzip or zlib, or written as text.
-
-        Raises:
-            ValueError: In a way that ITK doesn't read.
-        """
+        """How the voxels are stored: as they are, compressed by gzip or zlib, or written as text."""
         if self.is_nrrd:
             name = self.fields["encoding"]
             if name.lower() in ("bz2", "bzip2"):
@@ -134,11 +126,7 @@ class TextHeader:
 
     @property
     def claimed_bytes(self) -> int:
-        """Bytes of all voxels, uncompressed; 0 if the type is unknown, which ITK will refuse.
-
-        Raises:
-            ValueError: A size is no number from 1 on.
-        """
+        """Bytes of all voxels, uncompressed; 0 if the type is unknown, which ITK will refuse."""
         if self.is_nrrd:
             size = _NRRD_BYTES.get(self.fields["type"].lower(), 0)
         else:
@@ -151,11 +139,7 @@ class TextHeader:
 
     @property
     def slices(self) -> int:
-        """Voxels along the last axis.
-
-        Raises:
-            ValueError: See `claimed_bytes`.
-        """
+        """Voxels along the last axis."""
         return self._counts[-1]
 
     @property
@@ -172,11 +156,7 @@ class TextHeader:
 
 
 def read_header(path: Path, case: str | None) -> TextHeader:
-    """Reads a header, and checks that the files hold what it claims.
-
-    Raises:
-        DataError: A file is missing or cut short, or is neither NRRD nor MetaImage.
-    """
+    """Reads a header, and checks that the files hold what it claims."""
     try:
         with path.open("rb") as stream:
             start = stream.read(_LONGEST_HEADER)
@@ -230,11 +210,7 @@ def _parse_meta(path: Path, start: bytes) -> TextHeader:
 
 
 def _add_field(fields: dict[str, str], name: str, value: str, line: str) -> None:
-    """Adds a field that ITK will read as we do.
-
-    Raises:
-        ValueError: The line is no field, is too long, or is one that was there before.
-    """
+    """Adds a field that ITK will read as we do."""
     name = name.strip().lower()
     if not _FIELD_NAME.fullmatch(name) or (len(line) > _LONGEST_FIELD and name not in _FREE_TEXT):
         raise ValueError(f"a header line {line[:80]!r}")

@@ -35,15 +35,11 @@ def read(path: Path, *, case: str | None = None) -> Volume:
 
     Args:
         path: The file, NIfTI-1 or NIfTI-2; for a pair of header and image, either.
-        case: Id of the case, for error messages.
 
     Returns:
         The scan on its own grid; a 4D file's last axis is the modality. Integers that the header doesn't
         scale keep their type; all else is float32. The affine is the header's best (sform, then qform), brought
         to millimeters; a header that names no unit of length has them already.
-
-    Raises:
-        DataError: A file is missing, damaged, not a real-valued 3D or 4D image, or has no usable affine.
     """
     with open_image(path, case) as image:
         shape = _volume_shape(image, path, case)
@@ -88,11 +84,6 @@ def write(path: Path, volume: Volume, *, slope: float = 1.0) -> None:
 
     Args:
         path: The file to write, or either one of a pair.
-        volume: What to write.
-        slope: What readers multiply the stored values by.
-
-    Raises:
-        OutputError: The file can't be written.
     """
     array = as_storage_dtype(volume.array)
     array = array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)
@@ -117,12 +108,7 @@ def write_like(path: Path, labels: Shaped[np.ndarray, "..."], like: Path, *, slo
     Args:
         path: The file to write, or either one of a pair.
         labels: ``(I, J, K)`` on the scan's own grid, none negative.
-        like: The scan's NIfTI file.
         slope: What readers multiply the stored values by; where it is not 1 these are no labels.
-
-    Raises:
-        DataError: The scan can't be read, or the labels don't fit its grid.
-        OutputError: The file can't be written.
     """
     with open_image(like, None) as scan:
         shape = _volume_shape(scan, like, None)[:3]

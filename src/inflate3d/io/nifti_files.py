@@ -62,10 +62,6 @@ def open_image(path: Path, case: str | None) -> Iterator[NiftiImage]:
 
     Args:
         path: A single file, or either one of a pair.
-        case: Id of the case, for error messages.
-
-    Raises:
-        DataError: A file is missing or damaged, or is no NIfTI.
     """
     header, voxels = pair_of(path) or (path, path)
     for half in {header, voxels}:
@@ -101,9 +97,6 @@ def _check_before_voxels(stream: gzip.GzipFile | BufferedReader, start: bytes, *
     """Refuses what nibabel would read into memory whole: extensions of the header that are longer than is sensible.
 
     The stream is left at its start.
-
-    Raises:
-        ValueError: The voxels begin further behind, or an extension says that it is longer than what is before them.
     """
     kind = nibabel.Nifti2Header if _is_second(start) else nibabel.Nifti1Header
     if len(start) < kind.sizeof_hdr:
@@ -148,10 +141,6 @@ def save_image(image: NiftiImage, path: Path) -> None:
 
     Args:
         image: A pair's image if ``path`` names a pair.
-        path: The file, or either one of the pair.
-
-    Raises:
-        OutputError: A file can't be written.
     """
     pair = pair_of(path)
     if pair is None:

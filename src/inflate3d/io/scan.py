@@ -66,13 +66,9 @@ def read_grid(path: str | Path, *, case: str | None = None) -> FileGrid:
 
     Args:
         path: See `read_volume`.
-        case: Name of the case, for error messages.
 
     Returns:
         The grid of the volume that `read_volume` would give.
-
-    Raises:
-        DataError: The scan is missing, its header is damaged, or it is not a volume.
     """
     path = Path(path)
     return reader_of(path, case).read_grid(path, case=case)
@@ -83,15 +79,10 @@ def read_images(paths: Sequence[str | Path | None], *, case: str | None = None) 
 
     Args:
         paths: The scan's paths, see `read_volume`; ``None`` where a modality is missing.
-        case: Id of the case, for error messages.
 
     Returns:
         All modalities in the order of the paths, ``(C, I, J, K)``, on the first one's grid. A missing
         modality is a channel of zeros.
-
-    Raises:
-        DataError: No modality is there, one can't be read (see `read_volume`), or has other voxels than the
-            first (see `lay_on`).
     """
     volumes = {number: read_volume(path, case=case) for number, path in enumerate(paths) if path is not None}
     if not volumes:
@@ -117,14 +108,9 @@ def read_labels(path: str | Path, *, case: str | None = None) -> Volume:
     Args:
         path: See `read_volume`; floats are taken where they hold whole numbers, to the precision of a NIfTI
             file's slope.
-        case: Id of the case, for error messages.
 
     Returns:
         The labels on their own grid, ``(1, I, J, K)``, of the smallest unsigned type that holds them.
-
-    Raises:
-        DataError: The file can't be read (see `read_volume`), has more than one value a voxel, or some
-            values are negative, not whole, or beyond what 32 bits hold.
     """
     volume = read_volume(path, case=case)
     array = volume.array
@@ -167,16 +153,7 @@ def _label_precision(path: Path) -> float:
 
 
 def check_labels_writable(path: str | Path, grid: Grid, like: str | Path) -> None:
-    """Makes sure that a label map can be written on the grid of a scan, before there is one.
-
-    Args:
-        path: The file to be written.
-        grid: The scan's.
-        like: The scan's path.
-
-    Raises:
-        DataError: The format can't be written, or can't say where the scan lies.
-    """
+    """Makes sure that a label map can be written on the grid of a scan, before there is one."""
     path = Path(path)
     writer = writer_of(path)
     if writer is not reader_of(Path(like), None):
@@ -224,10 +201,6 @@ def write_percent(path: str | Path, percent: UInt8[np.ndarray, "i j k"], like: s
         path: The file to write, which ends in ``.nii.gz`` or ``.nii``.
         percent: ``(I, J, K)`` on the scan's own grid, 0 to 100.
         like: The scan: its path (see `read_volume`), the volume, or its grid.
-
-    Raises:
-        DataError: The scan's headers can't be read, or the map does not fit its grid.
-        OutputError: The file can't be written.
     """
     from inflate3d.io import nifti
 

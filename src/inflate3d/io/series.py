@@ -52,9 +52,6 @@ def find_series(folder: str | Path) -> list[Series]:
 
     Returns:
         The series, sorted by folder, then by UID.
-
-    Raises:
-        DataError: The folder does not exist, or a part of it can't be looked into.
     """
     from inflate3d.io.dicom_header import images_by_place, scan_folder  # SimpleITK is slow to load
     from inflate3d.io.dicom_stack import why_no_volume

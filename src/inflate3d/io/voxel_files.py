@@ -17,15 +17,7 @@ _INTEGER = re.compile(r"-?[0-9]{1,9}")
 
 
 def named_file(header: Path, name: str) -> Path:
-    """The file that a header names.
-
-    Args:
-        header: The header's file.
-        name: As it stands there.
-
-    Raises:
-        DataError: It doesn't lie in the header's folder or below.
-    """
+    """The file that a header names."""
     path, windows = PurePosixPath(name), PureWindowsPath(name)
     leads_out = path.is_absolute() or windows.drive or windows.root or ".." in (*path.parts, *windows.parts)
     if not name or not name.isprintable() or leads_out:
@@ -40,11 +32,7 @@ def named_file(header: Path, name: str) -> Path:
 
 
 def listed_files(header: Path, names: list[str]) -> list[Path]:
-    """The files that a header lists, a name in a line.
-
-    Raises:
-        ValueError: There are no files, too many, or one is not in the header's folder.
-    """
+    """The files that a header lists, a name in a line."""
     if not 0 < len(names) <= MOST_FILES:
         raise ValueError(f"a list of {len(names)} data files")
     return [named_file(header, name) for name in names]
@@ -54,11 +42,7 @@ def numbered_files(header: Path, pattern: str) -> list[Path]:
     """The files that a header names by a pattern such as ``slice%03d.raw 1 20 1``: name, first, last, step.
 
     Args:
-        header: The header's file.
         pattern: As it stands there; what stands behind the step is passed over.
-
-    Raises:
-        ValueError: The pattern is invalid, or names too many files or one that is not in the header's folder.
     """
     name, *words = pattern.split()
     numbers = [int(word) for word in words[:4] if _INTEGER.fullmatch(word)]

@@ -14,11 +14,7 @@ LARGEST_LABEL = 2**32
 
 
 def check_real(dtype: np.dtype, path: Path, case: str | None) -> None:
-    """Refuses voxels that are not one real number each.
-
-    Raises:
-        DataError: They are colors or complex.
-    """
+    """Refuses voxels that are not one real number each."""
     if dtype.kind not in "iuf":
         raise DataError(
             "the voxels are not single real numbers",
@@ -48,10 +44,6 @@ def as_label_dtype(labels: Shaped[np.ndarray, "..."], shape: tuple[int, ...], pa
     Args:
         labels: ``(I, J, K)``: integers, truth values, or floats that are whole numbers.
         shape: The scan's ``(I, J, K)``.
-        path: The file to be written.
-
-    Raises:
-        DataError: The labels have another shape than the scan, or some are negative or not whole numbers.
     """
     if labels.shape != shape:
         raise DataError("labels do not have the scan's shape", expected=shape, got=labels.shape, file=path)

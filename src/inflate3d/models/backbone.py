@@ -70,11 +70,7 @@ class Backbone(ABC):
 
     @abstractmethod
     def build_filled(self, tensors: Mapping[str, Tensor]) -> Filled:
-        """Builds the network for RGB and puts a checkpoint's tensors in; what is missing stays random.
-
-        Raises:
-            RuntimeError: Tensors don't fit; or another of :data:`inflate3d.models.backbones.BUILD_ERRORS`.
-        """
+        """Builds the network for RGB and puts a checkpoint's tensors in; what is missing stays random."""
 
     @abstractmethod
     def feature_maps(self, network: nn.Module, windows: Float[Tensor, "b c d h w"]) -> list[Float[Tensor, "b _ _ _"]]:
@@ -86,11 +82,7 @@ class Backbone(ABC):
 
     @abstractmethod
     def stem_names(self, network: nn.Module) -> tuple[str, ...]:
-        """Names of the convolutions that read the image, in a network for RGB.
-
-        Raises:
-            ModelError: There is none that can be inflated.
-        """
+        """Names of the convolutions that read the image, in a network for RGB."""
 
     @abstractmethod
     def inflated_stem(self, weight: Tensor, depth: int, in_channels: int, method: Inflation) -> Tensor:

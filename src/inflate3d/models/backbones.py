@@ -33,10 +33,6 @@ def find_backbone(
             evenly spaced blocks of a plain transformer (blocks 3, 6, 9, 12 of 12), and of a hierarchical backbone
             the last map of each stride from 4 on.
         arguments: What shall differ from the backbone of that name, such as ``{"embed_dim": 48, "num_heads": 4}``.
-
-    Raises:
-        ModelError: Unknown backbone, or it has no RGB convolution or no feature maps.
-        ConfigError: It can't take this image size, or has no such levels.
     """
     backbone = _look_up(name, image_size, levels, arguments or {})
     if problem := _problem(backbone):
@@ -59,9 +55,6 @@ def nearest_image_size(name: str, image_size: int | tuple[int, int]) -> tuple[in
 
     Returns:
         ``(H, W)`` in pixels.
-
-    Raises:
-        ModelError: Unknown backbone, or it can't be an encoder.
     """
     backbone = _look_up(name, image_size, None, {})
     height, width = backbone.image_size

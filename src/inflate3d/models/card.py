@@ -58,12 +58,7 @@ class TrainedRun:
 
     @classmethod
     def read(cls, folder: RunFolder) -> TrainedRun:
-        """Reads a run's folder.
-
-        Raises:
-            ConfigError: A file is missing or damaged.
-            DataError: The split can't be read.
-        """
+        """Reads a run's folder."""
         return cls(RunConfig.read(folder.config), Split.read(folder.split), Provenance.read(folder))
 
 
@@ -88,18 +83,10 @@ def write_model_card(
     """Writes the card of a model folder; what its user wrote below the mark is kept.
 
     Args:
-        folder: The model folder.
-        architecture: What the network is built from.
         plan: How scans become its windows; a model without one can't predict yet.
-        run: The run that trained it.
-        scores: Scores of the run's held-out cases.
-        postprocessing: Applied to its predictions.
 
     Returns:
         The card's file; one that is not ours is left as it is.
-
-    Raises:
-        OutputError: It can't be written.
     """
     path = folder / CARD
     before = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else MARK + "\n"

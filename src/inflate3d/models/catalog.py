@@ -145,12 +145,7 @@ def describe_encoder(name: str, image_size: int | tuple[int, int] | None = None)
     """Size, cost and feature maps of a backbone, without computing anything.
 
     Args:
-        name: timm's name, or the paper's.
         image_size: Pixels, one number or ``(H, W)``; none for about the size it was trained at.
-
-    Raises:
-        ModelError: Unknown backbone, or it can't be inflated.
-        ConfigError: The backbone can't take this image size.
     """
     backbone = find_backbone(name, image_size)
     network = backbone.build_weightless().eval()

@@ -50,11 +50,7 @@ def write_model_folder(
     plan: Plan | None,
     tensors: Mapping[str, Tensor],
 ) -> None:
-    """Writes a model folder; each file whole or not at all, the description last.
-
-    Raises:
-        OutputError: A file can't be written.
-    """
+    """Writes a model folder; each file whole or not at all, the description last."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -71,11 +67,7 @@ def find_model_folder(path: Path) -> Path | None:
 
 
 def read_model_folder(folder: Path) -> ModelFolder:
-    """Reads a model folder, or the one in a run's folder.
-
-    Raises:
-        ModelError: There is none, a file is damaged, or another version wrote it.
-    """
+    """Reads a model folder, or the one in a run's folder."""
     from safetensors import SafetensorError
 
     from inflate3d.models.torch_file import DAMAGED, load_safetensors
@@ -98,11 +90,7 @@ def read_model_folder(folder: Path) -> ModelFolder:
 
 
 def read_description(folder: Path) -> tuple[Architecture | VolumetricArchitecture, Plan | None]:
-    """Reads what a model folder's network is built from and its plan, without its weights.
-
-    Raises:
-        ModelError: There is none, it is damaged, or another version wrote it.
-    """
+    """Reads what a model folder's network is built from and its plan, without its weights."""
     description = parse_settings(_Description, _read_description(folder), file=folder / "model.json")
     return description.architecture, description.plan
 

@@ -171,11 +171,7 @@ def create_encoder(
 
 
 def _load_trained(encoder: Encoder, folder: Path) -> None:
-    """Takes the encoder of a trained model, inflated as it is.
-
-    Raises:
-        ModelError: It is of another backbone, depth, number of modalities or image size.
-    """
+    """Takes the encoder of a trained model, inflated as it is."""
     saved = read_model_folder(folder)
     tensors = {
         name.removeprefix("encoder."): tensor for name, tensor in saved.tensors.items() if name.startswith("encoder.")
@@ -207,13 +203,6 @@ def checkpoint_activations(network: nn.Module, name: str) -> None:
 
     Less memory for more time (Chen et al. 2016, arXiv:1604.06174); the gradients stay the same. timm's networks
     implement it.
-
-    Args:
-        network: The backbone.
-        name: Its name, for messages.
-
-    Raises:
-        ConfigError: It has no such blocks, or has batch norms, whose running statistics would be updated twice.
     """
     holders = [module for module in network.modules() if hasattr(module, "grad_checkpointing")]
     # timm's wrapper would take whole stages; where there are blocks within them, those need less memory.

@@ -80,10 +80,6 @@ def measure_cost(
     """Counts what a network would cost, without computing or downloading anything.
 
     The arguments are those of :func:`inflate3d.create_encoder` and :func:`inflate3d.create_model`.
-
-    Raises:
-        ModelError: Unknown backbone, or it can't be inflated.
-        ConfigError: The backbone can't take this image size, depth or levels, or the decoder can't.
     """
     with torch.device("meta"):
         model = create_model(
@@ -109,7 +105,6 @@ def count_flops(network: nn.Module, *inputs: torch.Tensor) -> int:
     Attention is counted as what is done one operation at a time, also where the network fuses them.
 
     Args:
-        network: In eval mode.
         *inputs: What it takes; on the meta device nothing is computed.
     """
     with (

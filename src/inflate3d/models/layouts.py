@@ -71,7 +71,6 @@ def to_timm(tensors: Mapping[str, Tensor], shapes: Shapes, image_size: tuple[int
     """Brings a checkpoint to names and shapes that timm reads.
 
     Args:
-        tensors: As published.
         shapes: Shapes of the backbone's tensors, by timm's names with underscores for dots.
         image_size: ``(H, W)`` in pixels, to which position embeddings are resampled where timm does not.
 

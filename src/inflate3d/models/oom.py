@@ -50,14 +50,7 @@ class AdaptiveBatchSize:
         self.size, self.unit = size, unit
 
     def run(self, work: Callable[[int], Result]) -> Result:
-        """Calls ``work`` with the current batch size, and again with half of it whenever memory runs out.
-
-        Args:
-            work: A function of the batch size.
-
-        Raises:
-            RuntimeError: Memory runs out with a batch size of one, or any other error of ``work``.
-        """
+        """Calls ``work`` with the current batch size, and again with half of it whenever memory runs out."""
         while True:
             try:
                 return work(self.size)

@@ -74,11 +74,7 @@ def weights_folder() -> Path:
 
 
 def published_path(weights: PublishedWeights) -> Path:
-    """The file in :func:`weights_folder`, downloaded if it is missing.
-
-    Raises:
-        ModelError: It can't be downloaded, or is not the authors' file.
-    """
+    """The file in :func:`weights_folder`, downloaded if it is missing."""
     path = weights_folder() / weights.file
     if path.exists():
         return path

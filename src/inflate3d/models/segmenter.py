@@ -204,8 +204,6 @@ def model_from_config(
     """Builds the network of a run's configuration, with its 2D weights or those of the run that it starts from.
 
     Args:
-        config: The run's.
-        in_channels: Modalities.
         image_size: ``(H, W)`` in pixels.
         num_classes: Classes, background counted.
         class_names: Their names, by which the classifier of another run is taken or not.
@@ -237,16 +235,11 @@ def load_decoder(model: Segmenter, folder: str | Path, class_names: Sequence[str
     With ``create_encoder(..., weights=folder)``, which takes the encoder, training starts from a run of your own.
 
     Args:
-        model: What to fill.
-        folder: A model folder, or a run's folder.
         class_names: Names of the model's classes, background first. The classifier is taken if the trained model has
             the same; None compares their number alone.
 
     Returns:
         Names of the tensors that were taken.
-
-    Raises:
-        ModelError: There is no model, or it can't be read.
     """
     saved = read_model_folder(Path(folder))
     if saved.plan is not None and class_names is not None:
@@ -330,7 +323,6 @@ def preferred_memory_format(device: torch.device, *, reduced_precision: bool) ->
     On a CPU in float32 wide convolutions, transposed ones above all, take up to twice as long with channels last.
 
     Args:
-        device: Where the network computes.
         reduced_precision: Whether it computes in 16 bits.
     """
     return torch.channels_last if device.type == "cuda" or reduced_precision else torch.contiguous_format

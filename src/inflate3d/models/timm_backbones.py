@@ -157,12 +157,7 @@ def _observed_loading() -> Iterator[list[_Loading]]:
 def look_up_timm(
     name: str, image_size: int | tuple[int, int] | None, levels: Sequence[int] | None, arguments: Mapping[str, Any]
 ) -> TimmBackbone:
-    """Looks a backbone up, without asking whether it takes the image size.
-
-    Raises:
-        ModelError: Unknown backbone, or it has no RGB convolution or no feature maps.
-        ConfigError: It has no such levels.
-    """
+    """Looks a backbone up, without asking whether it takes the image size."""
     _check_name(name)
     _, *trained_at = published_settings(name).input_size
     maps = _all_feature_maps(name, (trained_at[0], trained_at[1]), arguments)
@@ -185,11 +180,7 @@ def look_up_timm(
 
 
 def check_levels(name: str, levels: Sequence[int], count: int) -> tuple[int, ...]:
-    """Makes sure that a backbone has the wanted feature maps.
-
-    Raises:
-        ConfigError: It does not have them, or they are not in order.
-    """
+    """Makes sure that a backbone has the wanted feature maps."""
     chosen = tuple(levels)
     if not chosen or list(chosen) != sorted(set(chosen)) or not set(chosen) <= set(range(count)):
         raise ConfigError(

@@ -62,12 +62,7 @@ def load_plain(path: Path, names: Collection[str] = ()) -> Any:
     Tensors are mapped from the file and then copied, so that one which claims more than the file holds is refused.
 
     Args:
-        path: The file.
         names: Classes that it may name besides (``"module class"``); the caller defines for torch what they stand for.
-
-    Raises:
-        UnpicklingError: It would run code.
-        RuntimeError: It is damaged, or claims more than it holds; so do all others of `DAMAGED`.
     """
     is_archive = check_torch_file(path, names)
     loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
@@ -79,15 +74,10 @@ def check_torch_file(path: Path, names: Collection[str] | None = ()) -> bool:
     """Refuses a torch file that would run code or build more than it holds, before anything of it is built.
 
     Args:
-        path: The file.
         names: Classes that it may name besides; None for any.
 
     Returns:
         Whether it is an archive (torch 1.6 and later).
-
-    Raises:
-        UnpicklingError: It would run code, or is no torch file.
-        RuntimeError: It claims more than it holds; so do all others of `DAMAGED`.
     """
     with path.open("rb") as file:
         if file.read(2) == b"PK":
@@ -147,12 +137,7 @@ def is_safetensors(path: Path) -> bool:
 
 
 def load_safetensors(path: Path) -> dict[str, Tensor]:
-    """Reads a safetensors file.
-
-    Raises:
-        OSError: It can't be read.
-        ValueError: It is damaged, or its header is too large; so do all others of `DAMAGED`.
-    """
+    """Reads a safetensors file."""
     check_safetensors_header(path)
     try:
         tensors = load_file(path)
@@ -191,11 +176,7 @@ def check_tensors(tensors: list[Tensor], size: int) -> None:
     """Refuses tensors that are no plain arrays in memory, or larger than the file that they are from.
 
     Args:
-        tensors: All of the file's.
         size: The file's bytes.
-
-    Raises:
-        RuntimeError: One is sparse, quantized or elsewhere, or claims more numbers than there are.
     """
     claimed = 0
     for tensor in tensors:

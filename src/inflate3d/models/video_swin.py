@@ -149,12 +149,7 @@ class VideoSwinBackbone(Backbone):
 def look_up_video_swin(
     image_size: int | tuple[int, int] | None, levels: Sequence[int] | None, arguments: Mapping[str, Any]
 ) -> VideoSwinBackbone:
-    """Video Swin-B, or one of other width, depths, heads, patches or windows.
-
-    Raises:
-        ModelError: Something else shall differ.
-        ConfigError: It has no such levels.
-    """
+    """Video Swin-B, or one of other width, depths, heads, patches or windows."""
     if unknown := sorted(set(arguments) - set(_BASE)):
         raise ModelError(f"{VIDEO_SWIN} has no such arguments", expected=", ".join(_BASE), got=", ".join(unknown))
     sizes = {**_BASE, **arguments}

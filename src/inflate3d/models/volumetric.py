@@ -134,9 +134,6 @@ class VolumetricSegmenter(nn.Module):
 
         Returns:
             Logits ``(B, K, D, H, W)``, background first.
-
-        Raises:
-            ModelError: Modalities or size are not the network's own.
         """
         wanted = (self.architecture.in_channels, *self.architecture.patch_size)
         if tuple(patches.shape[1:]) != wanted:
@@ -148,11 +145,7 @@ class VolumetricSegmenter(nn.Module):
         return self.network(patches)
 
     def save(self, folder: str | Path) -> None:
-        """Writes ``model.safetensors`` and ``model.json``, all that `load_model` needs.
-
-        Raises:
-            OutputError: A file can't be written.
-        """
+        """Writes ``model.safetensors`` and ``model.json``, all that `load_model` needs."""
         write_model_folder(Path(folder), self.architecture, self.plan, self.state_dict())
         write_model_card(Path(folder), self.architecture, self.plan)
 
@@ -175,15 +168,9 @@ def create_volumetric(
     """Builds a 3D network with random weights.
 
     Args:
-        network: Its kind.
-        in_channels: Modalities.
         num_classes: Classes, background counted.
-        patch_size: Slices, rows and columns of what it sees.
         spacing: Millimeters between them; nnU-Net's network pools coarse axes later.
         width: Channels of its first level; its authors' choice if not given.
-
-    Raises:
-        ConfigError: It can't take this patch size or width.
     """
     kind = _KINDS[network]
     width = kind.width if width is None else width
@@ -208,12 +195,7 @@ def create_volumetric(
 
 
 def usual_patch_size(network: Volumetric, shape: Size) -> Size:
-    """A patch that shows the median scan where it is not too large; its longest sides are cut first, as in nnU-Net.
-
-    Args:
-        network: What is to take it.
-        shape: Slices, rows and columns of the median scan.
-    """
+    """A patch that shows the median scan where it is not too large; its longest sides are cut first, as in nnU-Net."""
     kind = _KINDS[network]
     depth_step = max(kind.step, _USUAL_DEPTH_STEP)
     steps = (depth_step, kind.usual_step, kind.usual_step)

@@ -24,11 +24,7 @@ _NESTED_UNDER = (
 
 
 def download_timm(name: str) -> tuple[str, dict[str, Tensor]]:
-    """The weights that timm publishes of a backbone, from its cache or its hub, and their source.
-
-    Raises:
-        ModelError: timm publishes none, or they can't be downloaded.
-    """
+    """The weights that timm publishes of a backbone, from its cache or its hub, and their source."""
     published = published_settings(name)
     hub_id, url = published.hf_hub_id, published.url
     if not (hub_id or url):
@@ -49,11 +45,7 @@ def download_timm(name: str) -> tuple[str, dict[str, Tensor]]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors or torch file, in float32, out of what they are nested in.
-
-    Raises:
-        ModelError: The file is not found or damaged, holds no tensors, or would run code.
-    """
+    """The tensors of a safetensors or torch file, in float32, out of what they are nested in."""
     try:
         if is_safetensors(path) or path.suffix == ".safetensors":
             return _tensors(load_safetensors(path))

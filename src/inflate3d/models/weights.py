@@ -68,13 +68,9 @@ def load_backbone(backbone: Backbone, weights: str | Path) -> tuple[nn.Module, W
     and tables are resampled to the image size.
 
     Args:
-        backbone: What to build.
         weights: ``"timm"`` for those that timm publishes, from its cache or its hub; a name of
             :data:`inflate3d.models.published.PUBLISHED`, downloaded if missing; or the path of a
             ``.safetensors`` or torch file. Half precision becomes float32.
-
-    Raises:
-        ModelError: The checkpoint is not found or unreadable, does not fill the whole backbone, or holds NaN.
     """
     if weights == "timm":
         source, tensors = download_timm(backbone.name)

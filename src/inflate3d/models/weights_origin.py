@@ -18,9 +18,6 @@ def weights_origin(config: InflatedConfig | VolumetricConfig) -> WeightsOrigin |
 
     Returns:
         None for a network that starts from random weights.
-
-    Raises:
-        ModelError: The file or the backbone is not found.
     """
     if not isinstance(config, InflatedConfig) or not config.pretrained:
         return None

@@ -39,9 +39,6 @@ def write_slices(path: Path, array: Shaped[np.ndarray, "*c d h w"], kind: Litera
         path: The file; replaced where it exists.
         array: ``(D, H, W)``, or ``(C, D, H, W)``.
         kind: What it holds, which decides how it is compressed.
-
-    Raises:
-        OutputError: The file can't be written.
     """
     import blosc2
 
@@ -84,8 +81,6 @@ class StoredSlices:
         """The slices from ``first`` to ``last``, that one too, in the type that was written.
 
         Args:
-            first: Index of the first slice.
-            last: Index of the last one.
             axis: Whether they lie along the depth (0), the rows (1) or the columns (2).
         """
         part = (slice(None),) * (self._array.ndim - 3 + axis) + (slice(first, last + 1),)

@@ -45,12 +45,7 @@ def is_ct(modality: str) -> bool:
 
 
 def case_warnings(dataset: Dataset, fingerprint: Fingerprint) -> list[DataError]:
-    """Warnings about single cases, and about cases that differ from the others.
-
-    Args:
-        dataset: The dataset.
-        fingerprint: Its valid cases.
-    """
+    """Warnings about single cases, and about cases that differ from the others."""
     cases = {case.id: case for case in dataset.cases}
     pairs = [(cases[measured.case], measured) for measured in fingerprint.cases]
     return [
@@ -65,12 +60,7 @@ def case_warnings(dataset: Dataset, fingerprint: Fingerprint) -> list[DataError]
 
 
 def class_warnings(dataset: Dataset, fingerprint: Fingerprint) -> list[DataError]:
-    """Warnings about classes that can't be both trained on and scored.
-
-    Args:
-        dataset: The dataset.
-        fingerprint: All of its cases.
-    """
+    """Warnings about classes that can't be both trained on and scored."""
     hint = "label more cases: one case is not enough for both training and scoring"
     if len(fingerprint.cases) == 1:
         only = fingerprint.cases[0].case

@@ -64,13 +64,8 @@ def examine(
     """Checks and measures every case, reading each once.
 
     Args:
-        dataset: What to look at.
         allow_missing_modality: Whether zeros may stand in for modalities that a case lacks.
         workers: Processes; as many as cores if not given.
-        progress: Shows how far it is.
-
-    Raises:
-        DatasetProblems: All that is wrong with any case, or with all together, at once; with the warnings.
     """
     look = partial(_examine_case, replace(dataset, cases=()), allow_missing_modality)
     looked = in_parallel(look, dataset.cases, workers)
@@ -82,11 +77,7 @@ def conclude(dataset: Dataset, outcomes: Sequence[Outcome]) -> Examination:
     """Puts together what was found out about every case.
 
     Args:
-        dataset: What was looked at.
         outcomes: Its cases', in their order.
-
-    Raises:
-        DatasetProblems: All that is wrong with any case, or with all together, at once; with the warnings.
     """
     fingerprint = Fingerprint(cases=tuple(outcome.measured for outcome in outcomes if outcome.measured))
     problems = [problem for outcome in outcomes for problem in outcome.problems]
@@ -104,12 +95,7 @@ def check_cases(dataset: Dataset, *, workers: int | None = None, progress: Progr
     """Checks every case by itself, reading each once; zeros may stand in for modalities that one lacks.
 
     Args:
-        dataset: What to check.
         workers: Processes; as many as cores if not given.
-        progress: Shows how far it is.
-
-    Raises:
-        DatasetProblems: All that is wrong with any case.
     """
     check = partial(_problems_of, replace(dataset, cases=()))
     found = progress(in_parallel(check, dataset.cases, workers), len(dataset.cases), "checking cases")
@@ -131,11 +117,7 @@ def read_case(dataset: Dataset, case: Case, *, allow_missing_modality: bool) -> 
 
     Args:
         dataset: The dataset that it belongs to; its cases are not looked at.
-        case: The case.
         allow_missing_modality: Whether zeros may stand in for modalities that it lacks.
-
-    Raises:
-        DatasetProblems: All that is wrong with it.
     """
     files = sign_case(case, dataset.root)  # before it is read: a change in between is then seen
     volume, labels = check_case(case, dataset, allow_missing_modality=allow_missing_modality)

@@ -31,12 +31,7 @@ class FileSignature(FrozenModel):
 
 
 def sign_case(case: Case, root: Path) -> tuple[FileSignature, ...]:
-    """Signs a case's scan and label map, as they are now.
-
-    Args:
-        case: The case.
-        root: The dataset's folder.
-    """
+    """Signs a case's scan and label map, as they are now."""
     return tuple(_sign_path(path, root) for path in (*case.images, case.label) if path is not None)
 
 
@@ -46,13 +41,7 @@ def last_change(path: Path) -> int | None:
 
 
 def changed_files(before: Iterable[FileSignature], now: Iterable[FileSignature], root: Path) -> list[Path]:
-    """The paths that changed, came or went between two times, sorted.
-
-    Args:
-        before: The earlier signatures.
-        now: The later ones.
-        root: The dataset's folder.
-    """
+    """The paths that changed, came or went between two times, sorted."""
     old, new = ({each.file: each for each in signatures} for signatures in (before, now))
     return [root / file for file in sorted(old.keys() | new.keys()) if old.get(file) != new.get(file)]
 

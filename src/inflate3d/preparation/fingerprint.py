@@ -111,9 +111,6 @@ class Fingerprint(FrozenModel):
         """The files of a dataset that are not what they were when it was measured: changed, new or gone.
 
         Sizes and times are compared, nothing is read.
-
-        Args:
-            dataset: The dataset as it is now.
         """
         cases = {case.id: case for case in dataset.cases}
         before = (each for case in self.cases if case.case in cases for each in case.files)
@@ -134,13 +131,11 @@ def measure_case(
     """Measures one case.
 
     Args:
-        case: Its id.
         volume: The scan, ``(C, I, J, K)``.
         labels: Its label map on the same grid, ``(I, J, K)``; 0 is background.
         merged: Label values that count as another value.
         ignore: Label value of voxels that belong neither to the foreground nor to the background.
         missing: Modalities, by their number, that are zeros in place of a scan.
-        files: The files that it was read from.
     """
     import nibabel
 

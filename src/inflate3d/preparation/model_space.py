@@ -82,9 +82,6 @@ def to_model_space(volume: Volume, space: ModelSpace) -> ModelSpaceScan:
     Args:
         volume: The scan, ``(C, I, J, K)``.
         space: The plan, or what is known of it before the rest is decided.
-
-    Raises:
-        DataError: Wrong number of modalities, or too many slices.
     """
     if len(volume.array) != len(space.modalities):
         raise DataError(

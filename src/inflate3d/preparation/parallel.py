@@ -43,12 +43,7 @@ def in_parallel(work: Callable[[Item], Result], items: Sequence[Item], workers: 
 
     Args:
         work: A function of a module, or a ``functools.partial`` of one; other processes import it.
-        items: What it is done to.
         workers: Number of processes; by default one per core. With one, or few items, all is done in this process.
-
-    Raises:
-        ConfigError: The number is below one.
-        Inflate3dError: A process was killed.
     """
     processes = count_cores() if workers is None else workers
     if processes < 1:

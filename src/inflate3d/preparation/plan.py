@@ -54,7 +54,6 @@ class Normalization(FrozenModel):
 
         Args:
             own: Its `own_range`.
-            blank: Whether it is all zeros.
         """
         return BLANK if blank else self._fixed() or own
 
@@ -99,11 +98,7 @@ class ModelSpace(FrozenModel):
         return class_numbers(self.classes, self.merged, self.ignore)
 
     def number_classes(self, labels: Integer[np.ndarray, "*grid"]) -> Integer[np.ndarray, "*grid"]:
-        """Turns label values into class numbers 0 to K-1, and `IGNORED`.
-
-        Raises:
-            DataError: A label value is unknown.
-        """
+        """Turns label values into class numbers 0 to K-1, and `IGNORED`."""
         return map_labels(labels, self.class_numbers, self.classes)
 
     def slice_count(self, slices: int, spacing: float) -> int:

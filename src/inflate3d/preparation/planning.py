@@ -33,12 +33,7 @@ def make_plan(
 
     Args:
         dataset: Names, modalities and classes, chosen already (see `PlanOptions.choose_classes`).
-        fingerprint: What its cases are like.
         memory: What a training may use.
-        options: Overrides of the automatic plan.
-
-    Raises:
-        ConfigError: An option is invalid.
     """
     check_class_count(dataset)
     space, pixel_spacing, reasons = choose_model_space(dataset, fingerprint.median_spacing(), options)
@@ -63,12 +58,7 @@ def make_plan(
 
 
 def plan_warnings(plan: Plan, fingerprint: Fingerprint) -> list[DataError]:
-    """Warnings about a valid but unusual plan.
-
-    Args:
-        plan: The plan.
-        fingerprint: What it was made from.
-    """
+    """Warnings about a valid but unusual plan."""
     if plan.slice_spacing is None:
         return []
     world = DEPTH_AXES.index(plan.depth_axis)
@@ -89,11 +79,7 @@ def plan_warnings(plan: Plan, fingerprint: Fingerprint) -> list[DataError]:
 
 
 def check_class_count(dataset: Dataset) -> None:
-    """Refuses more classes than a byte can number.
-
-    Raises:
-        ConfigError: There are too many.
-    """
+    """Refuses more classes than a byte can number."""
     if len(dataset.classes) > IGNORED:
         raise ConfigError(
             "too many classes",
@@ -109,9 +95,7 @@ def choose_model_space(
     """Decides what must be known before a case is stored.
 
     Args:
-        dataset: Names, modalities and classes, chosen already.
         spacing: Median millimeters along the RAS+ axes; may be None unless `PlanOptions.needs_median_spacing`.
-        options: Overrides of the automatic plan.
 
     Returns:
         Model space, the spacing of its pixels (None for each scan's own), and the reasons.

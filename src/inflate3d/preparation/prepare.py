@@ -113,21 +113,12 @@ def prepare_shard(
     the cases that no shard did.
 
     Args:
-        dataset: The whole dataset.
-        folder: Where the store goes.
-        shard: The share.
         options: The same as for `prepare`.
         workers: Number of processes; by default one per core.
-        progress: Shows the progress.
         warn: Called with each warning about the share's cases.
 
     Returns:
         Ids of the share's cases; all of them are prepared.
-
-    Raises:
-        DatasetProblems: All problems of the share's cases; its valid cases are prepared.
-        ConfigError: An option is invalid.
-        OutputError: A case can't be written, or another process is preparing the store or this share.
     """
     dataset = options.choose_classes(dataset)
     check_class_count(dataset)

@@ -87,11 +87,7 @@ class Staging:
         }
 
     def publish(self, cases: Sequence[str]) -> None:
-        """Moves file pairs to the store's place; the caller writes the index then.
-
-        Raises:
-            OutputError: A file can't be moved.
-        """
+        """Moves file pairs to the store's place; the caller writes the index then."""
         moves = [
             (case_file(self.folder, case, kind), case_file(self.store, case, kind))
             for case in cases
@@ -134,11 +130,7 @@ class Staging:
 
 
 def write_record(folder: Path, record: StagedCase) -> None:
-    """Marks a case as prepared.
-
-    Raises:
-        OutputError: It can't be written.
-    """
+    """Marks a case as prepared."""
     with atomic_path(_record_file(folder, record.stored.case), flush=False) as temporary:
         temporary.write_text(record.model_dump_json(), encoding="utf-8")
 
@@ -159,9 +151,6 @@ def open_staging(store: Path, shard: Shard | None = None) -> Iterator[Staging]:
     Args:
         store: The store's folder; created if missing.
         shard: The share of the cases that is prepared while others prepare the rest; None for all.
-
-    Raises:
-        OutputError: The folder can't be created, another process prepares the store, or the disk is full.
     """
     staging = Staging(store)
     created = [folder for folder in (store, *store.parents) if not folder.exists()]

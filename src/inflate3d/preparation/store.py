@@ -80,17 +80,12 @@ def write_case(folder: Path, case: Case, volume: Volume, labels: Volume, space: 
     """Writes one case's file pair, each file atomically; the caller flushes them (see `flush_files`).
 
     Args:
-        folder: The store's folder.
-        case: The case.
         volume: Its scan ``(C, I, J, K)``, checked.
         labels: Its label map ``(1, I, J, K)``, checked.
         space: The plan, or what is known of it before all cases are measured.
 
     Returns:
         Its entry in the index; the value ranges are its own percentiles.
-
-    Raises:
-        OutputError: A file can't be written.
     """
     scan = to_model_space(volume, space)
     numbered = space.number_classes(scan.labels(labels.array[0]))
@@ -289,11 +284,7 @@ def default_store(dataset: Path) -> Path:
 def write_index(
     folder: Path, dataset: Dataset, options: PlanOptions, cases: list[StoredCase], plan: Plan, fingerprint: Fingerprint
 ) -> None:
-    """Writes the index, the plan and the fingerprint: the store is complete then.
-
-    Raises:
-        OutputError: A file can't be written.
-    """
+    """Writes the index, the plan and the fingerprint: the store is complete then."""
     write_text(folder / "fingerprint.json", fingerprint.model_dump_json(indent=1) + "\n")
     plan.write(folder / "plan.json")
     index = _Index(
@@ -306,15 +297,7 @@ def write_index(
 
 
 def remove_other_cases(folder: Path, cases: Iterable[str]) -> None:
-    """Removes the case files that an older store left in the folder.
-
-    Args:
-        folder: The store's folder.
-        cases: The cases that it holds now.
-
-    Raises:
-        OutputError: A file can't be removed.
-    """
+    """Removes the case files that an older store left in the folder."""
     kept = {case_file(folder, case, kind) for case in cases for kind in ARRAY_KINDS}
     for path in sorted({path for kind in ARRAY_KINDS for path in folder.glob(f"*.{kind}.b2nd")} - kept):
         try:

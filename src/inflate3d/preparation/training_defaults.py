@@ -82,8 +82,6 @@ def propose_training(plan: Plan, fingerprint: Fingerprint, memory: Memory) -> tu
     """Depth, batch size, sampling and steps for this dataset, and the reason for each.
 
     Args:
-        plan: All else of the plan.
-        fingerprint: What the cases are like.
         memory: What a training may use.
     """
     world = DEPTH_AXES.index(plan.depth_axis)

@@ -23,19 +23,11 @@ def check_case(case: Case, dataset: Dataset, *, allow_missing_modality: bool = F
     """Reads a labeled case, and checks all that can be checked in it alone.
 
     Args:
-        case: The case.
         dataset: The dataset that it belongs to, which says how many modalities and which label values to expect.
-        allow_missing_modality: Whether zeros replace a missing modality.
 
     Returns:
         The scan ``(C, I, J, K)`` and its label map ``(1, I, J, K)`` with the file's own values, on one grid.
         The labels may be all background.
-
-    Raises:
-        DatasetProblems: All that is wrong with the case: files that are missing, damaged or not volumes, NaN
-            or infinite voxels, a modality that is missing, another number of modalities than the dataset's,
-            images or labels with other voxels than the first image's, labels that are no whole numbers or no
-            class of the dataset's.
     """
     problems: list[Inflate3dError] = []
     if not allow_missing_modality:
@@ -66,7 +58,6 @@ def check_classes(dataset: Dataset, class_voxels: Sequence[Mapping[int, int]]) -
     """What is wrong with the labels of all cases taken together.
 
     Args:
-        dataset: The dataset.
         class_voxels: Number of voxels of each label value, after merging, case by case.
 
     Returns:

@@ -43,9 +43,6 @@ def read_preset(name: str) -> Preset:
 
     Args:
         name: One of `preset_names`, or a YAML file of the same form.
-
-    Raises:
-        ConfigError: There is none of that name, or the file holds an unknown key or an invalid value.
     """
     known = preset_names()
     path = _HERE / f"{name}.yaml" if name in known else Path(name)

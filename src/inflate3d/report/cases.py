@@ -105,14 +105,8 @@ def case_pictures(case: Case, standing: str, plan: Plan, folder: ScoredFolder, s
     """Draws a held-out case's slices: outlines of label and prediction, and the errors.
 
     Args:
-        case: The case.
         standing: Why it is shown.
         plan: How scans are brought into the model's frame.
-        folder: The run's, with its predictions.
-        scores: Its scores.
-
-    Raises:
-        DataError: The scan, its label map or the prediction is missing, can't be read, or lies on another grid.
     """
     scan = read_images(case.images, case=case.id)
     framed = to_model_space(scan, plan.model_copy(update={"slice_spacing": None}))  # on the scan's own slices
@@ -144,11 +138,7 @@ def case_pictures(case: Case, standing: str, plan: Plan, folder: ScoredFolder, s
 
 
 def prediction_file(folder: ScoredFolder, case: Case) -> Path:
-    """The predicted label map of a held-out case.
-
-    Raises:
-        DataError: It is missing.
-    """
+    """The predicted label map of a held-out case."""
     file = folder.prediction(case.id)
     if not file.exists():
         raise DataError(

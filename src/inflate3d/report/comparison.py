@@ -52,16 +52,10 @@ def write_comparison_page(comparison: Comparison, root: Path) -> Path:
     All figures are the comparison's own; of its runs only the first one's settings and split are read.
 
     Args:
-        comparison: What was found.
         root: The comparison's folder, with its runs. Those that have a page are linked to.
 
     Returns:
         The page's file.
-
-    Raises:
-        ConfigError: The first run's configuration can't be read.
-        DataError: The first run's split can't be read.
-        OutputError: The page can't be written.
     """
     check_replaceable(FoldsFolder(root).report)
     runs = list_runs(comparison, root)

@@ -73,11 +73,7 @@ def check_replaceable(file: Path, *, overwrite: bool = False) -> None:
     """Makes sure that a picture or a page replaces nothing but one that inflate3d wrote.
 
     Args:
-        file: Where it goes.
         overwrite: Whether it may replace any file.
-
-    Raises:
-        OutputError: It would replace another file.
     """
     if file.is_file() and not overwrite and not is_ours(file):
         raise OutputError(

@@ -35,17 +35,11 @@ def write_report(
 
     Args:
         folder: A run, or folds of one dataset; with scores, one that has the predictions of the held-out cases.
-        dataset: Where the cases are.
         scores: Scores of the held-out cases; without them the page covers only the training.
         overwrite: Whether files that inflate3d did not write may be replaced.
 
     Returns:
         The page's file.
-
-    Raises:
-        DataError: A scan, a label map, a prediction or the log is missing or can't be read.
-        ConfigError: The run's configuration or plan can't be read.
-        OutputError: A file can't be written, or is not ours to replace.
     """
     check_replaceable(folder.report, overwrite=overwrite)
     first = folder.runs[0]

@@ -20,24 +20,13 @@ _HERE = Path(__file__).parent
 
 
 def render(template: str, *, title: str, scripts: Sequence[str] = (), **values: object) -> str:
-    """Makes a page of a template.
-
-    Args:
-        template: Its file's name.
-        title: The page's, for the browser's tab.
-        scripts: What the page runs.
-        **values: What else the template names.
-    """
+    """Makes a page of a template."""
     shared = {"title": title, "scripts": scripts, "version": __version__, "policy": _policy(scripts)}
     return environment(_HERE).get_template(template).render(**shared, **values)
 
 
 def environment(folder: Path) -> Environment:
-    """Templates of a folder, which escape every name that they show.
-
-    Args:
-        folder: The folder of the templates.
-    """
+    """Templates of a folder, which escape every name that they show."""
     import jinja2
 
     made = jinja2.Environment(

@@ -59,9 +59,6 @@ def draw_curves(curves: Sequence[Curve], *, theme: Theme, steps: int, logarithmi
     """Plots curves over the training's steps.
 
     Args:
-        curves: What to plot, the last one on top.
-        theme: The page that it stands on.
-        steps: Where the axis of steps ends.
         logarithmic: Whether heights are drawn by their logarithm; else the axis runs from 0 to 1.
     """
     from matplotlib.patheffects import Normal, Stroke
@@ -102,8 +99,6 @@ def draw_distributions(
 
     Args:
         scores: From 0 to 1; NaN where there is none.
-        class_names: Names of the classes.
-        theme: The page that it stands on.
     """
     ink = INK[theme]
     frame = {"color": ink, "alpha": 0.55}

@@ -63,7 +63,6 @@ def list_classes(maps: Sequence[LabelMap], names: Mapping[int, str]) -> list[Cla
     """The classes that some map holds, by value; a class keeps its color if others are missing, where names are known.
 
     Args:
-        maps: The label maps.
         names: Label value to class name, background among them or not.
     """
     held = sorted({int(value) for each in maps for value in np.unique(each.array)} - {0})
@@ -87,12 +86,9 @@ def draw_sheet(
     those of the voxel grid that come nearest to the anatomical ones; nothing is interpolated but pixels.
 
     Args:
-        scan: The scan.
         maps: Label maps on its grid, each with rows of its own; none for the scan alone.
         classes: See `list_classes`.
-        title: Stands above.
         values: The voxel values drawn black and white.
-        modality: Which of the scan's to show.
         slices: How many of each plane.
 
     Returns:

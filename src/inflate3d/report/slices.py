@@ -55,7 +55,6 @@ def draw_slice(
     Args:
         image: Intensities from 0 (black) to 1 (white), upright.
         label: Class numbers, 0 is background.
-        prediction: Class numbers.
         spacing: Millimeters between rows and between columns.
 
     Returns:
@@ -112,10 +111,7 @@ def draw_outline(
 
     Args:
         axes: Their ``(0, 0)`` is the first pixel's outer corner.
-        mask: What is outlined.
         spacing: Millimeters between rows and between columns.
-        color: Any of matplotlib's.
-        dashes: matplotlib's line style.
         band: Whether it is a wide pale band in place of a line with a dark rim.
         width: Of the line, in pixels.
     """
@@ -135,7 +131,6 @@ def crop_box(masks: Bool[np.ndarray, "d h w"], least: float = 0.5, margin: float
     """Rows and columns that hold everything marked in any slice, with some of its surroundings.
 
     Args:
-        masks: What has to be seen.
         least: The box has at least this part of each side.
         margin: Part of each side left free around it.
     """
@@ -191,7 +186,6 @@ def find_errors(
 
     Args:
         label: Class numbers, 0 is background.
-        prediction: Class numbers.
     """
     areas = np.zeros(label.shape, np.uint8)
     wrong = (label != prediction) & (label != IGNORED)

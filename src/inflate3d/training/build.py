@@ -21,12 +21,7 @@ MOST_ANISOTROPIC = 2.0
 
 
 def plan_run(config: RunConfig, store: Store) -> Plan:
-    """The run's plan: the store's, with the run's own stride and image size.
-
-    Raises:
-        ConfigError: The settings contradict each other.
-        DataError: A scan has fewer slices than a window.
-    """
+    """The run's plan: the store's, with the run's own stride and image size."""
     if isinstance(config.model, VolumetricConfig):
         _, rows, columns = _patch_size(config.model, store)
         return store.plan.model_copy(update={"image_size": (rows, columns)})
@@ -47,11 +42,7 @@ def plan_run(config: RunConfig, store: Store) -> Plan:
 
 
 def _check_spacing(fingerprint: Fingerprint) -> str:
-    """The median spacing in words, if slices along each axis show about as much as those along another.
-
-    Raises:
-        ConfigError: They don't.
-    """
+    """The median spacing in words, if slices along each axis show about as much as those along another."""
     sides = fingerprint.median_spacing()
     words = f"median spacing is {' × '.join(f'{side:.3g}' for side in sides)} mm (left-right, back-front, down-up)"
     if max(sides) >= MOST_ANISOTROPIC * min(sides):
@@ -65,11 +56,7 @@ def _check_spacing(fingerprint: Fingerprint) -> str:
 
 
 def build_model(config: RunConfig, store: Store, plan: Plan) -> Model:
-    """The network as it is before its first step, with its plan.
-
-    Raises:
-        ModelError: The backbone or its weights are invalid.
-    """
+    """The network as it is before its first step, with its plan."""
     import pytorch_lightning as lightning
 
     lightning.seed_everything(config.training.seed, verbose=False)

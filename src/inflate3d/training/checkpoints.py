@@ -30,11 +30,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
     """Writes checkpoints whole or not at all; Lightning's own way can leave half of one over the one before."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Writes one.
-
-        Raises:
-            OutputError: The system refuses to write.
-        """
+        """Writes one."""
         with atomic_path(path, refusals=(RuntimeError,)) as temporary:
             torch.save(checkpoint, temporary)
 

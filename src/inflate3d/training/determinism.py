@@ -25,13 +25,6 @@ def determinism(training: TrainingConfig) -> Iterator[None]:
 
     An operation that can't be is refused, not let through with a warning: a promise that holds for most operations
     is none. A CPU needs nothing of this, see docs/protocol.md.
-
-    Args:
-        training: A run's settings.
-
-    Raises:
-        ConfigError: CUDA runs already without a workspace that is deterministic, the network is to be compiled, or
-            one of its operations has no deterministic form on the device.
     """
     if not training.deterministic:
         yield

@@ -14,12 +14,7 @@ def check_alone(training: TrainingConfig, data: DataConfig, root: Path) -> None:
     """Makes sure that folds can be trained one after another by one process.
 
     Args:
-        training: On how many devices.
         data: Which fold, if the user names one.
-        root: The folder of the folds.
-
-    Raises:
-        ConfigError: Several processes train, or a single fold is named besides.
     """
     if training.devices * training.nodes > 1:
         raise ConfigError(
@@ -43,17 +38,11 @@ def plan_folds(
     """The runs that cross-validate a configuration, checked before the first is trained.
 
     Args:
-        config: Everything that is decided but the fold.
         numbers: The folds to hold out, see `choose_folds`.
-        folder: Where their runs go.
         resume: Whether runs may be there already.
 
     Returns:
         Each run's configuration and folder.
-
-    Raises:
-        ConfigError: The folder is a run itself, a fold's run exists and is not to be resumed, or was started with
-            other settings.
     """
     if RunFolder(folder.root).config.exists():
         raise ConfigError(

@@ -48,9 +48,6 @@ def open_board(config: RunConfig, folder: RunFolder) -> Board | None:
     Weights & Biases and MLflow read their own variables: ``WANDB_MODE=offline`` or ``disabled``, and
     ``MLFLOW_TRACKING_URI``; without that MLflow writes ``mlflow.db`` and ``mlflow-files`` into the run's folder. Both
     continue the same entry when a training is resumed.
-
-    Raises:
-        ConfigError: What it needs is not installed.
     """
     name = config.training.logger
     if name == "none":

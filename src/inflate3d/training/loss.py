@@ -70,11 +70,7 @@ class SegmentationLoss(nn.Module):
 
 
 def make_loss(config: TrainingConfig) -> SegmentationLoss:
-    """The loss on logits ``(B, K, S, H, W)`` and class numbers ``(B, V, S, H, W)``, which may be `IGNORED`.
-
-    Args:
-        config: Which.
-    """
+    """The loss on logits ``(B, K, S, H, W)`` and class numbers ``(B, V, S, H, W)``, which may be `IGNORED`."""
     return SegmentationLoss("focal" if config.loss == "dice-focal" else "ce", dice=config.loss != "ce")
 
 

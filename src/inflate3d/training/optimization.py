@@ -70,11 +70,7 @@ def freeze(model: Segmenter, part: Literal["none", "encoder", "body"]) -> None:
 
 
 def freeze_layers(model: nn.Module, count: int) -> None:
-    """Keeps the backbone's first layers as they are, the stem counted, so that the backward pass ends above them.
-
-    Raises:
-        ConfigError: The backbone has no more layers than that.
-    """
+    """Keeps the backbone's first layers as they are, the stem counted, so that the backward pass ends above them."""
     layers = _layers(model)
     if count and count > max(layers.values()):
         raise ConfigError(

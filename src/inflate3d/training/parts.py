@@ -26,7 +26,6 @@ def take_in_parts(model: Segmenter | VolumetricSegmenter, parts: int) -> None:
     """Lets a network take each batch in parts; its weights and their names stay as they are.
 
     Args:
-        model: The network.
         parts: How many; one is the batch as a whole.
     """
     if parts == 1:
@@ -54,12 +53,7 @@ def more_parts(parts: int, batch_size: int, reason: str) -> int:
     """Twice as many parts, or as many as there are windows.
 
     Args:
-        parts: How many there were.
-        batch_size: Windows in a batch.
         reason: What was said of the memory.
-
-    Raises:
-        ConfigError: Each window was a part already.
     """
     if parts >= batch_size:
         raise too_little_memory(f"{reason} (with one window at a time in the encoder)")

@@ -15,12 +15,7 @@ _AMPERE = (8, 0)
 
 
 def choose_precision(config: RunConfig, folder: RunFolder) -> RunConfig:
-    """Decides on an automatic precision: what the run was started with, or what the device is fast in.
-
-    Args:
-        config: The run's settings.
-        folder: Its folder, which keeps what was decided.
-    """
+    """Decides on an automatic precision: what the run was started with, or what the device is fast in."""
     if config.training.precision != "auto":
         return config
     if folder.config.exists():

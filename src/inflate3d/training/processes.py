@@ -48,12 +48,6 @@ def find_processes(training: TrainingConfig) -> Processes:
 
     A training on one device is alone, whatever surrounds it: tasks of a SLURM job may each train a network of
     their own. Where neither torchrun nor srun has started the processes, the first one starts those of its machine.
-
-    Args:
-        training: How many devices and nodes it takes.
-
-    Raises:
-        ConfigError: Not as many processes were started as it takes, or nothing starts those of other machines.
     """
     wanted = training.devices * training.nodes
     if TorchElasticEnvironment.detect():

@@ -59,11 +59,7 @@ def check_plan(folder: RunFolder, plan: Plan) -> None:
     """Checks that a run which was started before still has the plan that it was started with.
 
     Args:
-        folder: The run's.
         plan: What `plan_run` gives now.
-
-    Raises:
-        ConfigError: The store was prepared anew with another plan.
     """
     if not folder.plan.exists():
         return

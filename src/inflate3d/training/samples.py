@@ -32,11 +32,7 @@ def choose_samples(
     """Windows for an inflated backbone, patches for a 3D network.
 
     Args:
-        config: The run's settings.
-        store: Its prepared cases.
         split: Which of them to train on, and which to validate on.
-        model: What is trained.
-        plan: Spacing, stride and planes of the samples.
         on_gpu: Whether loader processes are of use if the user names no number of them.
     """
     from inflate3d.models.volumetric import VolumetricSegmenter
@@ -75,7 +71,6 @@ def choose_watched(cases: Sequence[str], groups: Mapping[str, str | None], most:
     A second case of a group is taken only where each group has one already.
 
     Args:
-        cases: Ids of the validation cases.
         groups: The group of each case; a case without one is a group of its own.
         most: How many to take; None for all.
     """

@@ -38,16 +38,10 @@ def make_trainer(
     """What trains a run, on all of its devices.
 
     Args:
-        config: The run's settings.
-        folder: Where it lies.
-        plan: How its scans became samples.
         cases: All ids of the store in order.
         processes: Who trains it together; the first one alone logs and shows.
         console: Where to show progress; nowhere if not given.
         callbacks: The user's own.
-
-    Raises:
-        ConfigError: The machine has no such devices, or a logger is not installed.
     """
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

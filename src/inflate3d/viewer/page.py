@@ -59,7 +59,6 @@ def setup(
     """The settings that the viewer's script reads.
 
     Args:
-        scan: Name of the scan.
         maps: Names of the label maps, at most two.
         classes: The classes, in the order of the label maps' values.
         values: The voxel values drawn black and white.
@@ -77,7 +76,6 @@ def page_files(setup: Mapping[str, object], scan: bytes, maps: Sequence[bytes]) 
 
     Args:
         setup: See `setup`.
-        scan: The scan, a gzipped NIfTI file.
         maps: Label maps, likewise; at most two.
     """
     page = environment(_HERE).get_template("page.html.jinja").render(setup=setup)

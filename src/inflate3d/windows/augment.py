@@ -33,10 +33,7 @@ def augment_batch(
     Args:
         batch: Samples on their slices' own pixels.
         fields: Height and width in millimeters of what the network's input shows of each.
-        size: Rows and columns of the input.
-        config: How much is changed.
         flips: Of each plane, whether the (depth, row, column) axis may be mirrored.
-        generator: Random numbers, on the batch's device.
 
     Returns:
         Intensities from 0 to 1, exactly 0 beyond the slices, and class numbers (see `resample_labels`).
@@ -146,7 +143,6 @@ def _change_some(
 
     Args:
         windows: Any array of a batch; it may be written to.
-        chosen: Which of them.
         change: Takes windows, and what belongs to each.
         by: What belongs to each.
     """

@@ -74,7 +74,6 @@ def field_matrices(
 
     Args:
         sides: Height and width of each slice.
-        fields: The same of what the model's input shows.
         centers: Where in the slice the field's middle lies (row, column), normalized; its middle if not given.
     """
     scale = (fields / sides).flip(1)  # x first
@@ -94,9 +93,7 @@ def own_pixels(
     """Where the slices' own pixels lie in the model's input, normalized.
 
     Args:
-        shape: Rows and columns of the slices.
         sides: Height and width of each slice in millimeters.
-        fields: The same of what the model's input shows.
     """
     return F.affine_grid(field_matrices(fields, sides), [len(sides), 1, *shape], align_corners=False)
 

@@ -37,9 +37,6 @@ def volume_logits(
         ranges: For each modality the voxel values that become 0 and 1.
         sides: Height and width of a slice in millimeters.
         grid: The grid in plane to which its slices are resampled.
-        patch_size: Slices, rows and columns of a patch.
-        device: Where the network is.
-        batch_size: Patches in a batch.
 
     Returns:
         Logits ``(K, D, *grid.size)``, float32, on the CPU.

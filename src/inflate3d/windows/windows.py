@@ -16,10 +16,7 @@ def window_indices(
     Beyond the ends of the volume the end slice is repeated.
 
     Args:
-        centers: Indices of the windows' center slices.
-        depth: Slices in a window, odd.
         stride: Steps from one slice of a window to the next; 1 takes neighbors.
-        length: Slices in the volume.
 
     Returns:
         ``(len(centers), depth)``, ascending in each row.

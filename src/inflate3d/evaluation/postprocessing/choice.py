@@ -170,7 +170,6 @@ def choose(
 
     Args:
         tallies: Of each case, its classes but the background.
-        classes: Their names by label value.
         patients: For each case what it is not independent of; each case is alone if not given.
     """
     groups = [case if patients is None else patients[case] for case in tallies]
@@ -198,7 +197,6 @@ def gain_estimate(
 
     Args:
         before: Dice; NaN where there is none.
-        after: Likewise.
         groups: For each case what it is drawn together with.
         tried: Of how many such gains the best is taken: the interval holds for all of them together.
     """
@@ -217,12 +215,8 @@ def try_out(
     """What a step does, and whether it is worth doing.
 
     Args:
-        name: What it is done to.
-        step: In words.
         before: Dice of the classes that it concerns, without it.
-        after: With it.
         groups: For each case what it is drawn together with.
-        tried: Of how many steps one is chosen.
     """
     changed = int(np.count_nonzero(((before != after) & ~(np.isnan(before) & np.isnan(after))).any(axis=1)))
     gain = gain_estimate(before, after, groups, tried=tried)

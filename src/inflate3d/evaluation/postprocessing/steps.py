@@ -174,10 +174,6 @@ def read_postprocessing(folders: Sequence[Path], classes: Mapping[int, str]) -> 
 
     Args:
         folders: As `predict` is given them.
-        classes: The models' classes, name by label value.
-
-    Raises:
-        ConfigError: A file can't be read or is for other classes, or the folders' post-processing differs.
     """
     files = [find_postprocessing(folder) for folder in folders]
     found = [Postprocessing.read(file) if file else None for file in files]

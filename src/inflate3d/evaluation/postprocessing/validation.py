@@ -73,11 +73,7 @@ class ChosenPostprocessing:
         """Writes the post-processing, the table of what was tried, and the scores.
 
         Args:
-            folder: Of the evaluation.
             file: Where `predict` looks for the post-processing.
-
-        Raises:
-            OutputError: A file can't be written.
         """
         self.scores.write(folder.evaluation / "postprocessed")
         write_text(folder.evaluation / "postprocessing.csv", self.table().to_csv())
@@ -126,12 +122,10 @@ def choose_postprocessing(
 
     Args:
         read: Returns the label values of a case's prediction and of its label, and its spacing.
-        plan: Which label values there are.
         scores: Of the label maps as they were predicted, without a depth filter.
         parts: The part of each case, such as its fold.
         depth_filters: Standard deviations in millimeters to try.
         tolerance: Millimeters within which a surface counts as right.
-        progress: Shows how far it is.
     """
     chooser = _Chooser(read, plan, scores)
     for case in progress(scores.cases, len(scores.cases), "choosing post-processing"):

@@ -84,10 +84,6 @@ def build_pyramid(channels: Sequence[int], strides: Sequence[int]) -> tuple[nn.M
     A plain ViT's maps share one stride; as in the paper four of them are spread to 4, 2, 1 and 1/2 times its
     resolution. Hierarchical maps are left as they are.
 
-    Args:
-        channels: Channels of the maps, kept by the layers.
-        strides: Their strides, ascending or all equal.
-
     Returns:
         One layer for each map, and the stride of the finest level (rounded down).
     """
