@@ -120,7 +120,6 @@ class DatasetProblems(DataError):  # noqa: N818 - it is a list of errors
 
     Args:
         problems: The single errors, at least one.
-        warnings: Findings that stop nothing.
         what: What is wrong in one sentence; the number of problems by default.
         written: Files or addresses that were written all the same; ``None`` if nothing was to be written.
     """

@@ -16,7 +16,6 @@ class PaperEncoder:
     """What stands behind a name of the paper.
 
     Attributes:
-        about: What it is, in a few words.
         backbone: Name of the backbone, timm's where timm has it.
         levels: Which of its feature maps the paper takes; none for the usual ones.
         weights: The weights that the name stands for: ``"timm"`` for those that timm publishes under the

@@ -64,9 +64,6 @@ class Environment(FrozenModel):
         version: Version of inflate3d.
         commit: Commit of its checkout, or that pip installed from; none for a release.
         modified: Whether tracked files of the checkout were changed; none where that is unknown.
-        system: Operating system and architecture.
-        processor: The CPU's name.
-        cores: Number of CPU cores.
         threads: Threads that torch used; on a CPU, another number rounds sums differently.
         device: ``cpu``, ``mps``, or the GPU's name.
         driver: Version of NVIDIA's driver; none without one.
@@ -106,11 +103,8 @@ class Session(FrozenModel):
     """One call of `train`: the first, or a resumption.
 
     Attributes:
-        started: When, in UTC.
         ended: When; none while it runs, and of one that was killed.
-        outcome: How it ended.
         command: The command line; of a script that is not ours, its name alone.
-        environment: What it ran on.
     """
 
     started: str
@@ -161,12 +155,9 @@ class WeightsOrigin(FrozenModel):
     """The 2D weights that a run started from.
 
     Attributes:
-        source: Where they come from, in words.
         hub_id: Their model id on the Hugging Face hub, if they are from there.
-        file: Their file's name.
         sha256: The file's checksum; none where timm's cache does not have it.
         license: SPDX identifier, or ``not known``.
-        page: Where the license is stated.
     """
 
     source: str

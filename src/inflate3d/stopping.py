@@ -28,8 +28,6 @@ class Interrupted(BaseException):
     It is no `KeyboardInterrupt` either: Lightning turns those into an exit of its own.
 
     Args:
-        message: What was stopped, and how to resume it.
-        number: The signal.
         step: Optimizer steps done, of a training that has written its checkpoint.
     """
 

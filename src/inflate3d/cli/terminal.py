@@ -36,12 +36,7 @@ class CommandOptions(FrozenModel):
 class Terminal:
     """Prints what a command does and finds.
 
-    Args:
-        as_json: Whether stdout is reserved for the JSON document.
-
     Attributes:
-        console: Results, on stdout.
-        status: Progress and messages, on stderr.
         exit_code: The command's, if it runs to its end.
     """
 

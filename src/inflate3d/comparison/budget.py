@@ -27,8 +27,6 @@ class Timing:
 
     Attributes:
         budget_seconds: How long the training may take.
-        seconds_per_step: How long a step takes.
-        steps: How many steps it has.
     """
 
     budget_seconds: float

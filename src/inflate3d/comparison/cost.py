@@ -22,7 +22,6 @@ class NetworkSize:
     """The size of a network, by the rules of `inflate3d flops`.
 
     Attributes:
-        parameters: Its weights.
         flops: Floating-point operations for what it sees at a time.
         encoder_flops: Of these, the encoder's, which is all that the paper counts; None for a 3D network.
         seen: What it sees at a time: ``window``, which gives one slice of labels, or ``patch``.
@@ -45,7 +44,6 @@ class Cost:
         other_seconds: Likewise of the validations; of a program, of all that it did besides its training.
         prediction_seconds: Time from a held-out scan in memory to its label map, mean over cases and seeds.
         peak_memory_bytes: Most GPU memory that a training held; NaN without a GPU.
-        device: What it was trained on.
     """
 
     network: NetworkSize | None

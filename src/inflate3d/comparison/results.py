@@ -40,11 +40,9 @@ class Difference:
         dice: Difference in mean Dice, with its paired interval: over the cases and seeds, or with one seed over the
             cases alone.
         better: In how many cases its Dice is higher, mean over classes and seeds.
-        cases: How many cases have a Dice in both.
         p: That the methods are equal, over cases and seeds; with one seed that of the sign flips.
         p_holm: The same corrected by Holm for all differences of the comparison.
         sign_flip_p: Of the sign-flip permutation test over the cases (or patients): it holds for the trained networks.
-        wilcoxon_p: Of Wilcoxon's signed-rank test, likewise.
     """
 
     dice: Estimate
@@ -61,8 +59,6 @@ class Row:
     """An arm with one number of training cases and one budget, over its seeds.
 
     Attributes:
-        arm: Its name.
-        training_cases: How many cases it was trained on.
         all_training_cases: Whether these are all training cases of the split.
         budget: Seconds that each training was given; None for a number of steps.
         differs: What it has different from the first arm, in words.
@@ -73,9 +69,7 @@ class Row:
         dice_of_cases: Dice of each held-out case, mean over its classes, then over the seeds; NaN where it has none.
         hd95: Mean HD95 in millimeters, likewise; NaN if not measured.
         nsd: Mean NSD, likewise; NaN if not measured.
-        micro_dice: Micro-averaged Dice, the paper's measure, likewise.
         difference: From the first arm; None for itself.
-        cost: What it costs.
         paper: The paper's own figure for this arm on this dataset, micro-averaged Dice in percent.
     """
 
@@ -107,7 +101,6 @@ class Comparison:
     """All that a comparison found.
 
     Attributes:
-        dataset: The dataset's name.
         held_out: The cases that were scored.
         patients: How many independent cases these are: those of a patient count as one.
         seeds: Seeds of each row.

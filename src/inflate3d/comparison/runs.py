@@ -44,11 +44,8 @@ class ComparisonRun:
     """One run of a comparison.
 
     Attributes:
-        arm: Its arm's name.
         cases: How many cases it is trained on; None for all of the split.
         seed: Seed of its weights and windows; added to ``--training-cases-seed`` that of the choice of its cases.
-        config: All of its settings.
-        folder: Its run.
         budget: Seconds that its training takes; None if its steps are given.
         command: Of the program that trains and predicts; empty for a network of ours.
     """

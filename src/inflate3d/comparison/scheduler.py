@@ -25,7 +25,6 @@ class Slot:
     """Devices on which one training runs at a time.
 
     Attributes:
-        name: What it is called in messages.
         environment: Variables that its processes get in addition to ours.
     """
 

@@ -24,7 +24,6 @@ class Cell(NamedTuple):
     """A table's cell.
 
     Attributes:
-        text: What it shows.
         value: What it is sorted by; NaN where it has no figure.
     """
 

@@ -33,10 +33,6 @@ class StepClock(lightning.Callback):
 
     Args:
         clock: Gives seconds.
-
-    Attributes:
-        seconds: Of the steps, fetching their batches included.
-        validation_seconds: Of the validations.
     """
 
     def __init__(self, clock: Clock) -> None:

@@ -38,9 +38,7 @@ class Row:
     """A case as the table has it.
 
     Attributes:
-        case: The case's id.
         images: What the image columns hold, in order: a path, or ``None`` for a modality that is missing.
-        label: The label map's path.
         part: One of `PARTS`; ``None`` in a table that gives no split.
         group: What a split must keep together, such as the patient.
     """

@@ -64,7 +64,6 @@ class ScanFile:
     """A file, or a DICOM series, as its path names it.
 
     Attributes:
-        path: Below the dataset's folder.
         parts: The path's parts, the last without the format's suffix, without those that all files share.
         study: Of a DICOM series, such parts of the folder that holds all series of its study.
         description: Of a DICOM series, what its headers say of it: the series description, then the modality.

@@ -59,7 +59,6 @@ class _Strand:
     """A disc that is followed through slices: a vessel, or the piece of one that makes a lesion.
 
     Attributes:
-        first: The slice that it begins in.
         centers: In-plane position in each of its slices, mm from the middle.
         radius: Millimeters.
         brightness: On the scale where 0 is air and 1 the brightest tissue.

@@ -38,15 +38,11 @@ class Proposal:
     """What was found out about a folder.
 
     Attributes:
-        folder: The folder.
-        rows: Its cases.
         modalities: A name for each channel.
-        modality_reason: Where these names come from.
         label_files: In how many label maps each value occurs.
         left_out: Files that could not be used, each with the reason.
         has_table: Whether the cases are those of a ``cases.csv`` that existed before.
         masks: By case, the mask of each class, where the label maps are still to be made of them.
-        class_names: Names of the label values that masks state.
         overlaps: By case, how many voxels are in several masks; the class with fewer voxels is kept.
     """
 

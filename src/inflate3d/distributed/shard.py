@@ -20,7 +20,6 @@ class Shard:
 
     Attributes:
         number: Which share, 1 to ``count``.
-        count: How many there are.
 
     Example:
         >>> Shard.parse("2/3").share(["a", "b", "c", "d", "e"])

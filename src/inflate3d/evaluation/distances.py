@@ -20,7 +20,6 @@ class Distances:
     """From each point of one mask's surface to the nearest of another's, and the other way round, in millimeters.
 
     Attributes:
-        there: From the first mask's points.
         back: From the second mask's.
     """
 

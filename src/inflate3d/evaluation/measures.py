@@ -33,10 +33,8 @@ class Measure:
     """A measure of one class in one case; A is the prediction's set of voxels, B the label's.
 
     Attributes:
-        title: Head of a table's column.
         definition: How it is computed, its unit, and what it is where the class is absent from one map. Absent from
             both it is never defined.
-        digits: Digits behind the point in a table.
         bounds: The least and the greatest value that it can have.
     """
 

@@ -47,9 +47,7 @@ class Estimate:
     """A figure with its interval.
 
     Attributes:
-        value: The figure itself.
         low: The interval's lower end; NaN where there is none.
-        high: Its upper end.
     """
 
     value: float
@@ -63,9 +61,6 @@ class MeasureSummary:
 
     Attributes:
         means: For each class, the mean over the cases in which it is defined.
-        medians: Likewise the median.
-        mean: Mean over the classes of their means.
-        median: Mean over the classes of their medians.
         cases: For each class, in how many cases it is defined.
     """
 

@@ -35,7 +35,6 @@ class Table:
         [{'case': '=a', 'dice': 0.5}, {'case': 'b', 'dice': None}]
 
     Attributes:
-        columns: Their names.
         rows: A value for each column; NaN where it is not defined, None where the column does not apply.
     """
 

@@ -39,8 +39,6 @@ class PredictorRecipe:
     """How a process of a cluster loads its predictor: the arguments of `Predictor.load`.
 
     Attributes:
-        folder: The model's folder, the same on all machines.
-        ensemble: More of them to average with.
         settings: Names and values of `PredictorSettings`.
     """
 
@@ -63,14 +61,10 @@ class ScanResult:
     """What became of a scan.
 
     Attributes:
-        case: The scan's name.
         state: Whether its label map was written, was there already, or could not be made.
-        file: Path or address of the label map.
         seconds: Duration of each stage; stages of different scans overlap.
         confidence: How far the labels can be trusted, before post-processing; None if not asked for.
         uncertainty: The map of each voxel's uncertainty; None if not asked for.
-        error: Why the scan could not be predicted.
-        warnings: What is unusual about the scan.
     """
 
     case: str
@@ -361,13 +355,7 @@ def _load(recipe: PredictorRecipe) -> Predictor:
 
 
 class PredictionSummary:
-    """Which of many scans are done, skipped, failed or not reached, in ``summary.json`` beside their label maps.
-
-    Args:
-        cases: All that are to be predicted.
-        out: Where the label maps, and the summary, go.
-        shard: The share of more scans that these are.
-    """
+    """Which of many scans are done, skipped, failed or not reached, in ``summary.json`` beside their label maps."""
 
     def __init__(self, cases: Sequence[Case], out: str | Path, shard: Shard | None = None) -> None:
         name = f"summary-{shard.name}.json" if shard else "summary.json"

@@ -36,7 +36,6 @@ class Budget:
     """The memory that a prediction may take.
 
     Attributes:
-        device: Where it is computed.
         memory: Gigabytes above the weights and the scan; None for the default.
         reserved: Bytes of it that an array on the device takes; of the default, an array takes none.
     """
@@ -96,11 +95,7 @@ def free_memory(device: torch.device) -> int | None:
 
 
 class LiveTensors(TorchDispatchMode):
-    """Counts the bytes of all tensors that are made while it is active and live at the same time.
-
-    Attributes:
-        peak: The maximum so far.
-    """
+    """Counts the bytes of all tensors that are made while it is active and live at the same time."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -66,10 +66,7 @@ class WindowScorer(_Scorer[Segmenter]):
     """Scores slices by an inflated network, which sees a window and predicts its center slice.
 
     Args:
-        model: The network.
         plan: See `make_scorer`.
-        flips: Likewise.
-        precision: Likewise.
     """
 
     @property
@@ -128,10 +125,7 @@ class PatchScorer(_Scorer[VolumetricSegmenter]):
     """Scores slices by a 3D network, whose overlapping patches are blended in one array of classes x voxels.
 
     Args:
-        model: The network.
         plan: See `make_scorer`.
-        flips: Likewise.
-        precision: Likewise.
     """
 
     @property

@@ -25,7 +25,6 @@ class PlaneAverage:
 
     Args:
         scan: The scan, its slices along the plan's depth axis.
-        classes: Number of classes.
         compare: Whether to keep each plane's label map, for the confidence.
     """
 

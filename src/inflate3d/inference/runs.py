@@ -236,8 +236,6 @@ class _Kept(NamedTuple):
 
     Attributes:
         predictions: By the standard deviation of the depth filter in millimeters.
-        label: The label.
-        spacing: Of the scan.
     """
 
     predictions: dict[float, bytes]

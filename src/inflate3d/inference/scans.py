@@ -39,7 +39,6 @@ class FoundScans:
     Attributes:
         cases: Sorted by name. Images of remote ones are named by their file's name alone.
         remote: Where they are if not on the disk.
-        warnings: What was passed over, and why.
     """
 
     cases: list[Case]

@@ -36,8 +36,6 @@ class SliceChoice:
     Attributes:
         centers: Indices in model space of the slices to predict, ascending.
         lower: For each of the scan's own slices the position in ``centers`` of the slice at or below it.
-        upper: Likewise of the slice above.
-        weight: The weight of the slice above.
     """
 
     centers: Int[np.ndarray, " n"]
@@ -104,8 +102,6 @@ class SliceBatches:
 
     Args:
         scorers: The networks; their logits are summed on each of their grids.
-        scan: The scan.
-        batch_size: The largest number of windows at a time.
         budget: The memory budget.
         held: Bytes of main memory that the caller holds meanwhile.
         slabs: How many slabs the caller holds at a time.

@@ -77,7 +77,6 @@ class Job:
 
     Attributes:
         case: The scan; images of a remote one are named by their file's name alone.
-        target: Its label map's local file.
         remote: Where the scan is if not on the disk.
         remote_target: Where the label map goes if it does not stay.
         before: When the existing label map was written, if there is one.

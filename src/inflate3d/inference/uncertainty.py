@@ -79,7 +79,6 @@ class AgreementCounter:
     """Mean pairwise Dice of several label maps of one scan, counted part by part.
 
     Args:
-        members: Number of label maps.
         classes: Number of classes, background included.
     """
 
@@ -148,10 +147,8 @@ class Assessment:
     Args:
         pixels: The scan's, for the grids of the sums, then of each member.
         sums: How many of these grids are those of sums.
-        networks: How many networks a sum is of.
         class_names: All, background first.
         members: Number of members; 0 for the soft Dice of the sum.
-        kind: What the confidence is.
     """
 
     def __init__(

@@ -65,7 +65,6 @@ class TextHeader:
     """What the header of an NRRD or MetaImage file says.
 
     Attributes:
-        path: The file that holds it.
         is_nrrd: NRRD, or else MetaImage.
         fields: Name of a field, in lower case, to its text.
         end: Bytes before the voxels, where they lie in the same file.

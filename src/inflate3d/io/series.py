@@ -15,9 +15,7 @@ class Series:
     """The images of one DICOM series, which may lie in several folders.
 
     Attributes:
-        uid: Its Series Instance UID.
         path: What names it to `read_volume`: its folder, or ``FOLDER/UID`` if that holds others too.
-        files: Its images, sorted by name.
         modality: Such as ``CT`` or ``MR``.
         description: What the scanner's operator called it; may be empty.
         patient: The patient's id; may be empty.

@@ -38,11 +38,8 @@ class VolumetricArchitecture(FrozenModel):
     """All that is needed to build a 3D network anew, without its weights.
 
     Attributes:
-        network: Its kind.
         patch_size: Slices, rows and columns of what it sees.
-        width: Channels of its first level.
         kernels: Of each level of nnU-Net's network; none for others.
-        strides: The same.
     """
 
     network: Volumetric

@@ -22,8 +22,6 @@ class Filled:
     """A network for RGB with a checkpoint's tensors.
 
     Attributes:
-        network: The network.
-        missing: Its tensors that the checkpoint lacks.
         unused: The checkpoint's tensors that it has no place for.
     """
 

@@ -47,8 +47,6 @@ class TrainedRun:
     """What a card says about the run that made the model.
 
     Attributes:
-        config: The run's settings.
-        split: Its split.
         provenance: Its data, 2D weights and environment.
     """
 

@@ -27,9 +27,7 @@ class InflationReport:
     """How exactly an inflated backbone repeats its 2D original.
 
     Attributes:
-        name: timm's name of the backbone.
         depth: Slices of a window.
-        in_channels: Modalities.
         image_size: ``(H, W)`` in pixels.
         errors: Largest relative error of a feature map, per inflation method.
     """
@@ -106,15 +104,12 @@ class EncoderDescription:
     """What a backbone costs and gives, at one image size.
 
     Attributes:
-        name: timm's name.
         image_size: ``(H, W)`` in pixels.
-        levels: Which of the backbone's feature maps it gives.
         channels: Channels of each map.
         strides: Pixels of the image per pixel of each map.
         parameters: Number of weights, in 2D; inflation adds to the stem alone.
         multiply_adds: Multiply-accumulate operations for one RGB image, in matrix products, convolutions and
             attention; inflation adds to the stem alone. For Video Swin: for a clip of two, the least it sees.
-        pretrained: Whether weights are published.
         about: What a name of the paper's stands for; empty for timm's.
     """
 

@@ -29,14 +29,7 @@ class _Description(FrozenModel):
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """What a model folder holds.
-
-    Attributes:
-        architecture: What the network is built from.
-        plan: How scans become its windows.
-        tensors: Its weights by name.
-        weights: The file that they are from.
-    """
+    """What a model folder holds."""
 
     architecture: Architecture | VolumetricArchitecture
     plan: Plan | None

@@ -25,10 +25,7 @@ class ModelCost:
     """Floating-point operations of one window, and weights.
 
     Attributes:
-        encoder: Operations of the encoder.
         decoder: Operations of all behind the encoder, the full-resolution path and the classifier counted.
-        encoder_parameters: Weights of the encoder.
-        decoder_parameters: Weights of all behind it.
     """
 
     encoder: int

@@ -36,15 +36,7 @@ def out_of_memory_error(error: BaseException) -> DataError:
 
 
 class AdaptiveBatchSize:
-    """A batch size that is halved whenever memory runs out.
-
-    Args:
-        size: The first batch size.
-        unit: What a batch consists of, for the log.
-
-    Attributes:
-        size: The current batch size.
-    """
+    """A batch size that is halved whenever memory runs out."""
 
     def __init__(self, size: int, unit: str = "windows") -> None:
         self.size, self.unit = size, unit

@@ -19,12 +19,7 @@ class PublishedWeights:
     """A weight file that its authors publish.
 
     Attributes:
-        file: Its name.
         encoder: The encoder that takes it, by the paper's name or timm's.
-        about: What was trained, on what.
-        license: SPDX identifier, or "see source".
-        source: The authors' page, with the terms.
-        url: The file itself.
         sha256: Its checksum; None if independent records of it do not exist.
     """
 

@@ -122,10 +122,7 @@ class _Loading:
     """What became of a state dict.
 
     Attributes:
-        own: The tensors of the module that took it.
-        missing: Names of those that stayed as they were.
         loaded: Names of the others.
-        unexpected: Names that the module does not have.
     """
 
     own: dict[str, Tensor]

@@ -46,7 +46,6 @@ class VideoSwin(nn.Module):
     The stem reads patches of two slices; a window of odd depth is padded by one slice of zeros at its end.
 
     Args:
-        in_channels: Modalities.
         levels: Stages whose maps are given, ascending from 0.
         embed_dim: Channels of the first stage; each next one has twice as many.
         depths: Blocks of each stage.

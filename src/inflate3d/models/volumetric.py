@@ -33,9 +33,7 @@ class _Kind:
     """A family of networks.
 
     Attributes:
-        build: Makes the network.
         width: Channels of its first level, as its authors have it.
-        width_step: The width is a multiple of it.
         step: A patch's slices, rows and columns are multiples of it.
         usual_step: The same for rows and columns of a patch that the user doesn't choose.
     """
@@ -112,11 +110,7 @@ _KINDS: dict[Volumetric, _Kind] = {
 class VolumetricSegmenter(nn.Module):
     """Patches in, logits of all their voxels out.
 
-    Args:
-        architecture: What it is built from.
-
     Attributes:
-        architecture: The same.
         plan: How scans become its patches; none until a training or a model folder gives it.
     """
 

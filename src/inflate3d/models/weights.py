@@ -35,7 +35,6 @@ class WeightsReport:
     Attributes:
         source: Where the checkpoint came from: a file, a hub id or an address.
         layout: The layout that it was published in, if its names tell.
-        loaded: Tensors of the network that were filled.
         inflated: Those of them that were inflated: the stem's.
         resampled: Those that had another size, such as position embeddings of another image size.
         unused: Tensors of the checkpoint that the network has no place for, such as a classifier's.

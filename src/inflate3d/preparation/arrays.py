@@ -55,9 +55,6 @@ def write_slices(path: Path, array: Shaped[np.ndarray, "*c d h w"], kind: Litera
 class StoredSlices:
     """An array that `write_slices` wrote, opened.
 
-    Args:
-        path: The file.
-
     Raises:
         OSError: It can't be read.
         RuntimeError: It is not a stored array, or is damaged; so do all others of `READ_ERRORS`.

@@ -22,7 +22,6 @@ class Examination:
     """A dataset that can be used.
 
     Attributes:
-        fingerprint: What its cases are like.
         warnings: What is odd about it, each reported as an error would be.
     """
 
@@ -46,7 +45,6 @@ class ReadCase:
     Attributes:
         volume: The scan, ``(C, I, J, K)``.
         labels: Its label map on the same grid, ``(1, I, J, K)``.
-        measured: What it is like.
     """
 
     volume: Volume

@@ -47,7 +47,6 @@ class CaseFingerprint(FrozenModel):
     are counted after merging.
 
     Attributes:
-        case: Its id.
         shape: Number of voxels along each axis.
         spacing: Millimeters between voxels along each axis.
         orientation: Where the file's own axes lead, such as ``"LPS"``.
@@ -60,7 +59,6 @@ class CaseFingerprint(FrozenModel):
         class_slices: Class to the number of slices that hold it, along each axis.
         data_type: The voxels' type, such as ``"int16"``.
         image_hash: Equal for scans that are equal voxel by voxel, brought to RAS+.
-        label_hash: Likewise for label maps.
         files: The files that it was read from; none if it was measured in memory.
     """
 

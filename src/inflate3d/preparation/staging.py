@@ -37,11 +37,6 @@ class StagedCase(FrozenModel):
     """The record of a case that was read, checked, measured, and stored in model space.
 
     Attributes:
-        root: The dataset's folder.
-        space: How its arrays were made.
-        measured: Its fingerprint.
-        scan_notes: What was unusual about the scan's files.
-        label_notes: What was unusual about the label map's file.
         stored: Its entry in the store's index; the value ranges are its own percentiles.
         written: Bytes and modification time, in nanoseconds, of each of its two files.
     """
@@ -59,11 +54,7 @@ class StagedCase(FrozenModel):
 class Staging:
     """The staging folder of a store, locked by this process.
 
-    Args:
-        store: The store's folder.
-
     Attributes:
-        folder: Where the cases' file pairs and records are.
         keep: Whether it is kept if the dataset is invalid: it holds earlier work, or the work of many machines.
     """
 

@@ -41,7 +41,6 @@ class StoredCase(FrozenModel):
     """A case's entry in the index.
 
     Attributes:
-        case: Its id.
         shape: ``(D, H, W)`` in voxels.
         spacing: Millimeters along ``(D, H, W)``.
         ranges: For each modality, the voxel values that become 0 and 1.

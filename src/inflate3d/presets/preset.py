@@ -19,10 +19,6 @@ class Preset(FrozenModel):
 
     A file may build on presets of the package: ``extends: [bcv]``. Its own settings take precedence over theirs, and
     a later preset's over an earlier one's.
-
-    Attributes:
-        description: What it is for, in a sentence.
-        plan: Overrides of the automatic plan.
     """
 
     description: str

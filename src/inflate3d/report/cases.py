@@ -37,7 +37,6 @@ class Picture:
 
     Attributes:
         what: What it shows, such as ``"errors"``.
-        content: A PNG file.
     """
 
     what: str
@@ -55,7 +54,6 @@ class SlicePictures:
 
     Attributes:
         number: Which one, from 1 on.
-        pictures: What is drawn of it.
     """
 
     number: int
@@ -67,10 +65,7 @@ class CasePictures:
     """A case's slices.
 
     Attributes:
-        case: Its id.
         standing: Why it is shown, such as ``"best"``.
-        mean: Its mean Dice.
-        slices: The pictures.
         length: Slices of the whole scan.
     """
 

@@ -34,8 +34,6 @@ class RunEntry:
     """A run of the comparison.
 
     Attributes:
-        name: Its folder's name.
-        row: Its row of the tables.
         seed: Its seed.
         page: Its own page as seen from the comparison's; none if it has none.
     """

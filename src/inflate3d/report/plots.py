@@ -23,10 +23,7 @@ class Curve:
 
     Attributes:
         steps: Where it has points; those without a value are left out.
-        values: Their height.
         color: Any of matplotlib's; none for the plot's own ink.
-        wide: Whether it is the main one.
-        dashed: Whether it is drawn dashed.
     """
 
     steps: Sequence[int]

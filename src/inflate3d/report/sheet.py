@@ -36,7 +36,6 @@ class LabelMap:
     """A label map to outline.
 
     Attributes:
-        name: Its name on the sheet.
         array: Label values on the scan's own grid; 0 is background.
     """
 
@@ -49,7 +48,6 @@ class ClassEntry:
     """A class of the legend.
 
     Attributes:
-        value: Its label value.
         name: Its name; ``value N`` where none is known.
         number: Its place among the classes, from 1 on, which chooses its color.
     """
@@ -137,11 +135,9 @@ class _Plane:
     Attributes:
         name: Such as ``"axial"``.
         image: Voxel values, slices first, in the model's frame for this plane.
-        maps: Label values, likewise.
         spacing: Millimeters along the picture's height and width.
         box: Rows and columns of the frame that are shown.
         places: The slices that are shown.
-        values: Those drawn black and white.
     """
 
     name: DepthAxis

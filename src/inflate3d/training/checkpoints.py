@@ -59,10 +59,6 @@ class CheckpointOnSignal(lightning.Callback):
     training goes on. The last step is always validated.
 
     Of several processes one that is asked suffices: after each step they tell each other, and leave together.
-
-    Args:
-        checkpoint: The file to write.
-        validate_every: Steps between validations.
     """
 
     def __init__(self, checkpoint: Path, validate_every: int) -> None:

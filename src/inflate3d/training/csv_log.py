@@ -29,11 +29,6 @@ class CsvLog(lightning.Callback):
 
     A resumed training keeps the rows up to the step it goes on from. The file is written anew with each row, whole or
     not at all; it is small. Of several processes the first one writes; the loss is that of all, the data time its own.
-
-    Args:
-        path: The file.
-        steps: Steps of the whole training.
-        class_names: Foreground classes.
     """
 
     def __init__(self, path: Path, steps: int, class_names: tuple[str, ...]) -> None:

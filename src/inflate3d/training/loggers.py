@@ -63,10 +63,6 @@ class LogPictures(lightning.Callback):
     """Shows, of a few validation cases, the slice with most foreground: the scan, its labels, the prediction.
 
     At the end of the training it shows the last validation's Dice of each class.
-
-    Args:
-        board: Where.
-        class_names: Foreground classes.
     """
 
     def __init__(self, board: Board, class_names: tuple[str, ...]) -> None:

@@ -28,7 +28,6 @@ class SegmentationLoss(nn.Module):
 
     Args:
         voxels: What is the mean over voxels.
-        dice: Whether Dice is added.
     """
 
     def __init__(self, voxels: Literal["ce", "focal"], *, dice: bool) -> None:

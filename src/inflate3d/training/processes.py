@@ -27,7 +27,6 @@ class Processes:
 
     Attributes:
         rank: Number of this process among them; 0 writes all files and shows all progress.
-        world: How many they are.
         environment: How they find each other.
         launcher: What started them, by the name of its command; none where rank 0 starts the others itself.
     """

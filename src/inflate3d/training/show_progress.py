@@ -18,10 +18,6 @@ class ShowProgress(lightning.Callback):
     """A bar with loss, data time, validation Dice and time left; single lines where there is no terminal.
 
     The data time is the part of the time, since it was last shown, that the training waited for the loader.
-
-    Args:
-        console: Where to show it.
-        steps: Steps of the whole training.
     """
 
     def __init__(self, console: Console, steps: int) -> None:

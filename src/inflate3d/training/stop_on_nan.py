@@ -24,9 +24,7 @@ class StopOnNaN(lightning.Callback):
     reading one of a GPU waits for it. The step that is reported is the first bad one all the same.
 
     Args:
-        checkpoint: Where the last good state lies.
         cases: All ids of the store in order; a batch names its cases by their numbers in it.
-        every: Steps between looks.
     """
 
     def __init__(self, checkpoint: Path, cases: Sequence[str], every: int) -> None:

@@ -33,8 +33,6 @@ class ValidatedSlice(NamedTuple):
 
     Attributes:
         image: Its first modality, intensities from 0 to 1, ``(h, w)``.
-        label: Class numbers.
-        predicted: The same.
     """
 
     image: Float[Tensor, "h w"]
@@ -46,11 +44,7 @@ class SegmentationTask(lightning.LightningModule):
     """Trains an inflated network on windows, or a 3D network on patches.
 
     Args:
-        model: The network.
-        config: The run's configuration.
-        plan: How its scans became samples.
         store: The prepared cases, to read those that are validated on.
-        watched: Their ids.
         augment: The user's own augmentation, after the built-in one.
 
     Attributes:

@@ -23,12 +23,6 @@ class PageServer(ThreadingHTTPServer):
 
     It reads nothing from the disk: a path names one of the files in memory or nothing, so none leads to another file
     or a listing. Requests under another host's name are refused, so that no website can reach it through its own name.
-
-    Args:
-        files: The page's files.
-
-    Attributes:
-        address: The page's.
     """
 
     daemon_threads = True

@@ -50,12 +50,7 @@ class WindowBatch(NamedTuple):
 
 
 class Samples(Dataset[WindowBatch], ABC):
-    """Reads single samples from a store, each as a batch of one; there is no end of them.
-
-    Args:
-        store: The prepared cases.
-        draw: Where they lie.
-    """
+    """Reads single samples from a store, each as a batch of one; there is no end of them."""
 
     def __init__(self, store: Store, draw: Draw) -> None:
         self.store, self.draw = store, draw
@@ -73,10 +68,7 @@ class Windows(Samples):
     """Windows of whole slices.
 
     Args:
-        store: The prepared cases.
-        draw: Where they lie.
         depth: Slices in a window.
-        stride: Steps from one of them to the next.
     """
 
     def __init__(self, store: Store, draw: Draw, depth: int, stride: int = 1) -> None:
@@ -162,9 +154,6 @@ class _Share(Sampler[int]):
 class TimedLoader:
     """Batches of a loader, and how long the training waited for them.
 
-    Args:
-        loader: Reads them.
-
     Attributes:
         seconds: All so far, of this process: time that more loader processes would save.
     """
@@ -187,10 +176,6 @@ class SamplesModule(lightning.LightningDataModule):
     """Feeds a training: drawn samples to learn from, and the ids of the cases to validate on.
 
     Args:
-        samples: What is learned from.
-        validation: Ids of the cases to validate on.
-        batch_size: Samples in a batch.
-        batches: Batches in the whole training, on one device.
         workers: Loader processes; 0 reads in the training's own.
     """
 

@@ -70,7 +70,6 @@ class Patches(Samples):
     Only what augmentation can bring into the patch is cut out of the slices.
 
     Args:
-        store: The prepared cases.
         draw: Where their center slices lie.
         size: Slices, rows and columns of a patch.
         pixel_spacing: Millimeters between its rows and between its columns; none for the scan's own.

@@ -19,8 +19,6 @@ class SampleLocation(NamedTuple):
     """Where in the dataset a sample is.
 
     Attributes:
-        case: Id of its case.
-        slice: Its center slice.
         target_class: The class that the slice was drawn for; None if it was drawn from all slices.
         axis: The axis of the store's arrays that the slice is one along.
     """
@@ -39,8 +37,6 @@ class WindowSampler:
     drawn evenly over all slices of all cases.
 
     Args:
-        cases: The training cases.
-        foreground_fraction: The part drawn by class.
         seed: Seed of it all.
         planes: Whether slices lie along the depth, or along all three axes, each as often.
     """

@@ -43,10 +43,8 @@ class ClassTally:
     Attributes:
         voxels: Of each predicted component.
         predicted: Likewise, without those where the label is ignored.
-        matched: Those that are labeled as the class.
         labeled: Voxels of the label.
         fillable: Background voxels in the holes of the predicted class.
-        fillable_matched: Those that are labeled as the class.
         voxel_volume: Cubic millimeters.
     """
 
@@ -129,13 +127,8 @@ class Candidate:
     """A step that was tried for a class.
 
     Attributes:
-        name: The class.
-        step: The step in words, with its value.
-        changed: Cases whose Dice it changes.
         before: Mean Dice over the cases without it.
-        after: Mean Dice with it.
         gain: The difference, with its interval in pairs over the cases.
-        kept: Whether it is worth doing.
     """
 
     name: str
@@ -152,7 +145,6 @@ class Choice:
     """What was chosen, and why.
 
     Attributes:
-        postprocessing: The steps that are kept.
         candidates: All that were tried, in their order.
     """
 

@@ -45,7 +45,6 @@ class ChosenPostprocessing:
     """A choice and its gain.
 
     Attributes:
-        choice: What is chosen on all cases.
         by_part: For each part of the cases, what is chosen on the others.
         scores: Of each case, post-processed by what was chosen on the other parts.
         gains: By class, how much that raises the mean Dice.

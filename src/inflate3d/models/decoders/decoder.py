@@ -52,8 +52,6 @@ class ConvNormAct(nn.Sequential):
     """Convolution that keeps the size, normalization, ReLU.
 
     Args:
-        in_channels: Channels in.
-        out_channels: Channels out.
         kernel_size: Odd side of the kernel.
         norm: Makes the normalization, given the channels.
     """

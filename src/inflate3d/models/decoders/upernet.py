@@ -20,7 +20,6 @@ class PyramidPooling(nn.Module):
     """Sees the coarsest map as a whole: pooled to a few sizes, brought back, joined (Zhao et al. 2017).
 
     Args:
-        in_channels: Channels of the map.
         width: Channels of each pooled map and of the result.
     """
 
