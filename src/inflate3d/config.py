@@ -32,7 +32,7 @@ else:
 
 
 def planned(**limits: Any) -> Any:
-    """The default of a `Planned` setting: None, the plan's choice."""
+    """Default of a `Planned` setting: None, which leaves it to the plan."""
     return Field(default=None, **limits)
 
 
@@ -76,7 +76,7 @@ ENCODER_SETTINGS = ("encoder_learning_rate", "stem_rate_factor", "freeze", "free
 
 
 class TrainingDefaults(FrozenModel):
-    """A dataset's plan's choices for its training."""
+    """Training settings that the plan chose for a dataset."""
 
     depth: int = 5
     """Slices in a window."""
@@ -174,7 +174,7 @@ class InflatedConfig(FrozenModel):
 
 
 class VolumetricConfig(FrozenModel):
-    """A 3D network of MONAI's, to compare with (dynunet is nnU-Net's).
+    """One of MONAI's 3D networks, to compare with (dynunet is nnU-Net's).
 
     Example:
         >>> VolumetricConfig(network="dynunet", patch_size=(16, 128, 128)).pretrained
@@ -193,12 +193,12 @@ class VolumetricConfig(FrozenModel):
     pretrained: ClassVar = False
 
     def resolve(self, defaults: TrainingDefaults) -> VolumetricConfig:
-        """Nothing is left to a plan of windows; patch and width follow the median scan and the network."""
+        """Nothing to fill in: patch size and width depend on the median scan and the network."""
         return self
 
 
 def model_type(network: str) -> type[InflatedConfig] | type[VolumetricConfig]:
-    """The settings that a kind of network has."""
+    """The class of settings for a kind of network."""
     return InflatedConfig if network == "inflated" else VolumetricConfig
 
 
@@ -332,7 +332,7 @@ class TrainingConfig(FrozenModel):
 
 
 def check_encoder_settings(model: InflatedConfig | VolumetricConfig, training: TrainingConfig) -> None:
-    """Refuses settings of a pre-trained encoder for a 3D network, which has none."""
+    """Rejects settings of a pre-trained encoder for a 3D network, which has none."""
     if isinstance(model, InflatedConfig):
         return
     idle = {name: TrainingConfig.model_fields[name].default for name in ENCODER_SETTINGS}
@@ -346,7 +346,7 @@ def check_encoder_settings(model: InflatedConfig | VolumetricConfig, training: T
 
 
 class RunConfig(FrozenModel):
-    """All settings of a run: with its data, enough to train it again.
+    """All settings of a run; together with its data, enough to train it again.
 
     Example:
         >>> config = RunConfig(
@@ -376,7 +376,7 @@ class RunConfig(FrozenModel):
         return self
 
     def resolve(self, defaults: TrainingDefaults) -> RunConfig:
-        """The same run with the plan's choice in place of each None; resolving twice changes nothing.
+        """Replaces each None by the plan's choice; resolving twice changes nothing.
 
         Raises:
             ConfigError: Settings contradict each other.
@@ -403,7 +403,7 @@ class RunConfig(FrozenModel):
         return parse_settings(cls, read_yaml(path), file=path)
 
     def check_unchanged(self, path: Path) -> None:
-        """Checks that the run with the configuration in ``path`` is this one; only its data may have moved.
+        """Checks that the configuration in ``path`` is the same as this one; only the data may have moved.
 
         Raises:
             ConfigError: Its settings differ, or the file can't be read.
@@ -422,7 +422,7 @@ class RunConfig(FrozenModel):
 
 
 def differing(before: RunConfig, after: RunConfig) -> dict[str, tuple[Any, Any]]:
-    """Settings that differ, by name, with both values; where the data lie is none, and neither is precision "auto"."""
+    """Settings that differ, by name, with both values; paths and precision "auto" do not count."""
     if after.training.precision == "auto":
         kept = {"precision": before.training.precision}
         after = after.model_copy(update={"training": after.training.model_copy(update=kept)})

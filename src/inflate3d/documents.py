@@ -28,13 +28,7 @@ DAMAGED_JSON = (ValueError, RecursionError)
 
 
 def read_text(path: str | Path, *, encoding: str = "utf-8", most: int = LARGEST_DOCUMENT) -> str:
-    """Reads a text file.
-
-    Args:
-        path: The file; links are followed.
-        encoding: ``utf-8-sig`` passes over a byte order mark.
-        most: Bytes of the largest that is read.
-    """
+    """Reads a text file of at most ``most`` bytes; devices, pipes and folders are refused by an OSError."""
     # opened without waiting: a pipe that nobody writes to would keep us forever
     with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
         state = os.fstat(file.fileno())
@@ -49,7 +43,6 @@ def read_text(path: str | Path, *, encoding: str = "utf-8", most: int = LARGEST_
 
 
 def parse_json(text: str) -> Any:
-    """Parses JSON."""
     return json.loads(text, object_pairs_hook=_without_duplicates)
 
 
@@ -72,7 +65,7 @@ def parse_yaml(text: str) -> Any:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Refuses anchors, by which a short text stands for a huge one, duplicate keys, and too many brackets."""
+    """Rejects anchors (with which a short text can expand to a huge one), duplicate keys, and deep nesting."""
 
     def fetch_anchor(self) -> None:
         raise yaml.YAMLError(f"anchors and aliases are not read (line {self.line + 1})")

@@ -92,7 +92,7 @@ class Inflate3dError(Exception):
 
 
 def plain_text(text: str) -> str:
-    """Escapes control characters, and shortens a text that is longer than anybody reads."""
+    """Escapes control characters, and shortens texts that are too long to read."""
     if len(text) > _LONGEST_PART:
         kept = _LONGEST_PART - 40  # a shortened text stays under the limit, so it is not shortened twice
         text = f"{text[:kept]} ... and {len(text) - kept} characters more"
@@ -173,14 +173,14 @@ class DatasetProblems(DataError):  # noqa: N818 - it is a list of errors
 
 
 def _others(problems: Sequence[Inflate3dError]) -> str:
-    """Problems of one kind in one line."""
+    """Further problems of one kind in one line."""
     cases = [plain_text(problem.case) for problem in problems if problem.case]
     named = f" ({truncate(cases, MOST_NAMED)})" if cases else ""
     return f"- {problems[0].what}: {len(problems)} more{named}; --json shows all"
 
 
 def truncate(names: Sequence[str], most: int = 5) -> str:
-    """Lists the first names, and how many more there are.
+    """Joins the first names, and says how many more there are.
 
     Example:
         >>> truncate(["a", "b", "c"], most=2)

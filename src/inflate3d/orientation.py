@@ -32,7 +32,7 @@ def frame_axes(depth_axis: DepthAxis) -> list[int]:
 
 
 def plane_turns(depth_axis: DepthAxis) -> tuple[Turn, ...]:
-    """For each axis of a frame, the way to the frame whose depth it is."""
+    """For each axis of a frame, the transposition that makes it the depth axis."""
     worlds = frame_axes(depth_axis)
     depth, rows, columns = ([worlds.index(world) for world in frame_axes(DEPTH_AXES[axis])] for axis in worlds)
     return (depth[0], depth[1], depth[2]), (rows[0], rows[1], rows[2]), (columns[0], columns[1], columns[2])
@@ -40,7 +40,7 @@ def plane_turns(depth_axis: DepthAxis) -> tuple[Turn, ...]:
 
 @dataclass(frozen=True)
 class Orientation:
-    """The way from a scan's voxel axes to others, such as the model's frame, by transposition and flips alone.
+    """Maps a scan's voxel axes to others, such as the model's frame, by transposition and flips alone.
 
     No voxel value changes, so ``undo(apply(x))`` is ``x`` to the bit.
 
@@ -101,7 +101,7 @@ class Orientation:
         return array[(..., *self._steps())].transpose(*range(lead), *(lead + axis for axis in back))
 
     def then(self, turn: Turn) -> Orientation:
-        """The orientation that turns the axes of this one's result, too."""
+        """This orientation followed by a transposition."""
         depth, rows, columns = turn
         axes, flips = self.axes, self.flips
         return Orientation((axes[depth], axes[rows], axes[columns]), (flips[depth], flips[rows], flips[columns]))

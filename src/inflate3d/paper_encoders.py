@@ -13,7 +13,7 @@ VIDEO_SWIN = "videoswint"
 
 @dataclass(frozen=True)
 class PaperEncoder:
-    """What stands behind a name of the paper.
+    """What one of the paper's names stands for.
 
     Attributes:
         backbone: Name of the backbone, timm's where timm has it.
@@ -55,7 +55,7 @@ PAPER_ENCODERS = {
 
 
 def resolved_weights(encoder: str, weights: str) -> str:
-    """The 2D weights that an encoder starts from: a name of the paper's stands for weights of its own.
+    """The 2D weights that an encoder starts from: some of the paper's names imply their own.
 
     Args:
         encoder: A name of the paper's, or any other.

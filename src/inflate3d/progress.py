@@ -10,7 +10,7 @@ Item = TypeVar("Item")
 
 @runtime_checkable
 class Progress(Protocol):
-    """Passes the items of a loop through, and may show how far it is."""
+    """Passes the items of a loop through, and may show its progress."""
 
     def __call__(self, items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
         """Yields ``items`` unchanged."""
@@ -18,6 +18,5 @@ class Progress(Protocol):
 
 
 def silent(items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
-    """Shows nothing."""
     del total, description
     yield from items

@@ -58,7 +58,7 @@ _PREPARE = "run `inflate3d prepare` on the dataset that the run was trained on"
 
 
 class Environment(FrozenModel):
-    """What a session ran on. Neither the machine's nor the user's name is kept.
+    """What a session ran on, without the names of the machine and the user.
 
     Attributes:
         version: Version of inflate3d.
@@ -82,7 +82,7 @@ class Environment(FrozenModel):
     versions: dict[str, str]
 
     def differences(self, other: Environment) -> list[str]:
-        """What may change the result of a training in another environment, such as ``"torch 2.8.0, then 2.9.0"``."""
+        """Differences that may change the result of a training, such as ``"torch 2.8.0, then 2.9.0"``."""
         pairs: dict[str, tuple[object, object]] = {
             "inflate3d": (self.version, other.version),
             "commit": (self.commit, other.commit),
@@ -138,7 +138,7 @@ class DataOrigin(FrozenModel):
     shape: Spread
 
     def check_same(self, now: DataOrigin, *, hint: str = _PREPARE, file: Path | None = None) -> None:
-        """Makes sure that other cases are these."""
+        """Raises an error if other cases are not the same as these."""
         names = self.cases.keys() | now.cases.keys()
         if changed := sorted(name for name in names if self.cases.get(name) != now.cases.get(name)):
             raise DataError(
@@ -168,7 +168,7 @@ class WeightsOrigin(FrozenModel):
     page: str | None = None
 
     def check_same(self, now: WeightsOrigin | None) -> None:
-        """Makes sure that other weights are these; where a checksum is unknown, nothing is checked."""
+        """Raises an error if other weights are not these; nothing is checked if a checksum is unknown."""
         if now is not None and None not in (self.sha256, now.sha256) and self.sha256 != now.sha256:
             raise ModelError(
                 "the 2D weights have changed since the run was started",
@@ -216,7 +216,7 @@ def recorded(
     *,
     device: torch.device,
 ) -> Iterator[None]:
-    """Records a session of a training; a resumed run must have the data and 2D weights that it was started with.
+    """Records a training session; a resumed run must have the data and 2D weights it was started with.
 
     Args:
         weights: The 2D weights that it starts from.
@@ -250,7 +250,7 @@ def recorded(
 
 
 def data_origin(store: Store, cases: Iterable[str]) -> DataOrigin:
-    """Digests prepared cases, which reads all their voxels."""
+    """Digests of prepared cases; reads all their voxels."""
     digests = {name: _digest(store, name) for name in sorted(cases)}
     lines = "".join(f"{digest}  {name}\n" for name, digest in digests.items())
     chosen = [case for case in store.fingerprint.cases if case.case in digests]
@@ -278,7 +278,7 @@ def _digest(store: Store, name: str) -> str:
 
 
 def digest_case(case: Case, volume: Volume, labels: Volume, plan: Plan) -> str:
-    """The digest that a case has once it is prepared, from its files as they are now.
+    """The digest that a case will have once prepared, from its files as they are now.
 
     Args:
         volume: Its scan ``(C, I, J, K)``.
@@ -292,7 +292,7 @@ def digest_case(case: Case, volume: Volume, labels: Volume, plan: Plan) -> str:
 
 
 def _digest_slices(case: StoredCase, *reads: Callable[[int, int], np.ndarray]) -> str:
-    """SHA-256 of what training takes from a case: geometry, value ranges, image and labels, slice by slice."""
+    """SHA-256 of what training uses of a case: geometry, value ranges, image and labels, slice by slice."""
     digest = hashlib.sha256(case.model_dump_json(include={"shape", "spacing", "ranges"}).encode())
     for read in reads:
         for first in range(0, case.shape[0], SLICES_AT_ONCE):
@@ -311,13 +311,11 @@ def _spread(figures: Sequence[Triple | tuple[int, int, int]]) -> Spread:
 
 
 def file_sha256(path: Path) -> str:
-    """A file's SHA-256 checksum, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def this_environment(device: torch.device) -> Environment:
-    """The environment of this process."""
     import torch
 
     on_gpu = device.type == "cuda"
@@ -337,7 +335,7 @@ def this_environment(device: torch.device) -> Environment:
 
 
 def _commit() -> tuple[str | None, bool | None]:
-    """The commit of the code that is running, and whether tracked files were changed since."""
+    """Commit of the running code, and whether tracked files were changed since."""
     root, git = _PACKAGE.parent.parent, shutil.which("git")
     if not (_PACKAGE.parent.name == "src" and (root / ".git").exists()):
         return _installed_commit(), None
@@ -354,7 +352,7 @@ def _commit() -> tuple[str | None, bool | None]:
 
 
 def _installed_commit() -> str | None:
-    """The commit of the repository that pip installed from."""
+    """Commit of the repository that pip installed from."""
     try:
         text = distribution("inflate3d").read_text("direct_url.json")
     except PackageNotFoundError:
@@ -389,7 +387,7 @@ def _driver() -> str | None:
 
 
 def _system_file(path: str) -> str:
-    """The text of one of Linux's own files; empty on other systems."""
+    """Contents of one of Linux's own files; empty on other systems."""
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -397,13 +395,13 @@ def _system_file(path: str) -> str:
 
 
 def _without_release(system: str) -> str:
-    """System and architecture without the kernel's release, on which no result depends."""
+    """System and architecture without the kernel's release, which does not affect results."""
     name, *_, architecture = system.split()
     return f"{name} {architecture}"
 
 
 def command_line(words: Sequence[str] | None = None) -> tuple[str, ...]:
-    """The command line of this process, with ``~`` for the home folder; of a script that is not ours, its name alone.
+    """Command line of this process, with ``~`` for the home folder; only the name if it is not our program.
 
     Args:
         words: The command line to shorten; the process's own by default.

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 def slice_weights(
     length_from: int, length_to: int
 ) -> tuple[Int[np.ndarray, "to"], Int[np.ndarray, "to"], Float[np.ndarray, "to"]]:
-    """How to interpolate a stack of slices linearly at another count, between the same outer edges.
+    """Weights to interpolate a stack of slices linearly to another number of slices between the same outer edges.
 
     Returns:
         ``lower``, ``upper`` and ``weight``, each ``(length_to,)``: slice ``n`` is ``(1 - weight[n])`` times slice
@@ -21,7 +21,7 @@ def slice_weights(
 
 
 def nearest_slices(length_from: int, length_to: int) -> Int[np.ndarray, "to"]:
-    """For each slice of a stack of another count, between the same outer edges, the nearest that there is.
+    """For each slice of a stack with another number of slices between the same outer edges, the nearest existing one.
 
     Label maps go there and back by them; to a larger count and back they come back as they were.
 
@@ -35,7 +35,7 @@ def nearest_slices(length_from: int, length_to: int) -> Int[np.ndarray, "to"]:
 def _neighbors(
     positions: Float[np.ndarray, "*points"], length: int
 ) -> tuple[Int[np.ndarray, "*points"], Int[np.ndarray, "*points"], Float[np.ndarray, "*points"]]:
-    """The voxels below and above positions along an axis, and the share of the one above; the ends are repeated."""
+    """The voxels below and above positions along an axis, and the weight of the one above; clamped at the ends."""
     clipped = positions.clip(0, length - 1)
     lower = clipped.astype(np.int64)
     return lower, np.minimum(lower + 1, length - 1), clipped - lower

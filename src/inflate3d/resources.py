@@ -11,7 +11,7 @@ _ROOT = Path("/")
 
 
 def count_cores(root: Path = _ROOT) -> int:
-    """Cores that this process may use, at least 1: its affinity, and the CPU quota of its cgroups.
+    """Cores that this process may use, at least 1: by its affinity, and by the CPU quota of its cgroups.
 
     Args:
         root: Where ``proc`` and ``sys`` are mounted.
@@ -22,7 +22,7 @@ def count_cores(root: Path = _ROOT) -> int:
 
 
 def total_memory(root: Path = _ROOT) -> int | None:
-    """Bytes of memory that this process may use when nothing else runs; None where the system doesn't say.
+    """Bytes of memory that this process could use on an idle machine; None if unknown.
 
     It is the machine's memory, or the least limit of the process's cgroups.
 
@@ -35,7 +35,7 @@ def total_memory(root: Path = _ROOT) -> int | None:
 
 
 def free_memory(root: Path = _ROOT) -> int | None:
-    """Bytes of memory that this process may use now; None where the system doesn't say.
+    """Bytes of memory that this process can use now; None if unknown.
 
     Args:
         root: Where ``proc`` and ``sys`` are mounted.
@@ -46,7 +46,7 @@ def free_memory(root: Path = _ROOT) -> int | None:
 
 
 def _cgroups(controller: str, root: Path) -> Iterator[Path]:
-    """Folders of the cgroups of this process, versions 1 and 2, from its own to the outermost: all limits apply."""
+    """Folders of this process's cgroups, versions 1 and 2, from its own to the root: all limits apply."""
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, name = line.split(":", 2)
         if controllers and controller not in controllers.split(","):
@@ -74,7 +74,7 @@ def _memory_left(cgroup: Path) -> int | None:
 
 
 def _cpu_quota(cgroup: Path) -> float | None:
-    """Cores' worth of time that a cgroup may take."""
+    """CPU time that a cgroup may use, in cores."""
     quota, _, period = _read(cgroup / "cpu.max").strip().partition(" ")
     if not quota:
         quota, period = _read(cgroup / "cpu.cfs_quota_us").strip(), _read(cgroup / "cpu.cfs_period_us").strip()
@@ -84,7 +84,7 @@ def _cpu_quota(cgroup: Path) -> float | None:
 
 
 def _meminfo(root: Path) -> dict[str, int]:
-    """Bytes by name, from ``/proc/meminfo``; empty where that does not exist."""
+    """Bytes by name, from ``/proc/meminfo``; empty if it does not exist."""
     lines = (line.split(":", 1) for line in _read(root / "proc/meminfo").splitlines())
     return {name: int(figure.split()[0]) * 1024 for name, figure in lines if figure.strip().endswith("kB")}
 

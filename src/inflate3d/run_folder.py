@@ -18,7 +18,7 @@ from inflate3d.lock import locked
 
 @dataclass(frozen=True)
 class ScoredFolder(ABC):
-    """Where the evaluation of a run, or of several folds, keeps what.
+    """Layout of the evaluation of a run, or of several folds.
 
     Attributes:
         root: The folder of the run, or of the folds.
@@ -53,7 +53,7 @@ class ScoredFolder(ABC):
 
 @dataclass(frozen=True)
 class RunFolder(ScoredFolder):
-    """Where a run keeps what.
+    """Layout of a run's folder.
 
     Example:
         >>> run = RunFolder(Path("runs/Liver"))
@@ -63,27 +63,27 @@ class RunFolder(ScoredFolder):
 
     @property
     def runs(self) -> list[RunFolder]:
-        """This one alone."""
+        """Only this one."""
         return [self]
 
     @property
     def config(self) -> Path:
-        """Everything that was decided."""
+        """All settings."""
         return self.root / "config.yaml"
 
     @property
     def plan(self) -> Path:
-        """How scans became windows."""
+        """How scans become windows."""
         return self.root / "plan.json"
 
     @property
     def split(self) -> Path:
-        """Which cases were trained on and which were held out."""
+        """Which cases are for training and which are held out."""
         return self.root / "split.json"
 
     @property
     def provenance(self) -> Path:
-        """Versions, data and weights that made it."""
+        """Versions, data and weights that it was made from."""
         return self.root / "provenance.json"
 
     @property
@@ -103,16 +103,16 @@ class RunFolder(ScoredFolder):
 
     @property
     def model(self) -> Path:
-        """What prediction needs; exists once the training is finished."""
+        """Everything that prediction needs; exists once the training is finished."""
         return self.root / "model"
 
     @property
     def finished(self) -> bool:
-        """Whether the training has come to its end: its model card is written last."""
+        """Whether the training is finished: the model card is written last."""
         return all((self.model / name).exists() for name in ("model.json", "README.md"))
 
     def locked(self) -> AbstractContextManager[None]:
-        """Keeps other processes from training or evaluating the run meanwhile (see `inflate3d.lock`).
+        """Keeps other processes from training or evaluating the run in the meantime (see `inflate3d.lock`).
 
         Raises:
             OutputError: Another process does so, or the folder can't be written.
@@ -123,7 +123,7 @@ class RunFolder(ScoredFolder):
 
 @dataclass(frozen=True)
 class FoldsFolder(ScoredFolder):
-    """Where the folds of a cross-validation lie: each an ordinary run in a folder of its own.
+    """Layout of a cross-validation: each fold is an ordinary run in its own folder.
 
     Example:
         >>> FoldsFolder(Path("runs/Liver-folds")).fold(3).root.as_posix()
@@ -131,7 +131,7 @@ class FoldsFolder(ScoredFolder):
     """
 
     def locked(self) -> AbstractContextManager[None]:
-        """Keeps other processes from evaluating the folds meanwhile.
+        """Keeps other processes from evaluating the folds in the meantime.
 
         Raises:
             OutputError: Another process does so, or the folder can't be written.
@@ -145,7 +145,7 @@ class FoldsFolder(ScoredFolder):
 
     @property
     def runs(self) -> list[RunFolder]:
-        """The runs that are there, ``fold-10`` after ``fold-9``; a folder may have any name but a hidden one."""
+        """The existing runs, ``fold-10`` after ``fold-9``; folders may have any name except a hidden one."""
         if not self.root.is_dir():
             return []
         inside = [path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith(".")]
@@ -165,7 +165,6 @@ class TrainingLog:
 
     @classmethod
     def read(cls, file: Path) -> TrainingLog:
-        """Reads the file."""
         try:
             lines = csv.DictReader(io.StringIO(read_text(file)))
             rows = tuple({name: float(cell) for name, cell in line.items() if cell} for line in lines)
@@ -182,17 +181,17 @@ class TrainingLog:
 
     @property
     def seconds(self) -> float:
-        """How long the training took; NaN if nothing was logged."""
+        """Duration of the training; NaN if nothing was logged."""
         _, seconds = self.column("seconds")
         return seconds[-1] if seconds else math.nan
 
 
 def open_folder(root: Path) -> RunFolder | FoldsFolder:
-    """A folder of folds, where it is no run itself but has runs in it; else a run's folder."""
+    """A folder of folds if it contains runs and is not one itself; otherwise a run's folder."""
     folds = FoldsFolder(root)
     return folds if folds.runs and not RunFolder(root).config.exists() else RunFolder(root)
 
 
 def _by_number(name: str) -> list[tuple[int, str]]:
-    """Sorts numbers in names by their size."""
+    """Sorts numbers in names by value."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", name)]

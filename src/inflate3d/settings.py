@@ -21,7 +21,7 @@ class FrozenModel(BaseModel):
 
 
 def read_yaml(path: Path) -> Any:
-    """Reads plain YAML, within the bounds of `inflate3d.documents` (no tags are constructed)."""
+    """Reads plain YAML, within the limits of `inflate3d.documents` (no tags are constructed)."""
     try:
         return parse_yaml(read_text(path, most=LARGEST_YAML))
     except OSError as error:
@@ -31,7 +31,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """Reads JSON, within the bounds of `inflate3d.documents`."""
+    """Reads JSON, within the limits of `inflate3d.documents`."""
     try:
         return parse_json(read_text(path))
     except OSError as error:
@@ -41,7 +41,7 @@ def read_json(path: Path) -> Any:
 
 
 def parse_settings(kind: type[Settings], values: Any, *, file: Path | None = None) -> Settings:
-    """Builds ``kind`` from plain values, with our error in place of pydantic's."""
+    """Builds ``kind`` from plain values, with our errors in place of pydantic's."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -49,7 +49,7 @@ def parse_settings(kind: type[Settings], values: Any, *, file: Path | None = Non
 
 
 def settings_error(error: ValidationError, *, file: Path | None = None) -> ConfigError:
-    """The first of pydantic's complaints as one of our errors."""
+    """The first of pydantic's errors as one of ours."""
     first = error.errors()[0]
     ours = first.get("ctx", {}).get("error")
     if isinstance(ours, ConfigError):  # of a check of ours, which pydantic takes for a ValueError
@@ -60,7 +60,7 @@ def settings_error(error: ValidationError, *, file: Path | None = None) -> Confi
 
 
 def shown(value: object) -> str:
-    """A value of a document as Python spells it, cut short however large or nested it is."""
+    """A value as Python spells it, cut short however large or nested it is."""
     try:
         return _SHORT.repr(value)
     except ValueError:  # an integer of thousands of digits

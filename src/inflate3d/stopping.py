@@ -23,7 +23,7 @@ REQUEUE = 75
 
 
 class Interrupted(BaseException):
-    """A signal stopped the work. Not an `Exception`, so that no handler of errors takes it for one.
+    """A signal stopped the work. Not an `Exception`, so that error handlers do not catch it.
 
     It is no `KeyboardInterrupt` either: Lightning turns those into an exit of its own.
 
@@ -36,7 +36,7 @@ class Interrupted(BaseException):
         super().__init__(message)
 
     def with_hint(self, hint: str) -> Interrupted:
-        """The same stop, saying how to resume."""
+        """The same, with a hint on how to resume."""
         return Interrupted(f"{self}; {hint}", number=self.number, step=self.step)
 
 

@@ -149,6 +149,6 @@ def _report(error: Inflate3dError, *, as_json: bool) -> int:
 
 
 def _discard_stdout() -> None:
-    """Keeps the interpreter's last flush from complaining about the closed pipe."""
+    """Keeps Python from complaining about the closed pipe when it flushes stdout at exit."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -46,7 +46,6 @@ class Options(RunOptions):
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
-    """Compares."""
     arms = find_arms(options.arms)
     _check_one_machine(options)
     base, store = options.open(terminal)
@@ -65,7 +64,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
 
 
 def _check_one_machine(options: Options) -> None:
-    """A comparison starts the processes of its trainings itself."""
+    """A comparison starts its training processes itself, on this machine."""
     if options.training.devices * options.training.nodes == 1:
         return
     from inflate3d.training.processes import find_processes
@@ -80,7 +79,7 @@ def _check_one_machine(options: Options) -> None:
 
 
 def _find_budgets(options: Options, arms: Sequence[Arm], configs: dict[str, RunConfig]) -> tuple[float | None, ...]:
-    """The budgets in seconds, or None alone for given steps."""
+    """The budgets in seconds; (None,) where the number of steps is given."""
     if options.budget is None:
         if program := next((arm.name for arm in arms if arm.command), None):
             raise ConfigError("a program needs a budget", expected="--budget, such as 3min", got=f"arm {program}")
@@ -95,7 +94,7 @@ def _find_budgets(options: Options, arms: Sequence[Arm], configs: dict[str, RunC
 
 
 def _plan_arms(configs: dict[str, RunConfig], store: Store) -> dict[str, Plan]:
-    """Each arm's plan; raises before the first training what would stop a later one."""
+    """Each arm's plan; a setting that would stop a later training is reported before the first one starts."""
     from inflate3d.models.backbones import find_backbone
     from inflate3d.training.build import plan_run
 
@@ -106,7 +105,7 @@ def _plan_arms(configs: dict[str, RunConfig], store: Store) -> dict[str, Plan]:
 
 
 def _check_plans(runs: Sequence[ComparisonRun], plans: dict[str, Plan]) -> None:
-    """Trainings that are there already must have followed the plan that the others will."""
+    """Existing runs must have been trained with the plan that the others will use."""
     from inflate3d.training.resuming import check_plan
 
     for run in runs:
@@ -121,7 +120,7 @@ def train_all(
     parallel: int | None = None,
     threads: int | None = None,
 ) -> None:
-    """Trains and scores what is not finished, here or in several processes; after a failure the others go on."""
+    """Trains and scores all unfinished runs, here or in several processes; a failure does not stop the others."""
     import torch
 
     from inflate3d.comparison.scheduler import find_slots, run_in_parallel
@@ -154,7 +153,7 @@ def train_all(
 def report_comparison(
     runs: Sequence[ComparisonRun], base: RunConfig, store: Store, root: Path, terminal: Terminal
 ) -> dict[str, Any]:
-    """Writes the comparison's tables, plots and pages, and shows the tables."""
+    """Writes the tables, plots and pages of the comparison, and prints the tables."""
     from inflate3d.comparison.figures import write_plots
     from inflate3d.comparison.results import read_scores, score_table, summarize_runs
     from inflate3d.comparison.tables import cost_table, notes, short_table, write_tables
@@ -177,7 +176,7 @@ def report_comparison(
 
 
 def _write_pages(runs: Sequence[ComparisonRun], terminal: Terminal) -> None:
-    """Writes the page of each arm's first run with the most cases and time, unless it has one: drawing takes time."""
+    """Writes a page for each arm's largest run with the first seed, unless it has one: drawing takes time."""
     own = [run for run in runs if run.budget == runs[-1].budget and not run.command]
     largest = [run for run in own if run.cases is None] or own
     folders = list({run.arm: run.folder for run in reversed(largest)}.values())

@@ -30,7 +30,6 @@ class Options(CommandOptions):
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
-    """Converts."""
     dataset = read_dataset(options.dataset)
     check_empty(options.out)
     check_suffix(options.suffix)
@@ -61,7 +60,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
 
 
 def _next(options: Options) -> str:
-    """What to run next."""
+    """The command to run next."""
     if options.to != "nnunet":
         return f"Next: inflate3d verify {options.out}"
     name = options.out.resolve().name

@@ -40,7 +40,6 @@ class Options(CommandOptions):
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
-    """Runs the demo."""
     started = time.monotonic()
     config = _config(options)
     _generate(options, config.dataset, terminal)

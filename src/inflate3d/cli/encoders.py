@@ -22,7 +22,6 @@ class Options(CommandOptions):
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
-    """Lists backbones."""
     from inflate3d.models.catalog import describe_encoder, list_encoders
 
     names = list_encoders(options.pattern)

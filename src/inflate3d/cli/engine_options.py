@@ -24,7 +24,7 @@ class EngineOptions(FrozenModel):
     """Work on one share of the scans only, such as 3/16: the third of sixteen; the first is 1/16."""
 
     def chosen_shard(self) -> Shard | None:
-        """The share, if it is one."""
+        """The shard, or None for all of the work."""
         if self.address is not None and self.engine != "ray":
             raise ConfigError("--address requires --engine ray", got="--address alone", hint="add --engine ray")
         if self.shard is not None and self.engine == "ray":

@@ -56,7 +56,6 @@ class Options(CommandOptions):
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
-    """Evaluates."""
     if options.run is not None and options.predictions is None and options.labels is None:
         return _evaluate_run(options.run, options, terminal)
     if options.choose_postprocessing and options.run is None:
@@ -108,7 +107,7 @@ def _evaluate_run(root: Path, options: Options, terminal: Terminal) -> dict[str,
 
 
 def _write_cards(folder: RunFolder | FoldsFolder, scores: Scores) -> None:
-    """Writes the scores onto the model's card, those of each fold onto its own."""
+    """Writes the scores to the model card; each fold's own scores to its card."""
     from inflate3d.evaluation.postprocessing.steps import POSTPROCESSING_FILE, Postprocessing
     from inflate3d.inference.runs import FOLD
     from inflate3d.models.card import TrainedRun, write_model_card

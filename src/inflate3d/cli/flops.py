@@ -36,7 +36,6 @@ class Options(CommandOptions):
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
-    """Counts."""
     from inflate3d.models.flops import measure_cost
 
     measured = partial(

@@ -24,7 +24,6 @@ class Options(CommandOptions):
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
-    """Proposes ``dataset.yaml`` and ``cases.csv``."""
     proposal = propose(options.folder, replace=options.overwrite, progress=terminal.progress)
     written = proposal.write()
     _show(proposal, terminal)

@@ -35,7 +35,7 @@ _TOO_MANY = re.compile(r"Unrecognized options: (?!-)")
 
 
 def parse_options(module: ModuleType, command: str, words: Sequence[str]) -> Any:
-    """A command's options.
+    """Parses a command's options.
 
     Args:
         module: The command's, with its ``Options``.
@@ -69,7 +69,7 @@ def parse_options(module: ModuleType, command: str, words: Sequence[str]) -> Any
 
 
 def values_of(words: Sequence[str], *names: str, lists: Sequence[str] = ()) -> argparse.Namespace:
-    """Options among a command's words that decide about the defaults of its others.
+    """Parses the options that decide about the defaults of the others.
 
     Args:
         names: Options with one value, such as ``--preset``; None where it is not given.
@@ -86,7 +86,7 @@ def values_of(words: Sequence[str], *names: str, lists: Sequence[str] = ()) -> a
 
 
 def _common_only(section: StructTypeInfo) -> StructConstructorSpec | None:
-    """How tyro shows a section of settings: what the section does not name as ``common`` is hidden."""
+    """Tells tyro to hide the settings of a section that are not among its ``common`` ones."""
     common = getattr(section.type, "common", None)
     if common is None or not isinstance(section.default, section.type):
         return None
@@ -104,7 +104,7 @@ def _common_only(section: StructTypeInfo) -> StructConstructorSpec | None:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The errors that led to one, the latest first."""
+    """The chain of errors behind this one, latest first."""
     cause = error.__cause__ or error.__context__
     while cause is not None:
         yield cause
@@ -112,7 +112,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _usage_error(shown: str, command: str) -> ConfigError:
-    """The error that tyro's box shows: a title in its frame, then parts with lines between them, in ASCII at times."""
+    """Turns tyro's error box (a title, then sections between rules, sometimes in ASCII) into one of our errors."""
     parts = re.split("[─╭╮╰╯]+|-{5,}", _DECORATION.sub("", shown).replace("│", " "))
     title, *said = [" ".join(part.split()) for part in parts if part.strip()] or ["usage"]
     got = " ".join(part for part in said if not part.startswith(("For full helptext", "Argument help")))

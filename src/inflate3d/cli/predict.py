@@ -43,7 +43,7 @@ class PredictionOptions(FrozenModel):
     """Where to compute, such as cpu or cuda:1; by default the GPU if there is one."""
 
     def settings(self) -> PredictorSettings:
-        """The same for `Predictor`."""
+        """As keyword arguments of `Predictor`."""
         return {
             "device": self.device,
             "batch_size": self.batch_size,
@@ -86,14 +86,13 @@ class Options(CommandOptions):
     distributed: EngineOptions = EngineOptions()
 
     def postprocessing(self, classes: Mapping[int, str]) -> Postprocessing | None:
-        """The post-processing of the models."""
+        """The post-processing of the models, unless it is turned off."""
         from inflate3d.evaluation.postprocessing.steps import read_postprocessing
 
         return None if self.no_postprocessing else read_postprocessing((self.model, *self.ensemble), classes)
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
-    """Predicts."""
     from inflate3d.inference.batch import PredictionSummary, PredictorRecipe
     from inflate3d.inference.scans import find_scans
 
@@ -116,7 +115,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
 
 
 def _absolute(path: str, local: bool) -> str:
-    """An absolute path for other machines, which work in other folders."""
+    """Other machines work in other folders, so they need absolute paths."""
     from inflate3d.distributed.remote import is_remote
 
     return path if local or is_remote(path) else str(Path(path).absolute())
@@ -183,7 +182,7 @@ def _show(results: Sequence[ScanResult], warnings: Sequence[DataError], terminal
 
 
 def _show_confidence(results: Sequence[ScanResult], terminal: Terminal) -> None:
-    """A row for each scan, the one to look at first on top."""
+    """Prints a row per scan, lowest confidence first."""
     from inflate3d.evaluation.tables import show
     from inflate3d.inference.uncertainty import KINDS
 

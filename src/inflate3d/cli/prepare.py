@@ -40,13 +40,13 @@ class Options(CommandOptions):
 
     @classmethod
     def with_defaults(cls, words: Sequence[str]) -> Options:
-        """Options whose defaults are those of the --preset among a command's words."""
+        """Options with the defaults of the ``--preset`` on the command line."""
         name = values_of(words, "--preset").preset or cls.model_fields["preset"].default
         return cls.model_construct(None, dataset=tyro.MISSING, preset=name, plan=read_preset(name).plan)
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
-    """Prepares the dataset, or a share of it."""
+    """Prepares the dataset, or one shard of it."""
     shard = options.distributed.chosen_shard()
     _check_local(options.dataset)
     given = Path(options.dataset)
@@ -99,7 +99,7 @@ def prepare_shown(
     jobs: int | None = None,
     engine: Engine | None = None,
 ) -> Store:
-    """Prepares the dataset; prints warnings, and the plan with its reasons."""
+    """Prepares the dataset; prints warnings and the plan with its reasons."""
     warnings: list[DataError] = []
     store = prepare(
         dataset,

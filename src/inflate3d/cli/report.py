@@ -24,7 +24,6 @@ class Options(CommandOptions):
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
-    """Writes the page."""
     page = write_page(open_folder(options.run), overwrite=options.overwrite)
     size = page.stat().st_size
     terminal.print(f"report: {page} ({size / 1e6:.1f} MB)")
@@ -32,7 +31,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
 
 
 def write_page(folder: RunFolder | FoldsFolder, *, overwrite: bool = False) -> Path:
-    """Writes a run's page with what there is: its training, and its scores if it is evaluated."""
+    """Writes the page of a run: its training, and its scores if it has been evaluated."""
     from inflate3d.report.page import write_report
 
     dataset = read_dataset(RunConfig.read(folder.runs[0].config).dataset)

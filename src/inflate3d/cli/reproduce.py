@@ -41,7 +41,7 @@ class Options(CommandOptions):
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any] | None:
-    """Trains the run again and compares the models."""
+    """Trains the run again and compares the two models."""
     from inflate3d.provenance import Provenance
     from inflate3d.training.run import train
 
@@ -90,7 +90,7 @@ def _finished_run(root: Path) -> RunFolder:
 
 
 def _here(config: RunConfig, options: Options) -> RunConfig:
-    """The run's settings with the paths of this machine, and without its logger, to which others may look."""
+    """The run's settings with this machine's paths, and without its logger, which others may be watching."""
     model = config.model
     if options.weights is not None and isinstance(model, InflatedConfig):
         model = model.model_copy(update={"weights": str(options.weights.resolve())})
@@ -100,7 +100,7 @@ def _here(config: RunConfig, options: Options) -> RunConfig:
 
 
 def _store(config: RunConfig, options: Options, again: RunFolder, terminal: Terminal) -> Store:
-    """The run's store, or one that is prepared from the dataset that was given."""
+    """The run's store, or a new one made from ``--dataset``."""
     if options.dataset is None:
         return Store(config.store)
     from inflate3d.preparation.plan_options import PlanOptions
@@ -112,7 +112,7 @@ def _store(config: RunConfig, options: Options, again: RunFolder, terminal: Term
 
 
 def _check_inputs(folder: RunFolder, record: Provenance, config: RunConfig, store: Store) -> None:
-    """Makes sure that the run's model is unchanged, and so is everything that it was made from."""
+    """Checks that the run's model and everything it was made from are unchanged."""
     from inflate3d.models.weights_origin import weights_origin
     from inflate3d.provenance import data_origin, file_sha256
     from inflate3d.training.build import plan_run
@@ -137,7 +137,7 @@ def _check_inputs(folder: RunFolder, record: Provenance, config: RunConfig, stor
 
 
 def _use_threads_of(record: Provenance) -> None:
-    """On a CPU, another number of threads rounds sums differently."""
+    """On a CPU, a different number of threads rounds sums differently."""
     import torch
 
     environment = record.sessions[-1].environment

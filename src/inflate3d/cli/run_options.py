@@ -65,7 +65,7 @@ class RunOptions(CommandOptions):
 
     @classmethod
     def with_defaults(cls, words: Sequence[str]) -> RunOptions:
-        """Options whose defaults are those of the --preset, --config, --set and --network among a command's words."""
+        """Options with the defaults of ``--preset``, ``--config``, ``--set`` and ``--network`` on the command line."""
         given = values_of(words, "--preset", "--config", "--network", lists=["--set"])
         name = given.preset or cls.model_fields["preset"].default
         values: dict[str, Any] = read_preset(name).model_dump(include=set(SECTIONS), exclude_unset=True)
@@ -85,7 +85,7 @@ class RunOptions(CommandOptions):
         return cls.model_construct(None, **chosen)
 
     def open(self, terminal: Terminal) -> tuple[RunConfig, Store]:
-        """Opens the preprocessed dataset, preparing it where that is yet to be done, and resolves the settings."""
+        """Opens the prepared dataset (preparing it first if necessary) and resolves the settings."""
         from inflate3d.models.backbones import find_backbone
 
         # What is missing is reported before the minutes that preparing may take.
@@ -99,12 +99,12 @@ class RunOptions(CommandOptions):
         return self.run_config(store), store
 
     def check_split(self, dataset: Dataset) -> None:
-        """Checks that the split exists and fits the cases, and that the weights to keep may be chosen by it."""
+        """Checks that the split exists and fits the cases, and that ``--keep`` is allowed with it."""
         split = choose_split(self.data, {case.id: case.group for case in dataset.cases}, dataset.splits)
         split.check_keeping(self.training.keep)
 
     def run_config(self, store: Store) -> RunConfig:
-        """The settings of a run, resolved by the store's plan."""
+        """The run's settings, with the plan's choices filled in."""
         model = self.model
         if isinstance(model, InflatedConfig) and self.plan.stride is not None:
             model = model.model_copy(update={"stride": self.plan.stride})
@@ -113,7 +113,7 @@ class RunOptions(CommandOptions):
         return parse_settings(RunConfig, places | values).resolve(store.plan.defaults)
 
     def _check_prepared(self) -> None:
-        """Processes that a launcher starts all at once can't prepare the dataset, each in the others' way."""
+        """Several processes started by a launcher would get in each other's way if all of them prepared the dataset."""
         from inflate3d.training.processes import find_processes
 
         launcher = find_processes(self.training).launcher
@@ -128,7 +128,7 @@ class RunOptions(CommandOptions):
 
 
 def open_store(dataset: Dataset, folder: Path, options: PlanOptions, terminal: Terminal) -> Store:
-    """Opens the preprocessed dataset, with the splits that it has now; prepares it where there is none."""
+    """Opens the prepared dataset with its current splits; prepares it if it does not exist yet."""
     if not (folder / "store.json").exists():
         return prepare_shown(dataset, folder, options, terminal)
     store = Store(folder)
@@ -138,7 +138,7 @@ def open_store(dataset: Dataset, folder: Path, options: PlanOptions, terminal: T
 
 
 def _read_config(file: Path) -> dict[str, Any]:
-    """Sections of settings; of a run's ``config.yaml`` where its data lie, too."""
+    """Sections of settings, and the dataset and store where the file is a run's ``config.yaml``."""
     values = read_yaml(file)
     known = {*SECTIONS, "dataset", "store", "description"}
     if not isinstance(values, dict) or not set(values) <= known:
@@ -169,7 +169,7 @@ def _parse_assignment(text: str) -> dict[str, Any]:
 
 
 def _overlay_model(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Both, ``above`` first; a network of another kind takes nothing from the one below."""
+    """Overlays settings; if the kind of network changes, nothing of the other kind is kept."""
     if not isinstance(above.get("model", {}), dict):
         return overlay(below, above)  # which is then refused
     before, after = (values.get("model", {}).get("network") for values in (below, above))

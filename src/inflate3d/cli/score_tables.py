@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def show_scores(
     scores: Scores, terminal: Terminal, *, measures: Sequence[str] = DEFAULT_MEASURES, cases: bool = True
 ) -> None:
-    """Shows Dice by case, then the chosen measures by class, then their means in groups.
+    """Shows Dice per case, then the chosen measures per class, then their means per group.
 
     Args:
         measures: Names of `MEASURES`; those that were not taken are left out.
@@ -33,7 +33,7 @@ def show_scores(
 
 
 def show_postprocessing(chosen: ChosenPostprocessing, scores: Scores, terminal: Terminal) -> None:
-    """The depth filter; a row a class: what is done to it, and its mean Dice before and after all of it."""
+    """Shows per class what was chosen and the mean Dice before and after, then the depth filter."""
     steps = {each.name: each.in_words() for each in chosen.choice.postprocessing.classes}
     pairs = zip(scores.classes, scores.class_means(), chosen.scores.class_means(), strict=True)
     rows = []
@@ -74,7 +74,7 @@ def _show_dice(scores: Scores, terminal: Terminal, *, cases: bool) -> None:
 
 
 def _show_measures(scores: Scores, measures: Sequence[str], terminal: Terminal) -> None:
-    """A row a class: the mean of each measure, with its interval where there is one."""
+    """A row per class: the mean of each measure, with its interval if there is one."""
     summaries = [(name, scores.summaries[name]) for name in measures]
     rows = [
         [name, *(_with_interval(summary.means[number], measure) for measure, summary in summaries)]
@@ -88,7 +88,7 @@ def _show_measures(scores: Scores, measures: Sequence[str], terminal: Terminal) 
 
 
 def _show_groups(scores: Scores, kind: str, measures: Sequence[str], terminal: Terminal) -> None:
-    """A row a group; none where all cases are in one, or each is in its own."""
+    """A row per group; nothing if all cases are in one group, or each is in its own."""
     parts = scores.in_groups(kind)
     if not 1 < len(parts) < len(scores.cases):
         return

@@ -27,14 +27,14 @@ Item = TypeVar("Item")
 
 
 class CommandOptions(FrozenModel):
-    """What every command has."""
+    """Options that every command has."""
 
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print one JSON document on stdout and nothing else there."""
 
 
 class Terminal:
-    """Prints what a command does and finds.
+    """Prints results, messages and progress.
 
     Attributes:
         exit_code: The command's, if it runs to its end.
@@ -46,16 +46,16 @@ class Terminal:
         self.status = Console(stderr=True)
 
     def print(self, text: str) -> None:
-        """Prints a result as it is: no line is wrapped, nothing in it is taken for markup."""
+        """Prints a result verbatim: no line wrapping, no markup."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def log(self, text: str) -> None:
-        """Prints a message about what is being done."""
+        """Prints a status message."""
         self.status.print(text, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def logging(self) -> Iterator[None]:
-        """Prints what the package logs meanwhile (``logging.getLogger("inflate3d")``), from level INFO on."""
+        """Prints what the package logs in the meantime (``logging.getLogger("inflate3d")``), from INFO up."""
         logger, handler = logging.getLogger("inflate3d"), _LogHandler(self)
         before = logger.level
         logger.addHandler(handler)
@@ -67,7 +67,7 @@ class Terminal:
             logger.setLevel(before)
 
     def progress(self, items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
-        """Passes items through, with a bar on a terminal and one closing line elsewhere."""
+        """Passes items through, with a progress bar on a terminal and a single line elsewhere."""
         if not self.status.is_terminal:
             yield from items
             self.log(f"{description}: {total} of {total} done")

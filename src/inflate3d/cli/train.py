@@ -31,11 +31,10 @@ class Options(RunOptions):
 
     @property
     def root(self) -> Path:
-        """The run's folder."""
         return self.run or Path("runs") / self.dataset.resolve().name
 
     def check_split(self, dataset: Dataset) -> None:
-        """Likewise for each of several folds."""
+        """Checks the split of each fold."""
         if self.folds is None:
             super().check_split(dataset)
         else:
@@ -43,7 +42,7 @@ class Options(RunOptions):
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any] | None:
-    """Trains; of several processes only the first has something to say."""
+    """Trains; with several processes, only the first prints anything."""
     if options.folds is not None:
         return _train_folds(options, terminal)
     config, store = options.open(terminal)
@@ -56,7 +55,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any] | None:
 
 
 def _train_folds(options: Options, terminal: Terminal) -> dict[str, Any]:
-    """Trains several folds one after another; what is finished stays as it is."""
+    """Trains several folds one after another; finished ones are left alone."""
     from inflate3d.training.folds import check_alone, plan_folds
 
     assert options.folds is not None
@@ -78,13 +77,13 @@ def _train_folds(options: Options, terminal: Terminal) -> dict[str, Any]:
 
 
 def _has_page(fold: RunFolder) -> bool:
-    """Whether a page was written since the training ended: a kill between the two leaves none, or an old one."""
+    """Whether a page was written after the training ended: after a kill in between there is none, or an old one."""
     ended = (fold.model / "README.md").stat().st_mtime_ns
     return fold.report.exists() and fold.report.stat().st_mtime_ns >= ended
 
 
 def train_run(config: RunConfig, folder: RunFolder, store: Store, terminal: Terminal, *, resume: bool) -> bool:
-    """Trains, and says how to resume where the user stops it.
+    """Trains; if the user stops it, the message says how to resume.
 
     Returns:
         Whether this process is the first of those that train.

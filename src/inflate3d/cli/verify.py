@@ -39,7 +39,6 @@ class Options(CommandOptions):
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
-    """Checks the cases."""
     dataset = choose_classes(
         read_dataset(options.dataset), keep=options.classes, merge=options.merge, ignore=options.ignore
     )
@@ -68,7 +67,6 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
 
 
 def show_summary(summary: dict[str, Any], dataset: Dataset, terminal: Terminal) -> None:
-    """Shows the summary of the cases."""
     stored = ", ".join(f"{what} ({count})" for what, count in (summary["orientations"] | summary["data_types"]).items())
     terminal.print(f"{summary['cases']} cases of {dataset.name}, stored as {stored}")
     terminal.table("Cases", ["across cases", "least", "median", "most"], property_rows(summary))
@@ -77,7 +75,6 @@ def show_summary(summary: dict[str, Any], dataset: Dataset, terminal: Terminal) 
 
 
 def show_warnings(warnings: Sequence[Inflate3dError], terminal: Terminal) -> None:
-    """Shows warnings, grouped by kind."""
     if not warnings:
         return
     terminal.print(f"{len(warnings)} warning(s)")
@@ -87,7 +84,7 @@ def show_warnings(warnings: Sequence[Inflate3dError], terminal: Terminal) -> Non
 
 
 def _show_alike(what: str, warnings: list[Inflate3dError], terminal: Terminal) -> None:
-    """Shows warnings of one kind: cases with the same finding on one line, each hint once."""
+    """Shows warnings of one kind: cases with the same finding on one line, and each hint once."""
     terminal.print(f"- {what}")
     found: dict[str, list[str]] = defaultdict(list)
     for warning in warnings:

@@ -120,7 +120,7 @@ def _serve(
 
 
 def _check(options: Options) -> None:
-    """Refuses what can't be shown before anything is read."""
+    """Rejects invalid options before anything is read."""
     from inflate3d.report.drawing import check_replaceable
     from inflate3d.viewer.page import MOST_MAPS
 
@@ -144,7 +144,7 @@ def _sheet_file(options: Options) -> Path:
 
 
 def _class_names(source: Path) -> Mapping[int, str]:
-    """Label value to class name, of a run, a model or a dataset."""
+    """Label value to class name, from a run, a model or a dataset."""
     from inflate3d.datasets import read_dataset
     from inflate3d.preparation.plan import Plan
     from inflate3d.run_folder import RunFolder
@@ -160,7 +160,7 @@ def _class_names(source: Path) -> Mapping[int, str]:
 
 
 def _short_names(files: Sequence[Path]) -> list[str]:
-    """The files' names, with their folders' where two have one name."""
+    """File names, with the parent folder where two files have the same name."""
     names = [file.name for file in files]
     return [
         f"{file.parent.name}/{file.name}" if names.count(file.name) > 1 else file.name

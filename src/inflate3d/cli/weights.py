@@ -20,7 +20,7 @@ class Options(CommandOptions):
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
-    """Lists the files or downloads one."""
+    """Lists the files, or downloads one."""
     from inflate3d.models.published import PUBLISHED, published_path, weights_folder
 
     if options.action == "get":

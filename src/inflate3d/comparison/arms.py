@@ -52,7 +52,7 @@ class Arm:
     command: tuple[str, ...] = ()
 
     def applied_to(self, settings: Settings) -> Settings:
-        """The settings, a run's or a command's, with the arm's changes."""
+        """A run's or a command's settings with the arm's changes."""
         changed = {}
         for section, values in self.changes.items():
             present = getattr(settings, section, None) if section in SECTIONS else None
@@ -89,7 +89,7 @@ def _encoder(name: str, weights: str = "timm") -> Arm:
 
 
 def _network(name: str) -> Arm:
-    """A 3D network: batches and learning rate of its own, and nothing of what concerns a pre-trained encoder."""
+    """A 3D network with its own batch size and learning rate, and default values for all settings of an encoder."""
     own = ("batch_size", "accumulate", "learning_rate", "warmup_steps", *ENCODER_SETTINGS)
     training = {name: TrainingConfig.model_fields[name].default for name in own}
     return Arm(name, {"model": {"network": name}, "training": training})
@@ -118,7 +118,7 @@ ARM_SETS: dict[str, tuple[Arm, ...]] = {
 
 
 def find_arms(name: str) -> tuple[Arm, ...]:
-    """A built-in set of arms, or those of a YAML file."""
+    """A built-in set of arms, or the arms of a YAML file."""
     if name in ARM_SETS:
         return ARM_SETS[name]
     if Path(name).suffix in (".yaml", ".yml"):
@@ -127,7 +127,7 @@ def find_arms(name: str) -> tuple[Arm, ...]:
 
 
 def read_arms(file: Path) -> tuple[Arm, ...]:
-    """Reads arms from YAML: by name, the settings that each has different, by section; the first one stands first.
+    """Reads arms from YAML: name to changed settings, by section; the first one is the reference.
 
     Example::
 
@@ -188,7 +188,7 @@ def _read_command(name: str, words: Any, file: Path) -> tuple[str, ...]:
 
 
 def difference_in_words(first: RunConfig, config: RunConfig) -> str:
-    """What an arm has different from the first one, such as ``depth 1 in place of 5``; empty where it is the same."""
+    """How an arm differs from the first one, such as ``depth 1 in place of 5``; empty if it does not."""
     differences = []
     for section in SECTIONS:
         if not hasattr(first, section):

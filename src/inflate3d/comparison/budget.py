@@ -23,7 +23,7 @@ _UNITS = {"h": 3600, "min": 60, "s": 1}
 
 @dataclass(frozen=True)
 class Timing:
-    """What decided about a training's steps.
+    """The measured time of a training step, and the number of steps that fits the budget.
 
     Attributes:
         budget_seconds: How long the training may take.
@@ -35,16 +35,16 @@ class Timing:
 
     @classmethod
     def fit(cls, budget_seconds: float, seconds_per_step: float) -> Timing:
-        """The steps that fill a budget, at least one."""
+        """The number of steps that fits a budget, at least one."""
         return cls(budget_seconds, seconds_per_step, max(1, int(USED * budget_seconds / seconds_per_step)))
 
     def write(self, folder: RunFolder) -> None:
-        """Keeps it in a run's folder."""
+        """Writes the timing into the run's folder."""
         write_text(folder.root / TIMING, json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
     def read(cls, folder: RunFolder) -> Timing | None:
-        """That of a run; None if its steps have not been timed."""
+        """Reads a run's timing; None if its steps have not been timed yet."""
         file = folder.root / TIMING
         if not file.exists():
             return None
@@ -56,7 +56,7 @@ class Timing:
             raise DataError("cannot read the timing of the run", got=repr(error)[:200], hint=hint, file=file) from error
 
     def applied_to(self, config: RunConfig) -> RunConfig:
-        """A run's settings with its steps."""
+        """The run's settings with this number of steps."""
         return config.model_copy(update={"training": config.training.model_copy(update={"steps": self.steps})})
 
 
@@ -73,13 +73,13 @@ def read_budgets(text: str) -> tuple[float, ...]:
 
 
 def budget_name(seconds: float) -> str:
-    """A budget as a user writes it, such as ``3min``."""
+    """A budget as it is written on the command line, such as ``3min``."""
     unit = next((unit for unit, length in _UNITS.items() if not seconds % length), "s")
     return f"{seconds / _UNITS[unit]:g}{unit}"
 
 
 def check_budget(config: RunConfig) -> None:
-    """Makes sure that the time of a training can be measured."""
+    """Checks that the training runs in a single process, whose time can be measured."""
     training = config.training
     if training.devices * training.nodes > 1 or training.workers:
         raise ConfigError(

@@ -19,7 +19,7 @@ from inflate3d.settings import read_json
 
 @dataclass(frozen=True)
 class NetworkSize:
-    """The size of a network, by the rules of `inflate3d flops`.
+    """The size of a network, counted as `inflate3d flops` does.
 
     Attributes:
         flops: Floating-point operations for what it sees at a time.
@@ -35,7 +35,7 @@ class NetworkSize:
 
 @dataclass(frozen=True)
 class Cost:
-    """What an arm costs; NaN where it is not known.
+    """What an arm costs; NaN where unknown.
 
     Attributes:
         network: Its network's size; None for a program's.
@@ -55,7 +55,7 @@ class Cost:
 
 
 def measure_costs(folders: Sequence[RunFolder], scores: Sequence[Scores]) -> Cost:
-    """What an arm's runs cost."""
+    """The cost of an arm, over its runs."""
     predictions = [each.seconds for each in scores if each.seconds is not None]
     known = [_read_cost(folder.root / COST) for folder in folders if (folder.root / COST).exists()]
     _, training, other, peaks = zip(*known, strict=True) if known else ((), (), (), ())
@@ -70,7 +70,7 @@ def measure_costs(folders: Sequence[RunFolder], scores: Sequence[Scores]) -> Cos
 
 
 def _read_cost(file: Path) -> tuple[str, float, float, float]:
-    """The device of a run, its seconds, and the most memory that it took there; NaN where that is not known."""
+    """Device, seconds of training and of all else, and peak GPU memory of a run; NaN where unknown."""
     values = read_json(file)
     try:
         peak = values["peak_memory_bytes"]
@@ -81,7 +81,7 @@ def _read_cost(file: Path) -> tuple[str, float, float, float]:
 
 
 def measure_network(folder: RunFolder) -> NetworkSize:
-    """Counts a trained network's weights and operations."""
+    """Counts the parameters and operations of a trained network."""
     import torch
 
     from inflate3d.models.flops import count_flops, count_parameters, measure_model

@@ -36,7 +36,7 @@ SPREAD = 0.22
 
 
 def write_plots(comparison: Comparison, folder: Path) -> None:
-    """Writes the plots as PNG and SVG, ``training_cases`` and ``training_seconds`` only where there are several."""
+    """Writes the plots as PNG and SVG; ``training_cases`` and ``training_seconds`` only if they vary."""
     with _inks("light"):
         for name, figure in _draw_all(comparison).items():
             for form in FORMATS:
@@ -45,7 +45,7 @@ def write_plots(comparison: Comparison, folder: Path) -> None:
 
 
 def plot_pictures(comparison: Comparison, theme: Theme) -> dict[str, bytes]:
-    """The same plots as PNG files for a page, by name."""
+    """The same plots as PNG images for a page, by name."""
     with _inks(theme):
         return {name: png(figure) for name, figure in _draw_all(comparison).items()}
 
@@ -57,7 +57,7 @@ def _draw_all(comparison: Comparison) -> dict[str, Figure]:
 
 
 def _inks(theme: Theme) -> AbstractContextManager[None]:
-    """What is drawn and saved meanwhile has the colors of a page."""
+    """Uses the page's colors for everything drawn and saved in this context."""
     import matplotlib
 
     inked: tuple[RcKeyType, ...] = (
@@ -77,7 +77,7 @@ def _inks(theme: Theme) -> AbstractContextManager[None]:
 
 
 def draw_arms(comparison: Comparison) -> Figure:
-    """A line an arm, with the most training cases: Dice with its interval, and the difference with its own."""
+    """Mean Dice of each arm with its interval, and the difference from the first; with the most training cases."""
     from matplotlib.ticker import MaxNLocator
 
     rows = comparison.largest
@@ -112,7 +112,7 @@ def draw_arms(comparison: Comparison) -> Figure:
 
 
 def draw_cases(comparison: Comparison) -> Figure:
-    """A line an arm, with the most training cases: a point a held-out case, a band from quartile to quartile."""
+    """Dice of each held-out case, per arm, with a band from quartile to quartile; with the most training cases."""
     rows = comparison.largest
     figure = _new_figure(9.0, 1.2 + 0.6 * len(rows))
     axes = figure.subplots()
@@ -133,7 +133,7 @@ def draw_cases(comparison: Comparison) -> Figure:
 
 
 def draw_sizes(comparison: Comparison) -> Figure:
-    """A curve an arm, with the largest budget: Dice with its interval over the training cases, drawn by logarithm."""
+    """Dice with its interval over the number of training cases (log scale), per arm, with the largest budget."""
 
     def place(row: Row) -> float:
         return row.training_cases * BESIDE ** (comparison.arms.index(row.arm) - (len(comparison.arms) - 1) / 2)
@@ -145,7 +145,7 @@ def draw_sizes(comparison: Comparison) -> Figure:
 
 
 def draw_seconds(comparison: Comparison) -> Figure:
-    """A curve an arm, with the most cases: Dice with its interval over what its training took, drawn by logarithm."""
+    """Dice with its interval over the training time (log scale), per arm, with the most training cases."""
     ticks = {budget: budget_name(budget) for budget in comparison.budgets if budget}
     label = "training: process time on a CPU, without validations"
     return _draw_curves(comparison, comparison.most_cases, lambda row: row.cost.training_seconds, label, ticks)

@@ -72,7 +72,7 @@ NOTE = (
 
 
 def paper_figure(dataset: str, arm: str) -> float | None:
-    """The paper's Dice in percent for an arm of the built-in sets, if it has the dataset.
+    """The paper's Dice in percent for an arm of a built-in set, if it reports this dataset.
 
     Args:
         dataset: The dataset's name or folder, such as ``Task04_Hippocampus``, ``BCV`` or ``ACDC``.

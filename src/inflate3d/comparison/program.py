@@ -39,7 +39,7 @@ _GRACE = 10
 
 
 def run_program(run: ComparisonRun, store: Store, *, threads: int, progress: Progress = silent) -> Scores:
-    """Has a program train and predict, records its process time, and scores its label maps.
+    """Lets a program train and predict, records its process time, and scores its label maps.
 
     The program gets the training cases and of the held-out ones the scans alone, in nnU-Net's layout of raw data.
 
@@ -74,7 +74,7 @@ def run_program(run: ComparisonRun, store: Store, *, threads: int, progress: Pro
 
 
 def _write_split(dataset: Dataset, train: Sequence[str], held_out: Sequence[str], data: Path) -> None:
-    """The training cases, and of the others the scans."""
+    """Writes the training cases with labels, and the held-out cases without."""
     write_dataset(_part(dataset, train), data, "nnunet")
     with _written(_part(dataset, held_out), data.parent / "held-out") as other:
         shutil.move(other / "imagesTr", data / "imagesTs")
@@ -82,7 +82,7 @@ def _write_split(dataset: Dataset, train: Sequence[str], held_out: Sequence[str]
 
 @contextmanager
 def _written(dataset: Dataset, folder: Path) -> Iterator[Path]:
-    """A dataset as nnU-Net's raw data, meanwhile."""
+    """Writes a dataset as nnU-Net's raw data, and removes it at the end."""
     shutil.rmtree(folder, ignore_errors=True)
     try:
         write_dataset(dataset, folder, "nnunet")
@@ -100,7 +100,7 @@ def _filled(word: str, values: dict[str, str]) -> str:
 
 
 def _execute(words: Sequence[str], run: ComparisonRun, threads: int) -> float:
-    """Runs the program to its end; gives the process seconds of it and of all processes that it has waited for."""
+    """Runs the program to its end; returns the process time of it and of all child processes it waited for."""
     log = run.folder.root / LOG
     limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
     with log.open("ab") as output:
@@ -132,7 +132,7 @@ def _execute(words: Sequence[str], run: ComparisonRun, threads: int) -> float:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends the program and all that it has started."""
+    """Ends the program and all its child processes."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError, subprocess.TimeoutExpired):
             os.killpg(process.pid, number)
@@ -141,7 +141,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _check_cases(out: Path, held_out: Sequence[str]) -> None:
-    """There is one label map for each held-out case."""
+    """Checks that there is exactly one label map for each held-out case."""
     found = [stem_of(file) for file in scan_files(out)]
     missing, more = sorted(set(held_out) - set(found)), sorted(set(found) - set(held_out))
     if missing or more or len(found) > len(held_out):
@@ -157,7 +157,7 @@ def _check_cases(out: Path, held_out: Sequence[str]) -> None:
 def _score(
     dataset: Dataset, held_out: Sequence[str], out: Path, store: Store, truth: Path, progress: Progress
 ) -> Scores:
-    """Scores as `inflate3d evaluate --predictions` does; labels have the values that the program was given."""
+    """Scores as `inflate3d evaluate --predictions` does, by the label values that the program was given."""
     _, numbers = nnunet_values(dataset)
     names = [name for value, name in sorted(dataset.classes.items()) if value]
     groups = {case: group for case, group in store.groups.items() if group is not None and case in held_out}
@@ -173,7 +173,7 @@ def _score(
 
 
 def _reported_seconds(file: Path, spent: float) -> float:
-    """The seconds of training that the program reports; else all of its process time."""
+    """The training time that the program reports, or else all of its process time."""
     if not file.exists():
         return spent
     values = read_json(file)

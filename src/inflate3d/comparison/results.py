@@ -34,7 +34,7 @@ from inflate3d.evaluation.tables import Table
 
 @dataclass(frozen=True)
 class Difference:
-    """What an arm gains over the first one, with the same training cases and seeds.
+    """The gain of an arm over the first one, with the same training cases and seeds.
 
     Attributes:
         dice: Difference in mean Dice, with its paired interval: over the cases and seeds, or with one seed over the
@@ -56,7 +56,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Row:
-    """An arm with one number of training cases and one budget, over its seeds.
+    """The results of an arm with one number of training cases and one budget, over its seeds.
 
     Attributes:
         all_training_cases: Whether these are all training cases of the split.
@@ -98,7 +98,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that a comparison found.
+    """The results of a comparison.
 
     Attributes:
         held_out: The cases that were scored.
@@ -117,22 +117,19 @@ class Comparison:
 
     @property
     def arms(self) -> list[str]:
-        """Names of the arms, the first one first."""
+        """Names of the arms, in order."""
         return list(dict.fromkeys(row.arm for row in self.rows))
 
     @property
     def sizes(self) -> list[int]:
-        """Numbers of training cases."""
         return list(dict.fromkeys(row.training_cases for row in self.rows))
 
     @property
     def budgets(self) -> list[float | None]:
-        """Seconds of the trainings."""
         return list(dict.fromkeys(row.budget for row in self.rows))
 
     @property
     def most_cases(self) -> list[Row]:
-        """The rows with the most training cases."""
         return [row for row in self.rows if row.training_cases == self.sizes[-1]]
 
     @property
@@ -141,12 +138,12 @@ class Comparison:
         return [row for row in self.most_cases if row.budget == self.budgets[-1]]
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values for JSON; what is not known is ``null``."""
+        """Plain values for JSON; unknown ones are ``null``."""
         return json.loads(TypeAdapter(Comparison).dump_json(self))
 
 
 def summarize_runs(dataset: str, runs: Sequence[ComparisonRun], whole: int) -> Comparison:
-    """Reads the scores of finished runs and compares their arms with the first one."""
+    """Reads the scores of finished runs and compares the arms with the first one."""
     scores = read_scores(runs)
     first_scores = scores[runs[0].name]
     alike: dict[tuple[int, float], dict[str, list[ComparisonRun]]] = {}
@@ -184,7 +181,7 @@ def read_scores(runs: Sequence[ComparisonRun]) -> dict[str, Scores]:
 
 
 def score_table(runs: Sequence[ComparisonRun], scores: Mapping[str, Scores]) -> Table:
-    """The long tables of all runs as one."""
+    """The score tables of all runs in one."""
     rows = [[run.arm, run.cases, run.budget, run.seed, *row] for run in runs for row in scores[run.name].table().rows]
     return Table(("arm", "training_cases", "budget", "seed", "case", "class", "measure", "value"), rows)
 
@@ -227,7 +224,7 @@ def find_difference(
     other: Float[np.ndarray, "seeds cases classes"],
     patients: Sequence[str] | None = None,
 ) -> Difference:
-    """How much another method's Dice differs from the first's, paired by seed and case.
+    """The difference in Dice between two methods, paired by seed and case.
 
     Args:
         first: Dice by seed, case and class; NaN where it is not defined.
@@ -248,7 +245,7 @@ def find_difference(
 
 
 def _corrected(rows: Sequence[Row]) -> list[Row]:
-    """The rows with Holm's correction for all of their tests together."""
+    """The rows with Holm's correction over all of their tests."""
     corrected = iter(holm([row.difference.p for row in rows if row.difference]))
     return [
         replace(row, difference=replace(row.difference, p_holm=next(corrected))) if row.difference else row

@@ -34,7 +34,7 @@ class RunError(Inflate3dError):
 
 
 def last_lines(log: Path) -> str:
-    """The end of a log, for an error."""
+    """The end of a log, for an error message."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     return "\n".join(f"    {line}" for line in lines[-LOG_LINES:])
 
@@ -60,7 +60,6 @@ class ComparisonRun:
 
     @property
     def name(self) -> str:
-        """The name of its run's folder."""
         return self.folder.root.name
 
     @property
@@ -77,7 +76,7 @@ def plan_runs(
     budgets: Sequence[float | None] = (None,),
     commands: Mapping[str, tuple[str, ...]] | None = None,
 ) -> list[ComparisonRun]:
-    """Lists the trainings: for each seed all sizes, for each of these all budgets, and for each of these all arms.
+    """Lists the runs: for each seed all sizes, for each size all budgets, for each budget all arms.
 
     A run's folder is named by its arm, its number of cases unless it has all, its budget if it has one, and its seed
     unless that is 0.
@@ -132,7 +131,7 @@ def _plan_run(
 
 
 def read_sizes(text: str, config: RunConfig, store: Store) -> tuple[int | None, ...]:
-    """Reads numbers of training cases, such as ``5,10,all``; the number of all becomes None."""
+    """Parses numbers of training cases, such as ``5,10,all``; the number of all cases becomes None."""
     if config.data.training_cases is not None:
         raise ConfigError(
             "number of training cases given twice",
@@ -179,7 +178,7 @@ def _with(config: RunConfig, seed: int, size: int | None) -> RunConfig:
 
 
 def run_name(arm: str, size: int | None, seed: int, budget: float | None = None) -> str:
-    """The name of a run's folder.
+    """Name of a run's folder.
 
     Args:
         size: How many cases it is trained on; None for all of the split.

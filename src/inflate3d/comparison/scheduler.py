@@ -33,7 +33,7 @@ class Slot:
 
 
 def find_slots(training: TrainingConfig, parallel: int | None, threads: int | None = None) -> list[Slot]:
-    """The slots to train in: one for each GPU (or for as many GPUs as a training takes), else one.
+    """The slots to train in: one per GPU (or per group of GPUs that a training needs), otherwise one.
 
     Args:
         parallel: Number of slots; by default as many as there are GPUs for, and one on other devices.
@@ -56,7 +56,7 @@ def find_slots(training: TrainingConfig, parallel: int | None, threads: int | No
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, by the names that ``CUDA_VISIBLE_DEVICES`` takes."""
+    """The GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
     import torch
 
     count = torch.cuda.device_count()
@@ -65,7 +65,7 @@ def visible_gpus() -> list[str]:
 
 
 def worker_command(run: ComparisonRun) -> list[str]:
-    """Trains and scores a run in a process of its own."""
+    """The command that trains and scores a run in its own process."""
     own = [sys.executable, "-m", "inflate3d.comparison.worker", str(run.folder.root)]
     return [*own, str(run.budget or 0), *run.command]
 
@@ -78,7 +78,7 @@ def run_in_parallel(
     command: Command = worker_command,
     pause: float = 0.2,
 ) -> None:
-    """Trains and scores the runs that are not finished, as many at a time as there are slots.
+    """Trains and scores the unfinished runs, as many at a time as there are slots.
 
     After a failure the others go on. A stop (Ctrl-C, SIGTERM) is passed on: each training writes a checkpoint, from
     which the next call resumes it.

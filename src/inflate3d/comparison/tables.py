@@ -40,7 +40,7 @@ def write_tables(comparison: Comparison, scores: Table, folder: Path) -> None:
 
 
 def interval_words(comparison: Comparison) -> str:
-    """Over what the comparison's intervals are."""
+    """What the intervals are taken over."""
     whom = "patients" if comparison.patients < len(comparison.held_out) else "cases"
     if len(comparison.seeds) > 1:
         return f"over {whom} and seeds"
@@ -67,7 +67,7 @@ def quality_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 
 
 def quality_cells(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
-    """The same, with what to sort by; lower is better for p and HD95 only."""
+    """Columns and rows of the quality measures, with sort keys; lower is better for p and HD95 only."""
     several_seeds = len(comparison.seeds) > 1
     has_paper = any(row.paper is not None for row in comparison.rows)
     columns = [
@@ -100,7 +100,7 @@ def quality_cells(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
 
 
 def class_cells(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
-    """Columns and rows of each class's Dice."""
+    """Columns and rows of Dice per class."""
     columns = [*_naming_columns(comparison), *comparison.rows[0].dice_of_classes]
     rows = [
         [
@@ -113,7 +113,7 @@ def class_cells(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
 
 
 def _naming_columns(comparison: Comparison) -> list[str]:
-    """Heads of the columns that tell rows from one another."""
+    """Headers of the columns that identify a row."""
     several = {"training cases": comparison.sizes, "budget": comparison.budgets}
     return ["arm", *(name for name, values in several.items() if len(values) > 1)]
 
@@ -128,7 +128,7 @@ def _naming_cells(columns: Sequence[str], row: Row) -> list[Cell]:
 
 
 def short_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows of the figures of quality that fit a terminal."""
+    """Columns and rows of the quality measures that fit on a terminal."""
     columns = [*_naming_columns(comparison), "Dice", "difference (95 %)", "p", "HD95", "NSD"]
     rows = []
     for row in comparison.rows:
@@ -139,12 +139,12 @@ def short_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 
 
 def cost_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows of what each arm needs."""
+    """Columns and rows of the costs."""
     return _texts(*cost_cells(comparison))
 
 
 def cost_cells(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
-    """The same, with what to sort by."""
+    """The same, with sort keys."""
     named = [name for name in _naming_columns(comparison) if name != "training cases"]
     columns = [
         *named,
@@ -185,7 +185,7 @@ def _flops(network: NetworkSize) -> str:
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """What the figures mean, a sentence each."""
+    """What the figures mean, in one sentence each."""
     several = len(comparison.seeds) > 1
     whom = "patients" if comparison.patients < len(comparison.held_out) else "cases"
     lines = [

@@ -29,7 +29,7 @@ Clock = Callable[[], float]
 
 
 class StepClock(lightning.Callback):
-    """Adds up the time of a training's steps, with those before a resume, and that of its validations.
+    """Sums the time of training steps (also those before a resume), and that of validations.
 
     Args:
         clock: Gives seconds.
@@ -40,45 +40,40 @@ class StepClock(lightning.Callback):
         self._since: float | None = None
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Starts with the first batch."""
         self._since = None
 
     def on_train_batch_start(self, *_: Any, **__: Any) -> None:
-        """Starts after a pause; otherwise the time since the last batch was that of fetching this one."""
+        """Starts the clock after a pause; otherwise fetching this batch counts as part of the step."""
         if self._since is None:
             self._since = self.clock()
 
     def on_train_batch_end(self, *_: Any, **__: Any) -> None:
-        """Adds the batch."""
         assert self._since is not None
         self._since, before = self.clock(), self._since
         self.seconds += self._since - before
 
     def on_validation_start(self, *_: Any, **__: Any) -> None:
-        """Starts the time of a validation."""
         self._since = self.clock()
 
     def on_validation_end(self, *_: Any, **__: Any) -> None:
-        """Adds it, and pauses: the checkpoint that follows is no part of a step."""
+        """Adds the validation, and pauses: the checkpoint that follows is not part of a step."""
         assert self._since is not None
         self.validation_seconds += self.clock() - self._since
         self._since = None
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
         return {"seconds": self.seconds, "validation_seconds": self.validation_seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on from there."""
         self.seconds, self.validation_seconds = state_dict["seconds"], state_dict["validation_seconds"]
 
 
 class _Enough(Exception):  # noqa: N818 - no error
-    """Leaves a training once its steps are timed."""
+    """Ends a training once its steps have been timed."""
 
 
 class _StepTimer(StepClock):
-    """Leaves the training after the steps that are timed."""
+    """Ends the training after the timed steps."""
 
     _warm: float | None = None
 
@@ -96,7 +91,7 @@ class _StepTimer(StepClock):
 
 
 def choose_clock(device: torch.device) -> Clock:
-    """Process time on a CPU, else the time that has passed when the device has done its work."""
+    """Process time on a CPU; on other devices wall time, after the device has finished its work."""
     if device.type == "cpu":
         return time.process_time
 
@@ -108,7 +103,7 @@ def choose_clock(device: torch.device) -> Clock:
 
 
 def time_steps(config: RunConfig, folder: RunFolder, store: Store, clock: Clock) -> float:
-    """Seconds that a training step takes, by a training that is not kept.
+    """Seconds per training step, measured in a short training that is discarded.
 
     Args:
         folder: The run's folder; the training has one of its own in it meanwhile.
@@ -131,7 +126,7 @@ def time_steps(config: RunConfig, folder: RunFolder, store: Store, clock: Clock)
 
 
 def decide_steps(config: RunConfig, budget: float, folder: RunFolder, store: Store, clock: Clock) -> RunConfig:
-    """A run's settings with the steps that fill its budget; once decided, they stay the same.
+    """The run's settings with the number of steps that fits the budget; once decided, it stays the same.
 
     Args:
         budget: Seconds.

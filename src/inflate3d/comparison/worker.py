@@ -43,7 +43,7 @@ _LOOK_SECONDS = 1.0
 def train_and_score(
     run: ComparisonRun, store: Store, *, console: Console | None = None, progress: Progress = silent
 ) -> Scores | None:
-    """Trains a run, or resumes it, and scores it; a program's run starts over.
+    """Trains a run, or resumes it, and scores it; the run of a program starts over.
 
     Args:
         console: Where to show the training; nowhere by default.
@@ -84,7 +84,7 @@ def train_and_score(
 
 
 def main(arguments: list[str]) -> int:
-    """Trains and scores the run of one folder, showing its progress as lines."""
+    """Trains and scores the run in one folder; prints its progress in lines."""
     from rich.console import Console
 
     folder = RunFolder(Path(arguments[0]))

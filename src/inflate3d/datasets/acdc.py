@@ -72,7 +72,7 @@ def _training_of(folder: Path) -> Path | None:
 
 
 def _is_patient(folder: Path) -> bool:
-    """Whether a folder is ACDC's, not one that only has such a name: it holds ``Info.cfg`` or a frame."""
+    """Whether a folder is an ACDC patient and not just named like one: it holds ``Info.cfg`` or a frame."""
     if not (_PATIENT.fullmatch(folder.name) and folder.is_dir()):
         return False
     return any(path.name == _INFO or _FRAME.fullmatch(path.name) for path in folder.iterdir())
@@ -83,7 +83,7 @@ def _entries(folder: Path) -> Iterable[Path]:
 
 
 def _cases_of(patient: Path) -> list[Case]:
-    """The frames that lie in the patient's folder, and those that ``Info.cfg`` promises."""
+    """The frames in a patient's folder, and those that ``Info.cfg`` announces."""
     files = {path.name: path for path in patient.iterdir()}
     frames = {match[1] for name in files if (match := _FRAME.fullmatch(name))}
     frames |= {f"{patient.name}_frame{frame:02d}" for frame in _labeled_frames(patient / _INFO)}
@@ -95,7 +95,7 @@ def _cases_of(patient: Path) -> list[Case]:
 
 
 def _labeled_frames(info: Path) -> list[int]:
-    """End-diastole and end-systole, from lines like ``ED: 1``; none where a copy of the data left the file out."""
+    """End-diastole and end-systole, from lines like ``ED: 1``; none if a copy of the data lacks the file."""
     if not info.exists():
         return []
     try:
@@ -133,7 +133,7 @@ def _splits(cases: tuple[Case, ...]) -> dict[str, tuple[Split, ...]]:
 
 
 def _parted(cases: Iterable[Case], numbers: tuple[int, ...]) -> tuple[list[Case], list[Case]]:
-    """The cases of the patients with these numbers, and all others."""
+    """The cases of patients with these numbers, and all others."""
     chosen = {f"patient{number:03d}" for number in numbers}
     cases = list(cases)
     return [case for case in cases if case.group in chosen], [case for case in cases if case.group not in chosen]

@@ -44,7 +44,7 @@ _FILE = re.compile(r"(img|label)(\d{4})\.nii(?:\.gz)?")
 
 
 def is_bcv(folder: Path) -> bool:
-    """Whether the folder, or its ``RawData`` or ``Training``, is laid out as BCV is unpacked."""
+    """Whether the folder, or its ``RawData`` or ``Training``, looks like BCV when unpacked."""
     return _training_of(folder) is not None
 
 
@@ -84,7 +84,7 @@ def _training_of(folder: Path) -> Path | None:
 
 
 def _files_of(training: Path, part: str) -> dict[int, Path]:
-    """The scans, or label maps, by number; those of another name are passed over."""
+    """Scans or label maps by number; files with other names are skipped."""
     if not (training / part).is_dir():
         return {}
     found = {path: _FILE.fullmatch(path.name) for path in (training / part).iterdir()}

@@ -21,14 +21,14 @@ _LONGEST_ID = 200
 
 
 def check_id(name: str) -> str:
-    """An id that can name files on any disk, and none but those in the folder that they are meant for."""
+    """Checks that an id is a safe file name on any disk, which cannot lead out of its folder."""
     if not name.isprintable() or _NO_NAME.search(name) or _DEVICE.fullmatch(name) or len(name.encode()) > _LONGEST_ID:
         raise ValueError(f"invalid case name: {name[:_LONGEST_ID]!r}")
     return name
 
 
 def listed_path(folder: Path, text: str) -> Path:
-    """The file that a listing names, from the dataset's folder on.
+    """The file that a listing names, relative to the dataset's folder.
 
     Listings made on Windows separate folders by backslashes; these are understood unless a file has such a name.
     """
@@ -66,13 +66,13 @@ class Case:
 
     @property
     def scan(self) -> Path:
-        """The first of the scan's files: it names the scan in messages, and its grid is the case's."""
+        """The first of the scan's files: it identifies the scan in messages, and its grid is the case's."""
         return next(image for image in self.images if image is not None)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset as its own description states it.
+    """A dataset as its own files describe it.
 
     Attributes:
         name: Its name.
@@ -103,5 +103,5 @@ class Dataset:
 
     @property
     def label_values(self) -> set[int]:
-        """Every value that its label maps may hold."""
+        """Every value that its label maps may contain."""
         return {*self.classes, *self.merged, *([] if self.ignore is None else [self.ignore])}

@@ -35,7 +35,7 @@ _EXAMPLE = "case,image,label / case_01,images/case_01.nii.gz,labels/case_01.nii.
 
 @dataclass(frozen=True)
 class Row:
-    """A case as the table has it.
+    """A row of the case table.
 
     Attributes:
         images: What the image columns hold, in order: a path, or ``None`` for a modality that is missing.
@@ -51,7 +51,7 @@ class Row:
 
 
 def read_table(path: Path) -> list[Row]:
-    """Reads the table; no listed file is looked for.
+    """Reads the table; does not check that the listed files exist.
 
     Columns are ``case, image, label``, further ``image2``, ``image3`` ... for scans that have a file for each
     modality, and ``split`` and ``group`` where wanted, in any order. Comma, semicolon and tab separate them.
@@ -80,7 +80,7 @@ def read_table(path: Path) -> list[Row]:
 
 
 def write_table(path: Path, rows: Sequence[Row]) -> None:
-    """Writes the table; the columns ``split`` and ``group`` stand in it where some row has one."""
+    """Writes the table; the columns ``split`` and ``group`` only where some row has one."""
     image_columns = image_column_names(max(len(row.images) for row in rows))
     with_parts = any(row.part for row in rows)
     with_groups = any(row.group for row in rows)
@@ -99,7 +99,7 @@ def image_column_names(count: int) -> list[str]:
 
 
 def _read_lines(path: Path) -> list[tuple[int, list[str]]]:
-    """The rows that hold anything, each with its number, the header first."""
+    """The non-empty rows with their line numbers, header first."""
     try:
         text = read_text(path, encoding="utf-8-sig", most=LARGEST_TABLE)
     except OSError as error:
@@ -136,7 +136,7 @@ def _numbered(lines: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
 
 
 def _columns(header: list[str], path: Path) -> list[str]:
-    """The header's names, lower case, after it was found to make sense."""
+    """The column names in lower case, after checking them."""
     columns = [name.lower() for name in header]
     images = image_column_names(sum(bool(re.fullmatch(r"image\d*", name)) for name in columns))
     known = {"case", *images, "label", "split", "group"}
@@ -160,7 +160,7 @@ def _columns(header: list[str], path: Path) -> list[str]:
 
 
 def _row(columns: list[str], cells: list[str]) -> Row:
-    """A row as it stands, with whatever is wrong in it; cells that a short row leaves out are empty."""
+    """A row as it is, with its problems; missing cells of a short row are empty."""
     padded = cells + [""] * (len(columns) - len(cells))
     values = dict(zip(columns, padded, strict=False))
     images = image_column_names(sum(name.startswith("image") for name in columns))
@@ -220,7 +220,7 @@ def _repetition_problems(rows: dict[int, Row], path: Path) -> Iterator[DataError
 
 
 def _split_problems(rows: dict[int, Row], path: Path) -> Iterator[DataError]:
-    """Cases without a part where others have one, and groups that the split tears apart."""
+    """Cases without a part although others have one, and groups that the split tears apart."""
     if not any(row.part for row in rows.values()):
         return
     parts_of: dict[str, set[str]] = {}

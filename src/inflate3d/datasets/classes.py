@@ -22,7 +22,7 @@ _TABLE_SIZE = 2**16
 def class_numbers(
     classes: Mapping[int, str], merged: Mapping[int, int] | None = None, ignore: int | None = None
 ) -> dict[int, int]:
-    """The class number of every label value that files may hold.
+    """The class number of every label value that files may contain.
 
     Classes are numbered 0 to K-1 in the order of ``classes``; the value to ignore becomes `IGNORED`.
 
@@ -69,7 +69,7 @@ def map_labels(
 
 
 def _look_up(labels: Integer[np.ndarray, "*grid"], numbers: Mapping[int, int]) -> Integer[np.ndarray, "*grid"] | None:
-    """The numbers from a table of all labels; none if a label is not in it."""
+    """Maps by a lookup table; None if a label is not in it."""
     dtype = np.min_scalar_type(max(numbers.values()))
     highest = max(numbers)
     if labels.size and not 0 <= labels.min() <= labels.max() <= highest:
@@ -88,7 +88,7 @@ def _look_up(labels: Integer[np.ndarray, "*grid"], numbers: Mapping[int, int]) -
 
 
 def _search(labels: Integer[np.ndarray, "*grid"], numbers: Mapping[int, int]) -> Integer[np.ndarray, "*grid"] | None:
-    """The numbers where labels are too large for a table; none if a label is unknown."""
+    """Maps by binary search, for labels too large for a table; None if a label is unknown."""
     known, meant = (np.array(column) for column in zip(*sorted(numbers.items()), strict=True))
     places = np.searchsorted(known, labels).clip(max=len(known) - 1)
     dtype = np.min_scalar_type(max(numbers.values()))
@@ -102,7 +102,7 @@ def choose_classes(
     merge: Sequence[str] = (),
     ignore: str | None = None,
 ) -> Dataset:
-    """The dataset with other classes; no file is touched.
+    """The dataset with other classes; reads no file.
 
     Args:
         keep: Classes to train on, by name or value; all others count as background. All if empty.

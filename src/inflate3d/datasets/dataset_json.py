@@ -67,7 +67,7 @@ def read_json_as(kind: type[Document], path: Path, *, what: str, example: str) -
 
 
 def keys_of(path: Path) -> set[str]:
-    """The keys of a JSON object; none if the file holds no such thing."""
+    """The keys of a JSON object; none if the file is not one."""
     try:
         document = parse_json(read_text(path, encoding="utf-8-sig", most=LARGEST_LISTING))
     except (OSError, *DAMAGED_JSON):
@@ -76,7 +76,7 @@ def keys_of(path: Path) -> set[str]:
 
 
 def read_classes(labels: Labels, *, file: Path) -> tuple[dict[int, str], int | None]:
-    """The classes by ascending value, and the value that is ignored.
+    """The classes in ascending order of value, and the ignored value.
 
     Args:
         labels: In the Decathlon's form, ``{"0": "background", "1": "liver"}``, or in nnU-Net's,
@@ -118,6 +118,6 @@ def _invalid_classes(got: object, file: Path) -> DataError:
 
 
 def first_mistakes(error: ValidationError, most: int = 3) -> str:
-    """The first of pydantic's complaints in one line."""
+    """The first validation errors in one line."""
     mistakes = [f"{'.'.join(map(str, mistake['loc'])) or 'the file'}: {mistake['msg']}" for mistake in error.errors()]
     return "; ".join(mistakes[:most]) + (f"; and {len(mistakes) - most} more" if len(mistakes) > most else "")

@@ -76,12 +76,12 @@ class ScanFile:
 
     @property
     def is_label(self) -> bool:
-        """Whether some part of the name says that it is a label map."""
+        """Whether some part of the name marks it as a label map."""
         return any(word in LABEL_WORDS for part in self.parts for word in words_of(part))
 
     @property
     def part_of_split(self) -> str | None:
-        """What its folders say of training, validation and test."""
+        """Part of the split that its folder names: training, validation or test."""
         words = [word for part in self.parts[:-1] for word in words_of(part)]
         return next((_PARTS[word] for word in reversed(words) if word in _PARTS), None)
 
@@ -94,7 +94,7 @@ Reading = Callable[[ScanFile], tuple[ScanFile, str]]
 
 
 def words_of(part: str) -> list[str]:
-    """The words of one part of a path, lower case; ``img0001`` and ``imagesTr`` are two words each."""
+    """The words of one part of a path in lower case; ``img0001`` and ``imagesTr`` are two words each."""
     words: list[str] = []
     for word in re.findall(r"[^\W_]+", part.lower()):
         glued = re.fullmatch(r"([a-z]+?)(\d+|tr|ts|va|val)", word)
@@ -133,7 +133,7 @@ def bids_entities(file: ScanFile) -> tuple[ScanFile, str]:
 
 
 def dicom_studies(file: ScanFile) -> tuple[ScanFile, str]:
-    """All DICOM series of a study are the modalities of one scan, whatever their folders are called."""
+    """All DICOM series of a study are modalities of one scan, whatever their folders are called."""
     if file.study is None:
         return named_channels(file)
     text, modality = file.description
@@ -145,7 +145,7 @@ def dicom_studies(file: ScanFile) -> tuple[ScanFile, str]:
 
 
 def _modality_of(words: Sequence[str]) -> str:
-    """The last modality that is named; empty if none is. ``T2 FLAIR`` is FLAIR."""
+    """The last modality named, or an empty string; ``T2 FLAIR`` is FLAIR."""
     named = [MODALITY_WORDS[word] for word in words if word in MODALITY_WORDS]
     return "FLAIR" if "FLAIR" in named else (named or [""])[-1]
 
@@ -155,13 +155,13 @@ READINGS: tuple[Reading, ...] = (one_image_a_case, numbered_channels, named_chan
 
 
 def channel_order(channel: str) -> tuple[int, str]:
-    """Sorts channels: those of a name in the order of the table, those of a number by it."""
+    """Sorts channels: named ones in the order of the table, numbered ones by number."""
     names = list(dict.fromkeys(MODALITY_WORDS.values()))
     return (names.index(channel) if channel in names else -1), channel
 
 
 def key_of(file: ScanFile) -> Key:
-    """What the names of a case's files share: all words but those of the role."""
+    """What the names of a case's files have in common: all words except those of the role."""
     key: list[str] = []
     for part in file.parts:
         name = "_".join(word for word in words_of(part) if word not in LABEL_WORDS | IMAGE_WORDS)
@@ -194,7 +194,7 @@ def find_label_maps(files: Sequence[Path], folder: Path) -> set[Path]:
 
 
 def check_one_format(files: Sequence[Path], *, case_of: Mapping[Path, str]) -> None:
-    """Makes sure that no file exists in a second format, as ``c1.nii`` beside ``c1.nii.gz``: either may be outdated.
+    """Checks that no file exists in two formats, such as ``c1.nii`` and ``c1.nii.gz``: either may be outdated.
 
     Args:
         files: Scans and label maps that were found by their names.
@@ -221,7 +221,7 @@ def check_one_format(files: Sequence[Path], *, case_of: Mapping[Path, str]) -> N
 
 
 def mask_name(mask: ScanFile, image: ScanFile) -> str:
-    """The class that a mask's name states: all words but those of the role and of its image.
+    """The class that a mask's name gives: all words except those of the role and of its image.
 
     Example:
         >>> mask = ScanFile(Path(), ("s1", "masks", "left_lung"))
@@ -235,7 +235,7 @@ def mask_name(mask: ScanFile, image: ScanFile) -> str:
 
 
 def case_ids(scans: Sequence[ScanFile]) -> list[str]:
-    """A short name for each case, from its first scan: with as many folders as tell it from the others."""
+    """A short name for each case, from its first scan, with as many folders as needed to be unique."""
     parts = [_plain_parts(scan) for scan in scans]
     lengths = [1] * len(parts)
     while True:
@@ -254,7 +254,7 @@ def case_ids(scans: Sequence[ScanFile]) -> list[str]:
 
 
 def patients(ids: Sequence[str]) -> list[str] | None:
-    """The patient of each case, where the names of all cases tell, as ``patient001_frame01`` does.
+    """The patient of each case, if the names of all cases contain one, as ``patient001_frame01`` does.
 
     Returns:
         As many names as cases; ``None`` where a name has no patient, or every case is another's.
@@ -273,7 +273,7 @@ def patients(ids: Sequence[str]) -> list[str] | None:
 
 
 def _without(part: str, words: Container[str]) -> str:
-    """A part of a path without some words and the separators before them."""
+    """Part of a path without certain words and the separators before them."""
     pieces = re.split(r"([^\W_]+)", part)  # separators at even places, words at odd ones
     kept = "".join(
         separator + word
@@ -284,7 +284,7 @@ def _without(part: str, words: Container[str]) -> str:
 
 
 def _plain_parts(file: ScanFile) -> list[str]:
-    """The path's parts without the words at their ends that tell a role, and without what can't name a file."""
+    """Parts of the path without role words at either end and without characters that can't be in a file name."""
     plain: list[str] = []
     for part in file.parts:
         pieces = re.split(r"([_\-. ]+)", part)

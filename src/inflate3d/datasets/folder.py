@@ -45,12 +45,12 @@ class _Listing(FrozenModel):
 
 
 def class_name(value: int) -> str:
-    """What a class is called until a person names it."""
+    """Placeholder name of a class until the user names it."""
     return "background" if value == 0 else f"class {value}"
 
 
 def is_folder(folder: Path) -> bool:
-    """Whether the folder has our listing, or a table of cases alone; reading it says how to get the listing."""
+    """Whether the folder has our ``dataset.yaml``, or a case table only; reading it then says how to get the rest."""
     is_described_otherwise = (folder / "dataset.json").exists()
     return (folder / LISTING).is_file() or ((folder / TABLE).is_file() and not is_described_otherwise)
 
@@ -120,7 +120,7 @@ def write_folder_listing(dataset: Dataset) -> None:
 
 
 def listing_of(dataset: Dataset) -> _Listing:
-    """What ``dataset.yaml`` says of a dataset."""
+    """The contents of ``dataset.yaml`` for a dataset."""
     listing = _Listing(
         name=dataset.name,
         modalities=list(dataset.modalities),
@@ -190,7 +190,7 @@ def _own_split(rows: Sequence[Row], table: Path) -> dict[str, tuple[Split, ...]]
 
 
 def _parts(dataset: Dataset) -> dict[str, str]:
-    """Each case's part in the split ``own``; none where the column ``split`` can't say it."""
+    """Each case's part in the split ``own``; None where the column ``split`` can't express it."""
     folds = dataset.splits.get(OWN, ())
     if len(folds) != 1:
         return {}

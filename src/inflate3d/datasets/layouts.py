@@ -92,7 +92,7 @@ def _layout_of(folder: Path) -> Layout:
 
 
 def _near(folder: Path) -> str:
-    """Names what the user may have meant."""
+    """Names that the user may have meant."""
     parent = folder.parent
     if folder.exists() or not parent.is_dir():
         return "check the path"
@@ -102,7 +102,7 @@ def _near(folder: Path) -> str:
 
 
 def _inside(folder: Path, most: int = 3) -> str:
-    """Names the datasets that lie one folder deeper."""
+    """Names of datasets one folder deeper."""
     inner = sorted(path for path in folder.iterdir() if path.is_dir())
     readable = [path for path in inner if any(layout.matches(path) for layout in LAYOUTS)]
     if readable:
@@ -111,7 +111,7 @@ def _inside(folder: Path, most: int = 3) -> str:
 
 
 def _id_problems(dataset: Dataset) -> Iterator[DataError]:
-    """Ids name files, on disks too that don't tell ``A`` from ``a``."""
+    """Ids name files, also on disks that do not distinguish ``A`` from ``a``."""
     same = Counter(case.id.casefold() for case in dataset.cases)
     for case in dataset.cases:
         try:

@@ -31,7 +31,7 @@ class _Pair(BaseModel):
 
 
 class _Listing(BaseModel):
-    """What is read of ``dataset.json``, where nnU-Net's keys may stand too; the others are for people."""
+    """The part of ``dataset.json`` that is read; nnU-Net's keys may be there, too."""
 
     name: str | None = None
     modality: NamesByNumber = Field(validation_alias=AliasChoices("modality", "channel_names"))
@@ -92,7 +92,7 @@ def _case(folder: Path, pair: _Pair, modalities: int) -> Case:
 
 
 def paper_split(folder: str, listed: Sequence[str]) -> Split | None:
-    """The paper's split of a task: 80 % to train, 15 % to pick the checkpoint on, 5 % to score.
+    """The paper's split of a task: 80 % for training, 15 % for choosing the checkpoint, 5 % for scoring.
 
     The paper's ``data/msd/split_data_to_slices_nii.py`` seeds Python's random numbers with 1234 and shuffles the ten
     tasks' lists one after the other, so that a task's split depends on the lengths of the lists before it.

@@ -31,7 +31,7 @@ class _Files(BaseModel):
 
 
 class _Listing(BaseModel):
-    """What is read of ``dataset.json``."""
+    """The part of ``dataset.json`` that is read."""
 
     name: str | None = None
     channel_names: NamesByNumber
@@ -46,7 +46,7 @@ class _Fold(BaseModel):
 
 
 class _Folds(RootModel[list[_Fold]]):
-    """What `SPLITS` holds."""
+    """The contents of `SPLITS`."""
 
 
 def is_nnunet(folder: Path) -> bool:
@@ -62,7 +62,7 @@ def is_nnunet(folder: Path) -> bool:
 
 
 def _whole_cases(read: Callable[[Path], Dataset], folder: Path) -> int:
-    """How many cases have all their files when a folder is read as one layout."""
+    """The number of cases with all their files, if a folder is read in one layout."""
     try:
         cases = read(folder).cases
     except DataError:
@@ -109,7 +109,7 @@ def read_nnunet(folder: str | Path) -> Dataset:
 
 
 def nnunet_values(dataset: Dataset) -> tuple[dict[int, int], dict[str, int]]:
-    """The label values that nnU-Net demands: consecutive in the order of the classes, the one to ignore last.
+    """The label values that nnU-Net requires: consecutive in the order of the classes, the ignored one last.
 
     Returns:
         The new value of every label value that files may hold, and the new value of each name.
@@ -206,7 +206,7 @@ def _no_files(folder: Path, ending: str) -> DataError:
 
 
 def _check_other_endings(folder: Path, ending: str) -> None:
-    """Refuses cases whose files all have another ending: they would be left out without a word."""
+    """Rejects cases whose files all have another ending: they would be left out silently."""
     named = {path for part in ("imagesTr", "labelsTr") for path in scan_files(folder / part)}
     ours = {stem_of(path) for path in named if path.name.endswith(ending)}
     others = sorted(path for path in named if not path.name.endswith(ending) and stem_of(path) not in ours)

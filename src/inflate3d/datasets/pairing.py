@@ -37,7 +37,7 @@ COMBINED = "combined_labels"
 
 @dataclass(frozen=True)
 class Pairing:
-    """What was found in a folder.
+    """The cases found in a folder.
 
     Attributes:
         rows: The cases, sorted by id, with paths below the folder.
@@ -55,7 +55,7 @@ class Pairing:
 
 @dataclass
 class _Case:
-    """Files of one key, or joined by their folder. Lists are longer than one where names don't tell files apart."""
+    """Files with the same key, or joined by folder; lists are longer than one where names don't distinguish files."""
 
     images: dict[str, list[ScanFile]] = field(default_factory=dict)
     labels: list[ScanFile] = field(default_factory=list)
@@ -64,7 +64,7 @@ class _Case:
 
     @property
     def problem(self) -> str:
-        """Why it is no case; empty if it is one."""
+        """Why it is not a case; empty if it is one."""
         if not self.labels and not self.masks:
             return "no matching label map"
         if not self.images:
@@ -79,7 +79,7 @@ class _Case:
 
 
 def pair_files(folder: Path) -> Pairing:
-    """Finds out from names alone which files of a folder are images, which label maps, and which belong together.
+    """Finds out from names alone which files of a folder are images, which are label maps, and which belong together.
 
     Of DICOM series, the headers are looked at, too.
 
@@ -120,7 +120,7 @@ def pair_files(folder: Path) -> Pairing:
 
 
 def _fit(cases: Sequence[_Case]) -> tuple[int, int, int]:
-    """How well a reading of the names explains the files: cases, files in them, cases by names alone."""
+    """How well one interpretation of the names explains the files: cases, their files, cases by names alone."""
     whole = [case for case in cases if not case.problem]
     return len(whole), sum(len(case.files) for case in whole), sum(not case.by_folder for case in whole)
 
@@ -178,7 +178,7 @@ def _first(case: _Case) -> ScanFile:
 
 
 def _joined_by_folder(cases: Sequence[_Case]) -> list[_Case]:
-    """Joins images and label map of different names that are alone with one another in their folder."""
+    """Joins an image and a label map with different names if they are alone in their folder."""
     whole = [case for case in cases if not case.problem]
     lonely = [case for case in cases if case.problem]
     by_folder: dict[Path, list[_Case]] = {}
@@ -222,7 +222,7 @@ def _rows(cases: Sequence[_Case], channels: Sequence[str], reading: Reading) -> 
 
 
 def _scan_files(folder: Path) -> tuple[list[ScanFile], list[tuple[str, str]]]:
-    """Every scan file and DICOM series, their paths without the folders that all have in common.
+    """All scan files and DICOM series, their paths without the folders that all of them share.
 
     Series that are no volumes, such as localizers, are given apart, each with the reason.
     """

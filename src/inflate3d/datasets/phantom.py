@@ -56,7 +56,7 @@ class _Grid:
 
 @dataclass(frozen=True)
 class _Strand:
-    """A disc that is followed through slices: a vessel, or the piece of one that makes a lesion.
+    """A disc followed through slices: a vessel, or the piece of one that makes a lesion.
 
     Attributes:
         centers: In-plane position in each of its slices, mm from the middle.
@@ -74,7 +74,7 @@ class _Strand:
         return _Strand(start, self.centers[start - first : stop - first], self.radius, self.brightness)
 
     def is_clear_of(self, other: _Strand) -> bool:
-        """Whether a gap is kept in all slices from which both can be seen."""
+        """Whether a gap remains in all slices in which both are visible."""
         last, other_last = (strand.first + len(strand.centers) - 1 for strand in (self, other))
         shared = np.arange(max(self.first, other.first) - _REACH, min(last, other_last) + _REACH + 1)
         here = self.centers[np.clip(shared, self.first, last) - self.first]
@@ -149,7 +149,7 @@ def _body_radii(grid: _Grid) -> Float[np.ndarray, "2"]:
 def _draw_organs(
     random: np.random.Generator, grid: _Grid
 ) -> tuple[Float[np.ndarray, "d h w"], UInt8[np.ndarray, "d h w"], Bool[np.ndarray, "d h w"]]:
-    """Draws all but vessels and lesions: tissue brightness, labels, and where the body is."""
+    """Draws everything except vessels and lesions: tissue brightness, labels, and the body's mask."""
     depth, height, width = grid.extent()
     middle, body_radii = np.zeros(3), np.array([2.5 * depth, *_body_radii(grid)])
     body = _blob(random, grid, middle, body_radii, bumps=0.04)
@@ -179,7 +179,7 @@ def _blob(
     radii: Float[np.ndarray, "3"],
     bumps: float = 0.1,
 ) -> Bool[np.ndarray, "d h w"]:
-    """An ellipsoid whose radius swells and shrinks smoothly with the direction, ``bumps`` a wave."""
+    """An ellipsoid whose radius swells and shrinks smoothly with the direction; ``bumps`` has a row for each wave."""
     places = zip(grid.mesh(), center.astype(np.float32), radii.astype(np.float32), strict=True)
     offsets = [(axis - middle) / radius for axis, middle, radius in places]
     distance = np.sqrt(sum(offset**2 for offset in offsets)) + 1e-6
@@ -191,7 +191,7 @@ def _blob(
 
 
 def _draw_strands(random: np.random.Generator, grid: _Grid) -> list[tuple[_Strand, int]]:
-    """Vessels, then lesions, each with its label, all clear of one another."""
+    """Draws vessels, then lesions, each with its label, without contact."""
     slices = grid.shape[0]
     case_brightness = random.uniform(0.9, 1.0)
     wanted = [_VESSEL] * int(random.integers(2, 4)) + [_LESION] * int(random.integers(9, 13))
@@ -267,7 +267,7 @@ def _affine(random: np.random.Generator, grid: _Grid, *, tilted: bool) -> Float[
 
 
 def _store(array: Integer[np.ndarray, "d h w"], affine: Float[np.ndarray, "4 4"], codes: str) -> Volume:
-    """Lays the frame ``(D, H, W)`` out along the axes that ``codes`` names, without moving it in space."""
+    """Arranges the frame ``(D, H, W)`` along the axes that ``codes`` names, without moving it in space."""
     from nibabel import orientations
 
     wanted = orientations.ornt_transform(orientations.axcodes2ornt("RAS"), orientations.axcodes2ornt(codes))

@@ -59,7 +59,7 @@ class Proposal:
 
     @property
     def classes(self) -> dict[int, str]:
-        """Every value with its name, or a placeholder; the background, too, where no file has it."""
+        """Name or placeholder of every value; the background is included even if no file contains it."""
         return {value: self.class_names.get(value, class_name(value)) for value in sorted({0, *self.label_files})}
 
     @property
@@ -125,7 +125,7 @@ class Proposal:
         return "\n".join(lines) + "\n"
 
     def _table_hints(self) -> list[str]:
-        """What was guessed of the table's further columns."""
+        """What was guessed for the optional columns of the table."""
         if self.has_table:
             return []
         hints = []
@@ -137,7 +137,7 @@ class Proposal:
         return hints
 
     def _class_hints(self) -> list[str]:
-        """What else may be said of the classes."""
+        """What else can be declared about the classes."""
         last = max(self.classes)
         hints = [
             "# If needed (and take the value out of the classes):",
@@ -149,7 +149,7 @@ class Proposal:
 
 
 def propose(folder: str | Path, *, replace: bool = False, progress: Progress = silent) -> Proposal:
-    """Finds out what a folder holds: cases from the names of its files, classes and modality from their voxels.
+    """Finds out what a folder contains: cases from file names, classes and modality from voxels.
 
     A ``cases.csv`` that is there is used in place of the names.
 
@@ -190,7 +190,7 @@ def propose(folder: str | Path, *, replace: bool = False, progress: Progress = s
 
 
 def looks_like_ct(array: Shaped[np.ndarray, "..."]) -> bool:
-    """Whether voxel values can be Hounsfield units: whole numbers, some of them those of air."""
+    """Whether voxel values look like Hounsfield units: whole numbers, some of them as low as air."""
     air = (array >= AIR[0]) & (array <= AIR[1])
     is_whole = array.dtype.kind in "iu" or np.array_equal(array, np.rint(array))
     return is_whole and bool(air.mean() > 0.001)
@@ -218,7 +218,7 @@ def _check_folder(folder: Path, *, replace: bool) -> None:
 
 
 def _channels_of(rows: Sequence[Row]) -> tuple[str, ...]:
-    """What the names of a case's files say of its channels; nothing unless they tell all of them apart."""
+    """The channels that a case's file names give; nothing unless they distinguish all of them."""
     images = max((row.images for row in rows), key=lambda images: len(images) - images.count(None))
     paths = [Path(image or "") for image in images]
     channels = [named_channels(ScanFile(path, (path.name,)))[1] for path in paths]
@@ -228,7 +228,7 @@ def _channels_of(rows: Sequence[Row]) -> tuple[str, ...]:
 def _label_values(
     folder: Path, pairing: Pairing, values: Mapping[str, int], progress: Progress
 ) -> tuple[dict[int, int], dict[str, tuple[str, str]], dict[str, int]]:
-    """In how many label maps each value occurs; by case, the unusable file, and the overlap of masks."""
+    """The number of label maps with each value; per case, the unusable file and the overlap of masks."""
     counts: Counter[int] = Counter()
     problems: dict[str, DataError] = {}
     overlaps: dict[str, int] = {}
@@ -261,12 +261,12 @@ def _label_values(
 
 
 def _within(folder: Path, file: Path) -> str:
-    """A file's path as the table of cases has it: from the folder on, or whole where it lies elsewhere."""
+    """A file's path as the case table has it: relative to the folder, or absolute if it is elsewhere."""
     return str(file.relative_to(folder) if file.is_relative_to(folder) else file)
 
 
 def _modalities(folder: Path, rows: Sequence[Row], channels: Sequence[str]) -> tuple[tuple[str, ...], str]:
-    """A name for each channel, and why it is that."""
+    """A name for each channel, and the reason for it."""
     if all(channel in MODALITY_WORDS.values() for channel in channels):
         return tuple(channels), "from the names of the files"
     named: list[str] = []
@@ -292,7 +292,7 @@ def _modalities(folder: Path, rows: Sequence[Row], channels: Sequence[str]) -> t
 
 
 def _dicom_modality(path: Path) -> str:
-    """What the header of a DICOM series says; empty if the path names none."""
+    """Modality from the header of a DICOM series; empty if the path names none."""
     if suffix_of(path):
         return ""
     found = find_series(path if path.is_dir() else path.parent)
@@ -300,7 +300,7 @@ def _dicom_modality(path: Path) -> str:
 
 
 def _quoted(text: str) -> str:
-    """The text as YAML, in quotation marks where it would be read as something else."""
+    """The text as YAML, quoted where it would be read as something else."""
     plain = yaml.safe_dump(text, allow_unicode=True, width=1000).removesuffix("\n...\n").strip()
     is_safe = "\n" not in plain and not plain.startswith(("'", '"'))
     return plain if is_safe else json.dumps(text)

@@ -39,15 +39,15 @@ class Split:
 
     @property
     def held_out(self) -> tuple[str, ...]:
-        """The cases to be scored: the test cases, or where there are none those of the validation."""
+        """The cases to score: the test cases, or the validation cases if there are none."""
         return self.test or self.validation
 
     def has_cases_of(self, other: Split) -> bool:
-        """Whether both put the same cases into the same parts, wherever they come from."""
+        """Whether both put the same cases into the same parts, regardless of their source."""
         return (self.train, self.validation, self.test) == (other.train, other.validation, other.test)
 
     def check_keeping(self, keep: Literal["last", "best"]) -> None:
-        """Checks that a training may keep these weights: those that were chosen by the scored cases score too well.
+        """Checks that a training may keep these weights: scores on the cases that chose the weights are too high.
 
         Raises:
             ConfigError: The best weights are asked for without test cases.
@@ -106,7 +106,7 @@ def choose_folds(
     groups: Mapping[str, str | None],
     named: Mapping[str, tuple[Split, ...]],
 ) -> tuple[int, ...]:
-    """The folds that are to be held out one after another.
+    """The folds to hold out, one after another.
 
     Args:
         wanted: Their numbers, from 0, or all of them.
@@ -139,7 +139,7 @@ def choose_folds(
 
 
 def _with_fewer(split: Split, count: int, seed: int) -> Split:
-    """The split with some of its training cases; those of a smaller count are among those of a larger one."""
+    """The split with fewer training cases; those of a smaller number are among those of a larger one."""
     import numpy as np
 
     whole = len(split.train)
@@ -180,14 +180,14 @@ def _whole_split(config: DataConfig, groups: Mapping[str, str | None], named: Ma
 
 
 def _resolved(name: str, named: Mapping[str, tuple[Split, ...]]) -> str:
-    """The split's name where the user leaves it open."""
+    """The split's name if the user did not choose one."""
     if name == "auto":
         return OWN if OWN in named else "folds"
     return name
 
 
 def check_split(split: Split, cases: Mapping[str, str | None] | Sequence[str], *, file: Path) -> None:
-    """Makes sure that a split fits the cases.
+    """Checks that a split fits the cases.
 
     Args:
         cases: Every case there is; with their groups, or alone.
@@ -209,7 +209,7 @@ def check_split(split: Split, cases: Mapping[str, str | None] | Sequence[str], *
 
 
 def _torn_groups(split: Split, group_of: Mapping[str, str | None]) -> list[str]:
-    """The groups of which one part of the split holds some cases and another part others, sorted."""
+    """Groups with cases in more than one part of the split, sorted."""
     parts = [{group_of[case] for case in part} - {None} for part in (split.train, split.validation, split.test)]
     groups = sorted({group for group in group_of.values() if group is not None})
     return [group for group in groups if sum(group in part for part in parts) > 1]

@@ -79,7 +79,7 @@ def write_dataset(
 
 
 def check_empty(folder: Path) -> None:
-    """Makes sure that no file can be replaced."""
+    """Checks that no existing file can be replaced."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise OutputError(
             "the output folder is not empty",
@@ -91,13 +91,13 @@ def check_empty(folder: Path) -> None:
 
 
 def check_suffix(suffix: str) -> None:
-    """Makes sure that files of a suffix can be written."""
+    """Checks that files with a suffix can be written."""
     if suffix not in SUFFIXES:
         raise ConfigError("invalid file format", expected=f"one of {', '.join(SUFFIXES)}", got=repr(suffix))
 
 
 def _new_values(dataset: Dataset, layout: LayoutName) -> dict[int, int]:
-    """The new value of every label value that files may hold."""
+    """The new value of every label value that files may contain."""
     if layout == "nnunet":
         return nnunet_values(dataset)[0]
     if layout == "folder":
@@ -138,7 +138,7 @@ def _write_case(
 
 
 def _read_case(case: Case, dataset: Dataset, values: Mapping[int, int]) -> tuple[Volume, Integer[np.ndarray, "i j k"]]:
-    """The scan and its labels by their new values, on one grid; a missing modality is zeros."""
+    """The scan and its labels with the new values, on one grid; a missing modality is zeros."""
     volume = read_images(case.images, case=case.id)
     if len(volume.array) != len(dataset.modalities):
         raise DataError(
@@ -158,7 +158,7 @@ def _read_case(case: Case, dataset: Dataset, values: Mapping[int, int]) -> tuple
 
 
 def _write_listing(dataset: Dataset, layout: LayoutName, suffix: str) -> Dataset:
-    """Writes the listing and reads the dataset from it."""
+    """Writes the listing, then reads the dataset back from it."""
     if layout == "folder":
         write_folder_listing(dataset)
         return read_folder(dataset.root)
@@ -170,7 +170,7 @@ def _write_listing(dataset: Dataset, layout: LayoutName, suffix: str) -> Dataset
 
 
 def _remove(folder: Path, *, keep: bool) -> None:
-    """Removes all that lies in a folder that was empty before, and the folder itself unless it is to be kept."""
+    """Removes everything in a folder that was empty before, and the folder itself unless it is to be kept."""
     for path in folder.iterdir() if folder.exists() else ():
         if path.is_dir():
             shutil.rmtree(path)

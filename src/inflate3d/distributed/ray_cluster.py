@@ -32,12 +32,12 @@ _CONNECT_TIMEOUT = 10
 
 
 class LostError(Inflate3dError):
-    """An item whose worker processes died repeatedly, such as by running out of memory; the others are not affected."""
+    """The worker processes of an item died repeatedly, for example out of memory; other items are not affected."""
 
 
 @runtime_checkable
 class Engine(Protocol):
-    """A map over items that runs somewhere."""
+    """A parallel map."""
 
     def __call__(self, work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
         """Yields ``work(item)`` for each item, in order; a `LostError` for a lost item.
@@ -96,7 +96,7 @@ def _start(address: str | None, cores: int | None) -> None:
 
 
 def _check_reachable(address: str) -> None:
-    """Makes sure that an address with a port answers: Ray itself tries for minutes."""
+    """Checks that a host and port answer: Ray itself keeps trying for minutes."""
     found = re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", address)
     if found is None:
         return
@@ -116,7 +116,7 @@ def _unreachable(address: str | None, error: Exception) -> ConfigError:
 
 
 class _RayMap:
-    """Runs work as tasks of the cluster that this process has joined."""
+    """Runs work as tasks on the cluster that this process has joined."""
 
     def __init__(self, cores: int, *, gpus: int) -> None:
         self._gpus = gpus

@@ -28,7 +28,7 @@ _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http":
 
 
 def is_remote(path: str) -> bool:
-    """Whether a user gave an address, such as ``s3://bucket/scans``, and not a path."""
+    """Whether the user gave an address such as ``s3://bucket/scans`` rather than a path."""
     return _ADDRESS.fullmatch(path) is not None
 
 
@@ -62,20 +62,19 @@ class RemoteFolder:
 
     @property
     def is_writable(self) -> bool:
-        """Whether files can be put there; web servers accept none."""
+        """Whether files can be uploaded; web servers are only read from."""
         return self._protocol not in _WEB
 
     @property
     def local(self) -> Path:
-        """The folder for local copies; each process has its own, which is removed at its end."""
+        """The folder for local copies; each process has its own, which is removed when it exits."""
         return Path(_local_folder(self.address).name)
 
     def address_of(self, name: str) -> str:
-        """The address of a file."""
         return f"{self.address}/{name if self.is_writable else quote(name)}{self.query}"
 
     def names(self) -> list[str]:
-        """Names of the files there, sorted, without those of subfolders."""
+        """Sorted names of the files there, without subfolders."""
         system, inside = _file_system(f"{self.address}/")
         with _raised_as("folder can't be listed", self.address, DataError):
             found = system.ls(inside, detail=True)
@@ -85,7 +84,7 @@ class RemoteFolder:
         )
 
     def fetch(self, name: str) -> Path:
-        """Downloads a file, and returns its local copy."""
+        """Downloads a file and returns its local copy."""
         from fsspec import filesystem
 
         address = self.address_of(name)
@@ -96,7 +95,7 @@ class RemoteFolder:
                 return Path(copy.name).replace(self.local / name)
 
     def put(self, path: Path) -> None:
-        """Uploads a file; whoever reads it there sees all of it, or what was there before."""
+        """Uploads a file; readers see the old file or all of the new one."""
         address = self.address_of(path.name)
         system, final = _file_system(address)
         with _raised_as("file can't be uploaded", address, OutputError):
@@ -110,7 +109,7 @@ class RemoteFolder:
             system.mv(temporary, final)
 
     def changed(self, name: str) -> int | None:
-        """When a file there was last written, in nanoseconds; 0 if the server does not say, None if it is missing."""
+        """When a file was last written, in nanoseconds; 0 if the server does not say, None if there is no file."""
         address = self.address_of(name)
         system, inside = _file_system(address)
         with _raised_as("file can't be looked up", address, DataError):
@@ -123,7 +122,7 @@ class RemoteFolder:
                 return 0
 
     def _own_name(self, name: str) -> str:
-        """A file's own name, from how its address spells it: on the web a space is %20.
+        """A file's name from the way its address spells it: in a URL a space is %20.
 
         One that would lead out of the folder, by %2F for a slash, is cut to its last part.
         """
@@ -141,7 +140,7 @@ def _local_folder(address: str) -> TemporaryDirectory[str]:
 
 
 def _file_system(address: str) -> tuple[Any, str]:
-    """The file system of an address, which fsspec keeps open, and the address within it."""
+    """The file system of an address (fsspec caches it), and the path within it."""
     try:
         from fsspec.core import url_to_fs
 

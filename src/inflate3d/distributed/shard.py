@@ -31,7 +31,7 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """Reads a shard such as ``3/16``."""
+        """Parses a shard such as ``3/16``."""
         parts = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
         if parts is None:
             raise ConfigError(
@@ -52,11 +52,11 @@ class Shard:
 
     @property
     def name(self) -> str:
-        """As a part of file names, such as ``3-of-16``."""
+        """For file names, such as ``3-of-16``."""
         return f"{self.number}-of-{self.count}"
 
     def share(self, items: Sequence[Item]) -> list[Item]:
-        """The items of this shard: every ``count``-th, so that neighbors, which are often alike, are spread."""
+        """The items of this shard: every ``count``-th one, because neighbors are often alike."""
         return list(items[self.number - 1 :: self.count])
 
     def __str__(self) -> str:

@@ -23,7 +23,7 @@ _ML = 1e-3
 
 
 class ScoreAccumulator:
-    """Gathers the scores of cases one after another; no label map is kept.
+    """Collects the scores of one case after another; keeps no label map.
 
     Example:
         >>> import numpy as np
@@ -89,17 +89,16 @@ class ScoreAccumulator:
     def add_micro(
         self, prediction: Integer[np.ndarray | Tensor, "*grid"], label: Integer[np.ndarray | Tensor, "*grid"]
     ) -> None:
-        """Counts some slices for the micro-averaged Dice: class numbers on the model's grid."""
+        """Adds slices to the micro-averaged Dice: class numbers on the model's grid."""
         counts = overlap_counts(torch.as_tensor(prediction), torch.as_tensor(label), len(self.class_names)).cpu()
         self._micro = counts if self._micro is None else self._micro + counts
 
     @property
     def cases(self) -> tuple[str, ...]:
-        """The cases that were added."""
         return tuple(self._measured)
 
     def scores(self) -> Scores:
-        """What has been gathered. A kind of group that no case has is left out."""
+        """The scores of all cases so far. Kinds of groups that no case has are left out."""
         cases = self.cases
         names = dict.fromkeys(name for each in self._measured.values() for name in each)
         measured = {name: np.stack([self._measured[case][name] for case in cases]) for name in names}

@@ -19,12 +19,12 @@ _FACES = ndimage.generate_binary_structure(3, 1)
 
 
 def in_memory_order(array: Shaped[np.ndarray, "a b c"]) -> Shaped[np.ndarray, "_ _ _"]:
-    """A view of the array whose last axis is the one along which neighbors lie next to each other in memory."""
+    """A view of the array whose last axis is the contiguous one."""
     return array.transpose(np.argsort([-abs(step) for step in array.strides], kind="stable"))
 
 
 def find_box(labels: Integer[np.ndarray, "a b c"], value: int) -> Box | None:
-    """The smallest box with all voxels of a value; none if there are none. Memory does not grow with the map."""
+    """The bounding box of all voxels with a value, or None; uses no memory proportional to the map."""
     planes = np.zeros(labels.shape[0], dtype=bool)
     rows, columns = (np.zeros(length, dtype=bool) for length in labels.shape[1:])
     for index, plane in enumerate(labels):
@@ -42,7 +42,7 @@ def find_box(labels: Integer[np.ndarray, "a b c"], value: int) -> Box | None:
 def number_components(
     mask: Bool[np.ndarray, "a b c"],
 ) -> tuple[Int32[np.ndarray, "a b c"], Int[np.ndarray, " numbers"]]:
-    """Numbers the components of a mask.
+    """Numbers the connected components of a mask.
 
     Returns:
         The number of each voxel's component, 0 outside the mask, and the voxels that each number has.
@@ -55,7 +55,7 @@ def number_components(
 def count_numbers(
     numbers: Int32[np.ndarray, "a b c"], highest: int, where: Bool[np.ndarray, "a b c"] | None = None
 ) -> Int[np.ndarray, " numbers"]:
-    """How many voxels have each number, from 0 to the highest one.
+    """The number of voxels with each number from 0 to the highest.
 
     Args:
         numbers: Of each voxel.
@@ -70,7 +70,7 @@ def count_numbers(
 
 
 def find_holes(mask: Bool[np.ndarray, "a b c"]) -> Bool[np.ndarray, "a b c"]:
-    """The voxels outside a mask that no way through faces leads from to the outside, past no voxel of the mask."""
+    """Voxels outside a mask with no path through faces to the outside."""
     outside = np.pad(~mask, 1, constant_values=True)
     numbers = np.empty(outside.shape, np.int32)
     ndimage.label(outside, structure=_FACES, output=numbers)
@@ -80,7 +80,7 @@ def find_holes(mask: Bool[np.ndarray, "a b c"]) -> Bool[np.ndarray, "a b c"]:
 def remove_numbers(
     labels: Integer[np.ndarray, "a b c"], numbers: Int32[np.ndarray, "a b c"], removed: Bool[np.ndarray, " numbers"]
 ) -> None:
-    """Makes background of the voxels of some components, in place.
+    """Sets the voxels of some components to background, in place.
 
     Args:
         labels: The part of a label map in which the components were numbered.
@@ -92,7 +92,7 @@ def remove_numbers(
 
 
 def _planes(*arrays: Shaped[np.ndarray, "a b c"]) -> Iterator[tuple[np.ndarray, ...]]:
-    """Plane by plane: what looks up makes 64 bits of each number."""
+    """Plane by plane, because indexing converts the numbers to 64 bits."""
     return zip(*arrays, strict=True)
 
 

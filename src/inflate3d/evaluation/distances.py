@@ -17,7 +17,7 @@ _LEAF = 32
 
 @dataclass(frozen=True)
 class Distances:
-    """From each point of one mask's surface to the nearest of another's, and the other way round, in millimeters.
+    """Distance from each point of one mask's surface to the nearest one of the other's, in both directions, in mm.
 
     Attributes:
         back: From the second mask's.
@@ -30,7 +30,7 @@ class Distances:
 def boundary_distances(
     first: Bool[np.ndarray, "d h w"], second: Bool[np.ndarray, "d h w"], spacing: Spacing
 ) -> Distances:
-    """Distances between the boundary voxels of two masks: those that share a face with a voxel outside of the mask.
+    """Distances between the boundary voxels of two masks: those that share a face with a voxel outside the mask.
 
     Args:
         first: A mask with at least one voxel, none of them on the array's edge.
@@ -43,7 +43,7 @@ def boundary_distances(
 def element_distances(
     first: Bool[np.ndarray, "d h w"], second: Bool[np.ndarray, "d h w"], spacing: Spacing
 ) -> tuple[Distances, Distances]:
-    """Distances between the surface elements of two masks, and the elements' areas.
+    """Distances between the surface elements of two masks, and the areas of the elements.
 
     An element lies between eight voxels of which some are in the mask and some are not, and has an area that depends
     on which (Nikolov et al. 2021, J Med Internet Res 23(7):e26151; the table of areas is that of their code,
@@ -67,7 +67,7 @@ def element_distances(
 
 
 def _boundary(mask: Bool[np.ndarray, "d h w"]) -> Bool[np.ndarray, "d h w"]:
-    """The voxels of a mask that have one of their six neighbors outside of it."""
+    """Voxels of a mask with at least one of their six neighbors outside it."""
     boundary = np.zeros_like(mask)
     inner = mask[1:-1, 1:-1, 1:-1]
     inside = inner & mask[:-2, 1:-1, 1:-1]
@@ -81,7 +81,7 @@ def _boundary(mask: Bool[np.ndarray, "d h w"]) -> Bool[np.ndarray, "d h w"]:
 
 
 def _neighbor_codes(mask: Bool[np.ndarray, "d h w"]) -> UInt8[np.ndarray, "d-1 h-1 w-1"]:
-    """For each place between eight voxels which of them are in the mask, a bit each, in the order of the table."""
+    """For each cube of eight voxels, which of them are in the mask, as bits in the order of the table."""
     voxels = mask.view(np.uint8)
     pairs = (voxels[:, :, :-1] << 1) | voxels[:, :, 1:]
     fours = (pairs[:, :-1] << 2) | pairs[:, 1:]
@@ -89,13 +89,13 @@ def _neighbor_codes(mask: Bool[np.ndarray, "d h w"]) -> UInt8[np.ndarray, "d-1 h
 
 
 def _mixed(codes: UInt8[np.ndarray, "d h w"]) -> Bool[np.ndarray, "d h w"]:
-    """Where some of the eight voxels are in the mask and some are not: neither 0 nor 255."""
+    """Cubes that are partly in the mask: neither 0 nor 255."""
     return (codes + np.uint8(1)) > 1
 
 
 @cache
 def _areas(spacing: Spacing) -> Float[np.ndarray, "256"]:
-    """The area in square millimeters of the surface between eight voxels, for each way they can be in or out."""
+    """Area in square millimeters of the surface within eight voxels, for each of the 256 combinations."""
     from monai.metrics.utils import get_code_to_measure_table
 
     table, _ = get_code_to_measure_table(spacing)
@@ -103,7 +103,7 @@ def _areas(spacing: Spacing) -> Float[np.ndarray, "256"]:
 
 
 def _both_ways(first: Bool[np.ndarray, "d h w"], second: Bool[np.ndarray, "d h w"], spacing: Spacing) -> Distances:
-    """Distance from each point that one grid of points holds to the nearest of another's, and the other way round."""
+    """Distance from each point of one set to the nearest point of the other, in both directions."""
     there, back = (np.flatnonzero(points) for points in (first, second))
     shared = first & second
     places = [_places(points, first.shape, spacing) for points in (there, back)]
@@ -114,14 +114,14 @@ def _both_ways(first: Bool[np.ndarray, "d h w"], second: Bool[np.ndarray, "d h w
 
 
 def _places(flat: np.ndarray, shape: tuple[int, ...], spacing: Spacing) -> Float[np.ndarray, "n 3"]:
-    """Where voxels of these flat indices lie, in millimeters."""
+    """Position in millimeters of voxels given by flat index."""
     return np.stack(np.unravel_index(flat, shape), axis=1) * np.array(spacing)
 
 
 def _to_nearest(
     points: Float[np.ndarray, "n 3"], apart: Bool[np.ndarray, " n"], others: Float[np.ndarray, "m 3"]
 ) -> Float[np.ndarray, " n"]:
-    """Distance to the nearest of the others; only points that are apart from all of them are looked for."""
+    """Distance to the nearest of the others; only points that are not in both sets are searched for."""
     distances = np.zeros(len(points))
     if apart.any():
         distances[apart], _ = KDTree(others, leafsize=_LEAF).query(points[apart])

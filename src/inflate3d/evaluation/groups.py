@@ -55,7 +55,7 @@ def read_groups(file: Path) -> dict[str, dict[str, str]]:
 
 
 def check_groups(groups: Mapping[str, Mapping[str, str]], cases: Collection[str]) -> None:
-    """Makes sure that a table is about the cases that are scored.
+    """Checks that a table of groups concerns the scored cases.
 
     Args:
         groups: By kind, the group of each case.
@@ -72,7 +72,7 @@ def check_groups(groups: Mapping[str, Mapping[str, str]], cases: Collection[str]
 
 
 def spacing_group(spacing: Sequence[float]) -> str:
-    """Between which limits a scan's largest spacing lies, such as ``1 to 2 mm``.
+    """The range that a scan's largest spacing falls into, such as ``1 to 2 mm``.
 
     Args:
         spacing: Millimeters between voxels along the three axes.
@@ -86,7 +86,7 @@ def spacing_group(spacing: Sequence[float]) -> str:
 
 
 def _by_case(rows: Sequence[Mapping[str, str | None]], file: Path) -> dict[str, Mapping[str, str | None]]:
-    """The rows by what they name as their case; those that name none are left out."""
+    """The rows by case; rows without a case are left out."""
     found: dict[str, Mapping[str, str | None]] = {}
     for row in rows:
         if (case := _cell(row, CASE)) in found:

@@ -24,7 +24,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LabelMaps:
-    """Label maps of two folders that have the same names.
+    """Label maps with the same names in two folders.
 
     Attributes:
         pairs: By case, its prediction's and its label's file, sorted by case.
@@ -36,7 +36,7 @@ class LabelMaps:
 
 
 def pair_label_maps(predictions: Path, labels: Path) -> LabelMaps:
-    """Finds for each prediction the label map of its name; suffixes may differ.
+    """Finds the label map with the same name for each prediction; suffixes may differ.
 
     Args:
         labels: A folder of label maps to hold them against; it may hold more.
@@ -160,7 +160,7 @@ def _find_classes(maps: LabelMaps, ignore: int | None, progress: Progress) -> di
 
 
 def _check_found(classes: Mapping[int, str], ours: set[int], theirs: set[int], folder: Path) -> None:
-    """Values that agree in no class, as those of masks of 0 and 255 and of 0 and 1, would all be scored 0."""
+    """If no value is in both, such as with masks of 0/255 and of 0/1, every score would silently be 0."""
     if theirs and not classes.keys() & theirs:
         raise DataError(
             "no label map has any of the classes",
@@ -205,7 +205,7 @@ def _check_classes(classes: Mapping[int, str], ignore: int | None) -> None:
 def _number_classes(
     labels: Integer[np.ndarray, "i j k"], found: list[int], classes: Mapping[int, str], ignore: int | None
 ) -> Integer[np.ndarray, "i j k"]:
-    """Turns label values into class numbers 0 to K-1 in ascending label value, and `IGNORED`; others are background.
+    """Maps label values to class numbers 0 to K-1 in ascending order, and `IGNORED`; other values are background.
 
     Args:
         ignore: The label value that becomes `IGNORED`.

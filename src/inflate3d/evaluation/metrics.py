@@ -52,7 +52,7 @@ def dice(counts: Integer[Tensor, "*cases 3"]) -> Float[Tensor, "*cases"]:
 def count_measures(
     counts: Integer[Tensor, "*cases 3"], voxel_ml: Float[Tensor, "*cases"]
 ) -> dict[str, Float[Tensor, "*cases"]]:
-    """All other measures that are computed from counts; their definitions are in `MEASURES`.
+    """All other measures that can be computed from counts; `MEASURES` defines them.
 
     Args:
         counts: As `overlap_counts` gives them.
@@ -73,12 +73,12 @@ def count_measures(
 
 
 def mean_over_defined(values: Float[Tensor, "*n"]) -> float:
-    """Mean of the values that are defined; NaN if none is."""
+    """Mean of the values that are not NaN; NaN if there are none."""
     return float(torch.nanmean(values))
 
 
 class CaseDice(Metric):
-    """Per-case Dice, gathered slice by slice and over all processes without keeping a prediction.
+    """Dice per case, accumulated over slices and processes without keeping predictions.
 
     Args:
         num_cases: Cases that slices may come from.
@@ -95,7 +95,6 @@ class CaseDice(Metric):
         self.add_state("counts", default=empty, dist_reduce_fx="sum")
 
     def update(self, case: int, prediction: Integer[Tensor, "*grid"], label: Integer[Tensor, "*grid"]) -> None:
-        """Adds some voxels of a case."""
         self.counts[case] += overlap_counts(prediction, label, self.num_classes)
 
     def compute(self) -> Float[Tensor, "cases k"]:

@@ -98,7 +98,7 @@ class Scores:
 
     @property
     def measures(self) -> list[str]:
-        """Names of the measures that were taken, in the order of `MEASURES`."""
+        """Names of the measures that were computed, in the order of `MEASURES`."""
         return [name for name in MEASURES if name in self.measured]
 
     @property
@@ -108,12 +108,12 @@ class Scores:
 
     @property
     def confidence(self) -> Float[np.ndarray, "cases classes"] | None:
-        """See `measured`; None if not known."""
+        """See ``measured``; None if unknown."""
         return self.measured.get(CONFIDENCE)
 
     @property
     def patients(self) -> tuple[str, ...]:
-        """For each case what is not independent of it, such as its patient; itself if nothing is known."""
+        """For each case its patient (or other independent unit); the case itself if nothing is known."""
         kind = next((each for each in PATIENT_KINDS if each in self.groups), None)
         if kind is None:
             return self.cases
@@ -121,7 +121,7 @@ class Scores:
         return tuple(f"case {case}" if group == UNKNOWN else f"group {group}" for case, group in pairs)
 
     def values(self, measure: str = "dice") -> Float[np.ndarray, "cases classes"]:
-        """A measure of each case and class; NaN where it is not defined, or was not taken."""
+        """A measure per case and class; NaN where it is not defined or was not computed."""
         return self.measured.get(measure, np.full_like(self.dice, np.nan))
 
     def class_means(self, measure: str = "dice") -> list[float]:
@@ -137,11 +137,11 @@ class Scores:
         return [_over_defined(np.mean, row) for row in self.values(measure)]
 
     def case_confidence(self) -> list[float]:
-        """Mean over the predicted classes, for each case; NaN where nothing is predicted, or it is not known."""
+        """Mean over the predicted classes, for each case; NaN if nothing is predicted or it is unknown."""
         return self.case_means(CONFIDENCE)
 
     def mean(self, measure: str = "dice") -> float:
-        """Mean over the classes of their means over the cases: that of Dice is the one figure for a run."""
+        """Mean over the classes of their means over the cases. For Dice, this is the headline figure of a run."""
         return _over_defined(np.mean, np.array(self.class_means(measure)))
 
     def median(self, measure: str = "dice") -> float:
@@ -149,29 +149,29 @@ class Scores:
         return _over_defined(np.mean, np.array(self.class_medians(measure)))
 
     def micro_mean(self) -> float:
-        """Mean over the classes of the micro-averaged Dice; NaN if not known."""
+        """Mean over the classes of the micro-averaged Dice; NaN if unknown."""
         return _over_defined(np.mean, np.array(self.micro_values()))
 
     def micro_values(self) -> list[float]:
-        """The micro-averaged Dice of each class; NaN if not known."""
+        """The micro-averaged Dice of each class; NaN if unknown."""
         return [math.nan] * len(self.classes) if self.micro_dice is None else self.micro_dice.tolist()
 
     @cached_property
     def confidence_ranking(self) -> Estimate | None:
-        """How well confidence ranks the cases by their mean Dice: Spearman's correlation; None of too few cases."""
+        """How well confidence ranks cases by mean Dice (Spearman's correlation); None if there are too few cases."""
         confidence, dice = np.array(self.case_confidence()), np.array(self.case_means())
         known = np.count_nonzero(~np.isnan(confidence) & ~np.isnan(dice))
         return rank_correlation(confidence, dice) if known >= FEWEST_RANKED else None
 
     @cached_property
     def summaries(self) -> dict[str, MeasureSummary]:
-        """Means and medians of each measure, the means with their intervals over the patients."""
+        """Mean and median of each measure; means with their intervals over the patients."""
         return {
             name: summarize(self.values(name), self.patients, bounds=MEASURES[name].bounds) for name in self.measures
         }
 
     def in_groups(self, kind: str) -> dict[str, Scores]:
-        """The scores of each group of a kind, in the order of the groups' names; without micro-averaged Dice."""
+        """The scores of each group of a kind, sorted by group; without micro-averaged Dice."""
         named = np.array(self.groups[kind])
         return {group: self._of_cases(np.flatnonzero(named == group)) for group in sorted(set(self.groups[kind]))}
 
@@ -186,7 +186,7 @@ class Scores:
         )
 
     def table(self) -> Table:
-        """The long table: case, class, measure, value. No class: of the whole case; no case: of all cases together."""
+        """The long table: case, class, measure, value; no class: of the whole case, no case: of all cases."""
         return Table(("case", "class", "measure", "value"), list(self._rows()))
 
     def _rows(self) -> Iterator[tuple[str | None, str | None, str, float]]:
@@ -202,7 +202,7 @@ class Scores:
                 yield None, class_name, MICRO_DICE, value
 
     def summary_table(self) -> Table:
-        """A row for each measure and class, and one over the classes: means with their intervals, and medians."""
+        """A row per measure and class, and one for the mean of the classes: means with intervals, and medians."""
         rows: list[list[Value]] = []
         for measure, summary in self.summaries.items():
             cases: list[int | None] = [*summary.cases, None]
@@ -212,7 +212,7 @@ class Scores:
         return Table(("measure", "class", "cases", "mean", "mean_low", "mean_high", "median"), rows)
 
     def group_table(self) -> Table:
-        """A row for each group, measure and class, and one over the classes: means over the cases."""
+        """A row per group, measure and class, and one for the mean of the classes: means over the cases."""
         rows: list[list[Value]] = []
         for kind in self.groups:
             for group, part in self.in_groups(kind).items():
@@ -223,7 +223,7 @@ class Scores:
         return Table(("groups", "group", "cases", "measure", "class", "mean"), rows)
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values for JSON; what is not defined is ``null``."""
+        """Plain values for JSON; undefined ones are ``null``."""
         known = {name: _definition(name) for name in self.measures}
         extra = {
             name: _DEFINITIONS[name]

@@ -28,7 +28,7 @@ def shape_measures(
     tolerance: float,
     measures: Collection[str] = SHAPE_MEASURES,
 ) -> dict[str, Float[np.ndarray, " classes"]]:
-    """Measures each class but the background.
+    """Measures each foreground class.
 
     Where a class is in neither map, nothing is defined: NaN. Where it is in only one of them, distances are the length
     of the scan's diagonal, since no two surfaces in the scan lie further apart, and the others are 0.
@@ -85,7 +85,7 @@ def _measure(
 def _as_bytes(
     prediction: Integer[np.ndarray, "d h w"], label: Integer[np.ndarray, "d h w"]
 ) -> list[UInt8[np.ndarray, "d h w"]]:
-    """Both maps with a byte a voxel and the background where the label is ignored; not copied where they are so."""
+    """Both maps as uint8, with background where the label is ignored; copied only if necessary."""
     maps = [values.astype(np.uint8, copy=False) for values in (prediction, label)]
     ignored = maps[1] == IGNORED
     if ignored.any():
@@ -114,7 +114,7 @@ def lesion_f1(prediction: Bool[np.ndarray, "d h w"], label: Bool[np.ndarray, "d 
 
 
 def _missed_and_touched(mask: Bool[np.ndarray, "d h w"], other: Bool[np.ndarray, "d h w"]) -> tuple[int, int]:
-    """How many of a mask's components share no voxel with another mask, and how many do."""
+    """The numbers of a mask's components that share no voxel with another mask, and that do."""
     numbers, voxels = number_components(mask)
     touched = int(np.count_nonzero(count_numbers(numbers, len(voxels) - 1, other)[1:]))
     return len(voxels) - 1 - touched, touched

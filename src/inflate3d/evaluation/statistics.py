@@ -57,7 +57,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class MeasureSummary:
-    """A measure over cases.
+    """A measure summarized over cases.
 
     Attributes:
         means: For each class, the mean over the cases in which it is defined.
@@ -77,7 +77,7 @@ def summarize(
     *,
     bounds: tuple[float, float] = (-math.inf, math.inf),
 ) -> MeasureSummary:
-    """Means with their intervals, and medians.
+    """Means with intervals, and medians.
 
     Args:
         scores: A measure; NaN where it is not defined.
@@ -96,7 +96,7 @@ def summarize(
 
 
 def mean_over_defined(values: Float[np.ndarray, "*shape n"]) -> Float[np.ndarray, "*shape"]:
-    """Mean along the last axis of the values that are not NaN; NaN where there are none."""
+    """Mean along the last axis of the values that are not NaN; NaN if there are none."""
     defined = ~np.isnan(values)
     total, count = np.where(defined, values, 0.0).sum(-1), defined.sum(-1)
     return np.where(count, total / np.maximum(count, 1), np.nan)
@@ -105,7 +105,7 @@ def mean_over_defined(values: Float[np.ndarray, "*shape n"]) -> Float[np.ndarray
 def group_values(
     scores: Float[np.ndarray, "runs cases classes"], groups: Sequence[str] | None = None
 ) -> Float[np.ndarray, "runs groups"]:
-    """A value for each run and group whose mean over the groups is the run's figure.
+    """A value for each run and group such that their mean over the groups is the run's figure.
 
     The figure is the mean over the classes of their means over the cases in which they are defined. A group's value is
     that figure plus the group's influence on it, times the number of groups (a jackknife's pseudo-value, to first
@@ -190,7 +190,7 @@ def paired_p(values: Float[np.ndarray, "seeds groups"]) -> float:
 def _half_widths(
     values: Float[np.ndarray, "seeds groups"], levels: Float[np.ndarray, " n"]
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """How far the intervals of some levels reach below and above the mean."""
+    """The distance from the mean to the lower and to the upper end of the interval, for some levels."""
     seeds, count = values.shape
     means = values.mean(axis=0)
     centered = means - means.mean()
@@ -210,7 +210,7 @@ def _half_widths(
 
 
 def _seed_variance(values: Float[np.ndarray, "seeds groups"]) -> float:
-    """The variance of the seeds' means less what the groups' random part has in it, 0 or more (two-way ANOVA)."""
+    """Variance of the seeds' means minus the part explained by the groups' randomness, at least 0 (two-way ANOVA)."""
     seeds, count = values.shape
     rest = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0, keepdims=True) + values.mean()
     residual = (rest**2).sum() / ((seeds - 1) * (count - 1))
@@ -219,7 +219,7 @@ def _seed_variance(values: Float[np.ndarray, "seeds groups"]) -> float:
 
 @lru_cache(maxsize=8)
 def _weights(count: int) -> Float[np.ndarray, "resamples {count}"]:
-    """How often each group is drawn in each resample, with replacement."""
+    """How often each group is drawn in each bootstrap resample."""
     drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
     return drawn.astype(np.float64)
 
@@ -320,7 +320,7 @@ def rank_correlation(first: Float[np.ndarray, " cases"], second: Float[np.ndarra
 def _rank_correlations(
     pairs: Float[np.ndarray, "2 cases"], weights: Shaped[np.ndarray, "resamples cases"]
 ) -> Float[np.ndarray, " resamples"]:
-    """Pearson's correlation of the ranks in each resample, ties sharing theirs; NaN where one never varies."""
+    """Pearson's correlation of the ranks in each resample, with mid-ranks for ties; NaN if one is constant."""
     from scipy import stats
 
     drawn = np.repeat(np.tile(np.arange(weights.shape[1]), len(weights)), weights.ravel()).reshape(weights.shape)

@@ -42,7 +42,7 @@ class Table:
     rows: Sequence[Sequence[Value]]
 
     def to_csv(self, digits: int = 4) -> str:
-        """As a CSV file. A text that a spreadsheet would take for a formula gets an apostrophe in front."""
+        """As CSV. Text that a spreadsheet would take for a formula gets a leading apostrophe."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(map(_escaped, self.columns))
@@ -50,17 +50,17 @@ class Table:
         return text.getvalue()
 
     def to_records(self) -> list[dict[str, Any]]:
-        """As a list for JSON: each row by the names of the columns, without NaN, which JSON does not know."""
+        """As a list of dictionaries for JSON, with None in place of NaN."""
         return [dict(zip(self.columns, map(plain, row), strict=True)) for row in self.rows]
 
 
 def show(value: float, digits: int = 4) -> str:
-    """A score with some digits behind the point, or that it is not defined."""
+    """A score rounded for display, or ``n/a``."""
     return NOT_DEFINED if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def show_estimate(value: float, low: float, high: float, digits: int = 4, sign: str = "") -> str:
-    """A figure with its interval in brackets, if it has one."""
+    """A figure, with its interval in brackets if it has one."""
     if math.isnan(value):
         return NOT_DEFINED
     shown = f"{value:{sign}.{digits}f}"

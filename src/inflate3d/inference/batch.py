@@ -36,7 +36,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class PredictorRecipe:
-    """How a process of a cluster loads its predictor: the arguments of `Predictor.load`.
+    """How a worker process loads its predictor: the arguments of `Predictor.load`.
 
     Attributes:
         settings: Names and values of `PredictorSettings`.
@@ -48,17 +48,16 @@ class PredictorRecipe:
 
     @classmethod
     def of(cls, folder: Path, ensemble: Sequence[Path], settings: PredictorSettings) -> PredictorRecipe:
-        """The recipe with absolute paths, since other machines work in other folders."""
+        """A recipe with absolute paths, because other machines work in other folders."""
         return cls(folder.absolute(), tuple(each.absolute() for each in ensemble), tuple(sorted(settings.items())))
 
     def load(self) -> Predictor:
-        """Loads the predictor."""
         return Predictor.load(self.folder, ensemble=self.ensemble, **cast(PredictorSettings, dict(self.settings)))
 
 
 @dataclass(frozen=True)
 class ScanResult:
-    """What became of a scan.
+    """The outcome for one scan.
 
     Attributes:
         state: Whether its label map was written, was there already, or could not be made.
@@ -77,7 +76,7 @@ class ScanResult:
     warnings: tuple[DataError, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; seconds to the millisecond."""
+        """For JSON; seconds rounded to milliseconds."""
         seconds = {stage: round(value, 3) for stage, value in self.seconds.items()}
         return {
             "case": self.case,
@@ -92,7 +91,7 @@ class ScanResult:
 
 @dataclass(frozen=True)
 class _How:
-    """What is done with each scan."""
+    """What to do with each scan."""
 
     postprocessing: Postprocessing
     confidence: bool
@@ -191,7 +190,7 @@ def _raise_problems(results: Sequence[ScanResult]) -> None:
 
 
 class _Background(Generic[Result]):
-    """A call in a daemon thread, so that the process can end without waiting for it."""
+    """A call in a daemon thread, which the process does not wait for when it exits."""
 
     def __init__(self, call: Callable[[], Result]) -> None:
         self._call = call
@@ -202,14 +201,13 @@ class _Background(Generic[Result]):
         self._thread.start()
 
     def result(self) -> tuple[Result, float]:
-        """Waits for the call; returns its result and its duration in seconds, or raises its error."""
+        """Waits for the call; returns its result and duration in seconds, or raises its error."""
         self._thread.join()
         if self._error is not None:
             raise self._error
         return self._result, self._seconds
 
     def join(self) -> None:
-        """Waits for the end of the call."""
         self._thread.join()
 
     def _run(self) -> None:
@@ -223,7 +221,7 @@ class _Background(Generic[Result]):
 
 @dataclass
 class _Predicted:
-    """A label map that is to be written, or is being written."""
+    """A label map that is being written, or is about to be."""
 
     job: Job
     result: ScanResult
@@ -239,7 +237,6 @@ class _Pipeline:
         self._last: _Predicted | None = None
 
     def run(self, jobs: list[Job], progress: Progress) -> Iterator[tuple[Job, ScanResult]]:
-        """Predicts all scans."""
         ahead = [_Background(job.read) for job in jobs[:1]]
         try:
             for number, job in enumerate(progress(jobs, len(jobs), "predicting")):
@@ -293,7 +290,7 @@ class _Pipeline:
         return _Predicted(job, result, partial(_write, job, case, prediction))
 
     def _finish(self) -> Iterator[tuple[Job, ScanResult]]:
-        """Waits for the label map that is being written, if there is one."""
+        """Waits for the label map that is being written, if any."""
         if not (last := self._last) or last.writing is None:
             return
         self._last = None
@@ -328,7 +325,7 @@ def _write(job: Job, case: Case, prediction: Prediction) -> None:
 def _map(
     predictor: Predictor | PredictorRecipe, how: _How, engine: Engine, jobs: list[Job], progress: Progress
 ) -> Iterator[tuple[Job, ScanResult]]:
-    """Predicts scans on the machines of an engine, by the same pipeline, one scan at a time."""
+    """Predicts scans on the machines of an engine with the same pipeline, one scan at a time."""
     results = engine(partial(_predict_job, predictor, how), jobs)
     for job, result in zip(jobs, progress(results, len(jobs), "predicting"), strict=True):
         if isinstance(result, LostError):
@@ -337,7 +334,7 @@ def _map(
 
 
 def _predict_job(predictor: Predictor | PredictorRecipe, how: _How, job: Job) -> ScanResult:
-    """Predicts one scan, on whichever machine this is."""
+    """Predicts one scan, in any worker process."""
     if job.changed() != job.before:  # by a process that died before it could return
         return ScanResult(job.case.id, "done", job.target_address)
     (outcome,) = _Pipeline(_loaded(predictor), how).run([job], silent)
@@ -350,12 +347,12 @@ def _loaded(predictor: Predictor | PredictorRecipe) -> Predictor:
 
 @lru_cache(maxsize=1)
 def _load(recipe: PredictorRecipe) -> Predictor:
-    """The predictor, which stays in the memory of this process."""
+    """Keeps the predictor in the memory of this process."""
     return recipe.load()
 
 
 class PredictionSummary:
-    """Which of many scans are done, skipped, failed or not reached, in ``summary.json`` beside their label maps."""
+    """Records which scans are done, skipped, failed or not reached, in ``summary.json`` next to the label maps."""
 
     def __init__(self, cases: Sequence[Case], out: str | Path, shard: Shard | None = None) -> None:
         name = f"summary-{shard.name}.json" if shard else "summary.json"
@@ -364,18 +361,17 @@ class PredictionSummary:
         self._scans: dict[str, dict[str, Any]] = {case.id: {"case": case.id, "state": "not reached"} for case in cases}
 
     def report(self, result: ScanResult) -> None:
-        """Notes a scan's result."""
         self._scans[result.case] = result.to_dict()
 
     def to_dict(self) -> dict[str, Any]:
-        """How many scans are in each state, and each scan's, in their order."""
+        """The number of scans in each state, and the state of each scan in order."""
         counted = Counter(scan["state"] for scan in self._scans.values())
         states = ("done", "skipped", "failed", "not reached")
         return {"counts": {state: counted[state] for state in states}, "scans": list(self._scans.values())}
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Writes the file before the work, which shows early if nothing can be written, and after it.
+        """Writes the file before the work, so that a folder that can't be written is noticed early, and after it.
 
         Meanwhile other processes are kept from predicting many scans, or the same shard of them, into the folder.
         """
@@ -390,7 +386,6 @@ class PredictionSummary:
                     self.write()
 
     def write(self) -> None:
-        """Writes the file, whole or not at all."""
         write_text(self.file, json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n")
         if self._remote:
             self._remote.put(self.file)

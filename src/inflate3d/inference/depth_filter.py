@@ -32,7 +32,7 @@ def depth_kernel(deviation: float, spacing: float, slices: int) -> Kernel:
 
 
 def slices_in_memory(kernels: Sequence[Kernel]) -> int:
-    """Of how many slices `filter_depth` holds the logits at a time, results counted in."""
+    """The number of slices whose logits `filter_depth` holds at a time, results included."""
     reach = max(map(len, kernels)) - 1
     return 2 * reach + 1 + len(kernels) if reach else 0
 
@@ -77,7 +77,7 @@ def _filter(slices: Iterator[Logits], kernels: Sequence[Kernel]) -> Iterator[lis
 
 
 def _weigh(window: Sequence[Logits], place: int, kernel: Kernel) -> Logits:
-    """The weighted mean of a slice and its neighbors in the window."""
+    """Weighted mean of a slice and its neighbors in the window."""
     if len(kernel) == 1:
         return window[place]
     first = max(place - len(kernel) + 1, 0)

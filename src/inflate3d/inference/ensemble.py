@@ -43,7 +43,7 @@ def find_models(folder: Path) -> list[Path]:
 
 
 def check_agreement(plans: Sequence[Plan], folders: Sequence[Path] | None = None) -> None:
-    """Makes sure that logits of networks with these plans can be averaged.
+    """Checks that the logits of networks with these plans can be averaged.
 
     Encoders, image sizes, depths and pixel spacings may differ.
     """

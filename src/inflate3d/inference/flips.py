@@ -19,7 +19,7 @@ UNFLIPPED: tuple[Flip, ...] = ((),)
 
 
 def combine_flips(allowed: tuple[bool, bool, bool]) -> tuple[Flip, ...]:
-    """All combinations of the axes that may be reversed; no flip at all comes first.
+    """All combinations of axes that may be reversed; the first one is no flip.
 
     Args:
         allowed: For the axes (depth, row, column) of model space whether they may be reversed, see `Plan`.
@@ -31,7 +31,7 @@ def combine_flips(allowed: tuple[bool, bool, bool]) -> tuple[Flip, ...]:
 def mean_over_flips(
     network: Callable[[Tensor], Tensor], inputs: Float[Tensor, "b c d h w"], flips: tuple[Flip, ...]
 ) -> Float[Tensor, "b k *s h w"]:
-    """The mean logits over flipped inputs, each flipped back.
+    """Mean logits over flipped inputs, each flipped back.
 
     Args:
         network: Maps inputs to logits ``(B, K, H, W)`` of the center slices, or ``(B, K, D, H, W)``.
@@ -49,7 +49,7 @@ def mean_over_flips(
 
 
 def check_flips(plans: Sequence[Plan]) -> None:
-    """Makes sure that the plan of at least one model allows flips."""
+    """Checks that the plan of at least one model allows flips."""
     if not any(any(plan.flips) for plan in plans):
         raise ConfigError(
             "test-time flips are disabled for this model",

@@ -17,7 +17,7 @@ MANIFEST = ".inflate3d"
 
 
 def record_written(*files: Path) -> None:
-    """Notes that files have been written by inflate3d."""
+    """Records files as written by inflate3d."""
     for file in files:
         line = f"{_digest(file)}  {file.name}\n".encode()
         descriptor = os.open(file.parent / MANIFEST, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
@@ -28,12 +28,12 @@ def record_written(*files: Path) -> None:
 
 
 def written_in(folder: Path) -> set[str]:
-    """Names of the files in a folder that inflate3d wrote, and that are unchanged since."""
+    """Names of the files in a folder that inflate3d wrote and nobody has changed since."""
     return {name for name, digest in _read(folder).items() if _is(folder / name, digest)}
 
 
 def check_replaceable(files: Sequence[Path]) -> None:
-    """Makes sure that of files to be written none exists that inflate3d did not write."""
+    """Raises an error if a file to be written exists and was not written by inflate3d."""
     known = {folder: _read(folder) for folder in {file.parent for file in files}}
     foreign = [file for file in files if file.exists() and not _is(file, known[file.parent].get(file.name, ""))]
     if foreign:

@@ -33,7 +33,7 @@ _SLAB_BYTES_ELSEWHERE = 2**28
 
 @dataclass(frozen=True)
 class Budget:
-    """The memory that a prediction may take.
+    """The memory that a prediction may use.
 
     Attributes:
         memory: Gigabytes above the weights and the scan; None for the default.
@@ -46,11 +46,10 @@ class Budget:
 
     @property
     def bytes(self) -> int:
-        """All of it."""
         return default_budget(self.device) if self.memory is None else int(self.memory * GIGABYTE)
 
     def reserve(self, size: int) -> Budget:
-        """The budget while an array of this size is on the device.
+        """The budget that is left while an array of this size is on the device.
 
         Args:
             size: Bytes.
@@ -72,13 +71,13 @@ class Budget:
 
     @property
     def slab_bytes(self) -> int:
-        """What the logits of a slab may take."""
+        """Bytes for the logits of a slab."""
         usual = _SLAB_BYTES.get(self.device.type, _SLAB_BYTES_ELSEWHERE)
         return usual if self.memory is None else min(usual, int(self.memory * GIGABYTE) // 16)
 
 
 def default_budget(device: torch.device) -> int:
-    """Bytes that a prediction may take on a device by default."""
+    """Bytes that a prediction may use on a device by default."""
     free = free_memory(device)
     if device.type == "cuda":
         assert free is not None
@@ -87,7 +86,7 @@ def default_budget(device: torch.device) -> int:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Free bytes of a device's memory; None if the system does not report them."""
+    """Free bytes of a device's memory; None if unknown."""
     if device.type == "cuda":
         reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + reserved
@@ -95,7 +94,7 @@ def free_memory(device: torch.device) -> int | None:
 
 
 class LiveTensors(TorchDispatchMode):
-    """Counts the bytes of all tensors that are made while it is active and live at the same time."""
+    """Measures the peak memory of tensors that are created while it is active."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,7 +102,6 @@ class LiveTensors(TorchDispatchMode):
         self._live: dict[int, int] = {}
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Runs an operation, and counts the tensors that it makes."""
         result = function(*args, **(kwargs or {}))
         given = {_address(tensor) for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)}
         for tensor in tree_leaves(result):
@@ -113,7 +111,7 @@ class LiveTensors(TorchDispatchMode):
 
     @property
     def most_needed(self) -> int:
-        """The peak, with what libraries need beside tensors."""
+        """The peak, including what libraries need besides tensors."""
         return int(_OVERHEAD * self.peak)
 
     def _count(self, storage: torch.UntypedStorage) -> None:

@@ -38,7 +38,7 @@ WINDOWS_PER_PATCH = 8
 
 
 class LogitGrid(NamedTuple):
-    """The grid of a network's logits in plane; its center is the slice's.
+    """The in-plane grid of a network's logits; its center is the slice's center.
 
     Attributes:
         size: Rows and columns.
@@ -50,7 +50,7 @@ class LogitGrid(NamedTuple):
 
 
 class _Scorer(Generic[Model]):
-    """What both kinds of networks have."""
+    """What both kinds of networks have in common."""
 
     def __init__(self, model: Model, plan: Plan, *, flips: bool = False, precision: Precision = "32") -> None:
         self.model, self.plan = model, plan
@@ -63,7 +63,7 @@ class _Scorer(Generic[Model]):
 
 
 class WindowScorer(_Scorer[Segmenter]):
-    """Scores slices by an inflated network, which sees a window and predicts its center slice.
+    """Scores slices with an inflated network, which sees a window and predicts its center slice.
 
     Args:
         plan: See `make_scorer`.
@@ -71,12 +71,12 @@ class WindowScorer(_Scorer[Segmenter]):
 
     @property
     def members(self) -> list[WindowScorer]:
-        """The same network with each of its flips alone."""
+        """A scorer for each single flip."""
         return [self._with_flip(flip) for flip in self.flips]
 
     @property
     def fewest_slices(self) -> int:
-        """The slices that a window spans."""
+        """The number of slices that a window spans."""
         return window_span(self.model.architecture.depth, self.plan.stride)
 
     def grid(self, scan: FramedScan) -> LogitGrid:
@@ -101,7 +101,7 @@ class WindowScorer(_Scorer[Segmenter]):
     def _windows(
         self, scan: FramedScan, matrices: Float[Tensor, "1 2 3"], centers: Int[np.ndarray, " b"]
     ) -> Float[Tensor, "b c d height width"]:
-        """Cuts windows out of slices that are resampled once each, however many windows show them."""
+        """Builds windows from slices that are resampled once each, however many windows contain them."""
         architecture = self.model.architecture
         shown = window_indices(centers, architecture.depth, self.plan.stride, scan.slices)
         needed, places = np.unique(shown, return_inverse=True)
@@ -122,7 +122,7 @@ class WindowScorer(_Scorer[Segmenter]):
 
 
 class PatchScorer(_Scorer[VolumetricSegmenter]):
-    """Scores slices by a 3D network, whose overlapping patches are blended in one array of classes x voxels.
+    """Scores slices with a 3D network, whose overlapping patches are blended in one array of classes x voxels.
 
     Args:
         plan: See `make_scorer`.
@@ -130,12 +130,12 @@ class PatchScorer(_Scorer[VolumetricSegmenter]):
 
     @property
     def members(self) -> list[PatchScorer]:
-        """Itself: flips are averaged patch by patch, since each alone would take an array of classes x voxels."""
+        """Only itself: with each flip separate, every one of them would need an array of classes x voxels."""
         return [self]
 
     @property
     def fewest_slices(self) -> int:
-        """One: a patch may be larger than the scan."""
+        """A patch may be larger than the scan."""
         return 1
 
     def grid(self, scan: FramedScan) -> LogitGrid:
@@ -145,7 +145,7 @@ class PatchScorer(_Scorer[VolumetricSegmenter]):
         return LogitGrid(plane.size, (height, width))
 
     def begin(self, scan: FramedScan, batch_size: int) -> ScoreSlices:
-        """Scores the whole scan, in batches of patches that need the memory of ``batch_size`` windows."""
+        """Scores the whole scan, in batches of patches that need as much memory as ``batch_size`` windows."""
         with self._autocast(scan.device):
             logits = volume_logits(
                 lambda patches: mean_over_flips(self.model, patches, self.flips),

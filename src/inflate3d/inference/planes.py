@@ -21,7 +21,7 @@ from inflate3d.orientation import Turn
 
 
 class PlaneAverage:
-    """Adds up the probabilities of planes on the voxels of a scan.
+    """Adds up the probabilities of several planes on the voxels of a scan.
 
     Args:
         scan: The scan, its slices along the plan's depth axis.
@@ -60,7 +60,7 @@ class PlaneAverage:
             self._maps.append(chosen.permute(*(turn.index(axis) for axis in range(3))))
 
     def logits(self) -> Iterator[Logits]:
-        """The logarithms of the mean probabilities, slice by slice along the scan's depth: logits on its own pixels."""
+        """Logarithms of the mean probabilities, slice by slice along the scan's depth: logits on its own pixels."""
         least = torch.finfo(self._sum.dtype).tiny
         for index in range(self._sum.shape[1]):
             yield [self._sum[None, :, index].div(self._planes).clamp_(min=least).log_()]

@@ -18,7 +18,7 @@ from inflate3d.windows.resample import field_matrices, resample_labels
 
 @dataclass(frozen=True, eq=False)
 class ModelGridClasses:
-    """Predicted class numbers of the scan's own slices on the grid of the network's logits, as the paper scores them.
+    """Predicted class numbers of the scan's own slices on the in-plane grid of the logits, as the paper scores them.
 
     Attributes:
         classes: ``(D, height, width)``, with the depth axis of model space first.
@@ -33,7 +33,7 @@ class ModelGridClasses:
     sides: tuple[float, float]
 
     def resample(self, numbers: Integer[np.ndarray, "i j k"]) -> Integer[np.ndarray, "d height width"]:
-        """Brings class numbers from the scan's own grid to this one, such as those of its label; most votes decide."""
+        """Brings class numbers, such as those of the label, from the scan's own grid to this one, by majority vote."""
         own = self.orientation.apply(numbers)
         matrices = field_matrices(torch.tensor([self.sides]), torch.tensor([self.grid.sides]))
         slices = [torch.from_numpy(np.ascontiguousarray(each))[None].long() for each in own]

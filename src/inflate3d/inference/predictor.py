@@ -131,7 +131,7 @@ class Predictor:
 
     @property
     def plan(self) -> Plan:
-        """The first network's plan; all of them agree in what scans have to be like."""
+        """The first network's plan; all networks agree on what scans must be like."""
         plans = [_plan_of(each) for each in self.models]
         missing = all(plan.allow_missing_modality for plan in plans)
         return plans[0].model_copy(update={"allow_missing_modality": missing})
@@ -227,7 +227,7 @@ class Predictor:
         )
 
     def classes(self, scan: ModelSpaceScan) -> Iterator[Integer[Tensor, "h w"]]:
-        """Class numbers of the own slices of a scan that is in model space, one by one; those of `predict`.
+        """Class numbers of a model-space scan's own slices, one by one; the same as those of `predict`.
 
         Args:
             scan: A volume's, see `to_model_space`, or one of a store.
@@ -259,7 +259,7 @@ class Predictor:
         return scan
 
     def _members(self) -> tuple[Kind, list[SliceScorer]]:
-        """The members whose agreement is the confidence: networks, or the flips of a single one; planes are none."""
+        """The members whose agreement is the confidence: networks, or the flips of a single one, but not planes."""
         if len(self._planes) > 1:
             return "planes", []
         if len(self._scorers) > 1:
@@ -272,7 +272,7 @@ class Predictor:
         return OwnPixels((rows, columns), scan.sides, grids, device=self.device, slab_bytes=self._budget.slab_bytes)
 
     def _average(self, scan: FramedScan, *, held: int = 0, kept: int = 0, compare: bool = False) -> PlaneAverage | None:
-        """The scan's probabilities, averaged over planes; None where there is one.
+        """The scan's probabilities averaged over planes; None if there is only one plane.
 
         Args:
             scan: The scan.
@@ -295,7 +295,7 @@ class Predictor:
         return average
 
     def _grids(self, scan: FramedScan, scorers: Sequence[SliceScorer] = ()) -> list[LogitGrid]:
-        """The different grids of the networks, in their order."""
+        """The distinct grids of the networks, in order."""
         return list(dict.fromkeys(scorer.grid(scan) for scorer in scorers or self._scorers))
 
     def _slice_logits(
@@ -335,7 +335,7 @@ class Predictor:
 
 
 class _Arrays:
-    """The arrays of a prediction in the order of the scan's file, filled slice by slice in model space."""
+    """The arrays of a prediction in the axis order of the scan's file, filled slice by slice in model space."""
 
     def __init__(
         self, volume: Volume, scan: FramedScan, plan: Plan, *, uncertainty: bool = False, class_scores: bool = False
@@ -370,7 +370,7 @@ class _Arrays:
 
 
 def find_device(name: str | None) -> torch.device:
-    """The device of a name; the GPU if there is one by default."""
+    """The device with this name; by default the GPU if there is one."""
     available = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
     available += ["mps"] * torch.backends.mps.is_available()
     try:

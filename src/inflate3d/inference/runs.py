@@ -101,7 +101,7 @@ def evaluate_run(
     progress: Progress = silent,
     **settings: Unpack[PredictorSettings],
 ) -> Scores:
-    """Predicts and scores the held-out cases of a run or of a cross-validation, see `evaluate`; gives the scores.
+    """Predicts and scores the held-out cases of a run or a cross-validation; see `evaluate` for the arguments.
 
     Example:
         >>> scores = evaluate_run(RunFolder(Path("runs/Liver")), device="cpu")
@@ -112,7 +112,7 @@ def evaluate_run(
 
 
 class _Evaluator:
-    """Predicts, writes and scores cases one by one."""
+    """Predicts, writes and scores one case after another."""
 
     def __init__(
         self,
@@ -153,7 +153,7 @@ class _Evaluator:
                 raise out_of_memory_error(error).with_context(case=name, file=self.cases[name].scan) from error
 
     def _digests(self, run: RunFolder) -> dict[str, str]:
-        """What the run's cases were, by id, if the dataset lies elsewhere than when it was trained."""
+        """Checksums of the run's cases by id, if the dataset is not where it was during training."""
         if self.dataset.root.resolve() == RunConfig.read(run.config).dataset or not run.provenance.exists():
             return {}
         return Provenance.read(run).data.cases
@@ -225,14 +225,14 @@ class _Evaluator:
     def _read(
         self, case: str, depth_filter: float
     ) -> tuple[Integer[np.ndarray, "i j k"], Integer[np.ndarray, "i j k"], Spacing]:
-        """The label values of a case's prediction and label, and its spacing, unpacked from memory."""
+        """Label values of a case's prediction and label, and its spacing, unpacked from memory."""
         assert self.kept is not None
         kept = self.kept[case]
         return _unpack(kept.predictions[depth_filter]), _unpack(kept.label), kept.spacing
 
 
 class _Kept(NamedTuple):
-    """A case's label maps, packed.
+    """A case's compressed label maps.
 
     Attributes:
         predictions: By the standard deviation of the depth filter in millimeters.
@@ -244,12 +244,12 @@ class _Kept(NamedTuple):
 
 
 def _usual_slice_spacing(run: RunFolder, plan: Plan) -> float:
-    """The median over the cases that a run was trained and validated on, in millimeters."""
+    """Median over the cases that a run was trained and validated on, in millimeters."""
     return Provenance.read(run).data.spacing.median[DEPTH_AXES.index(plan.depth_axis)]
 
 
 def _pack(labels: Integer[np.ndarray, "i j k"]) -> bytes:
-    """A label map in memory, a hundred times smaller."""
+    """A label map in memory, compressed about a hundredfold."""
     return bytes(blosc2.pack_tensor(np.ascontiguousarray(labels)))
 
 
@@ -262,14 +262,14 @@ def _as_tensor(numbers: Integer[np.ndarray, "*grid"]) -> torch.Tensor:
 
 
 def _held_out(folder: RunFolder | FoldsFolder) -> dict[str, tuple[str, ...]]:
-    """The cases that each run held out, by the name of its folder."""
+    """The cases that each run held out, by folder name."""
     if isinstance(folder, RunFolder):
         return {folder.root.name: Split.read(folder.split).held_out}
     return read_held_out(folder)
 
 
 def read_held_out(folder: FoldsFolder) -> dict[str, tuple[str, ...]]:
-    """The cases that each fold held out, by the name of its folder, if the runs are folds of one cross-validation."""
+    """The cases that each fold held out, by folder name; checks that the runs are folds of one cross-validation."""
     find_models(folder.root)  # names those that are not finished
     runs = folder.runs
     check_agreement([Plan.read(run.plan) for run in runs], [run.root for run in runs])
@@ -297,7 +297,7 @@ def read_held_out(folder: FoldsFolder) -> dict[str, tuple[str, ...]]:
 
 
 def find_dataset(folder: RunFolder | FoldsFolder, moved: Path | None) -> Dataset:
-    """The dataset of a run, or the same one where it has moved to."""
+    """The dataset of a run, or the same one at its new location."""
     if moved is None:
         return read_dataset(RunConfig.read(folder.runs[0].config).dataset)
     dataset, plan = read_dataset(moved), Plan.read(folder.runs[0].plan)

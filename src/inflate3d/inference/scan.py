@@ -54,7 +54,7 @@ class FramedScan:
         return cls(scan, tuple(own_shape), device, None if device.type == "cpu" else _move(scan, device, room))
 
     def along(self, turn: Turn) -> FramedScan:
-        """The arrays of model space as a scan of slices along another axis: none of them is interpolated.
+        """Slices along another axis of model space; nothing is interpolated.
 
         Args:
             turn: See `plane_turns`.
@@ -72,12 +72,11 @@ class FramedScan:
 
     @property
     def orientation(self) -> Orientation:
-        """The way back to the scan's own grid."""
+        """Leads back to the scan's own grid."""
         return self.scan.orientation
 
     @property
     def slices(self) -> int:
-        """Number of slices in model space."""
         return self.scan.num_slices
 
     @property
@@ -98,7 +97,7 @@ class FramedScan:
         return torch.tensor([[rows * height, columns * width]], dtype=torch.float32)
 
     def ranges(self, normalization: tuple[Normalization, ...]) -> Float[Tensor, "c 2"]:
-        """For each modality the voxel values that become 0 and 1; measured once."""
+        """For each modality the voxel values that are mapped to 0 and 1; measured once."""
         if normalization not in self._ranges:
             ranges = self.scan.value_ranges(normalization)
             self._ranges[normalization] = torch.tensor(ranges, dtype=torch.float32, device=self.device)

@@ -47,7 +47,7 @@ class FoundScans:
 
 
 def find_scans(path: str | Path, plan: Plan) -> FoundScans:
-    """Finds the scans that a path or an address names.
+    """Finds the scans that a path or an address stands for.
 
     Files ``CASE_0000``, ``CASE_0001``, ..., or ``CASE_T1``, ``CASE_T2``, ... by the names of the plan's modalities, are
     the modalities of one scan where the plan has several. A scan's only modality, ``CASE_0000``, is named ``CASE``.
@@ -79,7 +79,7 @@ def find_scans(path: str | Path, plan: Plan) -> FoundScans:
 
 
 def group_files(files: Sequence[Path], plan: Plan, folder: Path) -> list[Case]:
-    """One case for each scan among files, whose modalities may be in several; the disk is not looked at."""
+    """One case for each scan, whose modalities may be in several files; does not access the disk."""
     if len(plan.modalities) == 1:
         names = _unique_names(files, folder)
         if all(_NUMBERED.fullmatch(name) and name.endswith(_FIRST) for name in names):
@@ -128,7 +128,7 @@ def _passed_over(what: str, files: Sequence[Path], folder: Path) -> DataError:
 
 
 def _unique_names(files: Sequence[Path], folder: Path) -> list[str]:
-    """A name for each scan: its file's, with the names of its folders where files share one."""
+    """A name for each scan: its file name, with its folders where several files have the same name."""
     names = [stem_of(file) for file in files]
     counts = Counter(names)
     return [
@@ -138,7 +138,7 @@ def _unique_names(files: Sequence[Path], folder: Path) -> list[str]:
 
 
 def _split_modality(stem: str, modalities: Sequence[str]) -> tuple[str, int | None]:
-    """The case's name and the modality's number in a file's name; None if it names no modality."""
+    """Case name and modality number from a file name; None if it names no modality."""
     if match := _NUMBERED.fullmatch(stem):
         return match[1], int(match[2])
     for number, modality in enumerate(modalities):
@@ -148,7 +148,7 @@ def _split_modality(stem: str, modalities: Sequence[str]) -> tuple[str, int | No
 
 
 def _join(name: str, members: Iterable[tuple[int, Path]], plan: Plan) -> Case:
-    """One case of the files of its modalities."""
+    """One case from the files of its modalities."""
     found: dict[int, Path] = {}
     for number, file in members:
         if number in found:
@@ -175,7 +175,7 @@ def _join(name: str, members: Iterable[tuple[int, Path]], plan: Plan) -> Case:
 
 
 def _series_cases(folder: Path, *, alone: bool) -> tuple[list[Case], list[DataError]]:
-    """The DICOM series below a folder that may be volumes, named by their places, and warnings about the others."""
+    """The DICOM series below a folder that may be volumes, named by location, and warnings about the others."""
     found = find_series(folder)
     if alone and len(found) == 1:  # if it is not a volume, reading it explains best why
         return [Case(stem_of(found[0].path) or _UNNAMED, (found[0].path,), label=None)], []
@@ -221,7 +221,7 @@ def _remote_scans(address: str, plan: Plan) -> FoundScans:
 
 
 def _check_single_file(name: str, address: str) -> None:
-    """Refuses headers whose voxels are in another file: only single files are downloaded."""
+    """Rejects headers whose voxels are in another file: only single files can be downloaded."""
     if suffix_of(name).lower().startswith(_SEPARATE_FILES):
         raise DataError(
             "only scans in a single file can be downloaded",

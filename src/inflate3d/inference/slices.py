@@ -31,7 +31,7 @@ SLABS = 4
 
 @dataclass(frozen=True)
 class SliceChoice:
-    """The slices of model space to predict, and where the scan's own slices lie among them.
+    """The slices of model space to predict, and the position of the scan's own slices among them.
 
     Attributes:
         centers: Indices in model space of the slices to predict, ascending.
@@ -63,7 +63,7 @@ class SliceChoice:
         return cls(centers, below, above, (positions - centers[below]) / between)
 
     def interpolate(self, batches: Iterator[Logits]) -> Iterator[Logits]:
-        """Turns logits of the predicted slices, in batches, into those of the scan's own slices, one by one, in order.
+        """Turns batches of logits of predicted slices into the logits of the scan's own slices, one by one, in order.
 
         One batch and the slice before it are in memory at a time.
         """
@@ -98,7 +98,7 @@ def _slice_of(batch: Logits, index: int) -> Logits:
 
 
 class SliceBatches:
-    """Scores slices of a scan, as many at a time as the memory allows.
+    """Scores the slices of a scan, as many at a time as memory allows.
 
     Args:
         scorers: The networks; their logits are summed on each of their grids.
@@ -125,7 +125,7 @@ class SliceBatches:
         self._most, self._budget, self._held, self._slabs, self._kept = batch_size, budget, held, slabs, kept
 
     def logits(self, centers: Int[np.ndarray, " n"]) -> Iterator[Logits]:
-        """The logits of slices, batch by batch; the memory of the first window decides on the batch size.
+        """The logits of slices, batch by batch; the memory of the first window determines the batch size.
 
         If memory runs out nevertheless, the batch is computed again with half the size, with a warning in the log.
         """
@@ -158,7 +158,7 @@ class SliceBatches:
         return [*sums.values(), *members]
 
     def _batch_size(self, logits: Logits, needed: int) -> int:
-        """How many windows the memory allows at a time.
+        """How many windows fit into memory at a time.
 
         Args:
             needed: Bytes that predicting a window takes.
@@ -208,7 +208,7 @@ class OwnPixels:
         self._points = [points[grid] for grid in grids]
 
     def argmax(self, logits: Sequence[Float[Tensor, "1 k _ _"]]) -> Integer[Tensor, "h w"]:
-        """The class with the largest sum of logits at each pixel; among equal ones the lowest number.
+        """The class with the largest sum of logits at each pixel; the lowest number among equal ones.
 
         Args:
             logits: Of one slice, for each of the grids.
@@ -222,18 +222,17 @@ class OwnPixels:
         return classes
 
     def empty_classes(self, logits: Sequence[Float[Tensor, "1 k _ _"]]) -> Integer[Tensor, "h w"]:
-        """An array for the class numbers of a slice."""
         kind = torch.uint8 if logits[0].shape[1] <= 256 else torch.int32
         return torch.empty(self.shape, dtype=kind, device=logits[0].device)
 
     def slabs(self, logits: Sequence[Float[Tensor, "1 k _ _"]]) -> Iterator[slice]:
-        """The rows of a slice, as many at a time as the bytes of a slab allow."""
+        """The rows of a slice, in parts that fit into a slab."""
         rows, columns = self.shape
         step = max(1, self.slab_bytes // (logits[0].shape[1] * columns * logits[0].element_size()))
         return (slice(first, min(first + step, rows)) for first in range(0, rows, step))
 
     def total(self, logits: Sequence[Float[Tensor, "1 k _ _"]], rows: slice) -> Float[Tensor, "k rows w"]:
-        """The sum over the grids of the logits of a slab.
+        """The sum of a slab's logits over the grids.
 
         Args:
             logits: Of one slice, for each of the grids, or for the first of them.
@@ -253,7 +252,7 @@ class OwnPixels:
 
 
 def argmax_class(logits: Float[Tensor, "k h w"]) -> Integer[Tensor, "h w"]:
-    """The class with the largest logit at each pixel; among equal ones the lowest number."""
+    """The class with the largest logit at each pixel; the lowest number among equal ones."""
     if logits.device.type != "cpu":
         return logits.argmax(0)
     # torch's argmax over the first axis takes several times as long on a CPU

@@ -26,7 +26,7 @@ _LOOKUPS_AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Destination:
-    """Where label maps go.
+    """Where label maps are written.
 
     Attributes:
         folder: A local folder; of remote label maps the one for their local copies.
@@ -42,7 +42,7 @@ class Destination:
 
     @classmethod
     def of(cls, out: str | Path, cases: Sequence[Case], suffix: str | None) -> Destination:
-        """The destination that a path or an address names: a folder, or the file of a single label map."""
+        """The destination for a path or an address: a folder, or the file of a single label map."""
         remote = name = None
         if is_remote(str(out)):
             remote = RemoteFolder.of(str(out))
@@ -92,7 +92,7 @@ class Job:
 
     @property
     def map_file(self) -> Path:
-        """The file of the map of uncertainty."""
+        """The file of the uncertainty map."""
         return self.target.parent / UNCERTAINTY / f"{self.case.id}.nii.gz"
 
     @property
@@ -119,7 +119,7 @@ class Job:
                 (self.remote.local / image.name).unlink(missing_ok=True)
 
     def deliver(self) -> None:
-        """Uploads the label map if it goes elsewhere."""
+        """Uploads the label map if its destination is remote."""
         if self.remote_target:
             try:
                 self.remote_target.put(self.target)
@@ -127,13 +127,13 @@ class Job:
                 self.target.unlink()
 
     def changed(self) -> int | None:
-        """When the label map was last written, in nanoseconds; None if there is none."""
+        """When the label map was last written, in nanoseconds; None if it does not exist."""
         if self.remote_target:
             return self.remote_target.changed(self.target.name)
         return self.target.stat().st_mtime_ns if self.target.is_file() else None
 
     def is_up_to_date(self) -> bool:
-        """Whether the label map exists, and none of the scan's files is known to have changed since."""
+        """Whether the label map exists and is newer than all files of the scan, as far as is known."""
         if self.before is None:
             return False
         images = [image for image in self.case.images if image]
@@ -144,7 +144,7 @@ class Job:
 def find_jobs(
     found: FoundScans, destination: Destination, *, skip_existing: bool, overwrite: bool, uncertainty_maps: bool
 ) -> list[Job]:
-    """The job of each scan, checked so that nothing is lost."""
+    """The job of each scan; checks that nothing would be overwritten by mistake."""
     if uncertainty_maps and destination.remote:
         raise ConfigError(
             "uncertainty maps can only be written to a local folder",

@@ -59,24 +59,24 @@ class Confidence:
 
     @property
     def value(self) -> float:
-        """Mean over the predicted classes, 0 to 1; NaN where only background is predicted."""
+        """Mean over the predicted classes, 0 to 1; NaN if only background is predicted."""
         known = [value for value in self.classes.values() if not math.isnan(value)]
         return sum(known) / len(known) if known else math.nan
 
     @property
     def least(self) -> str | None:
-        """The predicted class with the lowest confidence; None where only background is predicted."""
+        """The predicted class with the lowest confidence; None if only background is predicted."""
         known = {name: value for name, value in self.classes.items() if not math.isnan(value)}
         return min(known, key=known.__getitem__) if known else None
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON, which has no NaN: ``null`` instead."""
+        """For JSON: ``null`` in place of NaN."""
         classes = {name: _or_null(value) for name, value in self.classes.items()}
         return {"kind": self.kind, "value": _or_null(self.value), "classes": classes}
 
 
 class AgreementCounter:
-    """Mean pairwise Dice of several label maps of one scan, counted part by part.
+    """Mean pairwise Dice of several label maps of one scan, accumulated part by part.
 
     Args:
         classes: Number of classes, background included.
@@ -89,7 +89,7 @@ class AgreementCounter:
         self._shared = np.zeros((len(self._pairs), classes), np.int64)
 
     def add(self, maps: Integer[np.ndarray, "members *grid"]) -> None:
-        """Counts a part of the scan, given as class numbers."""
+        """Adds a part of the scan, given as class numbers."""
         voxels = maps.reshape(len(maps), -1)
         voxels = voxels[:, voxels.any(axis=0)]  # most are background in all
         self._sizes += [np.bincount(each, minlength=self._classes) for each in voxels]
@@ -98,14 +98,14 @@ class AgreementCounter:
             self._shared[number] += np.bincount(shared, minlength=self._classes)
 
     def values(self) -> Float[np.ndarray, " foreground"]:
-        """The mean over the pairs in which at least one predicts the class; NaN where none does."""
+        """Mean over the pairs in which at least one predicts the class; NaN if none does."""
         totals = np.array([self._sizes[one] + self._sizes[other] for one, other in self._pairs])
         dice = _ratio(2 * self._shared, totals)
         return _ratio(np.nansum(dice, axis=0), (totals > 0).sum(axis=0))[1:]
 
 
 class SoftDiceCounter:
-    """Dice of a label map with the probabilities that it was taken from, counted part by part.
+    """Dice of a label map with the probabilities it was taken from, accumulated part by part.
 
     Args:
         classes: Number of classes, background included.
@@ -115,7 +115,6 @@ class SoftDiceCounter:
         self._shared, self._expected, self._size = np.zeros((3, classes))
 
     def add(self, chosen: Integer[Tensor, "h w"], probabilities: Float[Tensor, "k h w"]) -> None:
-        """Counts a part of the scan."""
         numbers = chosen.cpu().numpy().ravel()
         own = probabilities.gather(0, chosen[None].long()).cpu().numpy().ravel()
         self._shared += np.bincount(numbers, weights=own, minlength=len(self._size))
@@ -123,7 +122,7 @@ class SoftDiceCounter:
         self._expected += probabilities.sum((1, 2)).cpu().numpy()
 
     def values(self) -> Float[np.ndarray, " foreground"]:
-        """2·Σp / (Σp + voxels), the first sum over the class's voxels, the second over all; NaN where it has none."""
+        """2·Σp / (Σp + voxels), the first sum over the class's voxels, the second over all; NaN if it has none."""
         return np.where(self._size > 0, _ratio(2 * self._shared, self._expected + self._size), np.nan)[1:]
 
 
@@ -142,7 +141,7 @@ class AssessedSlice(NamedTuple):
 
 
 class Assessment:
-    """Takes a scan's slices to classes one by one, and gathers the confidence.
+    """Turns a scan's slices into classes one by one, and accumulates the confidence.
 
     Args:
         pixels: The scan's, for the grids of the sums, then of each member.
@@ -170,7 +169,7 @@ class Assessment:
     def add(
         self, logits: Sequence[Float[Tensor, "1 k _ _"]], *, uncertainty: bool = False, probabilities: bool = False
     ) -> AssessedSlice:
-        """Takes a slice.
+        """Adds a slice.
 
         Args:
             logits: The sums, then each member's if there are members.
@@ -195,7 +194,7 @@ class Assessment:
         return AssessedSlice(classes, percent, kept)
 
     def confidence(self) -> Confidence:
-        """The confidence of the slices so far."""
+        """The confidence over the slices so far."""
         values = (self._agreement or self._soft).values()
         return Confidence(self._kind, dict(zip(self._class_names[1:], values.tolist(), strict=True)))
 
@@ -215,7 +214,7 @@ class Assessment:
 
 
 def entropy_percent(probabilities: Float[Tensor, "k *grid"]) -> UInt8[Tensor, "*grid"]:
-    """Shannon entropy in percent of that of equal probabilities: 0 is certain, 100 is no information."""
+    """Shannon entropy in percent of its maximum: 0 is certain, 100 is no information."""
     share = torch.special.entr(probabilities).sum(0) / math.log(len(probabilities))
     return share.mul_(100).round_().clamp_(0, 100).to(torch.uint8)
 

@@ -43,13 +43,13 @@ _UNIQUE_IDENTIFIER = re.compile(r"[0-9]+(\.[0-9]+)+")
 
 
 def suffix_of(path: str | PurePath) -> str:
-    """The suffix of a scan file as it is spelled in its name, such as ``.nii.gz``; empty if it has none of ours."""
+    """The suffix of a scan file as spelled in its name, such as ``.nii.gz``; empty if it is none of ours."""
     name = PurePath(path).name
     return next((name[-len(suffix) :] for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
 
 
 def stem_of(path: str | PurePath) -> str:
-    """A scan's name: its file's without the suffix, or what names its DICOM series: folder, UID or file.
+    """A scan's name: the file name without suffix, or the folder, UID or file of a DICOM series.
 
     The disk is not looked at.
     """
@@ -88,7 +88,7 @@ def label_suffix(scan: str | PurePath, suffix: str | None = None) -> str:
 
 
 def scan_files(folder: str | Path) -> list[Path]:
-    """The scan files that lie in a folder, sorted; hidden ones left out, a pair named once, by its header."""
+    """Sorted scan files in a folder, without hidden ones; a header/image pair is listed once, by its header."""
     files = sorted(
         file for file in Path(folder).iterdir() if suffix_of(file) and not file.name.startswith(".") and file.is_file()
     )
@@ -98,12 +98,12 @@ def scan_files(folder: str | Path) -> list[Path]:
 
 
 def is_series_uid(name: str) -> bool:
-    """Whether a name may be the UID of a DICOM series."""
+    """Whether a name can be the UID of a DICOM series."""
     return _UNIQUE_IDENTIFIER.fullmatch(name) is not None
 
 
 def is_dicom_image(path: Path) -> bool:
-    """Whether a file ``.img`` is a DICOM one, which may have any name, and not half of a NIfTI pair."""
+    """Whether an ``.img`` file is DICOM, which may have any name, and not half of a NIfTI pair."""
     if not path.name.lower().endswith(".img"):
         return False
     try:
@@ -157,7 +157,7 @@ def writer_of(path: Path) -> ModuleType:
 
 
 def _check_is_scan_file(path: Path, case: str | None) -> None:
-    """Refuses pipes, which would block forever, and files of other kinds under a scan's name."""
+    """Rejects pipes, which would block forever, and other kinds of files under a scan's name."""
     if not path.exists() or path.is_dir():
         return
     if not path.is_file():
@@ -185,5 +185,5 @@ def _names_series(path: Path, case: str | None) -> bool:
 
 
 def dicom_suffix(name: str) -> str:
-    """The suffix of a file that is named as DICOM, as it is spelled; empty if it is not."""
+    """The suffix of a file named as DICOM, as spelled; empty if it is not."""
     return next((name[-len(suffix) :] for suffix in (".dcm", ".dicom") if name.lower().endswith(suffix)), "")

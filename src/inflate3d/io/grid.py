@@ -29,7 +29,7 @@ class FileGrid(Grid):
 
 
 def affine_from_lps(axes: Float[np.ndarray, "3 3"], origin: Float[np.ndarray, "3"]) -> Float[np.ndarray, "4 4"]:
-    """The RAS+ affine of a grid that is given in LPS+, as ITK and DICOM do; only signs change, no digit.
+    """The RAS+ affine of a grid given in LPS+, as ITK and DICOM do; only signs change, no digit.
 
     Args:
         axes: Column ``n`` is the step along voxel axis ``n``, in millimeters.
@@ -42,12 +42,12 @@ def affine_from_lps(axes: Float[np.ndarray, "3 3"], origin: Float[np.ndarray, "3
 
 
 def lps_of(affine: Float[np.ndarray, "4 4"]) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]]:
-    """The steps (columns) and the first voxel's center in LPS+ millimeters: undoes `affine_from_lps`."""
+    """The steps (columns) and the first voxel's center in LPS+ millimeters: the inverse of `affine_from_lps`."""
     return affine[:3, :3] * _LPS_TO_RAS + 0.0, affine[:3, 3] * _LPS_TO_RAS[:, 0] + 0.0
 
 
 def check_affine(affine: Float[np.ndarray, "4 4"], path: Path, case: str | None) -> None:
-    """Refuses an affine that maps no box of voxels to a box in space."""
+    """Rejects an affine that is singular."""
     if not is_box(affine):
         raise DataError(
             "the affine can't be inverted, so the scan's place in space is unknown",
@@ -61,7 +61,7 @@ def check_affine(affine: Float[np.ndarray, "4 4"], path: Path, case: str | None)
 def distance_between(
     affine: Float[np.ndarray, "4 4"], other: Float[np.ndarray, "4 4"], shape: tuple[int, ...]
 ) -> float:
-    """How far the two maps put any one voxel apart at most, in millimeters.
+    """The largest distance in millimeters between the positions that two affines give any voxel.
 
     Args:
         affine: Voxel index to millimeters.
@@ -76,7 +76,7 @@ def distance_between(
 def check_same_grid(
     volume: Volume, reference: Volume, *, case: str | None = None, file: str | Path | None = None
 ) -> None:
-    """Refuses a volume that doesn't lie where the reference does.
+    """Rejects a volume that does not lie where the reference does.
 
     Grids are the same when their shapes are and no voxel of one lies further from its counterpart than a
     hundredth of the smallest spacing.
@@ -106,7 +106,7 @@ def check_same_grid(
 
 
 def lay_on(volume: Volume, reference: Volume, *, case: str | None = None, file: str | Path | None = None) -> Volume:
-    """Brings a volume that has a reference's voxels, be it along other axes, onto the reference's own grid.
+    """Brings a volume with the reference's voxels, possibly along other axes, onto the reference's own grid.
 
     Programs store one scan in different orders of axes. Transposing and flipping brings them back to one, and
     changes no value; nothing is ever resampled.
@@ -129,7 +129,7 @@ def lay_on(volume: Volume, reference: Volume, *, case: str | None = None, file: 
 
 
 def _axes_of(affine: Float[np.ndarray, "4 4"]) -> str:
-    """Where the voxel axes lead, such as ``"LPS"``."""
+    """Directions of the voxel axes, such as ``"LPS"``."""
     from nibabel.orientations import aff2axcodes
 
     return "".join(map(str, aff2axcodes(affine)))

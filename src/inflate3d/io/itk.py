@@ -93,7 +93,7 @@ def read_grid(path: Path, *, case: str | None = None) -> FileGrid:
 
 
 def check_writable(path: Path, affine: Float[np.ndarray, "4 4"]) -> None:
-    """Makes sure that a file can say where voxels lie.
+    """Checks that a file can express where voxels lie.
 
     Args:
         affine: ``(4, 4)``, from voxel index to millimeters in RAS+.
@@ -123,7 +123,7 @@ def write(path: Path, volume: Volume) -> None:
 
 
 def write_like(path: Path, labels: Shaped[np.ndarray, "..."], like: Path) -> None:
-    """Writes a label map that lies exactly where a scan does: its origin, spacing and direction to the bit.
+    """Writes a label map exactly where a scan lies: origin, spacing and direction are copied bit by bit.
 
     On an NRRD scan, an NRRD label map has the header's own unit: programs that don't know units lay both on one place.
     Other formats have millimeters.
@@ -147,7 +147,7 @@ def write_like(path: Path, labels: Shaped[np.ndarray, "..."], like: Path) -> Non
 
 
 def _open(path: Path, case: str | None) -> tuple[SimpleITK.ImageFileReader, TextHeader, Float[np.ndarray, "4 4"]]:
-    """A reader that has read a checked header, that header, and its affine in RAS+."""
+    """A reader that has read a checked header, the header, and the affine in RAS+."""
     header = read_header(path, case)
     reader = _reader(header, case)
     _check_understood_alike(reader, header, case)
@@ -179,7 +179,7 @@ def _reader(header: TextHeader, case: str | None) -> SimpleITK.ImageFileReader:
 
 
 def _missing_kinds(header: TextHeader) -> str:
-    """The line that ITK needs to read more than three axes, where an NRRD header lacks it; else empty."""
+    """The line that ITK needs to read more than three axes, if an NRRD header lacks it; else empty."""
     directions = re.findall(r"none|\([^)]*\)", header.fields.get("space directions", "").lower())
     if "kinds" in header.fields or len(directions) != 4:
         return ""
@@ -187,7 +187,7 @@ def _missing_kinds(header: TextHeader) -> str:
 
 
 def _check_understood_alike(reader: SimpleITK.ImageFileReader, header: TextHeader, case: str | None) -> None:
-    """Refuses a header of which ITK makes more voxels than were checked to be there."""
+    """Rejects a header that ITK reads as more voxels than were checked to be there."""
     bits = re.search(r"([0-9]+)-bit", SimpleITK.GetPixelIDValueAsString(reader.GetPixelID()))
     each = int(bits[1]) // 8 * reader.GetNumberOfComponents() if bits else 0
     made = each * math.prod(reader.GetSize())
@@ -240,12 +240,12 @@ def _place(
 
 
 def _units(header: TextHeader) -> list[str]:
-    """The units of NRRD's three space axes; empty where it names none."""
+    """The units of NRRD's three space axes; empty if it names none."""
     return re.findall(r'"([^"]*)"', header.fields.get("space units", ""))[:3] if header.is_nrrd else []
 
 
 def _unit_scale(header: TextHeader) -> tuple[float, ...] | None:
-    """Millimeters of the units of NRRD's three space axes; none where one is unknown."""
+    """Millimeters per unit of NRRD's three space axes; None if one is unknown."""
     if not (units := _units(header)):
         return (1.0, 1.0, 1.0)
     known = tuple(_MILLIMETERS.get(unit.strip().lower(), 0.0) for unit in units)
@@ -253,7 +253,7 @@ def _unit_scale(header: TextHeader) -> tuple[float, ...] | None:
 
 
 def _nrrd_axes(header: TextHeader, case: str | None) -> Float[np.ndarray, "3 3"] | None:
-    """The steps along the voxel axes as the header spells them; ITK splits off their lengths, and so rounds."""
+    """The steps along the voxel axes as spelled in the header; ITK normalizes them, which rounds."""
     texts = re.findall(r"\(([^)]*)\)", header.fields.get("space directions", ""))
     try:
         vectors = [[float(number) for number in text.split(",")] for text in texts]
@@ -333,7 +333,7 @@ def _write_image(image: SimpleITK.Image, path: Path, units: Sequence[str]) -> No
 
 
 def _add_units(file: Path, units: Sequence[str]) -> None:
-    """Names the unit of each space axis in an NRRD header, which ITK doesn't."""
+    """Adds the unit of each space axis to an NRRD header, which ITK does not do."""
     start, space, rest = file.read_bytes().partition(b"\nspace: left-posterior-superior\n")
     named = " ".join(f'"{unit}"' for unit in units)
     file.write_bytes(start + space + f"space units: {named}\n".encode("latin-1") + rest)

@@ -62,7 +62,7 @@ _TEXT_RATIO = 8
 
 @dataclass(frozen=True)
 class TextHeader:
-    """What the header of an NRRD or MetaImage file says.
+    """The header of an NRRD or MetaImage file.
 
     Attributes:
         is_nrrd: NRRD, or else MetaImage.
@@ -116,7 +116,7 @@ class TextHeader:
 
     @property
     def intensity_scale(self) -> tuple[float, float] | None:
-        """Slope and offset of MetaImage's voxel values; none where the values are stored as they are."""
+        """Slope and offset of MetaImage's voxel values; None if values are stored as they are."""
         if self.is_nrrd:
             return None
         names = (("elementtointensityfunctionslope", "1"), ("elementtointensityfunctionoffset", "0"))
@@ -125,7 +125,7 @@ class TextHeader:
 
     @property
     def claimed_bytes(self) -> int:
-        """Bytes of all voxels, uncompressed; 0 if the type is unknown, which ITK will refuse."""
+        """Uncompressed bytes of all voxels; 0 if the type is unknown, which ITK will reject."""
         if self.is_nrrd:
             size = _NRRD_BYTES.get(self.fields["type"].lower(), 0)
         else:
@@ -155,7 +155,7 @@ class TextHeader:
 
 
 def read_header(path: Path, case: str | None) -> TextHeader:
-    """Reads a header, and checks that the files hold what it claims."""
+    """Reads a header, and checks that the files are as large as it claims."""
     try:
         with path.open("rb") as stream:
             start = stream.read(_LONGEST_HEADER)
@@ -209,7 +209,7 @@ def _parse_meta(path: Path, start: bytes) -> TextHeader:
 
 
 def _add_field(fields: dict[str, str], name: str, value: str, line: str) -> None:
-    """Adds a field that ITK will read as we do."""
+    """Adds a field that ITK will interpret as we do."""
     name = name.strip().lower()
     if not _FIELD_NAME.fullmatch(name) or (len(line) > _LONGEST_FIELD and name not in _FREE_TEXT):
         raise ValueError(f"a header line {line[:80]!r}")
@@ -257,7 +257,7 @@ def _size_of(file: Path, header: TextHeader, case: str | None) -> int:
 
 
 def _check_zlib(data: Path, header: TextHeader, case: str | None) -> None:
-    """Unpacks the voxels of a MetaImage once: MetaIO gives noise, and no error, for a damaged stream."""
+    """Decompresses the voxels of a MetaImage once: MetaIO returns noise, and no error, for a damaged stream."""
     unpacked, claimed = 0, header.claimed_bytes
     stream = zlib.decompressobj(wbits=47)  # zlib or gzip, as the stream says
     try:

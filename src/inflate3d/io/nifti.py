@@ -31,7 +31,7 @@ _UNITS = {1: ("meters", 1000.0), 3: ("micrometers", 0.001)}
 
 
 def read(path: Path, *, case: str | None = None) -> Volume:
-    """Reads a 3D or 4D NIfTI image, compressed or not, checked to its last byte.
+    """Reads a 3D or 4D NIfTI image, compressed or not, and checks it to the last byte.
 
     Args:
         path: The file, NIfTI-1 or NIfTI-2; for a pair of header and image, either.
@@ -66,14 +66,14 @@ def read_grid(path: Path, *, case: str | None = None) -> FileGrid:
 
 
 def step_between_values(path: Path) -> float:
-    """The difference between neighboring voxel values that integers with the header's slope can say; else 0."""
+    """The step between neighboring voxel values that integers with the header's slope can express; else 0."""
     with open_image(path, None) as image:
         proxy = _proxy(image, path, None)
         return abs(float(proxy.slope)) if proxy.dtype.kind in "iu" and not _keeps_integers(proxy) else 0.0
 
 
 def check_writable(path: Path, affine: Float[np.ndarray, "4 4"]) -> None:
-    """Accepts any place in space: the header's sform can say it."""
+    """Accepts any geometry: the header's sform can express it."""
 
 
 def write(path: Path, volume: Volume, *, slope: float = 1.0) -> None:
@@ -100,7 +100,7 @@ def write(path: Path, volume: Volume, *, slope: float = 1.0) -> None:
 
 
 def write_like(path: Path, labels: Shaped[np.ndarray, "..."], like: Path, *, slope: float = 1.0) -> None:
-    """Writes a label map, or a map of fractions, that lies exactly where a scan does.
+    """Writes a label map, or a map of fractions, exactly where a scan lies.
 
     Both of the scan's affines, their codes and the units are copied to the bit; equal labels give equal
     bytes. The scan's header extensions, which may hold a patient's data, are left out.
@@ -162,7 +162,7 @@ def _volume_shape(image: NiftiImage, path: Path, case: str | None) -> tuple[int,
 
 
 def _unit(image: NiftiImage) -> tuple[str, float]:
-    """The header's unit of length, where that is not millimeters, and its millimeters."""
+    """The header's unit of length if it is not millimeters, and its length in millimeters."""
     return _UNITS.get(int(image.header["xyzt_units"]) & _UNIT_BITS, ("", 1.0))
 
 

@@ -42,7 +42,7 @@ _UNREADABLE = (
 
 
 def _rounded(kind: type[NiftiImage]) -> type[NiftiImage]:
-    """The same kind for headers whose quaternion is longer than 1 by more rounding than nibabel takes for it."""
+    """The same header class, but tolerant of quaternions whose length exceeds 1 by more than nibabel allows."""
     header = type(kind.__name__, (kind.header_class,), {"quaternion_threshold": -1e-5})
     return type(kind.__name__, (kind,), {"header_class": header})
 
@@ -58,7 +58,7 @@ _KINDS = {
 
 @contextmanager
 def open_image(path: Path, case: str | None) -> Iterator[NiftiImage]:
-    """Opens an image whose voxels are read inside the block; whatever is wrong with the file becomes ours.
+    """Opens an image whose voxels are read inside the block; all errors become ours.
 
     Args:
         path: A single file, or either one of a pair.
@@ -89,12 +89,12 @@ def open_image(path: Path, case: str | None) -> Iterator[NiftiImage]:
 
 
 def kind_of(*, is_pair: bool, is_second: bool) -> type[NiftiImage]:
-    """What nibabel has for a single file or a pair, of NIfTI's first or second version."""
+    """The class that nibabel has for a single file or a pair, of NIfTI version 1 or 2."""
     return _KINDS[is_pair, is_second]
 
 
 def _check_before_voxels(stream: gzip.GzipFile | BufferedReader, start: bytes, *, is_pair: bool) -> None:
-    """Refuses what nibabel would read into memory whole: extensions of the header that are longer than is sensible.
+    """Rejects header extensions of absurd length, which nibabel would read into memory.
 
     The stream is left at its start.
     """
@@ -120,7 +120,7 @@ def _check_before_voxels(stream: gzip.GzipFile | BufferedReader, start: bytes, *
 
 
 def _read_most(stream: gzip.GzipFile | BufferedReader, most: int) -> bytes:
-    """At most ``most`` bytes, or all there are; memory is taken only for those."""
+    """At most ``most`` bytes, allocating only what is there."""
     parts = []
     while most > 0 and (part := stream.read(min(most, 1 << 16))):
         parts.append(part)
@@ -129,7 +129,7 @@ def _read_most(stream: gzip.GzipFile | BufferedReader, most: int) -> bytes:
 
 
 def stored_header(path: Path) -> nibabel.Nifti1Header:
-    """The header as it is stored, before nibabel repairs what it can, of a file that could be opened."""
+    """The header as stored, before nibabel repairs it."""
     with _open((pair_of(path) or (path, path))[0]) as stream:
         block = stream.read(540)
     kind = nibabel.Nifti2Header if _is_second(block) else nibabel.Nifti1Header
@@ -153,7 +153,7 @@ def save_image(image: NiftiImage, path: Path) -> None:
 
 
 def is_compressed(path: Path) -> bool:
-    """Whether a file is compressed by gzip, whatever its name says."""
+    """Whether a file is gzip, whatever its name is."""
     with path.open("rb") as stream:
         return stream.read(2) == b"\x1f\x8b"
 
@@ -164,7 +164,7 @@ def _open(path: Path) -> gzip.GzipFile | BufferedReader:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps off the terminal what nibabel repairs in a header; `stored_header` shows it to readers."""
+    """Silences nibabel's messages about repaired headers; `stored_header` shows the original."""
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)
     try:
@@ -174,7 +174,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _is_second(start: bytes) -> bool:
-    """Whether a header is of NIfTI's second version, by its size in either byte order."""
+    """Whether a header is NIfTI version 2, by its size in either byte order."""
     return 540 in (int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big"))
 
 

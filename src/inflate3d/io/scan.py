@@ -143,7 +143,7 @@ def read_labels(path: str | Path, *, case: str | None = None) -> Volume:
 
 
 def _label_precision(path: Path) -> float:
-    """How far a label value may be from a whole number because a file stores it in steps of its slope."""
+    """How far a label value may be from a whole number because the file stores steps of its slope."""
     from inflate3d.io import nifti
 
     if reader_of(path, None) is not nifti:
@@ -153,7 +153,7 @@ def _label_precision(path: Path) -> float:
 
 
 def check_labels_writable(path: str | Path, grid: Grid, like: str | Path) -> None:
-    """Makes sure that a label map can be written on the grid of a scan, before there is one."""
+    """Checks that a label map can be written on the grid of a scan, before there is one."""
     path = Path(path)
     writer = writer_of(path)
     if writer is not reader_of(Path(like), None):

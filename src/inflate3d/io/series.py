@@ -34,7 +34,6 @@ class Series:
 
     @property
     def slices(self) -> int:
-        """Number of its image files."""
         return len(self.files)
 
 

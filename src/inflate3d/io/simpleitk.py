@@ -9,7 +9,7 @@ SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)  # what matters of it, ou
 
 
 def reason_of(error: RuntimeError) -> str:
-    """What SimpleITK's error says, without the places in its source code."""
+    """SimpleITK's error message without source locations."""
     if any(words in str(error) for words in ("bad_alloc", "bad allocation", "allocate memory")):
         raise MemoryError from error
     lines = [line for line in str(error).splitlines() if line.strip() and "Exception thrown in SimpleITK" not in line]

@@ -14,7 +14,7 @@ LARGEST_LABEL = 2**32
 
 
 def check_real(dtype: np.dtype, path: Path, case: str | None) -> None:
-    """Refuses voxels that are not one real number each."""
+    """Rejects voxels that are not one real number each."""
     if dtype.kind not in "iuf":
         raise DataError(
             "the voxels are not single real numbers",
@@ -26,7 +26,7 @@ def check_real(dtype: np.dtype, path: Path, case: str | None) -> None:
 
 
 def storage_dtype(dtype: np.dtype) -> np.dtype:
-    """A type that every format has: integers keep theirs, truth values become bytes, all else float32."""
+    """A type that every format supports: integers keep theirs, booleans become bytes, everything else float32."""
     if dtype.kind in "iu":
         return dtype.newbyteorder("=")
     return np.dtype(np.uint8 if dtype.kind == "b" else np.float32)
@@ -65,5 +65,5 @@ def as_label_dtype(labels: Shaped[np.ndarray, "..."], shape: tuple[int, ...], pa
 
 
 def some_values(values: np.ndarray) -> str:
-    """Lists different values, for a message."""
+    """A few distinct values, for a message."""
     return truncate([f"{value:g}" for value in np.unique(values)])

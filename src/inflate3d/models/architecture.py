@@ -14,7 +14,7 @@ Count = Annotated[int, Field(ge=1, le=65_536)]
 
 
 class Architecture(FrozenModel):
-    """All that is needed to build a network anew, without its weights."""
+    """Everything needed to build a network again, except its weights."""
 
     encoder: str
     depth: Annotated[int, Field(ge=1, le=1_001)]
@@ -35,7 +35,7 @@ class Architecture(FrozenModel):
 
 
 class VolumetricArchitecture(FrozenModel):
-    """All that is needed to build a 3D network anew, without its weights.
+    """Everything needed to build a 3D network again, except its weights.
 
     Attributes:
         patch_size: Slices, rows and columns of what it sees.

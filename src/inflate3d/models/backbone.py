@@ -19,7 +19,7 @@ RGB = 3
 
 @dataclass(frozen=True)
 class Filled:
-    """A network for RGB with a checkpoint's tensors.
+    """A network for RGB filled from a checkpoint.
 
     Attributes:
         unused: The checkpoint's tensors that it has no place for.
@@ -60,7 +60,7 @@ class Backbone(ABC):
     @property
     @abstractmethod
     def gray_std(self) -> float:
-        """The same of the standard deviation."""
+        """The same for the standard deviation."""
 
     @abstractmethod
     def build(self, in_channels: int, depth: int = 1) -> nn.Module:
@@ -68,7 +68,7 @@ class Backbone(ABC):
 
     @abstractmethod
     def build_filled(self, tensors: Mapping[str, Tensor]) -> Filled:
-        """Builds the network for RGB and puts a checkpoint's tensors in; what is missing stays random."""
+        """Builds the network for RGB and loads a checkpoint's tensors; missing ones stay random."""
 
     @abstractmethod
     def feature_maps(self, network: nn.Module, windows: Float[Tensor, "b c d h w"]) -> list[Float[Tensor, "b _ _ _"]]:
@@ -80,29 +80,29 @@ class Backbone(ABC):
 
     @abstractmethod
     def stem_names(self, network: nn.Module) -> tuple[str, ...]:
-        """Names of the convolutions that read the image, in a network for RGB."""
+        """Names of the layers that read the image, in a network for RGB."""
 
     @abstractmethod
     def inflated_stem(self, weight: Tensor, depth: int, in_channels: int, method: Inflation) -> Tensor:
-        """The weight of a stem for windows, from the one for RGB."""
+        """The stem's weight for windows, from the one for RGB."""
 
     @abstractmethod
     def as_original(self, windows: Float[Tensor, "1 1 d h w"]) -> Float[Tensor, "1 3 _ h w"]:
-        """What the network for RGB has to see to give the same features as the inflated one of gray windows."""
+        """The input for which the RGB network gives the same features as the inflated one for gray windows."""
 
     @abstractmethod
     def takes_stage_norms(self, network: nn.Module) -> bool:
-        """Whether its maps are the unnormalized sums of a hierarchical transformer's stages."""
+        """Whether its maps are unnormalized sums of a hierarchical transformer's stages."""
 
     def build_weightless(self) -> nn.Module:
-        """Builds the network for RGB on torch's meta device: names and shapes, no numbers."""
+        """Builds the network for RGB on torch's meta device: names and shapes without values."""
         with torch.device("meta"):
             return self.build(RGB)
 
     def inflate(
         self, network: nn.Module, rgb: nn.Module, *, depth: int, in_channels: int, inflation: Inflation
     ) -> None:
-        """Copies all weights of ``rgb``, the network for RGB, to that for windows, and inflates those of its stem."""
+        """Copies all weights of ``rgb``, the network for RGB, to the one for windows, and inflates its stem."""
         weights = rgb.state_dict()
         for stem in self.stem_names(rgb):
             name = f"{stem}.weight"

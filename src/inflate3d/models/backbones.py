@@ -24,7 +24,7 @@ def find_backbone(
     levels: Sequence[int] | None = None,
     arguments: Mapping[str, Any] | None = None,
 ) -> Backbone:
-    """Looks a backbone up and makes sure that it takes an image size; nothing is computed.
+    """Looks up a backbone and checks that it supports an image size; computes nothing.
 
     Args:
         name: A name of :data:`inflate3d.paper_encoders.PAPER_ENCODERS`, or timm's, with or without a tag.
@@ -47,7 +47,7 @@ def find_backbone(
 
 
 def nearest_image_size(name: str, image_size: int | tuple[int, int]) -> tuple[int, int]:
-    """The image size that a backbone takes and that is nearest to a wanted one.
+    """The supported image size nearest to a given one.
 
     Args:
         name: As for :func:`find_backbone`.
@@ -100,7 +100,7 @@ def _is_regular(backbone: Backbone) -> bool:
 
 
 def _almost_equal(found: list[tuple[int, ...]], expected: list[tuple[int, int, int, int]]) -> bool:
-    """Whether maps have their channels and, to a pixel, their sizes: stems without padding lose one at the border."""
+    """Whether maps have the right channels and, to a pixel, the right size: unpadded stems lose a border pixel."""
     return len(found) == len(expected) and all(
         len(a) == 4 and a[:2] == b[:2] and min(a) > 0 and max(abs(a[2] - b[2]), abs(a[3] - b[3])) <= 1
         for a, b in zip(found, expected, strict=True)
@@ -113,7 +113,7 @@ def _nearest(backbone: Backbone) -> tuple[int, int]:
 
 
 def _sizes_around(backbone: Backbone) -> list[tuple[int, int]]:
-    """The image sizes that fit next at or below the backbone's and at or above it, one or two."""
+    """The nearest supported image sizes, one at or below the backbone's and one at or above it."""
     problems: list[str] = []
     step = backbone.strides[-1]
     around = _nearest_fits(backbone, (step, step), problems) or _nearest_fits(backbone, backbone.trained_at, problems)
@@ -127,7 +127,7 @@ def _sizes_around(backbone: Backbone) -> list[tuple[int, int]]:
 
 
 def _nearest_fits(backbone: Backbone, unit: tuple[int, int], problems: list[str]) -> list[tuple[int, int]]:
-    """Multiples of a size that fit, at or below the backbone's and at or above it."""
+    """The nearest multiples of a size that work, below and above the backbone's."""
     height, width = (side / step for side, step in zip(backbone.image_size, unit, strict=True))
     below = [(math.floor(height) - n, math.floor(width) - n) for n in range(_SIZES_TRIED)]
     above = [(math.ceil(height) + n, math.ceil(width) + n) for n in range(_SIZES_TRIED)]

@@ -56,13 +56,12 @@ class TrainedRun:
 
     @classmethod
     def read(cls, folder: RunFolder) -> TrainedRun:
-        """Reads a run's folder."""
         return cls(RunConfig.read(folder.config), Split.read(folder.split), Provenance.read(folder))
 
 
 @dataclass(frozen=True)
 class _Section:
-    """A part of the card: heading, Markdown text, and a table whose first row is its head."""
+    """A section of the card: heading, Markdown text, and a table whose first row is its header."""
 
     title: str
     text: str = ""
@@ -78,7 +77,7 @@ def write_model_card(
     scores: Scores | None = None,
     postprocessing: Postprocessing | None = None,
 ) -> Path:
-    """Writes the card of a model folder; what its user wrote below the mark is kept.
+    """Writes the card of a model folder; what the user wrote below the mark is kept.
 
     Args:
         plan: How scans become its windows; a model without one can't predict yet.
@@ -123,7 +122,7 @@ def write_model_card(
 
 
 def network_in_words(architecture: Architecture | VolumetricArchitecture) -> str:
-    """The network, in two or three sentences."""
+    """Describes the network in two or three sentences."""
     rows, columns = architecture.image_size
     made = f"Made by inflate3d {__version__}."
     if isinstance(architecture, VolumetricArchitecture):
@@ -138,13 +137,13 @@ def network_in_words(architecture: Architecture | VolumetricArchitecture) -> str
 
 
 def plain(text: object) -> str:
-    """Text of others as Markdown shows it literally: one line, no tag, no end of a table's cell."""
+    """Escapes text for Markdown: one line, no tags, no end of a table cell."""
     one_line = " ".join(str(text).split())
     return one_line.replace("\\", "\\\\").replace("<", "&lt;").replace("|", "\\|").replace("`", "\\`")
 
 
 def _header(modalities: Sequence[str], weights: WeightsOrigin | None) -> dict[str, Any]:
-    """The hub's fields; its list of licenses has none for data and weights together."""
+    """The hub's fields; it has no license identifier for data and weights together."""
     header: dict[str, Any] = {
         "library_name": "inflate3d",
         "pipeline_tag": "image-segmentation",
@@ -159,7 +158,7 @@ def _header(modalities: Sequence[str], weights: WeightsOrigin | None) -> dict[st
 
 
 def _scores_header(scores: Scores, dataset: str) -> dict[str, Any]:
-    """The hub's table of results: Dice of each class, and their mean."""
+    """The hub's table of results: Dice per class, and the mean."""
     classes = zip(scores.classes, scores.class_means(), strict=True)
     named = {"Dice": scores.mean(), **{f"Dice, {name}": mean for name, mean in classes}}
     metrics = [
@@ -284,7 +283,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _table(rows: Sequence[Row]) -> str:
-    """Rows as a Markdown table; empty without any."""
+    """A Markdown table; empty without rows."""
     if not rows:
         return ""
     head, *others = ["| " + " | ".join(map(plain, row)) + " |" for row in rows]

@@ -24,7 +24,7 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class InflationReport:
-    """How exactly an inflated backbone repeats its 2D original.
+    """How exactly an inflated backbone reproduces its 2D original.
 
     Attributes:
         depth: Slices of a window.
@@ -101,7 +101,7 @@ def check_inflation(
 
 @dataclass(frozen=True)
 class EncoderDescription:
-    """What a backbone costs and gives, at one image size.
+    """Cost and feature maps of a backbone at one image size.
 
     Attributes:
         image_size: ``(H, W)`` in pixels.

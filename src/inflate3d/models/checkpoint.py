@@ -29,7 +29,7 @@ class _Description(FrozenModel):
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """What a model folder holds."""
+    """The contents of a model folder."""
 
     architecture: Architecture | VolumetricArchitecture
     plan: Plan | None
@@ -43,7 +43,7 @@ def write_model_folder(
     plan: Plan | None,
     tensors: Mapping[str, Tensor],
 ) -> None:
-    """Writes a model folder; each file whole or not at all, the description last."""
+    """Writes a model folder, each file atomically, the description last."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -55,7 +55,7 @@ def write_model_folder(
 
 
 def find_model_folder(path: Path) -> Path | None:
-    """The model folder at a path, or the one in the run's folder at it; None if there is none."""
+    """The model folder at a path, or the one in the run's folder there; None if there is none."""
     return next((folder for folder in (path, path / "model") if (folder / "model.json").is_file()), None)
 
 
@@ -83,7 +83,7 @@ def read_model_folder(folder: Path) -> ModelFolder:
 
 
 def read_description(folder: Path) -> tuple[Architecture | VolumetricArchitecture, Plan | None]:
-    """Reads what a model folder's network is built from and its plan, without its weights."""
+    """Reads the architecture and the plan of a model folder, without its weights."""
     description = parse_settings(_Description, _read_description(folder), file=folder / "model.json")
     return description.architecture, description.plan
 

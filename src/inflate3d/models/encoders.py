@@ -171,7 +171,7 @@ def create_encoder(
 
 
 def _load_trained(encoder: Encoder, folder: Path) -> None:
-    """Takes the encoder of a trained model, inflated as it is."""
+    """Loads the encoder of a trained model, which is inflated already."""
     saved = read_model_folder(folder)
     tensors = {
         name.removeprefix("encoder."): tensor for name, tensor in saved.tensors.items() if name.startswith("encoder.")
@@ -199,7 +199,7 @@ def _words(name: str, in_channels: int, depth: int, image_size: tuple[int, int])
 
 
 def checkpoint_activations(network: nn.Module, name: str) -> None:
-    """Makes a backbone keep the inputs of its blocks only, and recompute the rest in the backward pass.
+    """Makes a backbone keep only the inputs of its blocks, and recompute the rest in the backward pass.
 
     Less memory for more time (Chen et al. 2016, arXiv:1604.06174); the gradients stay the same. timm's networks
     implement it.

@@ -22,7 +22,7 @@ _FUSED = "fused_attn"
 
 @dataclass(frozen=True)
 class ModelCost:
-    """Floating-point operations of one window, and weights.
+    """Floating-point operations of one window, and parameters.
 
     Attributes:
         decoder: Operations of all behind the encoder, the full-resolution path and the classifier counted.
@@ -40,12 +40,11 @@ class ModelCost:
 
     @property
     def parameters(self) -> int:
-        """Weights of the whole network."""
         return self.encoder_parameters + self.decoder_parameters
 
 
 def measure_model(model: Segmenter) -> ModelCost:
-    """Counts what a network costs as it stands, its own slices, levels and norms counted.
+    """Counts the cost of a network as it is, including its slices, levels and norms.
 
     Args:
         model: In eval mode; on the meta device nothing is computed.
@@ -114,13 +113,12 @@ def count_flops(network: nn.Module, *inputs: torch.Tensor) -> int:
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Weights of a network."""
     return sum(weight.numel() for weight in network.parameters())
 
 
 @contextmanager
 def _attention_step_by_step(network: nn.Module) -> Iterator[None]:
-    """While it lasts, no attention is fused, so that every step is counted; each of timm's modules has a switch."""
+    """Disables fused attention in this context, so that every step is counted; each of timm's modules has a switch."""
     fused = [module for module in network.modules() if getattr(module, _FUSED, False)]
     for module in fused:
         setattr(module, _FUSED, False)

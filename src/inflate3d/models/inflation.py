@@ -69,7 +69,7 @@ def flatten_depth(tensor: Float[Tensor, "n c d h w"]) -> Float[Tensor, "n c*d h 
 
 
 def check_window(depth: int, in_channels: int) -> None:
-    """Refuses windows that no stem can be inflated to."""
+    """Rejects windows that no stem can be inflated to."""
     if depth < 1 or depth % 2 == 0:
         raise ConfigError(
             "invalid depth of the window",

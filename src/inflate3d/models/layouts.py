@@ -60,7 +60,7 @@ _Renaming = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
 
 
 def layout_of(tensors: Mapping[str, Tensor]) -> str | None:
-    """The layout of a checkpoint; none where its names tell nothing, as with most of timm's own."""
+    """The layout of a checkpoint; None if its names don't identify one, as with most of timm's own."""
     stem = tensors.get("patch_embed.proj.weight")
     if stem is not None and stem.ndim == 5:
         return "Video Swin"
@@ -68,7 +68,7 @@ def layout_of(tensors: Mapping[str, Tensor]) -> str | None:
 
 
 def to_timm(tensors: Mapping[str, Tensor], shapes: Shapes, image_size: tuple[int, int]) -> Tensors:
-    """Brings a checkpoint to names and shapes that timm reads.
+    """Converts a checkpoint to names and shapes that timm reads.
 
     Args:
         shapes: Shapes of the backbone's tensors, by timm's names with underscores for dots.
@@ -110,7 +110,7 @@ def _from_hugging_face_clip(tensors: Mapping[str, Tensor]) -> Tensors:
 
 
 def _with_tables_of_their_own(tensors: Mapping[str, Tensor]) -> Tensors:
-    """Gives every block of BEiT the position table that all share in pre-training, as its authors do to fine-tune."""
+    """Copies the position table that BEiT's blocks share in pre-training to every block, as its authors do."""
     blocks = [
         name.removesuffix(".qkv.weight") for name in tensors if re.fullmatch(r"blocks\.\d+\.attn\.qkv\.weight", name)
     ]
@@ -119,7 +119,7 @@ def _with_tables_of_their_own(tensors: Mapping[str, Tensor]) -> Tensors:
 
 
 def _resampled(name: str, tensor: Tensor, shapes: Shapes) -> Tensor:
-    """Fits SAM's and PiT's embeddings and SAM's position tables, which timm leaves as they are, to the image size."""
+    """Resamples SAM's and PiT's embeddings and SAM's position tables to the image size, which timm does not do."""
     expected = shapes.get(name.replace(".", "_"))
     if expected is None or expected == tensor.shape:
         return tensor
@@ -133,7 +133,7 @@ def _resampled(name: str, tensor: Tensor, shapes: Shapes) -> Tensor:
 
 
 def _resampled_tokens(name: str, tensor: Tensor, shapes: Shapes, image_size: tuple[int, int]) -> Tensor:
-    """Fits the position embeddings of CaiT (no class token) and CrossViT (two of them, one each) to the image size."""
+    """Resamples the position embeddings of CaiT (no class token) and CrossViT (two of them) to the image size."""
     name = re.sub(r"^pos_embed\.(\d)$", r"pos_embed_\1", name)  # as in CrossViT's own files
     expected = shapes.get(name.replace(".", "_"))
     if not name.startswith("pos_embed") or expected is None or expected == tensor.shape:
@@ -145,7 +145,7 @@ def _resampled_tokens(name: str, tensor: Tensor, shapes: Shapes, image_size: tup
 
 
 def _check_class_token(embedding: Tensor | None, shapes: Shapes) -> None:
-    """Says in words what timm's resampling stumbles over."""
+    """Explains a mismatch on which timm's resampling fails with an obscure error."""
     expected = shapes.get("pos_embed")
     has_token = any(name.endswith("cls_token") for name in shapes)
     if embedding is None or expected is None or embedding.ndim != 3 or not has_token or embedding.shape == expected:
@@ -156,7 +156,7 @@ def _check_class_token(embedding: Tensor | None, shapes: Shapes) -> None:
 
 
 def _gray_as_rgb(tensor: Tensor, expected: torch.Size | None) -> Tensor:
-    """A stem's weight for gray images as one for RGB that gives gray images the same, to the bit."""
+    """Extends a stem's gray weight to RGB such that gray images give exactly the same result."""
     if expected is None or tensor.ndim != 4 or (tensor.shape[1], *expected[1:2]) != (1, 3):
         return tensor
     return torch.cat([tensor, torch.zeros_like(tensor), torch.zeros_like(tensor)], dim=1)

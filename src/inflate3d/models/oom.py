@@ -20,7 +20,7 @@ class MemoryBudgetError(ConfigError):
 
 
 def is_oom(error: BaseException) -> bool:
-    """Whether an error means that memory ran out; on a CPU torch has no error class for that."""
+    """Whether an error means out of memory; for CPUs torch has no error class of its own."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and "allocate memory" in str(error)

@@ -64,7 +64,7 @@ PUBLISHED = {
 
 
 def weights_folder() -> Path:
-    """Where the files are kept: torch.hub's folder, which TORCH_HOME moves."""
+    """torch.hub's folder, which TORCH_HOME moves."""
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 

@@ -90,7 +90,7 @@ class Segmenter(nn.Module):
         return self.decode(self.encoder(scaled), scaled)
 
     def decode(self, features: list[Tensor], scaled: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b o h w"]:
-        """Scores every pixel: decoder and classifier, corrected by the full-resolution path.
+        """Decoder and classifier, corrected by the full-resolution path.
 
         Args:
             features: The encoder's maps.
@@ -114,7 +114,7 @@ class Segmenter(nn.Module):
         write_model_card(Path(folder), self.architecture, self.plan)
 
     def _check_image_size(self) -> None:
-        """Refuses images whose coarsest map is too small for the decoder.
+        """Rejects images whose coarsest map is too small for the decoder.
 
         Raises:
             ConfigError: It is.
@@ -148,7 +148,7 @@ def create_model(
     detail_channels: int | None = None,
     input_scaling: Literal["pretrained", "unit"] = "pretrained",
 ) -> Segmenter:
-    """Puts a decoder on an encoder.
+    """Combines an encoder with a decoder.
 
     Args:
         encoder: From :func:`inflate3d.create_encoder`.
@@ -201,7 +201,7 @@ def model_from_config(
     num_classes: int,
     class_names: Sequence[str] | None = None,
 ) -> Segmenter:
-    """Builds the network of a run's configuration, with its 2D weights or those of the run that it starts from.
+    """Builds the network of a run's configuration, with 2D weights or those of an earlier run.
 
     Args:
         image_size: ``(H, W)`` in pixels.
@@ -230,7 +230,7 @@ def model_from_config(
 
 
 def load_decoder(model: Segmenter, folder: str | Path, class_names: Sequence[str] | None = None) -> tuple[str, ...]:
-    """Takes the decoder of a trained model, as far as it is the same; the rest stays as it is.
+    """Loads the decoder of a trained model as far as it matches; the rest stays as it is.
 
     With ``create_encoder(..., weights=folder)``, which takes the encoder, training starts from a run of your own.
 
@@ -262,7 +262,7 @@ def load_decoder(model: Segmenter, folder: str | Path, class_names: Sequence[str
 
 
 def load_model(folder: str | Path) -> Segmenter | VolumetricSegmenter:
-    """Reads a model folder, of an inflated or a 3D network, ready to predict (in eval mode, on the CPU).
+    """Loads a model folder of an inflated or a 3D network, ready to predict (in eval mode, on the CPU).
 
     Args:
         folder: A model folder, or a run's folder that holds one as ``model/``.
@@ -318,7 +318,7 @@ def _check_shapes(model: nn.Module, saved: ModelFolder) -> None:
 
 
 def preferred_memory_format(device: torch.device, *, reduced_precision: bool) -> torch.memory_format:
-    """The faster order of a network's weights and maps in memory: channels last on a GPU, and on a CPU in 16 bits.
+    """The faster memory layout: channels last on a GPU, and on a CPU in 16 bits.
 
     On a CPU in float32 wide convolutions, transposed ones above all, take up to twice as long with channels last.
 

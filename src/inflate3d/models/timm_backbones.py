@@ -35,22 +35,19 @@ _STANDARDIZED = (StdConv2d, StdConv2dSame, ScaledStdConv2d, ScaledStdConv2dSame)
 
 @dataclass(frozen=True)
 class TimmBackbone(Backbone):
-    """A backbone of timm's: for it, the slices of a window are channels of one image."""
+    """One of timm's backbones, for which the slices of a window are channels of one image."""
 
     @property
     def gray_mean(self) -> float:
-        """Gray average of the mean that its weights were trained with."""
         mean = published_settings(self.name).mean
         return sum(mean) / len(mean)
 
     @property
     def gray_std(self) -> float:
-        """The same of the standard deviation."""
         deviation = published_settings(self.name).std
         return sum(deviation) / len(deviation)
 
     def build(self, in_channels: int, depth: int = 1) -> nn.Module:
-        """Builds the network with random weights."""
         network = self._build(in_channels * depth)
         _fold_standardized(network, in_channels * depth)
         return network
@@ -67,7 +64,7 @@ class TimmBackbone(Backbone):
         )
 
     def build_filled(self, tensors: Mapping[str, Tensor]) -> Filled:
-        """Builds the network for RGB; timm puts the tensors in, and understands every layout that it knows."""
+        """Builds the network for RGB; timm loads the tensors, in any layout that it knows."""
         # timm drops the classifier, whatever its size, where there is one and its number of classes is not the
         # checkpoint's: -1 is nobody's.
         classifier = published_settings(self.name).classifier or "head"
@@ -107,7 +104,7 @@ class TimmBackbone(Backbone):
         return windows[:, :, center : center + 1].expand(-1, RGB, -1, -1, -1)
 
     def takes_stage_norms(self, network: nn.Module) -> bool:
-        """Whether it is a hierarchical transformer, and no hybrid that batch-normalizes its maps."""
+        """Whether it is a hierarchical transformer, and not a hybrid that batch-normalizes its maps."""
         modules = list(network.modules())
         return (
             len(set(self.strides)) > 1
@@ -119,7 +116,7 @@ class TimmBackbone(Backbone):
 
 @dataclass(frozen=True)
 class _Loading:
-    """What became of a state dict.
+    """The result of loading a state dict.
 
     Attributes:
         loaded: Names of the others.
@@ -133,7 +130,7 @@ class _Loading:
 
 @contextmanager
 def _observed_loading() -> Iterator[list[_Loading]]:
-    """Collects what each `load_state_dict` reports while it lasts: timm's builder only logs it."""
+    """Collects what `load_state_dict` reports in this context: timm's builder only logs it."""
     found: list[_Loading] = []
     load = nn.Module.load_state_dict
 
@@ -154,7 +151,7 @@ def _observed_loading() -> Iterator[list[_Loading]]:
 def look_up_timm(
     name: str, image_size: int | tuple[int, int] | None, levels: Sequence[int] | None, arguments: Mapping[str, Any]
 ) -> TimmBackbone:
-    """Looks a backbone up, without asking whether it takes the image size."""
+    """Looks up a backbone without checking the image size."""
     _check_name(name)
     _, *trained_at = published_settings(name).input_size
     maps = _all_feature_maps(name, (trained_at[0], trained_at[1]), arguments)
@@ -177,7 +174,7 @@ def look_up_timm(
 
 
 def check_levels(name: str, levels: Sequence[int], count: int) -> tuple[int, ...]:
-    """Makes sure that a backbone has the wanted feature maps."""
+    """Checks that a backbone has the requested feature maps."""
     chosen = tuple(levels)
     if not chosen or list(chosen) != sorted(set(chosen)) or not set(chosen) <= set(range(count)):
         raise ConfigError(
@@ -189,7 +186,7 @@ def check_levels(name: str, levels: Sequence[int], count: int) -> tuple[int, ...
 
 
 def published_settings(name: str) -> PretrainedCfg:
-    """What timm keeps of a backbone's published weights: where they are, input size, mean and deviation."""
+    """The record that timm has of a backbone's published weights: location, input size, mean and deviation."""
     settings = timm.get_pretrained_cfg(name)
     assert settings is not None, f"{name} is a name that timm knows"
     return settings
@@ -211,7 +208,7 @@ def _check_name(name: str) -> None:
 
 
 def _all_feature_maps(name: str, image_size: tuple[int, int], arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What timm says of every feature map that it can extract, coarsest last."""
+    """The description by timm of every feature map that it can extract, coarsest last."""
     try:
         with torch.device("meta"):
             network = _create(name, image_size, in_chans=RGB, **arguments)
@@ -256,7 +253,7 @@ def _reads_image(path: str, module: nn.Module) -> bool:
 
 
 def _fold_standardized(network: nn.Module, channels: int) -> None:
-    """Replaces weight-standardized convolutions of the image by plain ones that compute the same.
+    """Replaces weight-standardized convolutions of the image by equivalent plain ones.
 
     Standardization would undo inflation: it divides by the deviation of all weights of a kernel, those of the other
     slices counted. The other layers keep theirs.

@@ -57,7 +57,7 @@ DAMAGED = (
 
 
 def load_plain(path: Path, names: Collection[str] = ()) -> Any:
-    """Reads a torch file by torch's safe loader, which builds tensors and plain values alone.
+    """Reads a torch file with torch's safe loader, which builds only tensors and plain values.
 
     Tensors are mapped from the file and then copied, so that one which claims more than the file holds is refused.
 
@@ -71,7 +71,7 @@ def load_plain(path: Path, names: Collection[str] = ()) -> Any:
 
 
 def check_torch_file(path: Path, names: Collection[str] | None = ()) -> bool:
-    """Refuses a torch file that would run code or build more than it holds, before anything of it is built.
+    """Rejects a torch file that would run code or claims more than it holds, before anything is built.
 
     Args:
         names: Classes that it may name besides; None for any.
@@ -98,7 +98,7 @@ def check_torch_file(path: Path, names: Collection[str] | None = ()) -> bool:
 
 
 class _Claims(pickle.Unpickler):
-    """Adds up the numbers of the arrays in a pickle of torch's old format, which torch allocates; builds none."""
+    """Sums the array sizes that a pickle of torch's old format claims, without allocating them."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file)
@@ -118,7 +118,7 @@ class _Claims(pickle.Unpickler):
 
 
 class _Nothing:
-    """Stands for whatever a pickle would build."""
+    """Stands in for whatever a pickle would build."""
 
     def __init__(self, *_: Any) -> None:
         pass
@@ -131,13 +131,12 @@ class _Nothing:
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether a file begins as safetensors do, whatever its name."""
+    """Whether a file begins like safetensors, whatever its name is."""
     with path.open("rb") as file:
         return file.read(10)[8:] in (b'{"', b"{}", b"{ ")
 
 
 def load_safetensors(path: Path) -> dict[str, Tensor]:
-    """Reads a safetensors file."""
     check_safetensors_header(path)
     try:
         tensors = load_file(path)
@@ -148,7 +147,7 @@ def load_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def check_safetensors_header(path: Path) -> None:
-    """Refuses a header of a size that no network has."""
+    """Rejects a header that is too large for any network."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
     if length > LARGEST_HEADER:
@@ -158,7 +157,7 @@ def check_safetensors_header(path: Path) -> None:
 
 
 def tensors_in(value: Any) -> list[Tensor]:
-    """All tensors in nested dictionaries, lists and tuples; a part that occurs twice is visited once."""
+    """All tensors in nested dictionaries, lists and tuples; shared parts are visited once."""
     found: list[Tensor] = []
     seen: set[int] = set()
     waiting = [value]
@@ -173,7 +172,7 @@ def tensors_in(value: Any) -> list[Tensor]:
 
 
 def check_tensors(tensors: list[Tensor], size: int) -> None:
-    """Refuses tensors that are no plain arrays in memory, or larger than the file that they are from.
+    """Rejects tensors that are not plain arrays in memory, or larger than the file they come from.
 
     Args:
         size: The file's bytes.
@@ -191,7 +190,7 @@ def check_tensors(tensors: list[Tensor], size: int) -> None:
 
 
 def _check_archive(path: Path, names: Collection[str] | None) -> None:
-    """Refuses an archive that unpacks to more than it is, which torch never writes."""
+    """Rejects an archive that unpacks to more than its own size, which torch never writes."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         if any(member.filename.endswith("/constants.pkl") for member in members):
@@ -208,7 +207,7 @@ def _check_archive(path: Path, names: Collection[str] | None) -> None:
 
 
 def _check_pickle(file: Any, names: Collection[str] | None) -> None:
-    """Reads a pickle's operations without doing any: bounds its length, its nesting and what it may name."""
+    """Reads a pickle's operations without executing any: limits its length, nesting and the names it may use."""
     start = file.tell()
     stack = _Stack()
     for number, (operation, argument, _) in enumerate(pickletools.genops(file), start=1):
@@ -224,7 +223,7 @@ def _check_pickle(file: Any, names: Collection[str] | None) -> None:
 
 
 class _Stack:
-    """What a pickle's operations work on: texts, and of all else how deeply tuples are nested in it.
+    """The stack of a pickle's operations: strings, and for all else how deeply tuples are nested in it.
 
     Python's own hash of a deeply nested tuple, such as a dictionary's key, ends the process.
     """
@@ -234,7 +233,7 @@ class _Stack:
         self._memo: dict[int, str | int] = {}
 
     def follow(self, operation: pickletools.OpcodeInfo, argument: Any) -> list[str | int]:
-        """Follows one operation, and returns what it takes, from the top of the stack down."""
+        """Follows one operation, and returns what it takes from the stack, top first."""
         if operation.name == "MEMOIZE" or operation.name.endswith("PUT"):
             self._memo[len(self._memo) if argument is None else argument] = self._values[-1]
             return []
@@ -267,14 +266,14 @@ def _check_name(name: str, names: Collection[str] | None) -> None:
 
 
 def _known_start(path: Path) -> str | None:
-    """What a file is that is often taken for weights, and what to do about it."""
+    """Recognizes files that are often mistaken for weights, and says what to do."""
     with path.open("rb") as file:
         foreign = foreign_file(file.read(64))
     return foreign and f"{foreign[0]}; {foreign[1]}"
 
 
 def _own(value: Any, done: dict[int, Any]) -> Any:
-    """The same values with tensors that no longer need the file; what was shared stays shared."""
+    """Copies of the tensors that no longer need the file; what was shared stays shared."""
     if id(value) in done:
         return done[id(value)]
     own: Any = value

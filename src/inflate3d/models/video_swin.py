@@ -84,7 +84,7 @@ class VideoSwin(nn.Module):
                 _forget_index(module)
 
     def forward(self, windows: Float[Tensor, "b c d h w"]) -> list[Float[Tensor, "b _ _ _"]]:
-        """Gives the stages' maps before down-sampling, at the depth whose tokens hold the center slice.
+        """The stages' maps before down-sampling, at the depth whose tokens contain the center slice.
 
         The original takes ``tokens in depth // 2``: the same for 1, 5, 9, ... slices, a later one for 3, 7, ...
         """
@@ -100,16 +100,14 @@ class VideoSwin(nn.Module):
 
 @dataclass(frozen=True)
 class VideoSwinBackbone(Backbone):
-    """Video Swin; its kernels have a depth of their own, so that no rule has to spread them over the slices."""
+    """Video Swin; its kernels have a depth already, so nothing has to be spread over slices."""
 
     @property
     def gray_mean(self) -> float:
-        """Gray average of the mean that its weights were trained with, ImageNet's."""
         return sum(IMAGENET_DEFAULT_MEAN) / RGB
 
     @property
     def gray_std(self) -> float:
-        """The same of the standard deviation."""
         return sum(IMAGENET_DEFAULT_STD) / RGB
 
     def build(self, in_channels: int, depth: int = 1) -> nn.Module:
@@ -117,21 +115,19 @@ class VideoSwinBackbone(Backbone):
         return VideoSwin(in_channels, self.levels, **{**_BASE, **self.arguments})
 
     def build_filled(self, tensors: Mapping[str, Tensor]) -> Filled:
-        """Builds the network for RGB and puts tensors in, of the authors' layout or torchvision's."""
+        """Builds the network for RGB and loads tensors in the authors' layout or torchvision's."""
         network = self.build(RGB)
         result = network.load_state_dict({_own_name(name): tensor for name, tensor in tensors.items()}, strict=False)
         return Filled(network, tuple(result.missing_keys), tuple(result.unexpected_keys))
 
     def feature_maps(self, network: nn.Module, windows: Float[Tensor, "b c d h w"]) -> list[Float[Tensor, "b _ _ _"]]:
-        """Runs the network."""
         return network(windows)
 
     def stem_names(self, network: nn.Module) -> tuple[str, ...]:
-        """Its one stem, a 3D convolution."""
         return ("patch_embed.proj",)
 
     def inflated_stem(self, weight: Tensor, depth: int, in_channels: int, method: Inflation) -> Tensor:
-        """Sums RGB, copies it to the modalities and divides by their number: ``(O, C, 2, 4, 4)``; random: anew."""
+        """Sums RGB, copies it to the modalities, divides by their number: ``(O, C, 2, 4, 4)``; or a random weight."""
         gray = weight.sum(dim=1, keepdim=True) / in_channels
         copied = gray.repeat(1, in_channels, 1, 1, 1)
         return nn.init.kaiming_uniform_(copied, a=math.sqrt(5)) if method == "random" else copied
@@ -141,14 +137,14 @@ class VideoSwinBackbone(Backbone):
         return windows.expand(-1, RGB, -1, -1, -1)
 
     def takes_stage_norms(self, network: nn.Module) -> bool:
-        """No: the paper's code normalizes the maps of Swin, but not those of Video Swin."""
+        """The paper's code normalizes the maps of Swin, but not those of Video Swin."""
         return False
 
 
 def look_up_video_swin(
     image_size: int | tuple[int, int] | None, levels: Sequence[int] | None, arguments: Mapping[str, Any]
 ) -> VideoSwinBackbone:
-    """Video Swin-B, or one of other width, depths, heads, patches or windows."""
+    """Video Swin-B, or a variant with another width, depth, number of heads, patch or window size."""
     if unknown := sorted(set(arguments) - set(_BASE)):
         raise ModelError(f"{VIDEO_SWIN} has no such arguments", expected=", ".join(_BASE), got=", ".join(unknown))
     sizes = {**_BASE, **arguments}
@@ -173,7 +169,7 @@ def _own_name(name: str) -> str:
 
 
 def _forget_index(attention: ShiftedWindowAttention3d) -> None:
-    """Keeps an index that follows from the window's size, a megabyte a block, out of model files."""
+    """Keeps a derived index, a megabyte per block, out of model files."""
     index = attention.get_buffer("relative_position_index")
     del attention.relative_position_index
     attention.register_buffer("relative_position_index", index, persistent=False)

@@ -46,7 +46,7 @@ class _Kind:
 
 
 def _unetr(architecture: VolumetricArchitecture) -> nn.Module:
-    """Hatamizadeh et al. 2022 (arXiv:2103.10504); 16 channels stand beside 768 of the transformer."""
+    """Hatamizadeh et al. 2022 (arXiv:2103.10504); 16 channels go with 768 of the transformer."""
     from monai.networks.nets.unetr import UNETR
 
     hidden = 48 * architecture.width
@@ -144,7 +144,7 @@ class VolumetricSegmenter(nn.Module):
         write_model_card(Path(folder), self.architecture, self.plan)
 
     def summary(self) -> str:
-        """What it is, in a line."""
+        """One line."""
         patch = " × ".join(map(str, self.architecture.patch_size))
         parameters = sum(parameter.numel() for parameter in self.parameters())
         return f"{self.architecture.network}: {parameters / 1e6:.1f} M random weights, patches of {patch} voxels"
@@ -189,7 +189,7 @@ def create_volumetric(
 
 
 def usual_patch_size(network: Volumetric, shape: Size) -> Size:
-    """A patch that shows the median scan where it is not too large; its longest sides are cut first, as in nnU-Net."""
+    """A patch the size of the median scan, reduced along its longest sides if too large, as in nnU-Net."""
     kind = _KINDS[network]
     depth_step = max(kind.step, _USUAL_DEPTH_STEP)
     steps = (depth_step, kind.usual_step, kind.usual_step)
@@ -203,7 +203,7 @@ def usual_patch_size(network: Volumetric, shape: Size) -> Size:
 
 
 def _problem(network: Volumetric, patch_size: Size, strides: Sequence[Size]) -> str | None:
-    """What a network wants of its patch if it is not this one."""
+    """What a network requires of its patch size, if this one is invalid."""
     step = _KINDS[network].step
     if any(side < step or side % step for side in patch_size):
         return f"multiples of {step}"

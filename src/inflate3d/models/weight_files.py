@@ -24,7 +24,7 @@ _NESTED_UNDER = (
 
 
 def download_timm(name: str) -> tuple[str, dict[str, Tensor]]:
-    """The weights that timm publishes of a backbone, from its cache or its hub, and their source."""
+    """The weights that timm publishes for a backbone, from its cache or its hub, and their source."""
     published = published_settings(name)
     hub_id, url = published.hf_hub_id, published.url
     if not (hub_id or url):
@@ -45,7 +45,7 @@ def download_timm(name: str) -> tuple[str, dict[str, Tensor]]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors or torch file, in float32, out of what they are nested in."""
+    """The tensors of a safetensors or torch file, in float32, unwrapped."""
     try:
         if is_safetensors(path) or path.suffix == ".safetensors":
             return _tensors(load_safetensors(path))

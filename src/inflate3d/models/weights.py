@@ -30,7 +30,7 @@ _HINT = "give the backbone that the weights were made for, or other weights"
 
 @dataclass(frozen=True, repr=False)
 class WeightsReport:
-    """What became of a checkpoint's tensors; one that does not fill the whole backbone is an error.
+    """The result of loading a checkpoint; one that does not fill the whole backbone is an error.
 
     Attributes:
         source: Where the checkpoint came from: a file, a hub id or an address.
@@ -52,7 +52,7 @@ class WeightsReport:
         return f"WeightsReport({self.source!r}, {counts} tensors)"
 
     def summary(self) -> str:
-        """What became of the tensors, as a few lines."""
+        """A few lines for the user."""
         groups = {"inflated": self.inflated, "resampled": self.resampled, "unused": self.unused}
         layout = f" ({self.layout})" if self.layout else ""
         lines = [f"2D weights: all {len(self.loaded)} tensors of the backbone from {self.source}{layout}"]
@@ -108,7 +108,7 @@ def load_backbone(backbone: Backbone, weights: str | Path) -> tuple[nn.Module, W
 
 
 def _without_prefixes(tensors: dict[str, Tensor], shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
-    """Removes what training code puts before most of the names, unless the backbone's own names begin so."""
+    """Removes prefixes that training code adds to most names, unless the backbone's own names start with them."""
     for prefix in (prefix for _ in _PREFIXES for prefix in _PREFIXES):
         own = any(name.startswith(prefix.replace(".", "_")) for name in shapes)
         if not own and 2 * sum(name.startswith(prefix) for name in tensors) > len(tensors):
@@ -133,7 +133,7 @@ def _fill(backbone: Backbone, tensors: Mapping[str, Tensor], shapes: Mapping[str
 
 @contextmanager
 def _quiet_timm() -> Iterator[None]:
-    """Keeps timm from logging tensors that it has no place for, which :class:`WeightsReport` lists.
+    """Silences timm's log of tensors it has no place for, which :class:`WeightsReport` lists.
 
     So it does with torch's advice to timm's developers on how they resample position tables.
     """
@@ -161,5 +161,5 @@ def _plain_name(name: str) -> str:
 
 
 def _flat_name(name: str) -> str:
-    """The same with underscores for dots, as some of timm's feature extractors have it in part."""
+    """The same with underscores for dots, as some of timm's feature extractors have it."""
     return _plain_name(name).replace(".", "_")

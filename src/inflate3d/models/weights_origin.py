@@ -14,7 +14,7 @@ from inflate3d.provenance import WeightsOrigin, file_sha256
 
 
 def weights_origin(config: InflatedConfig | VolumetricConfig) -> WeightsOrigin | None:
-    """Where a run's 2D weights come from; the checksum is known once their file is on this machine.
+    """Where a run's 2D weights come from; the checksum is known once the file is on this machine.
 
     Returns:
         None for a network that starts from random weights.
@@ -44,7 +44,7 @@ def _from_timm(name: str) -> WeightsOrigin:
 
 
 def _hub_file(hub_id: str, named: str | None) -> Path | None:
-    """The file in the hub's cache that timm reads: safetensors before any other, as timm does."""
+    """The file in the hub's cache that timm reads: safetensors first, as timm does."""
     from huggingface_hub import try_to_load_from_cache
 
     usual = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -57,7 +57,7 @@ def _hub_file(hub_id: str, named: str | None) -> Path | None:
 
 
 def _downloaded_file(url: str) -> Path | None:
-    """The file in the folder of torch.hub."""
+    """The file in torch.hub's folder."""
     path = weights_folder() / Path(url).name
     return path if path.is_file() else None
 
@@ -68,7 +68,7 @@ def _published(name: str, weights: PublishedWeights, checksum: str) -> WeightsOr
 
 
 def _from_file(path: Path) -> WeightsOrigin:
-    """A local file, or a trained model's; a published one is recognized by its checksum."""
+    """A local file or a trained model; a published file is recognized by its checksum."""
     if folder := find_model_folder(path):
         path = folder / "model.safetensors"
     try:

@@ -33,7 +33,7 @@ READ_ERRORS = (
 
 
 def write_slices(path: Path, array: Shaped[np.ndarray, "*c d h w"], kind: Literal["image", "label"]) -> None:
-    """Writes an array atomically; the caller flushes it to the disk (see `flush_files`).
+    """Writes an array atomically; the caller flushes it to disk (see `flush_files`).
 
     Args:
         path: The file; replaced where it exists.
@@ -75,7 +75,7 @@ class StoredSlices:
             raise RuntimeError(f"its header declares {claimed} bytes, its chunks hold {held}")
 
     def read(self, first: int, last: int, axis: int = 0) -> Shaped[np.ndarray, "*c d h w"]:
-        """The slices from ``first`` to ``last``, that one too, in the type that was written.
+        """The slices from ``first`` to ``last``, inclusive, in the type that was written.
 
         Args:
             axis: Whether they lie along the depth (0), the rows (1) or the columns (2).
@@ -85,7 +85,7 @@ class StoredSlices:
 
 
 def _check_plain_array(path: Path) -> None:
-    """Refuses Blosc2 files of other objects, some of which Blosc2 would compute or fetch when it opens them.
+    """Rejects Blosc2 files of other objects, some of which Blosc2 would compute or fetch when opening them.
 
     Only the file's header is read: compressed voxels can hold any bytes.
     """
@@ -110,7 +110,7 @@ def _chunks(array: Shaped[np.ndarray, "*c d h w"]) -> tuple[int, ...]:
 
 
 def _compression(bytes_each: int, kind: Literal["image", "label"]) -> dict[str, Any]:
-    """What measured best by size and speed of reading, see `benchmarks/store_format.py`."""
+    """The best in size and reading speed, see `benchmarks/store_format.py`."""
     from blosc2 import Codec, Filter
 
     if kind == "label":

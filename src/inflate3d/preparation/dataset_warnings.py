@@ -136,7 +136,7 @@ def _far_off(
     factor: float,
     sides_of: Callable[[CaseFingerprint], tuple[float, float, float]],
 ) -> Iterator[DataError]:
-    """The cases of which one side is far from the median case's."""
+    """Cases with a side length far from the median case's."""
     if len(pairs) < FEWEST_FOR_MEDIAN:
         return
     median = np.median([sides_of(measured) for _, measured in pairs], axis=0)
@@ -182,7 +182,7 @@ def _repeated_scans(dataset: Dataset, pairs: Sequence[tuple[Case, CaseFingerprin
 
 
 def _leaks(dataset: Dataset, copies: Sequence[Case]) -> list[str]:
-    """Descriptions of the splits that don't keep copies of a scan on one side."""
+    """Descriptions of the splits that put copies of a scan on both sides."""
     names = {case.id for case in copies}
     leaks = [
         f"split {name} has them on both sides"
@@ -195,7 +195,7 @@ def _leaks(dataset: Dataset, copies: Sequence[Case]) -> list[str]:
 
 
 def _parts(split: Split, names: set[str]) -> int:
-    """How many parts of a split hold one of the cases."""
+    """The number of parts of a split that contain one of the cases."""
     return sum(not names.isdisjoint(part) for part in (split.train, split.validation, split.test))
 
 

@@ -31,7 +31,7 @@ class Examination:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was found out about one case; it is not measured if there are problems."""
+    """The result for one case; it is not measured if there are problems."""
 
     measured: CaseFingerprint | None
     problems: tuple[Inflate3dError, ...] = ()
@@ -72,7 +72,7 @@ def examine(
 
 
 def conclude(dataset: Dataset, outcomes: Sequence[Outcome]) -> Examination:
-    """Puts together what was found out about every case.
+    """Combines the results of all cases.
 
     Args:
         outcomes: Its cases', in their order.
@@ -90,7 +90,7 @@ def conclude(dataset: Dataset, outcomes: Sequence[Outcome]) -> Examination:
 
 
 def check_cases(dataset: Dataset, *, workers: int | None = None, progress: Progress = silent) -> None:
-    """Checks every case by itself, reading each once; zeros may stand in for modalities that one lacks.
+    """Checks every case by itself, reading each once; zeros may replace missing modalities.
 
     Args:
         workers: Processes; as many as cores if not given.
@@ -132,7 +132,7 @@ def read_case(dataset: Dataset, case: Case, *, allow_missing_modality: bool) -> 
 
 
 def note_warnings(case: Case, of_scan: Sequence[str], of_labels: Sequence[str]) -> tuple[DataError, ...]:
-    """Warnings of what the readers of a case's files found unusual."""
+    """Warnings about what the readers found unusual in a case's files."""
     found = [(note, case.scan) for note in of_scan] + [(note, case.label) for note in of_labels]
     return tuple(
         DataError(

@@ -31,23 +31,23 @@ class FileSignature(FrozenModel):
 
 
 def sign_case(case: Case, root: Path) -> tuple[FileSignature, ...]:
-    """Signs a case's scan and label map, as they are now."""
+    """Signatures of a case's scan and label map as they are now."""
     return tuple(_sign_path(path, root) for path in (*case.images, case.label) if path is not None)
 
 
 def last_change(path: Path) -> int | None:
-    """When a scan was last written, in nanoseconds; of one in several files the latest. None if there is nothing."""
+    """When a scan was last written, in nanoseconds (the latest of its files); None if it does not exist."""
     return max((part.stat().st_mtime_ns for part in _parts_of(path)), default=None)
 
 
 def changed_files(before: Iterable[FileSignature], now: Iterable[FileSignature], root: Path) -> list[Path]:
-    """The paths that changed, came or went between two times, sorted."""
+    """Sorted paths that were changed, added or removed between two times."""
     old, new = ({each.file: each for each in signatures} for signatures in (before, now))
     return [root / file for file in sorted(old.keys() | new.keys()) if old.get(file) != new.get(file)]
 
 
 def _sign_path(path: Path, root: Path) -> FileSignature:
-    """Signs a file, or what names a DICOM series: its folder, one of its files, or the folder and a UID."""
+    """Signature of a file, or of a DICOM series: its folder, one of its files, or folder and UID."""
     states = [part.stat() for part in _parts_of(path)]
     path, root = path.absolute(), root.absolute()  # the same folder may be named in another way next time
     return FileSignature(
@@ -58,7 +58,7 @@ def _sign_path(path: Path, root: Path) -> FileSignature:
 
 
 def _parts_of(path: Path) -> list[Path]:
-    """Every file on the disk that a path stands for."""
+    """Every file on disk that a path stands for."""
     if path.is_dir():
         return [part for part in path.iterdir() if part.is_file()]
     if not path.is_file():

@@ -29,7 +29,7 @@ MAX_SAMPLES = 200_000
 
 
 class Intensities(FrozenModel):
-    """How one modality's voxel values are distributed, over some set of voxels."""
+    """Distribution of one modality's voxel values over some set of voxels."""
 
     mean: float
     deviation: float
@@ -93,7 +93,7 @@ class Fingerprint(FrozenModel):
         return _triple(np.median([case.spacing for case in self.cases], axis=0).tolist())
 
     def slice_share(self, axis: int) -> dict[int, float]:
-        """For each class, the part of all cases' slices along an axis that hold it.
+        """For each class, the fraction of all cases' slices along an axis that contain it.
 
         Args:
             axis: 0, 1 or 2: slices along left-right, posterior-anterior or inferior-superior.
@@ -106,7 +106,7 @@ class Fingerprint(FrozenModel):
         }
 
     def changed_files(self, dataset: Dataset) -> list[Path]:
-        """The files of a dataset that are not what they were when it was measured: changed, new or gone.
+        """Files of a dataset that were changed, added or removed since it was measured.
 
         Sizes and times are compared, nothing is read.
         """
@@ -172,7 +172,7 @@ def measure_intensities(values: Shaped[np.ndarray, "..."]) -> Intensities:
 
 
 def merge_intensities(parts: Sequence[Intensities]) -> Intensities:
-    """The median case's figures: one wild case moves none of them."""
+    """The median of the cases' figures, which a single outlier does not move."""
     return Intensities(
         **{name: float(np.median([getattr(part, name) for part in parts])) for name in Intensities.model_fields}
     )
@@ -210,7 +210,7 @@ def _measure_sample(sample: Shaped[np.ndarray, " n"]) -> Intensities:
 
 
 def _step(size: int, wanted: int) -> int:
-    """From one sampled voxel to the next: ``wanted`` of ``size`` voxels are of interest, evenly spread."""
+    """Step between sampled voxels: ``wanted`` of ``size`` voxels, evenly spread."""
     step = max(1, wanted // MAX_SAMPLES)
     while gcd(step, size) > 1:  # a common divisor with a side of the volume would leave out whole slices
         step += 1
@@ -230,7 +230,7 @@ def _merge(labels: Integer[np.ndarray, "i j k"], merged: Mapping[int, int]) -> I
 def _count_classes(
     labels: Integer[np.ndarray, "x y z"],
 ) -> tuple[dict[int, int], dict[int, tuple[int, int, int]]]:
-    """Voxels of every label value, and for all but 0 the slices along each axis that hold it."""
+    """Number of voxels of each label value and, for all but 0, of the slices along each axis that contain it."""
     from scipy.ndimage import find_objects
 
     order = _triple(int(axis) for axis in np.argsort([-abs(stride) for stride in labels.strides]))
@@ -252,7 +252,7 @@ def _count_classes(
 
 
 def _numbered(labels: Integer[np.ndarray, "i j k"]) -> tuple[list[int] | None, Integer[np.ndarray, "i j k"]]:
-    """Labels by small numbers, 0 as 0, and each number's value; as they are where no value is large.
+    """Labels as small numbers, 0 as 0, and each number's value; unchanged if no value is large.
 
     What counts by number makes a list as long as the largest.
     """
@@ -263,7 +263,7 @@ def _numbered(labels: Integer[np.ndarray, "i j k"]) -> tuple[list[int] | None, I
 
 
 def _hash(array: Shaped[np.ndarray, "..."]) -> str:
-    """A digest of type, shape and voxels, however they lie in memory."""
+    """Digest of type, shape and voxels, independent of the memory layout."""
     digest = blake2b(f"{array.dtype.str}{array.shape}".encode(), digest_size=16)
     for plane in array.T:  # files keep the first axis together, so that this copies nothing
         digest.update(np.ascontiguousarray(plane).data)

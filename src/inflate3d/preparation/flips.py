@@ -22,7 +22,7 @@ _PLACEHOLDER = re.compile(r"(class|label|value|object|structure|region|roi)?[\s_
 
 
 def choose_flips(classes: Mapping[int, str], frame: Sequence[DepthAxis]) -> tuple[tuple[bool, bool, bool], str]:
-    """Along which axes windows may be mirrored.
+    """The axes along which windows may be flipped.
 
     Args:
         classes: Label value to class name; 0 is the background.
@@ -49,14 +49,14 @@ def choose_flips(classes: Mapping[int, str], frame: Sequence[DepthAxis]) -> tupl
 
 
 def _sides_in(names: Collection[str], pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """The words that tell the two ends of an axis apart and stand in a name, sorted."""
+    """Words for either end of an axis in a name, sorted."""
     words = {word for name in names for word in re.findall(r"[^\W\d_]+", _HUMP.sub(" ", name).lower())}
     alone = {side for pair in pairs for side in pair if side in words}
     return sorted(alone.union(*(pair for pair in pairs if _differ_only_in(pair, names))))
 
 
 def _differ_only_in(pair: tuple[str, str], names: Collection[str]) -> bool:
-    """Whether two names are alike but for the side before or behind them, such as Lkidney and Rkidney."""
+    """Whether two names differ only in the side, as Lkidney and Rkidney do."""
     one, other = pair
     lowered = {name.strip().lower() for name in names}
     return any(

@@ -38,12 +38,11 @@ class ModelSpaceScan:
 
     @property
     def own_slices(self) -> int:
-        """Number of slices of the scan itself."""
         return self.voxels.shape[1]
 
     @property
     def is_resampled(self) -> bool:
-        """Whether slices are interpolated: they are float32 then, and else of the scan's own type and values."""
+        """Whether slices are interpolated to float32, or keep the scan's own type and values."""
         return self.num_slices != self.own_slices
 
     def read(self, indices: Int[np.ndarray, " n"]) -> Shaped[np.ndarray, "c n h w"]:
@@ -70,7 +69,7 @@ class ModelSpaceScan:
         return own[nearest_slices(self.own_slices, self.num_slices)] if self.is_resampled else own
 
     def value_ranges(self, normalization: tuple[Normalization, ...]) -> tuple[tuple[float, float], ...]:
-        """For each modality the voxel values that become 0 and 1, from the scan's own slices."""
+        """For each modality the voxel values that are mapped to 0 and 1, from the scan's own slices."""
         if self.ranges is not None:
             return self.ranges
         return tuple(rule.value_range(channel) for rule, channel in zip(normalization, self.voxels, strict=True))

@@ -23,7 +23,7 @@ FEWEST_ITEMS = 4
 
 
 def worker_context(*preload: str) -> BaseContext:
-    """How worker processes start: from a clean process, never as copies of this one.
+    """How worker processes start: from a clean process, never as a fork of this one.
 
     A fork of a process that has used the threads of torch or Blosc2 can hang.
 
@@ -65,7 +65,7 @@ def in_parallel(work: Callable[[Item], Result], items: Sequence[Item], workers: 
 
 
 def _end_with_parent() -> None:
-    """Ends this process when the one that started it is killed; it would wait for work for ever."""
+    """Ends this process when its parent is killed; it would wait for work forever."""
     parent = parent_process()
     assert parent is not None
     sentinel = parent.sentinel

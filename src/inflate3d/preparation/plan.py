@@ -27,7 +27,7 @@ BLANK = (0.0, 1.0)
 
 
 class Normalization(FrozenModel):
-    """How one modality's voxel values become 0 to 1.
+    """How one modality's voxel values are mapped to 0 to 1.
 
     ``clip`` maps the same range of values for every case (CT, whose values are absolute);
     ``case`` maps each case's own 0.5th to 99.5th percentile (MR, whose values are not).
@@ -44,13 +44,13 @@ class Normalization(FrozenModel):
         return self
 
     def value_range(self, channel: Shaped[np.ndarray, "..."]) -> tuple[float, float]:
-        """The voxel values that become 0 and 1 in this scan's channel; a missing one, all zeros, stays zero."""
+        """The voxel values that are mapped to 0 and 1 in this scan's channel; a missing one, all zeros, stays zero."""
         if not channel.any():
             return BLANK
         return self._fixed() or own_range(channel)
 
     def own_or_fixed(self, own: tuple[float, float], *, blank: bool) -> tuple[float, float]:
-        """What `value_range` says of a channel that was measured before.
+        """The same for a channel that was measured before.
 
         Args:
             own: Its `own_range`.
@@ -65,14 +65,14 @@ class Normalization(FrozenModel):
 
 
 def own_range(channel: Shaped[np.ndarray, "..."]) -> tuple[float, float]:
-    """The 0.5th and the 99.5th percentile of a scan's voxel values, or something above where they are one."""
+    """The 0.5th and 99.5th percentile of a scan's voxel values, widened if they are equal."""
     measured = measure_intensities(channel)
     low, high = measured.percentile_00_5, measured.percentile_99_5
     return low, high if high > low else low + 1.0
 
 
 class ModelSpace(FrozenModel):
-    """How scans and label maps become arrays of the store: what of a plan must be known before a case is stored.
+    """The part of a plan that must be known before a case is stored: how scans and label maps become arrays.
 
     Attributes:
         classes: Label value to class name. Inside, classes are numbered 0 to K-1 in ascending label value.
@@ -94,15 +94,15 @@ class ModelSpace(FrozenModel):
 
     @property
     def class_numbers(self) -> dict[int, int]:
-        """Class number of every label value that files may hold (see `inflate3d.datasets.classes`)."""
+        """Class number of every label value that files may contain (see `inflate3d.datasets.classes`)."""
         return class_numbers(self.classes, self.merged, self.ignore)
 
     def number_classes(self, labels: Integer[np.ndarray, "*grid"]) -> Integer[np.ndarray, "*grid"]:
-        """Turns label values into class numbers 0 to K-1, and `IGNORED`."""
+        """Maps label values to class numbers 0 to K-1, and `IGNORED`."""
         return map_labels(labels, self.class_numbers, self.classes)
 
     def slice_count(self, slices: int, spacing: float) -> int:
-        """Number of slices in model space of a scan with these slices, this many millimeters apart."""
+        """Number of slices in model space of a scan with this many slices at this spacing."""
         if self.slice_spacing is None:
             return slices
         return max(1, round(slices * spacing / self.slice_spacing))
@@ -159,7 +159,7 @@ class Plan(ModelSpace):
 
     @property
     def plane_plans(self) -> tuple[Plan, ...]:
-        """A plan for each axis that windows are stacked along, which is its depth axis, in the order of `plane_turns`.
+        """A plan for each axis along which windows are stacked, which is its depth axis, in the order of `plane_turns`.
 
         Spacing and flips follow the axes. Model space stays that of the plan: slices along the other two axes are those
         of its arrays, and not resampled.
@@ -183,7 +183,7 @@ class Plan(ModelSpace):
         return self.model_copy(update={"planes": "one", **changes})
 
     def check_depth(self, fingerprint: Fingerprint, depth: int) -> None:
-        """Makes sure that every scan has slices enough for a window.
+        """Checks that every scan has enough slices for a window.
 
         Raises:
             DataError: Naming the thinnest case.
@@ -202,7 +202,7 @@ class Plan(ModelSpace):
             )
 
     def differing(self, other: Plan) -> dict[str, tuple[Any, Any]]:
-        """What samples, inputs and scores follow and is otherwise in another plan: by name, both values."""
+        """Settings that differ from another plan and affect samples, inputs or scores: name to both values."""
         names = type(self).model_fields.keys() - {"version", "dataset", "defaults", "reasons"}
         values = {name: (getattr(self, name), getattr(other, name)) for name in sorted(names)}
         return {name: (own, others) for name, (own, others) in values.items() if own != others}
@@ -222,5 +222,5 @@ class Plan(ModelSpace):
 
 
 def window_span(depth: int, stride: int) -> int:
-    """Slices from the first to the last one of a window."""
+    """Number of slices from the first to the last one of a window."""
     return (depth - 1) * stride + 1

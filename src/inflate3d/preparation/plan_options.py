@@ -27,7 +27,7 @@ def _possible_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _lengths(spacing: Any) -> Any:
-    """Checked before pydantic, which would report an error for each type of the union."""
+    """Checked before pydantic does, which would report an error for each type of the union."""
     lengths = isinstance(spacing, tuple | list) and len(spacing) == 3 and all(map(_is_length, spacing))
     if not lengths and spacing not in ("own", "median"):
         raise ValueError("must be own, median, or three lengths above 0 in mm")
@@ -78,11 +78,11 @@ class PlanOptions(FrozenModel):
 
     @property
     def needs_median_spacing(self) -> bool:
-        """Whether the scans' spacing decides what model space is."""
+        """Whether model space depends on the scans' spacing."""
         return self.depth_axis is None or self.spacing == "median"
 
     def choose_classes(self, dataset: Dataset) -> Dataset:
-        """The dataset with the classes that these options want.
+        """The dataset with the classes that these options select.
 
         Raises:
             ConfigError: A class is not there, or a join has the wrong form.
@@ -90,7 +90,7 @@ class PlanOptions(FrozenModel):
         return choose_classes(dataset, keep=self.classes, merge=self.merge, ignore=self.ignore)
 
     def as_flags(self, names: Iterable[str]) -> str:
-        """Some of the options as the command line has them, such as ``--clip -175 250, no --flips``."""
+        """Some of the options as command-line flags, such as ``--clip -175 250, no --flips``."""
         return ", ".join(_as_flag(name, getattr(self, name)) for name in names)
 
 

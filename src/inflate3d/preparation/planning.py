@@ -79,7 +79,7 @@ def plan_warnings(plan: Plan, fingerprint: Fingerprint) -> list[DataError]:
 
 
 def check_class_count(dataset: Dataset) -> None:
-    """Refuses more classes than a byte can number."""
+    """Rejects more classes than a byte can number."""
     if len(dataset.classes) > IGNORED:
         raise ConfigError(
             "too many classes",
@@ -116,7 +116,7 @@ def choose_model_space(
 
 
 def thickest_axis(spacing: tuple[float, float, float]) -> DepthAxis:
-    """The direction of the largest spacing; ties go to the last, axial.
+    """The axis with the largest spacing; the last of equal ones, axial.
 
     Args:
         spacing: Millimeters along the RAS+ axes.
@@ -216,7 +216,7 @@ def _normalization(
 
 
 def _range_of(tissue: Intensities) -> tuple[float, float]:
-    """The labeled tissue's values, as nnU-Net clips CT: a wider range would show them with less contrast."""
+    """The labeled tissue's range of values, as nnU-Net clips CT: a wider range would reduce its contrast."""
     low, high = tissue.percentile_00_5, tissue.percentile_99_5
     width = high - low
     if width <= 0:

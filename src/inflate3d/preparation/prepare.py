@@ -107,7 +107,7 @@ def prepare_shard(
     progress: Progress = silent,
     warn: Callable[[DataError], object] = lambda warning: None,
 ) -> list[str]:
-    """Checks, measures and stores a share of the cases; `prepare` then makes the plan and completes the store.
+    """Checks, measures and stores one shard of the cases; `prepare` then makes the plan and completes the store.
 
     Any number of shards may be prepared at the same time, by machines that share the folder. `prepare` itself does
     the cases that no shard did.
@@ -161,7 +161,7 @@ def _median_spacing(dataset: Dataset, progress: Progress) -> tuple[float, float,
 def _stage_cases(
     dataset: Dataset, space: ModelSpace, staging: Staging, engine: Engine, progress: Progress
 ) -> tuple[dict[str, StagedCase], list[Outcome]]:
-    """Prepares every case that is not prepared already."""
+    """Prepares every case that is not prepared yet."""
     staged = staging.completed(dataset, space)
     todo = [case for case in dataset.cases if case.id not in staged]
     outcomes = {case.id: _outcome(staged[case.id], case) for case in dataset.cases if case.id in staged}
@@ -180,7 +180,7 @@ def _stage_cases(
 
 
 def _stage_case(dataset: Dataset, space: ModelSpace, folder: Path, case: Case) -> StagedCase | Outcome | OutputError:
-    """Reads, checks, measures and stores one case; processes return errors as values."""
+    """Reads, checks, measures and stores one case; worker processes return errors as values."""
     try:
         read = read_case(dataset, case, allow_missing_modality=space.allow_missing_modality)
         stored = write_case(folder, case, read.volume, read.labels, space)
@@ -206,7 +206,7 @@ def _outcome(record: StagedCase, case: Case) -> Outcome:
 
 
 def _finish(record: StagedCase, plan: Plan, case: Case) -> StoredCase:
-    """The case's entry in the index, with the value ranges that the plan wants."""
+    """The case's entry in the index, with the value ranges of the plan."""
     blank = [values == (0, 0) for values in record.measured.ranges]
     ranges = tuple(
         rule.own_or_fixed(own, blank=empty)
@@ -216,7 +216,7 @@ def _finish(record: StagedCase, plan: Plan, case: Case) -> StoredCase:
 
 
 def _check_space(plan: Plan, space: ModelSpace, dataset: Dataset) -> None:
-    """Makes sure that the measured cases lead to the very model space in which they were stored."""
+    """Checks that the measured cases lead to the model space in which they were stored."""
     changed = [name for name in ModelSpace.model_fields if getattr(plan, name) != getattr(space, name)]
     if changed:
         raise DataError(

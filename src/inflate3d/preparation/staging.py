@@ -34,7 +34,7 @@ _SHARD_WAITS = 2.0
 
 
 class StagedCase(FrozenModel):
-    """The record of a case that was read, checked, measured, and stored in model space.
+    """The record of a case that was read, checked, measured and stored in model space.
 
     Attributes:
         stored: Its entry in the store's index; the value ranges are its own percentiles.
@@ -64,7 +64,7 @@ class Staging:
         self.keep = any(self.folder.glob("*.json"))
 
     def completed(self, dataset: Dataset, space: ModelSpace) -> dict[str, StagedCase]:
-        """The cases that are prepared already, by id.
+        """The cases that are already prepared, by id.
 
         Args:
             dataset: The dataset as it is now; a case whose files have changed is not included.
@@ -78,7 +78,7 @@ class Staging:
         }
 
     def publish(self, cases: Sequence[str]) -> None:
-        """Moves file pairs to the store's place; the caller writes the index then."""
+        """Moves file pairs to the store's location; the caller then writes the index."""
         moves = [
             (case_file(self.folder, case, kind), case_file(self.store, case, kind))
             for case in cases
@@ -93,11 +93,10 @@ class Staging:
             raise OutputError("cannot move a prepared case", got=error.strerror, file=self.store) from error
 
     def remove(self) -> None:
-        """Removes the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _is_current(self, case: Case, record: StagedCase, dataset: Dataset) -> bool:
-        """Whether a case was made from its files as they are now, and its file pair is still there."""
+        """Whether a case was made from its current files, and its file pair is still there."""
         missing = tuple(index for index, image in enumerate(case.images) if image is None)
         measured = record.measured
         if (record.root, measured.missing) != (str(dataset.root.absolute()), missing):
@@ -107,7 +106,7 @@ class Staging:
         return all(self._has(case.id, record, kind) for kind in ARRAY_KINDS)
 
     def _has(self, case: str, record: StagedCase, kind: ArrayKind) -> bool:
-        """Whether a file is there as it was written; one that was moved to the store already is taken back."""
+        """Whether a file is as it was written; one that has already been moved to the store is moved back."""
         staged, place = (case_file(folder, case, kind) for folder in (self.folder, self.store))
         if not staged.is_file() and place.is_file() and not (self.store / "store.json").exists():
             place.replace(staged)
@@ -127,7 +126,7 @@ def write_record(folder: Path, record: StagedCase) -> None:
 
 
 def file_state(path: Path) -> tuple[int, int]:
-    """Bytes of a file, and its modification time in nanoseconds."""
+    """Size of a file, and its modification time in nanoseconds."""
     state = path.stat()
     return state.st_size, state.st_mtime_ns
 
@@ -161,7 +160,7 @@ def open_staging(store: Path, shard: Shard | None = None) -> Iterator[Staging]:
 
 @contextmanager
 def _locked(folder: Path, store: Path, shard: Shard | None) -> Iterator[None]:
-    """The whole store's lock; shards hold it only until they have their own."""
+    """Locks the whole store; shards hold this lock only until they have their own."""
     with ExitStack() as locks:
         if shard is None:
             locks.enter_context(locked(folder / "lock", store))

@@ -104,7 +104,7 @@ def write_case(folder: Path, case: Case, volume: Volume, labels: Volume, space: 
 
 
 def _slices_with(numbered: Integer[np.ndarray, "d h w"], classes: int) -> dict[int, tuple[int, ...]]:
-    """For each class but the background that is there, the slices that hold it."""
+    """For each foreground class that occurs, the slices that contain it."""
     present = np.array([np.bincount(plane.ravel(), minlength=classes)[1:classes] > 0 for plane in numbered])
     found = {k: tuple(np.flatnonzero(where).tolist()) for k, where in enumerate(present.T, start=1)}
     return {k: slices for k, slices in found.items() if slices}
@@ -137,22 +137,19 @@ class Store:
 
     @property
     def groups(self) -> dict[str, str | None]:
-        """The group of each case, by id."""
         return {name: case.group for name, case in self.cases.items()}
 
     @cached_property
     def plan(self) -> Plan:
-        """How its cases were prepared."""
         return Plan.read(self.folder / "plan.json")
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
-        """What its cases are like."""
         path = self.folder / "fingerprint.json"
         return parse_settings(Fingerprint, read_json(path), file=path)
 
     def take_splits(self, dataset: Dataset) -> None:
-        """Takes over the dataset's splits and groups as they are now: prepared cases don't depend on them.
+        """Updates the splits and groups to the dataset's current ones: prepared cases do not depend on them.
 
         Args:
             dataset: The dataset that the store was made from.
@@ -169,7 +166,7 @@ class Store:
         _Index(source=str(self.source), options=self.options, splits=splits, cases=cases).write(self.folder)
 
     def scan(self, case: str) -> ModelSpaceScan:
-        """Reads a whole scan, to predict it as `to_model_space` gives it to a predictor.
+        """Reads a whole scan in the form that `to_model_space` gives a predictor.
 
         The slices of model space are its own ones: where the plan resamples slices, the scan's own are not stored.
         """
@@ -183,7 +180,7 @@ class Store:
         return self._read(case, "label", 0, self.cases[case].shape[0] - 1)
 
     def check_source(self, dataset: Dataset, options: PlanOptions) -> None:
-        """Makes sure that the store was made from the dataset as it is now, with the same options.
+        """Checks that the store was made from the dataset as it is now, with the same options.
 
         Splits and groups may differ, see :meth:`take_splits`.
 
@@ -235,7 +232,7 @@ class Store:
             )
 
     def image_slices(self, case: str, slices: list[int], axis: int = 0) -> Shaped[np.ndarray, "c d h w"]:
-        """Reads slices of a scan, ``(C, len(slices), H, W)``; an index may be repeated.
+        """Reads slices of a scan, ``(C, len(slices), H, W)``; indices may be repeated.
 
         Args:
             case: Its id.
@@ -270,7 +267,7 @@ class Store:
 
 
 def _taken(block: Shaped[np.ndarray, "*c d h w"], slices: list[int], axis: int) -> Shaped[np.ndarray, "*c _ _ _"]:
-    """Some slices of a block that begins with the first of them; copied only where they are not all of it."""
+    """Some slices of a block that starts with the first of them; copied only if they are not all of it."""
     indices = [index - slices[0] for index in slices]
     return block if indices == list(range(block.shape[axis - 3])) else block.take(indices, axis - 3)
 
@@ -283,7 +280,7 @@ def default_store(dataset: Path) -> Path:
 def write_index(
     folder: Path, dataset: Dataset, options: PlanOptions, cases: list[StoredCase], plan: Plan, fingerprint: Fingerprint
 ) -> None:
-    """Writes the index, the plan and the fingerprint: the store is complete then."""
+    """Writes the index, the plan and the fingerprint, which completes the store."""
     write_text(folder / "fingerprint.json", fingerprint.model_dump_json(indent=1) + "\n")
     plan.write(folder / "plan.json")
     index = _Index(
@@ -296,7 +293,7 @@ def write_index(
 
 
 def remove_other_cases(folder: Path, cases: Iterable[str]) -> None:
-    """Removes the case files that an older store left in the folder."""
+    """Removes case files that an older store left in the folder."""
     kept = {case_file(folder, case, kind) for case in cases for kind in ARRAY_KINDS}
     for path in sorted({path for kind in ARRAY_KINDS for path in folder.glob(f"*.{kind}.b2nd")} - kept):
         try:
@@ -306,7 +303,7 @@ def remove_other_cases(folder: Path, cases: Iterable[str]) -> None:
 
 
 def case_file(folder: Path, case: str, kind: ArrayKind) -> Path:
-    """Where one of a case's two arrays lies."""
+    """The file of one of a case's two arrays."""
     return folder / f"{case}.{kind}.b2nd"
 
 

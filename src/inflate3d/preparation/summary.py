@@ -43,7 +43,7 @@ def summarize(fingerprint: Fingerprint, dataset: Dataset) -> dict[str, Any]:
 
 
 def property_rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Rows of a table: a property, and its least, median and largest figure over the cases.
+    """Table rows: a property with its minimum, median and maximum over the cases.
 
     Voxel values are those of the median case; there the figures are its 5th, 50th and 95th percentile.
     """
@@ -61,7 +61,7 @@ def property_rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def class_rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Rows of a table: a class, cases with it, voxels in the median one of them, its fraction of slices by axis."""
+    """Table rows: a class, the cases with it, its median number of voxels, its fraction of slices by axis."""
     return [
         (
             f"{found['value']} {found['name']}",

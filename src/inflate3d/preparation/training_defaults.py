@@ -74,12 +74,12 @@ def available_memory() -> Memory:
 
 
 def _may_have_gpu() -> bool:
-    """Whether it is worth the seconds of importing torch: on Linux a GPU's driver shows itself as a device."""
+    """Whether importing torch, which takes seconds, is worthwhile: on Linux a GPU's driver appears as a device."""
     return sys.platform != "linux" or any(Path(device).exists() for device in _GPU_DEVICES)
 
 
 def propose_training(plan: Plan, fingerprint: Fingerprint, memory: Memory) -> tuple[TrainingDefaults, dict[str, str]]:
-    """Depth, batch size, sampling and steps for this dataset, and the reason for each.
+    """Depth, batch size, sampling and steps for this dataset, with the reason for each.
 
     Args:
         memory: What a training may use.

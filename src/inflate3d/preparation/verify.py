@@ -20,7 +20,7 @@ _COUNTED_VALUES = 2**16
 
 
 def check_case(case: Case, dataset: Dataset, *, allow_missing_modality: bool = False) -> tuple[Volume, Volume]:
-    """Reads a labeled case, and checks all that can be checked in it alone.
+    """Reads a labeled case, and checks everything that can be checked in it alone.
 
     Args:
         dataset: The dataset that it belongs to, which says how many modalities and which label values to expect.
@@ -55,7 +55,7 @@ def check_case(case: Case, dataset: Dataset, *, allow_missing_modality: bool = F
 
 
 def check_classes(dataset: Dataset, class_voxels: Sequence[Mapping[int, int]]) -> list[DataError]:
-    """What is wrong with the labels of all cases taken together.
+    """Problems with the labels of all cases taken together.
 
     Args:
         class_voxels: Number of voxels of each label value, after merging, case by case.
@@ -112,7 +112,7 @@ def _read_scan(case: Case) -> Volume:
 
 
 def _image_problems(case: Case) -> list[DataError]:
-    """Reads one image after the other, where reading them together has met a first problem."""
+    """Reads one image at a time, after reading them together has failed."""
     problems: list[DataError] = []
     first: Volume | None = None
     for path in filter(None, case.images):

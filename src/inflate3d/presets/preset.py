@@ -30,16 +30,12 @@ class Preset(FrozenModel):
 
 
 def preset_names() -> tuple[str, ...]:
-    """Names of the presets that come with the package, such as ``bcv`` or ``paper/bcv``, sorted."""
+    """Sorted names of the package's presets, such as ``bcv`` or ``paper/bcv``."""
     return tuple(sorted(path.relative_to(_HERE).with_suffix("").as_posix() for path in _HERE.rglob("*.yaml")))
 
 
 def read_preset(name: str) -> Preset:
-    """Reads a preset.
-
-    Args:
-        name: One of `preset_names`, or a YAML file of the same form.
-    """
+    """Reads one of `preset_names`, or a YAML file of the same form."""
     known = preset_names()
     path = _HERE / f"{name}.yaml" if name in known else Path(name)
     if name not in known and path.suffix not in (".yaml", ".yml"):
@@ -65,7 +61,7 @@ def read_preset(name: str) -> Preset:
 
 
 def overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Two sets of settings merged, section by section; ``above`` takes precedence."""
+    """Merges two sets of settings, section by section; ``above`` takes precedence."""
     return below | {
         key: overlay(below[key], value) if isinstance(value, dict) and isinstance(below.get(key), dict) else value
         for key, value in above.items()

@@ -33,7 +33,7 @@ SLICES_SHOWN = 5
 
 @dataclass(frozen=True)
 class Picture:
-    """A slice, drawn.
+    """A drawn slice.
 
     Attributes:
         what: What it shows, such as ``"errors"``.
@@ -44,7 +44,7 @@ class Picture:
 
     @property
     def address(self) -> str:
-        """The picture as an address that needs no other file."""
+        """The picture as a data URL."""
         return small_address(self.content)
 
 
@@ -77,7 +77,7 @@ class CasePictures:
 
 
 def noteworthy_cases(scores: Scores) -> list[tuple[str, str]]:
-    """The best, the median and the worst case by mean Dice, each with its standing; fewer where there are fewer.
+    """The best, median and worst case by mean Dice, with their rank; fewer if there are fewer cases.
 
     Cases without any defined score are left out.
     """
@@ -97,7 +97,7 @@ def noteworthy_cases(scores: Scores) -> list[tuple[str, str]]:
 
 
 def case_pictures(case: Case, standing: str, plan: Plan, folder: ScoredFolder, scores: Scores) -> CasePictures:
-    """Draws a held-out case's slices: outlines of label and prediction, and the errors.
+    """Draws slices of a held-out case: outlines of label and prediction, and the errors.
 
     Args:
         standing: Why it is shown.
@@ -133,7 +133,6 @@ def case_pictures(case: Case, standing: str, plan: Plan, folder: ScoredFolder, s
 
 
 def prediction_file(folder: ScoredFolder, case: Case) -> Path:
-    """The predicted label map of a held-out case."""
     file = folder.prediction(case.id)
     if not file.exists():
         raise DataError(
@@ -146,6 +145,6 @@ def prediction_file(folder: ScoredFolder, case: Case) -> Path:
 
 
 def _slices_to_choose(label: Integer[np.ndarray, "d h w"]) -> list[int]:
-    """The slices with foreground; all of them where there is none."""
+    """The slices with foreground, or all slices if there is none."""
     holding = np.flatnonzero(label.any(axis=(1, 2))).tolist()
     return holding or list(range(len(label)))

@@ -36,17 +36,17 @@ INK = {"light": "#22262b", "dark": "#e4e7ea"}
 
 
 def class_color(number: int) -> str:
-    """The color of class ``number``, from 1 on, as ``#rrggbb``."""
+    """Color of class ``number``, from 1 on, as ``#rrggbb``."""
     return PALETTE[(number - 1) % len(PALETTE)]
 
 
 def class_dashes(number: int) -> str | tuple[float, tuple[float, ...]]:
-    """The line style of class ``number``, from 1 on, as matplotlib takes it."""
+    """Line style of class ``number``, from 1 on, in matplotlib's notation."""
     return DASHES[(number - 1) // len(PALETTE) % len(DASHES)]
 
 
 def new_figure(width: float, height: float, *, scale: float = 1.0, color: str = "black") -> Figure:
-    """A figure to draw on; width and height are inches of 100 pixels times ``scale``."""
+    """An empty figure; width and height are inches of 100 pixels times ``scale``."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -56,7 +56,7 @@ def new_figure(width: float, height: float, *, scale: float = 1.0, color: str = 
 
 
 def png(figure: Figure) -> bytes:
-    """A figure as PNG file with 256 colors, which are a third of the bytes of all and enough for gray and outlines."""
+    """A figure as PNG with 256 colors: a third of the size, and enough for gray and outlines."""
     from PIL import Image, PngImagePlugin
 
     file, small = io.BytesIO(), io.BytesIO()
@@ -70,7 +70,7 @@ def png(figure: Figure) -> bytes:
 
 
 def check_replaceable(file: Path, *, overwrite: bool = False) -> None:
-    """Makes sure that a picture or a page replaces nothing but one that inflate3d wrote.
+    """Raises an error if a picture or page would replace a file that inflate3d did not write.
 
     Args:
         overwrite: Whether it may replace any file.
@@ -98,12 +98,12 @@ def is_ours(file: Path) -> bool:
 
 
 def data_address(picture: bytes) -> str:
-    """A PNG file as an address that needs no other file."""
+    """A PNG file as a data URL."""
     return f"data:image/png;base64,{base64.b64encode(picture).decode('ascii')}"
 
 
 def small_address(picture: bytes) -> str:
-    """A PNG file of a scan as an address of about a sixth of its bytes: as WebP, which changes values slightly."""
+    """A scan's PNG as a data URL of about a sixth of the size: as WebP, which changes values slightly."""
     from PIL import Image
 
     file = io.BytesIO()
@@ -113,7 +113,7 @@ def small_address(picture: bytes) -> str:
 
 
 def plain_axes(axes: Axes, theme: Theme) -> None:
-    """Leaves a left and a lower line, a pale grid and small numbers, in the theme's ink."""
+    """Keeps only the left and lower axis, a pale grid and small numbers, in the theme's color."""
     ink = INK[theme]
     axes.patch.set_alpha(0)
     axes.grid(color=ink, alpha=0.15)

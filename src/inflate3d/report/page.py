@@ -86,7 +86,7 @@ def write_report(
 
 
 def figures_folder(folder: ScoredFolder) -> Path:
-    """Where the page's pictures lie as files of their own."""
+    """Folder of the page's pictures as separate files."""
     return folder.report.with_suffix("")
 
 
@@ -116,7 +116,7 @@ def _both_themes(draw: Callable[[Theme], bytes]) -> dict[Theme, bytes]:
 
 
 def _summary(scores: Scores, measures: list[tuple[str, str]]) -> list[list[str]]:
-    """A row a class and one for all: mean, median and micro-averaged Dice, and the means of other measures."""
+    """A row per class and one for all: mean, median and micro-averaged Dice, and the means of other measures."""
     columns = [
         [*scores.class_means(), scores.mean()],
         [*scores.class_medians(), scores.median()],
@@ -130,7 +130,7 @@ def _summary(scores: Scores, measures: list[tuple[str, str]]) -> list[list[str]]
 
 
 def _case_rows(scores: Scores, measures: list[tuple[str, str]]) -> list[tuple[str, list[str]]]:
-    """Each case's Dice by class, its mean, and its means of other measures."""
+    """Each case's Dice per class, its mean, and its means of other measures."""
     means = [[show(value) for value in scores.case_means()]]
     means += [[show(value, MEASURES[name].digits) for value in scores.case_means(name)] for name, _ in measures]
     return [

@@ -20,13 +20,13 @@ _HERE = Path(__file__).parent
 
 
 def render(template: str, *, title: str, scripts: Sequence[str] = (), **values: object) -> str:
-    """Makes a page of a template."""
+    """Renders a page from a template."""
     shared = {"title": title, "scripts": scripts, "version": __version__, "policy": _policy(scripts)}
     return environment(_HERE).get_template(template).render(**shared, **values)
 
 
 def environment(folder: Path) -> Environment:
-    """Templates of a folder, which escape every name that they show."""
+    """The templates of a folder, with autoescaping."""
     import jinja2
 
     made = jinja2.Environment(
@@ -46,7 +46,7 @@ def script(name: str) -> str:
 
 
 def _policy(scripts: Sequence[str]) -> str:
-    """What the page may load: what is in it. Scripts are named by their hashes, so that no other one runs."""
+    """The content security policy: only what is on the page. Scripts are allowed by their hashes."""
     digests = [hashlib.sha256(script.encode()).digest() for script in scripts]
     hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode('ascii')}'" for digest in digests)
     allowed = f"script-src {hashes}; " if scripts else ""
@@ -59,7 +59,7 @@ def plural(count: int, word: str) -> str:
 
 
 def network_in_words(model: ModelConfig) -> str:
-    """What was trained, as a sentence's subject that ends in a comma where it has to."""
+    """What was trained, as the subject of a sentence, with a trailing comma where it needs one."""
     if not isinstance(model, InflatedConfig):
         return f"{model.network}, a 3D network of MONAI's,"
     windows = f"windows of {model.depth} slices" if model.depth > 1 else "single slices"
@@ -82,6 +82,6 @@ def time_in_words(seconds: float) -> str:
 
 
 def interval_in_words(scores: Scores) -> str:
-    """The interval of the mean Dice; empty where there is none."""
+    """The interval of the mean Dice; empty if there is none."""
     found = scores.summaries["dice"].mean
     return "" if math.isnan(found.low) else f"95 % interval {show(found.low, 3)} to {show(found.high, 3)}"

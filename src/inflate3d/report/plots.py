@@ -34,7 +34,7 @@ class Curve:
 
 
 def loss_curves(logs: Sequence[TrainingLog]) -> list[Curve]:
-    """The loss of each training, the first one on top, others dashed."""
+    """The loss of each training, the first one on top, the others dashed."""
     return [
         Curve(*log.column("loss"), color=_OTHER if number else None, wide=not number, dashed=bool(number))
         for number, log in reversed(list(enumerate(logs)))
@@ -53,7 +53,7 @@ def dice_curves(logs: Sequence[TrainingLog], class_names: Sequence[str]) -> list
 
 
 def draw_curves(curves: Sequence[Curve], *, theme: Theme, steps: int, logarithmic: bool) -> bytes:
-    """Plots curves over the training's steps.
+    """Plots curves over the training steps.
 
     Args:
         logarithmic: Whether heights are drawn by their logarithm; else the axis runs from 0 to 1.
@@ -92,7 +92,7 @@ def draw_curves(curves: Sequence[Curve], *, theme: Theme, steps: int, logarithmi
 def draw_distributions(
     scores: Float[np.ndarray, "cases classes"], class_names: Sequence[str], *, theme: Theme
 ) -> bytes:
-    """Plots each class's scores of all cases: a point a case, a box from quartile to quartile with the median in it.
+    """Plots each class's scores: a point per case, a box from quartile to quartile with the median.
 
     Args:
         scores: From 0 to 1; NaN where there is none.
@@ -136,5 +136,5 @@ def draw_distributions(
 
 
 def _short(name: str, most: int = 18) -> str:
-    """A name that fits below an axis, with nothing in it that matplotlib takes for a formula."""
+    """A name short enough for an axis, with matplotlib's math escaped."""
     return (name if len(name) <= most else name[: most - 1] + "…").replace("$", r"\$")

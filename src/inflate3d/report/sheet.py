@@ -58,7 +58,7 @@ class ClassEntry:
 
 
 def list_classes(maps: Sequence[LabelMap], names: Mapping[int, str]) -> list[ClassEntry]:
-    """The classes that some map holds, by value; a class keeps its color if others are missing, where names are known.
+    """The classes that occur in a map, by value; a class keeps its color if others are missing, if names are known.
 
     Args:
         names: Label value to class name, background among them or not.
@@ -78,7 +78,7 @@ def draw_sheet(
     modality: int = 0,
     slices: int = 5,
 ) -> bytes:
-    """Draws a scan's slices in three planes, as radiologists look at them, in their proportions in millimeters.
+    """Draws a scan's slices in three planes in radiological orientation, with correct proportions.
 
     Slices are spread over those that hold a class in any map, or over the whole scan where there is none. Planes are
     those of the voxel grid that come nearest to the anatomical ones; nothing is interpolated but pixels.
@@ -225,7 +225,7 @@ def _rim() -> list:
 
 
 def _plain(text: str, most: int = 90) -> str:
-    """Text that matplotlib takes for no formula."""
+    """Text with matplotlib's math escaped."""
     return (text if len(text) <= most else text[: most - 1] + "…").replace("$", r"\$")
 
 
@@ -234,6 +234,6 @@ def volumes_ml(
     spacing: Float[np.ndarray, "3"] | tuple[float, float, float],
     classes: Sequence[ClassEntry],
 ) -> dict[str, float]:
-    """Milliliters of each class in a label map, by name."""
+    """Volume of each class in a label map in milliliters, by name."""
     voxel = float(np.prod(spacing)) / 1000
     return {entry.name: round(int(np.count_nonzero(array == entry.value)) * voxel, 3) for entry in classes}

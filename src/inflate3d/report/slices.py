@@ -35,7 +35,7 @@ _SAMPLE = 1_000_000
 
 
 def upright(array: Shaped[np.ndarray, "h w *channels"]) -> Shaped[np.ndarray, "..."]:
-    """Turns a slice of the model's frame as radiologists look at it; a view.
+    """Turns a slice of the model's frame to radiological orientation; a view.
 
     In an axial slice the front is up, in the others the head; the patient's left is on the picture's right, and
     in a sagittal slice the front is on its left. The frame's rows and columns run to the right, front or head,
@@ -50,7 +50,7 @@ def draw_slice(
     prediction: Integer[np.ndarray, "h w"],
     spacing: tuple[float, float],
 ) -> bytes:
-    """Draws a slice with outlines: the label's as wide pale bands, the prediction's as thin lines over them.
+    """Draws a slice with outlines: the label's as wide pale bands, the prediction's as thin lines on top.
 
     Args:
         image: Intensities from 0 (black) to 1 (white), upright.
@@ -75,7 +75,7 @@ def draw_areas(
     label: Integer[np.ndarray, "h w"],
     spacing: tuple[float, float],
 ) -> bytes:
-    """Draws a slice, dimmed, with colored areas and the label's outlines as thin white lines.
+    """Draws a dimmed slice with colored areas and the label's outlines as thin white lines.
 
     Args:
         image: Intensities from 0 (black) to 1 (white), upright.
@@ -107,7 +107,7 @@ def draw_outline(
     band: bool = False,
     width: float = 2.0,
 ) -> None:
-    """Draws where a mask ends, on axes in millimeters.
+    """Draws the outline of a mask, on axes in millimeters.
 
     Args:
         axes: Their ``(0, 0)`` is the first pixel's outer corner.
@@ -128,7 +128,7 @@ def draw_outline(
 
 
 def crop_box(masks: Bool[np.ndarray, "d h w"], least: float = 0.5, margin: float = 0.08) -> tuple[slice, slice]:
-    """Rows and columns that hold everything marked in any slice, with some of its surroundings.
+    """Rows and columns that contain everything marked in any slice, with some margin.
 
     Args:
         least: The box has at least this part of each side.
@@ -142,7 +142,7 @@ def crop_box(masks: Bool[np.ndarray, "d h w"], least: float = 0.5, margin: float
 
 
 def spread_slices(holding: Sequence[int], count: int) -> list[int]:
-    """``count`` of the slices, or all if there are no more, spread evenly over them."""
+    """``count`` evenly spread slices, or all if there are fewer."""
     if len(holding) <= count:
         return list(holding)
     places = (np.arange(count) + 0.5) * len(holding) / count
@@ -161,7 +161,7 @@ def _classes(labels: Integer[np.ndarray, "h w"]) -> list[int]:
 
 
 def _picture(image: Float[np.ndarray, "h w"], spacing: tuple[float, float]) -> tuple[Figure, Axes]:
-    """A slice that fills its figure, which has its proportions; axes are in millimeters."""
+    """A slice that fills its figure, in the right proportions; axes are in millimeters."""
     height, width = (side * step for side, step in zip(image.shape, spacing, strict=True))
     scale = LONGEST_SIDE / max(height, width) / DPI
     figure = new_figure(width * scale, height * scale)
@@ -182,7 +182,7 @@ def show_slice(axes: Axes, image: Float[np.ndarray, "h w"], spacing: tuple[float
 def find_errors(
     label: Integer[np.ndarray, "d h w"], prediction: Integer[np.ndarray, "d h w"]
 ) -> UInt8[np.ndarray, "d h w"]:
-    """Where a prediction errs, as `ERRORS`; 0 where it is right or the label is ignored.
+    """Where a prediction is wrong, as `ERRORS`; 0 where it is right or the label is ignored.
 
     Args:
         label: Class numbers, 0 is background.

@@ -42,7 +42,7 @@ def plan_run(config: RunConfig, store: Store) -> Plan:
 
 
 def _check_spacing(fingerprint: Fingerprint) -> str:
-    """The median spacing in words, if slices along each axis show about as much as those along another."""
+    """The median spacing in words; it must be similar along all axes."""
     sides = fingerprint.median_spacing()
     words = f"median spacing is {' × '.join(f'{side:.3g}' for side in sides)} mm (left-right, back-front, down-up)"
     if max(sides) >= MOST_ANISOTROPIC * min(sides):
@@ -56,7 +56,7 @@ def _check_spacing(fingerprint: Fingerprint) -> str:
 
 
 def build_model(config: RunConfig, store: Store, plan: Plan) -> Model:
-    """The network as it is before its first step, with its plan."""
+    """The network before its first step, with its plan."""
     import pytorch_lightning as lightning
 
     lightning.seed_everything(config.training.seed, verbose=False)

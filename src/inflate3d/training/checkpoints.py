@@ -27,19 +27,18 @@ _DUE = "validation_is_due"
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Writes checkpoints whole or not at all; Lightning's own way can leave half of one over the one before."""
+    """Writes checkpoints atomically; Lightning itself can leave a partial one in place of the previous one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Writes one."""
         with atomic_path(path, refusals=(RuntimeError,)) as temporary:
             torch.save(checkpoint, temporary)
 
 
 class RelocatableCheckpoint(ModelCheckpoint):
-    """Keeps the best score when a run's folder was moved; Lightning's own would forget it and take a worse one."""
+    """Keeps the best score when a run's folder was moved; Lightning would forget it and take a worse one."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Resumes from the state of an earlier session, whose files are taken for those in the folder of today."""
+        """Treats files of an earlier session as those in the folder's current place."""
         assert self.dirpath is not None
         folder = Path(self.dirpath)
 
@@ -52,7 +51,7 @@ class RelocatableCheckpoint(ModelCheckpoint):
 
 
 class CheckpointOnSignal(lightning.Callback):
-    """Writes the state every ten minutes; on Ctrl-C or SIGTERM writes it and leaves, a second Ctrl-C leaves at once.
+    """Writes the state every ten minutes, and on Ctrl-C or SIGTERM before it stops; a second Ctrl-C stops at once.
 
     A stop waits for the optimizer step or the slice of a validation that is being computed (the scan, where there are
     several processes), and for no more: a step that has yet to be validated, or was about to be, is validated when the
@@ -75,21 +74,20 @@ class CheckpointOnSignal(lightning.Callback):
     def on_save_checkpoint(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Notes what is due."""
         checkpoint[_DUE] = self._due
         self._written = time.monotonic()
 
     def on_load_checkpoint(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Reads what is due; a training whose last validation is due must not be taken for a finished one."""
+        """A training whose last validation is still due must not be taken for a finished one."""
         self._due = checkpoint.get(_DUE, False)
         if self._due and checkpoint["global_step"] == trainer.max_steps:
             self._steps = trainer.max_steps
             trainer.fit_loop.epoch_loop.max_steps += 1  # until the training has started
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Takes the signals over, Lightning's own handler included, and does the validation that is due."""
+        """Installs the signal handlers, also over Lightning's, and runs the validation that is due."""
         self.started = True
         if trainer.world_size > 1:
             self._group = distributed.new_group(backend="gloo")  # between CPUs: no GPU is waited for
@@ -110,7 +108,7 @@ class CheckpointOnSignal(lightning.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Writes the state between two optimizer steps if it is time, and leaves if asked."""
+        """Writes the state between two optimizer steps if it is time, and stops if asked to."""
         self._validated = None
         if trainer.fit_loop.epoch_loop.batch_progress.current.ready % trainer.accumulate_grad_batches:
             return
@@ -125,7 +123,7 @@ class CheckpointOnSignal(lightning.Callback):
             trainer.save_checkpoint(self.checkpoint)
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Looks up how many scans all processes have: at those they can tell each other something."""
+        """Finds out how many scans every process has: only at those can they communicate."""
         if trainer.world_size == 1 and isinstance(pl_module, SegmentationTask):
             pl_module.after_slice = lambda: self._leave_if_asked(trainer, self.asked)
         (least,) = self._most(-int(trainer.num_val_batches[0]))
@@ -140,19 +138,18 @@ class CheckpointOnSignal(lightning.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Leaves in the middle of a validation, if asked."""
+        """Stops in the middle of a validation if asked to."""
         if batch_idx >= self._shared_batches:
             return
         self._leave_if_asked(trainer, *self._most(self.asked))
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Remembers which step has been validated."""
         self._due, self._validated = False, trainer.global_step
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Leaves after a validation, if asked; the state was written there."""
+        """Stops after a validation if asked to; the state was written there."""
         if self._validated != trainer.global_step:
             return
         (asked,) = self._most(self.asked)
@@ -165,7 +162,7 @@ class CheckpointOnSignal(lightning.Callback):
             raise _stopped(trainer, asked)
 
     def _most(self, *values: int) -> list[int]:
-        """The largest values of all processes, which must ask this at the same places."""
+        """The maximum over all processes, which must call this at the same points."""
         if self._group is None:
             return list(values)
         largest = torch.tensor(values)

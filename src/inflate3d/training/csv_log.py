@@ -43,7 +43,7 @@ class CsvLog(lightning.Callback):
         self._logged = 0
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Starts the file anew, or cuts it back to the step that the training goes on from."""
+        """Starts a new file, or truncates it to the step that the training resumes from."""
         self._logged = trainer.global_step
         if not trainer.is_global_zero:
             return
@@ -60,7 +60,7 @@ class CsvLog(lightning.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Gathers losses where they are, and writes their mean now and then: only that waits for a GPU."""
+        """Collects losses on the device, and writes their mean now and then: only that waits for a GPU."""
         self._losses.append(outputs["loss"].detach())
         step = trainer.global_step
         if step % self.every == 0 and step > self._logged:
@@ -71,7 +71,6 @@ class CsvLog(lightning.Callback):
             self._losses, self._logged, self._waited = [], step, waited
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Writes the validation's Dice."""
         values = {name: float(value) for name, value in trainer.callback_metrics.items() if name in self.columns}
         self._row(trainer, {name: value for name, value in values.items() if name.startswith("dice")})
 

@@ -21,7 +21,7 @@ _NO_KERNEL = "does not have a deterministic implementation"
 
 @contextmanager
 def determinism(training: TrainingConfig) -> Iterator[None]:
-    """Trains deterministically where that is asked for; what was set before is set again afterwards.
+    """Trains deterministically if asked to; restores the previous settings afterwards.
 
     An operation that can't be is refused, not let through with a warning: a promise that holds for most operations
     is none. A CPU needs nothing of this, see docs/protocol.md.

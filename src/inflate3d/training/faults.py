@@ -32,7 +32,7 @@ _HARMLESS = (
 
 @contextmanager
 def explained(trainer: lightning.Trainer, checkpoint: Path | None) -> Iterator[None]:
-    """Ends the other processes with this one, and turns errors of torch and Lightning into ours."""
+    """Ends the other processes together with this one, and turns errors of torch and Lightning into ours."""
     try:
         with warnings.catch_warnings():
             for message in _HARMLESS:
@@ -54,7 +54,7 @@ def explained(trainer: lightning.Trainer, checkpoint: Path | None) -> Iterator[N
 
 
 def _is_lost_worker(error: BaseException) -> bool:
-    """Whether a process of the loader was killed; torch notices it, or the connection that a batch comes by breaks."""
+    """Whether a loader process was killed; torch notices it, or the connection that delivers a batch breaks."""
     if str(error).startswith("DataLoader worker (pid"):  # torch has no class of its own for it
         return True
     files = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]

@@ -11,7 +11,7 @@ from inflate3d.run_folder import FoldsFolder, RunFolder
 
 
 def check_alone(training: TrainingConfig, data: DataConfig, root: Path) -> None:
-    """Makes sure that folds can be trained one after another by one process.
+    """Checks that a single process can train the folds one after another.
 
     Args:
         data: Which fold, if the user names one.
@@ -35,7 +35,7 @@ def check_alone(training: TrainingConfig, data: DataConfig, root: Path) -> None:
 def plan_folds(
     config: RunConfig, numbers: Sequence[int], folder: FoldsFolder, *, resume: bool = False
 ) -> list[tuple[RunConfig, RunFolder]]:
-    """The runs that cross-validate a configuration, checked before the first is trained.
+    """The runs of a cross-validation, checked before the first is trained.
 
     Args:
         numbers: The folds to hold out, see `choose_folds`.

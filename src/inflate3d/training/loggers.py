@@ -29,21 +29,19 @@ COLORS = np.array([(230, 60, 50), (60, 160, 240), (70, 200, 90), (245, 190, 40),
 
 @runtime_checkable
 class Board(Protocol):
-    """Where a training shows more than numbers; its logger takes the numbers."""
+    """Shows pictures and tables of a training; its logger takes the numbers."""
 
     logger: Any
 
-    def show_picture(self, name: str, picture: UInt8[np.ndarray, "h w 3"], step: int) -> None:
-        """Shows a picture."""
-        ...
+    def show_picture(self, name: str, picture: UInt8[np.ndarray, "h w 3"], step: int) -> None: ...
 
     def show_table(self, name: str, columns: list[str], row: list[float]) -> None:
-        """Shows a table of one row."""
+        """Shows a table with one row."""
         ...
 
 
 def open_board(config: RunConfig, folder: RunFolder) -> Board | None:
-    """What a run asks for, with all settings logged; none if it asks for none.
+    """The logger that a run asks for, with all settings logged, or None.
 
     Weights & Biases and MLflow read their own variables: ``WANDB_MODE=offline`` or ``disabled``, and
     ``MLFLOW_TRACKING_URI``; without that MLflow writes ``mlflow.db`` and ``mlflow-files`` into the run's folder. Both
@@ -60,7 +58,7 @@ def open_board(config: RunConfig, folder: RunFolder) -> Board | None:
 
 
 class LogPictures(lightning.Callback):
-    """Shows, of a few validation cases, the slice with most foreground: the scan, its labels, the prediction.
+    """Shows the slice with most foreground of a few validation cases: the scan, its labels, the prediction.
 
     At the end of the training it shows the last validation's Dice of each class.
     """
@@ -79,12 +77,10 @@ class LogPictures(lightning.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keeps the first cases' slices."""
         if len(self._shown) < PICTURES:
             self._shown.append(outputs["slice"])
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Shows them."""
         shown, self._shown = self._shown, []
         if not trainer.is_global_zero:
             return
@@ -100,7 +96,7 @@ class LogPictures(lightning.Callback):
 
 
 def draw_slice(one: ValidatedSlice) -> UInt8[np.ndarray, "h three_w 3"]:
-    """The slice, its labels and the prediction side by side, classes in colors over it."""
+    """The slice, its labels and the prediction side by side, with classes as colored overlays."""
     gray = (255 * one.image.float().clamp(0, 1)).cpu().numpy()[..., None].repeat(3, axis=2)
     parts = [gray]
     for classes in (one.label.cpu().numpy(), one.predicted.cpu().numpy()):
@@ -169,7 +165,7 @@ _BOARDS: dict[str, Callable[[RunFolder], Any]] = {
 
 
 def _run_id(folder: RunFolder) -> str:
-    """The run's name at Weights & Biases, which a resumed training continues."""
+    """The run's id at Weights & Biases, under which a resumed training continues."""
     path = folder.root / "wandb-id"
     if not path.exists():
         write_text(path, secrets.token_hex(8))
@@ -182,7 +178,7 @@ def _markdown(columns: list[str], row: list[float]) -> str:
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings of sections as one level, named section.setting."""
+    """Nested settings as one level, named section.setting."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}

@@ -17,7 +17,7 @@ _SMOOTH = 1e-5
 
 
 class SegmentationLoss(nn.Module):
-    """Cross-entropy or focal loss, and Dice, of the voxels of a batch that aren't ignored.
+    """Cross-entropy or focal loss plus Dice, over the voxels of a batch that are not ignored.
 
     All of it is taken over the batch as a whole, and a batch is what all processes hold together: their sums are
     added up before anything is divided. So the loss does not depend on how a batch is shared out. Dice is of foreground
@@ -38,7 +38,7 @@ class SegmentationLoss(nn.Module):
     def forward(
         self, logits: Float[Tensor, "b k *grid"], labels: Integer[Tensor, "b votes *grid"]
     ) -> Float[Tensor, ""]:
-        """The loss; on each process its value is that of all.
+        """The loss; its value is the same in every process.
 
         Args:
             logits: Of the classes, background first.
@@ -74,7 +74,7 @@ def make_loss(config: TrainingConfig) -> SegmentationLoss:
 
 
 def sum_over_processes(values: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """Adds up values over the processes of a training; a training of one keeps its own.
+    """Sums values over the processes of a training.
 
     Gradients come back times the number of processes: their mean over the processes, which DDP takes, is then the
     gradient of what was computed from the sums.
@@ -99,7 +99,7 @@ class _SumOverProcesses(torch.autograd.Function):
 def _class_fractions(
     labels: Integer[Tensor, "b votes *grid"], logits: Float[Tensor, "b k *grid"]
 ) -> Float[Tensor, "b k *grid"]:
-    """The fraction of each voxel that each class takes; together less than 1 where some of it is ignored."""
+    """The fraction of each voxel that each class covers; they sum to less than 1 where some of it is ignored."""
     numbers = torch.arange(logits.shape[1], device=labels.device).view(1, -1, *[1] * (labels.ndim - 2))
     votes = labels.split(1, dim=1)
     fractions = (votes[0] == numbers).to(logits.dtype)
@@ -111,7 +111,7 @@ def _class_fractions(
 def _region_sums(
     log_probabilities: Float[Tensor, "b k *grid"], fractions: Float[Tensor, "b k *grid"]
 ) -> Float[Tensor, "3 foreground"]:
-    """For each foreground class: what both hold, what the prediction holds, what the label holds."""
+    """For each foreground class: intersection, prediction, label."""
     probabilities = log_probabilities[:, 1:].exp() * fractions.sum(1, keepdim=True)  # of what is known
     both, over = torch.minimum(probabilities, fractions[:, 1:]), (0, *range(2, fractions.ndim))
     return torch.stack([each.sum(over) for each in (both, probabilities, fractions[:, 1:])])

@@ -28,7 +28,7 @@ _EMBEDDINGS = (
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> AdamW:
-    """AdamW with one learning rate for the pre-trained backbone and one for the rest; a 3D network is all rest.
+    """AdamW with separate learning rates for the pre-trained backbone and the rest; a 3D network is all rest.
 
     The backbone's own falls from its last layer to its first by a constant ratio (Bao et al. 2022, arXiv:2106.08254),
     such that the first one's is ``stem_rate_factor`` of the last one's, whatever the number of layers.
@@ -58,7 +58,7 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> AdamW:
 
 
 def freeze(model: Segmenter, part: Literal["none", "encoder", "body"]) -> None:
-    """Keeps the backbone, or all but its first convolution, as it is; statistics of batch norms, too.
+    """Freezes the backbone, or all but its first convolution, including the statistics of batch norms.
 
     Fresh norms behind the backbone go on learning.
     """
@@ -70,7 +70,7 @@ def freeze(model: Segmenter, part: Literal["none", "encoder", "body"]) -> None:
 
 
 def freeze_layers(model: nn.Module, count: int) -> None:
-    """Keeps the backbone's first layers as they are, the stem counted, so that the backward pass ends above them."""
+    """Freezes the backbone's first layers, the stem included, so that the backward pass ends above them."""
     layers = _layers(model)
     if count and count > max(layers.values()):
         raise ConfigError(
@@ -95,7 +95,7 @@ def make_schedule(optimizer: AdamW, config: TrainingConfig) -> LambdaLR:
 
 
 def schedule(config: TrainingConfig) -> Callable[[int], float]:
-    """The learning rate's factor at each step, from 0 on; an extended training's schedule starts where that does."""
+    """The learning rate's factor at each step, from 0 on; the schedule of an extended training starts there."""
     start = config.extended_from
     steps = config.steps - start
     warmup = min(config.warmup_steps, steps // 10)
@@ -123,14 +123,14 @@ def describe_rates(model: nn.Module, config: TrainingConfig) -> str:
 
 
 def _relative_depths(model: nn.Module) -> dict[str, float]:
-    """For each parameter of the backbone, how far from its end it is: 0 in the last layer, 1 in the first."""
+    """For each parameter of the backbone, its distance from the end: 0 in the last layer, 1 in the first."""
     layers = _layers(model)
     last = max(layers.values(), default=0)
     return {name: (last - layer) / max(1, last) for name, layer in layers.items()}
 
 
 def _layers(model: nn.Module) -> dict[str, int]:
-    """For each parameter of the backbone, the number of its layer, 0 for the stem's.
+    """For each parameter of the backbone, the number of its layer, 0 for the stem.
 
     timm says what the layers of a transformer are; those of others are the parts that they are built from.
     """
@@ -154,7 +154,7 @@ def _layers(model: nn.Module) -> dict[str, int]:
 
 
 def _parts_of(network: nn.Module) -> list[str]:
-    """Names of what a network is built from, in order; a row of stages counts as each of them."""
+    """Names of a network's parts, in order; in a sequence of stages each counts."""
     parts: list[str] = []
     for name, module in network.named_children():
         if any(isinstance(stage, nn.Sequential) for stage in module.children()) and isinstance(module, nn.Sequential):
@@ -165,7 +165,7 @@ def _parts_of(network: nn.Module) -> list[str]:
 
 
 def _embeddings(model: nn.Module) -> set[str]:
-    """Names of the encoder's parameters that its authors exempt from decay, and of position tables."""
+    """Names of the encoder's parameters that its authors exempt from weight decay, and of position tables."""
     exempt = {name for name, _ in model.named_parameters() if _is_embedding(name)}
     for prefix, module in model.named_modules():
         listed = getattr(module, "no_weight_decay", None)

@@ -23,7 +23,7 @@ from inflate3d.models.volumetric import VolumetricSegmenter
 
 
 def take_in_parts(model: Segmenter | VolumetricSegmenter, parts: int) -> None:
-    """Lets a network take each batch in parts; its weights and their names stay as they are.
+    """Lets a network process each batch in parts; its weights and their names stay as they are.
 
     Args:
         parts: How many; one is the batch as a whole.
@@ -44,13 +44,13 @@ def take_in_parts(model: Segmenter | VolumetricSegmenter, parts: int) -> None:
 
 
 def has_batch_norms(model: Segmenter | VolumetricSegmenter) -> bool:
-    """Whether parts of a batch are normed each by itself."""
+    """Whether parts of a batch would be normalized separately."""
     network: nn.Module = model.encoder if isinstance(model, Segmenter) else model
     return any(isinstance(module, _BatchNorm) for module in network.modules())
 
 
 def more_parts(parts: int, batch_size: int, reason: str) -> int:
-    """Twice as many parts, or as many as there are windows.
+    """Twice as many parts, but no more than there are windows.
 
     Args:
         reason: What was said of the memory.
@@ -61,7 +61,7 @@ def more_parts(parts: int, batch_size: int, reason: str) -> int:
 
 
 def too_little_memory(reason: str) -> ConfigError:
-    """The error of a training that does not fit the memory."""
+    """The error of a training that does not fit into memory."""
     return ConfigError(
         "not enough memory to train",
         got=reason,
@@ -82,7 +82,7 @@ def _joined(outputs: list[Any]) -> Any:
 
 @contextmanager
 def _still_statistics(network: nn.Module) -> Iterator[None]:
-    """Keeps batch norms from counting a batch twice that is computed twice."""
+    """Keeps batch norms from counting a recomputed batch twice."""
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
     momenta = [norm.momentum for norm in norms]
     batches = [None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone() for norm in norms]

@@ -15,7 +15,7 @@ _AMPERE = (8, 0)
 
 
 def choose_precision(config: RunConfig, folder: RunFolder) -> RunConfig:
-    """Decides on an automatic precision: what the run was started with, or what the device is fast in."""
+    """Resolves automatic precision: what the run was started with, or what is fast on the device."""
     if config.training.precision != "auto":
         return config
     if folder.config.exists():
@@ -28,7 +28,7 @@ def choose_precision(config: RunConfig, folder: RunFolder) -> RunConfig:
 
 
 def fast_precision(training: TrainingConfig) -> Precision:
-    """Mixed bfloat16 where the device computes in it, else float32.
+    """Mixed bfloat16 if the device computes in it, otherwise float32.
 
     A GPU does from compute capability 8 on, a CPU with AVX-512 BF16 or AMX.
     """
@@ -44,7 +44,7 @@ def fast_precision(training: TrainingConfig) -> Precision:
 
 
 def training_device(training: TrainingConfig) -> torch.device:
-    """The kind of device that a training takes here."""
+    """The type of device that a training uses here."""
     if training.accelerator in ("auto", "gpu") and torch.cuda.is_available():
         return torch.device("cuda")
     if training.accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
@@ -54,7 +54,7 @@ def training_device(training: TrainingConfig) -> torch.device:
 
 @contextmanager
 def fast_products(device: torch.device) -> Iterator[None]:
-    """Lets a CUDA device multiply float32 matrices as TF32, as it does in convolutions anyway."""
+    """Allows TF32 for float32 matrix products on CUDA, as in convolutions by default."""
     before = torch.get_float32_matmul_precision()
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")

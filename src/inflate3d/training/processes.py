@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes that train one network together, one for each device.
+    """The processes that train one network together, one per device.
 
     Attributes:
         rank: Number of this process among them; 0 writes all files and shows all progress.
@@ -38,12 +38,12 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes and shows."""
+        """Whether this is the one that writes and prints."""
         return self.rank == 0
 
 
 def find_processes(training: TrainingConfig) -> Processes:
-    """Looks up by whom this process was started, and as which one.
+    """Finds out which launcher started this process, and its rank.
 
     A training on one device is alone, whatever surrounds it: tasks of a SLURM job may each train a network of
     their own. Where neither torchrun nor srun has started the processes, the first one starts those of its machine.
@@ -83,17 +83,16 @@ def make_strategy(processes: Processes) -> Strategy | str:
 
 
 class BroadcastBuffers(Callback):
-    """Gives all processes the first one's batch statistics before a validation: what is validated is what is saved."""
+    """Sends the first process's batch statistics to all before a validation, so that what is saved is validated."""
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Sends them."""
         if trainer.world_size > 1:
             for buffer in pl_module.buffers():
                 distributed.broadcast(buffer, src=0)
 
 
 def end_others(trainer: Trainer) -> None:
-    """Ends the processes that this one has started: they wait for it, and would do so for long."""
+    """Ends the processes that this one has started, which would wait for it for a long time."""
     launcher = trainer.strategy.launcher
     if launcher is not None:
         launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))  # Windows has no such signal

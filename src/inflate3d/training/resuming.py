@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 def take_folder(folder: RunFolder, config: RunConfig, resume: bool) -> RunConfig:
-    """Checks that the folder is free, or holds this very run; one to be extended is made ready for that."""
+    """Checks that the folder is free, or contains this very run; prepares one that is to be extended."""
     if not folder.config.exists():
         return config
     if not resume:
@@ -39,7 +39,7 @@ def take_folder(folder: RunFolder, config: RunConfig, resume: bool) -> RunConfig
 
 
 def _extend(folder: RunFolder, aside: Path, config: RunConfig, done: int) -> RunConfig:
-    """Sets aside what the finished training has left: the run is unfinished again."""
+    """Sets aside the results of the finished training: the run is unfinished again."""
     aside.mkdir(exist_ok=True)
     for path in (folder.evaluation, folder.predictions, folder.report, folder.model):
         if path.exists():
@@ -56,7 +56,7 @@ def _extend(folder: RunFolder, aside: Path, config: RunConfig, done: int) -> Run
 
 
 def check_plan(folder: RunFolder, plan: Plan) -> None:
-    """Checks that a run which was started before still has the plan that it was started with.
+    """Checks that an existing run still has the plan it was started with.
 
     Args:
         plan: What `plan_run` gives now.
@@ -74,7 +74,7 @@ def check_plan(folder: RunFolder, plan: Plan) -> None:
 
 
 def check_split(folder: RunFolder, split: Split) -> None:
-    """A run is resumed with the cases that it was started with: others may be among those it holds out."""
+    """Checks that a run is resumed with the split it was started with: it might train on held-out cases otherwise."""
     if not folder.split.exists():
         return
     before = Split.read(folder.split)
@@ -89,7 +89,7 @@ def check_split(folder: RunFolder, split: Split) -> None:
 
 
 def check_checkpoint(file: Path) -> None:
-    """Refuses a checkpoint that would build more than it holds, before torch's loader builds anything of it."""
+    """Rejects a checkpoint that claims more than it holds, before torch's loader builds anything."""
     import pickle
 
     from inflate3d.models.torch_file import DAMAGED, check_torch_file

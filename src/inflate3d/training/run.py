@@ -153,7 +153,7 @@ class _Training:
         return recorded(self.folder, self.config, data, weights_origin(self.config.model), device=device)
 
     def build(self) -> tuple[lightning.Trainer, Model]:
-        """The network as it was before its first step, and what trains it."""
+        """The network before its first step, and its task."""
         from inflate3d.training.trainer import make_trainer
 
         model = build_model(self.config, self.store, self.plan)
@@ -162,7 +162,7 @@ class _Training:
         return trainer, model
 
     def fit_in_memory(self, trainer: lightning.Trainer, model: Model) -> Model:
-        """Trains; where memory runs out, again from the last checkpoint, each batch in twice as many parts."""
+        """Trains; if memory runs out, continues from the last checkpoint with each batch in twice as many parts."""
         from inflate3d.models.oom import is_oom
         from inflate3d.training.parts import has_batch_norms, more_parts, too_little_memory
 
@@ -221,7 +221,7 @@ class _Training:
 
 
 def _free_memory() -> None:
-    """Gives the memory of what is not used any more back to the device."""
+    """Returns cached memory to the device."""
     import gc
 
     import torch
@@ -232,7 +232,7 @@ def _free_memory() -> None:
 
 
 def _warn_of_untrained_classes(plan: Plan, store: Store, split: Split) -> None:
-    """A class that no training case has can't be trained, whatever its score is."""
+    """A class that no training case has can't be learned, whatever its score is."""
     present = {number for case in split.train for number in store.cases[case].slices}
     absent = [name for number, name in enumerate(plan.class_names) if number and number not in present]
     if absent:
@@ -243,7 +243,7 @@ def _warn_of_untrained_classes(plan: Plan, store: Store, split: Split) -> None:
 
 
 def _write_kept(folder: RunFolder, model: Model, keep: Literal["last", "best"]) -> None:
-    """Writes the model folder: the network as the training left it, or as its best validation saw it."""
+    """Writes the model folder: the last weights, or those of the best validation."""
     import pickle
 
     from inflate3d.models.checkpoint import write_model_folder

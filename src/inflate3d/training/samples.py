@@ -66,7 +66,7 @@ def choose_samples(
 
 
 def choose_watched(cases: Sequence[str], groups: Mapping[str, str | None], most: int | None) -> tuple[str, ...]:
-    """The cases to validate on while training, spread evenly over groups such as patients.
+    """The cases to validate on during training, spread evenly over groups such as patients.
 
     A second case of a group is taken only where each group has one already.
 
@@ -89,12 +89,12 @@ def choose_watched(cases: Sequence[str], groups: Mapping[str, str | None], most:
 
 
 def _evenly(items: list[T], most: int) -> list[T]:
-    """At most this many, spread evenly over all."""
+    """At most this many, evenly spread."""
     if len(items) <= most:
         return items
     return [items[index] for index in np.linspace(0, len(items) - 1, most).round().astype(int)]
 
 
 def _workers(devices: int) -> int:
-    """Loader processes of each device, if the user does not say."""
+    """Default number of loader processes for each device."""
     return min(8, max(1, count_cores() // devices))

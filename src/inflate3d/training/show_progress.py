@@ -15,7 +15,7 @@ REFRESH = 1.0
 
 
 class ShowProgress(lightning.Callback):
-    """A bar with loss, data time, validation Dice and time left; single lines where there is no terminal.
+    """A bar with loss, data time, validation Dice and time left; without a terminal, single lines.
 
     The data time is the part of the time, since it was last shown, that the training waited for the loader.
     """
@@ -36,7 +36,6 @@ class ShowProgress(lightning.Callback):
         self._shown = 0
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Shows the bar."""
         self._look(trainer)
         self.bar.update(self.task, completed=trainer.global_step)
         if self.console.is_terminal:
@@ -50,7 +49,7 @@ class ShowProgress(lightning.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Moves on; looks at the loss only when it is shown."""
+        """Advances the bar; reads the loss only when it is shown."""
         step = trainer.global_step
         self.bar.update(self.task, completed=step)
         on_terminal = self.console.is_terminal
@@ -67,7 +66,7 @@ class ShowProgress(lightning.Callback):
             self.console.print(f"training: step {step}/{self.steps}, {figures}", highlight=False)
 
     def _look(self, trainer: lightning.Trainer) -> float:
-        """The part of the time since the last look that the training waited for its batches."""
+        """The fraction of the time since the last look that the training waited for batches."""
         loader: Any = trainer.train_dataloader  # a `TimedLoader`
         now, waited = time.monotonic(), loader.seconds
         share = (waited - self._waited) / max(now - self._looked, 1e-9)
@@ -75,7 +74,6 @@ class ShowProgress(lightning.Callback):
         return share
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Shows the validation's Dice."""
         self._look(trainer)
         dice = f"{float(trainer.callback_metrics['dice']):.3f}"
         self.bar.update(self.task, dice=dice)
@@ -83,11 +81,10 @@ class ShowProgress(lightning.Callback):
             self.console.print(f"training: step {trainer.global_step}, validation dice {dice}", highlight=False)
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        """Takes the bar away."""
         self.bar.stop()
 
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
     ) -> None:
-        """Takes the bar away: Lightning leaves out the teardown then."""
+        """Removes the bar: after an error Lightning does not call `teardown`."""
         self.bar.stop()

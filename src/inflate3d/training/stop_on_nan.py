@@ -14,11 +14,11 @@ from inflate3d.errors import Inflate3dError, truncate
 
 
 class DivergedError(Inflate3dError):
-    """A training came to a loss or to weights that are infinite, or not numbers."""
+    """The loss or the weights of a training became infinite or NaN."""
 
 
 class StopOnNaN(lightning.Callback):
-    """Ends a training whose loss or weights are infinite or not numbers, before they come into a checkpoint.
+    """Ends a training whose loss or weights are infinite or NaN, before they get into a checkpoint.
 
     Losses stay where they are, and are read where they are logged, before each validation and before each checkpoint:
     reading one of a GPU waits for it. The step that is reported is the first bad one all the same.
@@ -34,7 +34,6 @@ class StopOnNaN(lightning.Callback):
         self._saved: int | None = None
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Remembers the step that the training resumes from."""
         self._saved = trainer.global_step or None
 
     def on_train_batch_end(
@@ -45,7 +44,7 @@ class StopOnNaN(lightning.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Keeps the loss and who was in the batch, and looks now and then."""
+        """Keeps the loss and the cases of the batch, and checks now and then."""
         accumulated = trainer.fit_loop.epoch_loop.batch_progress.current.ready % trainer.accumulate_grad_batches
         self._losses.append(outputs["loss"].detach())
         self._batches.append((trainer.global_step + bool(accumulated), batch.cases))
@@ -53,13 +52,13 @@ class StopOnNaN(lightning.Callback):
             self._look()
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Looks, for a validation takes long."""
+        """Checks before a validation, which takes long."""
         self._look()
 
     def on_save_checkpoint(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Looks at the losses and at the weights: an error here keeps the checkpoint from being written."""
+        """Checks losses and weights: an error here prevents the checkpoint from being written."""
         self._look()
         for name, values in checkpoint["state_dict"].items():
             if values.is_floating_point() and not values.isfinite().all():
@@ -86,7 +85,7 @@ class StopOnNaN(lightning.Callback):
         )
 
     def _names(self, cases: Tensor) -> list[str]:
-        """Of the cases in the batches of all processes: their loss is that of all, so that all of them are here."""
+        """The cases in the batches of all processes, which share one loss."""
         numbers = cases.tolist()
         if distributed.is_available() and distributed.is_initialized():
             gathered: list[Any] = [None] * distributed.get_world_size()

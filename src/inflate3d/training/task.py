@@ -29,7 +29,7 @@ Augment: TypeAlias = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, T
 
 
 class ValidatedSlice(NamedTuple):
-    """The slice of a validated scan that has most foreground, on its own pixel grid.
+    """The slice with most foreground of a validated scan, on its own pixel grid.
 
     Attributes:
         image: Its first modality, intensities from 0 to 1, ``(h, w)``.
@@ -69,7 +69,6 @@ class SegmentationTask(lightning.LightningModule):
         self.case_dice = CaseDice(len(watched), len(plan.classes))
 
     def training_step(self, batch: WindowBatch, batch_idx: int) -> Tensor:
-        """Normalize, augment and resize the samples, predict, compare."""
         generator = self._seed(batch_idx)
         settings, size = self.config.augmentation, self.model.architecture.image_size
         fields, flips = self._fields(batch, size), [plane.flips for plane in self.planes]
@@ -83,11 +82,11 @@ class SegmentationTask(lightning.LightningModule):
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        """Prepares to predict scans as `inflate3d predict` does by default."""
+        """Prepares to predict scans with the defaults of `inflate3d predict`."""
         self.predictor = Predictor(self.model, device=str(self.device))
 
     def validation_step(self, case: str, batch_idx: int) -> dict[str, ValidatedSlice]:
-        """Predict a whole scan and count overlaps on its own pixels; return its slice with most foreground."""
+        """Predicts a whole scan and counts overlaps on its own pixels; returns its slice with most foreground."""
         scan, labels = self.store.scan(case), torch.from_numpy(self.store.labels(case))
         most = int((labels > 0).sum((1, 2)).argmax())
         shown = torch.empty(0)
@@ -111,7 +110,7 @@ class SegmentationTask(lightning.LightningModule):
         return batch.sides.new_tensor([size]) * pixels.expand_as(batch.sides)
 
     def on_validation_epoch_end(self) -> None:
-        """Mean over the watched cases of each class's Dice in native space."""
+        """Logs each class's Dice in native space, averaged over the validation cases."""
         per_case = self.case_dice.compute()
         self.case_dice.reset()
         for number, name in enumerate(self.plan.class_names[1:], start=1):
@@ -119,13 +118,12 @@ class SegmentationTask(lightning.LightningModule):
         self.log("dice", mean_over_defined(torch.nanmean(per_case[:, 1:], dim=1)), sync_dist=False)
 
     def configure_optimizers(self) -> Any:
-        """AdamW, its learning rate set anew at each step."""
         optimizer = make_optimizer(self.model, self.config.training)
         schedule = make_schedule(optimizer, self.config.training)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _seed(self, batch_idx: int) -> torch.Generator:
-        """Makes all that is random in this step depend on the seed and the step alone.
+        """Makes all randomness of this step depend only on the seed and the step.
 
         A resumed training then does what the undisturbed one would have done; nothing has to be saved for it.
         """
@@ -138,5 +136,5 @@ class SegmentationTask(lightning.LightningModule):
 
 
 def slice_logits(logits: Float[Tensor, "b k *s h w"]) -> Float[Tensor, "b k _ h w"]:
-    """Gives logits of one slice for each window an axis of slices, as those of patches have."""
+    """Adds an axis of slices to a window's logits, which those of patches have."""
     return logits if logits.ndim == 5 else logits[:, :, None]

@@ -35,7 +35,7 @@ def make_trainer(
     console: Console | None,
     callbacks: Sequence[lightning.Callback] = (),
 ) -> lightning.Trainer:
-    """What trains a run, on all of its devices.
+    """Lightning's trainer for a run, on all of its devices.
 
     Args:
         cases: All ids of the store in order.

@@ -46,7 +46,7 @@ def nifti(array: Shaped[np.ndarray, "i j k"], affine: Float[np.ndarray, "4 4"]) 
 def label_nifti(
     array: Integer[np.ndarray, "i j k"], affine: Float[np.ndarray, "4 4"], classes: Sequence[ClassEntry]
 ) -> bytes:
-    """A label map whose values are the classes' places in the list, from 1 on, so that 255 classes fit into bytes."""
+    """A label map with the classes' positions in the list, from 1 on, as values: 255 classes fit into bytes."""
     numbers = np.zeros(array.shape, np.uint8 if len(classes) < 256 else np.int16)
     for place, entry in enumerate(classes, start=1):
         numbers[array == entry.value] = place
@@ -72,7 +72,7 @@ def setup(
 
 
 def page_files(setup: Mapping[str, object], scan: bytes, maps: Sequence[bytes]) -> Files:
-    """All that the page consists of.
+    """All files of the page.
 
     Args:
         setup: See `setup`.

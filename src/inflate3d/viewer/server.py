@@ -67,16 +67,16 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def handle(self) -> None:
-        """Answers a client; one that leaves early is no error."""
+        """Answers a client; one that disconnects early is not an error."""
         try:
             super().handle()
         except (ConnectionError, TimeoutError):
             self.close_connection = True
 
     def finish(self) -> None:
-        """Closes the connection unless its client has."""
+        """Closes the connection unless the client has."""
         with suppress(ConnectionError):
             super().finish()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """Keeps quiet: the address, with its token, belongs into no log."""
+        """Logs nothing: the address contains the token."""

@@ -28,7 +28,7 @@ def augment_batch(
     flips: Sequence[tuple[bool, bool, bool]],
     generator: torch.Generator,
 ) -> tuple[Float[Tensor, "b c d height width"], Integer[Tensor, "b votes s height width"]]:
-    """What a network learns from: a batch, normalized, changed and resized to its input, and its labels alike.
+    """Makes training samples from a batch: normalizes, augments and resizes windows, and labels alike.
 
     Args:
         batch: Samples on their slices' own pixels.
@@ -59,7 +59,7 @@ def random_matrices(
     sides: Float[Tensor, "b 2"],
     generator: torch.Generator,
 ) -> Float[Tensor, "b 2 3"]:
-    """Draws a plane geometry for each window: zoom, rotation, shift and mirrors, as one matrix.
+    """Draws a plane geometry for each window: zoom, rotation, shift and flips, as one matrix.
 
     Args:
         config: How much of each.
@@ -96,7 +96,7 @@ def mirror_depth(
     config: AugmentationConfig,
     generator: torch.Generator,
 ) -> tuple[Float[Tensor, "b c d h w"], Integer[Tensor, "b votes s height width"]]:
-    """Turns some of the allowed windows upside down, and their labels; the center slice stays the center slice.
+    """Flips some of the allowed windows and their labels along the depth; the center slice stays in place.
 
     On a CPU the arrays that are given are written to: memory is what it waits for.
     """
@@ -110,7 +110,7 @@ def mirror_depth(
 def change_intensities(
     windows: Float[Tensor, "b c d h w"], config: AugmentationConfig, generator: torch.Generator
 ) -> Float[Tensor, "b c d h w"]:
-    """Gamma, scale, shift and noise on intensities that run from 0 to 1 and still do afterwards.
+    """Gamma, scale, shift and noise on intensities from 0 to 1, which remain in that range.
 
     Each is alike on all slices of a window. The windows that are given are written to: memory is what a CPU waits for.
     """
@@ -164,5 +164,5 @@ class _Draw:
         return low + (high - low) * torch.rand(self.batch, generator=self.generator, device=self.device)
 
     def chance(self, probability: float) -> Float[Tensor, " b"]:
-        """1 with the given probability, else 0."""
+        """1 with the given probability, otherwise 0."""
         return (self.between(0.0, 1.0) < probability).float()

@@ -26,7 +26,7 @@ Draw: TypeAlias = Callable[[int], SampleLocation]
 
 
 class WindowBatch(NamedTuple):
-    """Windows on their slices' own pixel grids, padded to the largest of the batch; 3D patches, too.
+    """Windows on their slices' own pixel grids, padded to the largest of the batch; also 3D patches.
 
     Attributes:
         windows: Voxel values as the scanner gave them, in the store's type where one does, ``(B, C, D, h, w)``.
@@ -50,7 +50,7 @@ class WindowBatch(NamedTuple):
 
 
 class Samples(Dataset[WindowBatch], ABC):
-    """Reads single samples from a store, each as a batch of one; there is no end of them."""
+    """Reads single samples from a store, each as a batch of one, without end."""
 
     def __init__(self, store: Store, draw: Draw) -> None:
         self.store, self.draw = store, draw
@@ -61,23 +61,17 @@ class Samples(Dataset[WindowBatch], ABC):
 
     @abstractmethod
     def cut(self, location: SampleLocation, number: int) -> WindowBatch:
-        """The sample at a place; what is random in it depends on its number alone."""
+        """The sample at a location; its randomness depends only on its number."""
 
 
 class Windows(Samples):
-    """Windows of whole slices.
-
-    Args:
-        depth: Slices in a window.
-    """
-
     def __init__(self, store: Store, draw: Draw, depth: int, stride: int = 1) -> None:
         super().__init__(store, draw)
         self.turns = plane_turns(store.plan.depth_axis)
         self.depth, self.stride = depth, stride
 
     def cut(self, location: SampleLocation, number: int) -> WindowBatch:
-        """The window round the location's slice, and its labels."""
+        """The window around the location's slice, and its labels."""
         case = self.store.cases[location.case]
         turn = self.turns[location.axis]
         length, *shape = (case.shape[axis] for axis in turn)
@@ -99,7 +93,7 @@ class Windows(Samples):
 
 
 def collate(batches: Sequence[WindowBatch]) -> WindowBatch:
-    """Joins single windows; smaller slices are padded at their end, images with what will become 0."""
+    """Joins single windows; smaller slices are padded at the end, images with what will become 0."""
     others = ("extents", "sides", "centers", "ranges", "cases", "axes")
     joined = {name: torch.cat([getattr(batch, name) for batch in batches]) for name in others}
     sizes = {batch.windows.shape[-2:] for batch in batches}
@@ -126,14 +120,14 @@ def _pad(batches: Sequence[WindowBatch]) -> tuple[Float[Tensor, "b c d h w"], In
 
 
 def _for_torch(array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
-    """The array in a type that torch calculates with: it has signed integers, and bytes."""
+    """The array in a type that torch computes with: signed integers, or bytes."""
     wide = array.dtype in (np.uint16, np.uint32, np.uint64)
     return np.ascontiguousarray(array.astype(np.float32) if wide else array)
 
 
 @dataclass(frozen=True)
 class _Share(Sampler[int]):
-    """One process's numbers of windows, from ``first`` on.
+    """One process's share of the window numbers, from ``first`` on.
 
     Its length counts those before ``first`` too: Lightning continues to count batches where a resumed training
     had stopped.
@@ -152,7 +146,7 @@ class _Share(Sampler[int]):
 
 
 class TimedLoader:
-    """Batches of a loader, and how long the training waited for them.
+    """The batches of a loader, and how long the training waited for them.
 
     Attributes:
         seconds: All so far, of this process: time that more loader processes would save.
@@ -173,7 +167,7 @@ class TimedLoader:
 
 
 class SamplesModule(lightning.LightningDataModule):
-    """Feeds a training: drawn samples to learn from, and the ids of the cases to validate on.
+    """Feeds a training: random samples to train on, and the ids of the cases to validate on.
 
     Args:
         workers: Loader processes; 0 reads in the training's own.
@@ -204,7 +198,7 @@ class SamplesModule(lightning.LightningDataModule):
         return TimedLoader(loader)
 
     def val_dataloader(self) -> DataLoader[str]:
-        """The watched cases, shared out over the ranks; all of them several times where ranks are more."""
+        """The validation cases, divided among the ranks; cases are repeated if there are more ranks."""
         assert self.trainer is not None
         ranks = self.trainer.world_size
         # each has a part in the validation; no Dice depends on how often all count

@@ -27,7 +27,7 @@ _DRAW_IN_PLANE = 1
 
 
 class PlaneGrid(NamedTuple):
-    """The grid in plane that a scan's slices are brought to.
+    """The in-plane grid that a scan's slices are resampled to.
 
     Attributes:
         size: Rows and columns.
@@ -39,7 +39,7 @@ class PlaneGrid(NamedTuple):
 
 
 def plane_grid(shape: tuple[int, int], spacing: tuple[float, float], wanted: PixelSpacing) -> PlaneGrid:
-    """The grid for slices of a shape and a spacing (rows, columns), at the wanted spacing or at their own."""
+    """The grid for slices of a shape and spacing (rows, columns), at the given spacing or their own."""
     if wanted is None:
         wanted = spacing
     rows, columns = (max(1, round(pixels * own / new)) for pixels, own, new in zip(shape, spacing, wanted, strict=True))
@@ -58,14 +58,14 @@ def median_grid(store: Store) -> tuple[tuple[int, int, int], tuple[float, float,
 
 
 def patch_start(center: int, size: int, length: int) -> int:
-    """First voxel, along one axis, of a patch round a voxel of a grid; below 0 where the patch is larger than that."""
+    """First voxel, along one axis, of a patch around a voxel; below 0 if the patch is larger than the grid."""
     if size >= length:
         return -((size - length) // 2)
     return min(max(center - size // 2, 0), length - size)
 
 
 class Patches(Samples):
-    """3D patches, drawn round voxels of a class or anywhere.
+    """3D patches around voxels of a class or anywhere.
 
     Only what augmentation can bring into the patch is cut out of the slices.
 
@@ -91,7 +91,7 @@ class Patches(Samples):
         self.size, self.pixel_spacing, self.augmentation, self.seed = size, pixel_spacing, augmentation, seed
 
     def cut(self, location: SampleLocation, number: int) -> WindowBatch:
-        """The patch round the location's slice, and round a voxel of its class if it has one."""
+        """The patch around the location's slice, and around a voxel of its class if it has one."""
         case = self.store.cases[location.case]
         grid = plane_grid(case.shape[1:], case.spacing[1:], self.pixel_spacing)
         axes = (self._draw_voxel(location, case, number), case.shape[1:], case.spacing[1:], self.size[1:], *grid)
@@ -119,7 +119,7 @@ class Patches(Samples):
         )
 
     def _draw_voxel(self, location: SampleLocation, case: StoredCase, number: int) -> tuple[int, int]:
-        """Row and column of the voxel that the patch is to show."""
+        """Row and column of the voxel that the patch is to contain."""
         random = np.random.default_rng((self.seed, number, _DRAW_IN_PLANE))
         if location.target_class is None:
             return int(random.integers(case.shape[1])), int(random.integers(case.shape[2]))
@@ -128,7 +128,7 @@ class Patches(Samples):
         return row, column
 
     def _reach(self, spacing: tuple[float, float]) -> float:
-        """Millimeters in plane from the patch's middle to the farthest point that augmentation brings into it."""
+        """In-plane distance in mm from the patch's middle to the farthest point that augmentation can bring into it."""
         sides = [pixels * side for pixels, side in zip(self.size[1:], spacing, strict=True)]
         return self.augmentation.max_zoom * math.hypot(*sides) / 2 + self.augmentation.max_shift * max(sides)
 
@@ -165,5 +165,5 @@ def _patch_middle(voxel: int, length: int, own: float, size: int, count: int, sp
 
 
 def _crop(middle: float, length: int, reach: float) -> slice:
-    """Voxels along an axis within reach of a point, and one more on both sides for the interpolation."""
+    """Voxels along an axis within reach of a point, and one more on both sides for interpolation."""
     return slice(max(0, math.floor(middle - reach) - 1), min(length, math.ceil(middle + reach) + 1))

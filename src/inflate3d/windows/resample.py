@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 
 def normalize(windows: Num[Tensor, "b c d h w"], ranges: Float[Tensor, "b c 2"]) -> Float[Tensor, "b c d h w"]:
-    """Maps voxel values so that ``ranges[..., 0]`` becomes 0 and ``ranges[..., 1]`` becomes 1; clips beyond."""
+    """Maps voxel values linearly so that ``ranges[..., 0]`` becomes 0 and ``ranges[..., 1]`` 1; clips beyond."""
     low, high = (ranges[:, :, end, None, None, None] for end in (0, 1))
     # one new array, and integers are floats before they are calculated with: both are what a CPU waits for
     return windows.to(torch.float32, copy=True).sub_(low).div_(high - low).clamp_(0, 1)
@@ -33,7 +33,7 @@ def normalize_and_resample(
     size: tuple[int, int],
     extents: Float[Tensor, "b 2"] | None = None,
 ) -> Float[Tensor, "b c d height width"]:
-    """What :func:`normalize` and then :func:`resample_windows` give.
+    """The same as :func:`normalize` followed by :func:`resample_windows`.
 
     On a CPU that takes half the time of the two: one window at a time stays in the processor's cache, and the memory
     that it takes is used again for the next.
@@ -51,7 +51,7 @@ def normalize_and_resample(
 def field_sides(
     sides: Float[Tensor, "b 2"], size: tuple[int, int], pixel_spacing: tuple[float, float] | None
 ) -> Float[Tensor, "b 2"]:
-    """Height and width in millimeters of what the model's input shows, ``(B, 2)``.
+    """Height and width in millimeters of the model's field of view, ``(B, 2)``.
 
     Without a pixel spacing that is the slice, whatever its size. With one it is the same for every slice, but a
     slice that is larger is scaled down until it fits: nothing of it is lost.
@@ -70,7 +70,7 @@ def field_sides(
 def field_matrices(
     sides: Float[Tensor, "b 2"], fields: Float[Tensor, "b 2"], centers: Float[Tensor, "b 2"] | None = None
 ) -> Float[Tensor, "b 2 3"]:
-    """The geometry that lays a slice into its field, both in millimeters (see `field_sides`).
+    """The geometry that places a slice in its field of view, both in millimeters (see `field_sides`).
 
     Args:
         sides: Height and width of each slice.
@@ -82,7 +82,7 @@ def field_matrices(
 
 
 def follow(first: Float[Tensor, "b 2 3"], then: Float[Tensor, "b 2 3"]) -> Float[Tensor, "b 2 3"]:
-    """One matrix for two: a point goes through ``first``, and from there through ``then``."""
+    """The product of two geometries: a point goes through ``first``, then through ``then``."""
     linear, shift = then[..., :2] @ first[..., :2], then[..., :2] @ first[..., 2:] + then[..., 2:]
     return torch.cat([linear, shift], dim=-1)
 
@@ -90,7 +90,7 @@ def follow(first: Float[Tensor, "b 2 3"], then: Float[Tensor, "b 2 3"]) -> Float
 def own_pixels(
     shape: tuple[int, int], sides: Float[Tensor, "b 2"], fields: Float[Tensor, "b 2"]
 ) -> Float[Tensor, "b h w 2"]:
-    """Where the slices' own pixels lie in the model's input, normalized.
+    """Positions of the slices' own pixels in the model's input, normalized.
 
     Args:
         sides: Height and width of each slice in millimeters.
@@ -101,7 +101,7 @@ def own_pixels(
 def sample_logits(
     logits: Float[Tensor, "b k height width"], pixels: Float[Tensor, "b h w 2"]
 ) -> Float[Tensor, "b k h w"]:
-    """Takes logits bilinearly at pixels, all of `own_pixels` or some of their rows."""
+    """Samples logits bilinearly at pixels, all of `own_pixels` or some of their rows."""
     return F.grid_sample(logits, pixels, mode="bilinear", padding_mode="border", align_corners=False)
 
 
@@ -111,7 +111,7 @@ def resample_windows(
     size: tuple[int, int],
     extents: Float[Tensor, "b 2"] | None = None,
 ) -> Float[Tensor, "b c d height width"]:
-    """Resamples windows in plane, bilinearly, and by the mean over each output pixel where they are shrunk.
+    """Resamples windows in plane: bilinearly, and by the mean over each output pixel where they are shrunk.
 
     Outside the slice there is 0.
 
@@ -139,7 +139,7 @@ def resample_labels(
     size: tuple[int, int],
     extents: Float[Tensor, "b 2"] | None = None,
 ) -> Integer[Tensor, "b votes *s height width"]:
-    """Samples class numbers with the very geometry of :func:`resample_windows`; outside the slice there is background.
+    """Samples class numbers with the same geometry as :func:`resample_windows`; outside the slice is background.
 
     Args:
         labels: One slice for each window, ``(B, h, w)``, or several, ``(B, S, h, w)``.
@@ -165,7 +165,7 @@ def resample_labels(
 
 
 def inside_slices(matrices: Float[Tensor, "b 2 3"], size: tuple[int, int]) -> Bool[Tensor, "b height width"]:
-    """Which pixels of the model's input have their middle inside the slice.
+    """Which pixels of the model's input have their center inside the slice.
 
     Args:
         matrices: Geometry of each window.
@@ -175,7 +175,7 @@ def inside_slices(matrices: Float[Tensor, "b 2 3"], size: tuple[int, int]) -> Bo
 
 
 def _image_points(step: float) -> int:
-    """How many points to sample along an output pixel that spans ``step`` input pixels.
+    """Number of points to sample along an output pixel that spans ``step`` input pixels.
 
     Bilinear interpolation is a mean over nearly two pixels by itself.
     """
@@ -194,7 +194,7 @@ def _points(
     padded: tuple[int, ...],
     count: Callable[[float], int],
 ) -> tuple[int, int]:
-    """How many points of each output pixel to sample along its row and its column; the most of all windows."""
+    """Number of points to sample along the rows and columns of each output pixel; the maximum over all windows."""
     sides = [padded] * len(matrices) if extents is None else extents.tolist()
     windows = list(zip(matrices.tolist(), sides, strict=True))
     across, down = (
@@ -211,7 +211,7 @@ def _grids(
     padded: tuple[int, ...],
     points: tuple[int, int],
 ) -> Iterator[Float[Tensor, "b height width 2"]]:
-    """Where to sample: points spread evenly over each output pixel, one of each pixel in a grid."""
+    """Where to sample: points spread evenly over each output pixel, one per pixel in each grid."""
     middles = _middles(matrices, size, extents, padded)
     if points == (1, 1):
         yield middles
@@ -228,7 +228,7 @@ def _middles(
     extents: Float[Tensor, "b 2"] | None = None,
     padded: tuple[int, ...] = (),
 ) -> Float[Tensor, "b height width 2"]:
-    """Where the middles of the output's pixels lie in the windows, normalized."""
+    """Positions of the output pixels' centers in the windows, normalized."""
     linear, shift = _in_padded(matrices, extents, padded)
     rows, columns = (_pixel_centers(pixels, matrices) for pixels in size)
     down = linear[..., 1, None] * rows + shift[..., None]
@@ -239,7 +239,7 @@ def _middles(
 def _in_padded(
     matrices: Float[Tensor, "b 2 3"], extents: Float[Tensor, "b 2"] | None, padded: tuple[int, ...]
 ) -> tuple[Float[Tensor, "b 2 2"], Float[Tensor, "b 2"]]:
-    """Geometries that lead to the same points of slices with padding behind their last row and column."""
+    """The same geometries for slices with padding after their last row and column."""
     linear, shift = matrices[..., :2], matrices[..., 2]
     if extents is None:
         return linear, shift
@@ -249,5 +249,5 @@ def _in_padded(
 
 
 def _pixel_centers(pixels: int, like: Tensor) -> Float[Tensor, " n"]:
-    """Where the pixels of an axis lie, normalized."""
+    """Normalized positions of the pixels along an axis."""
     return (2 * torch.arange(pixels, device=like.device, dtype=like.dtype) + 1) / pixels - 1

@@ -16,7 +16,7 @@ from inflate3d.preparation.store import StoredCase
 
 
 class SampleLocation(NamedTuple):
-    """Where in the dataset a sample is.
+    """The location of a sample in the dataset.
 
     Attributes:
         target_class: The class that the slice was drawn for; None if it was drawn from all slices.
@@ -55,7 +55,6 @@ class WindowSampler:
         self.classes = classes
 
     def draw(self, number: int) -> SampleLocation:
-        """Draws the location of sample ``number``."""
         random = np.random.default_rng((self.seed, number))
         axis = 0 if self.axes == 1 else int(random.integers(self.axes))
         if self.classes and random.random() < self.foreground_fraction:

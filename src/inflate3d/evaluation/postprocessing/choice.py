@@ -38,7 +38,7 @@ _DIGITS = 3
 
 @dataclass(frozen=True)
 class ClassTally:
-    """One class of a predicted case; voxels where the label is ignored are left out of all but the first.
+    """Counts of one class in a predicted case; ignored voxels are excluded from all but the first.
 
     Attributes:
         voxels: Of each predicted component.
@@ -58,11 +58,10 @@ class ClassTally:
 
     @property
     def volumes(self) -> Float[np.ndarray, " components"]:
-        """Cubic millimeters of each component."""
         return self.voxels * self.voxel_volume
 
     def dice_after(self, steps: ClassSteps) -> float:
-        """Dice of the class after the steps; NaN where it is then in neither map.
+        """Dice of the class after the steps; NaN if it is then in neither map.
 
         Holes are those of the class as it was predicted: what other removals leave in it is not counted here.
         """
@@ -77,7 +76,7 @@ class ClassTally:
 def tally_case(
     prediction: Integer[np.ndarray, "i j k"], label: Integer[np.ndarray, "i j k"], num_classes: int, spacing: Spacing
 ) -> tuple[ClassTally, ...]:
-    """Counts each class but the background.
+    """Counts each foreground class.
 
     Args:
         prediction: Class numbers on the scan's own grid.
@@ -142,7 +141,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen, and why.
+    """The chosen post-processing, and all that was tried.
 
     Attributes:
         candidates: All that were tried, in their order.
@@ -155,7 +154,7 @@ class Choice:
 def choose(
     tallies: Mapping[str, Sequence[ClassTally]], classes: Mapping[int, str], patients: Mapping[str, str] | None = None
 ) -> Choice:
-    """Chooses each class's steps.
+    """Chooses the steps of each class.
 
     Steps are tried one after another, each on what the ones before leave: the largest component alone, a minimum
     volume, holes filled.
@@ -182,7 +181,7 @@ def gain_estimate(
     *,
     tried: int = 1,
 ) -> Estimate:
-    """By how much the classes' mean Dice rises, and its interval, paired over the cases.
+    """The rise of the classes' mean Dice with its interval, paired by case.
 
     Each class's mean is over the cases in which it has a score, as in the tables: a case whose only voxels were wrong
     and are removed leaves the mean.
@@ -204,7 +203,7 @@ def try_out(
     groups: Sequence[str],
     tried: int,
 ) -> Candidate:
-    """What a step does, and whether it is worth doing.
+    """Measures the effect of a step, and whether it is worth keeping.
 
     Args:
         before: Dice of the classes that it concerns, without it.
@@ -218,7 +217,7 @@ def try_out(
 
 
 def best_of(tried: Sequence[Candidate]) -> Candidate | None:
-    """The step whose gain is the largest in the worst case; None if none is kept."""
+    """The kept step with the largest lower bound of its gain, or None."""
     return max((each for each in tried if each.kept), key=lambda each: each.gain.low, default=None)
 
 
@@ -248,7 +247,7 @@ def _largest(tallies: Sequence[ClassTally], steps: ClassSteps) -> list[ClassStep
 
 
 def _volumes(tallies: Sequence[ClassTally], steps: ClassSteps) -> list[ClassSteps]:
-    """Minimum volumes that remove some, most and all of the components that are wrong from end to end."""
+    """Minimum volumes that would remove some, most and all of the false positive components."""
     wrong = []
     for each in tallies:
         kept = ~steps.removed(each.voxels, each.voxel_volume)
@@ -264,7 +263,7 @@ def _holes(tallies: Sequence[ClassTally], steps: ClassSteps) -> list[ClassSteps]
 
 
 def _new_in(before: ClassSteps, after: ClassSteps) -> str:
-    """What one has beyond the other, in words."""
+    """What the second has in addition to the first, in words."""
     values = {name: value for name, value in after if value != getattr(before, name)}
     return ClassSteps(value=after.value, name=after.name, **values).in_words()
 

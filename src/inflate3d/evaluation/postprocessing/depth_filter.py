@@ -17,7 +17,7 @@ _IN_SLICES = (0.5, 1.0, 1.5, 2.0)
 
 
 def depth_filters(slice_spacing: float) -> tuple[float, ...]:
-    """The standard deviations to try, in millimeters: a half, one, one and a half and two slices.
+    """The standard deviations to try, in millimeters: 0.5, 1, 1.5 and 2 slices.
 
     Args:
         slice_spacing: Usual distance of slices in millimeters.

@@ -27,7 +27,7 @@ POSTPROCESSING_FILE = "postprocessing.json"
 
 
 class ClassSteps(FrozenModel):
-    """What is done to one class."""
+    """Post-processing of one class."""
 
     value: int = Field(ge=1)
     """Its label value."""
@@ -42,11 +42,10 @@ class ClassSteps(FrozenModel):
 
     @property
     def removes(self) -> bool:
-        """Whether components are removed."""
         return self.largest_component or self.minimum_volume > 0
 
     def removed(self, voxels: Int[np.ndarray, " n"], voxel_volume: float) -> Bool[np.ndarray, " n"]:
-        """Which components go.
+        """Whether each component is removed.
 
         Args:
             voxels: Of each component of the class.
@@ -66,7 +65,7 @@ class ClassSteps(FrozenModel):
 
 
 class Postprocessing(FrozenModel):
-    """What is done to predictions, always in this order.
+    """Post-processing of predictions, always in the same order.
 
     The depth filter smooths logits by a Gaussian: `Predictor.predict` does it, by its argument ``depth_filter``. The
     rest is done to label maps by :meth:`apply`. First components of all classes are removed: all but the largest, then
@@ -98,7 +97,7 @@ class Postprocessing(FrozenModel):
         return classes
 
     def apply(self, labels: Integer[np.ndarray, "i j k"], spacing: Sequence[float]) -> Integer[np.ndarray, "i j k"]:
-        """A label map after all steps but the depth filter; the given one stays as it is.
+        """Applies all steps except the depth filter, and returns a new label map.
 
         Memory, besides both maps: seven bytes a voxel of the largest class's box.
 
@@ -117,12 +116,12 @@ class Postprocessing(FrozenModel):
         return cleaned
 
     def in_words(self) -> str:
-        """A line for all of it; ``nothing`` where nothing is done."""
+        """One line for all of it; ``nothing`` if there is none."""
         smoothed = [f"depth filter {self.depth_filter:g} mm"] if self.depth_filter else []
         return "; ".join([*smoothed, *(f"{each.name}: {each.in_words()}" for each in self.classes)]) or "nothing"
 
     def check_classes(self, classes: Mapping[int, str], *, file: Path | None = None) -> None:
-        """Makes sure that a model with these classes is the one that this was chosen for.
+        """Checks that this was chosen for a model with these classes.
 
         Args:
             classes: Name by label value.
@@ -160,7 +159,7 @@ class Postprocessing(FrozenModel):
 
 
 def find_postprocessing(folder: Path) -> Path | None:
-    """The post-processing file of a folder's models; None if there is none.
+    """The post-processing file for the models in a folder, or None.
 
     A folder of folds and a model folder keep it themselves, a run in its model folder. A single fold has none of its
     folder of folds.
@@ -170,7 +169,7 @@ def find_postprocessing(folder: Path) -> Path | None:
 
 
 def read_postprocessing(folders: Sequence[Path], classes: Mapping[int, str]) -> Postprocessing | None:
-    """The post-processing of the models of several folders that predict as an ensemble; None if there is none.
+    """The post-processing of an ensemble of models in several folders, or None.
 
     Args:
         folders: As `predict` is given them.

@@ -42,7 +42,7 @@ in millimeters."""
 
 @dataclass(frozen=True)
 class ChosenPostprocessing:
-    """A choice and its gain.
+    """The chosen post-processing, and how much it gains.
 
     Attributes:
         by_part: For each part of the cases, what is chosen on the others.
@@ -56,7 +56,7 @@ class ChosenPostprocessing:
     gains: dict[str, Estimate]
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values for JSON."""
+        """Plain values for JSON."""
         return {
             "chosen": self.choice.postprocessing.model_dump(mode="json"),
             "chosen_without": {part: each.model_dump(mode="json") for part, each in self.by_part.items()},
@@ -69,7 +69,7 @@ class ChosenPostprocessing:
         }
 
     def write(self, folder: ScoredFolder, file: Path) -> None:
-        """Writes the post-processing, the table of what was tried, and the scores.
+        """Writes the post-processing, the table of everything that was tried, and the scores.
 
         Args:
             file: Where `predict` looks for the post-processing.
@@ -79,7 +79,7 @@ class ChosenPostprocessing:
         self.choice.postprocessing.write(file)
 
     def table(self) -> Table:
-        """A row for each step that was tried."""
+        """A row per step that was tried."""
         columns = ("class", "step", "cases_changed", "before", "after", "gain", "gain_low", "gain_high", "kept")
         rows = [
             (
@@ -92,7 +92,7 @@ class ChosenPostprocessing:
 
 
 def random_parts(cases: Mapping[str, str | None]) -> dict[str, str]:
-    """Divides cases that one network held out into five parts or fewer, as folds are divided.
+    """Divides the held-out cases of one network into at most five parts, as for cross-validation.
 
     Args:
         cases: By id, what each must stay together with.
@@ -117,7 +117,7 @@ def choose_postprocessing(
     tolerance: float = TOLERANCE,
     progress: Progress = silent,
 ) -> ChosenPostprocessing:
-    """Chooses the post-processing of evaluated cases, and scores it on each part as chosen on the others.
+    """Chooses the post-processing from evaluated cases, and scores each part with what was chosen on the others.
 
     Args:
         read: Returns the label values of a case's prediction and of its label, and its spacing.
@@ -140,7 +140,7 @@ def choose_postprocessing(
 
 
 class _Chooser:
-    """Chooses on any of the evaluated cases; each label map is counted once."""
+    """Chooses on any subset of the evaluated cases; each label map is counted once."""
 
     def __init__(self, read: ReadCase, plan: Plan, scores: Scores) -> None:
         self._read, self._plan = read, plan
@@ -152,14 +152,14 @@ class _Chooser:
         self._tallies: dict[tuple[str, float], tuple[ClassTally, ...]] = {}
 
     def add(self, case: str, depth_filters: Sequence[float]) -> None:
-        """Scores a case with each of the depth filters."""
+        """Scores a case with each depth filter."""
         for each in depth_filters:
             predicted, label, _ = self._numbers(case, each)
             counts = overlap_counts(torch.from_numpy(predicted), torch.from_numpy(label), len(self._plan.classes))
             self._dice.setdefault(each, {})[case] = dice(counts)[1:].numpy()
 
     def choose(self, cases: Sequence[str]) -> Choice:
-        """Chooses the depth filter, and then what is done to the label maps that come of it."""
+        """Chooses the depth filter, then the steps for the label maps that result from it."""
         patients = {case: self._patients[case] for case in cases}
         shape = len(cases), len(self._classes)
         by_filter = {
@@ -191,7 +191,7 @@ def _score(
     tolerance: float,
     progress: Progress,
 ) -> Scores:
-    """The scores after each case's own post-processing; label maps that it leaves as they are keep theirs."""
+    """The scores after each case's own post-processing; unchanged label maps keep theirs."""
     treated = [case for case in scores.cases if treatments[case] != Postprocessing()]
     accumulator = ScoreAccumulator(plan.class_names, tolerance=tolerance)
     for case in progress(treated, len(treated), "scoring post-processing") if treated else ():

@@ -21,12 +21,12 @@ HIERARCHICAL = 512
 def build_decoder(
     name: str, channels: Sequence[int], strides: Sequence[int], *, in_channels: int, width: int
 ) -> Decoder:
-    """Builds a decoder; see :class:`inflate3d.models.decoders.decoder.Decoder` for what its arguments mean."""
+    """Builds a decoder; see :class:`inflate3d.models.decoders.decoder.Decoder` for the arguments."""
     return _kind(name).build(channels, strides, in_channels=in_channels, width=width)
 
 
 def default_widths(name: str, channels: Sequence[int], strides: Sequence[int]) -> tuple[int, int]:
-    """Widths of a decoder where the user gives none.
+    """Default widths of a decoder.
 
     Returns:
         Of the decoder, and of the full-resolution path beside it (0 for none).
@@ -55,7 +55,7 @@ def _light(channels: Sequence[int], strides: Sequence[int]) -> int:
 
 
 def _as_in_the_paper(channels: Sequence[int], strides: Sequence[int]) -> int:
-    """As wide as a plain transformer (768 for the base size); 512 behind a hierarchical backbone."""
+    """As wide as a plain transformer (768 for the base size); 512 for a hierarchical backbone."""
     return channels[-1] if len(set(strides)) == 1 else HIERARCHICAL
 
 
@@ -77,7 +77,7 @@ DECODERS: dict[str, DecoderKind] = {
 def register_decoder(
     name: str, factory: Callable[..., Decoder], *, decoder_channels: int = LIGHT, detail_channels: int = 0
 ) -> None:
-    """Makes a decoder of your own known by name: to `create_model`, `train`, and `load_model`.
+    """Registers a decoder of your own by name, for `create_model`, `train`, and `load_model`.
 
     A model folder keeps the name alone, so that the decoder has to be registered before the model is loaded.
 

@@ -79,14 +79,14 @@ def group_norm(channels: int) -> nn.GroupNorm:
 
 
 def use_batch_norms(module: nn.Module) -> None:
-    """Puts batch norms in the place of group norms, as the paper's own decoders have them."""
+    """Replaces group norms by batch norms, as in the paper's own decoders."""
     for path, norm in list(module.named_modules()):
         if isinstance(norm, nn.GroupNorm):
             module.set_submodule(path, nn.BatchNorm2d(norm.num_channels))
 
 
 def resize(feature: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c height width"]:
-    """Bilinear, to ``(H, W)``, pixel edges aligned (not pixel centers)."""
+    """Bilinear, to ``(H, W)``, with pixel edges aligned (not pixel centers)."""
     if feature.shape[-2:] == size:
         return feature
     return F.interpolate(feature, size=size, mode="bilinear", align_corners=False)

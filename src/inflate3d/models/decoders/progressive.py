@@ -14,7 +14,7 @@ from inflate3d.models.decoders.decoder import Decoder, resize
 
 
 class SetrPup(Decoder):
-    """Convolve, normalize, double, until half the resolution (Zheng et al. 2021, arXiv:2012.15840, "PUP").
+    """Convolve, normalize, upsample by two, up to half the resolution (Zheng et al. 2021, arXiv:2012.15840, "PUP").
 
     As in the paper's code: 3x3 convolutions with instance normalization and ReLU, four of them at a stride of 16.
     """
@@ -43,7 +43,7 @@ class SetrPup(Decoder):
 
 
 class ConvTranspose(Decoder):
-    """Normalize and double by a transposed convolution; the classifier doubles for the last time.
+    """Normalize and upsample by a transposed convolution; the classifier does the last step.
 
     As in the paper's code: four transposed convolutions at a stride of 16, instance normalization and ReLU before
     each.
@@ -69,10 +69,10 @@ class ConvTranspose(Decoder):
         return decoded
 
     def classifier(self, num_classes: int) -> nn.Module:
-        """Makes the layer that doubles for the last time and scores each pixel."""
+        """The layer that upsamples for the last time and scores each pixel."""
         return nn.ConvTranspose2d(self.channels, num_classes, 2, stride=2)
 
 
 def doublings(stride: int) -> int:
-    """How often a map is doubled to reach its image, the last time to its size or above it; at least once."""
+    """How often a map has to be doubled to reach the image's size or exceed it; at least once."""
     return max(1, math.ceil(math.log2(stride)))

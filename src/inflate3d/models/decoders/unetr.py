@@ -19,7 +19,7 @@ _DEEPEST = 8
 
 
 class UNETR(Decoder):
-    """A U-Net whose skips are the encoder's maps, and at full resolution the window itself.
+    """A U-Net whose skips are the encoder's maps and, at full resolution, the window itself.
 
     The window's tokens have no depth, so all that is made of them is 2D: a 3D convolution on a single layer sees
     nothing but padding above and below. The image's skip is 3D as it was: two 3x3x3 convolutions, whose middle
@@ -66,12 +66,12 @@ class UNETR(Decoder):
         return self.ups[-1](decoded, self.image(windows)[:, :, windows.shape[2] // 2])
 
     def _width(self, level: int) -> int:
-        """Channels where a pixel covers ``2 ** level`` of the image's."""
+        """Channels at a level whose pixels cover ``2 ** level`` of the image's."""
         return self.channels * min(_DEEPEST, 2**level)
 
 
 class _Skip(nn.Module):
-    """Brings a map to its level: convolutions, or doubled and convolved step by step."""
+    """Brings a map to its level by convolutions, or by upsampling and convolving step by step."""
 
     def __init__(self, in_channels: int, out_channels: int, *, steps: int) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class _Skip(nn.Module):
 
 
 class _Up(nn.Module):
-    """Doubles a map and joins a skip to it."""
+    """Upsamples a map by two and joins a skip."""
 
     def __init__(self, in_channels: int, out_channels: int, *, has_skip: bool) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class _Up(nn.Module):
 
 
 def _levels(strides: Sequence[int]) -> list[int]:
-    """How often each map's level is halved from the image."""
+    """How often the image is halved to get to each map's level."""
     if len(set(strides)) > 1:
         return [round(math.log2(stride)) for stride in strides]
     coarsest = round(math.log2(strides[-1]))

@@ -17,7 +17,7 @@ DROPOUT = 0.1
 
 
 class PyramidPooling(nn.Module):
-    """Sees the coarsest map as a whole: pooled to a few sizes, brought back, joined (Zhao et al. 2017).
+    """Context of the coarsest map: pooled to a few sizes, resized, concatenated (Zhao et al. 2017).
 
     Args:
         width: Channels of each pooled map and of the result.
@@ -31,7 +31,6 @@ class PyramidPooling(nn.Module):
         self.join = ConvNormAct(in_channels + len(POOLED_SIZES) * width, width)
 
     def forward(self, feature: Float[Tensor, "b c h w"]) -> Float[Tensor, "b width h w"]:
-        """Adds to each pixel what the map shows round it, near and far."""
         size = (feature.shape[-2], feature.shape[-1])
         pooled = [
             resize(branch(F.adaptive_avg_pool2d(feature, bins)), size)
@@ -78,7 +77,7 @@ class UPerNet(Decoder):
 
 
 def build_pyramid(channels: Sequence[int], strides: Sequence[int]) -> tuple[nn.ModuleList, int]:
-    """Makes the layers that bring each map to its pyramid level.
+    """The layers that bring each map to its pyramid level.
 
     A plain ViT's maps share one stride; as in the paper four of them are spread to 4, 2, 1 and 1/2 times its
     resolution. Hierarchical maps are left as they are.
@@ -94,7 +93,7 @@ def build_pyramid(channels: Sequence[int], strides: Sequence[int]) -> tuple[nn.M
 
 
 class _Half(nn.Module):
-    """Maximum over 2 x 2 pixels; an odd map is resized to the next even size before, so that nothing is shifted."""
+    """Maximum over 2 x 2 pixels; an odd map is first resized to the next even size, so that nothing is shifted."""
 
     def forward(self, feature: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c _ _"]:
         height, width = feature.shape[-2:]
