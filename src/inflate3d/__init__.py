@@ -43,43 +43,31 @@ if TYPE_CHECKING:
     from inflate3d.volume import Volume
 
 _HOMES = {
-    "AugmentationConfig": "config",
-    "DataConfig": "config",
-    "Dataset": "datasets",
-    "Encoder": "models.encoders",
-    "FoldsFolder": "run_folder",
-    "Inflate3dError": "errors",
-    "InflatedConfig": "config",
-    "VolumetricConfig": "config",
-    "Plan": "preparation.plan",
-    "PlanOptions": "preparation.plan_options",
-    "Postprocessing": "evaluation.postprocessing.steps",
-    "Prediction": "inference.prediction",
-    "Predictor": "inference.predictor",
-    "RunConfig": "config",
-    "RunFolder": "run_folder",
-    "Scores": "evaluation.scores",
-    "Segmenter": "models.segmenter",
-    "Store": "preparation.store",
-    "TrainingConfig": "config",
-    "Volume": "volume",
-    "check_inflation": "models.catalog",
-    "create_encoder": "models.encoders",
-    "create_model": "models.segmenter",
-    "evaluate_run": "inference.runs",
-    "inflate_stem": "models.inflation",
-    "list_encoders": "models.catalog",
-    "load_model": "models.segmenter",
-    "predict_files": "inference.batch",
-    "prepare": "preparation.prepare",
-    "read_dataset": "datasets",
-    "register_decoder": "models.decoders",
-    "read_volume": "io",
-    "score_label_maps": "evaluation.label_maps",
-    "train": "training.run",
-    "write_labels": "io",
-    "write_volume": "io",
+    "config": "AugmentationConfig DataConfig InflatedConfig RunConfig TrainingConfig VolumetricConfig",
+    "datasets": "Dataset read_dataset",
+    "errors": "Inflate3dError",
+    "evaluation.label_maps": "score_label_maps",
+    "evaluation.postprocessing.steps": "Postprocessing",
+    "evaluation.scores": "Scores",
+    "inference.batch": "predict_files",
+    "inference.prediction": "Prediction",
+    "inference.predictor": "Predictor",
+    "inference.runs": "evaluate_run",
+    "io": "read_volume write_labels write_volume",
+    "models.catalog": "check_inflation list_encoders",
+    "models.decoders": "register_decoder",
+    "models.encoders": "Encoder create_encoder",
+    "models.inflation": "inflate_stem",
+    "models.segmenter": "Segmenter create_model load_model",
+    "preparation.plan": "Plan",
+    "preparation.plan_options": "PlanOptions",
+    "preparation.prepare": "prepare",
+    "preparation.store": "Store",
+    "run_folder": "FoldsFolder RunFolder",
+    "training.run": "train",
+    "volume": "Volume",
 }
+_MODULES = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
     "AugmentationConfig",
@@ -122,9 +110,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

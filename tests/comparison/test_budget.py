@@ -10,7 +10,7 @@ from inflate3d.comparison.budget import TIMING, Timing, budget_name, check_budge
 from inflate3d.comparison.figures import draw_seconds
 from inflate3d.comparison.results import read_scores, score_table, summarize_runs
 from inflate3d.comparison.runs import plan_runs
-from inflate3d.comparison.tables import cost_table, quality_table, write_tables
+from inflate3d.comparison.tables import cost_cells, quality_cells, write_tables
 from inflate3d.comparison.timing import StepClock, decide_steps
 from inflate3d.errors import ConfigError, DataError
 from inflate3d.report.comparison import list_runs, write_comparison_page
@@ -130,14 +130,14 @@ def write(comparison, runs):
 
 def test_tables_tell_budgets_apart(race):
     comparison = summarize_runs("Toys", race, whole=4)
-    columns, rows = quality_table(comparison)
+    columns, rows = quality_cells(comparison)
     assert columns[:3] == ["arm", "training cases", "budget"]
-    assert [row[2] for row in rows] == ["1min", "1min", "3min", "3min"] * 2
-    columns, rows = cost_table(comparison)
+    assert [row[2].text for row in rows] == ["1min", "1min", "3min", "3min"] * 2
+    columns, rows = cost_cells(comparison)
     assert (columns[:2], len(rows)) == (["arm", "budget"], 4)
-    assert [row[columns.index("training")] for row in rows] == ["59 s", "59 s", "3.0 min", "3.0 min"]
-    assert {row[columns.index("validation, other")] for row in rows} == {"2.00 s"}
-    assert rows[-1][columns.index("parameters")] == "–"
+    assert [row[columns.index("training")].text for row in rows] == ["59 s", "59 s", "3.0 min", "3.0 min"]
+    assert {row[columns.index("validation, other")].text for row in rows} == {"2.00 s"}
+    assert rows[-1][columns.index("parameters")].text == "–"
 
 
 def test_plot_over_training_seconds(race):

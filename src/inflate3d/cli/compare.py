@@ -156,7 +156,7 @@ def report_comparison(
     """Writes the tables, plots and pages of the comparison, and prints the tables."""
     from inflate3d.comparison.figures import write_plots
     from inflate3d.comparison.results import read_scores, score_table, summarize_runs
-    from inflate3d.comparison.tables import cost_table, notes, short_table, write_tables
+    from inflate3d.comparison.tables import cost_cells, notes, short_table, write_tables
     from inflate3d.datasets.splits import choose_split
     from inflate3d.report.comparison import write_comparison_page
 
@@ -166,10 +166,13 @@ def report_comparison(
     write_plots(comparison, root)
     title = f"{comparison.dataset}: {len(comparison.held_out)} held-out cases, differences from {comparison.arms[0]}"
     terminal.table(title, *short_table(comparison))
-    terminal.table("What each needs", *cost_table(comparison))
+    columns, rows = cost_cells(comparison)
+    terminal.table("What each needs", columns, [[cell.text for cell in row] for row in rows])
     for line in notes(comparison):
         terminal.print(f"* {line}")
-    terminal.print(f"tables: {root / 'comparison.md'}, .json\nplots:  {root / 'comparison.png'}, .svg")
+    terminal.print(
+        f"tables: {root / 'comparison.json'}, {root / 'scores.csv'}\nplots:  {root / 'comparison.png'}, .svg"
+    )
     _write_pages(runs, terminal)
     terminal.print(f"report: {write_comparison_page(comparison, root)}")
     return comparison.to_dict()

@@ -86,7 +86,7 @@ def values_of(words: Sequence[str], *names: str, lists: Sequence[str] = ()) -> a
 
 
 def _common_only(section: StructTypeInfo) -> StructConstructorSpec | None:
-    """Tells tyro to hide the settings of a section that are not among its ``common`` ones."""
+    """Hides the settings of a section that are not among its ``common`` ones."""
     common = getattr(section.type, "common", None)
     if common is None or not isinstance(section.default, section.type):
         return None

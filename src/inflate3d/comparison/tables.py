@@ -1,4 +1,4 @@
-"""A comparison as tables: Markdown to read, JSON and CSV for further analysis."""
+"""A comparison as tables: for the terminal and the page, and as JSON and CSV for further analysis."""
 
 from __future__ import annotations
 
@@ -32,9 +32,8 @@ class Cell(NamedTuple):
 
 
 def write_tables(comparison: Comparison, scores: Table, folder: Path) -> None:
-    """Writes ``comparison.md``, ``comparison.json`` and ``scores.csv``, each atomically."""
+    """Writes ``comparison.json`` and ``scores.csv``, each atomically."""
     document = {**comparison.to_dict(), "notes": notes(comparison)}
-    write_text(folder / "comparison.md", to_markdown(comparison))
     write_text(folder / "scores.csv", scores.to_csv(digits=6))
     write_text(folder / "comparison.json", json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 
@@ -45,25 +44,6 @@ def interval_words(comparison: Comparison) -> str:
     if len(comparison.seeds) > 1:
         return f"over {whom} and seeds"
     return f"over {whom}, of these networks; one seed: no interval for the method"
-
-
-def to_markdown(comparison: Comparison) -> str:
-    """A comparison as two tables, quality and cost, with what the figures mean."""
-    first = comparison.arms[0]
-    parts = [
-        f"# {comparison.dataset}: {', '.join(comparison.arms)}",
-        f"{len(comparison.held_out)} held-out cases; {_seeds(comparison)}. Differences are from {first}.",
-        _markdown_table(*quality_table(comparison)),
-        *(f"- **{row.arm}**: {row.differs}." for row in comparison.largest if row.differs),
-        _markdown_table(*cost_table(comparison)),
-        "\n".join(f"- {line}" for line in notes(comparison)),
-    ]
-    return "\n\n".join(parts).replace(".\n\n- **", ".\n- **") + "\n"
-
-
-def quality_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows of the figures of quality."""
-    return _texts(*quality_cells(comparison))
 
 
 def quality_cells(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
@@ -138,13 +118,8 @@ def short_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     return columns, rows
 
 
-def cost_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows of the costs."""
-    return _texts(*cost_cells(comparison))
-
-
 def cost_cells(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
-    """The same, with sort keys."""
+    """Columns and rows of the costs, with sort keys."""
     named = [name for name in _naming_columns(comparison) if name != "training cases"]
     columns = [
         *named,
@@ -171,10 +146,6 @@ def cost_cells(comparison: Comparison) -> tuple[list[str], list[list[Cell]]]:
         ]
         rows.append(cells)
     return columns, rows
-
-
-def _texts(columns: list[str], rows: Sequence[Sequence[Cell]]) -> tuple[list[str], list[list[str]]]:
-    return columns, [[cell.text for cell in row] for row in rows]
 
 
 def _flops(network: NetworkSize) -> str:
@@ -210,11 +181,6 @@ def notes(comparison: Comparison) -> list[str]:
     return lines
 
 
-def _seeds(comparison: Comparison) -> str:
-    listed = ", ".join(map(str, comparison.seeds))
-    return f"seeds {listed}" if len(comparison.seeds) > 1 else f"seed {listed}"
-
-
 def _difference_cells(difference: Difference | None, digits: int = 4) -> list[Cell]:
     if difference is None:
         return [Cell(NOTHING)] * 4
@@ -248,8 +214,3 @@ def _duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

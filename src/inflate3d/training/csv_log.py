@@ -53,12 +53,7 @@ class CsvLog(lightning.Callback):
         self._write()
 
     def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
         """Collects losses on the device, and writes their mean now and then: only that waits for a GPU."""
         self._losses.append(outputs["loss"].detach())

@@ -42,12 +42,7 @@ class ShowProgress(lightning.Callback):
             self.bar.start()
 
     def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
         """Advances the bar; reads the loss only when it is shown."""
         step = trainer.global_step
