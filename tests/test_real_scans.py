@@ -49,7 +49,7 @@ def test_the_whole_job_on_real_scans(hippocampi: Path, shared: Path, tmp_path: P
 
 
 @pytest.mark.real
-@pytest.mark.slow
+@pytest.mark.long
 def test_hippocampus_in_a_quarter_of_an_hour(shared: Path, tmp_path: Path) -> None:
     """The figure in docs/results.md, and the target it was held against."""
     dataset, run = shared / "data" / "Task04_Hippocampus", tmp_path / "run"

@@ -157,7 +157,12 @@ PRESET_ON_ITS_DATASET = (bcv, acdc, msd)  # splits and presets have tests of the
 
 
 @pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in PRESET_ON_ITS_DATASET)) for kind in KINDS]
+    "kind",
+    [
+        *(pytest.param(kind, marks=pytest.mark.long) for kind in PRESET_ON_ITS_DATASET),
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in (msd_of_two_modalities, nnunet)),
+        own_folder,
+    ],
 )
 def test_from_files_to_label_maps(kind, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

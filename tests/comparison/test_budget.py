@@ -53,6 +53,7 @@ def test_time_of_several_processes_is_not_budgeted(tiny_config):
             check_budget(tiny_config.model_copy(update={"training": training}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_steps_are_timed_once(accumulate, tiny_config, phantom_store, tmp_path, monkeypatch):
     training = tiny_config.training.model_copy(update={"accumulate": accumulate})
@@ -87,6 +88,7 @@ def test_damaged_timing(text, tmp_path):
     assert caught.value.file == str(tmp_path / TIMING)
 
 
+@pytest.mark.slow
 def test_validations_are_not_time_of_steps(tiny_config, phantom_store, tmp_path):
     from inflate3d.training.run import train
 

@@ -14,6 +14,8 @@ from inflate3d.config import RunConfig
 from inflate3d.evaluation.scores import Scores
 from inflate3d.run_folder import RunFolder
 
+pytestmark = pytest.mark.slow
+
 
 def test_run_is_trained_scored_and_its_cost_written(tiny_config, phantom_store, tmp_path):
     folder = RunFolder(tmp_path / "run")

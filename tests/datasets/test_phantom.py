@@ -43,7 +43,8 @@ def sections(value, index, modality):
             yield looks, (labels[z - 2 : z + 3] >= VESSEL)[:, disc].mean(1) > 0.2
 
 
-@pytest.mark.parametrize("modality", ["CT", pytest.param("MRI", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("modality", ["CT", pytest.param("MRI", marks=pytest.mark.long)])
 def test_one_slice_does_not_tell_a_lesion_from_a_vessel_but_its_neighbors_do(modality):
     vessels, lesions = (
         list(zip(*[section for index in range(24) for section in sections(value, index, modality)], strict=True))

@@ -20,6 +20,8 @@ from inflate3d.inference.prediction import Prediction
 from inflate3d.inference.predictor import Predictor
 from inflate3d.preparation.prepare import prepare
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def cluster():

@@ -137,6 +137,7 @@ def done() -> set[tuple[str, ...]]:
     return set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_of_a_page(page, kitchen, quick, done):
     names: dict[str, object] = {"__name__": "snippet"}

@@ -43,6 +43,7 @@ READERS = {
 }
 
 
+@pytest.mark.slow
 def test_mutated_files_of_every_format(tmp_path):
     command = [sys.executable, ROOT / "scripts" / "fuzz.py", "--files", "2000", "--keep", tmp_path]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=900)

@@ -78,6 +78,7 @@ def test_each_fold_is_an_ordinary_run_that_holds_out_other_cases(trained, data):
     assert sorted(sum(held_out.values(), ())) == [case.id for case in read_dataset(data).cases]
 
 
+@pytest.mark.slow
 def test_fold_is_the_one_that_a_command_of_its_own_trains(trained, data, tmp_path):
     store = trained.root.parent / "store"
     alone = ["train", str(data), "--store", str(store), "--run", str(tmp_path / "one"), *QUICK]
@@ -86,6 +87,7 @@ def test_fold_is_the_one_that_a_command_of_its_own_trains(trained, data, tmp_pat
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
+@pytest.mark.slow
 def test_stop_in_the_middle_is_gone_on_with_at_that_fold(trained, data, tmp_path, capsys, monkeypatch):
     """Trainings are made up: a stop in fold 1, then the same command with --resume."""
     begun = []

@@ -62,6 +62,7 @@ def filled(tmp_path_factory):
     return load
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_features_are_the_originals(case, filled):
     name, *method, modalities, slices = case.split(".")

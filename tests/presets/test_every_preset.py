@@ -12,6 +12,8 @@ from inflate3d.preparation.store import Store
 from inflate3d.presets import preset_names, read_preset
 from inflate3d.run_folder import RunFolder
 
+pytestmark = pytest.mark.slow
+
 SHORT = "--steps 2 --batch-size 2 --validate-every 2 --validation-cases 1 --accelerator cpu --workers 0"
 TINY = {
     "inflated": "--encoder test_vit --weights none --image-size 32 32 --decoder-channels 8",
@@ -45,7 +47,7 @@ def test_every_preset_has_a_look_alike(look_alikes):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name == "paper/bcv" else pytest.mark.slow) for name in preset_names()]
+    "name", [pytest.param(name, marks=() if name == "paper/bcv" else pytest.mark.long) for name in preset_names()]
 )
 @pytest.mark.usefixtures("published_sizes")
 def test_preset_trains_on_a_look_alike(name, folders, tmp_path):

@@ -5,6 +5,7 @@ import shutil
 
 import nibabel
 import numpy as np
+import pytest
 import yaml
 from safetensors.torch import load_file, save_file
 
@@ -37,6 +38,7 @@ def change_model(run):
     save_file(tensors, path)
 
 
+@pytest.mark.slow
 def test_the_same_model_comes_out_of_data_that_moved(own_run, phantoms, capsys):
     config = yaml.safe_load(own_run.config.read_text())
     own_run.config.write_text(yaml.safe_dump({**config, "dataset": "/nowhere/data", "store": "/nowhere/store"}))

@@ -16,6 +16,8 @@ from inflate3d.io import read_images
 from inflate3d.lock import locked
 from inflate3d.models.segmenter import Segmenter
 
+pytestmark = pytest.mark.slow
+
 
 def files_in(folder: Path) -> list[str]:
     files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".inflate3d")

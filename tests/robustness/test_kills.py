@@ -2,7 +2,7 @@
 
 Half of the moments are times, half are places: right before the command opens, renames, makes or removes a file in its
 folder. The default series has four kills for each of six commands; 120 in all are given by
-``pytest -m slow tests/robustness``.
+``pytest -m long tests/robustness``.
 """
 
 import csv
@@ -20,6 +20,8 @@ from safetensors.torch import load_file
 
 from inflate3d.evaluation.scores import Scores
 from inflate3d.run_folder import RunFolder
+
+pytestmark = pytest.mark.slow
 
 MOST_RUNS = 4
 """For each kill: a command that ends before its moment is not killed."""
@@ -105,7 +107,7 @@ class Series:
         assert visible_in(disturbed) == visible_in(undisturbed)
 
 
-@pytest.fixture(params=[4, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.fixture(params=[4, pytest.param(20, marks=pytest.mark.long)])
 def kills(request) -> int:
     return request.param
 

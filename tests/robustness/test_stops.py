@@ -18,6 +18,8 @@ from inflate3d.training import checkpoints
 from inflate3d.training.checkpoints import CheckpointOnSignal
 from inflate3d.training.run import train
 
+pytestmark = pytest.mark.slow
+
 
 class KilledError(Exception):
     """No error that a training knows."""

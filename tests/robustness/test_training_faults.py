@@ -17,6 +17,8 @@ from inflate3d.training.run import _Training, train
 from inflate3d.training.stop_on_nan import DivergedError
 from inflate3d.training.task import SegmentationTask
 
+pytestmark = pytest.mark.slow
+
 
 def with_changes(config, model=(), **training):
     model = config.model.model_copy(update=dict(model))

@@ -29,6 +29,7 @@ def tiny(name="vit_tiny_patch16_224", **changes):
     return create_model(encoder=encoder, num_classes=5, decoder_channels=8, detail_channels=4, **changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("depth", "stride"), [(1, 3), (3, 2), (5, 3), (9, 2), (21, 1)])
 def test_any_depth_and_stride(tiny_config, phantom_store, tmp_path, depth, stride):
     """A run takes another stride than the store was prepared with."""
@@ -74,6 +75,7 @@ def test_random_stem_beside_other_weights_that_are_trained(tmp_path):
     assert first[stem].abs().min() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224"])
 @pytest.mark.parametrize("part", ["encoder", "body"])
 def test_frozen_backbone_does_not_change(tiny_config, phantom_store, tmp_path, name, part):

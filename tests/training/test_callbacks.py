@@ -22,6 +22,7 @@ def rows_of(folder):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_wait_for_a_slow_loader_is_logged_and_shown(tiny_config, phantom_store, tmp_path, monkeypatch):
     real = WindowSampler.draw
 

@@ -13,6 +13,8 @@ import torch
 from inflate3d.models.segmenter import load_model
 from inflate3d.run_folder import RunFolder
 
+pytestmark = pytest.mark.slow
+
 TRAIN_AND_RESUME = """
 import sys
 from functools import partialmethod

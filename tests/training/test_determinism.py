@@ -38,6 +38,7 @@ def toy_store(write_toys, tmp_path_factory):
     return prepare(write_toys(tmp_path_factory.mktemp("toys")), tmp_path_factory.mktemp("store"), workers=1)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more processes than there are cores
 @pytest.mark.parametrize(("network", "others"), [("inflated", [2]), ("dynunet", [1, 2])])
 def test_the_number_of_loader_processes_changes_no_bit(network, others, tiny_config, toy_store, tmp_path):

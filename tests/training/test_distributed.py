@@ -77,6 +77,7 @@ def by_one(still_config, phantom_store, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_loss_curve_is_that_of_one_process_with_the_same_batch(by_one, by_two):
     one, two = rows_of(by_one), rows_of(by_two)
     assert [row["step"] for row in two] == [row["step"] for row in one] == ["1", "2", "3", "3", "4", "5", "6", "6"]
@@ -85,6 +86,7 @@ def test_loss_curve_is_that_of_one_process_with_the_same_batch(by_one, by_two):
     assert expected[0] - expected[-1] > 0.01  # it did learn
 
 
+@pytest.mark.slow
 def test_validation_is_that_of_one_process(by_two, tmp_path):
     """Each process has validated the case; the last weights have that Dice by one process."""
     *_, last = rows_of(by_two)
@@ -94,6 +96,7 @@ def test_validation_is_that_of_one_process(by_two, tmp_path):
     assert {name: float(last[f"dice/{name}"]) for name in expected} == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_whole_batch_though_most_voxels_of_one_half_are_ignored(by_two):
     losses = json.loads((by_two.root / "losses.json").read_text())
     assert losses.keys() == {"dice-ce", "dice-focal", "ce"}
@@ -103,12 +106,14 @@ def test_gradients_are_those_of_the_whole_batch_though_most_voxels_of_one_half_a
         torch.testing.assert_close(torch.tensor(found["gradient"]), gradient)
 
 
+@pytest.mark.slow
 def test_files_are_written_once(by_two, tiny_run):
     written = {path.name for path in by_two.root.iterdir()}
     assert written == {path.name for path in tiny_run.root.iterdir()} | {"losses.json"}
     assert sorted(path.name for path in by_two.best.parent.iterdir()) == ["last.ckpt"]
 
 
+@pytest.mark.slow
 def test_stopped_by_a_signal_to_one_process_and_resumed_by_torchrun(tiny_config, tmp_path):
     """The other process leaves at the same step; torchrun's both find the run claimed and go on with it."""
     run = RunFolder(tmp_path / "run")

@@ -18,6 +18,7 @@ def logged_by(config, name):
     return config.model_copy(update={"training": config.training.model_copy(update={"logger": name})})
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_tensorboard_has_settings_curves_pictures_and_a_table(tiny_config, tiny_run, phantom_store, tmp_path):
@@ -38,6 +39,7 @@ def test_tensorboard_has_settings_curves_pictures_and_a_table(tiny_config, tiny_
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_disabled_weights_and_biases(tiny_config, phantom_store, tmp_path, monkeypatch):
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "disabled")
@@ -46,6 +48,7 @@ def test_disabled_weights_and_biases(tiny_config, phantom_store, tmp_path, monke
     assert folder.finished
 
 
+@pytest.mark.slow
 def test_mlflow_writes_into_the_run_and_goes_on_with_its_entry(tmp_path, monkeypatch):
     asked = []
 

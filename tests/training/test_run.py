@@ -118,6 +118,7 @@ def test_same_seed_gives_the_same_run_twice(tiny_run, tiny_config, phantom_store
     assert not same(weights_of(other), weights_of(tiny_run))
 
 
+@pytest.mark.slow
 def test_number_of_loader_processes_does_not_matter(tiny_run, tiny_config, phantom_store, tmp_path):
     helped = RunFolder(tmp_path / "helped")
     train(changed(tiny_config, workers=1), helped, phantom_store)
@@ -157,6 +158,7 @@ def test_stopped_and_resumed_is_as_undisturbed(
     assert same(weights_of(stopped), weights_of(straight))
 
 
+@pytest.mark.slow
 def test_killed_run_goes_on_from_its_last_validation(tiny_config, phantom_store, tmp_path, monkeypatch):
     config = changed(tiny_config, steps=5, validate_every=2)
     straight, killed = RunFolder(tmp_path / "straight"), RunFolder(tmp_path / "killed")
@@ -244,6 +246,7 @@ def test_accumulated_losses_are_logged_in_full(tiny_config, phantom_store, tmp_p
     assert float(rows[0]["loss"]) > 1.5  # ln 5 + nearly 1
 
 
+@pytest.mark.slow
 def test_mixed_precision(tiny_config, phantom_store, tmp_path, tiny_run):
     folder = RunFolder(tmp_path / "run")
     train(changed(tiny_config, precision="bf16-mixed"), folder, phantom_store)
@@ -286,6 +289,7 @@ def thin_slices(monkeypatch):
     monkeypatch.setattr("inflate3d.training.build.MOST_ANISOTROPIC", 100.0)
 
 
+@pytest.mark.slow
 def test_training_on_all_planes_resumes_to_the_same_bits(
     thin_slices, tiny_run, tiny_config, phantom_store, phantoms, tmp_path, stop_after
 ):

@@ -38,6 +38,7 @@ def test_last_validation_of_an_inflated_network_is_its_evaluation(tiny_run, tmp_
     assert dice_of(folder)[-1] == pytest.approx(evaluated(folder), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spacing", [None, (1.7, 1.4)])
 def test_last_validation_of_a_3d_network_is_its_evaluation(write_toys, tmp_path, spacing):
     toys = write_toys(tmp_path / "toys")
@@ -92,6 +93,7 @@ def with_test_part(tiny_config, phantom_store, tmp_path):
     return tiny_config.model_copy(update={"training": training, "data": DataConfig(split=str(split))})
 
 
+@pytest.mark.slow
 def test_best_weights_are_kept_where_other_cases_are_scored(with_test_part, phantom_store, tmp_path, monkeypatch):
     """The first of two validations is made the better one."""
     real = SegmentationTask.on_validation_epoch_end

@@ -20,6 +20,8 @@ from inflate3d.stopping import Interrupted
 from inflate3d.training.csv_log import CsvLog
 from inflate3d.training.run import train
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = {
     "unetr": ["--patch-size", "16", "32", "32", "--network-width", "1"],
     "swin-unetr": ["--patch-size", "32", "32", "64", "--network-width", "12"],
