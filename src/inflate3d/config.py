@@ -60,7 +60,7 @@ Volumetric = Literal["unetr", "swin-unetr", "segresnet", "dynunet"]
 Network = Literal["inflated", "unetr", "swin-unetr", "segresnet", "dynunet"]
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-"""What numpy takes."""
+"""The range that numpy accepts."""
 
 PRETRAINED_STEM_FACTOR = 0.032
 """For encoders that start from 2D weights: `docs/results.md` has what flat learning rates cost."""
@@ -72,7 +72,7 @@ RATES = {"inflated": 1e-3, "dynunet": 1e-3, "segresnet": 3e-4, "swin-unetr": 2e-
 """Default peak learning rates, of an inflated network's decoder or of a 3D network; transformers take lower ones."""
 
 ENCODER_SETTINGS = ("encoder_learning_rate", "stem_rate_factor", "freeze", "freeze_layers", "checkpoint_activations")
-"""What of the training concerns a pre-trained encoder, which 3D networks don't have."""
+"""Training settings of a pre-trained encoder, which 3D networks don't have."""
 
 
 class TrainingDefaults(FrozenModel):
@@ -101,17 +101,17 @@ class DataConfig(FrozenModel):
     common: ClassVar = ("split", "fold", "training_cases")
 
     split: str = "auto"
-    """Who is held out: folds, own (the dataset's), paper, or a JSON file; auto: own if there is one, else folds."""
+    """Split: folds, own (the dataset's), paper, or a JSON file. auto: own if there is one, otherwise folds."""
     fold: int = Field(default=0, ge=0)
     """The fold to hold out for validation."""
     num_folds: int = Field(default=5, ge=2)
-    """Number of folds that the cases are split into."""
+    """Number of folds."""
     split_seed: Seed = 12345
     """Seed of the split; the default gives nnU-Net's folds."""
     training_cases: int | None = Field(default=None, ge=1)
     """Use at most N training cases, drawn at random; held-out cases stay the same."""
     training_cases_seed: Seed = 0
-    """Seed of that draw; a smaller number's cases are among a larger number's."""
+    """Seed of that draw; smaller sets are subsets of larger ones."""
 
 
 def _odd(depth: int) -> int:
@@ -140,23 +140,23 @@ class InflatedConfig(FrozenModel):
     weights: str = "timm"
     """Its 2D weights: timm (downloaded), none (random), or a file."""
     inflation: Inflation = "center"
-    """How the first convolution is spread over the window's slices; random reinitializes it alone."""
+    """How the first convolution is spread over the window's slices; random reinitializes only this layer."""
     depth: Planned[Depth] = planned()
-    """Slices in a window, odd; 1 is the plain 2D network. None: the plan's, mostly 5."""
+    """Slices per window, odd; 1 is the plain 2D network. None: the plan's, usually 5."""
     stride: Annotated[Planned[int], tyro.conf.Suppress] = planned(ge=1)
     """Steps from one slice of a window to the next. None: the plan's."""
     planes: Planes = "one"
-    """Planes of the slices: one, or all three, whose predictions are averaged (for voxels that are nearly cubes)."""
+    """Planes of the slices: one, or all three with averaged predictions (for nearly isotropic voxels)."""
     image_size: tuple[int, int] | None = None
     """In-plane size in pixels (rows, columns) that slices are resized to. None: the plan's."""
     decoder: DecoderName = "fpn-lite"
-    """Turns feature maps into a label map: fpn-lite (light, for small structures too) or one of the paper's."""
+    """Decoder: fpn-lite (light, also good for small structures) or one of the paper's."""
     decoder_channels: int | None = Field(default=None, ge=8)
     """Width of the decoder. None: 128, or the paper's for upernet, setr-pup and conv-transpose."""
     detail_channels: int | None = Field(default=None, ge=0)
-    """Width of the full-resolution path for small structures, 0 for none. None: 16 for fpn-lite, else 0."""
+    """Width of the full-resolution path for small structures; 0 disables it. None: 16 for fpn-lite, otherwise 0."""
     input_scaling: Literal["pretrained", "unit"] = "pretrained"
-    """Intensities as the 2D weights were trained on, or 0 to 1 as in the paper."""
+    """Intensities normalized as for the 2D weights, or from 0 to 1 as in the paper."""
 
     @property
     def resolved_weights(self) -> str:
@@ -188,7 +188,7 @@ class VolumetricConfig(FrozenModel):
     patch_size: tuple[int, int, int] | None = None
     """Patch in voxels (slices, rows, columns). None: from the median scan."""
     network_width: int | None = Field(default=None, ge=1)
-    """Channels of the first level. None: the authors' choice."""
+    """Channels of the first level. None: the network's default."""
 
     pretrained: ClassVar = False
 
@@ -224,13 +224,13 @@ class AugmentationConfig(FrozenModel):
     common: ClassVar = ()
 
     augment_probability: float = Field(default=0.8, ge=0, le=1)
-    """Probability that a window's geometry is changed at all."""
+    """Probability that a window's geometry is augmented."""
     max_zoom: float = Field(default=1.4, ge=1)
     """Zoom between 1 / max_zoom and max_zoom."""
     max_rotation: float = Field(default=20.0, ge=0, le=180)
-    """In-plane rotation in degrees, either way."""
+    """Maximum in-plane rotation in degrees, in either direction."""
     max_shift: float = Field(default=0.1, ge=0, le=1)
-    """In-plane shift as a fraction of the slice's size, either way."""
+    """Maximum in-plane shift as a fraction of the slice's size, in either direction."""
     flip_probability: float = Field(default=0.2, ge=0, le=1)
     """Probability of a flip along each axis on which the plan allows it."""
     intensity_probability: float = Field(default=0.5, ge=0, le=1)
@@ -238,7 +238,7 @@ class AugmentationConfig(FrozenModel):
     max_intensity_scale: float = Field(default=0.25, ge=0, lt=1)
     """Intensities are multiplied by 1 - x to 1 + x."""
     max_intensity_shift: float = Field(default=0.1, ge=0)
-    """Added to intensities that run from 0 to 1, either way."""
+    """Maximum shift of intensities, which range from 0 to 1, in either direction."""
     max_noise: float = Field(default=0.05, ge=0)
     """Largest standard deviation of the Gaussian noise."""
     max_gamma: float = Field(default=1.5, ge=1)
@@ -263,55 +263,55 @@ class TrainingConfig(FrozenModel):
     accumulate: Planned[int] = planned(ge=1)
     """Batches whose gradients are added up for one step. None: 1 with --batch-size, else the plan's."""
     foreground_fraction: Planned[float] = planned(ge=0, le=1)
-    """Fraction of the windows sampled so that the center slice holds a class. None: the plan's."""
+    """Fraction of windows whose center slice is sampled to contain a class. None: the plan's."""
     learning_rate: Planned[float] = planned(gt=0)
     """Peak learning rate of the decoder, or of a 3D network. None: 0.001, or the 3D network's own."""
     encoder_learning_rate: float = Field(default=1e-4, gt=0)
     """Peak learning rate of the encoder's last layer."""
     stem_rate_factor: Planned[float] = planned(gt=0, le=1)
-    """The learning rate of the encoder's first layer over that of its last one. None: 0.032 if pre-trained, else 1."""
+    """Learning rate of the encoder's first layer relative to its last one. None: 0.032 if pre-trained, otherwise 1."""
     freeze: Literal["none", "encoder", "body"] = "none"
-    """What of the pre-trained encoder stays as it is: nothing, all, or all but its first convolution (body)."""
+    """Part of the pre-trained encoder to freeze: none, all of it, or all but its first convolution (body)."""
     freeze_layers: int = Field(default=0, ge=0)
-    """First layers of the encoder that stay as they are, the stem counted: a step takes less time and memory."""
+    """Number of first encoder layers to freeze, stem included; saves time and memory."""
     beta2: float = Field(default=0.999, gt=0, lt=1)
-    """AdamW's decay of squared gradients; trainings of a few hundred steps may take less, such as 0.98."""
+    """AdamW's beta2; for trainings of a few hundred steps a smaller value, such as 0.98, may be better."""
     weight_decay: float = Field(default=0.05, ge=0)
     """AdamW's weight decay; norms, biases and embeddings have none."""
     warmup_steps: Planned[int] = planned(ge=0)
-    """Steps over which the rate rises linearly, at most a tenth of all. None: 20, of a 3D network a twentieth."""
+    """Steps of linear warm-up, at most a tenth of all. None: 20; for 3D networks a twentieth of all."""
     decay: Literal["linear", "cosine"] = "cosine"
-    """How it falls to zero after that."""
+    """How the learning rate decays to zero after the warm-up."""
     loss: Literal["dice-ce", "dice-focal", "ce"] = "dice-ce"
     """The loss: soft Dice plus cross-entropy, Dice plus focal (MONAI's), or cross-entropy alone."""
     gradient_clip: float = Field(default=1.0, ge=0)
     """Largest norm of the gradient; 0 is no limit."""
     precision: TrainingPrecision = "auto"
-    """Number format of the arithmetic; auto: bf16-mixed if the GPU (inflated networks: or CPU) computes in it."""
+    """Number format; auto: bf16-mixed if the GPU (for inflated networks also the CPU) computes in it."""
     compile: bool = False
     """Compile the network with torch.compile: the first steps take minutes, the others may be faster."""
     checkpoint_activations: bool = False
     """Recompute the encoder's activations instead of keeping them: less memory, more time."""
     validate_every: int | None = Field(default=None, ge=1)
-    """Steps between validations; there is one after the last step, too. None: a fifth of all."""
+    """Steps between validations; the last step is always validated. None: a fifth of all."""
     validation_cases: int | None = Field(default=20, ge=1)
     """Validate on at most N held-out cases while training (evaluation takes all)."""
     keep: Literal["last", "best"] = "last"
-    """Weights to keep: the last, or those of the best validation, which needs a split with test cases."""
+    """Weights to keep: the last ones, or those of the best validation (needs a split with test cases)."""
     seed: Seed = 0
     """Seed of weights, windows and augmentation."""
     deterministic: bool = False
-    """On a GPU, compute so that the same seed gives the same bits, which takes longer; a CPU always does."""
+    """On a GPU, compute deterministically, so that the same seed gives the same bits, but slower; CPUs always do."""
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     """Device to train on."""
     devices: int = Field(default=1, ge=1)
-    """Number of devices on each node; each takes a batch of its own."""
+    """Number of devices per node; each processes its own batch."""
     nodes: int = Field(default=1, ge=1)
     """Machines that train together; more than one needs torchrun or srun (docs/cluster.md)."""
     logger: LoggerName = "none"
-    """Where to show settings, curves and pictures; each needs its extra, such as inflate3d[wandb]."""
+    """Experiment tracker for settings, curves and pictures; needs an extra, such as inflate3d[wandb]."""
     workers: int | None = Field(default=None, ge=0)
-    """Processes that read windows. None: 0 on a CPU, up to 8 beside a GPU."""
+    """Loader processes per device. None: 0 on a CPU, up to 8 per GPU."""
     extended_from: Annotated[int, tyro.conf.Suppress] = Field(default=0, ge=0)
     """Steps of the finished training that this one extends: the learning rate's schedule starts anew there."""
 

@@ -1,7 +1,7 @@
-"""Train and score several methods under one protocol, and hold each against the first.
+"""Train and score several methods under one protocol, and compare each with the first.
 
-Every method is trained with every seed, number of training cases and budget, each in its own run. Runs that are
-finished are not trained again, unfinished ones are resumed: repeat the same command.
+Every method is trained with every seed, number of training cases and budget, each in its own run. Repeat the command to
+resume: finished runs are not trained again.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ class Options(RunOptions):
     """Options of ``compare``."""
 
     arms: str = "paper"
-    """The methods, or a YAML file of one's own: depth, paper, inflation, slices, stride, pretraining, ..."""
+    """The methods: depth, paper, inflation, slices, stride, pretraining, decoders, baselines, or your own YAML file."""
     seeds: tuple[Seed, ...] = ()
-    """Seeds to train each method with; that of --seed alone if not given."""
+    """Seeds to train each method with. None: that of --seed."""
     cases: str | None = None
-    """Numbers of training cases for low-data curves, such as 5,10,20,all; the held-out cases stay the same."""
+    """Numbers of training cases for low-data curves, such as 5,10,20,all; held-out cases stay the same."""
     budget: str | None = None
-    """How long each training takes, such as 1min,3min,1h, in place of --steps: process time on a CPU."""
+    """Duration of each training, such as 1min,3min,1h, instead of --steps; process time on a CPU."""
     threads: int | None = Field(default=None, ge=1)
-    """Threads of a training on a CPU; if not given, those that run at a time share all cores."""
+    """Threads per training on a CPU. None: trainings that run at the same time share all cores."""
     parallel: int | None = Field(default=None, ge=1)
-    """Trainings at a time, each in a process of its own; one for each GPU, on other devices one, if not given."""
+    """Number of trainings at a time, each in its own process. None: one per GPU, otherwise one."""
     out: Path | None = None
-    """Folder of the comparison; runs/NAME-OF-THE-DATA-SET-compare if not given."""
+    """Folder of the comparison. None: runs/NAME-OF-THE-DATASET-compare."""
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The whole workflow on generated scans: make, verify, prepare, train, evaluate, predict, and a page with pictures.
 
-A network that sees 5 slices is trained beside its twin that sees 1, from random weights (nothing is downloaded).
-The scans hold two structures, vessel and lesion, that look alike in a single slice.
+Two networks are trained from random weights (nothing is downloaded): one that sees 5 slices, and one that sees 1. The
+scans contain two structures, vessel and lesion, that look alike in a single slice.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Options(CommandOptions):
     """Options of ``demo``."""
 
     out: Path = Path("demo")
-    """Folder for all of it; an interrupted demo is resumed there."""
+    """Output folder; an interrupted demo is resumed there."""
     cases: int = 20
     """Scans to generate; a fifth is held out."""
     steps: int = 200

@@ -1,4 +1,4 @@
-"""List the backbones that can be inflated, the paper's names first; with parameters and cost where they are few."""
+"""List the backbones that can be inflated, the paper's names first; with size and cost if there are few matches."""
 
 from __future__ import annotations
 

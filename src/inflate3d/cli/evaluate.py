@@ -1,7 +1,7 @@
 """Score a run on the cases that it held out, or any predicted label maps: per case and class, on each scan's own grid.
 
-`inflate3d evaluate RUN` predicts and scores the run's held-out cases; of a folder of folds, every case by the network
-that held it out, and chooses the post-processing that raises the scores.
+`inflate3d evaluate RUN` predicts and scores the run's held-out cases. For a folder of folds, every case is predicted by
+the network that held it out, and the post-processing that improves the scores is chosen.
 `inflate3d evaluate --predictions DIR --labels DIR` scores label maps of any program against those of the same names.
 """
 
@@ -29,30 +29,30 @@ class Options(CommandOptions):
     run: Positional[Path | None] = None
     """The run's folder, or a folder of folds; not with --predictions."""
     predictions: Path | None = None
-    """Folder of predicted label maps of any program."""
+    """Folder of label maps predicted by any program."""
     labels: Path | None = None
-    """Folder of label maps that --predictions are held against; names are the same, suffixes may differ."""
+    """Folder of label maps to compare --predictions with; the same names, suffixes may differ."""
     classes: tuple[str, ...] = ()
-    """Names of the values in --labels, such as liver=1 tumor=2; all values that are found if not given."""
+    """Names of the values in --labels, such as liver=1 tumor=2. None: all values that occur."""
     ignore: int | None = None
-    """Value in --labels of voxels that nobody labeled."""
+    """Value in --labels of unlabeled voxels, which are not scored."""
     groups: Path | None = None
-    """CSV file with a column `case` and others to group the cases of --labels by, such as site or fold."""
+    """CSV file with a column `case` and other columns to group the cases by, such as site or fold."""
     out: Path | None = None
-    """Folder for the scores of --predictions; `evaluation` in their folder if not given."""
+    """Folder for the scores of --predictions. None: `evaluation` in their folder."""
     dataset: Path | None = None
-    """Where the run's dataset is now, if it has moved."""
+    """The new location of the run's dataset, if it has moved."""
     prediction: PredictionOptions = PredictionOptions()
     postprocessing: bool = False
-    """Apply the model's post-processing, as `predict` does. It was chosen by these cases: their scores are
+    """Apply the model's post-processing, as `predict` does. It was chosen on these cases, so the scores are
     optimistic."""
     tolerance: float = Field(default=TOLERANCE, ge=0)
-    """Millimeters that a surface may be off and still count as right in NSD."""
+    """Distance in millimeters up to which a surface counts as matched in NSD."""
     metrics: tuple[MeasureName, ...] = DEFAULT_MEASURES
-    """What the tables show; the files hold all."""
+    """Measures to show in the tables; the files contain all of them."""
     choose_postprocessing: bool = False
-    """Choose the post-processing, depth filter included, by the held-out cases of a single run, too; with several folds
-    it always is."""
+    """Also choose the post-processing, depth filter included, on the held-out cases of a single run; with several folds
+    it is always chosen."""
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:

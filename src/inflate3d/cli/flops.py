@@ -1,4 +1,4 @@
-"""Count what a network costs: floating-point operations of encoder and decoder, and weights."""
+"""Count what a network costs: floating-point operations of encoder and decoder, and parameters."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Options(CommandOptions):
     encoder: str = "beit_base_patch16_224"
     """The backbone; `inflate3d encoders` lists them."""
     decoder: DecoderName = "fpn-lite"
-    """What turns feature maps into a label map."""
+    """The decoder, which turns feature maps into a label map."""
     decoder_channels: Annotated[int, Field(ge=8)] | None = None
-    """Width of the decoder; its own if not given."""
+    """Width of the decoder. None: its default."""
     detail_channels: Annotated[int, Field(ge=0)] | None = None
-    """Width of the full-resolution path; the decoder's own if not given."""
+    """Width of the full-resolution path. None: the decoder's default."""
     image_size: tuple[int, ...] = (512,)
     """In-plane size in pixels: rows and columns, or one number for both."""
     depth: Depth = 5
@@ -30,9 +30,9 @@ class Options(CommandOptions):
     modalities: Annotated[int, Field(ge=1)] = 1
     """Modalities of a scan."""
     classes: Annotated[int, Field(ge=2)] = 14
-    """Classes, background counted."""
+    """Classes, including background."""
     slices: Annotated[int, Field(ge=1)] | None = None
-    """Slices of a volume, to count its whole prediction too."""
+    """Number of slices of a volume, to count its whole prediction, too."""
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:

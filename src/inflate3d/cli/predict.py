@@ -1,4 +1,4 @@
-"""Segment scans with a trained model, or several; each label map is on its scan's own grid."""
+"""Segment scans with a trained model or an ensemble; each label map is on its scan's own grid."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class PredictionOptions(FrozenModel):
     slice_step: int = Field(default=1, ge=1)
     """Predict every n-th slice, and interpolate those between."""
     precision: Precision = "32"
-    """Number format of the network's arithmetic: 32 is exact, mixed ones are faster where the device has them."""
+    """Number format of the network: 32 is exact, mixed formats are faster if the device supports them."""
     batch_size: int = Field(default=16, ge=1)
-    """Largest number of windows at a time; fewer where memory demands it."""
+    """Maximum number of windows at a time; fewer if memory is short."""
     max_memory: Annotated[float | None, Field(gt=0)] = None
-    """Gigabytes to predict with, above the weights and the scan; by default 1.5, or what is free; on a GPU what is free
-    there."""
+    """Memory in gigabytes for prediction, in addition to the weights and the scan. None: 1.5, or less if less is free; on a
+    GPU, what is free there."""
     device: str | None = None
-    """Where to compute, such as cpu or cuda:1; by default the GPU if there is one."""
+    """Device, such as cpu or cuda:1. None: the GPU if there is one."""
 
     def settings(self) -> PredictorSettings:
         """As keyword arguments of `Predictor`."""
@@ -69,13 +69,12 @@ class Options(CommandOptions):
     """More models to average with; encoders, depths and image sizes may differ."""
     prediction: PredictionOptions = PredictionOptions()
     no_postprocessing: bool = False
-    """Leave out the post-processing, depth filter included, that `inflate3d evaluate` chose for the model, if it
-    did."""
+    """Do not apply the post-processing (depth filter included) that `inflate3d evaluate` chose for the model."""
     confidence: bool = False
     """Report a confidence score for each scan: how much the averaged networks agree, or the flips of a single one with
     --tta, or else the soft Dice of its own probabilities."""
     uncertainty_maps: bool = False
-    """Write the uncertainty of each voxel, too: uncertainty/NAME.nii.gz in the output folder has the normalized entropy
+    """Also write the uncertainty of each voxel: uncertainty/NAME.nii.gz in the output folder has the normalized entropy
     of the mean probabilities, from 0 to 1."""
     skip_existing: bool = False
     """Skip scans whose label map exists and is newer than they are, whichever model it is from."""

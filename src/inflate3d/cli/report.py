@@ -1,4 +1,4 @@
-"""Write the page of a run again: scores, curves, pictures of the best, median and worst case; it opens offline."""
+"""Write the page of a run again: scores, curves, pictures of the best, median and worst case. It opens offline."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Options(CommandOptions):
     """Options of ``report``."""
 
     run: Positional[Path]
-    """The run's folder, or a folder of folds; one not evaluated gets a page of its training."""
+    """The run's folder, or a folder of folds; without an evaluation, the page shows the training only."""
     overwrite: bool = False
     """Replace files that inflate3d did not write."""
 

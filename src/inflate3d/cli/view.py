@@ -24,19 +24,19 @@ class Options(CommandOptions):
     scan: Positional[Path]
     """A scan: a file, a DICOM series' folder, or FOLDER/SERIES-UID."""
     labels: Positional[tuple[Path, ...]] = ()
-    """Label maps on its grid, such as a label and a prediction."""
+    """Label maps on the scan's grid, such as a label and a prediction."""
     out: Path | None = None
     """The sheet's file; NAME-OF-THE-SCAN-view.png in the working folder by default."""
     names: Path | None = None
-    """Folder of a run, a model or a dataset with the names of the classes."""
+    """Folder of a run, model or dataset to take class names from."""
     slices: int = Field(default=5, ge=1, le=20)
-    """Slices of each plane."""
+    """Number of slices per plane."""
     modality: int = Field(default=1, ge=1)
-    """Which modality of a scan with several, from 1 on."""
+    """Modality to show, counted from 1."""
     overwrite: bool = False
     """Replace a file that inflate3d did not write."""
     browser: bool = False
-    """Show all slices and 3D on a page in the browser, up to two label maps side by side, instead of the sheet."""
+    """Instead of the sheet, open a browser page with all slices and a 3D view; up to two label maps side by side."""
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:

@@ -25,13 +25,13 @@ from inflate3d.settings import parse_settings, read_yaml, shown
 Settings = TypeVar("Settings", bound=BaseModel)
 
 SECTIONS = ("plan", "model", "augmentation", "training")
-"""What arms may differ in. All share data, split and held-out cases."""
+"""Sections in which arms may differ. All share data, split and held-out cases."""
 
 PLAN_SETTINGS = {"stride"}
-"""What they may differ in of the plan: what the prepared cases don't depend on."""
+"""Plan settings in which they may differ: those that prepared cases do not depend on."""
 
 NEEDED, OPTIONAL = {"data", "out", "seconds"}, {"seed", "threads"}
-"""What a program is given: its command names these places in braces."""
+"""Placeholders of a program's command, written in braces."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _PLACE = re.compile(r"\{(\w+)\}")
@@ -114,7 +114,7 @@ ARM_SETS: dict[str, tuple[Arm, ...]] = {
     "decoders": _varied("model", "decoder", {name: name for name in DECODERS}),
     "baselines": (OURS, *map(_network, get_args(Volumetric))),
 }
-"""Built-in comparisons by name; the first arm is what the others are held against."""
+"""Built-in comparisons by name; the others are compared with the first arm."""
 
 
 def find_arms(name: str) -> tuple[Arm, ...]:

@@ -13,10 +13,10 @@ from inflate3d.run_folder import RunFolder
 from inflate3d.settings import read_json
 
 USED = 0.97
-"""The part of a budget that the steps are to fill: the timed ones don't say exactly what all will take."""
+"""Fraction of the budget to plan for: the timed steps only estimate the duration of all steps."""
 
 TIMING = "timing.json"
-"""In a run's folder: what decided about its number of steps."""
+"""In a run's folder: the timing from which the number of steps was computed."""
 
 _UNITS = {"h": 3600, "min": 60, "s": 1}
 

@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#808080", "#999933")
-"""Okabe and Ito's, with a gray that is seen on white and on black; arms beyond them begin again."""
+"""Okabe and Ito's palette, with a gray that is visible on white and on black; repeated for more arms."""
 
 FORMATS = ("png", "svg")
 
 BESIDE = 1.02
-"""Points of the same number of training cases stand side by side by this factor, so that their intervals are seen."""
+"""Factor between points with the same number of training cases, so that their intervals do not overlap."""
 
 
 SPREAD = 0.22
-"""Half the height over which an arm's cases are spread, so that equal ones are seen."""
+"""Half the height over which an arm's cases are spread, so that equal ones stay visible."""
 
 
 def write_plots(comparison: Comparison, folder: Path) -> None:

@@ -17,7 +17,7 @@ from inflate3d.settings import read_json
 ALL_CASES = "all"
 
 COST = "cost.json"
-"""In a run's folder: what its training needed."""
+"""In a run's folder: the cost of its training."""
 
 COMMAND = "command.json"
 """In the folder of a program's run: its command."""
@@ -26,7 +26,7 @@ LOG = "log.txt"
 """In a run's folder: the output of its process."""
 
 LOG_LINES = 12
-"""Of a failed process, shown in the error."""
+"""Last lines of a failed process's log that the error shows."""
 
 
 class RunError(Inflate3dError):
