@@ -37,8 +37,8 @@ class PredictionOptions(FrozenModel):
     batch_size: int = Field(default=16, ge=1)
     """Maximum number of windows at a time; fewer if memory is short."""
     max_memory: Annotated[float | None, Field(gt=0)] = None
-    """Memory in gigabytes for prediction, in addition to the weights and the scan. None: 1.5, or less if less is free; on a
-    GPU, what is free there."""
+    """Memory in gigabytes for prediction, in addition to the weights and the scan. None: 1.5, or less if less is free;
+    on a GPU, what is free there."""
     device: str | None = None
     """Device, such as cpu or cuda:1. None: the GPU if there is one."""
 
