@@ -18,7 +18,7 @@ from inflate3d.inference.batch import predict_files
 from inflate3d.io import check_same_grid, read_labels, write_volume
 
 ORIENTATIONS = ("RAS", "LPI", "PSR")
-SUFFIXES = (".nii.gz", ".hdr", ".nrrd", ".mha")
+SUFFIXES = (".nii.gz", ".nrrd", ".mha")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The settings of a run, as frozen data: typed, checked, and saved beside what they made.
+"""The settings of a run, as frozen data: typed, checked, and saved with the run.
 
 The command line offers them as options, a run's folder keeps them as ``config.yaml``. A setting that is None is the
 dataset's plan's choice; `RunConfig.resolve` fills it in, once, before anything is trained.

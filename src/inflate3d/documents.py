@@ -1,4 +1,4 @@
-"""Small text files, JSON and YAML, read within bounds: no document from elsewhere takes a process's memory or hours."""
+"""Small text, JSON and YAML files, read with limits: no document can exhaust memory or take hours."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 import yaml
 
 LARGEST_DOCUMENT = 1 << 30
-"""Bytes of the largest text or JSON that is read; parsed, it takes up to about thirty times as much memory."""
+"""Size limit of text and JSON in bytes; when parsed, it takes up to about thirty times as much memory."""
 
 LARGEST_YAML = 1 << 17
-"""Bytes of the largest YAML that is read: reading it takes some seconds."""
+"""Size limit of YAML in bytes: reading this much takes some seconds."""
 
 MOST_BRACKETS = 32
-"""Lists and mappings in brackets around a YAML value: PyYAML looks at all of them for each token."""
+"""Depth limit of bracketed YAML lists and mappings: PyYAML looks at all open ones for each token."""
 
 DAMAGED_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
 """What PyYAML raises for an invalid document, number or date."""

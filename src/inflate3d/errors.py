@@ -1,4 +1,4 @@
-"""Errors that a user can cause and fix, and the one form in which they are shown."""
+"""Errors that a user can cause and fix, and their one form."""
 
 from __future__ import annotations
 

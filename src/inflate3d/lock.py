@@ -1,4 +1,4 @@
-"""A lock on a folder that dies with its process, however that ends.
+"""A lock on a folder that is released when its process ends, however it ends.
 
 The system keeps it (see `filelock`), so a process that is killed leaves none behind, and processes forked meanwhile
 do not hold it. On network file systems it holds between machines if they pass locks on: NFS does (unless mounted with
@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from inflate3d.errors import OutputError
 
 _WITHOUT_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
-"""Errors of file systems that have no locks."""
+"""Errors of file systems that do not support locks."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The directions that voxel axes run in, and the exact way from some to others and back: transposition and flips."""
+"""The directions of voxel axes, and exact conversions between them by transposition and flips."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ DepthAxis = Literal["sagittal", "coronal", "axial"]
 """The anatomical direction along which slices are stacked: left-right, posterior-anterior, inferior-superior."""
 
 DEPTH_AXES: tuple[DepthAxis, ...] = ("sagittal", "coronal", "axial")
-"""In the order of the RAS+ world axes."""
+"""In the order of the axes of RAS+ world space."""
 
 _FRAME_CODES: dict[DepthAxis, str] = {"sagittal": "RAS", "coronal": "ARS", "axial": "SRA"}
 
 Turn = tuple[int, int, int]
-"""Which axis of an array becomes its axis 0, 1 and 2."""
+"""The axes of an array that become its axes 0, 1 and 2."""
 
 _WORLD_AXES = ("LR", "PA", "IS")
-"""For each axis of RAS+ world space, the letters of its two ends, the positive one last."""
+"""Letters of the two ends of each axis of RAS+ world space, the positive one last."""
 
 
 def frame_axes(depth_axis: DepthAxis) -> list[int]:

@@ -1,14 +1,14 @@
-"""The encoders of the paper, by the names that it gives them."""
+"""The paper's encoders, by its names."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 _PLAIN_LEVELS = (3, 5, 7, 11)
-"""Blocks 4, 6, 8 and 12 of a plain transformer, whose outputs the paper takes; here 3, 6, 9 and 12 are usual."""
+"""The blocks of a plain transformer whose outputs the paper uses; elsewhere 3, 6, 9 and 12 are usual."""
 
 VIDEO_SWIN = "videoswint"
-"""The one encoder that timm doesn't have: Video Swin-B."""
+"""The only encoder that timm does not have: Video Swin-B."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ PAPER_ENCODERS = {
         "swin_base_patch244_window877_kinetics600_22k",
     ),
 }
-"""Every name of the paper's that stands beside timm's."""
+"""All of the paper's names, accepted beside timm's."""
 
 
 def resolved_weights(encoder: str, weights: str) -> str:

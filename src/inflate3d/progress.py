@@ -1,4 +1,4 @@
-"""How long work reports its progress: the library iterates through a function that the caller may replace."""
+"""Progress reports of long work: the library iterates through a function that the caller may replace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What made a run, ``provenance.json`` in its folder: its data, its 2D weights, and the environment of each session.
+"""How a run was made, ``provenance.json`` in its folder: data, 2D weights, and the environment of each session.
 
 Digests are of the voxels that training reads, not of the bytes of files: preparing the same scans again, or
 compressing them differently, leaves them unchanged; one changed voxel does not.
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     import torch
 
 PACKAGES = ("torch", "timm", "monai", "pytorch-lightning", "numpy", "blosc2", "nibabel", "SimpleITK", "safetensors")
-"""Packages that a result may depend on."""
+"""Packages that may affect results."""
 
 SLICES_AT_ONCE = 16
-"""Slices digested together, which bounds the memory."""
+"""Slices digested together, to limit memory."""
 
 Outcome = Literal["running", "finished", "stopped", "failed"]
 """How a session ended; one that was killed stays ``running``."""

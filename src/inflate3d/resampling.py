@@ -1,4 +1,4 @@
-"""Interpolation of a stack of slices at another count of slices."""
+"""Interpolation of a stack of slices to another number of slices."""
 
 from __future__ import annotations
 

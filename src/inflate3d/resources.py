@@ -1,4 +1,4 @@
-"""Memory and processor cores that this process may use, within the limits of containers and batch systems."""
+"""Memory and cores available to this process, within the limits of containers and batch systems."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder of a run, and of a cross-validation: which file is where, and the log of the training."""
+"""The files in the folder of a run and of a cross-validation, and the training log."""
 
 from __future__ import annotations
 

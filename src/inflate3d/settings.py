@@ -1,4 +1,4 @@
-"""Typed settings, and reading them from YAML and JSON with our errors in place of pydantic's."""
+"""Typed settings, read from YAML and JSON, with our errors instead of pydantic's."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def shown(value: object) -> str:
 
 
 _TAGS = ("inflated", "volumetric")
-"""Branches of unions of settings: pydantic names them, users don't."""
+"""Names of union branches, which pydantic includes in the place of an error and users don't write."""
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80

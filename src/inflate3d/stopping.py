@@ -1,4 +1,4 @@
-"""Stops from outside: Ctrl-C (SIGINT) from a person, SIGTERM from a scheduler that needs the machine.
+"""Stop signals: Ctrl-C (SIGINT) from the user, SIGTERM from a scheduler that needs the machine.
 
 After Ctrl-C a command exits with 130, as shells have it. After SIGTERM it exits with 75 (``EX_TEMPFAIL`` of BSD's
 sysexits.h: temporary failure, try again), which asks a scheduler to requeue the job. Not with 143: that is what a

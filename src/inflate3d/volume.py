@@ -15,7 +15,7 @@ from inflate3d.orientation import DEPTH_AXES, DepthAxis, Orientation
 __all__ = ["DEPTH_AXES", "DepthAxis", "Grid", "Orientation", "Volume", "spacing_of"]
 
 SAME_PLACE = 0.01
-"""How far apart, in voxels, two voxels may lie and still be the same: headers round, and differently."""
+"""Largest distance in voxels between positions that count as the same: headers are rounded differently."""
 
 _AXES = 4
 """Of a volume's array: modality and three voxel axes."""

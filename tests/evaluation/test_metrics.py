@@ -6,7 +6,7 @@ from monai.metrics.confusion_matrix import compute_confusion_matrix_metric, get_
 from monai.metrics.meandice import compute_dice
 from torch.nn import functional as F
 
-from inflate3d.evaluation.metrics import CaseDice, count_measures, dice, mean_over_defined, overlap_counts
+from inflate3d.evaluation.metrics import CaseDice, count_measures, dice, overlap_counts
 
 LABEL = torch.tensor([[0, 0, 1, 1], [2, 2, 0, 0]])
 PREDICTION = torch.tensor([[0, 1, 1, 1], [2, 0, 0, 0]])
@@ -31,11 +31,6 @@ def test_absent_from_both_is_not_defined_and_absent_from_one_is_0():
     counts = torch.tensor([[0, 0, 0], [0, 5, 0], [0, 0, 5]])
     assert math.isnan(dice(counts)[0])
     assert dice(counts)[1:].tolist() == [0, 0]
-
-
-def test_undefined_scores_are_left_out_of_means():
-    assert mean_over_defined(torch.tensor([0.5, math.nan, 1.0])) == 0.75
-    assert math.isnan(mean_over_defined(torch.tensor([math.nan])))
 
 
 @pytest.mark.parametrize("classes", [2, 5])

@@ -23,7 +23,7 @@ def case(request, shared):
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("suffix", [".hdr", ".nrrd", ".mha", ".mhd"])
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".mhd"])
 def test_scan_and_labels_are_the_same_in_every_format(case, tmp_path, suffix):
     scan, labels = read_volume(case[0]), read_labels(case[1])
     scan = Volume(scan.array[..., :6], scan.affine)

@@ -2,6 +2,7 @@
 
 import os
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -27,6 +28,8 @@ def scan(request, tmp_path, write_series):
     voxels = np.random.default_rng(0).integers(0, 1000, (96, 96, 40)).astype(np.int16)
     if path.name == "series":
         write_series(path, voxels.transpose(2, 1, 0)[:3])
+    elif path.suffix == ".hdr":
+        nibabel.Nifti1Pair(voxels, np.diag([1.0, 1.0, 2.0, 1.0])).to_filename(path)
     else:
         write_volume(path, Volume(voxels[np.newaxis], np.diag([1.0, 1.0, 2.0, 1.0])))
     files = [file for file in tmp_path.rglob("*") if file.is_file()]

@@ -1,4 +1,4 @@
-"""List the backbones that can be inflated, the paper's names first; with size and cost if there are few matches."""
+"""List the backbones that can be inflated, the paper's names first; a short list also shows size and cost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from inflate3d.cli.terminal import CommandOptions, Terminal
 from inflate3d.errors import Inflate3dError, ModelError
 
 DESCRIBED = 60
-"""More matches than this are listed by name alone: each one described takes a fraction of a second."""
+"""Longer lists show names only: each description takes a fraction of a second."""
 
 
 class Options(CommandOptions):

@@ -11,7 +11,7 @@ from inflate3d.cli.terminal import CommandOptions, Terminal
 from inflate3d.datasets.proposal import Proposal, propose
 
 SHOWN = 10
-"""At most this many unused files are shown; ``dataset.yaml`` lists all."""
+"""Most unused files that are shown; ``dataset.yaml`` lists all."""
 
 
 class Options(CommandOptions):

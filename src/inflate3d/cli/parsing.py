@@ -1,4 +1,4 @@
-"""From the words of a command line to a command's options, with our errors for mistakes."""
+"""Parses a command line into a command's options, and turns mistakes into our errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from inflate3d.errors import ConfigError
 from inflate3d.settings import settings_error
 
 HELP_ALL = "--help-all"
-"""Shows what ``--help`` leaves out of long lists of settings."""
+"""Shows the settings that ``--help`` leaves out of long lists."""
 
 _TYRO = (
     tyro.conf.OmitArgPrefixes,
@@ -31,7 +31,7 @@ _DECORATION = re.compile(r"\x1b\[[\d;]*m|\[/?\w+\]")
 """Colors and rich's markup, some of which tyro leaves in its messages."""
 
 _TOO_MANY = re.compile(r"Unrecognized options: (?!-)")
-"""What tyro says of words behind the last one that the command takes."""
+"""tyro's message about extra words at the end of a command."""
 
 
 def parse_options(module: ModuleType, command: str, words: Sequence[str]) -> Any:

@@ -81,7 +81,7 @@ class Options(CommandOptions):
     overwrite: bool = False
     """Replace files that inflate3d did not write, or that were changed since."""
     suffix: str | None = None
-    """Format of the label maps, such as .nrrd; by default that of the scan, .nii.gz for DICOM."""
+    """Format of the label maps, such as .nrrd; by default that of the scan, .nii.gz for DICOM and .hdr/.img."""
     distributed: EngineOptions = EngineOptions()
 
     def postprocessing(self, classes: Mapping[int, str]) -> Postprocessing | None:

@@ -1,4 +1,4 @@
-"""Train a segmentation model on a dataset, which is prepared first if it is not yet.
+"""Train a segmentation model on a dataset, which is prepared first if necessary.
 
 `--help` shows the common options, `--help-all` all of them. `--config runs/x/config.yaml` trains a run again.
 """

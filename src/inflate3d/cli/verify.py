@@ -18,7 +18,7 @@ from inflate3d.preparation.examine import examine
 from inflate3d.preparation.summary import class_rows, property_rows, summarize
 
 MOST_SHOWN = 5
-"""Cases, or findings, of one kind that are listed; ``--json`` lists all."""
+"""Most cases or findings of one kind that are listed; ``--json`` lists all."""
 
 
 class Options(CommandOptions):

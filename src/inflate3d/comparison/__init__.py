@@ -1,1 +1,1 @@
-"""Arms under one protocol to one table."""
+"""Comparing methods: arms trained under one protocol, and their results in one table."""

@@ -1,4 +1,4 @@
-"""The arms of a comparison: methods that differ from one another in named settings and in nothing else."""
+"""The arms of a comparison: methods that differ in named settings and in nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an arm costs: parameters, time, memory."""
+"""What an arm costs: parameters, time and memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The paper's own figures, to stand beside ours.
+"""The paper's results, shown beside ours.
 
 Source: Zhang et al., "Adapting Pre-trained Vision Transformers from 2D to 3D through Weight Inflation Improves Medical
 Image Segmentation", ML4H 2022, PMLR 193:391-404, its tables of results, pre-training and ablations.

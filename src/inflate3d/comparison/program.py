@@ -1,4 +1,4 @@
-"""Arms that are other programs: each gets the same split as nnU-Net's raw data, and leaves label maps to be scored."""
+"""Arms that are other programs: each gets the same split as nnU-Net raw data and writes label maps, which we score."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 REPORT = "training.json"
-"""What a program may leave beside its label maps: ``{"seconds": 58.2}``, the process time of its training alone."""
+"""Optional file beside a program's label maps: ``{"seconds": 58.2}``, the process time of its training alone."""
 
 _GRACE = 10
-"""Seconds that a stopped program has to end by itself."""
+"""Seconds in which a stopped program may end by itself."""
 
 
 def run_program(run: ComparisonRun, store: Store, *, threads: int, progress: Progress = silent) -> Scores:

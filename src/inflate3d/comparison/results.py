@@ -1,4 +1,4 @@
-"""From the runs of a comparison to its rows: figures with intervals, differences from the first arm, costs."""
+"""The rows of a comparison: figures with intervals, differences from the first arm, and costs."""
 
 from __future__ import annotations
 

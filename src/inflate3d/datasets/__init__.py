@@ -1,4 +1,4 @@
-"""Dataset layouts to cases and splits."""
+"""Dataset layouts, read into cases and splits."""
 
 from inflate3d.datasets.case import Case, Dataset
 from inflate3d.datasets.layouts import read_dataset

@@ -12,13 +12,13 @@ from inflate3d.datasets.splits import Split
 from inflate3d.errors import DataError
 
 CLASSES = {0: "background", 1: "right ventricle", 2: "myocardium", 3: "left ventricle"}
-"""Label value to name; the ventricles are their cavities."""
+"""Class name by label value; the ventricles are their cavities."""
 
 _PATIENTS = range(1, 101)
 """The training patients; 101 to 150 are the challenge's test set."""
 
 _PAPER_TEST = (2, 3, 8, 9, 12, 14, 17, 24, 42, 48, 49, 53, 55, 64, 67, 79, 81, 88, 92, 95)
-"""The patients whom the paper tests on, and picks its checkpoint on too."""
+"""The patients that the paper tests on, and also chooses its checkpoint on."""
 
 _HOLDOUT_VALIDATION = (13, 20, 21, 25, 43, 58, 62, 63, 85, 97)
 """Who picks the checkpoint instead: two of each diagnosis (each is twenty patients in a row), drawn once.

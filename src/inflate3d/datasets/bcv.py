@@ -25,17 +25,17 @@ CLASSES = {
     12: "right adrenal gland",
     13: "left adrenal gland",
 }
-"""Label value to name."""
+"""Class name by label value."""
 
 PAPER_ORGANS = ("spleen", "right kidney", "left kidney", "gallbladder", "liver", "stomach", "aorta", "pancreas")
-"""The eight organs over which the paper takes the mean of BCV in its main tables."""
+"""The eight organs that the paper averages in its main BCV tables."""
 
 _NUMBERS = (*range(1, 11), *range(21, 41))
 """The published labeled scans."""
 
 _TRAINING = "Training"
 _FEWEST_PAIRS = 2
-"""With at least this number of scans with label maps a folder is taken for the dataset."""
+"""A folder with at least this many pairs of scan and label map is taken for the dataset."""
 
 _PAPER_VALIDATION = (1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38)
 """The paper's 12 held-out scans (``val_slc`` in its ``data/bcv/split_data_to_slices_nii.py``)."""

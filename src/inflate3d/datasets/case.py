@@ -1,4 +1,4 @@
-"""What every dataset layout is read into: cases, classes, modalities, splits."""
+"""The common form of every dataset layout: cases, classes, modalities, splits."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from inflate3d.datasets.splits import Split
 
 _NO_NAME = re.compile(r"^$|^\.|[/\\]|\.\.")
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
-"""Names that Windows keeps for devices, with any suffix."""
+"""Names that Windows reserves for devices, with any suffix."""
 
 _LONGEST_ID = 200
-"""Bytes of an id in UTF-8: file systems take names of 255, and files of a case have suffixes."""
+"""Length limit of an id in UTF-8 bytes: file systems allow names of 255, and the files of a case have suffixes."""
 
 
 def check_id(name: str) -> str:
@@ -44,7 +44,7 @@ def _exists(path: Path) -> bool:
 
 
 CaseId = Annotated[str, AfterValidator(check_id)]
-"""A case's id in a document that is read."""
+"""A case's id in a document."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""``cases.csv``: the cases of a folder of one's own, one row each, as a spreadsheet program edits it."""
+"""``cases.csv``: the cases of your own folder, one row each, editable in a spreadsheet program."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from inflate3d.documents import read_text
 from inflate3d.errors import DataError, DatasetProblems, truncate
 
 TABLE = "cases.csv"
-"""What the table is called where its folder's listing doesn't say otherwise."""
+"""Default name of the table; a folder's listing may give another."""
 
 LARGEST_TABLE = 1 << 25
-"""Bytes of the largest table that is read; one of 100,000 cases is half as large."""
+"""Size limit of a table in bytes; one of 100,000 cases has half as many."""
 
 PARTS = ("train", "validation", "test")
-"""What the column ``split`` may hold, besides its usual other spellings."""
+"""Values of the column ``split``; other common spellings are accepted too."""
 
 _SPELLINGS = {part: part for part in PARTS} | {
     "training": "train",

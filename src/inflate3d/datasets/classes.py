@@ -16,7 +16,7 @@ IGNORED = 255
 """Class number of voxels that are neither trained on nor scored."""
 
 _TABLE_SIZE = 2**16
-"""Label values below this are looked up in a table, larger ones by searching, which is ten times slower."""
+"""Label values below this are looked up in a table; larger ones are searched for, which is ten times slower."""
 
 
 def class_numbers(

@@ -16,7 +16,7 @@ LISTING = "dataset.json"
 """The file that describes the dataset."""
 
 LARGEST_LISTING = 1 << 25
-"""Bytes of the largest listing that is read; one of 100,000 cases is half as large."""
+"""Size limit of a listing in bytes; one of 100,000 cases has half as many."""
 
 LARGEST_VALUE = 1 << 63
 """Label values are below this."""
@@ -33,14 +33,14 @@ def _check_keys(value: Any) -> Any:
 
 
 NamesByNumber = Annotated[dict[int, str], BeforeValidator(_check_keys)]
-"""Names by number, such as ``{"0": "background", "1": "liver"}``; no number twice, however it is spelled."""
+"""Names by number, such as ``{"0": "background", "1": "liver"}``; each number once, however it is written."""
 
 
 Labels = dict[str, str | int | list[int]]
-"""The classes in either layout's form, see `read_classes`."""
+"""The classes in the form of either layout, see `read_classes`."""
 
 IGNORE = "ignore"
-"""nnU-Net's name of voxels without a label."""
+"""nnU-Net's name for unlabeled voxels."""
 
 _NUMBER = re.compile(r"\s*[0-9]{1,20}\s*")
 

@@ -1,4 +1,4 @@
-"""What the names of scan files say: image or label map, which case, which modality, which patient."""
+"""What the names of scan files mean: image or label map, case, modality, patient."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ LABEL_WORDS = frozenset(
     annot gt truth groundtruth ground roi contour contours msk msks dseg aseg
     """.split()  # noqa: SIM905 - a line a word would be long
 )
-"""Words that make a file a label map, in its own name or in that of a folder."""
+"""Words in the name of a file, or of its folder, that mark it as a label map."""
 
 IMAGE_WORDS = frozenset(
     """
     image images img imgs scan scans volume volumes vol vols dicom dicoms dcm nifti raw data series orig
     """.split()  # noqa: SIM905 - a line a word would be long
 )
-"""Words that stand for any image, and so don't tell one case from another."""
+"""Words that mean any image, and so do not distinguish cases."""
 
 MODALITY_WORDS = {
     "ct": "CT",
@@ -41,10 +41,10 @@ MODALITY_WORDS = {
     "suv": "SUV",
     **dict.fromkeys(("mr", "mri"), "MRI"),
 }
-"""Words that tell the files of one case apart, and the modality that each means; in the order of the channels."""
+"""Words that distinguish the files of one case, and the modality that each means; in channel order."""
 
 _CONTRAST = frozenset({"post", "gd", "gad", "ce", "contrast", "km"})
-"""Words of a series description that say that a T1 scan has contrast agent."""
+"""Words in a series description that mean that a T1 scan has contrast agent."""
 
 _PARTS = {
     **dict.fromkeys(("train", "training", "tr"), "train"),
@@ -87,10 +87,10 @@ class ScanFile:
 
 
 Key = tuple[str, ...]
-"""What is left of a name that image and label map of a case share."""
+"""The part of a name that image and label map of a case share."""
 
 Reading = Callable[[ScanFile], tuple[ScanFile, str]]
-"""A way to read names: the file as if its name had no channel, and the channel (empty where there is only one)."""
+"""A way to read names: the file without the channel in its name, and the channel (empty if there is only one)."""
 
 
 def words_of(part: str) -> list[str]:
@@ -151,7 +151,7 @@ def _modality_of(words: Sequence[str]) -> str:
 
 
 READINGS: tuple[Reading, ...] = (one_image_a_case, numbered_channels, named_channels, bids_entities, dicom_studies)
-"""Every way to read names; of those that fit alike, the first is taken."""
+"""All ways to read names; of those that fit equally well, the first is taken."""
 
 
 def channel_order(channel: str) -> tuple[int, str]:

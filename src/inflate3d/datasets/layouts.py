@@ -1,4 +1,4 @@
-"""Which layout a dataset's folder has, and what holds for a dataset of any layout."""
+"""Detects the layout of a dataset's folder, and checks what every layout has to meet."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ LAYOUTS = (
     Layout("BCV", "RawData/Training/img and label", bcv.is_bcv, bcv.read_bcv),
     Layout("ACDC", "training/patient001 and so on", acdc.is_acdc, acdc.read_acdc),
 )
-"""Every layout that is known, in the order in which they are tried."""
+"""All known layouts, in the order in which they are tried."""
 
 
 def read_dataset(folder: str | Path) -> Dataset:

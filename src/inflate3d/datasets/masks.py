@@ -1,4 +1,4 @@
-"""One label map out of a mask for each class."""
+"""Combines one mask per class into one label map."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The layout of the Medical Segmentation Decathlon, which is also nnU-Net's first: ``dataset.json`` lists the cases."""
+"""The layout of the Medical Segmentation Decathlon and the first nnU-Net: ``dataset.json`` lists the cases."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from inflate3d.errors import DataError
 from inflate3d.io import stem_of, suffix_of
 
 TRAINING_CASES = (484, 20, 131, 260, 32, 63, 281, 303, 41, 126)
-"""How many cases the published listings of Task01 to Task10 name under ``training``."""
+"""Number of training cases in the published listings of Task01 to Task10."""
 
 _EXAMPLE = '{"modality": {"0": "CT"}, "labels": {"0": "background", "1": "spleen"}, "training": [...]}'
 

@@ -1,4 +1,4 @@
-"""The layout of nnU-Net's raw data, version 2: ``dataset.json``, a file a modality, a label map a case."""
+"""The raw data layout of nnU-Net v2: ``dataset.json``, one file per modality, one label map per case."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from inflate3d.errors import DataError, truncate
 from inflate3d.io import SUFFIXES, scan_files, stem_of, suffix_of
 
 SPLITS = "splits_final.json"
-"""The file that holds the folds."""
+"""The file with the folds."""
 
 _EXAMPLE = '{"channel_names": {"0": "CT"}, "labels": {"background": 0, "spleen": 1}, "file_ending": ".nii.gz"}'
 _BACKGROUND = "background"

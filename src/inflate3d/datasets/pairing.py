@@ -1,4 +1,4 @@
-"""Which scan files of a folder belong together: images, one for each modality, and their label map."""
+"""Which scan files of a folder belong together: one image per modality, and the label map."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _EXPECTED = (
 
 
 COMBINED = "combined_labels"
-"""The folder for label maps that are made of a mask for each class."""
+"""Folder for label maps that are combined from one mask per class."""
 
 
 @dataclass(frozen=True)

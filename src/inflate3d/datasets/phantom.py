@@ -22,12 +22,12 @@ from inflate3d.volume import Volume
 Modality = Literal["CT", "MRI"]
 
 CLASSES = {0: "background", 1: "organ", 2: "gland", 3: "vessel", 4: "lesion"}
-"""Label value to name."""
+"""Class name by label value."""
 
 _ORGAN, _GLAND, _VESSEL, _LESION = 1, 2, 3, 4
 
 _ORIENTATIONS = ("RAS", "LPS", "LAS", "PIR", "LSA", "RAS")
-"""How the cases are stored, in turn; the last of the round is tilted."""
+"""Orientations in which the cases are stored, in turn; the last one is tilted."""
 
 _REACH = 2
 """Slices to either side in which a vessel continues and a lesion must end."""

@@ -24,13 +24,13 @@ from inflate3d.io import find_series, read_labels, read_volume, suffix_of, write
 from inflate3d.progress import Progress, silent
 
 AIR = (-1100, -900)
-"""Hounsfield units that air has, noise included."""
+"""Range of air in Hounsfield units, with noise."""
 
 DICOM_MODALITIES = {"CT": "CT", "MR": "MRI", "PT": "PET"}
-"""What DICOM calls a modality, and what we do."""
+"""Our names of modalities by DICOM's."""
 
 _MOST_VALUES = 256
-"""More label values than this are no classes."""
+"""A file with more values than this is not a label map."""
 
 
 @dataclass(frozen=True)

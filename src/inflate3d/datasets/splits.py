@@ -1,4 +1,4 @@
-"""Which cases train, which validate, and which are left for the test."""
+"""Splits: which cases are for training, validation and testing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from inflate3d.documents import DAMAGED_JSON, parse_json, read_text
 from inflate3d.errors import ConfigError, DataError, truncate
 
 OWN = "own"
-"""Name of the split that a dataset's own description gives."""
+"""Name of the split in a dataset's own description."""
 
 
 @with_config(ConfigDict(extra="forbid"))

@@ -1,4 +1,4 @@
-"""Writing a dataset in another layout, or its files in another format."""
+"""Writes a dataset in another layout, or its files in another format."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from inflate3d.datasets.folder import listing_of, read_folder, write_folder_list
 from inflate3d.datasets.msd import read_msd, write_msd_listing
 from inflate3d.datasets.nnunet import nnunet_values, read_nnunet, write_nnunet_listing
 from inflate3d.errors import ConfigError, DataError, OutputError
-from inflate3d.io import SUFFIXES, lay_on, read_images, read_labels, write_labels, write_volume
+from inflate3d.io import WRITABLE_SUFFIXES, lay_on, read_images, read_labels, write_labels, write_volume
 from inflate3d.progress import Progress, silent
 from inflate3d.volume import Volume
 
 LayoutName = Literal["folder", "msd", "nnunet"]
-"""A layout that can be written: an own folder, the Decathlon's, nnU-Net's raw data."""
+"""A layout that can be written: own folder, Decathlon, or nnU-Net raw data."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ def check_empty(folder: Path) -> None:
 
 def check_suffix(suffix: str) -> None:
     """Checks that files with a suffix can be written."""
-    if suffix not in SUFFIXES:
-        raise ConfigError("invalid file format", expected=f"one of {', '.join(SUFFIXES)}", got=repr(suffix))
+    if suffix not in WRITABLE_SUFFIXES:
+        raise ConfigError("invalid file format", expected=f"one of {', '.join(WRITABLE_SUFFIXES)}", got=repr(suffix))
 
 
 def _new_values(dataset: Dataset, layout: LayoutName) -> dict[int, int]:

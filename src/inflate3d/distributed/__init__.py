@@ -1,1 +1,1 @@
-"""Work on many scans: shares for job schedulers, a Ray cluster, and files in buckets and on web servers."""
+"""Many scans at scale: shares for job schedulers, a Ray cluster, and files in buckets and on web servers."""

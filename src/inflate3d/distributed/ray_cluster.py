@@ -17,16 +17,16 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 TRIES = 4
-"""How often an item is started before it is given up, if the processes that work on it die."""
+"""Number of attempts at an item whose worker processes die."""
 
 _MIN_QUEUED = 256
-"""Items that Ray knows of at least: the queue is what makes a cluster grow."""
+"""Least number of items that Ray knows of: its queue makes a cluster grow."""
 
 _QUEUED_PER_CORE = 4
 
 _RESULTS_AT_ONCE = 64
 _RESULTS_TIMEOUT = 0.5
-"""Results are fetched in groups of up to this size, within this many seconds, where several are ready."""
+"""Seconds to wait for a group of results that are ready at about the same time."""
 
 _CONNECT_TIMEOUT = 10
 

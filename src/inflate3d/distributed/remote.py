@@ -1,4 +1,4 @@
-"""Files in buckets and on web servers (``s3://``, ``gs://``, ``https://``), which are worked on as local copies.
+"""Files in buckets and on web servers (``s3://``, ``gs://``, ``https://``), used through local copies.
 
 Bytes come and go through fsspec, with the credentials that its packages find for themselves: scans through its
 ``simplecache``, label maps by its ``put``.
@@ -22,7 +22,8 @@ _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+)://.+", re.IGNORECASE)
 _WEB = ("http", "https")
 
 _ATOMIC = ("s3", "s3a", "gs", "gcs", "az", "abfs", "memory")
-"""Where an uploaded file appears when it is whole; elsewhere it is uploaded under another name and then renamed."""
+"""Protocols where an uploaded file appears only when complete; elsewhere it is uploaded under another name and
+renamed."""
 
 _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp"}
 

@@ -1,4 +1,4 @@
-"""A share of many scans, for job schedulers."""
+"""One share of many scans, for job schedulers."""
 
 from __future__ import annotations
 

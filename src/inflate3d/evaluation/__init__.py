@@ -1,1 +1,1 @@
-"""Label maps to scores."""
+"""Scoring of label maps."""

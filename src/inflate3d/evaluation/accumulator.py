@@ -1,4 +1,4 @@
-"""From label maps to scores, case by case, keeping counts and measures only."""
+"""Scores label maps case by case, keeping only counts and measures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connected components and holes of one class in a label map, each looked for in the class's own box.
+"""Connected components and holes of one class in a label map, each computed in the class's bounding box.
 
 Voxels of a component share a face, an edge or a corner (26 neighbors), as in nnU-Net; what lies between them is then
 connected through faces alone (6 neighbors). Components are numbered by ``scipy.ndimage.label`` in 32-bit integers.

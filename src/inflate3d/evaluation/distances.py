@@ -1,4 +1,4 @@
-"""Where the surface of a mask lies, in two ways, and how far it is from that of another mask."""
+"""Where the surface of a mask lies, by two definitions, and its distances to that of another mask."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A table that says which groups cases are in: their site, their scanner, their fold."""
+"""Tables of groups of cases, such as site, scanner or fold."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ CASE = "case"
 """The column that names the case."""
 
 SPACING = "spacing"
-"""The kind of group that cases are in by their voxels' size."""
+"""The kind of group by voxel size."""
 
 UNKNOWN = "unknown"
-"""The group of a case without one."""
+"""The group of a case that has none."""
 
 _SPACINGS = (1, 2, 3, 5)
-"""Millimeters at which a group of spacings ends and the next begins."""
+"""Boundaries between groups of spacings, in millimeters."""
 
 
 def read_groups(file: Path) -> dict[str, dict[str, str]]:

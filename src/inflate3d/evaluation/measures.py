@@ -1,4 +1,4 @@
-"""What is measured of a predicted label map: the name, the definition and the source of each measure."""
+"""The measures of a predicted label map: name, definition and source of each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 TOLERANCE = 2.0
-"""Millimeters that a surface may be off and still count as right in NSD, if the user does not say."""
+"""Default distance in millimeters up to which a surface counts as matched in NSD."""
 
 MeasureName = Literal[
     "dice",
@@ -25,7 +25,7 @@ MeasureName = Literal[
 ]
 
 DEFAULT_MEASURES: tuple[MeasureName, ...] = ("dice", "hd95", "nsd")
-"""What a table shows if the user does not say."""
+"""Measures shown by default."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ MATCHED, PREDICTED, LABELED = range(3)
 """What is counted for each class: voxels in both, in the prediction, in the label."""
 
 _COUNTED_AT_ONCE = 2**22
-"""Voxels: their numbers take eight bytes each while they are counted."""
+"""Voxels per pass: each takes eight bytes while it is counted."""
 
 
 def overlap_counts(
@@ -70,11 +70,6 @@ def count_measures(
         "volume_difference_ml": torch.where(union > 0, surplus * voxel_ml, torch.nan),
         "volume_difference_percent": torch.where(labeled > 0, 100 * surplus / labeled, torch.nan),
     }
-
-
-def mean_over_defined(values: Float[Tensor, "*n"]) -> float:
-    """Mean of the values that are not NaN; NaN if there are none."""
-    return float(torch.nanmean(values))
 
 
 class CaseDice(Metric):

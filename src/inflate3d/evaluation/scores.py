@@ -1,10 +1,10 @@
-"""Scores of label maps: one long table by case, class and measure, what it comes to, and the files that keep it."""
+"""Scores of label maps: one long table by case, class and measure, its summaries, and its files."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,19 +19,26 @@ from inflate3d.documents import DAMAGED_JSON, parse_json, read_text
 from inflate3d.errors import DataError
 from inflate3d.evaluation.groups import UNKNOWN
 from inflate3d.evaluation.measures import MEASURES, TOLERANCE
-from inflate3d.evaluation.statistics import INTERVALS, Estimate, MeasureSummary, rank_correlation, summarize
+from inflate3d.evaluation.statistics import (
+    INTERVALS,
+    Estimate,
+    MeasureSummary,
+    over_defined,
+    rank_correlation,
+    summarize,
+)
 from inflate3d.evaluation.tables import ALL_CLASSES, NOT_DEFINED, Table, Value, plain, show
 
 __all__ = ["NOT_DEFINED", "TOLERANCE", "Scores", "show"]
 
 FEWEST_RANKED = 10
-"""Cases that the rank correlation of confidence and Dice needs: that of fewer says nothing."""
+"""Fewest cases for the rank correlation of confidence and Dice; with fewer it means nothing."""
 
 CONFIDENCE, MICRO_DICE, SECONDS = "confidence", "micro_dice", "prediction_seconds"
-"""What stands in the long table besides `MEASURES`: by case and class, by class alone, by case alone."""
+"""What the long table holds besides `MEASURES`: per case and class, per class, and per case."""
 
 PATIENT_KINDS = ("patient", "subject", "group")
-"""Kinds of groups whose members are not independent: intervals draw them together."""
+"""Kinds of groups whose members are not independent, so that resampling draws them together."""
 
 _DEFINITIONS = {
     CONFIDENCE: "soft Dice of the label map with the network's own probabilities (Borges et al. 2026); null where the "
@@ -126,15 +133,15 @@ class Scores:
 
     def class_means(self, measure: str = "dice") -> list[float]:
         """Mean over the cases, for each class."""
-        return [_over_defined(np.mean, column) for column in self.values(measure).T]
+        return [over_defined(np.mean, column) for column in self.values(measure).T]
 
     def class_medians(self, measure: str = "dice") -> list[float]:
         """Median over the cases, for each class."""
-        return [_over_defined(np.median, column) for column in self.values(measure).T]
+        return [over_defined(np.median, column) for column in self.values(measure).T]
 
     def case_means(self, measure: str = "dice") -> list[float]:
         """Mean over the classes, for each case."""
-        return [_over_defined(np.mean, row) for row in self.values(measure)]
+        return [over_defined(np.mean, row) for row in self.values(measure)]
 
     def case_confidence(self) -> list[float]:
         """Mean over the predicted classes, for each case; NaN if nothing is predicted or it is unknown."""
@@ -142,15 +149,15 @@ class Scores:
 
     def mean(self, measure: str = "dice") -> float:
         """Mean over the classes of their means over the cases. For Dice, this is the headline figure of a run."""
-        return _over_defined(np.mean, np.array(self.class_means(measure)))
+        return over_defined(np.mean, np.array(self.class_means(measure)))
 
     def median(self, measure: str = "dice") -> float:
         """Mean over the classes of their medians over the cases."""
-        return _over_defined(np.mean, np.array(self.class_medians(measure)))
+        return over_defined(np.mean, np.array(self.class_medians(measure)))
 
     def micro_mean(self) -> float:
         """Mean over the classes of the micro-averaged Dice; NaN if unknown."""
-        return _over_defined(np.mean, np.array(self.micro_values()))
+        return over_defined(np.mean, np.array(self.micro_values()))
 
     def micro_values(self) -> list[float]:
         """The micro-averaged Dice of each class; NaN if unknown."""
@@ -310,8 +317,3 @@ class Scores:
 
 def _definition(measure: str) -> str:
     return f"{MEASURES[measure].definition}; null where it is in neither. On each scan's own grid"
-
-
-def _over_defined(reduce: Callable[[np.ndarray], np.floating], values: Float[np.ndarray, " n"]) -> float:
-    defined = values[~np.isnan(values)]
-    return float(reduce(defined)) if len(defined) else math.nan

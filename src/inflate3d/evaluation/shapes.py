@@ -1,4 +1,4 @@
-"""Surfaces and lesions of all classes of a case, class by class, each in its own box."""
+"""Surface and lesion measures of all classes of a case, each class in its bounding box."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from inflate3d.evaluation.distances import Spacing
 from inflate3d.evaluation.surfaces import hausdorff_measures, nsd
 
 HAUSDORFF = ("hd95", "hd95_pooled", "hd100", "assd")
-"""Distances in millimeters: the longer, the worse."""
+"""Distances in millimeters; smaller is better."""
 
 SHAPE_MEASURES = (*HAUSDORFF, "nsd", "lesion_f1")
-"""What needs a whole case at once, unlike what is computed from counts of voxels."""
+"""Measures that need a whole case at once, unlike those from voxel counts."""
 
 
 def shape_measures(

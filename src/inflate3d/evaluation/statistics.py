@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,27 +19,27 @@ RESAMPLES = 10_000
 CONFIDENCE = 0.95
 
 FEWEST_GROUPS = 5
-"""Independent cases that an interval needs."""
+"""Fewest independent cases for an interval."""
 
 INTERVALS = (
     "95 %, bootstrap-t over the cases (the scans of a patient are drawn together), 10,000 resamples, seed 0; null for "
     "fewer than five patients"
 )
-"""What the intervals of one network are, for the files."""
+"""What the intervals of one network mean, for the files."""
 
 _EXACT = 13
-"""Up to this many groups all sign flips are enumerated."""
+"""Up to this many groups, all sign flips are enumerated."""
 
 _SMALLEST_P = 1 / RESAMPLES
 
 _DIGITS = 12
-"""Digits of a difference that are not the rounding error of two scores."""
+"""Digits to which differences are rounded: the rest is rounding error of the two scores."""
 
 _FEWEST_RANKED = 3
-"""Cases that a rank correlation needs: two are always in the same or the opposite order."""
+"""Fewest cases for a rank correlation: two are always in the same or the opposite order."""
 
 _PARTS = 10
-"""Resamples are ranked in this many parts, which takes less memory."""
+"""Resamples are ranked in this many parts, to save memory."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def summarize(
         bounds: The least and the greatest value that the measure can take.
     """
     classes = [scores[:, [number]] for number in range(scores.shape[1])]
-    medians = [_median(column) for column in classes]
+    medians = [over_defined(np.median, column) for column in classes]
     return MeasureSummary(
         means=tuple(estimate(group_values(column[None], groups), bounds=bounds) for column in classes),
         medians=tuple(medians),
@@ -100,6 +100,12 @@ def mean_over_defined(values: Float[np.ndarray, "*shape n"]) -> Float[np.ndarray
     defined = ~np.isnan(values)
     total, count = np.where(defined, values, 0.0).sum(-1), defined.sum(-1)
     return np.where(count, total / np.maximum(count, 1), np.nan)
+
+
+def over_defined(reduce: Callable[[np.ndarray], np.floating], values: Float[np.ndarray, "*shape"]) -> float:
+    """The mean or median of all values that are not NaN; NaN if there are none."""
+    defined = values[~np.isnan(values)]
+    return float(reduce(defined)) if len(defined) else math.nan
 
 
 def group_values(
@@ -328,8 +334,3 @@ def _rank_correlations(
     one, other = ranks - ranks.mean(axis=-1, keepdims=True)
     scale = np.sqrt((one**2).sum(-1) * (other**2).sum(-1))
     return np.where(scale > 0, (one * other).sum(-1) / np.where(scale > 0, scale, 1), np.nan)
-
-
-def _median(column: Float[np.ndarray, "cases 1"]) -> float:
-    defined = column[~np.isnan(column)]
-    return float(np.median(defined)) if len(defined) else math.nan

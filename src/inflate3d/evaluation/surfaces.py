@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from inflate3d.evaluation.distances import Spacing, boundary_distances, element_distances
 
 _ROUNDING = 1e-6
-"""Millimeters: a distance of the very tolerance is within it, however its sum of squares was rounded."""
+"""Slack in millimeters: a distance equal to the tolerance is within it despite rounding."""
 
 
 def hausdorff_measures(

@@ -1,4 +1,4 @@
-"""Tables of figures, and the one way in which they become CSV and JSON."""
+"""Tables of figures, and their CSV and JSON."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 Value = str | int | float | None
 
 NOT_DEFINED = "n/a"
-"""How a score is shown where there is none, such as where a class is in neither map."""
+"""Shown where a score is undefined, such as where a class is in neither map."""
 
 ALL_CLASSES = "mean of classes"
-"""Stands for a class in the row of the figure over all of them."""
+"""Stands for the class in rows over all classes."""
 
 _FORMULA = ("=", "+", "-", "@", "\t")
-"""What a text begins with that spreadsheet programs would run."""
+"""First characters of a text that spreadsheet programs would run as a formula."""
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Scans to label maps."""
+"""Prediction: scans to label maps."""

@@ -1,4 +1,4 @@
-"""Predicting many scans into files, on this machine or on a cluster; what becomes of each is reported."""
+"""Predicts many scans into files, on this machine or a cluster, and reports the outcome of each."""
 
 from __future__ import annotations
 

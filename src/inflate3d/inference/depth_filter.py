@@ -1,4 +1,4 @@
-"""A Gaussian filter of the logits along the depth, for a slice at a time.
+"""A Gaussian filter of the logits along the depth, applied slice by slice.
 
 With ``s`` its standard deviation in millimeters and ``d`` the distance of the scan's slices, a slice's logits become
 ``z'[t] = sum_j a[j] z[t + j]``, ``a[j]`` proportional to ``exp(-(j d)^2 / (2 s^2))``. Neighbors whose weight is below a
@@ -16,7 +16,7 @@ from inflate3d.inference.slices import Logits
 _LEAST_WEIGHT = 1e-3
 
 Kernel = tuple[float, ...]
-"""The weights of a slice (1), of its neighbors, of theirs, and so on, before they are scaled to the sum 1."""
+"""Weights of a slice (1), of its neighbors, and so on, before they are scaled to sum to 1."""
 
 
 def depth_kernel(deviation: float, spacing: float, slices: int) -> Kernel:

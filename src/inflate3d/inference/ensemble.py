@@ -1,4 +1,4 @@
-"""Several networks that predict as one: where they are, and whether they agree."""
+"""Ensembles: where the networks are, and whether they match."""
 
 from __future__ import annotations
 

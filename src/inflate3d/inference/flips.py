@@ -1,4 +1,4 @@
-"""Test-time augmentation: the mean logits over a scan and its flipped copies."""
+"""Test-time augmentation: mean logits over a scan and its flipped copies."""
 
 from __future__ import annotations
 

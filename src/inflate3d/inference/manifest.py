@@ -1,4 +1,4 @@
-"""Which files of a folder inflate3d wrote, so that a prediction never replaces another one without being asked to.
+"""Which files of a folder inflate3d wrote, so that a prediction never silently replaces another file.
 
 The hidden file ``.inflate3d`` lists the SHA-256 of each written file in the format of ``sha256sum``. A line is appended
 for each, so that several processes may write into one folder; the last line of a name holds.

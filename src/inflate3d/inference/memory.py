@@ -1,4 +1,4 @@
-"""How much memory a prediction may take, and how much a window takes."""
+"""Memory for predictions: how much they may use, and how much a window needs."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from inflate3d.models.oom import MemoryBudgetError
 GIGABYTE = 10**9
 
 DEFAULT_BUDGET = 3 * GIGABYTE // 2
-"""Bytes of main memory that a prediction takes at most by default, above the weights and the scan."""
+"""Default limit of main memory for a prediction in bytes, in addition to the weights and the scan."""
 
 _USED_FRACTION = 0.9
-"""Fraction of the free memory that is used; the rest is for other programs, and for what torch does not report."""
+"""Fraction of the free memory to use; the rest is for other programs and for what torch does not report."""
 
 _OVERHEAD = 1.25
-"""Libraries below torch hold memory of their own while they compute: total memory divided by that of the tensors."""
+"""Total memory divided by that of the tensors: libraries below torch also allocate memory."""
 
 _SLAB_BYTES = {"cpu": 2**24}
-"""Size of the logits of a slab: on a CPU small enough for its caches."""
+"""Size of a slab's logits; on a CPU small enough for its caches."""
 
 _SLAB_BYTES_ELSEWHERE = 2**28
 

@@ -1,4 +1,4 @@
-"""How each kind of network scores the slices of a scan: logits on its own grid in plane."""
+"""How each kind of network scores the slices of a scan: logits on the network's in-plane grid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The average over planes: slices along each axis of a scan are predicted, and each voxel's probabilities averaged.
+"""Averaging over planes: predicts slices along each axis of a scan, and averages each voxel's probabilities.
 
 Logits of different planes meet on the scan's own voxels alone, so that an array of classes x voxels is needed, float32
 on the device. Averaging probabilities, not logits, keeps a plane that is sure of nothing from outweighing the others.

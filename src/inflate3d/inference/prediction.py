@@ -1,4 +1,4 @@
-"""What a predictor makes of a scan."""
+"""The result of a prediction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a scan to its prediction, in memory that grows neither with the number of classes nor with the depth.
+"""Predicts a scan in memory that does not grow with the number of classes or the depth.
 
 An inflated network goes slice by slice: no array of classes x voxels is made but for the average of several planes
 (see `inflate3d.inference.planes`). Logits are averaged over flips and over networks, as nnU-Net does with its folds

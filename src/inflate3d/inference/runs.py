@@ -1,4 +1,4 @@
-"""Evaluating runs: predict each held-out case as `predict` does, by the network that held it out, and score it."""
+"""Evaluates runs: predicts each held-out case as `predict` does, with the network that held it out, and scores it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from inflate3d.run_folder import FoldsFolder, RunFolder
 from inflate3d.volume import DEPTH_AXES
 
 FOLD = "fold"
-"""The kind of group that is a case's fold."""
+"""The kind of group by fold."""
 
 
 @dataclass(frozen=True)

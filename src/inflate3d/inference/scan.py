@@ -1,4 +1,4 @@
-"""A scan in model space, its slices read onto the device of a network."""
+"""A scan in model space, whose slices are loaded onto the network's device."""
 
 from __future__ import annotations
 

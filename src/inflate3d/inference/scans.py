@@ -1,4 +1,4 @@
-"""The scans to predict, among what a path or an address names."""
+"""Finds the scans to predict at a path or an address."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from inflate3d.io import SUFFIXES, Series, find_series, scan_files, stem_of, suf
 from inflate3d.preparation.plan import Plan
 
 _NUMBERED = re.compile(r"(.+)_(\d{4})")
-"""The file of one modality, as nnU-Net names them."""
+"""A file of one modality, as nnU-Net names it."""
 
 _FIRST = "_0000"
-"""What nnU-Net appends to the name of a scan's first, or only, modality."""
+"""nnU-Net's suffix of a scan's first or only modality."""
 
 _LABEL_FOLDER = re.compile(r"labels?(?:tr|ts|va)?|masks?|segmentations?|gt|uncertainty", re.IGNORECASE)
-"""A subfolder of label maps, or of our maps of uncertainty."""
+"""A subfolder of label maps or of our uncertainty maps."""
 
 _SEPARATE_FILES = (".hdr", ".img", ".nhdr", ".mhd")
-"""Headers whose voxels are in another file."""
+"""Suffixes of headers and voxels in separate files."""
 
 _UNNAMED = "scan"
-"""The name of a scan whose path has none."""
+"""Name of a scan whose path has none."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Slice by slice: which are predicted, how many at a time, and how logits become classes on the scan's own pixels.
+"""Prediction slice by slice: which slices, how many at a time, and from logits to classes on the scan's own grid.
 
 No array of classes x voxels is made: logits of a batch of slices are interpolated along the depth one slice at a time,
 and in plane one slab (a number of rows) at a time.
@@ -23,10 +23,10 @@ from inflate3d.resampling import slice_weights
 from inflate3d.windows.resample import own_pixels, sample_logits
 
 Logits = list[Float[Tensor, "_ k _ _"]]
-"""Logits ``(B, K, H, W)`` of some slices, one tensor for each grid in plane."""
+"""Logits ``(B, K, H, W)`` of some slices, one tensor per in-plane grid."""
 
 SLABS = 4
-"""Slabs in memory at a time: of one network, the sum, the maximum, and what resampling needs."""
+"""Slabs in memory at a time: one network's, the sum, the maximum, and those for resampling."""
 
 
 @dataclass(frozen=True)

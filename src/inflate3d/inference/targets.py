@@ -1,4 +1,4 @@
-"""Which label map is made of which scan, and which of them exist already."""
+"""Which label map belongs to which scan, and which of them exist already."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from inflate3d.preparation.file_signatures import last_change
 from inflate3d.volume import Volume
 
 UNCERTAINTY = "uncertainty"
-"""Subfolder of the maps of uncertainty."""
+"""Subfolder of the uncertainty maps."""
 
 _LOOKUPS_AT_ONCE = 16
-"""Remote files that are looked up at the same time."""
+"""Number of remote files that are looked up at the same time."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How far a prediction can be trusted: a confidence for each class, and a map of each voxel's uncertainty.
+"""How reliable a prediction is: a confidence for each class, and a map of each voxel's uncertainty.
 
 The confidence needs no label, and ranks scans by their expected Dice. Where a prediction has several members (the
 networks of an ensemble, or a network's flips), it is the mean pairwise Dice of their label maps: structure-wise
@@ -33,11 +33,10 @@ KINDS: dict[Kind, str] = {
     "flips": "mean pairwise Dice of the flips' label maps",
     "soft dice": "soft Dice of the label map with the network's own probabilities",
 }
-"""What the confidence is, in words."""
+"""Descriptions of the kinds of confidence."""
 
 ASSESSMENT_SLABS = 4
-"""Slabs in memory beside those of a plain prediction: a member's logits, its probabilities, their sum, their
-entropy."""
+"""Slabs in memory beyond those of a plain prediction: a member's logits, its probabilities, their sum, the entropy."""
 
 
 @dataclass(frozen=True)

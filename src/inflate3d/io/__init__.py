@@ -1,6 +1,6 @@
-"""Scan files to volumes, volumes and label maps to files."""
+"""Reading and writing scans and label maps."""
 
-from inflate3d.io.formats import SUFFIXES, label_name, label_suffix, scan_files, stem_of, suffix_of
+from inflate3d.io.formats import SUFFIXES, WRITABLE_SUFFIXES, label_name, label_suffix, scan_files, stem_of, suffix_of
 from inflate3d.io.grid import FileGrid, check_same_grid, lay_on
 from inflate3d.io.scan import (
     check_labels_writable,
@@ -16,6 +16,7 @@ from inflate3d.io.series import Series, find_series
 
 __all__ = [
     "SUFFIXES",
+    "WRITABLE_SUFFIXES",
     "FileGrid",
     "Series",
     "check_labels_writable",

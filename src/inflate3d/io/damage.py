@@ -1,4 +1,4 @@
-"""Telling a damaged or hostile file before memory is taken for what its header claims."""
+"""Recognizes damaged and hostile files before memory is allocated for what their headers claim."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from inflate3d.errors import DataError
 from inflate3d.resources import free_memory, total_memory
 
 _DEFLATE_RATIO = 1032
-"""No deflate stream (gzip, zlib) unpacks to more than this many times its size: one bit for up to 258 bytes."""
+"""Largest ratio at which deflate (gzip, zlib) can compress: one bit for up to 258 bytes."""
 
 
 _COPIES = 2
-"""Times that the voxels are in memory while a scan is read and brought to another type or order."""
+"""Number of copies of the voxels in memory while a scan is read and converted."""
 
 _UNPACK = "unpack it, and give what is in it"
 _PICTURE = "give the scan that the picture was made of"
@@ -35,7 +35,7 @@ _FOREIGN = (
     ("a PDF document", "give the scan itself", (b"%pdf",)),
     ("an HDF5 file", "convert it to .nii.gz", (b"\x89hdf\r\n\x1a\n",)),
 )
-"""What is often found under the name of a scan or of weights: what to do about it, and how it begins, in lower case."""
+"""Files often found under the name of a scan or of weights: how they begin (in lower case), and what to do about it."""
 
 
 def foreign_file(start: bytes) -> tuple[str, str] | None:

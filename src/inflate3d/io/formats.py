@@ -1,4 +1,4 @@
-"""Which format a path is of, and how scans and their label maps are named."""
+"""File formats by path, and the names of scans and their label maps."""
 
 from __future__ import annotations
 
@@ -22,22 +22,25 @@ _FORMATS = {
     ".mha": "inflate3d.io.itk",
     ".mhd": "inflate3d.io.itk",
 }
-"""Suffix to the module that has ``read(path, case=...)``, ``check_writable(path, affine)``, ``write(path, volume)`` and
-``write_like(path, labels, like)`` for it, a suffix before its own end."""
+"""Module by suffix, longer suffixes before those that they end in. Each module has ``read(path, case=...)``,
+``check_writable(path, affine)``, ``write(path, volume)`` and ``write_like(path, labels, like)``."""
 
 _DICOM = "inflate3d.io.dicom"
-"""The module that has ``read(path, case=...)`` for DICOM series, which have no suffix."""
+"""The module with ``read(path, case=...)`` for DICOM series, which have no suffix."""
 
 SUFFIXES = tuple(_FORMATS)
-"""The suffixes, in lower case, of files that can be read and written, each before its own end.
+"""The suffixes, in lower case, of files that can be read, each before its own end.
 
 A DICOM series is a folder of files that may have any name, so DICOM has none here (see `find_series`).
 """
 
 _HALVES = {".hdr": ".img", ".img": ".hdr", ".hdr.gz": ".img.gz", ".img.gz": ".hdr.gz"}
 
+WRITABLE_SUFFIXES = tuple(suffix for suffix in SUFFIXES if suffix not in _HALVES)
+"""The suffixes, in lower case, of files that can be written: all but header and image pairs."""
+
 _FIRST_KINDS = (b"UL", b"OB", b"UI", b"CS", b"LO", b"SH", b"DA", b"TM")
-"""Types of a DICOM file's first element."""
+"""Possible types of a DICOM file's first element."""
 
 _UNIQUE_IDENTIFIER = re.compile(r"[0-9]+(\.[0-9]+)+")
 
@@ -71,20 +74,21 @@ def label_name(scan: str | PurePath, suffix: str | None = None) -> str:
     """The file name for a scan's label map.
 
     Args:
-        suffix: One of `SUFFIXES`; the scan's own if not given, and ``.nii.gz`` for DICOM.
+        suffix: One of `WRITABLE_SUFFIXES`; the scan's own if not given, and ``.nii.gz`` for DICOM and pairs.
     """
     return stem_of(scan) + label_suffix(scan, suffix)
 
 
 def label_suffix(scan: str | PurePath, suffix: str | None = None) -> str:
     """The suffix of a scan's label map, see `label_name`."""
-    if suffix is not None and suffix.lower() not in SUFFIXES:
+    if suffix is not None and suffix.lower() not in WRITABLE_SUFFIXES:
         raise ConfigError(
             "label maps can't be written in this format",
-            expected=f"one of {', '.join(SUFFIXES)}",
+            expected=f"one of {', '.join(WRITABLE_SUFFIXES)}",
             got=suffix,
         )
-    return suffix or suffix_of(scan) or ".nii.gz"
+    own = suffix_of(scan)
+    return suffix or (own if own.lower() in WRITABLE_SUFFIXES else ".nii.gz")
 
 
 def scan_files(folder: str | Path) -> list[Path]:
@@ -145,11 +149,11 @@ def reader_of(path: Path, case: str | None) -> ModuleType:
 
 def writer_of(path: Path) -> ModuleType:
     """The module that writes a path."""
-    if suffix := suffix_of(path):
-        return import_module(_FORMATS[suffix.lower()])
+    if (suffix := suffix_of(path).lower()) in WRITABLE_SUFFIXES:
+        return import_module(_FORMATS[suffix])
     raise DataError(
         "the format can't be written",
-        expected=f"a name that ends in {', '.join(SUFFIXES)}",
+        expected=f"a name that ends in {', '.join(WRITABLE_SUFFIXES)}",
         got=path.name,
         hint="choose a name that ends in .nii.gz",
         file=path,

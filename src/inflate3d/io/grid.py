@@ -1,4 +1,4 @@
-"""Where voxels lie in space: whether a grid can be used, and whether two are the same."""
+"""Voxel grids in space: whether one can be used, and whether two are the same."""
 
 from __future__ import annotations
 

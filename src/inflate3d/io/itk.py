@@ -26,7 +26,7 @@ from inflate3d.volume import Volume, spacing_of
 _ENGINES = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
 
 _DATA_SUFFIXES = {".nhdr": ".raw.gz", ".mhd": ".zraw"}
-"""What SimpleITK calls the file beside a header that holds no voxels itself."""
+"""SimpleITK's suffix of the data file beside a detached header."""
 
 _TO_LPS = {
     "left-posterior-superior": (1, 1, 1),
@@ -36,7 +36,7 @@ _TO_LPS = {
     "right-anterior-superior": (-1, -1, 1),
     "ras": (-1, -1, 1),
 }
-"""The spaces of NRRD that say where left is, with the signs of their axes in LPS."""
+"""NRRD spaces with anatomical directions, and the signs of their axes in LPS."""
 
 _MILLIMETERS = {
     **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre", "millimetres", "", "???"), 1.0),
@@ -45,13 +45,13 @@ _MILLIMETERS = {
     **dict.fromkeys(("um", "µm", "\u03bcm", "micron", "microns", "micrometer", "micrometers"), 0.001),
     **dict.fromkeys(("nm", "nanometer", "nanometers"), 1e-6),
 }
-"""NRRD's space units, in millimeters; none are millimeters, too."""
+"""NRRD's space units in millimeters; no unit means millimeters."""
 
 _NOT_MODALITIES = ("color", "complex", "quaternion", "matrix")
-"""Parts of the kinds by which NRRD says that an axis is no list of values."""
+"""Words in NRRD's axis kinds that mean that an axis is not a list of values."""
 
 _MOST_SHEAR = 1e-3
-"""Cosine between two axes from which on they are not at right angles; headers round."""
+"""Largest cosine between two axes that still count as orthogonal; headers are rounded."""
 
 
 def read(path: Path, *, case: str | None = None) -> Volume:

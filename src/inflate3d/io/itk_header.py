@@ -1,4 +1,4 @@
-"""The text headers of NRRD and MetaImage files, read for what ITK doesn't tell or would not survive."""
+"""The text headers of NRRD and MetaImage files, read for what ITK does not report or could not survive."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from inflate3d.io.voxel_files import listed_files, named_file, numbered_files
 _LONGEST_HEADER = 1 << 20
 
 _LONGEST_FIELD = 800
-"""Characters of a field, its name too; ITK's parsers write what they can't understand into buffers of a fixed size."""
+"""Length limit of a field with its name: ITK's parsers copy what they can't understand into buffers of a fixed size."""
 
 _MOST_AXES = 10
-"""What MetaImage has room for."""
+"""Limit of MetaImage."""
 
 _MOST_CHANNELS = 1 << 16
 
@@ -57,7 +57,7 @@ _NRRD_ENCODINGS: dict[str, Encoding] = {
 }
 
 _TEXT_RATIO = 8
-"""Bytes of voxels that a byte of text can stand for: a digit of the largest type."""
+"""Bytes of voxels per byte of text: a digit of the largest type."""
 
 
 @dataclass(frozen=True)

@@ -11,23 +11,25 @@ from jaxtyping import Float, Shaped
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.spatialimages import HeaderDataError
 
+from inflate3d.atomic import atomic_path
 from inflate3d.errors import DataError
 from inflate3d.io.damage import check_claim, unreadable
 from inflate3d.io.formats import pair_of
 from inflate3d.io.grid import FileGrid, check_affine, distance_between
-from inflate3d.io.nifti_files import NiftiImage, is_compressed, kind_of, open_image, save_image, stored_header
+from inflate3d.io.nifti_files import NiftiImage, is_compressed, kind_of, open_image, stored_header
 from inflate3d.io.voxels import as_label_dtype, as_storage_dtype, check_real, storage_dtype
 from inflate3d.volume import SAME_PLACE, Volume, spacing_of
 
 _LONGEST_AXIS = 2**15 - 1
-"""What the first version of NIfTI can count to."""
+"""Largest axis of NIfTI-1."""
 
 _MOST_BEHIND = 64 << 20
-"""Bytes that are unpacked behind the voxels: a small file can hold any number of them."""
+"""Bytes that are decompressed after the voxels: a small file can contain any number of them."""
 
 _UNIT_BITS = 0b111
 _UNITS = {1: ("meters", 1000.0), 3: ("micrometers", 0.001)}
-"""The header's codes for units of length other than millimeters: name, and millimeters. Any other code sets none."""
+"""The header's codes for units of length other than millimeters: name and size in millimeters. Other codes mean no
+unit."""
 
 
 def read(path: Path, *, case: str | None = None) -> Volume:
@@ -83,11 +85,11 @@ def write(path: Path, volume: Volume, *, slope: float = 1.0) -> None:
     coordinates. Integers keep their type; all else is float32.
 
     Args:
-        path: The file to write, or either one of a pair.
+        path: The file to write.
     """
     array = as_storage_dtype(volume.array)
     array = array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)
-    kind = kind_of(is_pair=pair_of(path) is not None, is_second=max(array.shape) > _LONGEST_AXIS)
+    kind = kind_of(is_pair=False, is_second=max(array.shape) > _LONGEST_AXIS)
     header = kind.header_class()
     header.set_data_dtype(array.dtype)
     header.set_data_shape(array.shape)
@@ -96,7 +98,8 @@ def write(path: Path, volume: Volume, *, slope: float = 1.0) -> None:
     image = kind(np.asarray(array, order="F"), None, header)
     if slope != 1:
         image.header.set_slope_inter(slope, 0)  # which a new image forgets of the header that it is given
-    save_image(image, path)
+    with atomic_path(path) as temporary:
+        image.to_filename(temporary)
 
 
 def write_like(path: Path, labels: Shaped[np.ndarray, "..."], like: Path, *, slope: float = 1.0) -> None:
@@ -106,13 +109,13 @@ def write_like(path: Path, labels: Shaped[np.ndarray, "..."], like: Path, *, slo
     bytes. The scan's header extensions, which may hold a patient's data, are left out.
 
     Args:
-        path: The file to write, or either one of a pair.
+        path: The file to write.
         labels: ``(I, J, K)`` on the scan's own grid, none negative.
         slope: What readers multiply the stored values by; where it is not 1 these are no labels.
     """
     with open_image(like, None) as scan:
         shape = _volume_shape(scan, like, None)[:3]
-        kind = kind_of(is_pair=pair_of(path) is not None, is_second=isinstance(scan.header, nibabel.Nifti2Header))
+        kind = kind_of(is_pair=False, is_second=isinstance(scan.header, nibabel.Nifti2Header))
         header = kind.header_class(scan.header.binaryblock, scan.header.endianness, check=False)
     labels = as_label_dtype(labels, shape, path)
     header.set_data_dtype(labels.dtype)
@@ -128,7 +131,8 @@ def write_like(path: Path, labels: Shaped[np.ndarray, "..."], like: Path, *, slo
     # without an affine of its own, the image leaves the header's two as they are
     image = kind(np.asarray(labels, order="F"), None, header)
     image.header.set_slope_inter(slope, 0)
-    save_image(image, path)
+    with atomic_path(path) as temporary:
+        image.to_filename(temporary)
 
 
 def _set_affine(header: nibabel.Nifti1Header, volume: Volume) -> None:

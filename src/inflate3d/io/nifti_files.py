@@ -1,4 +1,4 @@
-"""NIfTI files on disk: single ones and pairs of header and image, plain and compressed."""
+"""NIfTI files: single files and pairs of header and image, plain and compressed."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ from nibabel.imageglobals import logger
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 from nibabel.wrapstruct import WrapStructError
 
-from inflate3d.atomic import atomic_path
 from inflate3d.errors import DataError, Inflate3dError
 from inflate3d.io.damage import unreadable
 from inflate3d.io.formats import pair_of
 
 MOST_BEFORE_VOXELS = 64 << 20
-"""Bytes of a header with its extensions; they are read into memory whole."""
+"""Size limit of a header with its extensions, which are read into memory, in bytes."""
 
 NiftiImage = nibabel.Nifti1Pair
-"""What all kinds of NIfTI images are to nibabel: single and pair, version 1 and 2."""
+"""nibabel's common type of all NIfTI images: single and pair, version 1 and 2."""
 
 _UNREADABLE = (
     OSError,
@@ -53,7 +52,7 @@ _KINDS = {
     (True, False): _rounded(nibabel.Nifti1Pair),
     (True, True): _rounded(nibabel.Nifti2Pair),
 }
-"""By whether it is a pair, and of the second version."""
+"""Class by whether the file is a pair, and whether it is version 2."""
 
 
 @contextmanager
@@ -134,22 +133,6 @@ def stored_header(path: Path) -> nibabel.Nifti1Header:
         block = stream.read(540)
     kind = nibabel.Nifti2Header if _is_second(block) else nibabel.Nifti1Header
     return kind(block[: kind.sizeof_hdr], check=False)
-
-
-def save_image(image: NiftiImage, path: Path) -> None:
-    """Writes a single file, or both of a pair, each whole or not at all.
-
-    Args:
-        image: A pair's image if ``path`` names a pair.
-    """
-    pair = pair_of(path)
-    if pair is None:
-        with atomic_path(path) as temporary:
-            image.to_filename(temporary)
-        return
-    # the image comes into its place first: no header ever points at nothing
-    with atomic_path(pair[0]) as header, atomic_path(pair[1]) as voxels:
-        image.to_file_map({"header": FileHolder(str(header)), "image": FileHolder(str(voxels))})
 
 
 def is_compressed(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Scans and label maps in files of any known format."""
+"""Reading and writing scans and label maps in any known format."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from inflate3d.io.voxels import LARGEST_LABEL, as_label_dtype, some_values
 from inflate3d.volume import Grid, Volume
 
 _LABEL_ROUNDING = 1e-5
-"""Relative distance of a label value from a whole number that a file's slope, which has seven digits, explains."""
+"""Relative deviation of a label value from a whole number that a slope of seven digits can cause."""
 
 _LARGEST_LABEL_STEP = 0.1
-"""Steps between stored values up to which they are taken for rounded label values: those of 25 classes in a byte."""
+"""Largest step between stored values that can come from rounded label values: that of 25 classes in a byte."""
 
 
 def read_volume(path: str | Path, *, case: str | None = None) -> Volume:
@@ -168,7 +168,7 @@ def write_labels(path: str | Path, labels: ArrayLike, like: str | Path | Volume 
     atomic.
 
     Args:
-        path: The file to write, of one of `SUFFIXES`.
+        path: The file to write, of one of `WRITABLE_SUFFIXES`.
         labels: ``(I, J, K)`` on the scan's own grid, none negative: integers, truth values, or whole floats.
         like: The scan: its path (see `read_volume`), the volume, or its grid.
 
@@ -225,7 +225,7 @@ def write_volume(path: str | Path, volume: Volume) -> None:
     float32.
 
     Args:
-        path: The file to write, of one of `SUFFIXES`.
+        path: The file to write, of one of `WRITABLE_SUFFIXES`.
         volume: Integers keep their type; all else becomes float32.
 
     Raises:

@@ -1,4 +1,4 @@
-"""DICOM series: what they are, and which ones lie in a folder."""
+"""DICOM series, and how to find those in a folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SimpleITK, kept from writing to the terminal. Loaded only when one of its formats is read or written."""
+"""SimpleITK without its terminal output. Imported only when one of its formats is read or written."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NUMPY_TYPES = {
     **{f"{bits}-bit unsigned integer": f"u{bits // 8}" for bits in (8, 16, 32, 64)},
     **{f"{bits}-bit float": f"f{bits // 8}" for bits in (32, 64)},
 }
-"""SimpleITK's names of real pixels to NumPy's; all others are complex."""
+"""NumPy types of SimpleITK's real pixel types; all others are complex."""
 
 
 def pixel_type(reader: SimpleITK.ImageFileReader) -> np.dtype:

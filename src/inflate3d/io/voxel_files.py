@@ -1,4 +1,4 @@
-"""The files in which an NRRD or MetaImage header says that the voxels lie: those of its own folder and no others."""
+"""The data files that an NRRD or MetaImage header names: only those in its own folder are allowed."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from inflate3d.errors import DataError
 
 MOST_FILES = 1 << 16
-"""Files that voxels may be spread over."""
+"""Most files that voxels may be spread over."""
 
 _NUMBERED = re.compile(r"[^%]*%0?[0-9]{0,2}d[^%]*")
-"""A name with one number in it, as C writes it, and nothing else that C's functions would act on."""
+"""A file name with one number in C's format, and nothing else that C's functions would interpret."""
 
 _INTEGER = re.compile(r"-?[0-9]{1,9}")
 

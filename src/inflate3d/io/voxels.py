@@ -1,4 +1,4 @@
-"""What voxel values are kept in files and in memory."""
+"""Data types of voxels in files and in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Shaped, UInt
 from inflate3d.errors import DataError, truncate
 
 LARGEST_LABEL = 2**32
-"""Label values are below this; larger ones are no classes, but voxels of a scan or of a damaged file."""
+"""Label values are below this; larger ones belong to scans or damaged files."""
 
 
 def check_real(dtype: np.dtype, path: Path, case: str | None) -> None:

@@ -1,1 +1,1 @@
-"""2D backbones to 3D segmentation networks."""
+"""3D segmentation networks from 2D backbones."""

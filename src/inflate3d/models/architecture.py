@@ -1,4 +1,4 @@
-"""What networks are built from, as ``model.json`` keeps it: everything but the weights."""
+"""The description from which a network is built, as in ``model.json``: everything but the weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from inflate3d.config import DecoderName, Inflation, Volumetric
 from inflate3d.settings import FrozenModel
 
 Count = Annotated[int, Field(ge=1, le=65_536)]
-"""No network has more classes, channels or pixels along a side."""
+"""Larger than any network's number of classes, channels or pixels."""
 
 
 class Architecture(FrozenModel):
@@ -31,7 +31,7 @@ class Architecture(FrozenModel):
     stage_norms: bool = False
     encoder_arguments: dict[str, bool | int | float | tuple[int, ...]] = Field(default_factory=dict)
     pooling_norm: Literal["group", "batch"] = "group"
-    """Norms of UPerNet's pooled maps; batch norms where the weights are imported from the paper's code."""
+    """Norms of UPerNet's pooled maps; batch norms where the weights come from the paper's code."""
 
 
 class VolumetricArchitecture(FrozenModel):

@@ -1,4 +1,4 @@
-"""What every backbone can do, whoever made it: be built, be filled, be inflated, give feature maps."""
+"""The interface of all backbones: build, load weights, inflate, extract feature maps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from inflate3d.config import Inflation
 
 RGB = 3
-"""Channels of the images that the backbones were made for."""
+"""Number of channels of the images that the backbones were made for."""
 
 
 @dataclass(frozen=True)

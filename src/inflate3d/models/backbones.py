@@ -1,4 +1,4 @@
-"""Which backbones exist, timm's and the paper's, and which image sizes they take."""
+"""The available backbones, timm's and the paper's, and the image sizes that they accept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model's card, ``README.md`` in its folder: what it is, what it is for, and what it is not (Mitchell et al. 2019).
+"""The model card, ``README.md`` in a model's folder: what the model is, and its intended uses (Mitchell et al. 2019).
 
 Its header is that of the Hugging Face hub, so that the folder can be uploaded as it is. Case ids, which may identify
 patients, and paths, which may hold user names, are left out.
@@ -28,16 +28,16 @@ from inflate3d.run_folder import RunFolder
 from inflate3d.version import __version__
 
 CARD = "README.md"
-"""In a model folder; the hub shows a file of this name."""
+"""File name, which the Hugging Face hub expects."""
 
 MARK = "<!-- inflate3d overwrites everything above; what is below is yours and is kept -->"
-"""Ends our part of the card. A file without it is not ours and is left alone."""
+"""Ends our part of the card. A file without it is not ours and is not changed."""
 
 _HERE = Path(__file__).parent
 _MEASURES = ("dice", "hd95", "nsd")
 _AXES = ("left-right", "posterior-anterior", "inferior-superior")
 _PREPARATION = ("depth_axis", "planes", "spacing", "image_size", "normalization", "flips", "stride")
-"""The plan's choices about scans; the others concern training."""
+"""The plan's settings that concern scans; the others concern training."""
 
 Row = tuple[str, ...]
 

@@ -1,4 +1,4 @@
-"""A model folder: ``model.safetensors`` (weights) and ``model.json`` (all else that prediction needs)."""
+"""Model folders: ``model.safetensors`` (weights) and ``model.json`` (everything else that prediction needs)."""
 
 from __future__ import annotations
 

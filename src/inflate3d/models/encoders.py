@@ -1,4 +1,4 @@
-"""2D backbones with a third dimension: windows of slices in, feature maps of the center slice out."""
+"""2D backbones with a third dimension: from windows of slices to feature maps of the center slice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a network costs, counted with the paper's rules."""
+"""The cost of a network, counted by the paper's rules."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from inflate3d.models.encoders import create_encoder
 from inflate3d.models.segmenter import Segmenter, create_model
 
 _FUSED = "fused_attn"
-"""Name of the switch in timm's attention modules."""
+"""Attribute that switches fused attention on in timm's modules."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The rule that gives a 2D first convolution a depth."""
+"""Inflation: how a 2D first convolution gets a depth."""
 
 from __future__ import annotations
 

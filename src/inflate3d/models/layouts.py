@@ -1,4 +1,4 @@
-"""The layouts that 2D weights are published in, recognized by their names and brought to what timm reads.
+"""Published layouts of 2D weights, recognized by the names of tensors and converted to timm's.
 
 timm itself understands BEiT's, Swin's, DINO's, MAE's, DINOv2's and OpenAI's CLIP. Here is the rest.
 """
@@ -35,7 +35,7 @@ _LAYOUTS: dict[str, tuple[str, ...]] = {
     "DINOv2": ("mask_token", "blocks.0.ls1.gamma"),
     "plain transformer (ViT, DINO, MAE)": ("pos_embed", "blocks.0.attn.qkv.weight"),
 }
-"""Names that tell a layout, the most telling first."""
+"""Tensor names that identify a layout, the most specific first."""
 
 _TINY_VIT = (
     (r"^patch_embed\.seq\.0\.", "patch_embed.conv1."),

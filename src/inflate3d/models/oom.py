@@ -1,4 +1,4 @@
-"""Running out of memory: recognize it, retry with less work at a time, or report it as the scan's problem."""
+"""Out-of-memory errors: recognized, retried with less work at a time, or reported as the scan's problem."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights that timm does not publish: their authors' files, fetched into torch.hub's folder."""
+"""Weights that timm does not publish: the authors' files, downloaded into torch.hub's folder."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ PUBLISHED = {
         sha256="6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
     ),
 }
-"""The files by name. All other weights are timm's: its tags name them, such as ``vit_base_patch16_224.mae``."""
+"""The files by name. All other weights are timm's, named by its tags, such as ``vit_base_patch16_224.mae``."""
 
 
 def weights_folder() -> Path:

@@ -1,4 +1,4 @@
-"""The whole network: windows in, label scores of their center slices out."""
+"""The whole network: from windows to class scores of their center slices."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 _CLASSIFIERS = ("classifier.", "correct.")
-"""The layers that score the classes."""
+"""Names of the layers that score the classes."""
 
 
 class Segmenter(nn.Module):

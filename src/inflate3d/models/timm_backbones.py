@@ -1,4 +1,4 @@
-"""timm's backbones as makers of feature maps."""
+"""timm's backbones as feature extractors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from inflate3d.models.inflation import flatten_depth, inflate_stem
 from inflate3d.paper_encoders import PAPER_ENCODERS
 
 BUILD_ERRORS = (RuntimeError, AssertionError, TypeError, ValueError, LookupError, AttributeError)
-"""What timm and torch raise when a backbone can't do what is asked; they have no error class of their own."""
+"""Errors that timm and torch raise for impossible settings; they have no class of their own for them."""
 
 _PLAIN_LEVELS = 4
 _FINEST_STRIDE = 4

@@ -1,4 +1,4 @@
-"""Files of torch and of safetensors as plain tensors: nothing in them is run, and none claims more than it holds."""
+"""Reads torch and safetensors files as plain tensors: runs nothing in them, and checks what they claim."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from torch import Tensor
 from inflate3d.io.damage import foreign_file
 
 LARGEST_HEADER = 16 << 20
-"""Bytes of the largest description of the tensors in a file; that of 10,000 tensors has one million."""
+"""Size limit of a file's tensor descriptions in bytes; those of 10,000 tensors have one million."""
 
 _MOST_SHARED = 4
-"""Tensors may share what a file holds, as tied weights do: together they are at most this many times its size."""
+"""Tensors may share data, as tied weights do: all together are at most this many times the file's size."""
 
 _OLD_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-"""How torch's own format before version 1.6 begins."""
+"""Magic number of torch's format before version 1.6."""
 
 _OLD_PICKLES = 5
-"""In that format: the magic number, the version, the machine, the document, the names of the stored arrays."""
+"""Pickles in that format: magic number, version, machine, document, names of the stored arrays."""
 
 _MOST_OPERATIONS = 2_000_000
-"""Of a pickle; that of 10,000 tensors has 400,000."""
+"""Limit of a pickle's operations; that of 10,000 tensors has 400,000."""
 
 _MOST_NESTED = 100
 
@@ -40,20 +40,20 @@ _MARK = -1
 _NESTING = frozenset(
     {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "FROZENSET", "REDUCE", "NEWOBJ", "NEWOBJ_EX", "OBJ", "INST"}
 )
-"""Operations whose result may be hashed by what it holds."""
+"""Operations whose result may be hashed by its contents."""
 
 _NAMES = frozenset({
     "collections OrderedDict", "torch Size", "torch device", "torch.nn.parameter Parameter", "argparse Namespace",
     "torch._utils _rebuild_tensor", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter",
     "torch._tensor _rebuild_from_type_v2", "_codecs encode", "builtins set", "__builtin__ set",
 })  # fmt: skip
-"""What a file of weights may name besides storages and data types; none of it takes more memory than it is given."""
+"""Globals that a weights file may name besides storages and data types; none uses more memory than its arguments."""
 
 DAMAGED = (
     OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError, OverflowError,
     MemoryError, RecursionError, struct.error, zipfile.BadZipFile,
 )  # fmt: skip
-"""What torch's loader raises for a file that is damaged, besides `pickle.UnpicklingError`, which refuses one."""
+"""What torch's loader raises for damaged files, besides `pickle.UnpicklingError` for forbidden ones."""
 
 
 def load_plain(path: Path, names: Collection[str] = ()) -> Any:

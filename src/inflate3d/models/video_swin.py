@@ -1,4 +1,4 @@
-"""Video Swin: the paper's one encoder with 3D weights of its own, whose tokens keep depth and attend along it."""
+"""Video Swin: the paper's only encoder with 3D weights, whose tokens keep their depth and attend along it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BASE: dict[str, Any] = {
     "patch_size": (2, 4, 4),
     "window_size": (8, 7, 7),
 }
-"""Video Swin-B; sizes are (depth, rows, columns)."""
+"""Settings of Video Swin-B; sizes are (depth, rows, columns)."""
 
 _FROM_AUTHORS = (
     (r"^backbone\.", ""),
@@ -37,7 +37,7 @@ _FROM_AUTHORS = (
     (r"\.mlp\.fc1\.", ".mlp.0."),
     (r"\.mlp\.fc2\.", ".mlp.3."),
 )
-"""Names in the authors' files (mmaction's layout), and torchvision's for the same."""
+"""torchvision's name for each name in the authors' files (mmaction's layout)."""
 
 
 class VideoSwin(nn.Module):

@@ -1,4 +1,4 @@
-"""3D networks of MONAI's under our protocol, to compare inflated networks with: patches in, label scores out."""
+"""MONAI's 3D networks under our protocol, for comparison: from patches to class scores."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 Size = tuple[int, int, int]
 
 MOST_VOXELS = 96**3
-"""A patch that the user doesn't choose has no more voxels than the paper's UNETR's."""
+"""Limit of a default patch, that of the paper's UNETR."""
 
 _USUAL_DEPTH_STEP = 8
-"""Slices of a patch that the user doesn't choose are a multiple of it, so that they can be halved three times."""
+"""The depth of a default patch is a multiple of this, so that it can be halved three times."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Files of 2D weights, local or timm's, as tensors by name; nothing in them is run."""
+"""Reads files of 2D weights, local or timm's, as tensors by name; runs nothing in them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from inflate3d.models.torch_file import DAMAGED, is_safetensors, load_plain, loa
 _NESTED_UNDER = (
     "state_dict_ema", "model_ema", "state_dict", "model", "model_state", "module", "teacher", "encoder"
 )  # fmt: skip
-"""Where published checkpoints keep their tensors; averaged weights before the last step's, as timm does."""
+"""Keys under which published checkpoints keep their tensors; averaged weights first, as in timm."""
 
 
 def download_timm(name: str) -> tuple[str, dict[str, Tensor]]:

@@ -1,4 +1,4 @@
-"""2D weights into a backbone: from timm's hub or a file, all of them or none."""
+"""Loads 2D weights into a backbone, from timm's hub or a file: all of them or none."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from inflate3d.models.timm_backbones import BUILD_ERRORS
 from inflate3d.models.weight_files import download_timm, read_tensors
 
 _WRAPPERS = ("model.", "body.")
-"""What timm's feature extractors put before a backbone's own names."""
+"""Prefixes that timm's feature extractors add to a backbone's names."""
 
 _PREFIXES = ("module.", "backbone.", "model.", "encoder.")
-"""What training code puts before a backbone's own names."""
+"""Prefixes that training code adds to a backbone's names."""
 
 _HINT = "give the backbone that the weights were made for, or other weights"
 

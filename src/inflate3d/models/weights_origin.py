@@ -1,4 +1,4 @@
-"""Where a run's 2D weights come from: their source, license and checksum."""
+"""The origin of a run's 2D weights: source, license and checksum."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Cases to the store."""
+"""Preparation of datasets: from cases to the store."""

@@ -1,4 +1,4 @@
-"""One array of a case in a file: slices are compressed a few at a time, so that a window is read without the rest.
+"""Arrays of cases in files, whose slices are compressed a few at a time, so that a window is read alone.
 
 Blosc2 files, measured against numpy memmaps, which read faster but are up to three times the size of the dataset, and
 against a file for each slice: `benchmarks/store_format.py`.
@@ -15,13 +15,13 @@ from jaxtyping import Shaped
 from inflate3d.atomic import atomic_path
 
 CHUNK_BYTES = 256 * 1024
-"""Slices are compressed together up to this size: a window is a few neighboring ones."""
+"""Slices are compressed together up to this size, since a window is a few neighboring slices."""
 
 _FRAME = b"\x9e\xa8b2frame\x00\xd2"
-"""A Blosc2 file begins with this, followed by the length of its header (4 bytes, big-endian)."""
+"""Start of a Blosc2 file, followed by the length of its header (4 bytes, big-endian)."""
 
 _METALAYERS_AT = 87
-"""Where in the header its metalayers stand: what kind of object the file holds, and how to make it."""
+"""Offset of the metalayers in the header: the kind of object that the file holds, and how to make it."""
 
 _LONGEST_HEADER = 1 << 16
 

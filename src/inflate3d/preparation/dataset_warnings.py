@@ -1,4 +1,4 @@
-"""Warnings about a dataset: what is valid but unusual, so that somebody looks."""
+"""Warnings about a dataset: what is valid but unusual and should be looked at."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ AXES = ("left-right", "back-front", "down-up")
 """Names of the RAS+ axes."""
 
 FAR_SPACING = 3.0
-"""A case's spacing is reported when it is this many times the median, or the median this many times it."""
+"""A case is reported if its spacing differs from the median by more than this factor."""
 FAR_EXTENT = 5.0
-"""Likewise for its length in millimeters, which differs more between scans that are as they should be."""
+"""The same for its length in millimeters, which varies more between normal scans."""
 FEWEST_FOR_MEDIAN = 3
-"""Of fewer cases none is the odd one out."""
+"""With fewer cases, none is reported as unusual."""
 
 PADDING = (-3024, -2048, -2000)
-"""What scanners write outside their field of view; a CT's least value is one of these, or lies in `AIR`."""
+"""Values that scanners write outside their field of view; a CT's minimum is one of these or lies in `AIR`."""
 NARROW_RANGE = 20
-"""A scan whose values span no more than this was rescaled: Hounsfield units span hundreds."""
+"""A CT whose values span no more than this was rescaled: Hounsfield units span hundreds."""
 
 _CT_WORDS = frozenset({"ct", "cta", "ctpa", "ncct", "nect", "cect", "cbct", "hrct", "ldct"})
-"""Words for computed tomography: plain, of vessels, without and with contrast, of a cone beam, of the lungs."""
+"""Words for computed tomography: plain, of vessels, with and without contrast, cone beam, of the lungs."""
 _EMISSION_WORDS = frozenset({"pet", "spect", "emission"})
-"""Words for what is measured beside a CT, such as PET/CT, and isn't one."""
+"""Words for other scans made together with a CT, such as PET/CT."""
 
 
 def is_ct(modality: str) -> bool:

@@ -1,4 +1,4 @@
-"""Looking at every case of a dataset once: whether it can be used, what it is like, what is odd about it."""
+"""Reads every case of a dataset once: whether it can be used, its measurements, and what is unusual about it."""
 
 from __future__ import annotations
 

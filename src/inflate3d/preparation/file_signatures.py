@@ -10,10 +10,10 @@ from inflate3d.io.formats import is_series_uid, pair_of
 from inflate3d.settings import FrozenModel
 
 _VOXEL_FILES = {".mhd": (".raw", ".zraw"), ".nhdr": (".raw", ".raw.gz")}
-"""A header's suffix to those that the file of its voxels may have, under the same name."""
+"""Suffixes of voxel files by that of their header; both have the same name."""
 
 _WRAP = 2**63
-"""Sums of times are kept below this, so that any reader of JSON takes them for integers."""
+"""Sums of times are kept below this, so that all JSON readers take them for integers."""
 
 
 class FileSignature(FrozenModel):

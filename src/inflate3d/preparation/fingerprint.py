@@ -1,4 +1,4 @@
-"""Fingerprint of a dataset: measurements of its cases, from which the plan is made."""
+"""The fingerprint of a dataset: measurements of its cases, from which the plan is made."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from inflate3d.volume import Volume
 Number = TypeVar("Number", int, float)
 
 LARGEST_NUMBER = 2**16
-"""Label values up to this are counted as they are."""
+"""Largest label value that is counted."""
 
 MAX_SAMPLES = 200_000
-"""Voxels looked at for a percentile; beyond that a regular subset gives the same figure."""
+"""Voxels used for a percentile; of more, a regular subset gives the same figure."""
 
 
 class Intensities(FrozenModel):

@@ -1,4 +1,4 @@
-"""Which flips keep every class name true: a class named left must not be trained on a right one."""
+"""Which flips keep all class names true: a class named left must not be trained on the right one."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ OPPOSITES: dict[DepthAxis, tuple[tuple[str, str], ...]] = {
     "coronal": (("anterior", "posterior"), ("ventral", "dorsal")),
     "axial": (("superior", "inferior"), ("upper", "lower"), ("cranial", "caudal")),
 }
-"""Words in class names that a mirror along the axis would make wrong."""
+"""Words in class names that a flip along the axis would make wrong."""
 
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-"""Where a word ends in a name like LeftKidney, kidneyL or LKidney."""
+"""Boundaries of words in names like LeftKidney, kidneyL or LKidney."""
 
 _PLACEHOLDER = re.compile(r"(class|label|value|object|structure|region|roi)?[\s_-]*\d+", re.IGNORECASE)
-"""A name that stands for a number alone, like the `class 2` that `inflate3d init` proposes."""
+"""A name that is only a number, such as the `class 2` that `inflate3d init` proposes."""
 
 
 def choose_flips(classes: Mapping[int, str], frame: Sequence[DepthAxis]) -> tuple[tuple[bool, bool, bool], str]:

@@ -1,4 +1,4 @@
-"""From a scan on its own grid to model space: the one way, for the store and for prediction."""
+"""From a scan's own grid to model space, in one way for the store and for prediction."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from inflate3d.resampling import nearest_slices, slice_weights
 from inflate3d.volume import Orientation, Volume
 
 MOST_SLICES = 100_000
-"""No scan has more; a spacing in the wrong unit, or a damaged plan, would ask for more than any memory holds."""
+"""More than any scan has; a spacing in a wrong unit or a damaged plan would need more than any memory."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Work on many cases side by side, in processes."""
+"""Processes many cases in parallel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 FEWEST_ITEMS = 4
-"""Fewer are worked on in this process: others take seconds to start."""
+"""Fewer items are processed in this process: starting others takes seconds."""
 
 
 def worker_context(*preload: str) -> BaseContext:

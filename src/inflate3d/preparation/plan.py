@@ -1,4 +1,4 @@
-"""The plan: how scans of a dataset are turned into the model's input, each choice with its reason."""
+"""The plan: how a dataset's scans become the model's input, with a reason for each choice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Overrides of the automatic plan, checked before any case is read."""
+"""Options that override the automatic plan, checked before any case is read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from inflate3d.settings import FrozenModel
 from inflate3d.volume import DepthAxis
 
 LEAST_SIZE, MOST_SIZE = 16, 4096
-"""Pixels of an image's side: one patch of a vision transformer, and more than any scanner's slice has."""
+"""Limits of an image's side in pixels: a patch of a vision transformer, and more than any scanner's slice has."""
 
 Spacing = Literal["own", "median"] | tuple[float, float, float]
 

@@ -1,4 +1,4 @@
-"""Making the plan: each choice from the fingerprint and the memory at hand, or as the user wants it."""
+"""Makes the plan: each choice from the fingerprint and the available memory, or as requested."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from inflate3d.preparation.training_defaults import USUAL_DEPTH, USUAL_STRIDE, M
 from inflate3d.volume import DEPTH_AXES, DepthAxis
 
 SIZE_STEP = 32
-"""The planned image size is a multiple of this; training moves it to the encoder's own step."""
+"""The planned image size is a multiple of this; training adjusts it to the encoder."""
 SMALLEST_SIZE, LARGEST_SIZE = 96, 512
 ENLARGEMENT = 2.0
-"""Slices smaller than the smallest size are enlarged at least this much: patches of 14 or 16 pixels see little else."""
+"""Slices below the smallest size are enlarged at least by this: patches of 14 or 16 pixels see little else."""
 
 
 def make_plan(

@@ -1,4 +1,4 @@
-"""From a dataset's files to its store, in one pass.
+"""Prepares a dataset: from its files to its store in one pass.
 
 The headers of all scans decide what model space is: depth axis and slice spacing. Then each case is read once, checked,
 measured, and stored in model space. The rest of the plan follows from the measurements.

@@ -1,4 +1,4 @@
-"""Cases that are prepared before the plan is complete, in a hidden folder of the store.
+"""Cases prepared before the plan is complete, in a hidden folder of the store.
 
 The folder holds each prepared case's file pair, and a record beside it. Any number of processes, on machines that share
 a disk, may add to it at the same time, and an interrupted preparation resumes from it. It is moved into the store's
@@ -27,10 +27,10 @@ from inflate3d.preparation.store import ARRAY_KINDS, ArrayKind, StoredCase, case
 from inflate3d.settings import FrozenModel
 
 MIN_FREE_BYTES = 2**20
-"""No preparation is started with less disk space."""
+"""Least free disk space for a preparation."""
 
 _SHARD_WAITS = 2.0
-"""Seconds: other shards hold the store's lock only while they start."""
+"""Seconds to wait for other shards, which lock the store only while they start."""
 
 
 class StagedCase(FrozenModel):

@@ -1,4 +1,4 @@
-"""The store: every prepared case once, in a file pair, read slice by slice.
+"""The store: every prepared case in a pair of files, read slice by slice.
 
 A case's image and labels lie in the model's frame, each slice on its own pixel grid; nothing is resized in plane or
 normalized, so that the store is as small as the dataset and serves every image size. Voxel values are the scan's

@@ -1,4 +1,4 @@
-"""A summary of a fingerprint, as plain values for JSON and as rows of tables."""
+"""A summary of a fingerprint, as values for JSON and as rows of tables."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ USUAL_STRIDE = 1
 3 77.68 %)."""
 
 USUAL_BATCH = 16
-"""Windows to a step, as in the paper."""
+"""Windows per step, as in the paper."""
 WINDOW_BYTES_PER_PIXEL = 8_000
 """Memory of a window in training: 3,900 to 5,700 bytes are saved for the backward pass (float32; ViT-B, Swin-B and
 ConvNeXt-B with the default decoder, from 224² to 512²), and as much again is workspace."""
@@ -33,18 +33,18 @@ FIXED_BYTES = 2 * 2**30
 """Weights, gradients and optimizer state of a base-sized network, and the libraries."""
 
 PASSES = 10
-"""How often the proposed training sees every slice."""
+"""How often the default training sees every slice."""
 FEWEST_STEPS, MOST_STEPS = 1_000, 25_000
 """The paper trains for 25,000 steps."""
 
 RARE_SHARE = 0.05
-"""A class in a smaller part of the slices is rare, and more windows are drawn by class."""
+"""A class in a smaller fraction of the slices is rare, and more windows are sampled by class."""
 
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg", "/dev/nvhost-gpu", "/dev/nvgpu")
-"""Of NVIDIA's and AMD's drivers, of Windows' subsystem for Linux, and of Jetson boards."""
+"""Device files of NVIDIA's and AMD's drivers, of the Windows subsystem for Linux, and of Jetson boards."""
 
 _ASSUMED = 8 << 30
-"""Bytes, where the system does not report its memory."""
+"""Memory assumed where the system does not report it, in bytes."""
 
 
 @dataclass(frozen=True)

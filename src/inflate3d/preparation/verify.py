@@ -1,4 +1,4 @@
-"""Checks of scans and label maps, before anything is made from them."""
+"""Checks of scans and label maps before they are used."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from inflate3d.io import lay_on, read_images, read_labels, read_volume
 from inflate3d.volume import Volume
 
 _MASK = 255
-"""Foreground in masks of image editors; for some annotators, voxels that nobody labeled."""
+"""Foreground in masks of image editors; some annotators use it for unlabeled voxels."""
 
 _COUNTED_VALUES = 2**16
-"""Label values below this are counted in a table, larger ones by sorting, which is ten times as slow."""
+"""Label values below this are counted in a table; larger ones by sorting, which is ten times slower."""
 
 
 def check_case(case: Case, dataset: Dataset, *, allow_missing_modality: bool = False) -> tuple[Volume, Volume]:

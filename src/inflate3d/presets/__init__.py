@@ -1,4 +1,4 @@
-"""Choices made beforehand: one YAML file a dataset of the paper, and ``auto``."""
+"""Predefined settings: one YAML file per dataset of the paper, and ``auto``."""
 
 from inflate3d.presets.preset import Preset, preset_names, read_preset
 

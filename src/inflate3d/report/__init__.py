@@ -1,1 +1,1 @@
-"""Scores and scans to figures and a page."""
+"""Figures and pages from scores and scans."""

@@ -1,4 +1,4 @@
-"""Pictures of held-out cases for the report: which cases, which slices, what is drawn on them."""
+"""Pictures of held-out cases for the report: which cases, which slices, and what is drawn."""
 
 from __future__ import annotations
 

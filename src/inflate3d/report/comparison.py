@@ -1,4 +1,4 @@
-"""The page of a comparison: what was compared, its tables and plots, and the way to each run's own page."""
+"""The page of a comparison: what was compared, its tables and plots, and links to the runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CAPTIONS = {
     "training_cases": "Dice over the number of training cases, with 95 % intervals",
     "training_seconds": "Dice over the time of the training, with 95 % intervals",
 }
-"""What is seen on the plots, by the names of their files."""
+"""Captions of the plots, by file name."""
 
 
 @dataclass(frozen=True)

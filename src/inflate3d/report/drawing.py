@@ -1,4 +1,4 @@
-"""What all pictures share: colors, a canvas without a window, PNG files in memory, and files that they may replace."""
+"""What all pictures share: colors, a canvas without a window, PNG files in memory, and what they may replace."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Theme = Literal["light", "dark"]
-"""The page that a plot stands on."""
+"""The color theme of the page around a plot."""
 
 PALETTE = (
     "#e69f00", "#56b4e9", "#1fc795", "#f0e442", "#e08dbb", "#f0672e", "#5b86f5",
     "#ee8866", "#99ddff", "#bbcc33", "#aaaa00", "#ffaabb",
 )  # fmt: skip
-"""Colors that the color-blind can distinguish, bright enough for gray scans: after Okabe and Ito's seven (2008)
-and Tol's light ones (2018). Classes beyond them begin again."""
+"""Colors that color-blind readers can distinguish, and bright enough on gray scans: after Okabe and Ito's seven
+(2008) and Tol's light ones (2018). More classes repeat them."""
 
 DASHES = ("solid", (0.0, (4.0, 1.5)), (0.0, (1.2, 1.2)), (0.0, (5.0, 1.2, 1.2, 1.2)))
-"""Lines of the classes: those that share a color differ in their dashes."""
+"""Line styles of the classes: classes of the same color differ in style."""
 
 DPI = 100
 
 PAPER = {"light": "#ffffff", "dark": "#1d2125"}
 MARK = "inflate3d"
-"""Names the maker in a picture's ``Software`` and a page's ``generator``."""
+"""Identifies our files: a picture's ``Software`` and a page's ``generator``."""
 
 INK = {"light": "#22262b", "dark": "#e4e7ea"}
 
@@ -67,6 +67,11 @@ def png(figure: Figure) -> bytes:
         reduced = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
     reduced.save(small, format="png", optimize=True, pnginfo=mark)
     return small.getvalue()
+
+
+def short_text(text: str, most: int = 90) -> str:
+    """Text of limited length, with matplotlib's math escaped."""
+    return (text if len(text) <= most else text[: most - 1] + "…").replace("$", r"\$")
 
 
 def check_replaceable(file: Path, *, overwrite: bool = False) -> None:

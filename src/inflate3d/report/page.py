@@ -1,4 +1,4 @@
-"""The page of a run: what was done, the scores, and pictures of held-out cases, in one file that opens offline."""
+"""The page of a run: its settings, scores, and pictures of held-out cases, in one file that opens offline."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from inflate3d.report.slices import CONFUSED, ERRORS, EXTRA, MISSED
 from inflate3d.run_folder import FoldsFolder, RunFolder, ScoredFolder, TrainingLog
 
 MEASURES_SHOWN = ("hd95", "nsd")
-"""Measures besides Dice that the page shows, where they were taken."""
+"""Measures besides Dice that the page shows if they were computed."""
 
 ERROR_NAMES = {MISSED: "missed", EXTRA: "predicted, not labeled", CONFUSED: "another class"}
 

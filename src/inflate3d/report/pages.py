@@ -1,4 +1,4 @@
-"""What the pages are made with: templates that take no name for markup, and a policy by which nothing else loads."""
+"""Templates of pages, in which no name can become markup, with a policy that blocks loading anything else."""
 
 from __future__ import annotations
 

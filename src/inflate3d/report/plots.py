@@ -1,4 +1,4 @@
-"""The report's plots, as PNG files in memory: curves over the training's steps, and how scores are distributed."""
+"""The report's plots, as PNG files in memory: training curves and the distribution of scores."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from inflate3d.report.drawing import INK, PAPER, Theme, class_color, new_figure, plain_axes, png
+from inflate3d.report.drawing import INK, PAPER, Theme, class_color, new_figure, plain_axes, png, short_text
 from inflate3d.run_folder import TrainingLog
 
 _OTHER = "#888888"
 _SCALE = 1.6
 _SPREAD = 0.11
-"""Half the width over which a class's points are spread, so that equal ones are seen."""
+"""Half the width over which a class's points are spread, so that equal ones stay visible."""
 
 
 @dataclass(frozen=True)
@@ -127,14 +127,9 @@ def draw_distributions(
     axes.set_xlim(0.4, len(class_names) + 0.6)
     axes.set_xticks(
         range(1, len(class_names) + 1),
-        [_short(name) for name in class_names],
+        [short_text(name, 18) for name in class_names],
         rotation=30 if is_long else 0,
         ha="right" if is_long else "center",
     )
     axes.set_ylabel("Dice", color=ink, fontsize=9)
     return png(figure)
-
-
-def _short(name: str, most: int = 18) -> str:
-    """A name short enough for an axis, with matplotlib's math escaped."""
-    return (name if len(name) <= most else name[: most - 1] + "…").replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""A sheet of pictures of one scan: three planes, some slices of each, the outlines of label maps on them."""
+"""A sheet of pictures of one scan: some slices in each of three planes, with the outlines of label maps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Integer, Shaped
 
-from inflate3d.report.drawing import class_color, class_dashes, new_figure, png
+from inflate3d.report.drawing import class_color, class_dashes, new_figure, png, short_text
 from inflate3d.report.slices import crop_box, draw_outline, show_slice, spread_slices, upright
 from inflate3d.volume import DepthAxis, Orientation, Volume
 
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 PLANES: tuple[DepthAxis, ...] = ("axial", "coronal", "sagittal")
 _ENDS: dict[DepthAxis, tuple[str, str]] = {"axial": ("R", "L"), "coronal": ("R", "L"), "sagittal": ("A", "P")}
-"""What lies at the left and at the right edge of a picture."""
+"""The directions at the left and the right edge of a picture."""
 
 _CELL, _HEAD, _NAME, _GAP, _LEGEND_ROW = 2.3, 0.62, 0.34, 0.06, 0.26
-"""Inches: a picture's width; the heights of title, map name and legend's row; the gap between pictures."""
+"""In inches: a picture's width; the heights of the title, of a map's name and of a row of the legend; the gap between
+pictures."""
 
 _TALLEST = 1.35
-"""Height of a row of pictures over their width, at most."""
+"""Largest height of a row of pictures relative to their width."""
 
 _SCALE = 1.5
 _PALE = "#d5d9dd"
@@ -101,13 +102,13 @@ def draw_sheet(
     block = sum(heights) + len(heights) * _GAP + (_NAME if maps else 0)
     height = _HEAD + legend + len(shown) * block
     figure = new_figure(width, height, scale=_SCALE)
-    figure.text(_NAME / width, 1 - 0.34 / height, _plain(title), color="white", fontsize=12, va="center")
+    figure.text(_NAME / width, 1 - 0.34 / height, short_text(title), color="white", fontsize=12, va="center")
     _draw_legend(figure, classes, columns, width, height)
     top = height - _HEAD - legend
     for number, each in enumerate(shown):
         if each is not None:
             middle = (top - _NAME / 2) / height
-            figure.text(_NAME / width, middle, _plain(each.name), color=_PALE, fontsize=10, va="center")
+            figure.text(_NAME / width, middle, short_text(each.name), color=_PALE, fontsize=10, va="center")
             top -= _NAME
         for plane, row in zip(planes, heights, strict=True):
             figure.text(
@@ -215,18 +216,13 @@ def _draw_legend(figure: Figure, classes: Sequence[ClassEntry], columns: int, wi
         line.set_linestyle(class_dashes(entry.number))  # pyright: ignore[reportArgumentType]
         figure.add_artist(line)
         text = f"{entry.value}  {entry.name}" if entry.name != f"value {entry.value}" else entry.name
-        figure.text((x + 0.38) / width, y / height, _plain(text), color="white", fontsize=9, va="center")
+        figure.text((x + 0.38) / width, y / height, short_text(text), color="white", fontsize=9, va="center")
 
 
 def _rim() -> list:
     from matplotlib.patheffects import Normal, Stroke
 
     return [Stroke(linewidth=2, foreground="black"), Normal()]
-
-
-def _plain(text: str, most: int = 90) -> str:
-    """Text with matplotlib's math escaped."""
-    return (text if len(text) <= most else text[: most - 1] + "…").replace("$", r"\$")
 
 
 def volumes_ml(

@@ -1,4 +1,4 @@
-"""Pictures of slices, as PNG files in memory: outlines of classes, and areas where predictions err."""
+"""Pictures of slices, as PNG files in memory: outlines of classes, and areas of wrong predictions."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LONGEST_SIDE = 360
-"""Pixels of a slice's picture along its longer side."""
+"""Pixels along the longer side of a slice's picture."""
 
 _POINTS = 72 / DPI
 _BAND, _RIM = 6.5 * _POINTS, 1.6 * _POINTS
 _DIMMED = 0.55
-"""How bright scans are under areas."""
+"""Brightness of scans under areas."""
 
 MISSED, EXTRA, CONFUSED = 1, 2, 3
 ERRORS = {MISSED: "#e69f00", EXTRA: "#56b4e9", CONFUSED: "#e08dbb"}
 """Errors and their colors: labeled and not predicted, predicted and not labeled, predicted as another class."""
 
 SOFT_TISSUE = (-160.0, 240.0)
-"""Hounsfield units of the window for soft tissue: level 40, width 400."""
+"""Window for soft tissue in Hounsfield units: level 40, width 400."""
 
 _AIR, _NOT_AIR = -500.0, 100.0
 _SAMPLE = 1_000_000

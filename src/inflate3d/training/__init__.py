@@ -1,1 +1,1 @@
-"""Batches to a trained network."""
+"""Training: from batches to a trained network."""

@@ -1,4 +1,4 @@
-"""The network of a run, and the plan that its samples follow."""
+"""Builds a run's network and the plan that its samples follow."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Model: TypeAlias = Segmenter | VolumetricSegmenter
 
 MOST_ANISOTROPIC = 2.0
-"""Largest by smallest spacing of the median case from which on windows along all axes are refused."""
+"""Largest ratio of spacings in the median case at which windows along all axes are allowed."""
 
 
 def plan_run(config: RunConfig, store: Store) -> Plan:

@@ -1,4 +1,4 @@
-"""The state to go on from, ``last.ckpt``: written after each validation, now and then between, and at a stop."""
+"""The training state in ``last.ckpt``: saved after each validation, at intervals in between, and when stopped."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from inflate3d.stopping import STOP_SIGNALS, Interrupted
 from inflate3d.training.task import SegmentationTask
 
 CHECKPOINT_SECONDS = 600.0
-"""Between checkpoints: what a training loses at most when it is killed, beside a validation that it was at."""
+"""Seconds between checkpoints: a killed training loses at most this, and the validation that it was in."""
 
 _DUE = "validation_is_due"
-"""In a checkpoint: whether its step has yet to be validated."""
+"""Key in a checkpoint: whether its step has yet to be validated."""
 
 
 class AtomicCheckpoints(TorchCheckpointIO):

@@ -17,7 +17,7 @@ from inflate3d.atomic import write_text
 from inflate3d.run_folder import TrainingLog
 
 LOG_INTERVALS = 100
-"""Rows of the log for a whole training, besides those of validations."""
+"""Rows of the log for a whole training, in addition to those of validations."""
 
 
 class CsvLog(lightning.Callback):

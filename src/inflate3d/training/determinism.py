@@ -1,4 +1,4 @@
-"""The same training twice, bit by bit, on a GPU: operations that add in a fixed order, or none at all."""
+"""Bitwise reproducible training on a GPU: operations that add in a fixed order, or none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from inflate3d.config import TrainingConfig
 from inflate3d.errors import ConfigError
 
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
-"""The variable by which cuBLAS decides how it shares its memory; NVIDIA names two values that make it deterministic."""
+"""The environment variable with cuBLAS's workspace settings; two values make it deterministic."""
 
 WORKSPACES = (":4096:8", ":16:8")
 

@@ -1,4 +1,4 @@
-"""Errors and warnings of torch and Lightning: turned into ours, or left out."""
+"""Turns errors of torch and Lightning into ours, and hides harmless warnings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _HARMLESS = (
     ".*find_unused_parameters=True was specified.*",
     ".*Grad strides do not match bucket view strides.*",  # channels_last
 )
-"""Warnings of torch and Lightning that say nothing to the user."""
+"""Warnings of torch and Lightning that are of no use to the user."""
 
 
 @contextmanager

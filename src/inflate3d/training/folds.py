@@ -1,4 +1,4 @@
-"""The trainings of a cross-validation: one for each fold, each an ordinary run in a folder of its own."""
+"""Cross-validation: one training per fold, each an ordinary run in its own folder."""
 
 from __future__ import annotations
 

@@ -19,12 +19,12 @@ from inflate3d.run_folder import RunFolder
 from inflate3d.training.task import ValidatedSlice
 
 PROJECT = "inflate3d"
-"""What runs are gathered under."""
+"""The project that runs are logged under."""
 PICTURES = 4
-"""Cases of which a slice is shown at each validation."""
+"""Number of cases of which a slice is shown at each validation."""
 
 COLORS = np.array([(230, 60, 50), (60, 160, 240), (70, 200, 90), (245, 190, 40), (180, 90, 220), (60, 210, 200)])
-"""Of the classes, red, green and blue; after the last the first comes again."""
+"""RGB colors of the classes, repeated for more."""
 
 
 @runtime_checkable

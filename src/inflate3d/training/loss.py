@@ -1,4 +1,4 @@
-"""The loss of a batch as a whole, also where several processes hold parts of it."""
+"""The loss of a whole batch, also if several processes hold parts of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from inflate3d.config import TrainingConfig
 from inflate3d.datasets.classes import IGNORED
 
 _SMOOTH = 1e-5
-"""Added to both parts of a Dice, as MONAI does."""
+"""Added to numerator and denominator of a Dice, as in MONAI."""
 
 
 class SegmentationLoss(nn.Module):

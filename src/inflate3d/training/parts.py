@@ -1,4 +1,4 @@
-"""A batch that is too large for the device's memory: the encoder takes it in parts, and the step stays the same.
+"""Batches larger than the device's memory: the encoder processes them in parts, with the same result.
 
 The parts go through the encoder one after the other, and their activations are computed again, part by part, in the
 backward pass (Chen et al. 2016, arXiv:1604.06174). The decoder, with its batch norms, and the loss see the batch as a

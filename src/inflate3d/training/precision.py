@@ -1,4 +1,4 @@
-"""The number format of a training's arithmetic: what its device is fast in."""
+"""The number format of a training: the fast one of its device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The processes of one training: who started them, which of them this is, and how they are joined."""
+"""The processes of one training: how they were started, which one this is, and how they are joined."""
 
 from __future__ import annotations
 

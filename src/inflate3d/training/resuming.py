@@ -1,4 +1,4 @@
-"""What a run's folder must hold for the run to be resumed or extended."""
+"""What a run's folder must contain to be resumed or extended."""
 
 from __future__ import annotations
 

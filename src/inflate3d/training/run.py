@@ -1,4 +1,4 @@
-"""A training, from its settings to its folder."""
+"""Trains a run, from its settings to its folder."""
 
 from __future__ import annotations
 

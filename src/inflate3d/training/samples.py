@@ -1,4 +1,4 @@
-"""What a training learns from, and the cases that it is validated on meanwhile."""
+"""The training samples, and the cases for validation during training."""
 
 from __future__ import annotations
 

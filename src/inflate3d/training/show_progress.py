@@ -1,4 +1,4 @@
-"""What a training shows while it runs."""
+"""Progress display of a training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 REFRESH = 1.0
-"""Seconds between looks at a GPU's loss for the progress bar: each look waits for the GPU."""
+"""Seconds between updates of the loss in the progress bar: each one waits for the GPU."""
 
 
 class ShowProgress(lightning.Callback):

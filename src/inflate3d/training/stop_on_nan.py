@@ -1,4 +1,4 @@
-"""Ends a training whose loss is not a number any more, and keeps its last good state."""
+"""Stops a training when its loss becomes NaN, and keeps the last good state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training step and a validation step do."""
+"""The training step and the validation step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from inflate3d.config import RunConfig
-from inflate3d.evaluation.metrics import CaseDice, mean_over_defined
+from inflate3d.evaluation.metrics import CaseDice
 from inflate3d.inference.predictor import Predictor
 from inflate3d.models.segmenter import Segmenter
 from inflate3d.models.volumetric import VolumetricSegmenter
@@ -114,8 +114,8 @@ class SegmentationTask(lightning.LightningModule):
         per_case = self.case_dice.compute()
         self.case_dice.reset()
         for number, name in enumerate(self.plan.class_names[1:], start=1):
-            self.log(f"dice/{name}", mean_over_defined(per_case[:, number]), sync_dist=False)
-        self.log("dice", mean_over_defined(torch.nanmean(per_case[:, 1:], dim=1)), sync_dist=False)
+            self.log(f"dice/{name}", float(torch.nanmean(per_case[:, number])), sync_dist=False)
+        self.log("dice", float(torch.nanmean(torch.nanmean(per_case[:, 1:], dim=1))), sync_dist=False)
 
     def configure_optimizers(self) -> Any:
         optimizer = make_optimizer(self.model, self.config.training)

@@ -1,4 +1,4 @@
-"""Lightning's trainer, set up for a run."""
+"""Lightning's trainer, configured for a run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from inflate3d.training.show_progress import ShowProgress
 from inflate3d.training.stop_on_nan import StopOnNaN
 
 VALIDATIONS = 5
-"""In a whole training, the last one after its last step, if the user does not say."""
+"""Default number of validations in a whole training, the last one after its last step."""
 
 
 def make_trainer(

@@ -1,1 +1,1 @@
-"""Scans and label maps to scroll in a browser, by NiiVue, which comes with the package."""
+"""Scrolling through scans and label maps in a browser, with NiiVue, which is included in the package."""

@@ -15,7 +15,7 @@ from inflate3d.report.pages import environment
 from inflate3d.report.sheet import ClassEntry
 
 MOST_MAPS = 2
-"""Label maps that stand side by side."""
+"""Most label maps shown side by side."""
 
 _HERE = Path(__file__).parent
 _ASSETS = {
@@ -27,7 +27,7 @@ _ASSETS = {
 }
 
 Files = Mapping[str, tuple[bytes, str]]
-"""Name to content and media type; the page itself has the name ``""``."""
+"""Content and media type by name; the page itself has the name ``""``."""
 
 
 def nifti(array: Shaped[np.ndarray, "i j k"], affine: Float[np.ndarray, "4 4"]) -> bytes:

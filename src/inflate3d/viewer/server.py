@@ -1,4 +1,4 @@
-"""A web server for one page on this machine alone: a few files in memory, behind an address that can't be guessed."""
+"""A web server for one page, for this machine only: a few files in memory, at an address that can't be guessed."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The store to batches."""
+"""Batches of windows from the store."""

@@ -1,4 +1,4 @@
-"""Random changes of a batch of training windows, on the device where they lie, all windows at once."""
+"""Random augmentation of a batch of training windows, on their device, all windows at once."""
 
 from __future__ import annotations
 

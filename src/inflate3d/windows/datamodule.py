@@ -1,4 +1,4 @@
-"""Batches of samples from the store to learn from, and the cases to validate on."""
+"""Batches of training samples from the store, and the cases for validation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from inflate3d.windows.sampling import SampleLocation
 from inflate3d.windows.windows import window_indices
 
 Draw: TypeAlias = Callable[[int], SampleLocation]
-"""Names the location of the n-th sample, such as `WindowSampler.draw`."""
+"""Returns the location of the n-th sample, such as `WindowSampler.draw`."""
 
 
 class WindowBatch(NamedTuple):

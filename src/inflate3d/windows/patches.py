@@ -20,10 +20,10 @@ from inflate3d.windows.datamodule import Draw, Samples, WindowBatch
 from inflate3d.windows.sampling import SampleLocation
 
 PixelSpacing = tuple[float, float] | None
-"""Millimeters between rows and between columns; none for a scan's own."""
+"""Millimeters between rows and between columns; None: a scan's own."""
 
 _DRAW_IN_PLANE = 1
-"""Distinguishes the draw of a row and a column from the sampler's own draws of the same number."""
+"""Makes the draw of a row and a column independent of the sampler's other draws."""
 
 
 class PlaneGrid(NamedTuple):

@@ -1,4 +1,4 @@
-"""From slices on their own pixel grid to the model's input size, with any plane geometry, in one resampling.
+"""From slices on their own pixel grid to the model's input size, with any in-plane transform, in one resampling.
 
 A ``(2, 3)`` matrix takes a point of the output plane to a point of the slice. Both are in normalized coordinates
 ``(x, y)``: x along columns, y along rows, -1 and +1 at the outer edges of the first and the last pixel.

@@ -1,4 +1,4 @@
-"""Random sampling of training windows, from nothing but the seed and the window's number.
+"""Random sampling of training windows, a function of the seed and the window's number alone.
 
 There is no state to save: a resumed training draws what an uninterrupted one would have drawn, whatever the number of
 loader processes.

@@ -1,4 +1,4 @@
-"""Windows: a few neighboring slices, the end slices repeated at the volume's ends."""
+"""Windows of a few neighboring slices; the end slices are repeated beyond a volume's ends."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Post-processing of label maps: what can be done, what it would gain, and which of it is worth doing."""
+"""Post-processing of label maps: the steps, what they gain, and the choice among them."""

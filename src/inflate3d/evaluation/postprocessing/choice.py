@@ -1,4 +1,4 @@
-"""Which post-processing is worth doing: what raises the Dice of cross-validated cases by more than chance does.
+"""The choice of post-processing steps: those that raise the Dice of cross-validated cases by more than chance.
 
 As in nnU-Net (Isensee et al. 2021, Nature Methods 18:203-211, ``determine_postprocessing``) a step is tried for each
 class and kept where it raises the mean Dice of held-out cases. Here it has to do so clearly: at least five cases
@@ -27,13 +27,13 @@ from inflate3d.evaluation.postprocessing.steps import ClassSteps, Postprocessing
 from inflate3d.evaluation.statistics import CONFIDENCE, Estimate, estimate, group_values, mean_over_defined
 
 FEWEST_CHANGED = 5
-"""Cases whose Dice has to change for a step to be kept."""
+"""A step is kept only if it changes the Dice of this many cases."""
 
 _FALSE_PARTS = (0.5, 0.9, 1.0)
 """Candidates for the minimum volume remove these parts of the predicted components without any labeled voxel."""
 
 _DIGITS = 3
-"""Of a minimum volume."""
+"""Significant digits of a minimum volume."""
 
 
 @dataclass(frozen=True)

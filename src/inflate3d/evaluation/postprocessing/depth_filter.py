@@ -1,4 +1,4 @@
-"""Which depth filter is worth having: the one that raises the mean Dice of held-out cases by more than chance does.
+"""The choice of the depth filter: the one that raises the mean Dice of held-out cases by more than chance.
 
 A filter smooths the logits of all classes along the depth by a Gaussian (`inflate3d.inference.depth_filter`). It helps
 where slices are thin against the structures, and harms where they are thick.

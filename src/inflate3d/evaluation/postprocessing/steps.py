@@ -1,4 +1,4 @@
-"""What is done beyond the network's own prediction, and the file that keeps it beside a model."""
+"""The post-processing steps, and the file that stores them beside a model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from inflate3d.evaluation.components import (
 from inflate3d.settings import FrozenModel, parse_settings, read_json
 
 POSTPROCESSING_FILE = "postprocessing.json"
-"""In the folder of the models that it was chosen for."""
+"""File name, in the folder of the models that it was chosen for."""
 
 
 class ClassSteps(FrozenModel):
@@ -34,11 +34,11 @@ class ClassSteps(FrozenModel):
     name: str
     """Its name."""
     largest_component: bool = False
-    """Keep its largest connected component alone; several if they are of one size."""
+    """Keep only its largest connected component, or several of the same size."""
     minimum_volume: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    """Remove connected components of a smaller volume, in cubic millimeters."""
+    """Remove connected components with a smaller volume, in cubic millimeters."""
     fill_holes: bool = False
-    """Fill background that it encloses on all sides."""
+    """Fill background that it fully encloses."""
 
     @property
     def removes(self) -> bool:
@@ -86,7 +86,7 @@ class Postprocessing(FrozenModel):
     depth_filter: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Standard deviation in millimeters of the Gaussian along the depth; 0 for none."""
     classes: tuple[ClassSteps, ...] = ()
-    """The classes whose label maps change."""
+    """Classes that are changed."""
 
     @field_validator("classes")
     @classmethod

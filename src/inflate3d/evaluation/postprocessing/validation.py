@@ -31,7 +31,7 @@ NOTE = (
     "each part's cases are post-processed by what was chosen on the other parts, so that no case has a say in how it "
     "is treated; what is stored was chosen on all of them"
 )
-"""How the scores come about, for the files."""
+"""How the scores were computed, for the files."""
 
 _PARTS = 5
 

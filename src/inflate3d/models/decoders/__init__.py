@@ -1,4 +1,4 @@
-"""Feature maps to one map: the decoders by name."""
+"""The decoders by name."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from inflate3d.models.decoders.progressive import ConvTranspose, SetrPup
 from inflate3d.models.decoders.upernet import UPerNet
 
 LIGHT = 128
-"""Width of a light decoder, and of UNETR's deepest level."""
+"""Width of light decoders, and of UNETR's deepest level."""
 
 HIERARCHICAL = 512
-"""Width of the paper's decoder behind Swin."""
+"""Width of the paper's decoder for Swin."""
 
 
 def build_decoder(

@@ -1,4 +1,4 @@
-"""What every decoder is to the rest of the network."""
+"""The interface of all decoders."""
 
 from __future__ import annotations
 

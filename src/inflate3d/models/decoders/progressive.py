@@ -1,4 +1,4 @@
-"""Decoders of the coarsest map alone, doubled step by step: SETR-PUP and transposed convolutions."""
+"""Decoders that use only the coarsest map and double its size step by step: SETR-PUP and transposed convolutions."""
 
 from __future__ import annotations
 

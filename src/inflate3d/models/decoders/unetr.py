@@ -15,7 +15,7 @@ from inflate3d.errors import ConfigError
 from inflate3d.models.decoders.decoder import Decoder, resize
 
 _DEEPEST = 8
-"""Widest level over the narrowest, as in MONAI's UNETR."""
+"""Width of the deepest level relative to the shallowest, as in MONAI's UNETR."""
 
 
 class UNETR(Decoder):

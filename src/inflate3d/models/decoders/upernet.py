@@ -1,4 +1,4 @@
-"""UPerNet (Xiao et al. 2018, arXiv:1807.10221): pyramid pooling on the coarsest map, a feature pyramid, a fusion."""
+"""UPerNet (Xiao et al. 2018, arXiv:1807.10221): pyramid pooling of the coarsest map, a feature pyramid, and fusion."""
 
 from __future__ import annotations
 
