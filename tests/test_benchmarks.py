@@ -1,4 +1,4 @@
-"""The command that runs all benchmarks: what can't run is told, and the others go on."""
+"""The command that runs all benchmarks: those that can't run are reported, and the others go on."""
 
 import shutil
 import subprocess

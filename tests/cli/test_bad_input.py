@@ -1,4 +1,4 @@
-"""Every bad input of which the command line has to tell clearly, leaving nothing half-made behind."""
+"""Every bad input that the command line has to report clearly, leaving nothing half-made behind."""
 
 import errno
 import json
@@ -42,7 +42,7 @@ def labels_of(value, dtype: Any = np.uint8, shape=SHAPE, affine=AFFINE):
 
 SCAN, LABEL = "imagesTr/toy3.nii.gz", "labelsTr/toy3.nii.gz"
 
-DAMAGES = {  # what is done to case toy3, what is told, the file that is named
+DAMAGES = {  # what is done to case toy3, the message, the file that is named
     "missing scan": (lambda case: case.scan.unlink(), "file not found", SCAN),
     "missing labels": (lambda case: case.label.unlink(), "file not found", LABEL),
     "unreadable": (lambda case: case.scan.write_bytes(b"no scan"), "the file can't be read", SCAN),
@@ -68,7 +68,7 @@ def toys(tmp_path, write_toys):
 
 
 @pytest.fixture
-def told(capsys):
+def error_of(capsys):
     """Runs a command that has to fail, and gives its one message."""
 
     def run(*words):
@@ -91,10 +91,10 @@ def training(phantom_store, phantoms, tmp_path):
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_bad_case_of_a_dataset(toys, tmp_path, told, name):
+def test_bad_case_of_a_dataset(toys, tmp_path, error_of, name):
     damage, what, file = DAMAGES[name]
     damage(toys.cases[3])
-    message = told("prepare", toys.root, "--store", tmp_path / "store", "--jobs", 1)
+    message = error_of("prepare", toys.root, "--store", tmp_path / "store", "--jobs", 1)
     assert what in message
     assert "case:     toy3" in message
     assert str(toys.root / file) in message
@@ -102,24 +102,24 @@ def test_bad_case_of_a_dataset(toys, tmp_path, told, name):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
 
 
-def test_labels_that_are_empty_everywhere(toys, tmp_path, told):
+def test_labels_that_are_empty_everywhere(toys, tmp_path, error_of):
     for case in toys.cases:
         save(case.label, np.zeros(SHAPE, np.uint8))
-    message = told("prepare", toys.root, "--store", tmp_path / "store", "--jobs", 1)
+    message = error_of("prepare", toys.root, "--store", tmp_path / "store", "--jobs", 1)
     assert "all label maps contain only background" in message
     assert not (tmp_path / "store").exists()
 
 
-def test_scan_thinner_than_the_window(training, tmp_path, told):
-    message = told(*training, "--depth", 99)
+def test_scan_thinner_than_the_window(training, tmp_path, error_of):
+    message = error_of(*training, "--depth", 99)
     assert "scan has fewer slices than the window" in message
     assert "case:     phantom_00" in message
     assert "at least 99 slices" in message
     assert not (tmp_path / "run").exists()
 
 
-def test_unknown_backbone_has_near_names(training, tmp_path, told):
-    message = told(*training, "--encoder", "resnet10x")
+def test_unknown_backbone_has_near_names(training, tmp_path, error_of):
+    message = error_of(*training, "--encoder", "resnet10x")
     assert "no backbone is named resnet10x" in message
     assert "resnet10t" in message
     assert not (tmp_path / "run").exists()
@@ -134,27 +134,27 @@ def test_unknown_backbone_has_near_names(training, tmp_path, told):
         (["--training-cases", 99], "more training cases requested than available"),
     ],
 )
-def test_split_that_is_not_there_is_told_before_preparing(toys, tmp_path, told, words, part):
-    assert part in told("train", toys.root, "--store", tmp_path / "store", "--run", tmp_path / "run", *words)
+def test_missing_split_is_reported_before_preparing(toys, tmp_path, error_of, words, part):
+    assert part in error_of("train", toys.root, "--store", tmp_path / "store", "--run", tmp_path / "run", *words)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
 
 
-def test_run_goes_on_with_its_own_split_alone(toys, tmp_path, told):
+def test_run_goes_on_with_its_own_split_alone(toys, tmp_path, error_of):
     (tmp_path / "run").mkdir()
     Split(("toy0",), ("toy1",), source="another").write(tmp_path / "run" / "split.json")
-    message = told("train", toys.root, "--store", tmp_path / "store", "--run", tmp_path / "run", "--resume")
+    message = error_of("train", toys.root, "--store", tmp_path / "store", "--run", tmp_path / "run", "--resume")
     assert "the split has changed" in message
     assert "fold 0 of 5, seed 12345, with other cases" in message
 
 
 @pytest.mark.skipif(torch.backends.mps.is_available(), reason="this machine has the accelerator")
-def test_accelerator_that_is_not_there(training, tmp_path, told):
-    assert "invalid accelerator" in told(*training, "--accelerator", "mps")
+def test_accelerator_that_is_not_there(training, tmp_path, error_of):
+    assert "invalid accelerator" in error_of(*training, "--accelerator", "mps")
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("command", ["predict", "evaluate"])
-def test_model_of_another_version(tiny_run, toys, tmp_path, told, command):
+def test_model_of_another_version(tiny_run, toys, tmp_path, error_of, command):
     model = tmp_path / "run" / "model"
     model.mkdir(parents=True)
     for path in tiny_run.model.iterdir():
@@ -162,7 +162,7 @@ def test_model_of_another_version(tiny_run, toys, tmp_path, told, command):
     values = json.loads((model / "model.json").read_text(encoding="utf-8"))
     (model / "model.json").write_text(json.dumps({**values, "version": 99}))
     more = [toys.cases[0].scan, tmp_path / "out"] if command == "predict" else []
-    message = told(command, tmp_path / "run", *more)
+    message = error_of(command, tmp_path / "run", *more)
     assert "another version of inflate3d" in message
     assert not (tmp_path / "out").exists()
 
@@ -178,16 +178,16 @@ def test_model_of_another_version(tiny_run, toys, tmp_path, told, command):
         (lambda path: save(path, np.zeros((20, 24, 2), np.int16)), "scan has fewer slices than the model's window"),
     ],
 )
-def test_bad_scan_to_predict(tiny_run, tmp_path, told, make, what):
+def test_bad_scan_to_predict(tiny_run, tmp_path, error_of, make, what):
     make(tmp_path / "scan.nii.gz")
-    message = told("predict", tiny_run.root, tmp_path / "scan.nii.gz", tmp_path / "out", "--device", "cpu")
+    message = error_of("predict", tiny_run.root, tmp_path / "scan.nii.gz", tmp_path / "out", "--device", "cpu")
     assert what in message
     assert "case:     scan" in message
     assert str(tmp_path / "scan.nii.gz") in message
     assert not (tmp_path / "out").exists()
 
 
-def test_bad_held_out_case(tiny_run, tmp_path, told):
+def test_bad_held_out_case(tiny_run, tmp_path, error_of):
     root = tmp_path / "run"
     (root / "model").mkdir(parents=True)
     for path in [*tiny_run.model.iterdir(), tiny_run.config, tiny_run.split]:
@@ -195,7 +195,7 @@ def test_bad_held_out_case(tiny_run, tmp_path, told):
     config = (root / "config.yaml").read_text(encoding="utf-8")
     dataset = next(line for line in config.splitlines() if line.startswith("dataset:"))
     (root / "config.yaml").write_text(config.replace(dataset, f"dataset: {tmp_path / 'gone'}"))
-    message = told("evaluate", root)
+    message = error_of("evaluate", root)
     assert "dataset folder not found" in message
     assert str(tmp_path / "gone") in message
     assert not (root / "evaluation").exists()
@@ -205,18 +205,18 @@ def full_disk(*_):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_no_space_left_while_predicting(tiny_run, toys, tmp_path, told, monkeypatch):
+def test_no_space_left_while_predicting(tiny_run, toys, tmp_path, error_of, monkeypatch):
     monkeypatch.setattr(os, "fsync", full_disk)
     scan = toys.cases[0].scan
-    message = told("predict", tiny_run.root, scan, tmp_path / "out", "--device", "cpu")
+    message = error_of("predict", tiny_run.root, scan, tmp_path / "out", "--device", "cpu")
     assert "No space left on device" in message
     assert str(tmp_path / "out" / scan.name) in message
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_no_space_left_while_preparing(toys, tmp_path, told, monkeypatch):
+def test_no_space_left_while_preparing(toys, tmp_path, error_of, monkeypatch):
     monkeypatch.setattr(os, "fsync", full_disk)
-    message = told("prepare", toys.root, "--store", tmp_path / "store", "--jobs", 1)
+    message = error_of("prepare", toys.root, "--store", tmp_path / "store", "--jobs", 1)
     assert "No space left on device" in message
     assert [path.name for path in (tmp_path / "store").iterdir()] == [".unfinished"]  # the same command goes on
     monkeypatch.undo()
@@ -231,9 +231,9 @@ def failing(error):
     return fail
 
 
-def test_no_space_left_for_a_case(toys, tmp_path, told, monkeypatch):
+def test_no_space_left_for_a_case(toys, tmp_path, error_of, monkeypatch):
     monkeypatch.setattr("pathlib.Path.write_bytes", full_disk)
-    message = told("prepare", toys.root, "--store", tmp_path / "store", "--jobs", 1)
+    message = error_of("prepare", toys.root, "--store", tmp_path / "store", "--jobs", 1)
     assert "No space left on device" in message
     assert not list((tmp_path / "store").rglob("*.b2nd"))
 
@@ -245,9 +245,9 @@ def test_no_space_left_for_a_case(toys, tmp_path, told, monkeypatch):
         ("safetensors.torch.save_file", SafetensorError, "model/model.safetensors"),
     ],
 )
-def test_no_space_left_while_training(training, tmp_path, told, monkeypatch, function, error, file):
+def test_no_space_left_while_training(training, tmp_path, error_of, monkeypatch, function, error, file):
     monkeypatch.setattr(function, failing(error))
-    message = told(*training)
+    message = error_of(*training)
     assert "the file can't be written" in message
     assert str(tmp_path / "run" / file) in message
     assert not [path for path in tmp_path.rglob(".*") if path.is_file()]

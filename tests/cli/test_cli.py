@@ -80,9 +80,9 @@ def test_log_messages_go_to_stderr(capsys, monkeypatch):
 
 def test_unknown_command(capsys):
     assert main(["trian"]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: unknown command\n")
-    assert "did you mean train?" in told
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: unknown command\n")
+    assert "did you mean train?" in printed
 
 
 @pytest.mark.parametrize(
@@ -96,10 +96,10 @@ def test_unknown_command(capsys):
 )
 def test_wrong_options(words, part, capsys):
     assert stopped(*words) == 2
-    told = capsys.readouterr()
-    assert part in told.err
-    assert told.out == ""
-    assert "Traceback" not in told.err
+    printed = capsys.readouterr()
+    assert part in printed.err
+    assert printed.out == ""
+    assert "Traceback" not in printed.err
 
 
 @pytest.mark.parametrize(
@@ -123,8 +123,8 @@ def test_values_that_can_not_be(words, part, capsys):
 
 def test_error_as_json(capsys):
     assert main(["verify", "nowhere", "--json"]) == 2
-    told = capsys.readouterr()
-    assert json.loads(told.out)["error"]["what"] == "dataset folder not found"
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["error"]["what"] == "dataset folder not found"
 
 
 def test_all_problems_as_json(tmp_path, write_toys, capsys):

@@ -202,8 +202,8 @@ def test_missing_modality_without_leave(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     folder, _, _ = own_folder(tmp_path / "data")
     assert main(["prepare", str(folder)]) == 2
-    told = capsys.readouterr().err
-    assert "s1" in told and "T2" in told and "--allow-missing-modality" in told
+    printed = capsys.readouterr().err
+    assert "s1" in printed and "T2" in printed and "--allow-missing-modality" in printed
     assert not Path("prepared").exists()
 
 

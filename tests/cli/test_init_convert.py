@@ -66,24 +66,24 @@ def check_same(before: Dataset, after: Dataset, values):
 
 @pytest.mark.parametrize(("target", "suffix"), WAYS)
 def test_any_layout_and_format_holds_the_same(two_modalities, tmp_path, document, target, suffix):
-    told = document("convert", two_modalities, tmp_path / "out", "--to", target, "--suffix", suffix)
+    printed = document("convert", two_modalities, tmp_path / "out", "--to", target, "--suffix", suffix)
     before, after = read_dataset(two_modalities), read_dataset(tmp_path / "out")
     values = {0: 0, 2: 1, 5: 2} if target == "nnunet" else {0: 0, 2: 2, 5: 5}
-    assert told["label_values"] == {str(old): new for old, new in values.items()}
-    assert told["cases"] == 3
+    assert printed["label_values"] == {str(old): new for old, new in values.items()}
+    assert printed["cases"] == 3
     check_same(before, after, values)
     assert all(path.name.endswith(suffix) for case in after.cases for path in case.images if path)
 
 
 @pytest.mark.parametrize("target", get_args(LayoutName))
 def test_no_split_is_lost(two_modalities, tmp_path, document, target):
-    told = document("convert", two_modalities, tmp_path / "out", "--to", target)
+    printed = document("convert", two_modalities, tmp_path / "out", "--to", target)
     split = read_dataset(two_modalities).splits["own"][0]
     if target == "folder":
-        assert told["split_files"] == []
+        assert printed["split_files"] == []
         assert read_dataset(tmp_path / "out").splits["own"][0] == split
     else:  # the one has no place for splits, the other's know no test cases
-        (file,) = told["split_files"]
+        (file,) = printed["split_files"]
         assert type(split).read(file) == split
 
 
@@ -141,10 +141,10 @@ def test_all_problems_are_told_before_anything_is_written(toys, tmp_path, capsys
     for name in ("toy1", "toy2"):
         (toys / f"imagesTr/{name}.nii.gz").write_bytes(b"damaged")
     assert main(["convert", str(toys), str(tmp_path / "out"), "--to", target]) == 2
-    told = capsys.readouterr().err
-    assert "2 problem(s)" in told
-    assert "toy1" in told
-    assert "toy2" in told
+    printed = capsys.readouterr().err
+    assert "2 problem(s)" in printed
+    assert "toy1" in printed
+    assert "toy2" in printed
     assert not (tmp_path / "out").exists()
 
 
@@ -180,11 +180,11 @@ def after(count, change, original):
 def test_init_then_verify(toys, document, capsys):
     (toys / "dataset.json").unlink()
     (toys / "imagesTr/toy0.nii.gz").rename(toys / "imagesTr/more.nii.gz")
-    told = document("init", toys)
-    assert told["written"] == [str(toys / "cases.csv"), str(toys / "dataset.yaml")]
-    assert (told["cases"], told["modalities"]) == (2, ["MRI"])
-    assert told["classes"] == {"0": "background", "2": "class 2", "5": "class 5"}
-    assert [left["file"] for left in told["left_out"]] == ["imagesTr/more.nii.gz", "labelsTr/toy0.nii.gz"]
+    printed = document("init", toys)
+    assert printed["written"] == [str(toys / "cases.csv"), str(toys / "dataset.yaml")]
+    assert (printed["cases"], printed["modalities"]) == (2, ["MRI"])
+    assert printed["classes"] == {"0": "background", "2": "class 2", "5": "class 5"}
+    assert [left["file"] for left in printed["left_out"]] == ["imagesTr/more.nii.gz", "labelsTr/toy0.nii.gz"]
     assert document("verify", toys, "--jobs", 1)["cases"] == 2
 
 
@@ -233,10 +233,10 @@ def test_abdomen_for_nnunet_and_back(shared, tmp_path, document):
     for part in ("imagesTr", "labelsTr"):
         (tmp_path / "abdomen" / part).symlink_to(shared / "data" / "abdomen_ct" / part)
     document("init", tmp_path / "abdomen")
-    told = document("convert", tmp_path / "abdomen", tmp_path / "Dataset001_Abdomen", "--to", "nnunet")
-    assert list(told["label_values"].values()) == list(range(42))
+    printed = document("convert", tmp_path / "abdomen", tmp_path / "Dataset001_Abdomen", "--to", "nnunet")
+    assert list(printed["label_values"].values()) == list(range(42))
     (label,) = (tmp_path / "abdomen/labelsTr").iterdir()
-    assert [int(value) for value in told["label_values"]] == np.unique(read_labels(label).array).tolist()
-    assert max(map(int, told["label_values"])) > 41
+    assert [int(value) for value in printed["label_values"]] == np.unique(read_labels(label).array).tolist()
+    assert max(map(int, printed["label_values"])) > 41
     before, after = read_dataset(tmp_path / "abdomen"), read_dataset(tmp_path / "Dataset001_Abdomen")
-    check_same(before, after, {int(old): new for old, new in told["label_values"].items()})
+    check_same(before, after, {int(old): new for old, new in printed["label_values"].items()})

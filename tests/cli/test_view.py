@@ -24,10 +24,10 @@ def toys(write_toys, tmp_path, monkeypatch):
 def test_sheet_is_written_into_the_working_folder(toys, tmp_path, capsys):
     case = toys.cases[0]
     assert main(["view", str(case.scan), str(case.label), "--names", str(toys.root), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["picture"] == "toy0-view.png"
-    assert list(told["milliliters"]["toy0.nii.gz"]) == ["liver", "tumor"]
-    assert told["milliliters"]["toy0.nii.gz"]["tumor"] == pytest.approx(2 * 3 * 3 * 3 / 1000)
+    document = json.loads(capsys.readouterr().out)
+    assert document["picture"] == "toy0-view.png"
+    assert list(document["milliliters"]["toy0.nii.gz"]) == ["liver", "tumor"]
+    assert document["milliliters"]["toy0.nii.gz"]["tumor"] == pytest.approx(2 * 3 * 3 * 3 / 1000)
     assert matplotlib_image.imread(tmp_path / "toy0-view.png").shape[1] > 1000
     assert sorted(path.name for path in tmp_path.iterdir()) == ["Toys", "toy0-view.png"]
 
@@ -40,7 +40,7 @@ def test_other_formats(toys, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--modality", "2"], "--modality 2"),
         (["--out", "sheet.pdf"], "a PNG file"),
@@ -51,11 +51,11 @@ def test_other_formats(toys, tmp_path):
         (["--names", "nowhere"], "nowhere"),
     ],
 )
-def test_mistakes_are_told_and_nothing_is_written(toys, tmp_path, capsys, words, told):
+def test_mistakes_are_reported_and_nothing_is_written(toys, tmp_path, capsys, words, message):
     nibabel.Nifti1Image(np.zeros((3, 3, 3), np.uint8), np.eye(4)).to_filename(tmp_path / "other.nii.gz")
     words = [str(toys.cases[0].label) if word == "LABEL" else word for word in words]
     assert main(["view", str(toys.cases[0].scan), *words]) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not list(tmp_path.glob("*.png"))
 
 

@@ -107,8 +107,8 @@ def test_inflation_set_holds_all_ways_against_no_transfer():
 
 def test_difference_in_words(tiny_config):
     arm = Arm("other", {"model": {"depth": 1, "image_size": None}, "training": {"learning_rate": 0.5}})
-    told = difference_in_words(tiny_config, arm.applied_to(tiny_config))
-    assert "depth 1 in place of 3" in told
-    assert "image size the plan's in place of (64, 64)" in told
-    assert "learning rate 0.5 in place of 0.001" in told
+    words = difference_in_words(tiny_config, arm.applied_to(tiny_config))
+    assert "depth 1 in place of 3" in words
+    assert "image size the plan's in place of (64, 64)" in words
+    assert "learning rate 0.5 in place of 0.001" in words
     assert difference_in_words(tiny_config, tiny_config) == ""

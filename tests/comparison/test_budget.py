@@ -130,7 +130,7 @@ def write(comparison, runs):
     return root
 
 
-def test_tables_tell_budgets_apart(race):
+def test_tables_distinguish_budgets(race):
     comparison = summarize_runs("Toys", race, whole=4)
     columns, rows = quality_cells(comparison)
     assert columns[:3] == ["arm", "training cases", "budget"]

@@ -25,11 +25,11 @@ document.querySelector("iframe").onload = (event) => {{
       head.firstElementChild.click();
       return column(table, at + 1);
     }}));
-  const told = {{ width: page.documentElement.scrollWidth, wide, sorted,
+  const seen = {{ width: page.documentElement.scrollWidth, wide, sorted,
     broken: [...page.images].filter((each) => each.complete && !each.naturalWidth).length,
     loaded: view.performance.getEntriesByType("resource").map((each) => each.name)
       .filter((name) => !name.startsWith("data:")) }};
-  document.body.append(Object.assign(document.createElement("pre"), {{ textContent: JSON.stringify(told) }}));
+  document.body.append(Object.assign(document.createElement("pre"), {{ textContent: JSON.stringify(seen) }}));
 }};
 </script>"""
 
@@ -97,7 +97,7 @@ def test_figures_are_those_of_the_comparison(page, comparison):
         assert cells[6:] == [("–", "n/a"), (row.cost.device, "n/a")]
 
 
-def test_words_tell_what_was_compared(page):
+def test_words_state_what_was_compared(page):
     text = words(page)
     assert "Toys: 2 methods compared" in text
     assert "each was trained on 2 and 4 cases with seeds 0, 1, and scored on the same 12 cases" in text
@@ -161,12 +161,12 @@ def test_page_fits_the_screen_and_sorts(browse, page, tmp_path, width):
     shown = browse(frame.as_uri(), picture=False, size=(max(width, 500), 900), seconds=8).decode()
     found = re.search(r"<pre>(.*?)</pre>", shown, re.DOTALL)
     assert found, shown[-500:]
-    told = json.loads(html.unescape(found[1]))
-    assert told["width"] <= width
-    assert told["wide"] == told["loaded"] == []
-    assert told["broken"] == 0
-    assert [len(table) for table in told["sorted"]] == [10, 3, 6]
-    for table in told["sorted"]:
+    seen = json.loads(html.unescape(found[1]))
+    assert seen["width"] <= width
+    assert seen["wide"] == seen["loaded"] == []
+    assert seen["broken"] == 0
+    assert [len(table) for table in seen["sorted"]] == [10, 3, 6]
+    for table in seen["sorted"]:
         for column in table:
             known = [float(value) for value in column if value != "n/a"]
             assert known == sorted(known, reverse=True)

@@ -39,7 +39,7 @@ def test_user_error(tiny_config, tmp_path, capsys):
 
 @pytest.fixture
 def compare(tiny_config, tmp_path, capsys):
-    """Runs the command on the phantoms, and gives its JSON document, or its exit code and what it told."""
+    """Runs the command on the phantoms, and gives its JSON document, or its exit code and what it printed."""
     arms = tmp_path / "arms.yaml"
     arms.write_text("three: {}\none: {model: {depth: 1}}\n", encoding="utf-8")
     words = f"compare {tiny_config.dataset} --store {tiny_config.store} --arms {arms} --out {tmp_path / 'out'} --json"
@@ -48,8 +48,8 @@ def compare(tiny_config, tmp_path, capsys):
 
     def run(*more, without=""):
         code = command_line([*words.replace(without, "").split(), *more])
-        told = capsys.readouterr()
-        return json.loads(told.out) if code == 0 else (code, told.out)
+        printed = capsys.readouterr()
+        return json.loads(printed.out) if code == 0 else (code, printed.out)
 
     return run
 
@@ -82,22 +82,22 @@ def test_comparison_goes_on_by_one_plan_alone(compare, tmp_path):
     path = tmp_path / "out/one/plan.json"
     plan = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps(plan | {"flips": [not flip for flip in plan["flips"]]}), encoding="utf-8")
-    code, told = compare()
-    error = json.loads(told)["error"]
+    code, printed = compare()
+    error = json.loads(printed)["error"]
     assert (code, error["file"]) == (2, str(path))
     assert "plan has changed" in error["what"]
     assert not (tmp_path / "out/three/evaluation").exists()
 
 
-def test_what_would_stop_a_later_arm_is_told_before_the_first(compare, tmp_path):
+def test_problems_of_later_arms_are_reported_before_the_first_starts(compare, tmp_path):
     (tmp_path / "arms.yaml").write_text("three: {}\ndeep: {model: {depth: 99}}\n", encoding="utf-8")
-    code, told = compare()
-    assert (code, json.loads(told)["error"]["what"]) == (2, "scan has fewer slices than the window")
+    code, printed = compare()
+    assert (code, json.loads(printed)["error"]["what"]) == (2, "scan has fewer slices than the window")
     assert not (tmp_path / "out").exists()
     (tmp_path / "arms.yaml").write_text("three: {}\nwide: {plan: {stride: 50}}\n", encoding="utf-8")
-    code, told = compare()
-    assert (code, json.loads(told)["error"]["what"]) == (2, "scan has fewer slices than the window")
-    code, told = compare("--cases", "50")
+    code, printed = compare()
+    assert (code, json.loads(printed)["error"]["what"]) == (2, "scan has fewer slices than the window")
+    code, printed = compare("--cases", "50")
     assert code == 2
 
 

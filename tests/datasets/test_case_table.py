@@ -59,7 +59,7 @@ def test_parts_of_the_split(table, written, part):
     assert read_table(table(HEADER, f"a,i,l,{written},"))[0].part == part
 
 
-def test_all_mistakes_are_told_at_once_by_row_and_column(table):
+def test_all_mistakes_are_reported_at_once_by_row_and_column(table):
     lines = [
         HEADER,
         "a,,l,train,p",

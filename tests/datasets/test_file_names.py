@@ -115,6 +115,6 @@ def test_patients(ids, expected):
         (["masked_a.nii", "seg/b.nii", "ct_mask_phase.nii"], []),
     ],
 )
-def test_label_maps_are_told_from_scans(files, labels):
+def test_label_maps_are_distinguished_from_scans(files, labels):
     found = find_label_maps([Path("data", file) for file in files], Path("data"))
     assert found == {Path("data", file) for file in labels}

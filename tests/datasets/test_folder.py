@@ -95,7 +95,7 @@ def test_one_column_may_name_files_of_all_modalities(folder):
 
 
 @pytest.mark.parametrize(
-    ("listing", "told"),
+    ("listing", "message"),
     [
         ("", "invalid configuration"),
         ("[", "configuration is not YAML"),
@@ -115,16 +115,16 @@ def test_one_column_may_name_files_of_all_modalities(folder):
         ("modalities: [CT]\nclasses: [0: background, 1: liver]", "invalid classes"),
     ],
 )
-def test_listing_that_makes_no_sense(folder, listing, told):
+def test_listing_that_makes_no_sense(folder, listing, message):
     (folder / "dataset.yaml").write_text(listing)
     with pytest.raises(DataError) as caught:
         read_dataset(folder)
-    assert caught.value.what == f"dataset.yaml does not describe a dataset: {told}"
+    assert caught.value.what == f"dataset.yaml does not describe a dataset: {message}"
     assert caught.value.file == str(folder / "dataset.yaml")
 
 
 @pytest.mark.parametrize(
-    ("lines", "told"),
+    ("lines", "message"),
     [
         ("classes: [1, 2]", "they must hold 0"),
         ("classes: [0]", "they must hold 0"),
@@ -136,11 +136,11 @@ def test_listing_that_makes_no_sense(folder, listing, told):
         ("classes: [0, 1]\nignore: 1", "1 is a class"),
     ],
 )
-def test_classes_that_contradict_one_another(folder, lines, told):
+def test_classes_that_contradict_one_another(folder, lines, message):
     (folder / "dataset.yaml").write_text(f"modalities: [A, B]\n{lines}\n")
     with pytest.raises(DataError, match="invalid classes") as caught:
         read_dataset(folder)
-    assert told in str(caught.value.got)
+    assert message in str(caught.value.got)
 
 
 def test_number_of_modalities_differs_between_the_files(folder):
@@ -157,7 +157,7 @@ def test_split_without_validation(folder):
     assert caught.value.got == "no case to validate on"
 
 
-def test_missing_files_are_told_at_once(folder):
+def test_missing_files_are_reported_at_once(folder):
     for name in ("c_t1", "a"):
         (folder / f"{name}.nii.gz").unlink()
     with pytest.raises(DatasetProblems) as caught:

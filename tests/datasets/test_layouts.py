@@ -170,15 +170,15 @@ def test_folder_may_be_named_from_within(look_alike, monkeypatch):
     assert [case.id for case in read_dataset(".").cases] == expected.ids
 
 
-def test_missing_files_are_all_told_with_case_and_file(look_alike):
+def test_missing_files_are_all_reported_with_case_and_file(look_alike):
     folder, expected = look_alike
     scans = [image for image in read_dataset(folder).cases[0].images if image]
     for scan in scans:
         scan.unlink()
     with pytest.raises(DatasetProblems) as caught:
         read_dataset(folder)
-    told = [(problem.what, problem.case) for problem in caught.value.problems]
-    assert set(told) == {("file not found", expected.ids[0])}
+    problems = [(problem.what, problem.case) for problem in caught.value.problems]
+    assert set(problems) == {("file not found", expected.ids[0])}
     files = [problem.file for problem in caught.value.problems]
     assert files == [str(scan) for scan in scans][: len(files)]  # nnU-Net's listing doesn't promise a second one
     assert files[0] == str(folder / expected.scan)
@@ -249,7 +249,7 @@ def test_names_that_some_disks_take_for_one(tmp_path, monkeypatch):
     assert [problem.case for problem in caught.value.problems] == ["Liver"]
 
 
-def test_all_that_is_wrong_is_told_at_once(tmp_path, monkeypatch):
+def test_all_mistakes_are_reported_at_once(tmp_path, monkeypatch):
     write(tmp_path, "scan.nii")
     away = Path("/elsewhere/scan.nii")
     cases = [

@@ -87,7 +87,7 @@ def test_two_entries_of_one_name(folder):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("{", "line 1 column 2"),
         ("[]", "the file"),
@@ -104,11 +104,11 @@ def test_two_entries_of_one_name(folder):
         (json.dumps(listing(labels={"0": "background"})), "{0: 'background'}"),
     ],
 )
-def test_listing_that_says_too_little(folder, content, told):
+def test_listing_that_says_too_little(folder, content, message):
     (folder / "dataset.json").write_text(content)
     with pytest.raises(DataError) as caught:
         read_msd(folder)
-    assert told in str(caught.value.got)
+    assert message in str(caught.value.got)
     assert caught.value.file == str(folder / "dataset.json")
 
 
@@ -123,11 +123,11 @@ def test_classes_and_modalities_in_the_form_of_nnunet(folder, channels):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"), [({"training": []}, "no labeled case"), ({"modality": {}}, "no modality")]
+    ("changes", "message"), [({"training": []}, "no labeled case"), ({"modality": {}}, "no modality")]
 )
-def test_listing_without_cases_or_modalities(folder, changes, told):
+def test_listing_without_cases_or_modalities(folder, changes, message):
     describe(folder, listing(**changes))
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         read_dataset(folder)
 
 
@@ -241,14 +241,14 @@ def test_one_modality_is_written_as_3d(phantoms, tmp_path):
 
 
 def test_progress(prostates, tmp_path):
-    told = []
+    message = []
 
     def progress(items, total, description):
-        told.append((total, description))
+        message.append((total, description))
         return iter(items)
 
     write_dataset(prostates, tmp_path / "out", "msd", progress=progress)
-    assert told == [(2, "writing")]
+    assert message == [(2, "writing")]
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def test_folds(folder, place):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("{", "line 1 column 2"),
         ('{"train": []}', "valid list"),
@@ -135,11 +135,11 @@ def test_folds(folder, place):
         ('[{"train": ["p_02"], "val": ["p_99"]}]', "unknown cases: p_99"),
     ],
 )
-def test_file_that_holds_no_folds_of_these_cases(folder, content, told):
+def test_file_that_holds_no_folds_of_these_cases(folder, content, message):
     (folder / "splits_final.json").write_text(content)
     with pytest.raises(DataError) as caught:
         read_nnunet(folder)
-    assert told in str(caught.value.got)
+    assert message in str(caught.value.got)
     assert caught.value.file == str(folder / "splits_final.json")
 
 

@@ -133,7 +133,7 @@ def test_files_that_are_left_over(tmp_path):
     )
 
 
-def test_split_and_patients_that_names_tell(tmp_path):
+def test_split_and_patients_from_names(tmp_path):
     lay_out(
         tmp_path,
         [

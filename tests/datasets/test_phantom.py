@@ -45,7 +45,7 @@ def sections(value, index, modality):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("modality", ["CT", pytest.param("MRI", marks=pytest.mark.long)])
-def test_one_slice_does_not_tell_a_lesion_from_a_vessel_but_its_neighbors_do(modality):
+def test_only_neighboring_slices_distinguish_a_lesion_from_a_vessel(modality):
     vessels, lesions = (
         list(zip(*[section for index in range(24) for section in sections(value, index, modality)], strict=True))
         for value in (VESSEL, LESION)

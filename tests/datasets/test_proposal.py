@@ -61,7 +61,7 @@ def test_comments_say_what_was_guessed_and_left_out(livers):
     assert text.endswith("# Could not be used:\n# - images/c.nii.gz: no matching label map\n")
 
 
-def test_guesses_of_patients_and_split_are_told(tmp_path):
+def test_guesses_of_patients_and_split_are_stated(tmp_path):
     for part, patient in (("train", 1), ("val", 2)):
         for visit in (1, 2):
             save(tmp_path, f"{part}/P{patient}_visit{visit}.nii", mr())
@@ -161,7 +161,7 @@ def test_dicom_series(tmp_path, series, label):
 
 
 @pytest.mark.parametrize(("tag", "name"), [("MR", "MRI"), ("PT", "PET"), ("CT", "CT"), ("NM", "NM")])
-def test_dicom_header_tells_the_modality(tmp_path, tag, name):
+def test_dicom_header_gives_the_modality(tmp_path, tag, name):
     for patient in (1, 2):
         write_series(tmp_path / f"P{patient}/dicom", ct().T, modality=tag)  # whose values are a CT's
         nibabel.Nifti1Image(labels_of(0, 1), np.diag([-1.0, -1, 3, 1])).to_filename(tmp_path / f"P{patient}/mask.nii")
@@ -252,7 +252,7 @@ def test_nothing_is_overwritten_unless_wanted(livers):
     assert len(read_dataset(livers).cases) == 2
 
 
-def test_a_damaged_label_map_outside_the_folder_is_told(livers, tmp_path):
+def test_a_damaged_label_map_outside_the_folder_is_reported(livers, tmp_path):
     table = tmp_path / "table"
     table.mkdir()
     rows = [f"{name},{livers / f'images/{name}.nii.gz'},{livers / f'labels/{name}.nii.gz'}" for name in "ab"]
@@ -270,7 +270,7 @@ def test_known_layouts_need_no_proposal(write_toys, tmp_path):
     assert read_dataset(toys.root).classes[5] == "class 5"
 
 
-def test_a_damaged_label_map_is_told_and_the_others_used(livers):
+def test_a_damaged_label_map_is_reported_and_the_others_used(livers):
     (livers / "labels/a.nii.gz").write_bytes(b"damaged")
     proposal = propose(livers)
     assert ("labels/a.nii.gz", "the file can't be read") in proposal.left_out
@@ -282,16 +282,16 @@ def test_a_damaged_label_map_is_told_and_the_others_used(livers):
 
 
 @pytest.mark.parametrize(
-    ("labels", "told"),
+    ("labels", "message"),
     [
         (labels_of(0), "only background"),
         (np.arange(300 * 4, dtype=np.int16).reshape(30, 10, 4) // 4, "too many values"),
     ],
 )
-def test_label_maps_without_classes(livers, labels, told):
+def test_label_maps_without_classes(livers, labels, message):
     for name in "ab":
         save(livers, f"labels/{name}.nii.gz", labels)
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         propose(livers)
 
 
@@ -300,7 +300,7 @@ def test_no_folder(tmp_path):
         propose(tmp_path / "nowhere")
 
 
-def test_hounsfield_units_are_told_by_air():
+def test_hounsfield_units_are_recognized_by_air():
     assert looks_like_ct(ct())
     assert looks_like_ct(ct().astype(np.float32))
     assert not looks_like_ct(mr())

@@ -163,7 +163,7 @@ def test_folds_that_can_not_be_gone_through(wanted, config, what, got):
     assert caught.value.got == got
 
 
-def test_number_of_folds_given_for_their_names_is_told_apart():
+def test_number_of_folds_given_for_their_names_is_an_error():
     with pytest.raises(ConfigError) as caught:
         choose_several((5,))
     assert caught.value.hint == "--num-folds 5 --folds all, for more folds"

@@ -76,8 +76,8 @@ def snippets_of(page: str) -> Iterator[Snippet]:
     while index < len(lines):
         start, line = index, lines[index]
         index += 1
-        if told := _NOT_RUN.fullmatch(line.strip()):
-            reason = told[1]
+        if comment := _NOT_RUN.fullmatch(line.strip()):
+            reason = comment[1]
         elif line.lstrip().startswith("```"):
             while not lines[index].lstrip().startswith("```"):
                 index += 1

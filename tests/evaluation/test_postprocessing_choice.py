@@ -167,7 +167,7 @@ def test_no_cases_and_one_case_choose_nothing():
         {"fill_holes": True},
     ],
 )
-def test_tallies_tell_the_dice_that_the_map_will_have(seed, chosen):
+def test_tallies_predict_the_dice_of_the_changed_map(seed, chosen):
     import torch
 
     random = np.random.default_rng(seed)

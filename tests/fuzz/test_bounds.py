@@ -82,9 +82,9 @@ def test_small_file_that_unpacks_to_more_behind_its_voxels(tmp_path, bounded):
         for _ in range(160):
             file.write(packed.compress(bytes(1 << 20)))
         file.write(packed.flush())
-    with pytest.raises(DataError, match="can't be read") as told:
+    with pytest.raises(DataError, match="can't be read") as caught:
         read_volume(tmp_path / "scan.nii.gz")
-    assert told.value.expected == "an end behind the voxels"
+    assert caught.value.expected == "an end behind the voxels"
 
 
 @pytest.mark.parametrize("offset", [2.0**31, -8.0, float("nan")])
@@ -201,9 +201,9 @@ def test_long_header_of_safetensors(tmp_path, bounded):
 def test_torch_archive_that_unpacks_to_more(tmp_path, bounded):
     with zipfile.ZipFile(tmp_path / "w.pth", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", bytes(32 << 20))
-    with pytest.raises(ModelError) as told:
+    with pytest.raises(ModelError) as caught:
         read_tensors(tmp_path / "w.pth")
-    assert "compressed" in str(told.value.got)
+    assert "compressed" in str(caught.value.got)
 
 
 def test_tensor_that_repeats_one_number_a_billion_times(tmp_path, bounded):
@@ -248,7 +248,7 @@ ITEM = struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
 
 
 @pytest.mark.parametrize(
-    ("elements", "told"),
+    ("elements", "got"),
     [
         (dicom_element((8, 8), b"LO", 4, b"CT"), r"\(0008,0008\) of 4 bytes, and 2 are left"),
         (
@@ -259,15 +259,15 @@ ITEM = struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
         (dicom_element((8, 8), b"LO", 0) + dicom_element((8, 9), b"ZZ", 0), "of the type"),
     ],
 )
-def test_dicom_elements_that_claim_too_much(tmp_path, monkeypatch, elements, told):
+def test_dicom_elements_that_claim_too_much(tmp_path, monkeypatch, elements, got):
     monkeypatch.setattr(dicom_file, "_MOST_READS", 30)
     (tmp_path / "x.dcm").write_bytes(bytes(128) + b"DICM" + EXPLICIT + elements)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=got):
         read_elements(tmp_path / "x.dcm")
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "got"),
     [
         ("sizes: 2 2 2", "twice"),
         ("kinds: " + "domain " * 200, "a header line"),
@@ -276,12 +276,12 @@ def test_dicom_elements_that_claim_too_much(tmp_path, monkeypatch, elements, tol
         ("data file: s%099999999d.raw 0 1 1", None),
     ],
 )
-def test_text_header_that_is_too_long(tmp_path, bounded, line, told):
+def test_text_header_that_is_too_long(tmp_path, bounded, line, got):
     header = f"NRRD0004\ntype: uint8\ndimension: 3\nsizes: 2 2 2\nencoding: raw\n{line}\n\n"
     (tmp_path / "scan.nhdr").write_bytes(header.encode() + bytes(8))
     with pytest.raises(DataError, match=r"can't be read|is missing") as error:
         read_volume(tmp_path / "scan.nhdr")
-    assert told is None or told in str(error.value.got)
+    assert got is None or got in str(error.value.got)
 
 
 def test_blosc2_file_that_claims_more_than_its_chunks(tmp_path):

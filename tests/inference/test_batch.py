@@ -188,7 +188,7 @@ def test_bad_scan_stops_none_of_the_others(predictor, scan, tmp_path):
     assert names_in(tmp_path / "out") == ["scan.nii.gz"]
 
 
-def test_failures_are_told_beside_what_was_written(tiny_run, scan, tmp_path, capsys):
+def test_failures_are_reported_beside_what_was_written(tiny_run, scan, tmp_path, capsys):
     scan.with_name("damaged.nii.gz").write_bytes(b"no scan")
     words = ["predict", str(tiny_run.root), str(scan.parent), str(tmp_path / "out"), "--device", "cpu"]
     assert main(words) == 2
@@ -236,8 +236,8 @@ def test_series_that_are_no_volumes_are_passed_over(predictor, study, write_seri
     gap[3].unlink()
     found = find_scans(study, predictor.plan)
     assert [case.id for case in found.cases] == ["gap", "portal"]  # a scan that lacks a slice is no localizer
-    told = {warning.got.partition(" (")[0] for warning in found.warnings}  # type: ignore[union-attr]
-    assert told == {
+    reported = {warning.got.partition(" (")[0] for warning in found.warnings}  # type: ignore[union-attr]
+    assert reported == {
         "scout: its images are a localizer's",
         "single: it has a single image",
         "views: its images lie in several directions",
@@ -288,12 +288,12 @@ def three(scan):
     return scan.parent
 
 
-def test_seconds_of_every_stage_are_told_in_order(predictor, three, tmp_path):
-    told: list[ScanResult] = []
-    assert predict_files(predictor, three, tmp_path / "out", report=told.append) == told
-    assert [scan.case for scan in told] == ["a", "b", "scan"]
-    assert all(set(scan.seconds) == {"reading", "predicting", "writing"} for scan in told)
-    assert all(min(scan.seconds.values()) > 0 for scan in told)
+def test_seconds_of_every_stage_are_reported_in_order(predictor, three, tmp_path):
+    reported: list[ScanResult] = []
+    assert predict_files(predictor, three, tmp_path / "out", report=reported.append) == reported
+    assert [scan.case for scan in reported] == ["a", "b", "scan"]
+    assert all(set(scan.seconds) == {"reading", "predicting", "writing"} for scan in reported)
+    assert all(min(scan.seconds.values()) > 0 for scan in reported)
 
 
 def test_next_scan_is_read_and_last_one_written_meanwhile(predictor, three, tmp_path, monkeypatch):
@@ -337,7 +337,7 @@ def test_label_map_that_cannot_be_written_is_its_own_scans_problem(predictor, th
 
 
 def test_scan_that_needs_more_memory_than_allowed_stops_none_of_the_others(predictor, three, tmp_path, monkeypatch):
-    calls, predict, told = iter(range(3)), predictor.predict, []
+    calls, predict, reported = iter(range(3)), predictor.predict, []
 
     def refuse(volume, **_):
         if next(calls) == 1:
@@ -346,13 +346,13 @@ def test_scan_that_needs_more_memory_than_allowed_stops_none_of_the_others(predi
 
     monkeypatch.setattr(predictor, "predict", refuse)
     with pytest.raises(DatasetProblems) as caught:
-        predict_files(predictor, three, tmp_path / "out", report=told.append)
+        predict_files(predictor, three, tmp_path / "out", report=reported.append)
     assert [problem.case for problem in caught.value.problems] == ["b"]
-    assert [scan.case for scan in told if scan.state == "done"] == ["a", "scan"]
+    assert [scan.case for scan in reported if scan.state == "done"] == ["a", "scan"]
 
 
 def test_ctrl_c_leaves_whole_files_alone(predictor, three, tmp_path, monkeypatch):
-    told: list[ScanResult] = []
+    reported: list[ScanResult] = []
     calls = iter(range(3))
     predict = predictor.predict
 
@@ -363,8 +363,8 @@ def test_ctrl_c_leaves_whole_files_alone(predictor, three, tmp_path, monkeypatch
 
     monkeypatch.setattr(predictor, "predict", stop)
     with pytest.raises(KeyboardInterrupt):
-        predict_files(predictor, three, tmp_path / "out", report=told.append)
-    assert [scan.case for scan in told] == ["a"]
+        predict_files(predictor, three, tmp_path / "out", report=reported.append)
+    assert [scan.case for scan in reported] == ["a"]
     assert names_in(tmp_path / "out") == ["a.nii.gz"]
 
 

@@ -21,13 +21,13 @@ def scans(phantoms, tmp_path):
     return folder
 
 
-def told(capsys, *words):
+def printed(capsys, *words):
     assert main(["predict", *map(str, words)]) == 0
     return capsys.readouterr().out
 
 
 def test_each_scan_has_its_number(tiny_run, scans, tmp_path, capsys):
-    document = json.loads(told(capsys, tiny_run.root, scans, tmp_path / "out", "--confidence", "--json"))
+    document = json.loads(printed(capsys, tiny_run.root, scans, tmp_path / "out", "--confidence", "--json"))
     predictor = Predictor.load(tiny_run.root)
     for scan in document["scans"]:
         expected = predictor.predict(read_volume(scans / f"{scan['case']}.nii.gz"), confidence=True)
@@ -39,10 +39,10 @@ def test_each_scan_has_its_number(tiny_run, scans, tmp_path, capsys):
 
 def test_table_has_the_least_first_and_other_networks_agree(tiny_run, scans, tmp_path, capsys):
     words = (tiny_run.root, scans, tmp_path / "out", "--ensemble", tiny_run.root, "--confidence")
-    shown = told(capsys, *words)
+    shown = printed(capsys, *words)
     assert "Confidence, lowest first" in shown
     assert "mean pairwise Dice of the networks' label maps" in shown
-    plain = told(capsys, tiny_run.root, scans, tmp_path / "plain")
+    plain = printed(capsys, tiny_run.root, scans, tmp_path / "plain")
     assert "Confidence" not in plain
     for name in ("a.nii.gz", "b.nii.gz"):
         assert (tmp_path / "plain" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()

@@ -127,8 +127,8 @@ def test_stop_in_the_middle_is_gone_on_with_at_that_fold(trained, data, tmp_path
     ],
 )
 def test_nonsense_is_refused_before_anything_is_done(words, what, data, tmp_path, capsys):
-    told = command(capsys, "train", data, "--run", tmp_path / "run", "--store", tmp_path / "store", *words, code=2)
-    assert told["error"]["what"] == what
+    printed = command(capsys, "train", data, "--run", tmp_path / "run", "--store", tmp_path / "store", *words, code=2)
+    assert printed["error"]["what"] == what
     assert list(tmp_path.iterdir()) == []
 
 
@@ -136,9 +136,9 @@ def test_split_of_one_fold_has_none_to_go_through(data, tmp_path, capsys):
     ids = [case.id for case in read_dataset(data).cases]
     Split(tuple(ids[1:]), tuple(ids[:1])).write(tmp_path / "mine.json")
     words = ["--split", tmp_path / "mine.json", "--folds", "all", "--store", tmp_path / "store"]
-    told = command(capsys, "train", data, "--run", tmp_path / "run", *words, code=2)["error"]
-    assert told["what"] == "the split has no folds"
-    assert told["hint"] == "leave --folds out"
+    printed = command(capsys, "train", data, "--run", tmp_path / "run", *words, code=2)["error"]
+    assert printed["what"] == "the split has no folds"
+    assert printed["hint"] == "leave --folds out"
 
 
 def test_folds_that_are_there_need_resume_and_the_same_settings(trained, tmp_path):
@@ -191,7 +191,7 @@ def test_everything_lies_in_the_folder_of_the_folds(evaluated):
     assert not evaluated.fold(0).evaluation.exists()
 
 
-def test_page_tells_of_all_folds(evaluated, capsys):
+def test_page_shows_all_folds(evaluated, capsys):
     page = " ".join(evaluated.report.read_text(encoding="utf-8").split())
     assert "was trained 3 times for 2 steps" in page
     assert "Every one of the 6 cases here is scored by the network that was not trained on it" in page
@@ -218,11 +218,11 @@ def test_prediction_averages_the_folds_and_applies_what_is_stored(evaluated, dat
     plain, as_is = predicted("plain", "--no-postprocessing")
     assert plain["postprocessing"] is None
     value = int(as_is.max())
-    assert value, "the network is to predict some class, or the test tells nothing"
+    assert value, "the network is to predict some class, or the test shows nothing"
     steps = ClassSteps(value=value, name=dataset.classes[value], minimum_volume=1e9)
     Postprocessing(classes=(steps,)).write(folder.root / "postprocessing.json")
-    told, cleaned = predicted("cleaned")
-    assert told["postprocessing"]["classes"][0]["minimum_volume"] == 1e9
+    printed, cleaned = predicted("cleaned")
+    assert printed["postprocessing"]["classes"][0]["minimum_volume"] == 1e9
     assert np.array_equal(cleaned, np.where(as_is == value, 0, as_is))
 
 
@@ -262,7 +262,7 @@ def test_unfinished_fold_is_an_error(folds):
     assert caught.value.file == str(folds.fold(1).model)
 
 
-def test_case_that_two_runs_held_out_is_told(folds):
+def test_case_that_two_runs_held_out_is_an_error(folds):
     shutil.copytree(folds.fold(0).root, folds.root / "again")
     with pytest.raises(DataError, match="several held out the same case"):
         evaluate_run(folds)

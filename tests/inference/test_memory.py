@@ -52,8 +52,8 @@ def test_peak_stays_in_the_budget_whatever_the_classes_and_slices(networks, opti
     conftest = str(Path(__file__).with_name("conftest.py"))
     asked = {"networks": networks, "options": options}
     code = MEASURED.format(conftest=conftest, classes=100, slices=60, memory=memory, **asked)
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert 0 < int(told) < memory * GIGABYTE
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert 0 < int(printed) < memory * GIGABYTE
 
 
 def test_memory_that_is_too_little(sums):

@@ -43,8 +43,8 @@ def test_values_are_the_normalized_entropy_of_the_probabilities(sums, tmp_path):
     """By the direct formula, on logits that are taken to the scan's own pixels at once and not slab by slab."""
     array = np.random.default_rng(3).integers(-200, 400, (1, 31, 37, 9)).astype(np.int16)
     write_volume(tmp_path / "a.nii.gz", Volume(array, np.diag([-0.9, 0.8, 2.5, 1.0])))
-    scan, predictor, told = Case("a", (tmp_path / "a.nii.gz",), label=None), Predictor(sums(4), device="cpu"), []
-    predict_files(predictor, [scan], tmp_path / "out", uncertainty_maps=True, report=told.append)
+    scan, predictor, reported = Case("a", (tmp_path / "a.nii.gz",), label=None), Predictor(sums(4), device="cpu"), []
+    predict_files(predictor, [scan], tmp_path / "out", uncertainty_maps=True, report=reported.append)
     framed = predictor._to_model_space(read_volume(scan.scan))
     pixels, slices = predictor._own_pixels(framed, predictor._grids(framed)), []
     for logits in predictor._slice_logits(framed):
@@ -55,8 +55,8 @@ def test_values_are_the_normalized_entropy_of_the_probabilities(sums, tmp_path):
     assert np.abs(stored - expected).max() < 0.00501
     assert expected.max() - expected.min() > 0.1
     assert 0 <= stored.min() < stored.max() <= 1
-    assert told[0].uncertainty == tmp_path / "out/uncertainty/a.nii.gz"
-    assert told[0].confidence.kind == "soft dice"
+    assert reported[0].uncertainty == tmp_path / "out/uncertainty/a.nii.gz"
+    assert reported[0].confidence.kind == "soft dice"
 
 
 def test_map_lies_where_its_scan_does(predictor, scans, tmp_path):

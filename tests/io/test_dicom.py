@@ -50,7 +50,7 @@ def read_by_simpleitk(folder):
 
 @pytest.mark.parametrize("directions", ORIENTATIONS.values(), ids=ORIENTATIONS)
 def test_voxels_and_geometry_are_those_of_simpleitks_series_reader(tmp_path, write_series, directions):
-    names = ["b", "e", "a", "d", "c"]  # neither the names nor the instance numbers tell the order
+    names = ["b", "e", "a", "d", "c"]  # neither the names nor the instance numbers give the order
     write_series(tmp_path, noise(), directions=directions, spacing=(0.7, 1.3), names=names)
     volume, image = read_volume(tmp_path), read_by_simpleitk(tmp_path)
     assert np.array_equal(volume.array[0], SimpleITK.GetArrayFromImage(image).transpose(2, 1, 0))

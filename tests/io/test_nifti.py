@@ -230,8 +230,8 @@ def test_unit_of_length_is_read(tmp_path, unit, millimeters):
     assert volume.affine[:3, 3] == pytest.approx(np.multiply(millimeters, (5, -6, 7)))
     assert volume.affine[3].tolist() == [0, 0, 0, 1]
     names = {"micron": "micrometers", "meter": "meters"}
-    told = [f"the header measures in {names[unit]}; its voxels are taken to be "] if unit in names else []
-    assert [note.rpartition("be ")[0] + "be " for note in volume.notes] == told
+    notes = [f"the header measures in {names[unit]}; its voxels are taken to be "] if unit in names else []
+    assert [note.rpartition("be ")[0] + "be " for note in volume.notes] == notes
     write_labels(tmp_path / "labels.nii", counting(3, 4, 5), scan)
     assert load(tmp_path / "labels.nii").header["xyzt_units"] == load(scan).header["xyzt_units"]
     check_same_grid(read_labels(tmp_path / "labels.nii"), volume)

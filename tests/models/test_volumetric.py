@@ -75,7 +75,7 @@ def test_usual_patch_is_the_papers_for_a_large_scan():
 
 
 @pytest.mark.parametrize(
-    ("network", "size", "told"),
+    ("network", "size", "shown"),
     [
         ("unetr", (20, 32, 32), "multiples of 16"),
         ("unetr", (16, 16, 16), "more than 16 × 16 × 16"),
@@ -84,10 +84,10 @@ def test_usual_patch_is_the_papers_for_a_large_scan():
         ("dynunet", (4, 8, 8), "at least one side of 16 or more"),
     ],
 )
-def test_patch_that_a_network_can_not_take(network, size, told):
+def test_patch_that_a_network_can_not_take(network, size, shown):
     with pytest.raises(ConfigError, match="can't take this patch size") as caught:
         create_volumetric(network, in_channels=1, num_classes=2, patch_size=size)
-    assert caught.value.expected == told
+    assert caught.value.expected == shown
 
 
 def test_width_that_a_network_can_not_have():

@@ -44,7 +44,7 @@ def warnings(*measured, **what):
     return case_warnings(dataset_of(*measured, **what), Fingerprint(cases=measured))
 
 
-def told(*measured, **what):
+def found(*measured, **what):
     return [(warning.what, warning.case) for warning in warnings(*measured, **what)]
 
 
@@ -54,12 +54,12 @@ def three(**what):
 
 def test_nothing_is_odd_about_cases_that_differ_as_scans_do():
     cases = three(shape=(512, 512, 90), spacing=(0.7, 0.7, 3.0), ranges=((-3024.0, 3071.0),))
-    assert told(*cases) == []
+    assert found(*cases) == []
     assert class_warnings(dataset_of(*cases), Fingerprint(cases=cases)) == []
 
 
 def test_no_case_could_be_used():
-    assert told() == []
+    assert found() == []
 
 
 def test_empty_label_map():
@@ -90,17 +90,17 @@ def test_empty_label_map():
     ],
 )
 def test_values_that_are_not_the_modalitys(modality, low, high, what):
-    told = warnings(*three(ranges=((low, high),)), modalities=(modality,))
-    assert [warning.what for warning in told if warning.case == "c"] == ([what] if what else [])
+    found = warnings(*three(ranges=((low, high),)), modalities=(modality,))
+    assert [warning.what for warning in found if warning.case == "c"] == ([what] if what else [])
 
 
-def test_values_are_told_with_the_file_of_the_modality():
+def test_values_are_reported_with_the_file_of_the_modality():
     cases = [case_of(name, ranges=((0.0, 9.0), (7.0, 7.0))) for name in "ab"]
     first, _ = warnings(*cases, modalities=("T1", "T2"))
     assert (first.file, first.got) == ("a_1", "T2: 7 everywhere")
 
 
-def test_missing_modalities_are_told_together_and_their_zeros_are_not():
+def test_missing_modalities_are_reported_together_and_their_zeros_are_not():
     lacking = [case_of(name, ranges=((-1024.0, 9.0), (0.0, 0.0)), missing=(1,)) for name in "abcdefg"]
     (warning,) = warnings(*lacking, modalities=("CT", "PET"))
     assert warning.what == "a modality is missing in some cases"
@@ -130,7 +130,7 @@ def test_length_far_from_the_others():
 
 
 def test_of_two_cases_none_is_the_odd_one_out():
-    assert told(case_of("a"), case_of("b", spacing=(9.0, 9.0, 9.0))) == []
+    assert found(case_of("a"), case_of("b", spacing=(9.0, 9.0, 9.0))) == []
 
 
 def test_orientations_are_counted():
@@ -178,7 +178,7 @@ def test_one_label_map_for_different_scans():
 @pytest.mark.parametrize("same", [{"class_slices": {}}, {"image_hash": "image b"}])
 def test_empty_label_maps_and_those_of_copies_may_be_equal(same):
     cases = case_of("a"), case_of("b", **same), case_of("c", label_hash="labels b", **same)
-    assert "different scans have the same label map" not in {what for what, _ in told(*cases)}
+    assert "different scans have the same label map" not in {what for what, _ in found(*cases)}
 
 
 def test_class_in_one_case_only():
@@ -187,7 +187,7 @@ def test_class_in_one_case_only():
     assert (warning.what, warning.got, warning.case) == ("a class occurs in only one case", "2 (tumor)", "b")
 
 
-def test_one_case_is_told_once_for_all_classes():
+def test_one_case_is_reported_once_for_all_classes():
     cases = (case_of("a"),)
     (warning,) = class_warnings(dataset_of(*cases), Fingerprint(cases=cases))
     assert (warning.what, warning.case) == ("the dataset has only one case", "a")

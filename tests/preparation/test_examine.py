@@ -90,7 +90,7 @@ def test_warnings_go_with_the_problems_wherever_they_go():
     assert problems.to_dict()["warnings"] == [{"what": "odd", "case": "b"}]
 
 
-def test_class_in_no_case_is_told_only_when_all_cases_can_be_used(tmp_path, write_toys):
+def test_class_in_no_case_is_reported_only_when_all_cases_can_be_used(tmp_path, write_toys):
     toys = dataclasses.replace(write_toys(tmp_path, cases=3), classes={0: "b", 2: "liver", 5: "tumor", 9: "cyst"})
     with pytest.raises(DatasetProblems) as caught:
         examine(toys, workers=1)

@@ -59,15 +59,15 @@ def test_prepare_stores_each_case_by_the_plan_of_all(tmp_path, turned, options, 
     monkeypatch.setattr(
         preparation, "read_case", lambda dataset, case, **how: read.append(case.id) or real(dataset, case, **how)
     )
-    told = []
-    store = prepare(turned, tmp_path / "store", options=options, workers=1, warn=told.append)
+    warned = []
+    store = prepare(turned, tmp_path / "store", options=options, workers=1, warn=warned.append)
     assert read == [case.id for case in turned.cases]
 
     dataset = options.choose_classes(turned)
     examined = examine(dataset, workers=1)
     plan = make_plan(dataset, examined.fingerprint, available_memory(), options)
     assert (store.plan, store.fingerprint) == (plan, examined.fingerprint)
-    assert [str(warning) for warning in told][: len(examined.warnings)] == [str(each) for each in examined.warnings]
+    assert [str(warning) for warning in warned][: len(examined.warnings)] == [str(each) for each in examined.warnings]
     for case in turned.cases:
         plain = write_case(tmp_path / "plain", case, read_volume(case.scan), read_labels(case.label), plan)
         ranges = to_model_space(read_volume(case.scan), plan).value_ranges(plan.normalization)

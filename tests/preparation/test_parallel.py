@@ -28,7 +28,7 @@ def test_results_come_in_order(workers):
     assert list(in_parallel(abs, range(-40, 0), workers)) == list(range(40, 0, -1))
 
 
-def test_killed_process_is_told():
+def test_killed_process_is_reported():
     with pytest.raises(Inflate3dError, match="a worker process was killed") as caught:
         list(in_parallel(os._exit, range(FEWEST_ITEMS), 2))
     assert "--jobs" in str(caught.value.hint)

@@ -157,8 +157,8 @@ def test_user_knows_better():
     plan = plan_of(**wishes)
     assert (plan.depth_axis, plan.image_size, plan.flips) == ("coronal", (96, 64), (False,) * 3)
     assert plan.normalization == (Normalization(kind="clip", low=-10, high=20),)
-    told = ("depth_axis", "image_size", "normalization", "flips", "stride")
-    assert all(plan.reasons[choice].endswith("as requested") for choice in told)
+    shown = ("depth_axis", "image_size", "normalization", "flips", "stride")
+    assert all(plan.reasons[choice].endswith("as requested") for choice in shown)
 
 
 def test_every_choice_has_its_reason():
@@ -197,7 +197,7 @@ def test_batch_fits_the_memory_and_a_step_has_sixteen_windows(gib, size, batch, 
     assert f"{batch} windows: {gib} GiB of the test's memory" in plan.reasons["batch_size"]
 
 
-def test_memory_that_the_system_does_not_tell(monkeypatch):
+def test_memory_that_the_system_does_not_report(monkeypatch):
     monkeypatch.setattr("inflate3d.preparation.training_defaults.total_memory", lambda: None)
     monkeypatch.setattr("inflate3d.preparation.training_defaults._may_have_gpu", lambda: False)
     assert available_memory() == Memory(8 * GIB, "memory, assumed since the system does not report it")

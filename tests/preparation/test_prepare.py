@@ -46,7 +46,7 @@ def test_options_go_into_the_plan(tmp_path, write_toys):
     assert (plan.normalization[0].low, plan.normalization[0].high) == (0, 1)
 
 
-def test_all_problems_are_told_at_once_and_nothing_is_written(tmp_path, write_toys):
+def test_all_problems_are_reported_at_once_and_nothing_is_written(tmp_path, write_toys):
     toys = write_toys(tmp_path / "data")
     first, second, third, fourth, _ = toys.cases
     nibabel.Nifti1Image(np.full((20, 24, 7), np.nan, np.float32), np.eye(4)).to_filename(first.scan)
@@ -77,14 +77,14 @@ def test_case_files_of_an_older_store_are_removed(tmp_path, write_toys):
     ]
 
 
-def test_resampling_that_leaves_few_slices_is_told(tmp_path, write_toys):
-    told = []
+def test_resampling_that_leaves_few_slices_gives_a_warning(tmp_path, write_toys):
+    warned = []
     toys = write_toys(tmp_path / "data", cases=2)
     store = prepare(
-        toys, tmp_path / "store", options=PlanOptions(spacing=(10.0, 1.0, 1.0)), workers=1, warn=told.append
+        toys, tmp_path / "store", options=PlanOptions(spacing=(10.0, 1.0, 1.0)), workers=1, warn=warned.append
     )
     assert store.plan.defaults.depth == 1
-    (warning,) = [warning for warning in told if warning.what == "few slices after resampling"]
+    (warning,) = [warning for warning in warned if warning.what == "few slices after resampling"]
     assert warning.got == "2: 7 slices of 3 mm, resampled to 10 mm"
 
 

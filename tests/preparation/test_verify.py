@@ -79,7 +79,7 @@ def test_scan_without_findings_is_good(case, dataset):
     assert check_case(case, dataset)[1].array.max() == 0
 
 
-def test_both_files_are_told_when_both_are_bad(case, dataset):
+def test_both_files_are_named_when_both_are_bad(case, dataset):
     case.images[0].write_bytes(case.images[0].read_bytes()[:60])
     case.label.unlink()
     assert problems_of(case, dataset) == [
@@ -142,7 +142,7 @@ def modalities(case, dataset, tmp_path):
     return two, dataclasses.replace(dataset, modalities=("T1", "T2"))
 
 
-def test_every_bad_image_is_told(modalities):
+def test_every_bad_image_is_reported(modalities):
     case, dataset = modalities
     first, second = case.images
     first.write_bytes(b"no scan")

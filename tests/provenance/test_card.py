@@ -1,4 +1,4 @@
-"""A model's card says what the run's folder tells, no id of a case, and its lines of code work."""
+"""A model's card agrees with the run's folder, contains no id of a case, and its code examples work."""
 
 import re
 import shutil

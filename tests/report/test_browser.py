@@ -40,13 +40,13 @@ def look(browse, page, width):
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_page_fits_the_screen_can_be_read_and_sorts(browse, written, width):
-    told = look(browse, written.folder.report, width)
-    assert told["width"] <= width
-    assert told["wide"] == told["small"] == told["loaded"] == []
-    assert told["pictures"] == 0
-    assert told["falling"] == sorted(told["before"], reverse=True)
-    assert told["rising"] == sorted(told["before"])
-    assert told["sort"] == "descending"
+    seen = look(browse, written.folder.report, width)
+    assert seen["width"] <= width
+    assert seen["wide"] == seen["small"] == seen["loaded"] == []
+    assert seen["pictures"] == 0
+    assert seen["falling"] == sorted(seen["before"], reverse=True)
+    assert seen["rising"] == sorted(seen["before"])
+    assert seen["sort"] == "descending"
 
 
 @pytest.mark.parametrize("size", [(1280, 1600), (500, 1600)])

@@ -39,7 +39,7 @@ def page(written):
     return written.folder.report.read_text(encoding="utf-8")
 
 
-def test_page_tells_what_was_done_and_every_score(page, written):
+def test_page_shows_the_settings_and_every_score(page, written):
     text, scores = words(page), written.scores
     assert "vit_small_patch16_224 with random weights, on windows of 5 slices, was trained on 1 case" in text
     assert "for 40 steps, which took 1 min 40 s" in text
@@ -53,7 +53,7 @@ def test_page_tells_what_was_done_and_every_score(page, written):
     assert "The paper's figure" in text
 
 
-def test_page_tells_the_plan_with_its_reasons(page, plan):
+def test_page_shows_the_plan_with_its_reasons(page, plan):
     assert plan.reasons
     for choice, reason in plan.reasons.items():
         assert f"{choice.replace('_', ' ')} {reason}" in words(page)

@@ -119,7 +119,7 @@ def test_nothing_marked_shows_the_whole_slice():
     assert image[0][crop_box(image)].shape == (7, 9)
 
 
-def test_errors_are_told_apart_and_ignored_voxels_are_none():
+def test_errors_are_distinguished_and_ignored_voxels_are_none():
     label = np.array([[[0, 0, 1, 1, 2, 255]]])
     predicted = np.array([[[0, 1, 1, 0, 1, 1]]])
     assert find_errors(label, predicted).ravel().tolist() == [0, 2, 0, 1, 3, 0]

@@ -58,10 +58,10 @@ def before_voxels(monkeypatch, scan):
 def test_scan_that_is_cut_short_while_it_is_read(scan, before_voxels):
     """An array in a file that is mapped into memory would end the process."""
     done = before_voxels(lambda file: os.truncate(file, file.stat().st_size // 2))
-    with pytest.raises(DataError, match="can't be read") as told:
+    with pytest.raises(DataError, match="can't be read") as caught:
         read_volume(scan[0])
     assert len(done) == 1
-    assert told.value.file is not None
+    assert caught.value.file is not None
 
 
 def test_scan_that_vanishes_while_it_is_read(scan, before_voxels):

@@ -1,4 +1,4 @@
-"""What goes wrong around a command: it is told in one message, and nothing half-written is left."""
+"""Failures around a command: one message, and nothing left half-written."""
 
 import json
 import os
@@ -73,7 +73,7 @@ def test_full_disk_while_label_maps_are_written(zygote, toys, toy_run, tmp_path)
 
 
 def mount(folder: Path, *options: str) -> bool:
-    """Mounts a file system in memory; tells whether that worked."""
+    """Mounts a file system in memory; returns whether that worked."""
     words = ["mount", "-t", "tmpfs", "-o", ",".join(options), "none", str(folder)]
     return subprocess.run(words, check=False, capture_output=True).returncode == 0
 
@@ -125,7 +125,7 @@ def test_output_that_can_not_be_written(zygote, toys, train_words, toy_run, tmp_
         assert "error: " in ended.said and str(place) in ended.said and "Traceback" not in ended.said
 
 
-def test_second_process_on_a_folder_is_told(zygote, toys, train_words, toy_run, tmp_path):
+def test_second_process_on_a_folder_gets_an_error(zygote, toys, train_words, toy_run, tmp_path):
     """The first is this one."""
     from inflate3d.inference.batch import PredictionSummary
     from inflate3d.run_folder import RunFolder
@@ -152,7 +152,7 @@ def test_second_comparison_on_a_folder_is_refused(zygote, toys, toy_store, netwo
         assert files_in(out) == [".lock", ".lock.holder"]
 
 
-def test_scan_that_is_cut_short_or_gone_is_told_with_its_name(zygote, write_toys, toy_run, tmp_path):
+def test_scan_that_is_cut_short_or_gone_is_named(zygote, write_toys, toy_run, tmp_path):
     toys = write_toys(tmp_path / "data", cases=3)
     toys.cases[1].scan.write_bytes(toys.cases[1].scan.read_bytes()[:-200])
     store, out = tmp_path / "store", tmp_path / "out"

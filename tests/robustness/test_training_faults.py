@@ -102,14 +102,14 @@ def test_batch_that_does_not_fit_the_memory_is_taken_in_parts_and_the_result_is_
         torch.testing.assert_close(states[1][name], expected, rtol=1e-3, atol=1e-4, msg=name)
 
 
-def test_memory_that_is_not_enough_for_one_window_is_told(tiny_config, phantom_store, tmp_path, small_memory):
+def test_memory_too_small_for_one_window_is_an_error(tiny_config, phantom_store, tmp_path, small_memory):
     small_memory(0)
     with pytest.raises(ConfigError, match="memory") as caught:
         train(tiny_config, RunFolder(tmp_path / "run"), phantom_store)
     assert "one window at a time" in str(caught.value.got)
 
 
-def test_memory_that_one_of_several_devices_has_not_is_told(tiny_config, tmp_path):
+def test_memory_that_one_of_several_devices_lacks_is_an_error(tiny_config, tmp_path):
     """The others don't know of it, so that none can go on in parts."""
 
     def fit(trainer, model, parts):
@@ -121,7 +121,7 @@ def test_memory_that_one_of_several_devices_has_not_is_told(tiny_config, tmp_pat
     assert caught.value.got == "CUDA out of memory. Tried to allocate 20.00 GiB."
 
 
-def test_worker_that_is_killed_is_told(tiny_config, phantom_store, tmp_path, monkeypatch):
+def test_killed_worker_is_an_error(tiny_config, phantom_store, tmp_path, monkeypatch):
     """As the system does that has no memory left; the state of the last validation is kept."""
     folder = RunFolder(tmp_path / "run")
     real = SegmentationTask.training_step

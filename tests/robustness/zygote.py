@@ -1,4 +1,4 @@
-"""Runs commands in forks of a process that has imported everything, and kills them where it is told to.
+"""Runs commands in forks of a process that has imported everything, and kills them on request.
 
 A line of JSON on stdin is one run: ``arguments`` of the command line, the file ``log`` for what it says, the ``folder``
 that it writes to, and when it gets a signal: after ``seconds``, or before its n-th ``touch`` of a file in the folder;

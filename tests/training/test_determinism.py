@@ -86,7 +86,7 @@ def test_torch_is_deterministic_within_and_as_before_outside(quiet_environment):
         torch.backends.cudnn.benchmark = False
 
 
-def test_an_operation_that_has_no_deterministic_form_is_told(quiet_environment):
+def test_an_operation_without_deterministic_form_is_an_error(quiet_environment):
     message = "adaptive_avg_pool2d_backward_cuda does not have a deterministic implementation, but you set ..."
     with pytest.raises(ConfigError, match="no deterministic form on this device") as caught, determinism(DETERMINISTIC):
         raise RuntimeError(message)

@@ -36,6 +36,6 @@ def test_step_in_parts_is_that_of_one_part_after_the_other(name, norms):
 
 def test_parts_are_doubled_up_to_one_window_each():
     assert [more_parts(parts, 6, "") for parts in (1, 2, 4)] == [2, 4, 6]
-    with pytest.raises(ConfigError, match="memory") as told:
+    with pytest.raises(ConfigError, match="memory") as caught:
         more_parts(6, 6, "20 GiB")
-    assert "20 GiB (with one window at a time in the encoder)" in str(told.value.got)
+    assert "20 GiB (with one window at a time in the encoder)" in str(caught.value.got)

@@ -30,9 +30,9 @@ def files():
     mask = ball()
     maps = [LabelMap(EVIL, mask * np.uint8(7)), LabelMap("prediction", ball(radius=6) * np.uint8(7))]
     classes = list_classes(maps, {7: "liver"})
-    told = setup("scan", [each.name for each in maps], classes, (0.0, 200.0))
+    texts = setup("scan", [each.name for each in maps], classes, (0.0, 200.0))
     scan = nifti(np.where(mask, 100, 50).astype(np.int16), AFFINE)
-    return page_files(told, scan, [label_nifti(each.array, AFFINE, classes) for each in maps])
+    return page_files(texts, scan, [label_nifti(each.array, AFFINE, classes) for each in maps])
 
 
 @pytest.fixture(scope="module")
