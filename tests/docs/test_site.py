@@ -1,11 +1,13 @@
 """The site: every page is in its menu, every public name and command in its reference, and it builds strictly."""
 
 import importlib.util
+import inspect
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,19 @@ def test_the_reference_holds_every_public_name_once():
     assert sorted(named) == sorted(inflate3d.__all__)
 
 
-def test_the_reference_tells_every_command(monkeypatch):
+@pytest.mark.parametrize("name", inflate3d.__all__)
+def test_public_methods_have_docstrings(name):
+    members = vars(getattr(inflate3d, name)).items() if inspect.isclass(getattr(inflate3d, name)) else ()
+    public = {key: each for key, each in members if not key.startswith("_")}
+    methods = {
+        key: each
+        for key, each in public.items()
+        if inspect.isroutine(each) or isinstance(each, (property, cached_property))
+    }
+    assert [key for key, each in methods.items() if not each.__doc__] == []
+
+
+def test_the_reference_lists_every_command(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     reference = importlib.import_module("command_reference")
     sections = re.findall(r"^## (\S+)\n\n.+\n\n```text\nusage: inflate3d (\S+) ", reference.command_reference(), re.M)

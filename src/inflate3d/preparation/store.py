@@ -137,10 +137,12 @@ class Store:
 
     @property
     def groups(self) -> dict[str, str | None]:
+        """The group of each case, such as its patient; None where unknown."""
         return {name: case.group for name, case in self.cases.items()}
 
     @cached_property
     def plan(self) -> Plan:
+        """The plan by which the cases were prepared."""
         return Plan.read(self.folder / "plan.json")
 
     @cached_property
