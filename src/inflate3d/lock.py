@@ -35,7 +35,7 @@ def locked(
     """Keeps other processes out of a folder.
 
     Args:
-        path: The lock's file; who holds the lock may remove it. Beside it lies the name of the process.
+        path: The lock file, which its holder may remove. A file beside it names the process.
         folder: What is locked, for the message.
         doing: What the other process is doing, for the message.
         hint: What the user can do.

@@ -17,7 +17,7 @@ class PaperEncoder:
 
     Attributes:
         backbone: Name of the backbone, timm's where timm has it.
-        levels: Which of its feature maps the paper takes; none for the usual ones.
+        levels: The feature maps that the paper uses; None: the usual ones.
         weights: The weights that the name stands for: ``"timm"`` for those that timm publishes under the
             backbone's name, a name of :data:`inflate3d.models.published.PUBLISHED`, or ``"none"``.
     """

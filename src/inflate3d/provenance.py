@@ -62,7 +62,7 @@ class Environment(FrozenModel):
 
     Attributes:
         version: Version of inflate3d.
-        commit: Commit of its checkout, or that pip installed from; none for a release.
+        commit: Commit of its checkout, or the one that pip installed; None for a release.
         modified: Whether tracked files of the checkout were changed; none where that is unknown.
         threads: Threads that torch used; on a CPU, another number rounds sums differently.
         device: ``cpu``, ``mps``, or the GPU's name.
@@ -185,7 +185,7 @@ class Provenance(FrozenModel):
     Attributes:
         seeds: Seeds of the training, of the split and of the choice of training cases.
         data: The cases that it was trained on.
-        weights: The 2D weights that it started from; none for random ones.
+        weights: The 2D weights that it started from; None for random ones.
         sessions: The first training and each resumption.
         model_sha256: Checksum of ``model/model.safetensors``; none before the run is finished.
     """

@@ -202,7 +202,7 @@ class Volume:
         No value is interpolated. Voxels that the other grid doesn't have are left out.
 
         Args:
-            other: The grid, or a volume that lies on it. Its very affine is the result's.
+            other: The grid, or a volume on it. The result has its exact affine.
             fill: Value of the voxels that this volume doesn't have.
 
         Returns:

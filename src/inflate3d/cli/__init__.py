@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Args:
-        arguments: What follows ``inflate3d``; the process's own if not given.
+        arguments: What follows ``inflate3d``; by default the process's arguments.
 
     Returns:
         The exit code: 0 on success, 1 where `reproduce` finds another model or stdout was closed, 2 on a mistake that

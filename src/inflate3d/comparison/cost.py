@@ -22,7 +22,7 @@ class NetworkSize:
     """The size of a network, counted as `inflate3d flops` does.
 
     Attributes:
-        flops: Floating-point operations for what it sees at a time.
+        flops: Floating-point operations per window or patch.
         encoder_flops: Of these, the encoder's, which is all that the paper counts; None for a 3D network.
         seen: What it sees at a time: ``window``, which gives one slice of labels, or ``patch``.
     """

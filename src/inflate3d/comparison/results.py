@@ -40,7 +40,7 @@ class Difference:
         dice: Difference in mean Dice, with its paired interval: over the cases and seeds, or with one seed over the
             cases alone.
         better: In how many cases its Dice is higher, mean over classes and seeds.
-        p: That the methods are equal, over cases and seeds; with one seed that of the sign flips.
+        p: p-value that the methods are equal, over cases and seeds; with one seed from sign flips.
         p_holm: The same corrected by Holm for all differences of the comparison.
         sign_flip_p: Of the sign-flip permutation test over the cases (or patients): it holds for the trained networks.
     """
@@ -65,10 +65,10 @@ class Row:
         dice: Mean Dice per case in native space (mean over classes of means over cases, mean over seeds), with its
             interval over the cases and, if there are several, the seeds.
         dice_of_seeds: The same of each seed.
-        dice_of_classes: Mean Dice of each class, likewise.
+        dice_of_classes: Mean Dice of each class.
         dice_of_cases: Dice of each held-out case, mean over its classes, then over the seeds; NaN where it has none.
         hd95: Mean HD95 in millimeters, likewise; NaN if not measured.
-        nsd: Mean NSD, likewise; NaN if not measured.
+        nsd: Mean NSD; NaN if not measured.
         difference: From the first arm; None for itself.
         paper: The paper's own figure for this arm on this dataset, micro-averaged Dice in percent.
     """
@@ -102,7 +102,7 @@ class Comparison:
 
     Attributes:
         held_out: The cases that were scored.
-        patients: How many independent cases these are: those of a patient count as one.
+        patients: Number of independent cases: all of a patient count as one.
         seeds: Seeds of each row.
         nsd_tolerance: Millimeters; NaN if NSD was not measured.
         rows: By number of training cases, then by budget, then by arm.
@@ -228,7 +228,7 @@ def find_difference(
 
     Args:
         first: Dice by seed, case and class; NaN where it is not defined.
-        patients: For each case what it is not independent of; each case is alone if not given.
+        patients: The patient of each case; by default all cases are independent.
     """
     seeds = len(first)
     values = group_values(np.concatenate([first, other]), patients)

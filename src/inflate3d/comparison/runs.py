@@ -45,7 +45,7 @@ class ComparisonRun:
 
     Attributes:
         cases: How many cases it is trained on; None for all of the split.
-        seed: Seed of its weights and windows; added to ``--training-cases-seed`` that of the choice of its cases.
+        seed: Seed of its weights and windows; added to ``--training-cases-seed``, that of its choice of cases.
         budget: Seconds that its training takes; None if its steps are given.
         command: Of the program that trains and predicts; empty for a network of ours.
     """

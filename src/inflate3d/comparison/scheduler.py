@@ -36,7 +36,7 @@ def find_slots(training: TrainingConfig, parallel: int | None, threads: int | No
     """The slots to train in: one per GPU (or per group of GPUs that a training needs), otherwise one.
 
     Args:
-        parallel: Number of slots; by default as many as there are GPUs for, and one on other devices.
+        parallel: Number of slots; by default as many as the GPUs allow, or one on other devices.
         threads: Of each training; by default the slots share all cores.
     """
     gpus = visible_gpus() if training.accelerator in ("auto", "gpu") else []

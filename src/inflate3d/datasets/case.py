@@ -55,7 +55,7 @@ class Case:
         id: Unique in the dataset; names the case in splits, tables, messages and result files.
         images: The scan's files; one that holds all modalities (4D), or one for each, ``None`` where that
             modality is missing. A DICOM series is named by its folder (see `inflate3d.io`).
-        label: The label map's file; none for a scan to be predicted.
+        label: The label map's file; None for a scan to be predicted.
         group: What a split must keep together, such as the patient; the case alone if none.
     """
 

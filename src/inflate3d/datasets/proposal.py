@@ -41,7 +41,7 @@ class Proposal:
         modalities: A name for each channel.
         label_files: In how many label maps each value occurs.
         left_out: Files that could not be used, each with the reason.
-        has_table: Whether the cases are those of a ``cases.csv`` that existed before.
+        has_table: Whether the cases come from an existing ``cases.csv``.
         masks: By case, the mask of each class, where the label maps are still to be made of them.
         overlaps: By case, how many voxels are in several masks; the class with fewer voxels is kept.
     """
@@ -154,7 +154,7 @@ def propose(folder: str | Path, *, replace: bool = False, progress: Progress = s
     A ``cases.csv`` that is there is used in place of the names.
 
     Args:
-        replace: Whether files that are there are to be written anew.
+        replace: Whether to overwrite existing files.
     """
     folder = Path(folder)
     _check_folder(folder, replace=replace)

@@ -92,7 +92,7 @@ def choose_split(config: DataConfig, groups: Mapping[str, str | None], named: Ma
     """The split that a configuration asks for.
 
     Args:
-        groups: Every case's id, and what it must stay together with.
+        groups: Group of each case by id; a group is never divided.
     """
     split = _whole_split(config, groups, named)
     if config.training_cases is None:
@@ -110,7 +110,7 @@ def choose_folds(
 
     Args:
         wanted: Their numbers, from 0, or all of them.
-        groups: Every case's id, and what it must stay together with.
+        groups: Group of each case by id; a group is never divided.
     """
     name = _resolved(config.split, named)
     count = config.num_folds if name == "folds" else len(named.get(name, ()))

@@ -60,7 +60,7 @@ def count_numbers(
     Args:
         numbers: Of each voxel.
         highest: The highest number that there may be.
-        where: Voxels to count; all if not given.
+        where: Voxels to count; by default all.
     """
     counts = np.zeros(highest + 1, dtype=np.int64)
     for index, plane in enumerate(numbers):  # what counts makes 64 bits of each number

@@ -81,7 +81,7 @@ def summarize(
 
     Args:
         scores: A measure; NaN where it is not defined.
-        groups: For each case what it is drawn together with, such as its patient; each case alone if not given.
+        groups: The group of each case, such as its patient, which is resampled as a whole; by default each case is its own.
         bounds: The least and the greatest value that the measure can take.
     """
     classes = [scores[:, [number]] for number in range(scores.shape[1])]
@@ -118,7 +118,7 @@ def group_values(
     order); where every class is defined in every case and all groups are of one size, it is the group's own mean.
 
     Args:
-        groups: The group of each case; each case is its own if not given.
+        groups: The group of each case; by default each case is its own.
 
     Returns:
         Groups without any score in all runs are left out; NaN for a run without any.

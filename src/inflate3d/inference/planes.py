@@ -42,7 +42,7 @@ class PlaneAverage:
 
         Args:
             slices: Logits of the plane's slices, one by one: the sum of the networks' on each of their grids.
-            turn: From the axes of the scan to those of the plane, see `plane_turns`.
+            turn: Conversion from the scan's axes to the plane's, see `plane_turns`.
         """
         total = self._sum.permute(0, *(1 + axis for axis in turn))
         kind = torch.uint8 if len(total) <= 256 else torch.int32

@@ -22,7 +22,7 @@ class ModelGridClasses:
 
     Attributes:
         classes: ``(D, height, width)``, with the depth axis of model space first.
-        orientation: From the scan's own axes to those of model space.
+        orientation: Conversion from the scan's axes to model space.
         grid: The grid in plane.
         sides: Height and width of a slice in millimeters.
     """

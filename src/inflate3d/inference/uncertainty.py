@@ -144,7 +144,7 @@ class Assessment:
 
     Args:
         pixels: The scan's, for the grids of the sums, then of each member.
-        sums: How many of these grids are those of sums.
+        sums: How many of these grids belong to sums.
         class_names: All, background first.
         members: Number of members; 0 for the soft Dice of the sum.
     """

@@ -113,7 +113,7 @@ def write(path: Path, volume: Volume) -> None:
     """Writes a volume; several modalities become a vector's components.
 
     Args:
-        path: The file to write; ``.nhdr`` and ``.mhd`` get a data file beside them.
+        path: The file to write; for ``.nhdr`` and ``.mhd``, also a data file beside it.
         volume: Integers keep their type; all else becomes float32.
     """
     check_writable(path, volume.affine)
@@ -129,7 +129,7 @@ def write_like(path: Path, labels: Shaped[np.ndarray, "..."], like: Path) -> Non
     Other formats have millimeters.
 
     Args:
-        path: The file to write; ``.nhdr`` and ``.mhd`` get a data file beside them.
+        path: The file to write; for ``.nhdr`` and ``.mhd``, also a data file beside it.
         labels: ``(I, J, K)`` on the scan's own grid, none negative.
     """
     scan, header, affine = _open(like, None)

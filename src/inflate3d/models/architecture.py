@@ -38,8 +38,8 @@ class VolumetricArchitecture(FrozenModel):
     """Everything needed to build a 3D network again, except its weights.
 
     Attributes:
-        patch_size: Slices, rows and columns of what it sees.
-        kernels: Of each level of nnU-Net's network; none for others.
+        patch_size: Slices, rows and columns of its input.
+        kernels: Kernel of each level of nnU-Net's network; empty for others.
     """
 
     network: Volumetric

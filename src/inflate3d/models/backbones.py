@@ -28,7 +28,7 @@ def find_backbone(
 
     Args:
         name: A name of :data:`inflate3d.paper_encoders.PAPER_ENCODERS`, or timm's, with or without a tag.
-        image_size: Pixels, one number or ``(H, W)``; none for about the size that it was trained at.
+        image_size: Pixels, one number or ``(H, W)``; None: about the size it was trained at.
         levels: Which of its feature maps to take. None takes the paper's where the name is the paper's; else four
             evenly spaced blocks of a plain transformer (blocks 3, 6, 9, 12 of 12), and of a hierarchical backbone
             the last map of each stride from 4 on.

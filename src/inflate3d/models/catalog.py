@@ -140,7 +140,7 @@ def describe_encoder(name: str, image_size: int | tuple[int, int] | None = None)
     """Size, cost and feature maps of a backbone, without computing anything.
 
     Args:
-        image_size: Pixels, one number or ``(H, W)``; none for about the size it was trained at.
+        image_size: Pixels, one number or ``(H, W)``; None: about the size it was trained at.
     """
     backbone = find_backbone(name, image_size)
     network = backbone.build_weightless().eval()

@@ -46,8 +46,8 @@ class VideoSwin(nn.Module):
     The stem reads patches of two slices; a window of odd depth is padded by one slice of zeros at its end.
 
     Args:
-        levels: Stages whose maps are given, ascending from 0.
-        embed_dim: Channels of the first stage; each next one has twice as many.
+        levels: Stages whose maps are returned, ascending from 0.
+        embed_dim: Channels of the first stage, doubled in each further one.
         depths: Blocks of each stage.
         num_heads: Attention heads of each stage.
         patch_size: ``(depth, rows, columns)`` of a patch.

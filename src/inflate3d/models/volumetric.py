@@ -164,7 +164,7 @@ def create_volumetric(
     Args:
         num_classes: Classes, background counted.
         spacing: Millimeters between them; nnU-Net's network pools coarse axes later.
-        width: Channels of its first level; its authors' choice if not given.
+        width: Channels of its first level; by default its authors' choice.
     """
     kind = _KINDS[network]
     width = kind.width if width is None else width

@@ -63,7 +63,7 @@ def examine(
 
     Args:
         allow_missing_modality: Whether zeros may stand in for modalities that a case lacks.
-        workers: Processes; as many as cores if not given.
+        workers: Number of processes; by default one per core.
     """
     look = partial(_examine_case, replace(dataset, cases=()), allow_missing_modality)
     looked = in_parallel(look, dataset.cases, workers)
@@ -93,7 +93,7 @@ def check_cases(dataset: Dataset, *, workers: int | None = None, progress: Progr
     """Checks every case by itself, reading each once; zeros may replace missing modalities.
 
     Args:
-        workers: Processes; as many as cores if not given.
+        workers: Number of processes; by default one per core.
     """
     check = partial(_problems_of, replace(dataset, cases=()))
     found = progress(in_parallel(check, dataset.cases, workers), len(dataset.cases), "checking cases")

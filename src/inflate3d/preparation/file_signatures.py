@@ -20,8 +20,8 @@ class FileSignature(FrozenModel):
     """Size and modification time of a file.
 
     Attributes:
-        file: Its path, from the dataset's folder on where it lies in there.
-        size: Its bytes, 0 if it is missing. Of a scan in several files, such as a DICOM series, those of all.
+        file: Its path, relative to the dataset's folder if it is inside.
+        size: Its bytes, 0 if it is missing; the sum for a scan in several files, such as a DICOM series.
         modified: When it was last written, in nanoseconds. Of several files the sum, modulo 2^63.
     """
 

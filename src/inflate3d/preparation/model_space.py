@@ -23,7 +23,7 @@ class ModelSpaceScan:
     Slices are computed when they are read, so that no second array of all voxels is needed.
 
     Attributes:
-        orientation: From the scan's own voxel axes to those of model space, and back.
+        orientation: Conversion between the scan's voxel axes and model space.
         voxels: The scan's own voxel values along the axes of model space, ``(C, own D, H, W)``; a view of the volume.
         num_slices: Number of slices in model space, D.
         spacing: Millimeters along ``(D, H, W)``.

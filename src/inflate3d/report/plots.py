@@ -23,7 +23,7 @@ class Curve:
 
     Attributes:
         steps: Where it has points; those without a value are left out.
-        color: Any of matplotlib's; none for the plot's own ink.
+        color: A matplotlib color; None: the plot's ink.
     """
 
     steps: Sequence[int]

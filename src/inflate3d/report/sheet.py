@@ -85,7 +85,7 @@ def draw_sheet(
     those of the voxel grid that come nearest to the anatomical ones; nothing is interpolated but pixels.
 
     Args:
-        maps: Label maps on its grid, each with rows of its own; none for the scan alone.
+        maps: Label maps on its grid, each in rows of its own; if empty, only the scan is shown.
         classes: See `list_classes`.
         values: The voxel values drawn black and white.
         slices: How many of each plane.

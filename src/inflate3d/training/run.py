@@ -51,7 +51,7 @@ def train(
         store: The preprocessed dataset.
         resume: Resume an interrupted run, or start a new one if none exists. A finished run whose settings ask for
             more steps now is extended, with a learning-rate schedule of its own for the steps that are left.
-        console: Where to show progress; nowhere if not given.
+        console: Where to show progress; by default nowhere.
         augment: Changes each training batch, after the built-in augmentation: a function of the images
             ``(B, C, D, H, W)`` (intensities from 0 to 1), the labels ``(B, V, D, H, W)`` (class numbers at ``V`` points
             of each pixel, one unless slices are shrunk; of windows the center slice) and a `torch.Generator` on their

@@ -40,7 +40,7 @@ def make_trainer(
     Args:
         cases: All ids of the store in order.
         processes: Who trains it together; the first one alone logs and shows.
-        console: Where to show progress; nowhere if not given.
+        console: Where to show progress; by default nowhere.
         callbacks: The user's own.
     """
     for name in ("pytorch_lightning", "lightning_fabric"):

@@ -31,7 +31,7 @@ class PlaneGrid(NamedTuple):
 
     Attributes:
         size: Rows and columns.
-        spacing: Millimeters between them; the grid's middle is that of the slice.
+        spacing: Millimeters between them; the grid and the slice have the same center.
     """
 
     size: tuple[int, int]
@@ -72,7 +72,7 @@ class Patches(Samples):
     Args:
         draw: Where their center slices lie.
         size: Slices, rows and columns of a patch.
-        pixel_spacing: Millimeters between its rows and between its columns; none for the scan's own.
+        pixel_spacing: Millimeters between its rows and between its columns; None: the scan's own.
         augmentation: What may become of it.
         seed: Seed of the draws in plane.
     """

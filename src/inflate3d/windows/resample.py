@@ -74,7 +74,7 @@ def field_matrices(
 
     Args:
         sides: Height and width of each slice.
-        centers: Where in the slice the field's middle lies (row, column), normalized; its middle if not given.
+        centers: The field's center in the slice (row, column), normalized; by default that of the slice.
     """
     scale = (fields / sides).flip(1)  # x first
     shift = torch.zeros_like(scale) if centers is None else centers.flip(1)

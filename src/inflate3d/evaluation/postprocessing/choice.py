@@ -161,7 +161,7 @@ def choose(
 
     Args:
         tallies: Of each case, its classes but the background.
-        patients: For each case what it is not independent of; each case is alone if not given.
+        patients: The patient of each case; by default all cases are independent.
     """
     groups = [case if patients is None else patients[case] for case in tallies]
     chosen, tried = [], []
@@ -188,7 +188,7 @@ def gain_estimate(
 
     Args:
         before: Dice; NaN where there is none.
-        groups: For each case what it is drawn together with.
+        groups: The group of each case, which is resampled as a whole.
         tried: Of how many such gains the best is taken: the interval holds for all of them together.
     """
     values = group_values(np.stack([before, after]), groups)
@@ -207,7 +207,7 @@ def try_out(
 
     Args:
         before: Dice of the classes that it concerns, without it.
-        groups: For each case what it is drawn together with.
+        groups: The group of each case, which is resampled as a whole.
     """
     changed = int(np.count_nonzero(((before != after) & ~(np.isnan(before) & np.isnan(after))).any(axis=1)))
     gain = gain_estimate(before, after, groups, tried=tried)

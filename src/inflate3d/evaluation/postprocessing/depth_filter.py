@@ -31,8 +31,8 @@ def choose_depth_filter(
     """Chooses the standard deviation.
 
     Args:
-        dice: By standard deviation in millimeters; that of 0 is without a filter.
-        groups: For each case what it is drawn together with, such as its patient.
+        dice: By standard deviation in millimeters; 0 is without a filter.
+        groups: The group of each case, such as its patient, which is resampled as a whole.
 
     Returns:
         The one that is kept, 0 if none is, and all that were tried.
