@@ -81,7 +81,7 @@ def summarize(
 
     Args:
         scores: A measure; NaN where it is not defined.
-        groups: The group of each case, such as its patient, which is resampled as a whole; by default each case is its own.
+        groups: The group of each case, such as its patient, resampled as a whole; by default each case is its own.
         bounds: The least and the greatest value that the measure can take.
     """
     classes = [scores[:, [number]] for number in range(scores.shape[1])]
