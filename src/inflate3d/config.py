@@ -91,7 +91,7 @@ class TrainingDefaults(FrozenModel):
 
 
 class DataConfig(FrozenModel):
-    """What to train on.
+    """The training data: split, fold, and number of cases.
 
     Example:
         >>> DataConfig(fold=2, training_cases=20).num_folds
@@ -169,12 +169,12 @@ class InflatedConfig(FrozenModel):
         return self.resolved_weights != "none"
 
     def resolve(self, defaults: TrainingDefaults) -> InflatedConfig:
-        """Fills in the depth. Stride and image size stay the plan's, see `inflate3d.training.build.plan_run`."""
+        """Fills in the depth. Stride and image size come from the plan, see `inflate3d.training.build.plan_run`."""
         return self if self.depth is not None else self.model_copy(update={"depth": defaults.depth})
 
 
 class VolumetricConfig(FrozenModel):
-    """One of MONAI's 3D networks, to compare with (dynunet is nnU-Net's).
+    """A 3D network of MONAI, for comparison (dynunet is nnU-Net's).
 
     Example:
         >>> VolumetricConfig(network="dynunet", patch_size=(16, 128, 128)).pretrained
@@ -193,7 +193,7 @@ class VolumetricConfig(FrozenModel):
     pretrained: ClassVar = False
 
     def resolve(self, defaults: TrainingDefaults) -> VolumetricConfig:
-        """Nothing to fill in: patch size and width depend on the median scan and the network."""
+        """Returns the settings as they are: patch size and width are chosen with the median scan and the network."""
         return self
 
 
@@ -214,7 +214,7 @@ ModelConfig: TypeAlias = Annotated[
 
 
 class AugmentationConfig(FrozenModel):
-    """Random changes of the training windows; geometry acts in plane, alike on all slices of a window.
+    """Random augmentation of training windows; spatial changes are in-plane and the same for all slices of a window.
 
     Example:
         >>> AugmentationConfig(max_rotation=0, max_zoom=1).max_shift
@@ -246,7 +246,7 @@ class AugmentationConfig(FrozenModel):
 
 
 class TrainingConfig(FrozenModel):
-    """How to train.
+    """The optimization: steps, batches, learning rates, loss, device.
 
     Example:
         >>> training = TrainingConfig(steps=500, precision="bf16-mixed")
@@ -316,7 +316,7 @@ class TrainingConfig(FrozenModel):
     """Steps of the finished training that this one extends: the learning rate's schedule starts anew there."""
 
     def resolve(self, defaults: TrainingDefaults, model: InflatedConfig | VolumetricConfig) -> TrainingConfig:
-        """Fills in the plan's choices, and those that depend on the network."""
+        """Replaces each None by the plan's or the network's choice."""
         inflated = isinstance(model, InflatedConfig)
         steps = defaults.steps if self.steps is None else self.steps
         values: dict[str, Any] = {
@@ -395,7 +395,7 @@ class RunConfig(FrozenModel):
 
     @classmethod
     def read(cls, path: Path) -> RunConfig:
-        """Reads what :meth:`write` wrote.
+        """Reads a file of :meth:`write`.
 
         Raises:
             ConfigError: The file is missing, is not YAML, or holds an unknown key or an invalid value.

@@ -35,12 +35,12 @@ class Inflate3dError(Exception):
         True
 
     Args:
-        what: What is wrong: one sentence without a full stop.
-        expected: What would have been right.
-        got: What was found instead.
+        what: What is wrong, in one sentence without a period.
+        expected: What was expected.
+        got: What was found.
         hint: What the user can do.
-        case: Name of the case (one scan and its labels).
-        file: The file.
+        case: Id of the case.
+        file: The file concerned.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Inflate3dError(Exception):
         return _rebuild, (type(self), self._parts())
 
     def with_context(self, *, case: str | None = None, file: str | Path | None = None) -> Inflate3dError:
-        """Returns the same error with a case and a file, where it has none yet."""
+        """Returns the same error with a case and a file added if it has none."""
         known = {"case": case, "file": None if file is None else str(file)}
         parts = {name: value for name, value in known.items() if value is not None}
         return _rebuild(type(self), {**parts, **self._parts()})

@@ -63,12 +63,12 @@ class RunFolder(ScoredFolder):
 
     @property
     def runs(self) -> list[RunFolder]:
-        """Only this one."""
+        """This run only."""
         return [self]
 
     @property
     def config(self) -> Path:
-        """All settings."""
+        """The settings."""
         return self.root / "config.yaml"
 
     @property
@@ -83,7 +83,7 @@ class RunFolder(ScoredFolder):
 
     @property
     def provenance(self) -> Path:
-        """Versions, data and weights that it was made from."""
+        """The versions, data and weights that it was made with."""
         return self.root / "provenance.json"
 
     @property
@@ -93,12 +93,12 @@ class RunFolder(ScoredFolder):
 
     @property
     def best(self) -> Path:
-        """State at the best validation, with ``--keep best``."""
+        """The weights of the best validation, with ``--keep best``."""
         return self.root / "checkpoints" / "best.ckpt"
 
     @property
     def last(self) -> Path:
-        """State to resume from."""
+        """The state to resume from."""
         return self.root / "checkpoints" / "last.ckpt"
 
     @property
@@ -112,10 +112,10 @@ class RunFolder(ScoredFolder):
         return all((self.model / name).exists() for name in ("model.json", "README.md"))
 
     def locked(self) -> AbstractContextManager[None]:
-        """Keeps other processes from training or evaluating the run in the meantime (see `inflate3d.lock`).
+        """Prevents other processes from training or evaluating the run at the same time (see `inflate3d.lock`).
 
         Raises:
-            OutputError: Another process does so, or the folder can't be written.
+            OutputError: Another process has the lock, or the folder can't be written.
         """
         hint = "wait until it has finished, or choose another folder by --run"
         return locked(self.root / ".lock", self.root, doing="working on this run", hint=hint, remove=True)
@@ -131,10 +131,10 @@ class FoldsFolder(ScoredFolder):
     """
 
     def locked(self) -> AbstractContextManager[None]:
-        """Keeps other processes from evaluating the folds in the meantime.
+        """Prevents other processes from evaluating the folds at the same time.
 
         Raises:
-            OutputError: Another process does so, or the folder can't be written.
+            OutputError: Another process has the lock, or the folder can't be written.
         """
         hint = "wait until it has finished"
         return locked(self.root / ".lock", self.root, doing="evaluating these folds", hint=hint, remove=True)

@@ -60,7 +60,7 @@ def test_the_reference_lists_every_command(monkeypatch):
     assert sections == [(name, name) for name in COMMANDS]
     assert reference.MARK in (DOCS / "reference/commands.md").read_text(encoding="utf-8")
     shown = reference.help_of("train")
-    assert "--image-size" in shown and "Slices in a window" in shown
+    assert "--image-size" in shown and "Slices per window" in shown
     assert not set("│╭╰\x1b") & set(shown)
 
 

@@ -72,7 +72,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset as its own files describe it.
+    """A dataset: its cases, modalities, classes and splits.
 
     Attributes:
         name: Its name.
@@ -80,10 +80,10 @@ class Dataset:
         modalities: Names of the input channels, in order, such as ``("CT",)`` or ``("FLAIR", "T1w")``.
         classes: Label value to class name, ascending; 0 is the background.
         cases: The labeled cases, sorted by id.
-        merged: Label values that count as another class: value in the files to a value of ``classes``. What
-            counts as 0 is background.
-        ignore: Label value of voxels that nobody labeled: neither trained on nor scored.
-        splits: Splits that come with the dataset, by name; each a split, or all its folds.
+        merged: Label values in the files that count as another class: value to a value of ``classes``, or to 0 for
+            background.
+        ignore: Label value of unlabeled voxels, which are neither trained on nor scored.
+        splits: The dataset's own splits by name; each is one split or a list of folds.
 
     Example:
         >>> import inflate3d as i3d
@@ -103,5 +103,5 @@ class Dataset:
 
     @property
     def label_values(self) -> set[int]:
-        """Every value that its label maps may contain."""
+        """All values that its label maps may contain."""
         return {*self.classes, *self.merged, *([] if self.ignore is None else [self.ignore])}

@@ -45,15 +45,15 @@ LAYOUTS = (
 
 
 def read_dataset(folder: str | Path) -> Dataset:
-    """Reads a dataset of any known layout; no scan is opened.
+    """Reads a dataset in any known layout, without opening scans.
 
     Args:
         folder: The dataset's folder.
 
     Raises:
-        DataError: The folder doesn't exist, has no known layout, its description is wrong, or no case is in it.
-        DatasetProblems: All files that are missing or, where a listing names them, lie outside the folder, and all
-            case ids that can't name files or stand there twice.
+        DataError: The folder doesn't exist, has no known layout, an invalid description, or no case.
+        DatasetProblems: Files are missing or outside the folder, or case ids are duplicate or can't be file names;
+            all of them at once.
 
     Example:
         >>> dataset = read_dataset("data/Liver")

@@ -67,7 +67,7 @@ def score_label_maps(
     tolerance: float = TOLERANCE,
     progress: Progress = silent,
 ) -> Scores:
-    """Scores a folder of predictions, of any program, against the label maps of the same names.
+    """Scores a folder of predicted label maps, made by any program, against labels of the same names.
 
     Each case is scored on the grid of its label map. Label maps without a prediction are not scored; a warning of the
     logger ``inflate3d`` names them.
@@ -88,19 +88,18 @@ def score_label_maps(
     Args:
         predictions: A folder of predicted label maps.
         labels: A folder of label maps; suffixes may differ.
-        classes: Names of the label values to score, 0 not among them; all other values are background. All values
-            that are found are scored, named by their number, if not given.
-        ignore: Label value of voxels that nobody labeled: they count in no measure.
-        groups: By kind, such as ``site``, the group of each case. The cases of a ``patient`` (or ``subject`` or
-            ``group``) are drawn together for intervals.
-        tolerance: Millimeters within which a surface counts as right.
-        progress: Shows how far it is.
+        classes: Names of the label values to score, without 0; other values are background. By default, all values that
+            occur are scored, named by their number.
+        ignore: Label value of unlabeled voxels, which count in no measure.
+        groups: By kind, such as ``site``, the group of each case. Intervals resample the cases of a ``patient`` (or
+            ``subject`` or ``group``) together.
+        tolerance: Distance in millimeters up to which a surface counts as matched in NSD.
+        progress: Shows the progress.
 
     Raises:
-        DataError: A folder or a file can't be read, a prediction has no label map or lies on another grid, the
-            predictions have none of the labels' classes, or a kind of group has none of the cases.
-        ConfigError: The tolerance is negative; a value can't be a class, or there are
-            more classes than a byte can number.
+        DataError: A folder or a file can't be read, a prediction has no label map or another grid, the predictions
+            contain none of the labels' classes, or a kind of group contains none of the cases.
+        ConfigError: The tolerance is negative, a class value is invalid, or there are more than 255 classes.
     """
     maps = pair_label_maps(Path(predictions), Path(labels))
     if maps.unpredicted:

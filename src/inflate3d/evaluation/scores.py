@@ -64,14 +64,14 @@ class Scores:
     Attributes:
         cases: Their ids.
         classes: Foreground class names.
-        measured: By name, those of `MEASURES` that were taken, of each case and class on the scan's own grid; NaN
-            where a measure is not defined. ``dice`` is always among them. ``confidence`` may be: how far a prediction
-            can be trusted, estimated without its label; NaN where the class is not predicted.
-        micro_dice: The paper's figure: Dice of each class over the pixels of all slices of all cases together, on the
-            model's grid. It is not comparable with a mean over cases. None if not known.
-        tolerance: Millimeters within which a surface counts as right in NSD, if that was measured.
-        seconds: How long each case's prediction took, from the scan in memory to its label map; NaN if not known.
-        groups: Kinds of groups that the cases fall into, such as ``spacing``, and the group of each case.
+        measured: The computed `MEASURES` by name, for each case and class on the scan's own grid; NaN where undefined.
+            ``dice`` is always included. ``confidence`` may be: an estimate of the Dice without the label; NaN where the
+            class is not predicted.
+        micro_dice: The paper's figure: Dice of each class over all pixels of all cases together, on the model's grid.
+            It is not comparable with a mean over cases. None if unknown.
+        tolerance: Distance in millimeters up to which a surface counts as matched in NSD, if that was computed.
+        seconds: Duration of each case's prediction, from the scan in memory to its label map; NaN if unknown.
+        groups: By kind, such as ``spacing``, the group of each case.
 
     Example:
         >>> scores = Scores.read(Path("runs/Liver/evaluation"))
@@ -120,7 +120,7 @@ class Scores:
 
     @property
     def patients(self) -> tuple[str, ...]:
-        """For each case its patient (or other independent unit); the case itself if nothing is known."""
+        """The patient (or other independent unit) of each case; the case itself if unknown."""
         kind = next((each for each in PATIENT_KINDS if each in self.groups), None)
         if kind is None:
             return self.cases
@@ -128,7 +128,7 @@ class Scores:
         return tuple(f"case {case}" if group == UNKNOWN else f"group {group}" for case, group in pairs)
 
     def values(self, measure: str = "dice") -> Float[np.ndarray, "cases classes"]:
-        """A measure per case and class; NaN where it is not defined or was not computed."""
+        """A measure per case and class; NaN where it is undefined or was not computed."""
         return self.measured.get(measure, np.full_like(self.dice, np.nan))
 
     def class_means(self, measure: str = "dice") -> list[float]:
@@ -193,7 +193,10 @@ class Scores:
         )
 
     def table(self) -> Table:
-        """The long table: case, class, measure, value; no class: of the whole case, no case: of all cases."""
+        """The long table: case, class, measure, value.
+
+        Rows without a class apply to the whole case, rows without a case to all cases.
+        """
         return Table(("case", "class", "measure", "value"), list(self._rows()))
 
     def _rows(self) -> Iterator[tuple[str | None, str | None, str, float]]:
@@ -209,7 +212,7 @@ class Scores:
                 yield None, class_name, MICRO_DICE, value
 
     def summary_table(self) -> Table:
-        """A row per measure and class, and one for the mean of the classes: means with intervals, and medians."""
+        """One row per measure and class, and one for the mean of the classes: means with intervals, and medians."""
         rows: list[list[Value]] = []
         for measure, summary in self.summaries.items():
             cases: list[int | None] = [*summary.cases, None]
@@ -219,7 +222,7 @@ class Scores:
         return Table(("measure", "class", "cases", "mean", "mean_low", "mean_high", "median"), rows)
 
     def group_table(self) -> Table:
-        """A row per group, measure and class, and one for the mean of the classes: means over the cases."""
+        """One row per group, measure and class, and one for the mean of the classes: means over the cases."""
         rows: list[list[Value]] = []
         for kind in self.groups:
             for group, part in self.in_groups(kind).items():
@@ -230,7 +233,7 @@ class Scores:
         return Table(("groups", "group", "cases", "measure", "class", "mean"), rows)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; undefined ones are ``null``."""
+        """All scores as plain values for JSON; undefined ones are ``null``."""
         known = {name: _definition(name) for name in self.measures}
         extra = {
             name: _DEFINITIONS[name]
@@ -257,10 +260,10 @@ class Scores:
         }
 
     def write(self, folder: Path) -> None:
-        """Writes all of it, each file atomically.
+        """Writes all files, each atomically.
 
         ``scores.json`` holds everything; ``scores.csv`` is the long table; ``summary.csv`` has means and medians;
-        ``groups.csv`` means in groups of cases, where there are groups.
+        ``groups.csv`` has means in groups of cases, if there are groups.
 
         Raises:
             OutputError: A file can't be written.
@@ -273,10 +276,10 @@ class Scores:
 
     @classmethod
     def read(cls, folder: Path) -> Scores:
-        """Reads what :meth:`write` wrote.
+        """Reads the files of :meth:`write`.
 
         Raises:
-            DataError: The file is missing, damaged, or holds no scores.
+            DataError: The file is missing, damaged, or contains no scores.
         """
         file = folder / "scores.json"
         try:

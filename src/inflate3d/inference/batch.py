@@ -113,38 +113,37 @@ def predict_files(
     progress: Progress = silent,
     report: Callable[[ScanResult], object] = lambda result: None,
 ) -> list[ScanResult]:
-    """Segments scans and writes their label maps, named as the scans are.
+    """Segments scans and writes their label maps under the scans' names.
 
-    A scan that can't be segmented stops none of the others. While one is predicted, the next is read and the one before
-    is written; no more than these three are in memory. Ctrl-C waits only for the label map that is being written.
+    A scan that fails does not stop the others. While one is predicted, the next one is read and the previous one is
+    written; at most these three are in memory. Ctrl-C only waits for the label map that is being written.
 
     Args:
-        predictor: The model; with an engine how to load it.
-        scans: A scan, or a folder of them, see `inflate3d.inference.scans.find_scans`; or what that found.
-        out: Folder for the label maps, or the file of a single one (``seg.nii.gz``). It may be at s3:// or gs://.
-        suffix: Format of the label maps, such as ``.nrrd``; the scan's own by default, NIfTI for DICOM.
-        skip_existing: Whether to skip scans whose label map exists and is newer than they are, whichever model it is
-            from.
-        overwrite: Whether label maps may replace files that inflate3d did not write.
-        postprocessing: What is done to each prediction before it is written.
-        confidence: Whether to report how far each label map can be trusted.
-        uncertainty_maps: Whether to write each voxel's uncertainty to ``uncertainty/NAME.nii.gz``, too: the normalized
+        predictor: The model; with an engine, how to load it.
+        scans: A scan or a folder of scans, see `inflate3d.inference.scans.find_scans`; or its result.
+        out: Folder for the label maps, or the file for a single one (``seg.nii.gz``); may be at s3:// or gs://.
+        suffix: Format of the label maps, such as ``.nrrd``; by default the scan's, NIfTI for DICOM.
+        skip_existing: Whether to skip scans whose label map exists and is newer, whichever model made it.
+        overwrite: Whether to replace files that inflate3d did not write.
+        postprocessing: Applied to each prediction before it is written.
+        confidence: Whether to report the confidence of each label map.
+        uncertainty_maps: Whether to also write each voxel's uncertainty to ``uncertainty/NAME.nii.gz``: the normalized
             entropy of the mean probabilities, from 0 to 1.
-        engine: Runs the work on other machines (`inflate3d.distributed`), which see the same paths. Each process loads
-            the model once. If one dies, its scan is started again elsewhere unless its label map has been written.
+        engine: Runs the work on other machines (`inflate3d.distributed`), which must see the same paths. Each process
+            loads the model once. If one dies, its scan is restarted elsewhere unless its label map has been written.
         progress: Shows the progress.
-        report: Called with each scan's result, in their order.
+        report: Called with each result, in the order of the scans.
 
     Returns:
         The results, in the order of the scans.
 
     Raises:
-        DataError: The only scan can't be read, does not fit the model, or the format can't hold its geometry.
-        DatasetProblems: Likewise for some of several scans; those of all others are written.
-        ConfigError: The format is not supported, the memory budget is too small for the only scan, or maps of
-            uncertainty are to go to a bucket.
-        OutputError: A label map can't be written, which leaves no part of it, or would replace a file that inflate3d
-            did not write.
+        DataError: The only scan can't be read or does not fit the model, or the format can't express its geometry.
+        DatasetProblems: The same for some of several scans; the label maps of all others are written.
+        ConfigError: The format is not supported, the memory budget is too small for the only scan, or uncertainty maps
+            are requested for a bucket.
+        OutputError: A label map can't be written (no part of it is left), or would replace a file that inflate3d did
+            not write.
 
     Example:
         >>> import inflate3d as i3d

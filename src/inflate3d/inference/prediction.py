@@ -47,12 +47,12 @@ class Prediction:
 
     Attributes:
         labels: The dataset's label values, ``(I, J, K)``.
-        affine: From voxel indices to millimeters (RAS+), the scan's own.
-        confidence: How far the labels can be trusted; None if not asked for.
-        uncertainty: Normalized entropy of the mean probabilities of each voxel, in percent; None if not asked for.
-        class_scores: Mean probabilities of all classes, ``(K, I, J, K)``; None if not asked for.
-        model_grid: The prediction before it was resampled in plane; None if not asked for.
-        other_labels: The labels by each of the other filters that were asked for.
+        affine: The scan's, from voxel indices to millimeters (RAS+).
+        confidence: How reliable the labels are; None if not requested.
+        uncertainty: Normalized entropy of each voxel's mean probabilities, in percent; None if not requested.
+        class_scores: Mean probabilities of all classes, ``(K, I, J, K)``; None if not requested.
+        model_grid: The prediction before in-plane resampling; None if not requested.
+        other_labels: The labels for each of the other requested filters.
 
     Example:
         >>> import inflate3d as i3d
@@ -73,15 +73,16 @@ class Prediction:
     other_labels: tuple[Integer[np.ndarray, "i j k"], ...] = ()
 
     def save(self, path: str | Path, *, like: str | Path | None = None) -> Path:
-        """Writes the labels to a file, whole or not at all.
+        """Writes the labels to a file, atomically.
 
         Args:
-            path: The file; its suffix is the format, such as ``.nii.gz``.
-            like: The scan's file. If it is of the same family of formats, everything that says where voxels lie is
-                copied from it bit by bit; without, the affine is written.
+            path: The file; its suffix determines the format, such as ``.nii.gz``.
+            like: The scan's file. If its format is of the same family, its geometry is copied bit for bit. By default
+                the
+            affine is written.
 
         Raises:
-            DataError: The format is not supported, or can't hold the affine.
+            DataError: The format is not supported, or can't express the affine.
             OutputError: The file can't be written.
         """
         path = Path(path)

@@ -55,21 +55,21 @@ class Predictor:
     """Segments scans with a trained network, or with the average of several.
 
     Args:
-        model: A network with its plan, or several with the same classes, modalities, depth axis, slice spacing and
+        model: A network with its plan, or several that have the same classes, modalities, depth axis, slice spacing and
             planes.
-        device: Where to compute, such as ``"cpu"`` or ``"cuda:1"``; the GPU if there is one by default.
-        batch_size: The largest number of windows at a time, fewer where memory demands it; for a 3D network an eighth
-            as many patches.
-        memory: Gigabytes that a prediction may take above the weights and the scan; on a GPU of its memory, with the
-            scan. The default is 1.5, less if less is free, or nine tenths of what is free on the GPU; with several
-            planes an array of classes x voxels beside it. That of a 3D network is not bounded.
+        device: The device, such as ``"cpu"`` or ``"cuda:1"``; by default the GPU if there is one.
+        batch_size: Maximum number of windows at a time, fewer if memory is short; for a 3D network, an eighth as many
+            patches.
+        memory: Memory limit of a prediction in gigabytes, in addition to the weights and the scan; on a GPU, the limit
+            of its memory, scan included. Default: 1.5, or less if less is free; on a GPU nine tenths of the free
+            memory. Averaging over planes needs another array of classes x voxels. 3D networks have no limit.
         flips: Whether to average over the flips that the plan allows (test-time augmentation).
         slice_step: Predict every n-th slice, and interpolate the logits of those between.
-        precision: Number format of the network's arithmetic; mixed ones are faster where the device has them, and
-            change some labels.
+        precision: Number format of the network; mixed formats are faster if the device supports them, and change some
+            labels.
 
     Raises:
-        ModelError: A network has no plan, or networks do not agree.
+        ModelError: A network has no plan, or the networks do not match.
         ConfigError: The device is invalid or not available, or the plan allows no flip.
 
     Example:
@@ -117,11 +117,11 @@ class Predictor:
 
         Args:
             folder: The folder.
-            ensemble: More of them to average with.
+            ensemble: More folders of models to average with.
             **settings: See `Predictor`.
 
         Raises:
-            ModelError: There is no model, it can't be loaded, or models do not agree.
+            ModelError: There is no model, it can't be loaded, or models do not match.
             ConfigError: The device is invalid or not available, or the plan allows no flip.
         """
         folders = [model for each in (folder, *ensemble) for model in find_models(Path(each))]
@@ -131,7 +131,7 @@ class Predictor:
 
     @property
     def plan(self) -> Plan:
-        """The first network's plan; all networks agree on what scans must be like."""
+        """The first network's plan; all networks need the same kind of scans."""
         plans = [_plan_of(each) for each in self.models]
         missing = all(plan.allow_missing_modality for plan in plans)
         return plans[0].model_copy(update={"allow_missing_modality": missing})
@@ -149,25 +149,26 @@ class Predictor:
     ) -> Prediction:
         """Segments a scan.
 
-        The confidence is the agreement of the planes where there are several, else of the networks, else of a single
-        inflated network's flips, and else the soft Dice of its probabilities; see `inflate3d.inference.uncertainty`.
+        The confidence is the agreement of the planes if there are several, otherwise of the networks, otherwise of the
+        flips of a single inflated network, and otherwise the soft Dice of its probabilities; see
+        `inflate3d.inference.uncertainty`.
 
         Args:
             volume: ``(C, I, J, K)`` in any orientation, with its affine.
-            confidence: Whether to compute how far the labels can be trusted.
-            uncertainty: Whether to map the entropy of each voxel.
+            confidence: Whether to compute the confidence of the labels.
+            uncertainty: Whether to compute the entropy of each voxel.
             class_scores: Whether to return the mean probabilities of all classes, an array of classes x voxels.
-            model_grid: Whether to return the classes on the grid of the first network's logits, too.
+            model_grid: Whether to also return the classes on the grid of the first network's logits.
             depth_filter: Standard deviation in millimeters of a Gaussian filter of the logits along the depth; 0 for
-                none. What suits a model is chosen by `inflate3d evaluate`, see `Postprocessing`.
-            other_filters: More of them, to get the labels that each would give.
+                none. `inflate3d evaluate` chooses it for a model, see `Postprocessing`.
+            other_filters: Further depth filters, to get the labels for each.
 
         Returns:
             The prediction, on the grid of the scan.
 
         Raises:
             DataError: Wrong number of modalities, or fewer slices than a window.
-            MemoryBudgetError: The memory budget is too small for this scan, or for so wide a filter.
+            MemoryBudgetError: The memory budget is too small for this scan, or for a filter of this width.
         """
         scan = self._to_model_space(volume)
         assessed = confidence or uncertainty or class_scores
@@ -227,10 +228,10 @@ class Predictor:
         )
 
     def classes(self, scan: ModelSpaceScan) -> Iterator[Integer[Tensor, "h w"]]:
-        """Class numbers of a model-space scan's own slices, one by one; the same as those of `predict`.
+        """Yields the class numbers of a model-space scan, slice by slice; the same as those of `predict`.
 
         Args:
-            scan: A volume's, see `to_model_space`, or one of a store.
+            scan: A scan from `to_model_space` or from a store.
 
         Raises:
             DataError: Fewer slices than a window.

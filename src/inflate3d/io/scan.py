@@ -27,17 +27,17 @@ def read_volume(path: str | Path, *, case: str | None = None) -> Volume:
     """Reads a scan with one modality (3D) or several (4D).
 
     Args:
-        path: A file of one of `SUFFIXES`; for a pair of header and image, either. A DICOM series is named by
-            the folder that holds it and no other, by ``FOLDER/SERIES-INSTANCE-UID``, or by any of its files.
+        path: A file with one of `SUFFIXES`; for a pair of header and image, either one. A DICOM series is named by
+            its folder if that holds no other, by ``FOLDER/SERIES-INSTANCE-UID``, or by any of its files.
         case: Id of the case, for error messages.
 
     Returns:
-        The scan on its own grid, ``(C, I, J, K)``; integers keep the file's type, all else is float32. Its
-        notes say what was odd but could be used.
+        The scan on its own grid, ``(C, I, J, K)``; integers keep the file's type, all else is float32. Its notes
+        state what is unusual about the file.
 
     Raises:
-        DataError: The scan is missing, damaged, not a volume, larger than the free memory, or some voxels are NaN or
-            infinite.
+        DataError: The scan is missing, damaged, not a volume, larger than the free memory, or has NaN or infinite
+            voxels.
 
     Example:
         >>> read_volume("new_scan.nii.gz")
@@ -163,17 +163,16 @@ def check_labels_writable(path: str | Path, grid: Grid, like: str | Path) -> Non
 def write_labels(path: str | Path, labels: ArrayLike, like: str | Path | Volume | Grid) -> None:
     """Writes a label map on the grid of a scan.
 
-    Given the scan's path, and a file of the same family of formats (NIfTI; NRRD and MetaImage), everything that says
-    where voxels lie is copied from its header bit for bit, units too. No voxel of the scan is read. The write is
-    atomic.
+    Given the scan's path and an output format of the same family (NIfTI; NRRD and MetaImage), the geometry is copied
+    from the scan's header bit for bit, units included. No voxel of the scan is read. The write is atomic.
 
     Args:
         path: The file to write, of one of `WRITABLE_SUFFIXES`.
-        labels: ``(I, J, K)`` on the scan's own grid, none negative: integers, truth values, or whole floats.
+        labels: ``(I, J, K)`` on the scan's own grid, not negative: integers, booleans, or whole floats.
         like: The scan: its path (see `read_volume`), the volume, or its grid.
 
     Raises:
-        DataError: The labels are no class numbers or do not fit the scan's grid, the scan's headers can't be read, or
+        DataError: The labels are not class numbers or do not fit the scan's grid, the scan's headers can't be read, or
             the format can't be written or can't express the scan's grid.
         OutputError: The file can't be written.
 
@@ -219,17 +218,16 @@ def _grid_of(scan: str | Path | Volume | Grid) -> Grid:
 
 
 def write_volume(path: str | Path, volume: Volume) -> None:
-    """Writes an image; several modalities go into one file.
+    """Writes a scan; several modalities go into one file.
 
-    Read again, its voxels are the same. Its affine is too, to the digits that the format keeps: NIfTI has
-    float32.
+    When read again, it has the same voxels, and the same affine within the format's precision: float32 in NIfTI.
 
     Args:
         path: The file to write, of one of `WRITABLE_SUFFIXES`.
         volume: Integers keep their type; all else becomes float32.
 
     Raises:
-        DataError: The format can't be written, or can't say where the volume lies.
+        DataError: The format can't be written, or can't express the affine.
         OutputError: The file can't be written.
 
     Example:

@@ -52,21 +52,21 @@ def check_inflation(
 
     With ``"center"``, the features of a window are those of its center slice as a gray RGB image, whatever
     the other slices show. With ``"average"``, the features of one slice repeated are those of that slice.
-    Both hold for every feature map if all modalities show the same. Video Swin is not a network of images: its
-    features are those that the original computes from the whole window as a gray RGB clip.
+    Both hold for every feature map if all modalities are equal. Video Swin is a video network: its features are
+    compared with those that the original computes from the whole window as a gray RGB clip.
 
-    Errors are measured in float64, so that a deep network does not amplify the rounding of float32.
+    Everything is computed in float64, so that deep networks do not amplify the rounding errors of float32.
 
     Args:
         name: timm's name of the backbone, or the paper's.
         depth: Slices of a window.
         in_channels: Modalities.
-        image_size: Pixels, one number or ``(H, W)``. None takes about the size that it was trained at.
+        image_size: Pixels, one number or ``(H, W)``; None: about the size it was trained at.
         methods: Which inflations to check.
-        arguments: What shall differ from the backbone of that name, as for :func:`inflate3d.create_encoder`.
+        arguments: Arguments that differ from the backbone of that name, as for :func:`inflate3d.create_encoder`.
 
     Raises:
-        ModelError: Unknown backbone, one that can't be inflated, or one that changes what it computes.
+        ModelError: The backbone is unknown, can't be inflated, or computes something else when inflated.
         ConfigError: The backbone does not support this image size or depth.
 
     Example:
@@ -127,7 +127,7 @@ class EncoderDescription:
 def list_encoders(pattern: str = "*") -> list[str]:
     """Names that match a shell pattern, such as ``"*dinov2*"``: the paper's first, then timm's backbones.
 
-    A few of them can't be inflated; :func:`describe_encoder` refuses them, in a fraction of a second for each.
+    A few of them can't be inflated; :func:`describe_encoder` rejects these, in a fraction of a second each.
 
     Example:
         >>> list_encoders("vit_*_patch14_dinov2")

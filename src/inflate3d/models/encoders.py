@@ -22,23 +22,23 @@ from inflate3d.paper_encoders import resolved_weights
 
 
 class Encoder(nn.Module):
-    """An inflated backbone; :func:`create_encoder` makes it.
+    """An inflated backbone, see :func:`create_encoder`.
 
     Attributes:
-        name: Name of the backbone, timm's where timm has it, also where a name of the paper's was asked for.
-        arguments: What differs from the backbone of that name.
+        name: Name of the backbone; timm's if timm has it, even if it was requested by the paper's name.
+        arguments: Arguments that differ from the backbone of that name.
         depth: Slices of a window, ``D``.
         in_channels: Modalities, ``C``.
         image_size: ``(H, W)`` in pixels.
         inflation: How its stem was inflated.
-        levels: Which of the backbone's feature maps it gives.
-        stage_norms: Whether each map goes through a layer norm of its own.
+        levels: Numbers of the backbone's feature maps that it returns.
+        stage_norms: Whether each map has an additional layer norm.
         channels: Channels of each map.
         strides: Pixels of the image per pixel of each map.
-        mean: Gray average of the mean that its 2D weights were trained with, on intensities from 0 to 1.
-            The caller scales windows with it; the encoder doesn't.
-        std: The same of the standard deviation.
-        weights_report: What became of its 2D weights; none where there were none.
+        mean: Mean of gray intensities (0 to 1) that its 2D weights were trained with. The caller normalizes windows
+            with it; the encoder doesn't.
+        std: The standard deviation, likewise.
+        weights_report: How its 2D weights were loaded; None without 2D weights.
 
     Example:
         >>> encoder = create_encoder("resnet10t", depth=3, image_size=64, weights="none")
@@ -82,10 +82,10 @@ class Encoder(nn.Module):
             windows: ``(B, C, D, H, W)``.
 
         Returns:
-            One map ``(B, channels[i], H / strides[i], W / strides[i])`` a level, finest first.
+            One map ``(B, channels[i], H / strides[i], W / strides[i])`` per level, finest first.
 
         Raises:
-            ModelError: Modalities or slices are not the encoder's own.
+            ModelError: The number of modalities or slices is not the encoder's.
         """
         if tuple(windows.shape[1:3]) != (self.in_channels, self.depth):
             raise ModelError(
@@ -118,30 +118,30 @@ def create_encoder(
     stage_norms: bool | None = None,
     arguments: Mapping[str, Any] | None = None,
 ) -> Encoder:
-    """Builds a 2D backbone and inflates it to windows of slices.
+    """Builds a 2D backbone and inflates it for windows of slices.
 
     Args:
-        name: timm's name, with or without a tag that chooses among its weights (``"resnet50.a1_in1k"``), or a name
-            of the paper's (:data:`inflate3d.paper_encoders.PAPER_ENCODERS`: ``"beit"``, ``"swint"``, ...).
+        name: timm's name, with or without the tag of its weights (``"resnet50.a1_in1k"``), or a name of the paper's
+            (:data:`inflate3d.paper_encoders.PAPER_ENCODERS`: ``"beit"``, ``"swint"``, ...).
         depth: Slices of a window, odd.
         in_channels: Modalities.
         image_size: Pixels, one number or ``(H, W)``.
         inflation: How the stem's weight is spread over the slices; see
-            :func:`inflate3d.models.inflation.inflate_stem`. Video Swin's kernels have a depth of their own, so that
-            it makes no difference there.
-        weights: ``"timm"`` for those that timm publishes, or that a name of the paper's stands for; a name that
-            ``inflate3d weights`` lists; the path of a ``.safetensors`` or torch file; the folder of a run of your own,
-            whose trained encoder is taken as it is; ``"none"`` or None for random ones, which are not inflated.
-        levels: Which feature maps to give, by timm's number. None gives four evenly spaced blocks of a plain
-            transformer (blocks 3, 6, 9, 12 of 12; without the final norm), the paper's blocks (4, 6, 8, 12) for its
-            names, and of a hierarchical backbone the last map of each stride from 4 on.
-        stage_norms: Whether each map goes through a fresh layer norm of its channels. None does so, as the paper's
-            code, for hierarchical transformers, whose stages end in unnormalized sums.
-        arguments: What shall differ from the backbone of that name, such as ``{"embed_dim": 48, "num_heads": 4}``.
+            :func:`inflate3d.models.inflation.inflate_stem`. Video Swin's kernels are 3D already, so it has no effect
+            there.
+        weights: ``"timm"`` for the published ones of timm or of the paper's encoder; a name that ``inflate3d weights``
+            lists; the path of a ``.safetensors`` or torch file; the folder of your own run, whose trained encoder is
+            used unchanged; ``"none"`` or None for random weights, which are not inflated.
+        levels: timm's numbers of the feature maps to return. None: four evenly spaced blocks of a plain transformer
+            (3, 6, 9 and 12 of 12, without the final norm), the paper's blocks (4, 6, 8, 12) for its names, and for a
+            hierarchical backbone the last map of each stride from 4 on.
+        stage_norms: Whether to add a new layer norm to each map. None: for hierarchical transformers, whose stages end
+            in unnormalized sums, as in the paper's code.
+        arguments: Arguments that differ from the backbone of that name, such as ``{"embed_dim": 48, "num_heads": 4}``.
 
     Raises:
-        ModelError: Unknown backbone, it can't be inflated, or the weights can't be had or don't fit.
-        ConfigError: The backbone can't take this image size, depth, or levels.
+        ModelError: The backbone is unknown or can't be inflated, or the weights are not available or don't fit.
+        ConfigError: The backbone does not support this image size, depth, or these levels.
 
     Example:
         >>> encoder = create_encoder("resnet10t", depth=3, in_channels=2, image_size=64, weights="none")

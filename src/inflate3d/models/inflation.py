@@ -18,15 +18,15 @@ def inflate_stem(
     """Inflates the weight of a backbone's first convolution from an RGB image to a window of slices.
 
     RGB is summed to one gray channel, which is copied to the ``C`` modalities and divided by ``C``. Then
-    ``"center"`` puts it on the middle slice and zeros on the others; ``"average"`` puts it on every slice,
-    divided by ``D``. ``"random"`` forgets it: a fresh weight, as torch starts convolutions.
+    ``"center"`` puts it on the middle slice and zeros on the others, and ``"average"`` puts it on every slice, divided
+    by ``D``. ``"random"`` discards it: a new weight, initialized as torch initializes convolutions.
     Source: Zhang et al., ML4H 2022, PMLR 193:391-404.
 
     Args:
-        weight: ``(O, 3, h, w)``; a stem that is gray already, ``(O, 1, h, w)``, is taken too.
-        depth: Slices of a window, ``D``; odd, so that there is a middle one.
+        weight: ``(O, 3, h, w)``, or ``(O, 1, h, w)`` for a gray stem.
+        depth: Slices of a window, ``D``; odd, so that there is a center slice.
         in_channels: Modalities, ``C``.
-        method: Where the gray channel goes.
+        method: How the gray channel is spread.
 
     Returns:
         ``(O, C, D, h, w)``, in the data type of ``weight``.

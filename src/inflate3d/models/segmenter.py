@@ -29,15 +29,15 @@ _CLASSIFIERS = ("classifier.", "correct.")
 
 
 class Segmenter(nn.Module):
-    """Windows in, logits of the center slices at input resolution out.
+    """A segmentation network: from windows to logits of their center slices, at input resolution.
 
     Args:
-        encoder: Gives feature maps of a window.
-        architecture: The rest.
+        encoder: Computes the feature maps of a window.
+        architecture: The settings of everything else.
 
     Attributes:
-        architecture: What it is built from.
-        plan: How scans become its windows; none until a training or a model folder gives it.
+        architecture: The settings that it is built from.
+        plan: How scans become its windows; None until a training or a model folder sets it.
 
     Example:
         >>> encoder = create_encoder("resnet10t", depth=3, image_size=64, weights="none")
@@ -83,7 +83,7 @@ class Segmenter(nn.Module):
             Logits ``(B, K, H, W)``, background first.
 
         Raises:
-            ModelError: Depth, modalities or size are not the network's own.
+            ModelError: Depth, modalities or size are not the network's.
         """
         self._check(windows)
         scaled = (windows - self.architecture.input_mean) / self.architecture.input_std
@@ -94,7 +94,7 @@ class Segmenter(nn.Module):
 
         Args:
             features: The encoder's maps.
-            scaled: What the encoder saw.
+            scaled: The encoder's input.
         """
         size = (scaled.shape[-2], scaled.shape[-1])
         decoded = self.decoder(features, scaled)
@@ -105,7 +105,7 @@ class Segmenter(nn.Module):
         return logits + self.correct(self.join(torch.cat([coarse, self.detail(scaled.flatten(1, 2))], dim=1)))
 
     def save(self, folder: str | Path) -> None:
-        """Writes ``model.safetensors`` and ``model.json``, all that :func:`load_model` needs.
+        """Writes ``model.safetensors`` and ``model.json``, from which :func:`load_model` restores it.
 
         Raises:
             OutputError: A file can't be written.
@@ -152,19 +152,19 @@ def create_model(
 
     Args:
         encoder: From :func:`inflate3d.create_encoder`.
-        num_classes: Classes, background counted.
-        decoder: Its kind; all work on plain and hierarchical encoders. ``"fpn-lite"`` is a narrow UPerNet with a
-            full-resolution path beside it, for small structures; ``"upernet"`` is the paper's, ``"setr-pup"`` and
-            ``"conv-transpose"`` are those that it compares; ``"unetr"`` is UNETR's head.
-        decoder_channels: Its width. None takes 128, or for the paper's the width of a plain transformer (768 for
-            the base size) and 512 behind a hierarchical encoder.
-        detail_channels: Width of the full-resolution path; 0 leaves it out. None takes 16 for ``"fpn-lite"`` and
-            0 for the others.
-        input_scaling: ``"pretrained"`` brings intensities from 0 to 1 to the mean and deviation that the 2D weights
-            were trained on; ``"unit"`` leaves them, as in the paper.
+        num_classes: Number of classes, background included.
+        decoder: Its kind; all work with plain and hierarchical encoders. ``"fpn-lite"`` is a narrow UPerNet with an
+            additional full-resolution path for small structures; ``"upernet"`` is the paper's decoder, ``"setr-pup"``
+            and ``"conv-transpose"`` are those it is compared with; ``"unetr"`` is UNETR's head.
+        decoder_channels: Its width. None: 128; for the paper's decoders, the width of a plain transformer (768 for the
+            base size), or 512 with a hierarchical encoder.
+        detail_channels: Width of the full-resolution path; 0 disables it. None: 16 for ``"fpn-lite"``, 0 for the
+            others.
+        input_scaling: ``"pretrained"`` normalizes intensities to the mean and deviation that the 2D weights were
+            trained with; ``"unit"`` leaves them from 0 to 1, as in the paper.
 
     Raises:
-        ConfigError: The image is too small for the decoder, or the decoder can't join the encoder's maps.
+        ConfigError: The image is too small for the decoder, or the decoder does not fit the encoder's maps.
 
     Example:
         >>> encoder = create_encoder("resnet10t", depth=3, image_size=64, weights="none")
@@ -262,13 +262,13 @@ def load_decoder(model: Segmenter, folder: str | Path, class_names: Sequence[str
 
 
 def load_model(folder: str | Path) -> Segmenter | VolumetricSegmenter:
-    """Loads a model folder of an inflated or a 3D network, ready to predict (in eval mode, on the CPU).
+    """Loads an inflated or 3D network from a model folder, in eval mode on the CPU.
 
     Args:
-        folder: A model folder, or a run's folder that holds one as ``model/``.
+        folder: A model folder, or a run's folder, which contains one as ``model/``.
 
     Raises:
-        ModelError: There is none, a file is damaged, or another version wrote it.
+        ModelError: There is no model, a file is damaged, or another version wrote it.
 
     Example:
         >>> model = load_model("runs/Liver")

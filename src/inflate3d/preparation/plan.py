@@ -112,14 +112,14 @@ class Plan(ModelSpace):
     """How scans become windows; training and prediction follow the same plan.
 
     Attributes:
-        pixel_spacing: Millimeters between rows and between columns of the model's input; none makes every
-            slice fill the input, whatever its size in millimeters.
+        pixel_spacing: Millimeters between rows and between columns of the model's input; None: every slice fills the
+            input, whatever its size in millimeters.
         image_size: In-plane size (rows, columns) of the model's input.
         stride: Steps from one slice of a window to the next.
-        flips: Whether mirroring the frame's (depth, row, column) axis leaves every label right.
-        planes: Whether windows are stacked along the depth axis alone, or along each axis (see `plane_plans`).
-        defaults: Settings of a training that the user leaves open.
-        reasons: For each choice, why.
+        flips: Whether flipping the (depth, row, column) axis keeps all labels correct.
+        planes: Whether windows are stacked along the depth axis only, or along each axis (see `plane_plans`).
+        defaults: Training settings for what the user leaves open.
+        reasons: The reason for each choice.
 
     Example:
         >>> plan = Plan.read(Path("runs/Liver/plan.json"))
@@ -150,19 +150,19 @@ class Plan(ModelSpace):
 
     @property
     def label_values(self) -> Integer[np.ndarray, " k"]:
-        """Label values of the classes 0 to K-1: what is written into label files."""
+        """Label values of the classes 0 to K-1, as in label files."""
         return np.array(list(self.classes))
 
     def apply_to(self, dataset: Dataset) -> Dataset:
-        """The dataset with the classes that this plan was made for."""
+        """The dataset with the plan's classes."""
         return replace(dataset, classes=self.classes, merged=self.merged, ignore=self.ignore)
 
     @property
     def plane_plans(self) -> tuple[Plan, ...]:
-        """A plan for each axis along which windows are stacked, which is its depth axis, in the order of `plane_turns`.
+        """One plan per axis, along which its windows are stacked, in the order of `plane_turns`.
 
-        Spacing and flips follow the axes. Model space stays that of the plan: slices along the other two axes are those
-        of its arrays, and not resampled.
+        Spacing and flips follow the axes. All share this plan's model space: slices along the other two axes are taken
+        from its arrays and not resampled.
         """
         if self.planes == "one":
             return (self,)
@@ -186,7 +186,7 @@ class Plan(ModelSpace):
         """Checks that every scan has enough slices for a window.
 
         Raises:
-            DataError: Naming the thinnest case.
+            DataError: A case has too few; the message names the thinnest.
         """
         world = DEPTH_AXES.index(self.depth_axis)
         counts = {case.case: self.slice_count(case.shape[world], case.spacing[world]) for case in fingerprint.cases}
@@ -202,7 +202,7 @@ class Plan(ModelSpace):
             )
 
     def differing(self, other: Plan) -> dict[str, tuple[Any, Any]]:
-        """Settings that differ from another plan and affect samples, inputs or scores: name to both values."""
+        """Settings that differ between two plans and affect samples, inputs or scores: both values by name."""
         names = type(self).model_fields.keys() - {"version", "dataset", "defaults", "reasons"}
         values = {name: (getattr(self, name), getattr(other, name)) for name in sorted(names)}
         return {name: (own, others) for name, (own, others) in values.items() if own != others}
@@ -213,10 +213,10 @@ class Plan(ModelSpace):
 
     @classmethod
     def read(cls, path: Path) -> Plan:
-        """Reads what :meth:`write` wrote.
+        """Reads a file of :meth:`write`.
 
         Raises:
-            ConfigError: The file is missing, is not JSON, or is no plan of this version.
+            ConfigError: The file is missing, is not JSON, or is not a plan of this version.
         """
         return parse_settings(cls, read_json(path), file=path)
 

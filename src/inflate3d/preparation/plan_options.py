@@ -85,12 +85,12 @@ class PlanOptions(FrozenModel):
         """The dataset with the classes that these options select.
 
         Raises:
-            ConfigError: A class is not there, or a join has the wrong form.
+            ConfigError: A class is missing, or a merge has the wrong form.
         """
         return choose_classes(dataset, keep=self.classes, merge=self.merge, ignore=self.ignore)
 
     def as_flags(self, names: Iterable[str]) -> str:
-        """Some of the options as command-line flags, such as ``--clip -175 250, no --flips``."""
+        """Options as command-line flags, such as ``--clip -175 250, no --flips``."""
         return ", ".join(_as_flag(name, getattr(self, name)) for name in names)
 
 

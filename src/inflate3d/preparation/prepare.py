@@ -50,22 +50,22 @@ def prepare(
 ) -> Store:
     """Checks and measures every case, makes the plan, and writes the store.
 
-    Each case is read once. An interrupted preparation is resumed when it is called again: prepared cases, those of
-    shards too, are kept unless their files, the classes, the modalities, or the options that concern them changed.
+    Each case is read once. Calling it again resumes an interrupted preparation: prepared cases, also those of shards,
+    are kept unless their files, the classes, the modalities, or the options that concern them have changed.
 
     Args:
-        dataset: What to prepare.
-        folder: Where the store goes; an older store there is replaced when the new one is complete.
+        dataset: The dataset.
+        folder: Folder for the store; an older store there is replaced when the new one is complete.
         options: Overrides of the automatic plan.
-        workers: Number of processes; by default one per core. Each holds one case, in about three times the memory
-            that its voxels take.
-        engine: Does the work in place of processes of this machine; dataset and folder need absolute paths then.
+        workers: Number of processes; by default one per core. Each holds one case, in about three times the memory of
+            its voxels.
+        engine: Does the work instead of processes on this machine; dataset and folder then need absolute paths.
         progress: Shows the progress.
         warn: Called with each warning about the dataset.
 
     Raises:
-        DatasetProblems: All problems of all cases. Nothing is left of the new store then, unless shards, an engine
-            or an interrupted preparation have worked on it, whose work is kept for the next call.
+        DatasetProblems: All problems of all cases. Nothing of the new store is kept, except the work of shards, of an
+            engine or of an interrupted preparation, which the next call uses.
         ConfigError: An option is invalid.
         OutputError: The store can't be written, or another process is preparing it.
 

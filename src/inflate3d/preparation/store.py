@@ -114,10 +114,10 @@ class Store:
     """A prepared dataset, opened for reading.
 
     Args:
-        folder: Where ``prepare`` wrote it.
+        folder: The folder that ``prepare`` wrote.
 
     Raises:
-        DataError: It is missing or incomplete, or another version wrote it.
+        DataError: The store is missing or incomplete, or another version wrote it.
 
     Example:
         >>> import inflate3d as i3d
@@ -147,17 +147,18 @@ class Store:
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
+        """The measurements from which the plan was made."""
         path = self.folder / "fingerprint.json"
         return parse_settings(Fingerprint, read_json(path), file=path)
 
     def take_splits(self, dataset: Dataset) -> None:
-        """Updates the splits and groups to the dataset's current ones: prepared cases do not depend on them.
+        """Updates the splits and groups to the dataset's current ones, which prepared cases do not depend on.
 
         Args:
             dataset: The dataset that the store was made from.
 
         Raises:
-            OutputError: The index can't be written; it isn't where nothing has changed.
+            OutputError: The index can't be written (it is written only if something has changed).
         """
         splits, groups = dict(dataset.splits), {case.id: case.group for case in dataset.cases}
         if (splits, groups) == (self.splits, self.groups):
@@ -168,9 +169,9 @@ class Store:
         _Index(source=str(self.source), options=self.options, splits=splits, cases=cases).write(self.folder)
 
     def scan(self, case: str) -> ModelSpaceScan:
-        """Reads a whole scan in the form that `to_model_space` gives a predictor.
+        """Reads a whole scan in model space, as `to_model_space` returns it.
 
-        The slices of model space are its own ones: where the plan resamples slices, the scan's own are not stored.
+        If the plan resamples slices, only the resampled ones are stored, and count as the scan's own.
         """
         stored = self.cases[case]
         voxels = self._read(case, "image", 0, stored.shape[0] - 1)
@@ -182,18 +183,18 @@ class Store:
         return self._read(case, "label", 0, self.cases[case].shape[0] - 1)
 
     def check_source(self, dataset: Dataset, options: PlanOptions) -> None:
-        """Checks that the store was made from the dataset as it is now, with the same options.
+        """Checks that the store matches the dataset's current files and the options.
 
         Splits and groups may differ, see :meth:`take_splits`.
 
         Args:
             dataset: The dataset.
-            options: What is asked of the plan; a stride does not matter.
+            options: Requested options of the plan; the stride is not checked.
 
         Raises:
-            DataError: It was prepared from another folder, from other cases, or from files, modalities or classes that
-                have changed since.
-            ConfigError: It was prepared with other choices.
+            DataError: It was prepared from another folder or other cases, or files, modalities or classes have changed
+                since.
+            ConfigError: It was prepared with other options.
         """
         again: dict[str, Any] = {
             "hint": "run `inflate3d prepare` again, or choose another --store",
@@ -239,7 +240,7 @@ class Store:
         Args:
             case: Its id.
             slices: Ascending indices.
-            axis: The axis of the frame that they count along; the others are returned whole, in their order.
+            axis: The axis of model space that they refer to; the others are returned whole, in their order.
         """
         return _taken(self._read(case, "image", slices[0], slices[-1], axis), slices, axis)
 

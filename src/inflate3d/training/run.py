@@ -40,37 +40,37 @@ def train(
     augment: Augment | None = None,
     callbacks: Sequence[lightning.Callback] = (),
 ) -> bool:
-    """Trains one network and leaves its folder.
+    """Trains one network and writes the run's folder.
 
-    On several devices as many processes run this. Where no launcher has started them, this process does, by its own
-    command line: a script that calls this is run anew by each.
+    With several devices, one process per device runs this. Unless a launcher has started them, this process does, with
+    its own command line: each of them runs the calling script from its start.
 
     Args:
-        config: The settings; what they leave open, the store's plan decides.
+        config: The settings; None is replaced by the choice of the store's plan.
         folder: The run's folder.
         store: The preprocessed dataset.
-        resume: Resume an interrupted run, or start a new one if none exists. A finished run whose settings ask for
-            more steps now is extended, with a learning-rate schedule of its own for the steps that are left.
+        resume: Resume an interrupted run, or start a new one if none exists. A finished run whose settings
+            now have more steps is extended, with a new learning rate schedule for the additional steps.
         console: Where to show progress; by default nowhere.
         augment: Changes each training batch, after the built-in augmentation: a function of the images
             ``(B, C, D, H, W)`` (intensities from 0 to 1), the labels ``(B, V, D, H, W)`` (class numbers at ``V`` points
-            of each pixel, one unless slices are shrunk; of windows the center slice) and a `torch.Generator` on their
-            device, that returns both. Draw random numbers from the generator alone, so that a resumed training does
-            what an undisturbed one does.
-        callbacks: Further callbacks for Lightning's trainer.
+            of each pixel, one unless slices are shrunk; for windows only of the center slice) and a `torch.Generator`
+            on their device, that returns both. Draw random numbers only from the generator, so that a resumed training
+            gives the same result as an uninterrupted one.
+        callbacks: Additional callbacks for Lightning's trainer.
 
     Returns:
-        Whether this process is the first of those that train; the others have nothing left to do.
+        Whether this is the first process of the training; the others have nothing left to do.
 
     Raises:
-        ConfigError: The run exists already, or was started with other settings, another plan or split; its accelerator
-            or its processes don't exist; or it is to keep the best weights without test cases to score them.
-        DataError: A scan has fewer slices than a window, the split doesn't fit the cases, or the cases are not those
-            that the run was started with.
+        ConfigError: The run exists already, or was started with other settings, another plan or split; the accelerator
+            or the processes are not available; or the best weights are to be kept without test cases to score them.
+        DataError: A scan has fewer slices than a window, the split doesn't fit the cases, or the run was started with
+            other cases.
         ModelError: The backbone, its weights or the checkpoint to resume from are invalid.
         OutputError: A file can't be written, or another process is training or evaluating the run.
-        DivergedError: The loss or the weights are infinite or not numbers.
-        Interrupted: A signal stopped it; a checkpoint was written.
+        DivergedError: The loss or the weights became infinite or NaN.
+        Interrupted: A signal stopped it, after a checkpoint was written.
 
     Example:
         >>> from pathlib import Path

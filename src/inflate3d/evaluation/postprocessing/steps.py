@@ -67,12 +67,11 @@ class ClassSteps(FrozenModel):
 class Postprocessing(FrozenModel):
     """Post-processing of predictions, always in the same order.
 
-    The depth filter smooths logits by a Gaussian: `Predictor.predict` does it, by its argument ``depth_filter``. The
-    rest is done to label maps by :meth:`apply`. First components of all classes are removed: all but the largest, then
-    those below the minimum volume; their voxels become background. Then holes are filled, class after class in the
-    order given: background that a class encloses on all sides becomes of that class, and no voxel of another class ever
-    does. Components are made of voxels that share a face, an edge or a corner (26 neighbors), holes of voxels that
-    share a face (6 neighbors).
+    The depth filter smooths logits with a Gaussian; `Predictor.predict` applies it (argument ``depth_filter``).
+    :meth:`apply` does the rest, on label maps. First it removes components of all classes: all but the largest, then
+    those below the minimum volume; their voxels become background. Then it fills holes, one class after the other in
+    the given order: background that a class fully encloses becomes that class; voxels of other classes never change.
+    Voxels of a component are connected by faces, edges or corners (26 neighbors), those of a hole by faces (6).
 
     Example:
         >>> labels = np.zeros((9, 9, 9), np.uint8)
@@ -99,10 +98,10 @@ class Postprocessing(FrozenModel):
     def apply(self, labels: Integer[np.ndarray, "i j k"], spacing: Sequence[float]) -> Integer[np.ndarray, "i j k"]:
         """Applies all steps except the depth filter, and returns a new label map.
 
-        Memory, besides both maps: seven bytes a voxel of the largest class's box.
+        Memory in addition to both maps: seven bytes per voxel of the largest class's bounding box.
 
         Args:
-            labels: Label values on the scan's own grid, 0 is the background.
+            labels: Label values on the scan's own grid; 0 is background.
             spacing: Millimeters between voxels along the three axes.
         """
         cleaned = labels.copy(order="K")
@@ -116,19 +115,19 @@ class Postprocessing(FrozenModel):
         return cleaned
 
     def in_words(self) -> str:
-        """One line for all of it; ``nothing`` if there is none."""
+        """Describes all steps in one line; ``nothing`` if there are none."""
         smoothed = [f"depth filter {self.depth_filter:g} mm"] if self.depth_filter else []
         return "; ".join([*smoothed, *(f"{each.name}: {each.in_words()}" for each in self.classes)]) or "nothing"
 
     def check_classes(self, classes: Mapping[int, str], *, file: Path | None = None) -> None:
-        """Checks that this was chosen for a model with these classes.
+        """Checks that it fits a model with these classes.
 
         Args:
             classes: Name by label value.
-            file: Where this stands, for the message.
+            file: The file with the post-processing, for the message.
 
         Raises:
-            ConfigError: A class is not among them, or has another name.
+            ConfigError: A class is missing in the model or has another name.
         """
         for each in self.classes:
             if classes.get(each.value) != each.name:
@@ -141,7 +140,7 @@ class Postprocessing(FrozenModel):
                 )
 
     def write(self, path: str | Path) -> None:
-        """Writes it as JSON, whole or not at all.
+        """Writes it as JSON, atomically.
 
         Raises:
             OutputError: The file can't be written.
@@ -150,10 +149,10 @@ class Postprocessing(FrozenModel):
 
     @classmethod
     def read(cls, path: str | Path) -> Postprocessing:
-        """Reads what :meth:`write` wrote.
+        """Reads a file of :meth:`write`.
 
         Raises:
-            ConfigError: The file is missing, is not JSON, or holds no post-processing of this version.
+            ConfigError: The file is missing, is not JSON, or is not a post-processing of this version.
         """
         return parse_settings(cls, read_json(Path(path)), file=Path(path))
 

@@ -77,18 +77,18 @@ DECODERS: dict[str, DecoderKind] = {
 def register_decoder(
     name: str, factory: Callable[..., Decoder], *, decoder_channels: int = LIGHT, detail_channels: int = 0
 ) -> None:
-    """Registers a decoder of your own by name, for `create_model`, `train`, and `load_model`.
+    """Registers your own decoder by name, for `create_model`, `train` and `load_model`.
 
-    A model folder keeps the name alone, so that the decoder has to be registered before the model is loaded.
+    A model folder stores only the name, so register the decoder before you load the model.
 
     Args:
-        name: What ``decoder=`` calls it.
+        name: Its name for ``decoder=``.
         factory: A :class:`inflate3d.models.decoders.decoder.Decoder` subclass, or a function with its arguments.
         decoder_channels: Its default width.
-        detail_channels: Default width of the full-resolution path beside it; 0 for none.
+        detail_channels: Default width of the additional full-resolution path; 0 for none.
 
     Raises:
-        ConfigError: A decoder of the package, or another factory, has this name.
+        ConfigError: A built-in decoder or another factory has this name.
 
     Example:
         >>> import inflate3d as i3d
