@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from inflate3d.evaluation.accumulator import ScoreAccumulator
-from inflate3d.evaluation.postprocessing.depth_filter import choose_depth_filter, depth_filters
+from inflate3d.evaluation.postprocessing.choice import choose_depth_filter, depth_filters
 from inflate3d.evaluation.postprocessing.steps import Postprocessing
 from inflate3d.evaluation.postprocessing.validation import choose_postprocessing
 from inflate3d.inference.depth_filter import depth_kernel, filter_depth

@@ -19,7 +19,7 @@ from inflate3d.errors import ConfigError, DataError, truncate
 from inflate3d.evaluation.accumulator import ScoreAccumulator
 from inflate3d.evaluation.distances import Spacing
 from inflate3d.evaluation.measures import TOLERANCE
-from inflate3d.evaluation.postprocessing.depth_filter import depth_filters
+from inflate3d.evaluation.postprocessing.choice import depth_filters
 from inflate3d.evaluation.postprocessing.steps import POSTPROCESSING_FILE, Postprocessing, read_postprocessing
 from inflate3d.evaluation.postprocessing.validation import ChosenPostprocessing, choose_postprocessing, random_parts
 from inflate3d.evaluation.scores import Scores

@@ -5,6 +5,9 @@ class and kept where it raises the mean Dice of held-out cases. Here it has to d
 change (five out of five in one direction have p = 1/32), and the 95 % interval of the gain, paired over the cases,
 lies above 0. Where several values of a step are tried, the interval is widened for that (Bonferroni).
 
+A depth filter smooths the logits of all classes along the depth by a Gaussian (`inflate3d.inference.depth_filter`). It
+helps where slices are thin compared with the structures, and harms where they are thick.
+
 What removing components and filling holes does to Dice is computed from counts, a `ClassTally` of each case and class,
 without the label maps.
 """
@@ -31,6 +34,8 @@ FEWEST_CHANGED = 5
 
 _FALSE_PARTS = (0.5, 0.9, 1.0)
 """Candidates for the minimum volume remove these parts of the predicted components without any labeled voxel."""
+
+_FILTERS_IN_SLICES = (0.5, 1.0, 1.5, 2.0)
 
 _DIGITS = 3
 """Significant digits of a minimum volume."""
@@ -195,7 +200,7 @@ def gain_estimate(
     return estimate(values[1:] - values[:1], level=(1 - CONFIDENCE) / tried, bounds=(-1.0, 1.0))
 
 
-def try_out(
+def _try_out(
     name: str,
     step: str,
     before: Float[np.ndarray, "cases classes"],
@@ -216,7 +221,7 @@ def try_out(
     return Candidate(name, step, changed, before=means[0], after=means[1], gain=gain, kept=kept)
 
 
-def best_of(tried: Sequence[Candidate]) -> Candidate | None:
+def _best_of(tried: Sequence[Candidate]) -> Candidate | None:
     """The kept step with the largest lower bound of its gain, or None."""
     return max((each for each in tried if each.kept), key=lambda each: each.gain.low, default=None)
 
@@ -228,11 +233,13 @@ def _choose_class(
     for propose in (_largest, _volumes, _holes):
         proposed = propose(tallies, steps)
         tried = [
-            try_out(each.name, _new_in(steps, each), _dice(tallies, steps), _dice(tallies, each), groups, len(proposed))
+            _try_out(
+                each.name, _new_in(steps, each), _dice(tallies, steps), _dice(tallies, each), groups, len(proposed)
+            )
             for each in proposed
         ]
         candidates += tried
-        best = best_of(tried)
+        best = _best_of(tried)
         steps = next((each for each, candidate in zip(proposed, tried, strict=True) if candidate is best), steps)
     return steps, candidates
 
@@ -274,3 +281,33 @@ def _above(volume: float) -> float:
     step = Decimal(1).scaleb(exact.adjusted() - _DIGITS + 1)
     above = (exact // step + 1) * step
     return float(above) if float(above) > volume else float(above + step)
+
+
+def depth_filters(slice_spacing: float) -> tuple[float, ...]:
+    """The standard deviations to try, in millimeters: 0.5, 1, 1.5 and 2 slices.
+
+    Args:
+        slice_spacing: Usual distance of slices in millimeters.
+    """
+    return tuple(float(f"{slices * slice_spacing:.3g}") for slices in _FILTERS_IN_SLICES)
+
+
+def choose_depth_filter(
+    dice: Mapping[float, Float[np.ndarray, "cases classes"]], groups: Sequence[str]
+) -> tuple[float, tuple[Candidate, ...]]:
+    """Chooses the standard deviation.
+
+    Args:
+        dice: By standard deviation in millimeters; 0 is without a filter.
+        groups: The group of each case, such as its patient, which is resampled as a whole.
+
+    Returns:
+        The one that is kept, 0 if none is, and all that were tried.
+    """
+    tried = {
+        each: _try_out("all classes", f"depth filter {each:g} mm", dice[0.0], after, groups, len(dice) - 1)
+        for each, after in dice.items()
+        if each
+    }
+    best = _best_of(tuple(tried.values()))
+    return next((each for each, candidate in tried.items() if candidate is best), 0.0), tuple(tried.values())

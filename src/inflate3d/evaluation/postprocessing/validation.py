@@ -17,8 +17,14 @@ from inflate3d.evaluation.accumulator import ScoreAccumulator
 from inflate3d.evaluation.distances import Spacing
 from inflate3d.evaluation.measures import TOLERANCE
 from inflate3d.evaluation.metrics import dice, overlap_counts
-from inflate3d.evaluation.postprocessing.choice import Choice, ClassTally, choose, gain_estimate, tally_case
-from inflate3d.evaluation.postprocessing.depth_filter import choose_depth_filter
+from inflate3d.evaluation.postprocessing.choice import (
+    Choice,
+    ClassTally,
+    choose,
+    choose_depth_filter,
+    gain_estimate,
+    tally_case,
+)
 from inflate3d.evaluation.postprocessing.steps import Postprocessing
 from inflate3d.evaluation.scores import Scores
 from inflate3d.evaluation.statistics import Estimate
