@@ -28,25 +28,25 @@ _HINTS = {
 def atomic_path(final: str | Path, *, refusals: tuple[type[Exception], ...] = (), flush: bool = True) -> Iterator[Path]:
     """Gives a temporary path to write to, which becomes ``final`` when the block ends well.
 
-    Readers see the old file or the whole new one, never a part, whatever interrupts the writing. The temporary file
-    lies hidden in the same folder, ends in the same name, and is removed on any failure but a kill. The folder is
-    created if missing.
+    Readers see either the old file or the complete new one, whatever interrupts the writing. The temporary file is
+    hidden in the same folder, has the same suffix, and is removed on any failure except a kill. The folder is created
+    if missing.
 
     Example:
         >>> with atomic_path("plan.json") as temporary:
         ...     temporary.write_text("{}")
 
     Args:
-        final: The file to be written; replaced where it exists.
-        refusals: What the library that writes raises, besides OSError, when the system refuses.
-        flush: Whether to wait until the file is on the disk; without, the caller flushes many files at once (see
+        final: The file to write; an existing one is replaced.
+        refusals: Exceptions besides OSError that the writing library raises when the system refuses.
+        flush: Whether to wait until the file is on the disk; otherwise the caller flushes many files at once (see
             `flush_files`).
 
     Yields:
-        The path to write, closed when the block ends.
+        The path to write to.
 
     Raises:
-        OutputError: The system refuses to write (no space, no permission, ...).
+        OutputError: The file can't be written (no space, no permission, ...).
     """
     final = Path(final)
     temporary = final.with_name(f".{secrets.token_hex(4)}-{final.name}")

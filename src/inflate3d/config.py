@@ -1,7 +1,7 @@
 """The settings of a run, as frozen data: typed, checked, and saved with the run.
 
-The command line offers them as options, a run's folder keeps them as ``config.yaml``. A setting that is None is the
-dataset's plan's choice; `RunConfig.resolve` fills it in, once, before anything is trained.
+They are the options of the command line, and ``config.yaml`` in a run's folder. None leaves a setting to the dataset's
+plan: `RunConfig.resolve` replaces it once, before the training.
 """
 
 from __future__ import annotations

@@ -119,9 +119,9 @@ class DatasetProblems(DataError):  # noqa: N818 - it is a list of errors
     """All problems of a dataset, or of a batch of scans, in one error.
 
     Args:
-        problems: The single errors, at least one.
-        what: What is wrong in one sentence; the number of problems by default.
-        written: Files or addresses that were written all the same; ``None`` if nothing was to be written.
+        problems: The individual errors, at least one.
+        what: What is wrong in one sentence; by default the number of problems.
+        written: Files or addresses that were written nevertheless; ``None`` if nothing was to be written.
     """
 
     def __init__(

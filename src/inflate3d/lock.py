@@ -1,7 +1,7 @@
 """A lock on a folder that is released when its process ends, however it ends.
 
-The system keeps it (see `filelock`), so a process that is killed leaves none behind, and processes forked meanwhile
-do not hold it. On network file systems it holds between machines if they pass locks on: NFS does (unless mounted with
+The operating system manages it (see `filelock`), so that a killed process leaves none behind, and forked processes do
+not hold it. It works between machines on network file systems that support locks: NFS does (unless mounted with
 ``nolock`` or ``local_lock``), Lustre if mounted with ``flock``.
 """
 
@@ -36,14 +36,15 @@ def locked(
 
     Args:
         path: The lock file, which its holder may remove. A file beside it names the process.
-        folder: What is locked, for the message.
-        doing: What the other process is doing, for the message.
+        folder: The locked folder, for the message.
+        doing: The other process's activity, for the message.
         hint: What the user can do.
         wait: Seconds to wait for the other process.
-        remove: Whether the lock's file is removed at the end, with empty folders that were created for it.
+        remove: Whether to remove the lock file at the end, with empty folders that were created for it.
 
     Raises:
-        OutputError: Another process holds it, the folder can't be written, or its file system has no locks.
+        OutputError: Another process has the lock, the folder can't be written, or its file system does not support
+            locks.
     """
     created = [above for above in path.parents if not above.exists()]
     holder = path.with_name(f"{path.name}.holder")

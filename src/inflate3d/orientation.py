@@ -42,11 +42,11 @@ def plane_turns(depth_axis: DepthAxis) -> tuple[Turn, ...]:
 class Orientation:
     """Maps a scan's voxel axes to others, such as the model's frame, by transposition and flips alone.
 
-    No voxel value changes, so ``undo(apply(x))`` is ``x`` to the bit.
+    No voxel value changes, so ``undo(apply(x))`` is exactly ``x``.
 
     Attributes:
-        axes: ``axes[n]`` is the scan's voxel axis that becomes axis ``n``; in the model's frame: depth, row, column.
-        flips: Whether axis ``n`` runs against the scan's.
+        axes: ``axes[n]`` is the scan's voxel axis that becomes axis ``n``; in model space: depth, row, column.
+        flips: Whether axis ``n`` is reversed.
     """
 
     axes: tuple[int, int, int]
@@ -58,8 +58,8 @@ class Orientation:
 
         Args:
             affine: ``(4, 4)``, voxel index to RAS+ millimeters; may be oblique or left-handed.
-            depth_axis: The anatomical direction that becomes the frame's depth. The other two follow in
-                the order left-right, posterior-anterior, inferior-superior.
+            depth_axis: The anatomical direction that becomes the depth axis. The other two follow in the order
+                left-right, posterior-anterior, inferior-superior.
         """
         return cls.toward(affine, _FRAME_CODES[depth_axis])
 
@@ -69,7 +69,7 @@ class Orientation:
 
         Args:
             affine: ``(4, 4)``, voxel index to RAS+ millimeters; may be oblique, left-handed or sheared.
-            codes: For each axis of the result the side that it leads to, such as ``"RAS"`` or ``"LPS"``: one
+            codes: For each axis of the result, its direction, such as ``"RAS"`` or ``"LPS"``: one
                 letter each of L/R (left, right), P/A (posterior, anterior) and I/S (inferior, superior).
         """
         import nibabel.orientations
@@ -110,10 +110,10 @@ class Orientation:
         """From voxel index after ``apply`` to voxel index before it.
 
         Args:
-            shape: Number of voxels along ``(I, J, K)``, before.
+            shape: Number of voxels along ``(I, J, K)`` before.
 
         Returns:
-            ``(4, 4)``, for indices with a 1 behind them. The affine of the result is the scan's times this.
+            ``(4, 4)``, for homogeneous indices. The affine of the result is the scan's times this.
         """
         matrix = np.zeros((4, 4))
         matrix[3, 3] = 1

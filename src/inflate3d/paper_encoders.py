@@ -16,7 +16,7 @@ class PaperEncoder:
     """What one of the paper's names stands for.
 
     Attributes:
-        backbone: Name of the backbone, timm's where timm has it.
+        backbone: Name of the backbone; timm's if timm has it.
         levels: The feature maps that the paper uses; None: the usual ones.
         weights: The weights that the name stands for: ``"timm"`` for those that timm publishes under the
             backbone's name, a name of :data:`inflate3d.models.published.PUBLISHED`, or ``"none"``.
@@ -59,7 +59,7 @@ def resolved_weights(encoder: str, weights: str) -> str:
 
     Args:
         encoder: A name of the paper's, or any other.
-        weights: What the user says; ``"timm"``, the default, says nothing of a name of the paper's.
+        weights: The user's setting; the default ``"timm"`` means the weights of the paper's name.
     """
     paper = PAPER_ENCODERS.get(encoder)
     return paper.weights if paper and weights == "timm" else weights

@@ -63,10 +63,10 @@ class Environment(FrozenModel):
     Attributes:
         version: Version of inflate3d.
         commit: Commit of its checkout, or the one that pip installed; None for a release.
-        modified: Whether tracked files of the checkout were changed; none where that is unknown.
-        threads: Threads that torch used; on a CPU, another number rounds sums differently.
+        modified: Whether tracked files of the checkout were changed; None if unknown.
+        threads: torch's number of threads; on a CPU, another number rounds sums differently.
         device: ``cpu``, ``mps``, or the GPU's name.
-        driver: Version of NVIDIA's driver; none without one.
+        driver: Version of NVIDIA's driver, if there is one.
         versions: Versions of Python, of `PACKAGES`, and of CUDA and cuDNN.
     """
 
@@ -103,8 +103,8 @@ class Session(FrozenModel):
     """One call of `train`: the first, or a resumption.
 
     Attributes:
-        ended: When; none while it runs, and of one that was killed.
-        command: The command line; of a script that is not ours, its name alone.
+        ended: Time of its end; None while it runs, or if it was killed.
+        command: The command line; only the name of other programs than ours.
     """
 
     started: str
@@ -155,8 +155,8 @@ class WeightsOrigin(FrozenModel):
     """The 2D weights that a run started from.
 
     Attributes:
-        hub_id: Their model id on the Hugging Face hub, if they are from there.
-        sha256: The file's checksum; none where timm's cache does not have it.
+        hub_id: Model id on the Hugging Face hub, if they are from there.
+        sha256: Checksum of the file; None if it is not in timm's cache.
         license: SPDX identifier, or ``not known``.
     """
 
@@ -183,11 +183,11 @@ class Provenance(FrozenModel):
     """Everything that a run can be traced back to.
 
     Attributes:
-        seeds: Seeds of the training, of the split and of the choice of training cases.
+        seeds: Seeds of the training, the split, and the choice of training cases.
         data: The cases that it was trained on.
         weights: The 2D weights that it started from; None for random ones.
         sessions: The first training and each resumption.
-        model_sha256: Checksum of ``model/model.safetensors``; none before the run is finished.
+        model_sha256: Checksum of ``model/model.safetensors``; None until the run is finished.
     """
 
     version: Literal[1] = 1
@@ -404,7 +404,7 @@ def command_line(words: Sequence[str] | None = None) -> tuple[str, ...]:
     """Command line of this process, with ``~`` for the home folder; only the name if it is not our program.
 
     Args:
-        words: The command line to shorten; the process's own by default.
+        words: The command line; by default that of the process.
     """
     program, *others = sys.argv if words is None else words
     path = Path(program)

@@ -13,7 +13,7 @@ def slice_weights(
 
     Returns:
         ``lower``, ``upper`` and ``weight``, each ``(length_to,)``: slice ``n`` is ``(1 - weight[n])`` times slice
-        ``lower[n]`` plus ``weight[n]`` times slice ``upper[n]`` of those that there are. The ends are repeated.
+        ``lower[n]`` plus ``weight[n]`` times slice ``upper[n]`` of the original ones. The ends are repeated.
     """
     # twice the wanted count times the position, in whole numbers: equal counts give whole positions, to the bit
     scaled = (2 * np.arange(length_to) + 1) * length_from - length_to
@@ -23,10 +23,10 @@ def slice_weights(
 def nearest_slices(length_from: int, length_to: int) -> Int[np.ndarray, "to"]:
     """For each slice of a stack with another number of slices between the same outer edges, the nearest existing one.
 
-    Label maps go there and back by them; to a larger count and back they come back as they were.
+    Label maps are resampled with them; to a larger number of slices and back, they do not change.
 
     Returns:
-        ``(length_to,)``, indices of slices that there are; halfway between two, the upper one.
+        ``(length_to,)``, indices of existing slices; halfway between two, the upper one.
     """
     lower, upper, weight = slice_weights(length_from, length_to)
     return np.where(weight < 0.5, lower, upper)

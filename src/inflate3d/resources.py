@@ -24,7 +24,7 @@ def count_cores(root: Path = _ROOT) -> int:
 def total_memory(root: Path = _ROOT) -> int | None:
     """Bytes of memory that this process could use on an idle machine; None if unknown.
 
-    It is the machine's memory, or the least limit of the process's cgroups.
+    It is the machine's memory, or the smallest limit of the process's cgroups.
 
     Args:
         root: Where ``proc`` and ``sys`` are mounted.

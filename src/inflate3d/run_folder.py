@@ -158,7 +158,7 @@ class TrainingLog:
     """The log of a training, ``metrics.csv``: a row for some of its steps.
 
     Attributes:
-        rows: Numbers by column, empty cells left out; every row has a ``step``.
+        rows: Numbers by column, without empty cells; every row has a ``step``.
     """
 
     rows: tuple[dict[str, float], ...]

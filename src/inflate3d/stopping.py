@@ -25,10 +25,10 @@ REQUEUE = 75
 class Interrupted(BaseException):
     """A signal stopped the work. Not an `Exception`, so that error handlers do not catch it.
 
-    It is no `KeyboardInterrupt` either: Lightning turns those into an exit of its own.
+    It is not a `KeyboardInterrupt`, which Lightning turns into an exit of its own.
 
     Args:
-        step: Optimizer steps done, of a training that has written its checkpoint.
+        step: Number of completed optimizer steps of a training that has written its checkpoint.
     """
 
     def __init__(self, message: str = "stopped", *, number: int = signal.SIGINT, step: int | None = None) -> None:
@@ -44,7 +44,7 @@ class Interrupted(BaseException):
 def interruptible(*numbers: signal.Signals) -> Iterator[None]:
     """Raises `Interrupted` at these signals (both if none is given), and restores all handlers afterwards.
 
-    The block is left by an exception, so that temporary files and processes are not left behind.
+    An exception leaves the block, so that temporary files and processes are cleaned up.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # others can't set handlers

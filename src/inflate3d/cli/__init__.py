@@ -43,8 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What follows ``inflate3d``; by default the process's arguments.
 
     Returns:
-        The exit code: 0 on success, 1 where `reproduce` finds another model or stdout was closed, 2 on a mistake that
-        the user can fix, 130 after Ctrl-C, 75 after a scheduler's SIGTERM: the same command resumes.
+        The exit code: 0 on success, 1 if `reproduce` finds another model or stdout was closed, 2 for errors that the
+        user can fix, 130 after Ctrl-C, 75 after a scheduler's SIGTERM (the same command resumes).
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:

@@ -1,7 +1,7 @@
 """The whole workflow on generated scans: make, verify, prepare, train, evaluate, predict, and a page with pictures.
 
-Two networks are trained from random weights (nothing is downloaded): one that sees 5 slices, and one that sees 1. The
-scans contain two structures, vessel and lesion, that look alike in a single slice.
+Two networks are trained from random weights (nothing is downloaded): one on windows of 5 slices, one on single slices.
+The scans contain two structures, vessel and lesion, that look alike in a single slice.
 """
 
 from __future__ import annotations

@@ -40,8 +40,8 @@ class EngineOptions(FrozenModel):
         """The cluster, or None for this machine.
 
         Args:
-            cores: Of a new cluster on this machine; all of them by default.
-            gpus: Whether each task takes a GPU, where there are any.
+            cores: Cores of a new cluster on this machine; by default all.
+            gpus: Whether each task uses a GPU if there are any.
         """
         if self.engine == "local":
             yield None

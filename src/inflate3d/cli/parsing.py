@@ -38,7 +38,7 @@ def parse_options(module: ModuleType, command: str, words: Sequence[str]) -> Any
     """Parses a command's options.
 
     Args:
-        module: The command's, with its ``Options``.
+        module: The command's module, with its ``Options``.
     """
     kind = module.Options
     in_full = HELP_ALL in words
@@ -72,7 +72,7 @@ def values_of(words: Sequence[str], *names: str, lists: Sequence[str] = ()) -> a
     """Parses the options that decide about the defaults of the others.
 
     Args:
-        names: Options with one value, such as ``--preset``; None where it is not given.
+        names: Options with one value, such as ``--preset``; None if not given.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for name in names:

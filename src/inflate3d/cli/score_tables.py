@@ -21,7 +21,7 @@ def show_scores(
     """Shows Dice per case, then the chosen measures per class, then their means per group.
 
     Args:
-        measures: Names of `MEASURES`; those that were not taken are left out.
+        measures: Names of `MEASURES`; those that were not computed are left out.
         cases: Whether to show a row for each case.
     """
     _show_dice(scores, terminal, cases=cases)

@@ -37,7 +37,7 @@ class Terminal:
     """Prints results, messages and progress.
 
     Attributes:
-        exit_code: The command's, if it runs to its end.
+        exit_code: The command's exit code if it completes.
     """
 
     def __init__(self, *, as_json: bool = False) -> None:

@@ -86,7 +86,7 @@ def train_run(config: RunConfig, folder: RunFolder, store: Store, terminal: Term
     """Trains; if the user stops it, the message says how to resume.
 
     Returns:
-        Whether this process is the first of those that train.
+        Whether this is the first process of the training.
     """
     from inflate3d.training.run import train
 

@@ -42,9 +42,9 @@ class Arm:
     """One method in a comparison.
 
     Attributes:
-        name: Names its runs' folders and its rows.
-        changes: What it has different: settings by section, such as ``{"model": {"depth": 1}}``.
-        command: Of another program that is this arm; empty for a network of ours.
+        name: Its name in tables and folders of runs.
+        changes: Its own settings by section, such as ``{"model": {"depth": 1}}``.
+        command: Command of the program that is this arm; empty for our networks.
     """
 
     name: str

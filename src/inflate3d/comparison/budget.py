@@ -26,7 +26,7 @@ class Timing:
     """The measured time of a training step, and the number of steps that fits the budget.
 
     Attributes:
-        budget_seconds: How long the training may take.
+        budget_seconds: Duration of the training.
     """
 
     budget_seconds: float

@@ -23,8 +23,8 @@ class NetworkSize:
 
     Attributes:
         flops: Floating-point operations per window or patch.
-        encoder_flops: Of these, the encoder's, which is all that the paper counts; None for a 3D network.
-        seen: What it sees at a time: ``window``, which gives one slice of labels, or ``patch``.
+        encoder_flops: The encoder's part, the only one that the paper counts; None for a 3D network.
+        seen: Its input: a ``window``, for one slice of labels, or a ``patch``.
     """
 
     parameters: int
@@ -39,11 +39,11 @@ class Cost:
 
     Attributes:
         network: Its network's size; None for a program's.
-        training_seconds: Time of a training's steps, mean over the seeds: process time on a CPU. Of a program that does
-            not report it, all of its time.
-        other_seconds: Likewise of the validations; of a program, of all that it did besides its training.
+        training_seconds: Duration of a training's steps, mean over the seeds; process time on a CPU. For programs that
+            do not report it, their total time.
+        other_seconds: The same for validations; for a program, everything besides its training.
         prediction_seconds: Time from a held-out scan in memory to its label map, mean over cases and seeds.
-        peak_memory_bytes: Most GPU memory that a training held; NaN without a GPU.
+        peak_memory_bytes: Peak GPU memory of a training; NaN without a GPU.
     """
 
     network: NetworkSize | None

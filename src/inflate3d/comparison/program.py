@@ -41,11 +41,11 @@ _GRACE = 10
 def run_program(run: ComparisonRun, store: Store, *, threads: int, progress: Progress = silent) -> Scores:
     """Lets a program train and predict, records its process time, and scores its label maps.
 
-    The program gets the training cases and of the held-out ones the scans alone, in nnU-Net's layout of raw data.
+    The program gets the training cases, and only the scans of the held-out cases, as nnU-Net raw data.
 
     Args:
         run: The run, with the program's command and a budget.
-        threads: How many threads the program may use.
+        threads: Number of threads that the program may use.
     """
     assert run.budget is not None
     root = run.folder.root.resolve()

@@ -37,12 +37,11 @@ class Difference:
     """The gain of an arm over the first one, with the same training cases and seeds.
 
     Attributes:
-        dice: Difference in mean Dice, with its paired interval: over the cases and seeds, or with one seed over the
-            cases alone.
-        better: In how many cases its Dice is higher, mean over classes and seeds.
+        dice: Difference in mean Dice with its paired interval, over cases and seeds, or only over cases with one seed.
+        better: Number of cases in which its Dice is higher, mean over classes and seeds.
         p: p-value that the methods are equal, over cases and seeds; with one seed from sign flips.
         p_holm: The same corrected by Holm for all differences of the comparison.
-        sign_flip_p: Of the sign-flip permutation test over the cases (or patients): it holds for the trained networks.
+        sign_flip_p: p-value of the sign-flip permutation test over cases (or patients), for the trained networks.
     """
 
     dice: Estimate
@@ -60,17 +59,17 @@ class Row:
 
     Attributes:
         all_training_cases: Whether these are all training cases of the split.
-        budget: Seconds that each training was given; None for a number of steps.
-        differs: What it has different from the first arm, in words.
+        budget: Seconds per training; None for a number of steps.
+        differs: Its differences from the first arm, in words.
         dice: Mean Dice per case in native space (mean over classes of means over cases, mean over seeds), with its
             interval over the cases and, if there are several, the seeds.
-        dice_of_seeds: The same of each seed.
+        dice_of_seeds: The same for each seed.
         dice_of_classes: Mean Dice of each class.
-        dice_of_cases: Dice of each held-out case, mean over its classes, then over the seeds; NaN where it has none.
-        hd95: Mean HD95 in millimeters, likewise; NaN if not measured.
-        nsd: Mean NSD; NaN if not measured.
-        difference: From the first arm; None for itself.
-        paper: The paper's own figure for this arm on this dataset, micro-averaged Dice in percent.
+        dice_of_cases: Dice of each held-out case, mean over its classes, then over the seeds; NaN if undefined.
+        hd95: Mean HD95 in millimeters; NaN if not computed.
+        nsd: Mean NSD; NaN if not computed.
+        difference: Difference from the first arm; None for that one.
+        paper: The paper's figure for this arm and dataset, micro-averaged Dice in percent.
     """
 
     arm: str
@@ -104,7 +103,7 @@ class Comparison:
         held_out: The cases that were scored.
         patients: Number of independent cases: all of a patient count as one.
         seeds: Seeds of each row.
-        nsd_tolerance: Millimeters; NaN if NSD was not measured.
+        nsd_tolerance: In millimeters; NaN if NSD was not computed.
         rows: By number of training cases, then by budget, then by arm.
     """
 
@@ -227,7 +226,7 @@ def find_difference(
     """The difference in Dice between two methods, paired by seed and case.
 
     Args:
-        first: Dice by seed, case and class; NaN where it is not defined.
+        first: Dice by seed, case and class; NaN where undefined.
         patients: The patient of each case; by default all cases are independent.
     """
     seeds = len(first)

@@ -44,10 +44,10 @@ class ComparisonRun:
     """One run of a comparison.
 
     Attributes:
-        cases: How many cases it is trained on; None for all of the split.
+        cases: Number of training cases; None for all of the split.
         seed: Seed of its weights and windows; added to ``--training-cases-seed``, that of its choice of cases.
-        budget: Seconds that its training takes; None if its steps are given.
-        command: Of the program that trains and predicts; empty for a network of ours.
+        budget: Seconds of its training; None if its steps are given.
+        command: Command of the program that trains and predicts; empty for our networks.
     """
 
     arm: str
@@ -78,15 +78,15 @@ def plan_runs(
 ) -> list[ComparisonRun]:
     """Lists the runs: for each seed all sizes, for each size all budgets, for each budget all arms.
 
-    A run's folder is named by its arm, its number of cases unless it has all, its budget if it has one, and its seed
-    unless that is 0.
+    A run's folder is named after its arm, its number of cases (unless all), its budget (if any), and its seed (unless
+    0).
 
     Args:
         configs: The configuration of each arm.
         seeds: The seeds.
         sizes: Numbers of training cases; None for all.
-        budgets: Seconds that a training takes; None for the steps of the configuration.
-        commands: By arm, the command of one that is another program.
+        budgets: Seconds per training; None for the steps of the configuration.
+        commands: Commands of arms that are other programs.
     """
     commands = commands or {}
     _check_different({arm: config for arm, config in configs.items() if arm not in commands})
@@ -181,9 +181,9 @@ def run_name(arm: str, size: int | None, seed: int, budget: float | None = None)
     """Name of a run's folder.
 
     Args:
-        size: How many cases it is trained on; None for all of the split.
+        size: Number of training cases; None for all of the split.
         seed: Its seed.
-        budget: Seconds that its training takes.
+        budget: Seconds of its training.
     """
     parts = [f"{size}-cases" if size else "", budget_name(budget) if budget else "", f"seed-{seed}" if seed else ""]
     return "-".join([arm, *filter(None, parts)])

@@ -25,7 +25,7 @@ class Slot:
     """Devices on which one training runs at a time.
 
     Attributes:
-        environment: Variables that its processes get in addition to ours.
+        environment: Additional environment variables of its processes.
     """
 
     name: str
@@ -37,7 +37,7 @@ def find_slots(training: TrainingConfig, parallel: int | None, threads: int | No
 
     Args:
         parallel: Number of slots; by default as many as the GPUs allow, or one on other devices.
-        threads: Of each training; by default the slots share all cores.
+        threads: Threads per training; by default the slots share all cores.
     """
     gpus = visible_gpus() if training.accelerator in ("auto", "gpu") else []
     if not gpus:
@@ -80,12 +80,12 @@ def run_in_parallel(
 ) -> None:
     """Trains and scores the unfinished runs, as many at a time as there are slots.
 
-    After a failure the others go on. A stop (Ctrl-C, SIGTERM) is passed on: each training writes a checkpoint, from
-    which the next call resumes it.
+    A failure does not stop the others. A stop signal (Ctrl-C, SIGTERM) is passed on: each training writes a checkpoint,
+    from which the next call resumes it.
 
     Args:
         command: The command of a run's process.
-        pause: Seconds between looks at the processes.
+        pause: Seconds between checks of the processes.
     """
     waiting = [run for run in runs if not run.finished]
     free, running = list(slots), {}

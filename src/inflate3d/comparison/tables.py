@@ -24,7 +24,7 @@ class Cell(NamedTuple):
     """A table's cell.
 
     Attributes:
-        value: What it is sorted by; NaN where it has no figure.
+        value: The value for sorting; NaN if there is none.
     """
 
     text: str

@@ -1,7 +1,7 @@
 """The time that training steps take.
 
-On a CPU a second is one of process time, all threads of the process added up; on another device it is one of the
-clock. Preparation, loading of weights and validations are not counted.
+On a CPU, seconds are process time, summed over all threads; on other devices, wall time. Preparation, loading of
+weights and validations do not count.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class StepClock(lightning.Callback):
     """Sums the time of training steps (also those before a resume), and that of validations.
 
     Args:
-        clock: Gives seconds.
+        clock: Returns seconds.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -106,8 +106,8 @@ def time_steps(config: RunConfig, folder: RunFolder, store: Store, clock: Clock)
     """Seconds per training step, measured in a short training that is discarded.
 
     Args:
-        folder: The run's folder; the training has one of its own in it meanwhile.
-        clock: Gives seconds.
+        folder: The run's folder, in which the timed training has a temporary one.
+        clock: Returns seconds.
     """
     from inflate3d.training.run import train
 
@@ -130,7 +130,7 @@ def decide_steps(config: RunConfig, budget: float, folder: RunFolder, store: Sto
 
     Args:
         budget: Seconds.
-        clock: Gives seconds.
+        clock: Returns seconds.
     """
     timing = Timing.read(folder)
     if timing is None:

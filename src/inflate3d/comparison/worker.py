@@ -1,7 +1,7 @@
 """Trains and scores one run of a comparison, and records its cost.
 
-``python -m inflate3d.comparison.worker RUN BUDGET COMMAND`` does it in a process of its own, with the settings in
-``settings.yaml`` in the folder RUN; comparisons that train several runs at a time start it.
+Comparisons that train several runs at a time start ``python -m inflate3d.comparison.worker RUN BUDGET COMMAND`` for
+each, with the settings in ``settings.yaml`` in the folder RUN.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def train_and_score(
     """Trains a run, or resumes it, and scores it; the run of a program starts over.
 
     Args:
-        console: Where to show the training; nowhere by default.
+        console: Where to show progress; by default nowhere.
 
     Returns:
-        Its scores; None in all but the first process of a training on several devices.
+        Its scores; None in all but the first process of a training with several devices.
     """
     import torch
 

@@ -42,14 +42,14 @@ def read_acdc(folder: Path) -> Dataset:
 
     Args:
         folder: The folder ``training`` with ``patientNNN/patientNNN_frameMM.nii.gz``, ``..._gt.nii.gz`` and
-            ``Info.cfg``, or one above it: ``database``, or what holds that.
+            ``Info.cfg``, or one above it: ``database``, or its parent.
 
     Returns:
-        The two labeled frames of each patient, named ``patientNNN_frameMM``, grouped by patient. Left out are the
-        whole cine scans (``_4d``) and the challenge's test patients, 101 to 150, wherever they lie.
+        The two labeled frames of each patient, named ``patientNNN_frameMM``, grouped by patient. The whole cine scans
+        (``_4d``) and the challenge's test patients, 101 to 150, are left out.
 
-        Two splits, where both frames of all 100 patients are there: ``paper`` (80 to train; 20 on whom the checkpoint
-        is picked and scored) and ``paper-holdout`` (the same 20 as test alone, 10 others to validate, 70 to train).
+        If both frames of all 100 patients exist, two splits: ``paper`` (80 for training; 20 to choose the checkpoint
+        and score it) and ``paper-holdout`` (the same 20 only for testing, 10 others for validation, 70 for training).
     """
     training = _training_of(folder)
     assert training is not None, "the layout is recognized by is_acdc"

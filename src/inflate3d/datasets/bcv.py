@@ -53,11 +53,11 @@ def read_bcv(folder: Path) -> Dataset:
 
     Args:
         folder: The folder ``Training`` with ``img/imgNNNN.nii.gz`` and ``label/labelNNNN.nii.gz``, or one above it:
-            ``RawData``, or what holds that.
+            ``RawData``, or its parent.
 
     Returns:
         The labeled scans, named ``imgNNNN``; the challenge's ``Testing`` scans have no labels and are left out.
-        The split ``paper``, where all 30 published scans exist: 18 to train, 12 to validate.
+        If all 30 published scans exist, the split ``paper``: 18 for training, 12 for validation.
     """
     training = _training_of(folder)
     assert training is not None, "the layout is recognized by is_bcv"

@@ -30,7 +30,7 @@ def check_id(name: str) -> str:
 def listed_path(folder: Path, text: str) -> Path:
     """The file that a listing names, relative to the dataset's folder.
 
-    Listings made on Windows separate folders by backslashes; these are understood unless a file has such a name.
+    Backslashes, which separate folders in listings made on Windows, are accepted unless a file has such a name.
     """
     path = folder / text
     return path if "\\" not in text or _exists(path) else folder / text.replace("\\", "/")
@@ -52,11 +52,11 @@ class Case:
     """One scan with its labels.
 
     Attributes:
-        id: Unique in the dataset; names the case in splits, tables, messages and result files.
-        images: The scan's files; one that holds all modalities (4D), or one for each, ``None`` where that
-            modality is missing. A DICOM series is named by its folder (see `inflate3d.io`).
+        id: Its unique name in splits, tables, messages and result files.
+        images: The scan's files: one with all modalities (4D), or one per modality, ``None`` if it is missing. A DICOM
+            series is named by its folder (see `inflate3d.io`).
         label: The label map's file; None for a scan to be predicted.
-        group: What a split must keep together, such as the patient; the case alone if none.
+        group: Its group, such as the patient, which splits keep together; None: only the case.
     """
 
     id: str

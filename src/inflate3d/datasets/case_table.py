@@ -38,9 +38,9 @@ class Row:
     """A row of the case table.
 
     Attributes:
-        images: What the image columns hold, in order: a path, or ``None`` for a modality that is missing.
-        part: One of `PARTS`; ``None`` in a table that gives no split.
-        group: What a split must keep together, such as the patient.
+        images: The image columns in order: a path, or ``None`` for a missing modality.
+        part: One of `PARTS`; ``None`` in a table without a split.
+        group: Its group, such as the patient, which splits keep together.
     """
 
     case: str
@@ -53,11 +53,11 @@ class Row:
 def read_table(path: Path) -> list[Row]:
     """Reads the table; does not check that the listed files exist.
 
-    Columns are ``case, image, label``, further ``image2``, ``image3`` ... for scans that have a file for each
-    modality, and ``split`` and ``group`` where wanted, in any order. Comma, semicolon and tab separate them.
+    Columns are ``case, image, label``, ``image2``, ``image3`` ... for scans with one file per modality, and optionally
+    ``split`` and ``group``, in any order, separated by commas, semicolons or tabs.
 
     Returns:
-        Its rows, in order; empty ones are passed over.
+        Its rows in order, without empty ones.
     """
     lines = _read_lines(path)
     columns = _columns(lines[0][1], path)

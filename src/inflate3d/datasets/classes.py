@@ -31,8 +31,8 @@ def class_numbers(
         {0: 0, 2: 1, 5: 2, 9: 255, 7: 2}
 
     Args:
-        merged: Label values that count as another value, either a class or the one to ignore.
-        ignore: Label value of voxels without a label.
+        merged: Label values that count as another value: that of a class or the one to ignore.
+        ignore: Label value of unlabeled voxels.
     """
     numbers = {value: number for number, value in enumerate(classes)}
     if ignore is not None:
@@ -54,7 +54,7 @@ def map_labels(
         numbers: The new number of every label that may occur.
 
     Returns:
-        An array of the same shape, of the smallest unsigned type that holds all ``numbers``.
+        An array of the same shape, in the smallest unsigned type for all ``numbers``.
     """
     mapped = (_look_up if max(numbers) < _TABLE_SIZE else _search)(labels, numbers)
     if mapped is None:
@@ -105,11 +105,11 @@ def choose_classes(
     """The dataset with other classes; reads no file.
 
     Args:
-        keep: Classes to train on, by name or value; all others count as background. All if empty.
-        merge: Classes to merge, such as ``"kidneys=left kidney+right kidney"`` or ``"tumor=2+3"``. A merged
-            class has the smallest of their values.
-        ignore: The class, or the value, of voxels that are neither trained on nor scored, even where the dataset
-            counts that value as another class.
+        keep: Classes to train on, by name or value; others count as background. Empty: all.
+        merge: Classes to merge, such as ``"kidneys=left kidney+right kidney"`` or ``"tumor=2+3"``. A merged class has
+            the smallest of their label values.
+        ignore: Class or value of voxels that are neither trained on nor scored, even if the dataset counts that value
+            as another class.
     """
     classes, merged = dict(dataset.classes), dict(dataset.merged)
     ignored = dataset.ignore

@@ -50,8 +50,8 @@ def read_json_as(kind: type[Document], path: Path, *, what: str, example: str) -
 
     Args:
         path: The file; a byte order mark is skipped.
-        what: What is wrong with the file if it holds something else.
-        example: What such a file looks like, for the error message.
+        what: What is wrong with the file if it has other contents.
+        example: An example of such a file, for the error message.
     """
     try:
         return kind.model_validate(parse_json(read_text(path, encoding="utf-8-sig", most=LARGEST_LISTING)))
@@ -80,7 +80,7 @@ def read_classes(labels: Labels, *, file: Path) -> tuple[dict[int, str], int | N
 
     Args:
         labels: In the Decathlon's form, ``{"0": "background", "1": "liver"}``, or in nnU-Net's,
-            ``{"background": 0, "liver": 1}``, where ``ignore`` is no class. Files of either layout have either.
+            ``{"background": 0, "liver": 1}``, where ``ignore`` is not a class. Both layouts may use both forms.
     """
     regions = [name for name, value in labels.items() if isinstance(value, list) and len(value) != 1]
     if regions:

@@ -64,9 +64,9 @@ class ScanFile:
     """A file, or a DICOM series, as its path names it.
 
     Attributes:
-        parts: The path's parts, the last without the format's suffix, without those that all files share.
-        study: Of a DICOM series, such parts of the folder that holds all series of its study.
-        description: Of a DICOM series, what its headers say of it: the series description, then the modality.
+        parts: The path's parts that are not common to all files, the last one without the suffix.
+        study: For a DICOM series, such parts of the folder with all series of its study.
+        description: For a DICOM series, the series description and the modality in its headers.
     """
 
     path: Path
@@ -173,9 +173,9 @@ def key_of(file: ScanFile) -> Key:
 def find_label_maps(files: Sequence[Path], folder: Path) -> set[Path]:
     """The files that are label maps of other files, such as ``c1_seg.nii.gz`` or ``labels/c1.nii.gz`` of ``c1.nii.gz``.
 
-    Use it to leave label maps out where a folder of scans is predicted. Only names are looked at. A file is a label
-    map if its name, or its folder's below ``folder``, says so (``seg``, ``mask``, ``label``, ``gt`` ...) and the name
-    is otherwise that of another file; or if it is ``c1.nii.gz`` beside nnU-Net's ``c1_0000.nii.gz``.
+    Use it to leave out label maps when a folder of scans is predicted. Only names are considered. A file is a label map
+    if its name, or that of its folder below ``folder``, contains such a word (``seg``, ``mask``, ``label``, ``gt`` ...)
+    and otherwise equals another file's name; or if it is ``c1.nii.gz`` beside nnU-Net's ``c1_0000.nii.gz``.
 
     Example:
         >>> files = [Path("data", name) for name in ("c1.nii.gz", "c1_seg.nii.gz", "ct_seg_phase.nii.gz")]
@@ -198,7 +198,7 @@ def check_one_format(files: Sequence[Path], *, case_of: Mapping[Path, str]) -> N
 
     Args:
         files: Scans and label maps that were found by their names.
-        case_of: The case of each.
+        case_of: The case of each file.
     """
     formats: dict[Path, list[Path]] = {}
     for folder in sorted({file.parent for file in files}):
@@ -257,7 +257,7 @@ def patients(ids: Sequence[str]) -> list[str] | None:
     """The patient of each case, if the names of all cases contain one, as ``patient001_frame01`` does.
 
     Returns:
-        As many names as cases; ``None`` where a name has no patient, or every case is another's.
+        One per case; ``None`` if a name has no patient, or every case has another one.
     """
     found = []
     for name in ids:

@@ -58,14 +58,13 @@ def is_folder(folder: Path) -> bool:
 def read_folder(folder: str | Path) -> Dataset:
     """Reads a folder that is described by ``dataset.yaml`` and a table of cases; no scan is opened.
 
-    Paths in the table are taken from the folder on; a user's scans may lie elsewhere too, so that absolute paths
-    and ``..`` are followed.
+    Paths in the table are relative to the folder. Absolute paths and ``..`` are allowed, since scans may be elsewhere.
 
     Args:
         folder: The folder that holds ``dataset.yaml``.
 
     Returns:
-        The cases; the table's column ``split`` is the split ``own``.
+        The cases; the table's column ``split`` becomes the split ``own``.
     """
     folder = Path(folder)
     listing = _read_listing(folder)
@@ -102,7 +101,7 @@ def read_folder(folder: str | Path) -> Dataset:
 def write_folder_listing(dataset: Dataset) -> None:
     """Writes ``cases.csv`` and ``dataset.yaml`` for a dataset whose files lie in its folder.
 
-    The split ``own`` becomes a column of the table where it gives every case one part.
+    The split ``own`` becomes a column of the table if it assigns one part to each case.
     """
     listing = listing_of(dataset)
     parts = _parts(dataset)

@@ -20,11 +20,11 @@ class Layout:
     """A way to lay out a dataset in a folder.
 
     Attributes:
-        name: What the field calls it.
-        looks: What its folder holds, in words.
-        matches: Whether a folder looks so.
-        read: Reads a folder that does; what `read_dataset` checks is left to it.
-        inside: Whether all files have to lie in the folder.
+        name: Its usual name.
+        looks: The contents of its folder, in words.
+        matches: Whether a folder has it.
+        read: Reads such a folder, without the checks of `read_dataset`.
+        inside: Whether all files have to be in the folder.
     """
 
     name: str

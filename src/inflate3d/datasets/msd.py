@@ -48,15 +48,15 @@ def read_msd(folder: str | Path) -> Dataset:
     """Reads the listing of a dataset in the Decathlon's layout, or in nnU-Net's first; no scan is opened.
 
     nnU-Net v1 lists ``imagesTr/case.nii.gz`` for the files ``imagesTr/case_0000.nii.gz``, ``case_0001.nii.gz`` and so
-    on, one for each modality. They are taken where the listed file does not exist.
+    on, one for each modality. These are used if the listed file does not exist.
 
     Args:
         folder: The folder that holds ``dataset.json``.
 
     Returns:
-        The labeled cases (``training``), each named by its scan's file without the suffix. The split ``paper``, if
-        the folder is named as a task of the Decathlon (``Task09_Spleen``) and lists as many cases as are published
-        (see `paper_split`).
+        The labeled cases (``training``), named after their scans. The split ``paper`` is included if the folder is
+        named like a task of the Decathlon (``Task09_Spleen``) and lists as many cases as are published (see
+        `paper_split`).
     """
     folder = Path(folder)
     path = folder / LISTING
@@ -103,7 +103,7 @@ def paper_split(folder: str, listed: Sequence[str]) -> Split | None:
             name, the split has the same sizes but not the paper's cases.
 
     Returns:
-        The split; none if the folder names no task, or another number of cases is listed than is published.
+        The split; None if the folder is not named like a task, or the number of cases is not the published one.
     """
     match = re.match(r"Task(0[1-9]|10)_", folder)
     if match is None or len(listed) != TRAINING_CASES[int(match[1]) - 1]:

@@ -52,8 +52,7 @@ class _Folds(RootModel[list[_Fold]]):
 def is_nnunet(folder: Path) -> bool:
     """Whether the folder has nnU-Net's ``dataset.json``.
 
-    Where it has the keys of the Decathlon's, too, the files decide: it is read as the layout in which more cases have
-    all their files.
+    If the listing also has the Decathlon's keys, the layout is the one in which more cases have all their files.
     """
     keys = keys_of(folder / LISTING)
     if keys.isdisjoint({"channel_names", "file_ending"}):
@@ -77,9 +76,9 @@ def read_nnunet(folder: str | Path) -> Dataset:
         folder: The folder that holds ``dataset.json``, such as ``nnUNet_raw/Dataset009_Spleen``.
 
     Returns:
-        The cases of ``imagesTr`` and ``labelsTr``, or those that the listing names under ``dataset``. A modality's
-        file that is missing is ``None``. The split ``own`` has the folds of ``splits_final.json``, which may lie in
-        the folder or in ``nnUNet_preprocessed`` beside ``nnUNet_raw``.
+        The cases of ``imagesTr`` and ``labelsTr``, or those that the listing names under ``dataset``. Missing
+        modalities are ``None``. The split ``own`` has the folds of ``splits_final.json``, which may lie in the folder
+        or in ``nnUNet_preprocessed`` beside ``nnUNet_raw``.
     """
     folder = Path(folder)
     path = folder / LISTING
@@ -112,7 +111,7 @@ def nnunet_values(dataset: Dataset) -> tuple[dict[int, int], dict[str, int]]:
     """The label values that nnU-Net requires: consecutive in the order of the classes, the ignored one last.
 
     Returns:
-        The new value of every label value that files may hold, and the new value of each name.
+        The new value of each label value that files may contain, and of each name.
     """
     numbers = {value: number for number, value in enumerate(sorted(dataset.classes))}
     values = numbers | {value: numbers[target] for value, target in dataset.merged.items()}
@@ -125,8 +124,8 @@ def nnunet_values(dataset: Dataset) -> tuple[dict[int, int], dict[str, int]]:
 def write_nnunet_listing(dataset: Dataset, suffix: str) -> None:
     """Writes ``splits_final.json`` and ``dataset.json`` for a dataset whose files lie in its folder.
 
-    The folds are the dataset's own, or else five by `kfold_split`, which keeps groups together; as many as there are
-    groups if these are fewer, and none with a single group.
+    The folds are the dataset's own, or otherwise five by `kfold_split`, which keeps groups together; fewer if there are
+    fewer groups, and none with a single group.
 
     Args:
         dataset: The dataset, with its label values before they were changed (see `nnunet_values`).

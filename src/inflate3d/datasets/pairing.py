@@ -41,10 +41,10 @@ class Pairing:
 
     Attributes:
         rows: The cases, sorted by id, with paths below the folder.
-        channels: Of each image column, what the names say: a modality, nnU-Net's number, or nothing.
-        unpaired: Files that are in no case, each with the reason, sorted.
-        masks: Of cases that have a mask for each class in place of a label map: by case, the mask of each class. The
-            label maps that their rows name are still to be written.
+        channels: For each image column, what the file names contain: a modality, nnU-Net's number, or nothing.
+        unpaired: Files that belong to no case, sorted, with the reason.
+        masks: For cases with one mask per class instead of a label map: the mask of each class, by case. The label maps
+            in their rows have yet to be written.
     """
 
     rows: tuple[Row, ...]
@@ -81,10 +81,10 @@ class _Case:
 def pair_files(folder: Path) -> Pairing:
     """Finds out from names alone which files of a folder are images, which are label maps, and which belong together.
 
-    Of DICOM series, the headers are looked at, too.
+    For DICOM series, headers are considered too.
 
     Args:
-        folder: What to look through, with its sub-folders; hidden files are passed over.
+        folder: The folder to search, subfolders included; hidden files are skipped.
     """
     files, no_volumes = _scan_files(folder)
     if not files:
@@ -140,7 +140,7 @@ def _cases(files: Sequence[ScanFile], reading: Reading) -> list[_Case]:
 def _with_masks(cases: list[_Case], reading: Reading) -> list[_Case]:
     """Gives images without a label map the masks whose names hold all words of theirs, as ``p1_liver`` does of ``p1``.
 
-    A class has to be in several cases, unless there is only one.
+    A class has to be in several cases, unless there is only one case.
     """
     images = {number: case for number, case in enumerate(cases) if case.images and len(case.labels) != 1}
     words = {
@@ -224,7 +224,7 @@ def _rows(cases: Sequence[_Case], channels: Sequence[str], reading: Reading) -> 
 def _scan_files(folder: Path) -> tuple[list[ScanFile], list[tuple[str, str]]]:
     """All scan files and DICOM series, their paths without the folders that all of them share.
 
-    Series that are no volumes, such as localizers, are given apart, each with the reason.
+    Series that are not volumes, such as localizers, are returned separately, with the reason.
     """
     places = list(_folders(folder))
     files = [file for place in places for file in scan_files(place)]

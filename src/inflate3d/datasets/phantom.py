@@ -1,7 +1,7 @@
 """Labeled phantoms: generated scans on which a model needs the neighboring slices.
 
-Vessels run through the whole scan; a lesion is two or three slices cut out of such a vessel. In one slice
-they look alike: same shape, brightness and places. Across five slices a vessel continues and a lesion ends.
+Vessels run through the whole scan; a lesion is like two or three slices of a vessel. In a single slice they look alike:
+same shape, brightness and places. Within five slices, a vessel continues and a lesion ends.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ class _Strand:
     """A disc followed through slices: a vessel, or the piece of one that makes a lesion.
 
     Attributes:
-        centers: In-plane position in each of its slices, mm from the middle.
+        centers: In-plane position in each of its slices, in mm from the center.
         radius: Millimeters.
-        brightness: On the scale where 0 is air and 1 the brightest tissue.
+        brightness: From 0 (air) to 1 (the brightest tissue).
     """
 
     first: int
@@ -87,13 +87,13 @@ def write_phantoms(folder: str | Path, cases: int = 16, *, seed: int = 0, modali
     """Writes a dataset of phantoms in the Decathlon's layout.
 
     Args:
-        folder: Where it goes; files of the same names are replaced.
+        folder: The output folder; files of the same names are replaced.
         cases: How many.
-        seed: Equal seeds give equal cases; a case does not depend on how many there are.
-        modality: ``"CT"`` is in Hounsfield units; ``"MRI"`` has another scale and a bias field in each case.
+        seed: The same seed gives the same cases, whatever their number.
+        modality: ``"CT"`` is in Hounsfield units; ``"MRI"`` has a different scale and bias field in each case.
 
     Raises:
-        ConfigError: No case is asked for.
+        ConfigError: ``cases`` is 0.
         OutputError: A file can't be written.
     """
     import nibabel
@@ -123,7 +123,7 @@ def make_phantom(seed: int, index: int, modality: Modality = "CT") -> tuple[Volu
 
     Args:
         seed: The dataset's seed.
-        index: The case's number in the dataset; its orientation goes by it.
+        index: The case's number in the dataset, which also determines its orientation.
         modality: See `write_phantoms`.
 
     Returns:

@@ -38,12 +38,12 @@ class Proposal:
     """What was found out about a folder.
 
     Attributes:
-        modalities: A name for each channel.
-        label_files: In how many label maps each value occurs.
-        left_out: Files that could not be used, each with the reason.
+        modalities: Name of each channel.
+        label_files: Number of label maps in which each value occurs.
+        left_out: Files that could not be used, with the reason.
         has_table: Whether the cases come from an existing ``cases.csv``.
-        masks: By case, the mask of each class, where the label maps are still to be made of them.
-        overlaps: By case, how many voxels are in several masks; the class with fewer voxels is kept.
+        masks: The mask of each class, by case, for label maps that have yet to be written.
+        overlaps: Number of voxels in several masks, by case; the class with fewer voxels is kept.
     """
 
     folder: Path
@@ -151,7 +151,7 @@ class Proposal:
 def propose(folder: str | Path, *, replace: bool = False, progress: Progress = silent) -> Proposal:
     """Finds out what a folder contains: cases from file names, classes and modality from voxels.
 
-    A ``cases.csv`` that is there is used in place of the names.
+    An existing ``cases.csv`` is used instead of the file names.
 
     Args:
         replace: Whether to overwrite existing files.

@@ -27,9 +27,9 @@ class Split:
 
     Attributes:
         train: Ids of the cases to train on, sorted.
-        validation: Ids of the cases to validate on while training, sorted.
-        test: Ids of the cases that nothing is chosen on, sorted; may be empty.
-        source: Where the split comes from, in words.
+        validation: Ids of the cases to validate on during training, sorted.
+        test: Ids of the test cases, which no choice depends on, sorted; may be empty.
+        source: The origin of the split, in words.
     """
 
     train: tuple[str, ...]
@@ -50,7 +50,7 @@ class Split:
         """Checks that a training may keep these weights: scores on the cases that chose the weights are too high.
 
         Raises:
-            ConfigError: The best weights are asked for without test cases.
+            ConfigError: The best weights are requested without test cases.
         """
         if keep == "best" and not self.test:
             raise ConfigError(
@@ -73,7 +73,7 @@ class Split:
         """Reads what `write` wrote, or a file of that form from another hand.
 
         Raises:
-            DataError: The file is missing or doesn't hold a split.
+            DataError: The file is missing or is not a split.
         """
         try:
             return TypeAdapter(cls).validate_python(parse_json(read_text(path)))
@@ -109,7 +109,7 @@ def choose_folds(
     """The folds to hold out, one after another.
 
     Args:
-        wanted: Their numbers, from 0, or all of them.
+        wanted: Their numbers, from 0, or all.
         groups: Group of each case by id; a group is never divided.
     """
     name = _resolved(config.split, named)
@@ -190,7 +190,7 @@ def check_split(split: Split, cases: Mapping[str, str | None] | Sequence[str], *
     """Checks that a split fits the cases.
 
     Args:
-        cases: Every case there is; with their groups, or alone.
+        cases: All cases, with or without their groups.
     """
     listed = [*split.train, *split.validation, *split.test]
     unknown = sorted(set(listed) - set(cases))
@@ -220,11 +220,11 @@ def kfold_split(
 ) -> Split:
     """Splits cases into folds and holds one of them out; the cases of a group stay together.
 
-    Equal to nnU-Net's folds for equal ids, with the defaults and no groups: scikit-learn's shuffled ``KFold``
+    With the defaults and without groups, these are nnU-Net's folds for the same ids: scikit-learn's shuffled ``KFold``
     over the sorted ids (``nnunetv2/utilities/crossval_split.py``).
 
     Args:
-        case_ids: The cases, in any order, each once; with their groups, or alone.
+        case_ids: The unique cases in any order, with or without their groups.
         fold: The fold to hold out, from 0.
     """
     import numpy as np

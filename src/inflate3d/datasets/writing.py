@@ -32,9 +32,9 @@ class WrittenDataset:
     """A dataset in its new layout.
 
     Attributes:
-        dataset: The dataset as it is read from its new folder.
+        dataset: The dataset, read from its new folder.
         values: The new value of each label value.
-        split_files: Splits that the layout cannot hold, as files for ``--split``.
+        split_files: Splits that the layout can't express, as files for ``--split``.
     """
 
     dataset: Dataset
@@ -47,17 +47,17 @@ def write_dataset(
 ) -> WrittenDataset:
     """Writes a dataset in another layout; the folder is left as it was if anything fails.
 
-    The listing is written last, so that a folder that was written in part is not taken for a dataset.
+    The listing is written last, so that an incomplete folder is not taken for a dataset.
 
-    - ``folder`` keeps label values, groups and missing modalities, has a file for each modality, and keeps the split
-      ``own`` where it gives every case one part.
-    - ``msd`` keeps the label values, but merged ones get the value of their class. All modalities are in one file; a
-      missing one becomes zeros.
-    - ``nnunet`` numbers the classes without gaps in the order of their values; the value to ignore comes last. There
-      is a file for each modality; a missing one becomes zeros. Folds are kept or made (see `write_nnunet_listing`).
+    - ``folder`` keeps label values, groups and missing modalities, has one file per modality, and keeps the split
+      ``own`` if it assigns one part to each case.
+    - ``msd`` keeps label values except merged ones, which get the value of their class. All modalities are in one file;
+      missing ones become zeros.
+    - ``nnunet`` numbers the classes without gaps in the order of their values; the value to ignore is last. There is
+      one file per modality; missing ones become zeros. Folds are kept or made (see `write_nnunet_listing`).
 
     Args:
-        folder: Where it goes: a folder that is empty or does not exist.
+        folder: The output folder, which must be empty or not exist.
         suffix: The files' format, such as ``".nii.gz"`` or ``".nrrd"``.
     """
     folder = Path(folder)

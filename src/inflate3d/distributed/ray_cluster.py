@@ -43,7 +43,7 @@ class Engine(Protocol):
         """Yields ``work(item)`` for each item, in order; a `LostError` for a lost item.
 
         Args:
-            work: A function of a module, or a ``functools.partial`` of one; other processes import it.
+            work: A module-level function or a ``functools.partial`` of one, which other processes import.
         """
         ...
 
@@ -52,17 +52,17 @@ class Engine(Protocol):
 def ray_cluster(address: str | None = None, *, cores: int | None = None, gpus: bool = False) -> Iterator[Engine]:
     """Joins a Ray cluster, or starts one on this machine.
 
-    Where this process has joined one already, that one is used. Every item is a task of one core. If the process or the
-    machine that works on it dies, Ray starts it again elsewhere, `TRIES` times in all. Ray's usage statistics are off.
+    If this process has already joined a cluster, that one is used. Every item is a task of one core. If its process or
+    machine dies, Ray restarts it elsewhere, up to `TRIES` attempts in all. Ray's usage statistics are off.
 
     Args:
-        address: The cluster's, such as ``auto`` or ``ray://head:10001``. The default is that in ``RAY_ADDRESS``, or
-            else a cluster on this machine that ends with the block.
-        cores: Of a cluster on this machine; all of them by default.
-        gpus: Whether a task takes a GPU, where the cluster has any.
+        address: The cluster's address, such as ``auto`` or ``ray://head:10001``. Default: ``RAY_ADDRESS``, or otherwise
+            a cluster on this machine that ends with the block.
+        cores: Cores of a cluster on this machine; by default all.
+        gpus: Whether a task uses a GPU if the cluster has any.
 
     Yields:
-        The map. Paths in its items have to be the same on all machines.
+        The map. Paths in its items have to be valid on all machines.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_task_oom_retries", str(TRIES - 1))  # unlimited by default

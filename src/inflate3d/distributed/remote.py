@@ -1,7 +1,7 @@
 """Files in buckets and on web servers (``s3://``, ``gs://``, ``https://``), used through local copies.
 
-Bytes come and go through fsspec, with the credentials that its packages find for themselves: scans through its
-``simplecache``, label maps by its ``put``.
+All transfers use fsspec, with the credentials that its packages find: scans through its ``simplecache``, label maps
+with its ``put``.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class RemoteFolder:
     """A folder in a bucket or on a web server.
 
     Attributes:
-        address: Without a slash at its end.
-        query: What follows the name in a file's address, such as the signature of a web server.
+        address: Address without a trailing slash.
+        query: The part of a file's address after the name, such as a web server's signature.
     """
 
     address: str
@@ -125,7 +125,7 @@ class RemoteFolder:
     def _own_name(self, name: str) -> str:
         """A file's name from the way its address spells it: in a URL a space is %20.
 
-        One that would lead out of the folder, by %2F for a slash, is cut to its last part.
+        If it would lead out of the folder, with %2F for a slash, only its last part is used.
         """
         return name if self.is_writable else PurePosixPath(unquote(name)).name
 

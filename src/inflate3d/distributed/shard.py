@@ -19,7 +19,7 @@ class Shard:
     """One of several shares of the work; the first is number 1.
 
     Attributes:
-        number: Which share, 1 to ``count``.
+        number: Number of the share, 1 to ``count``.
 
     Example:
         >>> Shard.parse("2/3").share(["a", "b", "c", "d", "e"])

@@ -36,7 +36,7 @@ class ScoreAccumulator:
 
     Args:
         class_names: Names of the classes 0 to K-1, background first.
-        tolerance: Millimeters within which a surface counts as right in NSD.
+        tolerance: Distance in millimeters up to which a surface counts as matched in NSD.
 
     Raises:
         ConfigError: The tolerance is negative.
@@ -66,10 +66,10 @@ class ScoreAccumulator:
 
         Args:
             prediction: Class numbers on the scan's own grid, its axes in any order.
-            label: Likewise; voxels of `IGNORED` do not count.
+            label: The same for the label; voxels of `IGNORED` do not count.
             spacing: Millimeters between voxels along the three axes.
-            confidence: How far the prediction can be trusted, by foreground class; NaN where a class is not predicted.
-            groups: By kind, such as ``site``, the group that the case is in; None if unknown.
+            confidence: Confidence of the prediction by foreground class; NaN for classes that are not predicted.
+            groups: By kind, such as ``site``, the case's group; None if unknown.
         """
         ours, truth = torch.as_tensor(prediction), torch.as_tensor(label)
         counts = overlap_counts(ours, truth, len(self.class_names))[1:]

@@ -1,7 +1,7 @@
 """Connected components and holes of one class in a label map, each computed in the class's bounding box.
 
-Voxels of a component share a face, an edge or a corner (26 neighbors), as in nnU-Net; what lies between them is then
-connected through faces alone (6 neighbors). Components are numbered by ``scipy.ndimage.label`` in 32-bit integers.
+Voxels of a component are connected by faces, edges or corners (26 neighbors), as in nnU-Net; those between components
+only by faces (6 neighbors). Components are numbered by ``scipy.ndimage.label`` in 32-bit integers.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def number_components(
     """Numbers the connected components of a mask.
 
     Returns:
-        The number of each voxel's component, 0 outside the mask, and the voxels that each number has.
+        The number of each voxel's component, 0 outside the mask, and the voxel count of each number.
     """
     numbers = np.empty(mask.shape, np.int32)
     count = int(ndimage.label(mask, structure=_TOUCHING, output=numbers))  # pyright: ignore[reportArgumentType]
@@ -59,7 +59,7 @@ def count_numbers(
 
     Args:
         numbers: Of each voxel.
-        highest: The highest number that there may be.
+        highest: The highest possible number.
         where: Voxels to count; by default all.
     """
     counts = np.zeros(highest + 1, dtype=np.int64)
@@ -83,9 +83,9 @@ def remove_numbers(
     """Sets the voxels of some components to background, in place.
 
     Args:
-        labels: The part of a label map in which the components were numbered.
-        numbers: Of each voxel, 0 for what stays.
-        removed: For each number, whether its voxels go.
+        labels: The part of a label map with the numbered components.
+        numbers: Number of each voxel, 0 for voxels that stay.
+        removed: Whether to remove the voxels of each number.
     """
     for plane, numbered in _planes(labels, numbers):
         plane[removed[numbered]] = 0

@@ -20,7 +20,7 @@ class Distances:
     """Distance from each point of one mask's surface to the nearest one of the other's, in both directions, in mm.
 
     Attributes:
-        back: From the second mask's.
+        back: Those from the second mask to the first.
     """
 
     there: Float[np.ndarray, " n"]
@@ -33,7 +33,7 @@ def boundary_distances(
     """Distances between the boundary voxels of two masks: those that share a face with a voxel outside the mask.
 
     Args:
-        first: A mask with at least one voxel, none of them on the array's edge.
+        first: A non-empty mask that does not touch the array's edge.
         second: Another one on the same grid.
         spacing: Millimeters between voxels along the three axes.
     """
@@ -45,17 +45,17 @@ def element_distances(
 ) -> tuple[Distances, Distances]:
     """Distances between the surface elements of two masks, and the areas of the elements.
 
-    An element lies between eight voxels of which some are in the mask and some are not, and has an area that depends
-    on which (Nikolov et al. 2021, J Med Internet Res 23(7):e26151; the table of areas is that of their code,
-    ``surface-distance``, as MONAI keeps it).
+    An element lies between eight voxels, some in the mask and some not, and has an area that depends on which (Nikolov
+    et al. 2021, J Med Internet Res 23(7):e26151; the table of areas is that of their code, ``surface-distance``, as
+    MONAI keeps it).
 
     Args:
-        first: A mask with at least one voxel, none of them on the array's edge.
+        first: A non-empty mask that does not touch the array's edge.
         second: Another one on the same grid.
         spacing: Millimeters between voxels along the three axes.
 
     Returns:
-        The distances, and in the same form the areas in square millimeters.
+        The distances, and the areas in square millimeters in the same form.
     """
     codes, other_codes = _neighbor_codes(first), _neighbor_codes(second)
     elements, other_elements = _mixed(codes), _mixed(other_codes)

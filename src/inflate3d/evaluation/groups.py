@@ -59,7 +59,7 @@ def check_groups(groups: Mapping[str, Mapping[str, str]], cases: Collection[str]
 
     Args:
         groups: By kind, the group of each case.
-        cases: The cases' names; the table may name others, too.
+        cases: Names of the cases; the table may contain others too.
     """
     for kind, members in groups.items():
         if members and not any(case in members for case in cases):

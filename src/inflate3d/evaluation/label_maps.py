@@ -27,7 +27,7 @@ class LabelMaps:
     """Label maps with the same names in two folders.
 
     Attributes:
-        pairs: By case, its prediction's and its label's file, sorted by case.
+        pairs: Files of prediction and label by case, sorted.
         unpredicted: Labeled cases without a prediction.
     """
 
@@ -39,7 +39,7 @@ def pair_label_maps(predictions: Path, labels: Path) -> LabelMaps:
     """Finds the label map with the same name for each prediction; suffixes may differ.
 
     Args:
-        labels: A folder of label maps to hold them against; it may hold more.
+        labels: A folder with the label maps to compare with; it may contain more.
     """
     predicted, labeled = _by_name(predictions), _by_name(labels)
     if unlabeled := [case for case in predicted if case not in labeled]:

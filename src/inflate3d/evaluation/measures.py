@@ -33,9 +33,9 @@ class Measure:
     """A measure of one class in one case; A is the prediction's set of voxels, B the label's.
 
     Attributes:
-        definition: How it is computed, its unit, and what it is where the class is absent from one map. Absent from
-            both it is never defined.
-        bounds: The least and the greatest value that it can have.
+        definition: How it is computed, its unit, and its value if the class is absent from one map. If absent from
+            both, it is never defined.
+        bounds: Its lowest and highest possible value.
     """
 
     title: str

@@ -23,11 +23,11 @@ def overlap_counts(
 ) -> Integer[Tensor, "k 3"]:
     """Counts voxels for each class: in both maps, in the prediction, in the label.
 
-    A few million voxels are counted at a time, so that memory does not grow with the scan.
+    A few million voxels are counted at a time, so that memory does not depend on the scan's size.
 
     Args:
-        label: Class numbers, the same shape; where it is `IGNORED` nothing is counted.
-        num_classes: Classes, background counted.
+        label: Class numbers of the same shape; voxels of `IGNORED` are not counted.
+        num_classes: Number of classes, background included.
     """
     pairs = torch.zeros(num_classes * num_classes, dtype=torch.long, device=label.device)
     parts = zip(prediction.flatten().split(_COUNTED_AT_ONCE), label.flatten().split(_COUNTED_AT_ONCE), strict=True)
@@ -43,7 +43,7 @@ def overlap_counts(
 def dice(counts: Integer[Tensor, "*cases 3"]) -> Float[Tensor, "*cases"]:
     """Dice coefficient, 2·|A∩B| / (|A|+|B|) (Dice 1945), for each triple of counts.
 
-    A class that is absent from both maps has none: NaN. One that is absent from one of them has 0.
+    It is NaN for a class that is absent from both maps, and 0 for one that is absent from one of them.
     """
     counts = counts.double()
     return 2 * counts[..., MATCHED] / (counts[..., PREDICTED] + counts[..., LABELED])
@@ -55,7 +55,7 @@ def count_measures(
     """All other measures that can be computed from counts; `MEASURES` defines them.
 
     Args:
-        counts: As `overlap_counts` gives them.
+        counts: Counts from `overlap_counts`.
         voxel_ml: Volume of a voxel in milliliters.
 
     Returns:
@@ -76,8 +76,8 @@ class CaseDice(Metric):
     """Dice per case, accumulated over slices and processes without keeping predictions.
 
     Args:
-        num_cases: Cases that slices may come from.
-        num_classes: Classes, background counted.
+        num_cases: Number of cases that slices may come from.
+        num_classes: Number of classes, background included.
     """
 
     full_state_update = False

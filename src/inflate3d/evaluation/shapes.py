@@ -30,21 +30,21 @@ def shape_measures(
 ) -> dict[str, Float[np.ndarray, " classes"]]:
     """Measures each foreground class.
 
-    Where a class is in neither map, nothing is defined: NaN. Where it is in only one of them, distances are the length
-    of the scan's diagonal, since no two surfaces in the scan lie further apart, and the others are 0.
+    If a class is in neither map, all are NaN. If it is in only one of them, distances are the scan's diagonal, the
+    largest possible distance, and the others are 0.
 
-    Memory, besides both maps: two bytes a voxel of the case where they are not of type uint8 or hold ignored voxels,
-    and about ten bytes a voxel of the largest class's box.
+    Memory in addition to both maps: two bytes per voxel of the case if they are not of type uint8 or contain ignored
+    voxels, and about ten bytes per voxel of the largest class's bounding box.
 
     Args:
-        label: Class numbers on the same grid; a voxel where it is `IGNORED` belongs to no class of either map.
+        label: Class numbers on the same grid; voxels of `IGNORED` belong to no class in either map.
         spacing: Millimeters between voxels along the three axes.
-        classes: Number of classes, the background not counted.
-        tolerance: Millimeters that a surface may be off in NSD.
-        measures: Which of `SHAPE_MEASURES` to take.
+        classes: Number of classes without the background.
+        tolerance: Distance in millimeters up to which a surface counts as matched in NSD.
+        measures: Those of `SHAPE_MEASURES` to compute.
 
     Returns:
-        By name of the measure, a value for each class but the background.
+        By measure, a value for each foreground class.
     """
     diagonal = float(np.linalg.norm(np.array(label.shape) * spacing))
     in_one = {measure: diagonal if measure in HAUSDORFF else 0.0 for measure in measures}
@@ -100,12 +100,12 @@ def _union(first: tuple[slice, ...], second: tuple[slice, ...]) -> tuple[slice, 
 def lesion_f1(prediction: Bool[np.ndarray, "d h w"], label: Bool[np.ndarray, "d h w"]) -> float:
     """F1 score of detected components, 2·TP/(2·TP+FP+FN).
 
-    The rule of overlap is that of ISLES 2022 (Hernandez Petzsche et al. 2022, Sci Data 9:762): a component of the
-    label is found where any of its voxels is predicted, and a component of the prediction is false where none of its
-    voxels is labeled.
+    The rule of overlap is that of ISLES 2022 (Hernandez Petzsche et al. 2022, Sci Data 9:762): a component of the label
+    is found if any of its voxels is predicted, and a component of the prediction is false if none of its voxels is
+    labeled.
 
     Args:
-        prediction: A mask with at least one voxel.
+        prediction: A non-empty mask.
         label: Another one on the same grid.
     """
     missed, found = _missed_and_touched(label, prediction)

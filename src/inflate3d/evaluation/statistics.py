@@ -1,7 +1,7 @@
 """How certain a figure is: intervals over cases and seeds, tests of paired differences, Holm's correction.
 
-Everything works on *group values*: one number for each group of cases that belong together (the scans of a patient),
-made so that their mean is the figure in question. Groups, not cases, are what is independent.
+Everything works on *group values*: one number per group of related cases (the scans of a patient), defined such that
+their mean is the figure in question. Groups, not cases, are independent.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Estimate:
     """A figure with its interval.
 
     Attributes:
-        low: The interval's lower end; NaN where there is none.
+        low: The interval's lower end; NaN without an interval.
     """
 
     value: float
@@ -61,7 +61,7 @@ class MeasureSummary:
 
     Attributes:
         means: For each class, the mean over the cases in which it is defined.
-        cases: For each class, in how many cases it is defined.
+        cases: For each class, the number of cases in which it is defined.
     """
 
     means: tuple[Estimate, ...]
@@ -80,9 +80,9 @@ def summarize(
     """Means with intervals, and medians.
 
     Args:
-        scores: A measure; NaN where it is not defined.
+        scores: A measure; NaN where undefined.
         groups: The group of each case, such as its patient, resampled as a whole; by default each case is its own.
-        bounds: The least and the greatest value that the measure can take.
+        bounds: The measure's lowest and highest possible value.
     """
     classes = [scores[:, [number]] for number in range(scores.shape[1])]
     medians = [over_defined(np.median, column) for column in classes]
@@ -121,7 +121,7 @@ def group_values(
         groups: The group of each case; by default each case is its own.
 
     Returns:
-        Groups without any score in all runs are left out; NaN for a run without any.
+        Groups without a score in all runs are left out; NaN for a run without any score.
     """
     cases = scores.shape[1]
     known = ~np.isnan(scores).all(axis=(0, 2)) if scores.size else np.zeros(cases, dtype=bool)
@@ -152,17 +152,17 @@ def estimate(
 ) -> Estimate:
     """The mean of group values with its interval, over the groups and, if there are several, over the seeds.
 
-    Over the groups it is a bootstrap-t interval (Efron 1982), which holds its level with few and skewed values, too.
-    With several seeds its ends are moved out by what the seeds scatter beyond the groups' share in it, with Student's
-    t, the two added in squares (Zou and Donner 2008). With one seed it holds for the trained network only.
+    Over the groups it is a bootstrap-t interval (Efron 1982), which keeps its level even with few or skewed values.
+    With several seeds, it is widened by the variation between seeds beyond the groups' share in it, with Student's t;
+    the two are added in quadrature (Zou and Donner 2008). With one seed, it is for the trained network only.
 
     Args:
-        values: Of each seed and group.
-        level: The part of intervals that may miss.
-        bounds: The least and the greatest value that there can be.
+        values: Value of each seed and group.
+        level: Fraction of intervals that may miss the true value.
+        bounds: The lowest and highest possible value.
 
     Returns:
-        Without an interval for fewer than `FEWEST_GROUPS` groups.
+        The estimate; without an interval for fewer than `FEWEST_GROUPS` groups.
     """
     value = float(values.mean()) if values.size else math.nan
     if values.shape[1] < FEWEST_GROUPS or math.isnan(value):
@@ -174,11 +174,11 @@ def estimate(
 def paired_p(values: Float[np.ndarray, "seeds groups"]) -> float:
     """Two-sided p-value that paired differences have the mean 0.
 
-    With several seeds it is the level at which the interval of :func:`estimate` just excludes 0: it counts the seeds'
-    scatter. With one seed it is that of :func:`sign_flip`, which holds for the two trained networks only.
+    With several seeds it is the level at which the interval of :func:`estimate` just excludes 0, which includes
+    variation between seeds. With one seed it is that of :func:`sign_flip`, for the two trained networks only.
 
     Returns:
-        NaN where there is no difference, or with several seeds no interval.
+        NaN without a difference, or with several seeds without an interval.
     """
     if len(values) == 1:
         return sign_flip(values[0])
@@ -236,10 +236,10 @@ def sign_flip(differences: Float[np.ndarray, " groups"]) -> float:
     Exact for up to 13 groups, else by 10,000 random flips (seed 0).
 
     Args:
-        differences: One for each group.
+        differences: One per group.
 
     Returns:
-        1 where all differences are 0, NaN where there are none.
+        1 if all differences are 0, NaN if there are none.
     """
     known = np.round(differences[~np.isnan(differences)], _DIGITS)
     if not len(known):
@@ -260,14 +260,14 @@ def _signs(count: int) -> Float[np.ndarray, "flips {count}"]:
 def wilcoxon(differences: Float[np.ndarray, " groups"]) -> float:
     """Two-sided p-value of the signed-rank test (Wilcoxon 1945) that differences lie symmetrically about 0.
 
-    Differences of 0 take part in the ranking and are then dropped (Pratt 1959). Exact up to 50 groups where there are
-    neither zeros nor ties, else by the normal approximation.
+    Differences of 0 take part in the ranking and are then dropped (Pratt 1959). Exact up to 50 groups without zeros or
+    ties, otherwise by the normal approximation.
 
     Args:
-        differences: One for each group; NaN, where a group has none, is left out.
+        differences: One per group; NaN is left out.
 
     Returns:
-        1 where all differences are 0, NaN where there are none.
+        1 if all differences are 0, NaN if there are none.
     """
     from scipy import stats
 
@@ -286,10 +286,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """Corrects p-values for multiple testing (Holm 1979).
 
     Args:
-        p_values: NaN, where nothing was tested, stays NaN and does not count.
+        p_values: The p-values; NaN, if nothing was tested, stays NaN and does not count.
 
     Returns:
-        The corrected ones, in the order given, at most 1.
+        The corrected p-values in the given order, at most 1.
     """
     tested = sorted((p, place) for place, p in enumerate(p_values) if not math.isnan(p))
     corrected, largest = [math.nan] * len(p_values), 0.0
@@ -303,10 +303,10 @@ def rank_correlation(first: Float[np.ndarray, " cases"], second: Float[np.ndarra
     """Spearman's rank correlation (Spearman 1904) of two figures of cases, with a percentile interval over the cases.
 
     Args:
-        first: One for each case; a case without either, NaN, is left out.
+        first: One value per case; cases in which either is NaN are left out.
 
     Returns:
-        From -1 to 1; NaN where there are fewer than three cases, or one of the figures is the same for all.
+        From -1 to 1; NaN for fewer than three cases, or if one of the figures is constant.
     """
     known = ~(np.isnan(first) | np.isnan(second))
     pairs = np.stack([first[known], second[known]])

@@ -1,7 +1,7 @@
 """Measures of the distances between the surfaces of two masks: HD95, HD100, ASSD, NSD.
 
-MONAI measures the same (the tests hold ours against it). Ours is here for large scans with many classes: it works in
-each class's own box and looks for the nearest point of those alone that are not on both surfaces; see
+MONAI has the same measures (the tests compare ours with them). Ours are fast for large scans with many classes: they
+work in each class's bounding box, and search the nearest point only for points that are not on both surfaces; see
 ``benchmarks/metrics.py``.
 """
 
@@ -21,11 +21,11 @@ def hausdorff_measures(
 ) -> dict[str, float]:
     """HD95, HD100 and ASSD from the distances between two masks' boundary voxels, in millimeters.
 
-    A boundary voxel is one of the mask that shares a face with a voxel outside of it. Its distance is that to the
-    nearest boundary voxel of the other mask. Percentiles are interpolated linearly.
+    A boundary voxel is a voxel of the mask that shares a face with one outside. Its distance is to the nearest boundary
+    voxel of the other mask. Percentiles are interpolated linearly.
 
     Args:
-        first: A mask with at least one voxel, none of them on the array's edge.
+        first: A non-empty mask that does not touch the array's edge.
         second: Another one on the same grid.
         spacing: Millimeters between voxels along the three axes.
 
@@ -48,14 +48,14 @@ def nsd(
 ) -> float:
     """Normalized surface Dice: the part of both masks' surfaces that lies within a tolerance of the other's.
 
-    As in Nikolov et al. 2021 (J Med Internet Res 23(7):e26151) and their code, ``surface-distance``: the surface is
-    made of elements between eight voxels each, every one with its area in square millimeters.
+    As in Nikolov et al. 2021 (J Med Internet Res 23(7):e26151) and their code, ``surface-distance``: the surface
+    consists of elements between eight voxels each, with areas in square millimeters.
 
     Args:
-        first: A mask with at least one voxel, none of them on the array's edge.
+        first: A non-empty mask that does not touch the array's edge.
         second: Another one on the same grid.
         spacing: Millimeters between voxels along the three axes.
-        tolerance: Millimeters; an element exactly so far off is within.
+        tolerance: In millimeters; an element at exactly this distance is within.
     """
     distances, areas = element_distances(first, second, spacing)
     most = tolerance + _ROUNDING

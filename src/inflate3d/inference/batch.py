@@ -60,10 +60,10 @@ class ScanResult:
     """The outcome for one scan.
 
     Attributes:
-        state: Whether its label map was written, was there already, or could not be made.
+        state: Whether its label map was written, existed already, or failed.
         seconds: Duration of each stage; stages of different scans overlap.
-        confidence: How far the labels can be trusted, before post-processing; None if not asked for.
-        uncertainty: The map of each voxel's uncertainty; None if not asked for.
+        confidence: Confidence of the labels before post-processing; None if not requested.
+        uncertainty: File of the uncertainty map; None if not requested.
     """
 
     case: str
@@ -372,7 +372,7 @@ class PredictionSummary:
     def kept(self) -> Iterator[None]:
         """Writes the file before the work, so that a folder that can't be written is noticed early, and after it.
 
-        Meanwhile other processes are kept from predicting many scans, or the same shard of them, into the folder.
+        Other processes can't predict many scans, or the same shard of them, into the folder at the same time.
         """
         lock, folder = self.file.with_name(f".{self.file.name}.lock"), self.file.parent
         hint = "wait until it has finished, choose another folder for the label maps, or give each a --shard"

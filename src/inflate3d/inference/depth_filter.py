@@ -1,8 +1,8 @@
 """A Gaussian filter of the logits along the depth, applied slice by slice.
 
-With ``s`` its standard deviation in millimeters and ``d`` the distance of the scan's slices, a slice's logits become
-``z'[t] = sum_j a[j] z[t + j]``, ``a[j]`` proportional to ``exp(-(j d)^2 / (2 s^2))``. Neighbors whose weight is below a
-thousandth of the slice's own are left out. At the ends, the weights of the slices that exist sum to 1.
+With ``s`` its standard deviation and ``d`` the distance between slices, both in millimeters, a slice's logits become
+``z'[t] = sum_j a[j] z[t + j]``, ``a[j]`` proportional to ``exp(-(j d)^2 / (2 s^2))``. Neighbors with weights below a
+thousandth of the slice's own are left out. At the ends, the weights of the existing slices sum to 1.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def depth_kernel(deviation: float, spacing: float, slices: int) -> Kernel:
 
     Args:
         deviation: Its standard deviation in millimeters; 0 leaves the logits as they are.
-        spacing: Millimeters from slice to slice.
+        spacing: Millimeters between slices.
     """
     width = deviation / spacing
     reach = min(math.floor(width * math.sqrt(-2 * math.log(_LEAST_WEIGHT))), slices - 1)
@@ -41,10 +41,10 @@ def filter_depth(slices: Iterator[Logits], kernels: Sequence[Kernel]) -> Iterato
     """Filters a stream of slices.
 
     Args:
-        slices: The logits of each, in order.
+        slices: The logits of each slice, in order.
 
     Yields:
-        For each slice, in order, its logits by each of the filters.
+        For each slice in order, its logits with each of the filters.
     """
     if max(map(len, kernels)) == 1:
         return map(partial(_repeat, times=len(kernels)), slices)  # a generator would keep the last slice's batch

@@ -15,7 +15,7 @@ def find_models(folder: Path) -> list[Path]:
     """The models in a folder.
 
     Args:
-        folder: A run's folder or a model folder, which stands for itself, or a folder of such (folds), sorted by name.
+        folder: A run's folder, a model folder, or a folder of such folders (folds), sorted by name.
     """
     if folder.is_file():
         run = next((parent for parent in folder.parents if RunFolder(parent).config.exists()), None)

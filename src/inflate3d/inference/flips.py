@@ -22,7 +22,7 @@ def combine_flips(allowed: tuple[bool, bool, bool]) -> tuple[Flip, ...]:
     """All combinations of axes that may be reversed; the first one is no flip.
 
     Args:
-        allowed: For the axes (depth, row, column) of model space whether they may be reversed, see `Plan`.
+        allowed: Whether each axis (depth, row, column) of model space may be flipped, see `Plan`.
     """
     axes = [axis for axis, each in zip((-3, -2, -1), allowed, strict=True) if each]
     return tuple(chosen for count in range(len(axes) + 1) for chosen in combinations(axes, count))

@@ -1,7 +1,7 @@
 """Which files of a folder inflate3d wrote, so that a prediction never silently replaces another file.
 
 The hidden file ``.inflate3d`` lists the SHA-256 of each written file in the format of ``sha256sum``. A line is appended
-for each, so that several processes may write into one folder; the last line of a name holds.
+for each, so that several processes may write into one folder; the last line of a file counts.
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ class Budget:
     """The memory that a prediction may use.
 
     Attributes:
-        memory: Gigabytes above the weights and the scan; None for the default.
-        reserved: Bytes of it that an array on the device takes; of the default, an array takes none.
+        memory: Gigabytes in addition to the weights and the scan; None for the default.
+        reserved: Bytes of it that an array on the device uses; with the default limit, arrays do not count.
     """
 
     device: torch.device

@@ -42,7 +42,7 @@ class LogitGrid(NamedTuple):
 
     Attributes:
         size: Rows and columns.
-        sides: Their height and width in millimeters.
+        sides: Height and width in millimeters.
     """
 
     size: tuple[int, int]
@@ -175,7 +175,7 @@ def make_scorer(
     """The scorer for a model.
 
     Args:
-        plan: The model's, or one of its `plane_plans`.
+        plan: The model's plan, or one of its `plane_plans`.
         flips: Whether to average over the flips that the plan allows.
     """
     if isinstance(model, VolumetricSegmenter):

@@ -1,7 +1,7 @@
 """Averaging over planes: predicts slices along each axis of a scan, and averages each voxel's probabilities.
 
-Logits of different planes meet on the scan's own voxels alone, so that an array of classes x voxels is needed, float32
-on the device. Averaging probabilities, not logits, keeps a plane that is sure of nothing from outweighing the others.
+Logits of different planes can only be combined on the scan's own voxels, which needs a float32 array of classes x
+voxels on the device. Probabilities are averaged, not logits, so that no plane outweighs the others.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class PlaneAverage:
     """Adds up the probabilities of several planes on the voxels of a scan.
 
     Args:
-        scan: The scan, its slices along the plan's depth axis.
+        scan: The scan, with slices along the plan's depth axis.
         compare: Whether to keep each plane's label map, for the confidence.
     """
 
@@ -69,7 +69,7 @@ class PlaneAverage:
         """How far the planes agree.
 
         Args:
-            class_names: All, background first.
+            class_names: Names of all classes, background first.
         """
         agreement = AgreementCounter(self._planes, len(class_names))
         for index in range(self._sum.shape[1]):

@@ -23,7 +23,7 @@ class ModelGridClasses:
     Attributes:
         classes: ``(D, height, width)``, with the depth axis of model space first.
         orientation: Conversion from the scan's axes to model space.
-        grid: The grid in plane.
+        grid: The in-plane grid.
         sides: Height and width of a slice in millimeters.
     """
 

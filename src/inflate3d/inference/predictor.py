@@ -1,9 +1,9 @@
 """Predicts a scan in memory that does not grow with the number of classes or the depth.
 
-An inflated network goes slice by slice: no array of classes x voxels is made but for the average of several planes
-(see `inflate3d.inference.planes`). Logits are averaged over flips and over networks, as nnU-Net does with its folds
-(``nnUNetPredictor.predict_logits_from_preprocessed_data``). Networks that share a grid in plane are averaged there,
-others on the scan's own pixels: resampling is linear, so both give the same, and the first costs less.
+Inflated networks are applied slice by slice, without an array of classes x voxels except for averages over planes (see
+`inflate3d.inference.planes`). Logits are averaged over flips and networks, as nnU-Net does over its folds
+(``nnUNetPredictor.predict_logits_from_preprocessed_data``). Networks with the same in-plane grid are averaged there,
+others on the scan's own pixels: resampling is linear, so both give the same, and the first is cheaper.
 """
 
 from __future__ import annotations
@@ -277,8 +277,8 @@ class Predictor:
 
         Args:
             scan: The scan.
-            held: Bytes of main memory that the caller holds meanwhile.
-            kept: Of how many slices the caller keeps the logits.
+            held: Bytes of main memory that the caller uses at the same time.
+            kept: Number of slices whose logits the caller keeps.
             compare: Whether the planes' agreement is wanted.
         """
         if len(self._planes) == 1:
@@ -315,10 +315,10 @@ class Predictor:
         Args:
             scan: The scan.
             scorers: The networks along a plane; without, along the plan's depth axis.
-            held: Bytes of main memory that the caller holds meanwhile.
+            held: Bytes of main memory that the caller uses at the same time.
             members: The scorers whose logits the sum is of, to get each one's, too; without, the networks' sums alone.
             assessed: Whether the caller needs memory for more than the most likely class.
-            kept: Of how many slices the caller keeps the logits.
+            kept: Number of slices whose logits the caller keeps.
             budget: What the prediction may take, if less than the predictor's.
         """
         choice = SliceChoice.of(scan.slices, scan.own_shape[0], self.slice_step)

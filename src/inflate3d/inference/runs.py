@@ -44,8 +44,8 @@ class Evaluation:
     """The result of evaluating a run or folds.
 
     Attributes:
-        scores: Of the held-out cases. For folds, the group `FOLD` of each is the name of its run's folder.
-        postprocessing: The post-processing chosen by these cases; None if not asked for.
+        scores: Scores of the held-out cases. For folds, each case's group `FOLD` is the name of its run's folder.
+        postprocessing: The post-processing chosen on these cases; None if not requested.
     """
 
     scores: Scores
@@ -64,16 +64,16 @@ def evaluate(
 ) -> Evaluation:
     """Predicts and scores the cases that a run, or each of several folds, held out.
 
-    Label maps and scores are written into the folder. Each scan and each label is read once. No other process may train
-    or evaluate the run meanwhile.
+    Label maps and scores are written into the folder. Each scan and each label is read once. Other processes can't
+    train or evaluate the run at the same time.
 
     Args:
         folder: A finished run, or finished folds of one cross-validation, some of which may be missing.
-        dataset: Where the cases are; the run's own dataset by default. Elsewhere they have to be the same ones.
-        tolerance: Millimeters within which a surface counts as right in NSD.
-        postprocess: Whether to apply the model's post-processing, as `predict` does. It was chosen by these cases, so
-            that their scores are optimistic.
-        choose: Whether to choose the post-processing, depth filter included, by these cases, and write it into the
+        dataset: Folder of the dataset; by default the run's. Another folder must have the same cases.
+        tolerance: Distance in millimeters up to which a surface counts as matched in NSD.
+        postprocess: Whether to apply the model's post-processing, as `predict` does. It was chosen on these cases, so
+            the scores are optimistic.
+        choose: Whether to choose the post-processing, depth filter included, on these cases, and write it into the
             model's folder.
         **settings: See `Predictor`.
     """
@@ -235,7 +235,7 @@ class _Kept(NamedTuple):
     """A case's compressed label maps.
 
     Attributes:
-        predictions: By the standard deviation of the depth filter in millimeters.
+        predictions: Label maps by standard deviation of the depth filter in millimeters.
     """
 
     predictions: dict[float, bytes]

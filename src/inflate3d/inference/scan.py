@@ -28,11 +28,10 @@ class FramedScan:
     """A scan in model space, exactly as the store has it for training, on a device.
 
     Attributes:
-        scan: The scan in main memory; no second array of all voxels is made there.
-        device: Where slices are wanted.
-        own_shape: Slices, rows and columns of the scan itself.
-        moved: All slices on a device with a memory of its own, moved there once; None if they are moved as they
-            are read.
+        scan: The scan in main memory, of which no copy is made there.
+        device: The device for slices.
+        own_shape: Slices, rows and columns of the original scan.
+        moved: All slices on a device with its own memory; None if slices are moved when they are read.
     """
 
     scan: ModelSpaceScan
@@ -47,8 +46,8 @@ class FramedScan:
 
         Args:
             scan: In model space.
-            room: Bytes that all slices may take there, if the device has a memory of its own. If they need more,
-                only the slices that are read are moved.
+            room: Memory limit for all slices on a device with its own memory, in bytes. If they need more, slices are
+                moved when they are read.
         """
         _, *own_shape = scan.voxels.shape
         return cls(scan, tuple(own_shape), device, None if device.type == "cpu" else _move(scan, device, room))

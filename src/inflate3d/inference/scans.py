@@ -37,8 +37,8 @@ class FoundScans:
     """Scans to predict.
 
     Attributes:
-        cases: Sorted by name. Images of remote ones are named by their file's name alone.
-        remote: Where they are if not on the disk.
+        cases: The cases sorted by name. Images of remote cases only have file names.
+        remote: Their remote folder, if they are not on the disk.
     """
 
     cases: list[Case]
@@ -50,14 +50,14 @@ def find_scans(path: str | Path, plan: Plan) -> FoundScans:
     """Finds the scans that a path or an address stands for.
 
     Files ``CASE_0000``, ``CASE_0001``, ..., or ``CASE_T1``, ``CASE_T2``, ... by the names of the plan's modalities, are
-    the modalities of one scan where the plan has several. A scan's only modality, ``CASE_0000``, is named ``CASE``.
-    Label maps beside scans are passed over: those that inflate3d wrote, ``CASE`` beside ``CASE_0000``, ``CASE_seg``
-    beside ``CASE`` and the like, and subfolders such as ``labelsTr``.
+    the modalities of one scan if the plan has several. A scan's only modality, ``CASE_0000``, is named ``CASE``. Label
+    maps beside scans are skipped: those that inflate3d wrote, ``CASE`` beside ``CASE_0000``, ``CASE_seg`` beside
+    ``CASE`` and the like, and subfolders such as ``labelsTr``.
 
     Args:
-        path: A scan (see `inflate3d.io.read_volume`), or a folder with scan files and DICOM series, in subfolders too;
-            or the address of a scan file, or of a folder of them.
-        plan: Which modalities scans have to have, and whether some may be missing.
+        path: A scan (see `inflate3d.io.read_volume`), or a folder with scan files and DICOM series, subfolders
+            included; or the address of a scan file or of a folder of scan files.
+        plan: The model's plan, with the modalities that scans must have.
     """
     if is_remote(str(path)):
         return _remote_scans(str(path), plan)

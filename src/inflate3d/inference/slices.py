@@ -1,7 +1,7 @@
 """Prediction slice by slice: which slices, how many at a time, and from logits to classes on the scan's own grid.
 
-No array of classes x voxels is made: logits of a batch of slices are interpolated along the depth one slice at a time,
-and in plane one slab (a number of rows) at a time.
+No array of classes x voxels is created: logits of a batch of slices are interpolated along the depth one slice at a
+time, and in-plane one slab of rows at a time.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class SliceChoice:
 
     Attributes:
         centers: Indices in model space of the slices to predict, ascending.
-        lower: For each of the scan's own slices the position in ``centers`` of the slice at or below it.
+        lower: For each slice of the original scan, the position in ``centers`` of the slice at or below it.
     """
 
     centers: Int[np.ndarray, " n"]
@@ -49,7 +49,7 @@ class SliceChoice:
 
         Args:
             slices: Number of slices in model space.
-            own_slices: Number of slices of the scan itself, between the same outer edges.
+            own_slices: Number of slices of the original scan, between the same outer edges.
         """
         lower, upper, weight = slice_weights(slices, own_slices)
         if step == 1:
@@ -103,10 +103,10 @@ class SliceBatches:
     Args:
         scorers: The networks; their logits are summed on each of their grids.
         budget: The memory budget.
-        held: Bytes of main memory that the caller holds meanwhile.
-        slabs: How many slabs the caller holds at a time.
-        kept: Of how many slices the caller keeps the logits.
-        separate: Whether to return each network's logits, too, behind the sums.
+        held: Bytes of main memory that the caller uses at the same time.
+        slabs: Number of slabs that the caller holds at a time.
+        kept: Number of slices whose logits the caller keeps.
+        separate: Whether to also return each network's logits, after the sums.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class SliceBatches:
     def logits(self, centers: Int[np.ndarray, " n"]) -> Iterator[Logits]:
         """The logits of slices, batch by batch; the memory of the first window determines the batch size.
 
-        If memory runs out nevertheless, the batch is computed again with half the size, with a warning in the log.
+        If memory runs out nevertheless, half the batch size is tried, with a warning in the log.
         """
         batch = AdaptiveBatchSize(self._most)
         ready = [(each.grid(self._scan), batch.run(partial(each.begin, self._scan))) for each in self._scorers]
@@ -161,7 +161,7 @@ class SliceBatches:
         """How many windows fit into memory at a time.
 
         Args:
-            needed: Bytes that predicting a window takes.
+            needed: Bytes needed per window.
         """
         moved = 0 if self._scan.moved is None else self._scan.moved.nbytes
         # the slice before the batch and an interpolated one
@@ -185,9 +185,9 @@ class OwnPixels:
     Args:
         shape: Rows and columns of a slice.
         sides: Height and width of a slice in millimeters, ``(1, 2)``.
-        grids: Where the logits lie; the same grid may occur more than once.
-        device: Where the logits are.
-        slab_bytes: How many bytes the logits of a slab may take.
+        grids: Grids of the logits; a grid may occur more than once.
+        device: Device of the logits.
+        slab_bytes: Size limit of a slab's logits in bytes.
     """
 
     def __init__(
@@ -211,10 +211,10 @@ class OwnPixels:
         """The class with the largest sum of logits at each pixel; the lowest number among equal ones.
 
         Args:
-            logits: Of one slice, for each of the grids.
+            logits: Logits of one slice, one tensor per grid.
 
         Returns:
-            Class numbers, of the smallest unsigned type that torch computes with.
+            Class numbers, in the smallest unsigned type that torch supports.
         """
         classes = self.empty_classes(logits)
         for rows in self.slabs(logits):
@@ -235,7 +235,7 @@ class OwnPixels:
         """The sum of a slab's logits over the grids.
 
         Args:
-            logits: Of one slice, for each of the grids, or for the first of them.
+            logits: Logits of one slice, one tensor per grid or for the first grids only.
         """
         total = self.resampled(logits, 0, rows)
         for index in range(1, len(logits)):

@@ -29,8 +29,8 @@ class Destination:
     """Where label maps are written.
 
     Attributes:
-        folder: A local folder; of remote label maps the one for their local copies.
-        remote: Where they go from there if they do not stay.
+        folder: A local folder; for remote label maps, that of their local copies.
+        remote: The remote folder that they are uploaded to, if any.
         name: The file of a single label map, if a file was given.
         suffix: Their format, if one was given.
     """
@@ -76,11 +76,11 @@ class Job:
     """A scan to predict.
 
     Attributes:
-        case: The scan; images of a remote one are named by their file's name alone.
-        remote: Where the scan is if not on the disk.
-        remote_target: Where the label map goes if it does not stay.
-        before: When the existing label map was written, if there is one.
-        is_done: Whether it is up to date and to be skipped.
+        case: The scan; images of a remote scan only have file names.
+        remote: The scan's remote folder, if it is not on the disk.
+        remote_target: The remote folder that the label map is uploaded to, if any.
+        before: Time at which the existing label map was written, if there is one.
+        is_done: Whether it is up to date and is skipped.
     """
 
     case: Case

@@ -1,10 +1,10 @@
 """How reliable a prediction is: a confidence for each class, and a map of each voxel's uncertainty.
 
-The confidence needs no label, and ranks scans by their expected Dice. Where a prediction has several members (the
+The confidence needs no label, and ranks scans by their expected Dice. If a prediction has several members (the
 networks of an ensemble, or a network's flips), it is the mean pairwise Dice of their label maps: structure-wise
 uncertainty after Roy et al. 2019 (Bayesian QuickNAT, NeuroImage 195:11-22), which detected failures best in Zenk et al.
 2025 (Medical Image Analysis 101:103392). A single network has its soft Dice confidence: the Dice to expect if its
-probabilities were true and voxels independent (Borges et al. 2026, Machine Learning 115:176, arXiv 2402.10665), here
+probabilities were correct and voxels independent (Borges et al. 2026, Machine Learning 115:176, arXiv 2402.10665), here
 for each class against all others.
 
 Both are counted slab by slab; only counts for each class are kept.
@@ -44,8 +44,8 @@ class Confidence:
     """How far a prediction can be trusted.
 
     Attributes:
-        kind: What the numbers are, see `KINDS`. Numbers of different kinds are not comparable.
-        classes: The confidence of each foreground class by name, 0 to 1; NaN where no member predicts the class.
+        kind: Kind of confidence, see `KINDS`. Different kinds are not comparable.
+        classes: Confidence of each foreground class by name, 0 to 1; NaN if no member predicts the class.
 
     Example:
         >>> confidence = Confidence("soft dice", {"liver": 0.9, "tumor": 0.5})
@@ -129,9 +129,9 @@ class AssessedSlice(NamedTuple):
     """A slice on the scan's own pixels.
 
     Attributes:
-        classes: Class numbers, as `OwnPixels.argmax` gives them.
-        uncertainty: Normalized entropy of the mean probabilities in percent, if asked for.
-        probabilities: The mean probabilities of all classes, if asked for.
+        classes: Class numbers from `OwnPixels.argmax`.
+        uncertainty: Normalized entropy of the mean probabilities in percent, if requested.
+        probabilities: Mean probabilities of all classes, if requested.
     """
 
     classes: Integer[Tensor, "h w"]
@@ -143,9 +143,9 @@ class Assessment:
     """Turns a scan's slices into classes one by one, and accumulates the confidence.
 
     Args:
-        pixels: The scan's, for the grids of the sums, then of each member.
+        pixels: The scan's pixels, for the grids of the sums, then of each member.
         sums: How many of these grids belong to sums.
-        class_names: All, background first.
+        class_names: Names of all classes, background first.
         members: Number of members; 0 for the soft Dice of the sum.
     """
 
@@ -171,7 +171,7 @@ class Assessment:
         """Adds a slice.
 
         Args:
-            logits: The sums, then each member's if there are members.
+            logits: The sums, then each member's logits if there are members.
             probabilities: Whether to return the mean probabilities.
         """
         classes = self._pixels.empty_classes(logits)

@@ -66,8 +66,8 @@ def check_claim(claimed: int, held: int, *, deflated: bool, path: Path, case: st
     """Refuses a header that claims more voxels than its file can hold, or than there is free memory for.
 
     Args:
-        claimed: Bytes of voxels by the header.
-        held: Bytes that the file has for them.
+        claimed: Size of the voxels in bytes according to the header.
+        held: Bytes in the file for them.
     """
     if claimed > held * (_DEFLATE_RATIO if deflated else 1):
         raise unreadable(

@@ -20,8 +20,8 @@ class FileGrid(Grid):
     """A scan's grid as its headers give it, see `read_grid`.
 
     Attributes:
-        modalities: Number of values a voxel: ``C`` of the volume's ``(C, I, J, K)``.
-        dtype: Type of the voxels once they are read.
+        modalities: Number of values per voxel: ``C`` of the volume's ``(C, I, J, K)``.
+        dtype: Type of the voxels when read.
     """
 
     modalities: int
@@ -64,7 +64,7 @@ def distance_between(
     """The largest distance in millimeters between the positions that two affines give any voxel.
 
     Args:
-        affine: Voxel index to millimeters.
+        affine: From voxel index to millimeters.
         other: Another such map.
         shape: ``(I, J, K)``, the number of voxels.
     """
@@ -78,11 +78,11 @@ def check_same_grid(
 ) -> None:
     """Rejects a volume that does not lie where the reference does.
 
-    Grids are the same when their shapes are and no voxel of one lies further from its counterpart than a
-    hundredth of the smallest spacing.
+    Grids are the same if they have the same shape and corresponding voxels are at most a hundredth of the smallest
+    spacing apart.
 
     Args:
-        file: The file that ``volume`` is from, for the error message.
+        file: The volume's file, for the error message.
     """
     if volume.shape != reference.shape:
         raise DataError(
@@ -108,14 +108,14 @@ def check_same_grid(
 def lay_on(volume: Volume, reference: Volume, *, case: str | None = None, file: str | Path | None = None) -> Volume:
     """Brings a volume with the reference's voxels, possibly along other axes, onto the reference's own grid.
 
-    Programs store one scan in different orders of axes. Transposing and flipping brings them back to one, and
-    changes no value; nothing is ever resampled.
+    Programs store the same scan with different orders of axes. The axes are transposed and flipped; nothing is ever
+    resampled.
 
     Args:
-        file: The file that ``volume`` is from, for the error message.
+        file: The volume's file, for the error message.
 
     Returns:
-        The volume; a turned copy with a note that says so if its axes are not the reference's.
+        The volume, or a reoriented copy with a note about it if its axes differ from the reference's.
     """
     try:
         check_same_grid(volume, reference, case=case, file=file)

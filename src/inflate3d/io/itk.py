@@ -58,10 +58,10 @@ def read(path: Path, *, case: str | None = None) -> Volume:
     """Reads a 3D or 4D NRRD or MetaImage.
 
     Args:
-        path: The file; the header where the voxels lie in another.
+        path: The file; the header if the voxels are in another.
 
     Returns:
-        The scan on its own grid; a vector's components, or else the fourth axis, are the modality. Integers
+        The scan on its own grid; the components of vectors, or otherwise the fourth axis, are the modalities. Integers
         keep their type; all else is float32.
     """
     reader, header, affine = _open(path, case)
@@ -125,12 +125,12 @@ def write(path: Path, volume: Volume) -> None:
 def write_like(path: Path, labels: Shaped[np.ndarray, "..."], like: Path) -> None:
     """Writes a label map exactly where a scan lies: origin, spacing and direction are copied bit by bit.
 
-    On an NRRD scan, an NRRD label map has the header's own unit: programs that don't know units lay both on one place.
-    Other formats have millimeters.
+    An NRRD label map of an NRRD scan has the scan's unit, so that programs that ignore units place both alike. Other
+    formats use millimeters.
 
     Args:
         path: The file to write; for ``.nhdr`` and ``.mhd``, also a data file beside it.
-        labels: ``(I, J, K)`` on the scan's own grid, none negative.
+        labels: ``(I, J, K)`` on the scan's own grid, not negative.
     """
     scan, header, affine = _open(like, None)
     labels = as_label_dtype(labels, tuple(scan.GetSize()[:3]), path)

@@ -65,10 +65,10 @@ class TextHeader:
     """The header of an NRRD or MetaImage file.
 
     Attributes:
-        is_nrrd: NRRD, or else MetaImage.
-        fields: Name of a field, in lower case, to its text.
-        end: Bytes before the voxels, where they lie in the same file.
-        listed: Lines behind the header that name data files, where it says so.
+        is_nrrd: Whether it is NRRD; otherwise MetaImage.
+        fields: Text of each field by name in lower case.
+        end: Bytes before the voxels, if they are in the same file.
+        listed: Lines after the header that name data files, if it says so.
     """
 
     path: Path

@@ -36,12 +36,12 @@ def read(path: Path, *, case: str | None = None) -> Volume:
     """Reads a 3D or 4D NIfTI image, compressed or not, and checks it to the last byte.
 
     Args:
-        path: The file, NIfTI-1 or NIfTI-2; for a pair of header and image, either.
+        path: The file, NIfTI-1 or NIfTI-2; for a pair of header and image, either one.
 
     Returns:
-        The scan on its own grid; a 4D file's last axis is the modality. Integers that the header doesn't
-        scale keep their type; all else is float32. The affine is the header's best (sform, then qform), brought
-        to millimeters; a header that names no unit of length has them already.
+        The scan on its own grid; a 4D file's last axis is the modality. Integers without scaling keep their type; all
+        else is float32. The affine is the sform, or otherwise the qform, in millimeters, which is also assumed if the
+        header has no unit.
     """
     with open_image(path, case) as image:
         shape = _volume_shape(image, path, case)
@@ -81,7 +81,7 @@ def check_writable(path: Path, affine: Float[np.ndarray, "4 4"]) -> None:
 def write(path: Path, volume: Volume, *, slope: float = 1.0) -> None:
     """Writes a volume; modalities become the fourth axis.
 
-    The affine is stored as sform, and as qform too where a quaternion can say it (no shear), both as scanner
+    The affine is stored as sform, and also as qform if a quaternion can express it (no shear), both as scanner
     coordinates. Integers keep their type; all else is float32.
 
     Args:
@@ -105,13 +105,13 @@ def write(path: Path, volume: Volume, *, slope: float = 1.0) -> None:
 def write_like(path: Path, labels: Shaped[np.ndarray, "..."], like: Path, *, slope: float = 1.0) -> None:
     """Writes a label map, or a map of fractions, exactly where a scan lies.
 
-    Both of the scan's affines, their codes and the units are copied to the bit; equal labels give equal
-    bytes. The scan's header extensions, which may hold a patient's data, are left out.
+    Both affines of the scan, their codes and the units are copied bit for bit; equal labels give equal bytes. The
+    scan's header extensions, which may contain patient data, are left out.
 
     Args:
         path: The file to write.
-        labels: ``(I, J, K)`` on the scan's own grid, none negative.
-        slope: What readers multiply the stored values by; where it is not 1 these are no labels.
+        labels: ``(I, J, K)`` on the scan's own grid, not negative.
+        slope: Factor by which readers multiply the stored values; if it is not 1, these are not labels.
     """
     with open_image(like, None) as scan:
         shape = _volume_shape(scan, like, None)[:3]
@@ -148,7 +148,7 @@ def _set_affine(header: nibabel.Nifti1Header, volume: Volume) -> None:
 def _volume_shape(image: NiftiImage, path: Path, case: str | None) -> tuple[int, ...]:
     """``(I, J, K)`` or ``(I, J, K, C)``, singleton axes behind the third dropped.
 
-    The fourth axis is time by the standard, so modalities may stand on the fifth, as SimpleITK writes them.
+    By the standard the fourth axis is time, so modalities may be on the fifth, as SimpleITK writes them.
     """
     sizes = [int(size) for size in image.shape]
     shape = (*sizes[:3], *(size for size in sizes[3:] if size != 1))

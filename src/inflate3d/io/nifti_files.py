@@ -60,7 +60,7 @@ def open_image(path: Path, case: str | None) -> Iterator[NiftiImage]:
     """Opens an image whose voxels are read inside the block; all errors become ours.
 
     Args:
-        path: A single file, or either one of a pair.
+        path: A single file, or either file of a pair.
     """
     header, voxels = pair_of(path) or (path, path)
     for half in {header, voxels}:
@@ -95,7 +95,7 @@ def kind_of(*, is_pair: bool, is_second: bool) -> type[NiftiImage]:
 def _check_before_voxels(stream: gzip.GzipFile | BufferedReader, start: bytes, *, is_pair: bool) -> None:
     """Rejects header extensions of absurd length, which nibabel would read into memory.
 
-    The stream is left at its start.
+    Leaves the stream at its start.
     """
     kind = nibabel.Nifti2Header if _is_second(start) else nibabel.Nifti1Header
     if len(start) < kind.sizeof_hdr:

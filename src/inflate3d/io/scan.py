@@ -81,8 +81,7 @@ def read_images(paths: Sequence[str | Path | None], *, case: str | None = None) 
         paths: The scan's paths, see `read_volume`; ``None`` where a modality is missing.
 
     Returns:
-        All modalities in the order of the paths, ``(C, I, J, K)``, on the first one's grid. A missing
-        modality is a channel of zeros.
+        All modalities in the order of the paths, ``(C, I, J, K)``, on the first one's grid; zeros for a missing one.
     """
     volumes = {number: read_volume(path, case=case) for number, path in enumerate(paths) if path is not None}
     if not volumes:
@@ -106,11 +105,11 @@ def read_labels(path: str | Path, *, case: str | None = None) -> Volume:
     """Reads a label map.
 
     Args:
-        path: See `read_volume`; floats are taken where they hold whole numbers, to the precision of a NIfTI
-            file's slope.
+        path: See `read_volume`; floats are accepted if they are whole numbers within the precision of a NIfTI file's
+            slope.
 
     Returns:
-        The labels on their own grid, ``(1, I, J, K)``, of the smallest unsigned type that holds them.
+        The labels on their own grid, ``(1, I, J, K)``, in the smallest unsigned type.
     """
     volume = read_volume(path, case=case)
     array = volume.array
@@ -194,10 +193,10 @@ def write_labels(path: str | Path, labels: ArrayLike, like: str | Path | Volume 
 def write_percent(path: str | Path, percent: UInt8[np.ndarray, "i j k"], like: str | Path | Volume | Grid) -> None:
     """Writes a map of fractions on the grid of a scan, as NIfTI; readers see 0 to 1 in steps of 0.01.
 
-    A byte is stored for each voxel, and a slope of 0.01 in the header. The write is atomic.
+    Stores one byte per voxel, with a slope of 0.01 in the header. The write is atomic.
 
     Args:
-        path: The file to write, which ends in ``.nii.gz`` or ``.nii``.
+        path: The file to write, ``.nii.gz`` or ``.nii``.
         percent: ``(I, J, K)`` on the scan's own grid, 0 to 100.
         like: The scan: its path (see `read_volume`), the volume, or its grid.
     """

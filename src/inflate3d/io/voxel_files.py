@@ -42,7 +42,7 @@ def numbered_files(header: Path, pattern: str) -> list[Path]:
     """The files that a header names by a pattern such as ``slice%03d.raw 1 20 1``: name, first, last, step.
 
     Args:
-        pattern: As it stands there; what stands behind the step is passed over.
+        pattern: The pattern as in the header; anything after the step is ignored.
     """
     name, *words = pattern.split()
     numbers = [int(word) for word in words[:4] if _INTEGER.fullmatch(word)]

@@ -42,7 +42,7 @@ def as_label_dtype(labels: Shaped[np.ndarray, "..."], shape: tuple[int, ...], pa
     """Converts a label map to the smallest unsigned type that holds it.
 
     Args:
-        labels: ``(I, J, K)``: integers, truth values, or floats that are whole numbers.
+        labels: ``(I, J, K)``: integers, booleans, or floats that are whole numbers.
         shape: The scan's ``(I, J, K)``.
     """
     if labels.shape != shape:

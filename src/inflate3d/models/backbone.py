@@ -22,7 +22,7 @@ class Filled:
     """A network for RGB filled from a checkpoint.
 
     Attributes:
-        unused: The checkpoint's tensors that it has no place for.
+        unused: The checkpoint's tensors that it does not use.
     """
 
     network: nn.Module
@@ -35,13 +35,13 @@ class Backbone(ABC):
     """A backbone at one image size.
 
     Attributes:
-        name: Its name, timm's where timm has it, with or without a tag (``"resnet50"``, ``"resnet50.a1_in1k"``).
+        name: Its name; timm's if timm has it, with or without a tag (``"resnet50"``, ``"resnet50.a1_in1k"``).
         image_size: ``(H, W)`` in pixels.
-        levels: Which of its feature maps are taken, as timm's ``out_indices``.
+        levels: Numbers of its feature maps that are used, as timm's ``out_indices``.
         channels: Channels of each map.
         strides: Pixels of the image per pixel of each map.
         trained_at: ``(H, W)`` that its published weights were trained at.
-        arguments: What differs from the backbone of that name, such as ``{"embed_dim": 48}``.
+        arguments: Arguments that differ from the backbone of that name, such as ``{"embed_dim": 48}``.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Backbone(ABC):
         """Runs a network from :meth:`build` on windows of its own depth.
 
         Returns:
-            One map ``(B, channels[i], H / strides[i], W / strides[i])`` of the center slices a level.
+            One map ``(B, channels[i], H / strides[i], W / strides[i])`` of the center slices per level.
         """
 
     @abstractmethod

@@ -29,10 +29,10 @@ def find_backbone(
     Args:
         name: A name of :data:`inflate3d.paper_encoders.PAPER_ENCODERS`, or timm's, with or without a tag.
         image_size: Pixels, one number or ``(H, W)``; None: about the size it was trained at.
-        levels: Which of its feature maps to take. None takes the paper's where the name is the paper's; else four
-            evenly spaced blocks of a plain transformer (blocks 3, 6, 9, 12 of 12), and of a hierarchical backbone
-            the last map of each stride from 4 on.
-        arguments: What shall differ from the backbone of that name, such as ``{"embed_dim": 48, "num_heads": 4}``.
+        levels: Numbers of its feature maps to use. None: the paper's for its names; otherwise four evenly spaced blocks
+            of a plain transformer (3, 6, 9 and 12 of 12), or the last map of each stride from 4 on of a hierarchical
+            backbone.
+        arguments: Arguments that differ from the backbone of that name, such as ``{"embed_dim": 48, "num_heads": 4}``.
     """
     backbone = _look_up(name, image_size, levels, arguments or {})
     if problem := _problem(backbone):

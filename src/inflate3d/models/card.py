@@ -1,7 +1,7 @@
 """The model card, ``README.md`` in a model's folder: what the model is, and its intended uses (Mitchell et al. 2019).
 
-Its header is that of the Hugging Face hub, so that the folder can be uploaded as it is. Case ids, which may identify
-patients, and paths, which may hold user names, are left out.
+Its header follows the Hugging Face hub, so that the folder can be uploaded as it is. Case ids, which may identify
+patients, and paths, which may contain user names, are left out.
 """
 
 from __future__ import annotations
@@ -80,10 +80,10 @@ def write_model_card(
     """Writes the card of a model folder; what the user wrote below the mark is kept.
 
     Args:
-        plan: How scans become its windows; a model without one can't predict yet.
+        plan: How scans become its windows; None for a model that can't predict yet.
 
     Returns:
-        The card's file; one that is not ours is left as it is.
+        The card's file; a file that is not ours is left unchanged.
     """
     path = folder / CARD
     before = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else MARK + "\n"

@@ -107,10 +107,10 @@ class EncoderDescription:
         image_size: ``(H, W)`` in pixels.
         channels: Channels of each map.
         strides: Pixels of the image per pixel of each map.
-        parameters: Number of weights, in 2D; inflation adds to the stem alone.
+        parameters: Number of parameters in 2D; inflation adds to the stem only.
         multiply_adds: Multiply-accumulate operations for one RGB image, in matrix products, convolutions and
-            attention; inflation adds to the stem alone. For Video Swin: for a clip of two, the least it sees.
-        about: What a name of the paper's stands for; empty for timm's.
+            attention; inflation adds to the stem only. For Video Swin: for a clip of two images, its smallest.
+        about: Meaning of the paper's name; empty for timm's.
     """
 
     name: str

@@ -201,7 +201,7 @@ def _words(name: str, in_channels: int, depth: int, image_size: tuple[int, int])
 def checkpoint_activations(network: nn.Module, name: str) -> None:
     """Makes a backbone keep only the inputs of its blocks, and recompute the rest in the backward pass.
 
-    Less memory for more time (Chen et al. 2016, arXiv:1604.06174); the gradients stay the same. timm's networks
+    This saves memory and takes more time (Chen et al. 2016, arXiv:1604.06174); gradients stay the same. timm's networks
     implement it.
     """
     holders = [module for module in network.modules() if hasattr(module, "grad_checkpointing")]

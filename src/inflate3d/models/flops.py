@@ -25,7 +25,7 @@ class ModelCost:
     """Floating-point operations of one window, and parameters.
 
     Attributes:
-        decoder: Operations of all behind the encoder, the full-resolution path and the classifier counted.
+        decoder: Operations after the encoder, full-resolution path and classifier included.
     """
 
     encoder: int
@@ -93,15 +93,15 @@ def measure_cost(
 def count_flops(network: nn.Module, *inputs: torch.Tensor) -> int:
     """Floating-point operations of one forward pass, two for each multiply-accumulate.
 
-    The rules are those of torchprofile, with which the paper's figures were made: beside products of matrices,
-    convolutions and attention, also products of elements, norms with weights, means, and four multiply-accumulates
-    for a pixel of a bilinear resizing. One is mended: a transposed convolution is counted as it is computed, from
-    its input; torchprofile counts it as if each pixel of its output saw the whole kernel.
+    The rules are those of torchprofile, which the paper used: matrix products, convolutions and attention, and also
+    elementwise products, norms with weights, means, and four multiply-accumulates per pixel of bilinear resizing. One
+    rule is corrected: a transposed convolution is counted as computed, from its input; torchprofile counts the whole
+    kernel for each pixel of its output.
 
-    Attention is counted as what is done one operation at a time, also where the network fuses them.
+    Attention is counted by its individual operations, even if the network fuses them.
 
     Args:
-        *inputs: What it takes; on the meta device nothing is computed.
+        *inputs: Its inputs; on the meta device, nothing is computed.
     """
     with (
         _attention_step_by_step(network),

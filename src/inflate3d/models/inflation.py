@@ -62,8 +62,7 @@ def inflate_stem(
 def flatten_depth(tensor: Float[Tensor, "n c d h w"]) -> Float[Tensor, "n c*d h w"]:
     """Views ``(N, C, D, H, W)`` as ``(N, C·D, H, W)``: slice ``d`` of modality ``c`` is channel ``c·D + d``.
 
-    A 3D convolution whose kernel is as deep as the window is the 2D convolution of the two when flattened,
-    weight and windows.
+    A 3D convolution with a kernel as deep as the window equals a 2D convolution of the flattened weight and windows.
     """
     return torch.flatten(tensor, 1, 2)
 

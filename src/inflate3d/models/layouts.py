@@ -1,6 +1,6 @@
 """Published layouts of 2D weights, recognized by the names of tensors and converted to timm's.
 
-timm itself understands BEiT's, Swin's, DINO's, MAE's, DINOv2's and OpenAI's CLIP. Here is the rest.
+timm itself reads the layouts of BEiT, Swin, DINO, MAE, DINOv2 and OpenAI's CLIP. These are others.
 """
 
 from __future__ import annotations
@@ -72,10 +72,10 @@ def to_timm(tensors: Mapping[str, Tensor], shapes: Shapes, image_size: tuple[int
 
     Args:
         shapes: Shapes of the backbone's tensors, by timm's names with underscores for dots.
-        image_size: ``(H, W)`` in pixels, to which position embeddings are resampled where timm does not.
+        image_size: ``(H, W)`` in pixels, to which position embeddings are resampled if timm does not.
 
     Returns:
-        The tensors under other names; those of timm's own layout as they are.
+        The tensors with timm's names; those in timm's layout stay as they are.
     """
     layout = layout_of(tensors)
     if layout in ("MobileSAM", "TinyViT"):

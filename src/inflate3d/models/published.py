@@ -19,8 +19,8 @@ class PublishedWeights:
     """A weight file that its authors publish.
 
     Attributes:
-        encoder: The encoder that takes it, by the paper's name or timm's.
-        sha256: Its checksum; None if independent records of it do not exist.
+        encoder: The encoder that it is for, by the paper's name or timm's.
+        sha256: Its checksum; None if there is no independent record of it.
     """
 
     file: str

@@ -205,8 +205,8 @@ def model_from_config(
 
     Args:
         image_size: ``(H, W)`` in pixels.
-        num_classes: Classes, background counted.
-        class_names: Their names, by which the classifier of another run is taken or not.
+        num_classes: Number of classes, background included.
+        class_names: Their names, which decide whether the classifier of another run is used.
     """
     encoder = create_encoder(
         config.encoder,
@@ -232,14 +232,14 @@ def model_from_config(
 def load_decoder(model: Segmenter, folder: str | Path, class_names: Sequence[str] | None = None) -> tuple[str, ...]:
     """Loads the decoder of a trained model as far as it matches; the rest stays as it is.
 
-    With ``create_encoder(..., weights=folder)``, which takes the encoder, training starts from a run of your own.
+    Together with ``create_encoder(..., weights=folder)`` for the encoder, training starts from your own run.
 
     Args:
-        class_names: Names of the model's classes, background first. The classifier is taken if the trained model has
-            the same; None compares their number alone.
+        class_names: Names of the model's classes, background first. The classifier is used if the trained model has the
+            same; None compares only their number.
 
     Returns:
-        Names of the tensors that were taken.
+        Names of the tensors that were loaded.
     """
     saved = read_model_folder(Path(folder))
     if saved.plan is not None and class_names is not None:
@@ -320,7 +320,7 @@ def _check_shapes(model: nn.Module, saved: ModelFolder) -> None:
 def preferred_memory_format(device: torch.device, *, reduced_precision: bool) -> torch.memory_format:
     """The faster memory layout: channels last on a GPU, and on a CPU in 16 bits.
 
-    On a CPU in float32 wide convolutions, transposed ones above all, take up to twice as long with channels last.
+    On a CPU in float32, wide convolutions, above all transposed ones, take up to twice as long with channels last.
 
     Args:
         reduced_precision: Whether it computes in 16 bits.

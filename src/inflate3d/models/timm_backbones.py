@@ -119,7 +119,7 @@ class _Loading:
     """The result of loading a state dict.
 
     Attributes:
-        loaded: Names of the others.
+        loaded: Names of the loaded tensors.
     """
 
     own: dict[str, Tensor]
@@ -255,8 +255,8 @@ def _reads_image(path: str, module: nn.Module) -> bool:
 def _fold_standardized(network: nn.Module, channels: int) -> None:
     """Replaces weight-standardized convolutions of the image by equivalent plain ones.
 
-    Standardization would undo inflation: it divides by the deviation of all weights of a kernel, those of the other
-    slices counted. The other layers keep theirs.
+    Standardization would undo inflation: it divides by the deviation of all weights of a kernel, other slices included.
+    The other layers keep their standardization.
     """
     for path, module in list(network.named_modules()):
         if isinstance(module, _STANDARDIZED) and module.in_channels == channels:

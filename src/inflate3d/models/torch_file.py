@@ -59,10 +59,10 @@ DAMAGED = (
 def load_plain(path: Path, names: Collection[str] = ()) -> Any:
     """Reads a torch file with torch's safe loader, which builds only tensors and plain values.
 
-    Tensors are mapped from the file and then copied, so that one which claims more than the file holds is refused.
+    Tensors are mapped from the file and then copied, so that a tensor larger than the file is rejected.
 
     Args:
-        names: Classes that it may name besides (``"module class"``); the caller defines for torch what they stand for.
+        names: Additional classes that it may name (``"module class"``), which the caller defines for torch.
     """
     is_archive = check_torch_file(path, names)
     loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
@@ -74,7 +74,7 @@ def check_torch_file(path: Path, names: Collection[str] | None = ()) -> bool:
     """Rejects a torch file that would run code or claims more than it holds, before anything is built.
 
     Args:
-        names: Classes that it may name besides; None for any.
+        names: Additional classes that it may name; None for any.
 
     Returns:
         Whether it is an archive (torch 1.6 and later).
@@ -175,7 +175,7 @@ def check_tensors(tensors: list[Tensor], size: int) -> None:
     """Rejects tensors that are not plain arrays in memory, or larger than the file they come from.
 
     Args:
-        size: The file's bytes.
+        size: Size of the file in bytes.
     """
     claimed = 0
     for tensor in tensors:
@@ -225,7 +225,7 @@ def _check_pickle(file: Any, names: Collection[str] | None) -> None:
 class _Stack:
     """The stack of a pickle's operations: strings, and for all else how deeply tuples are nested in it.
 
-    Python's own hash of a deeply nested tuple, such as a dictionary's key, ends the process.
+    Python's hash of a deeply nested tuple, such as a dictionary's key, crashes the process.
     """
 
     def __init__(self) -> None:

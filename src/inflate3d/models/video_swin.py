@@ -43,7 +43,7 @@ _FROM_AUTHORS = (
 class VideoSwin(nn.Module):
     """torchvision's Video Swin without its classifier: windows in, maps of their middle depth out.
 
-    The stem reads patches of two slices; a window of odd depth is padded by one slice of zeros at its end.
+    The stem reads patches of two slices; a window of odd depth is padded with one slice of zeros at its end.
 
     Args:
         levels: Stages whose maps are returned, ascending from 0.
@@ -86,7 +86,7 @@ class VideoSwin(nn.Module):
     def forward(self, windows: Float[Tensor, "b c d h w"]) -> list[Float[Tensor, "b _ _ _"]]:
         """The stages' maps before down-sampling, at the depth whose tokens contain the center slice.
 
-        The original takes ``tokens in depth // 2``: the same for 1, 5, 9, ... slices, a later one for 3, 7, ...
+        The original uses ``tokens in depth // 2``: the same for 1, 5, 9, ... slices, a later one for 3, 7, ...
         """
         tokens = self.patch_embed(windows)
         center = windows.shape[2] // 2 // self.token_slices

@@ -33,9 +33,9 @@ class _Kind:
     """A family of networks.
 
     Attributes:
-        width: Channels of its first level, as its authors have it.
-        step: A patch's slices, rows and columns are multiples of it.
-        usual_step: The same for rows and columns of a patch that the user doesn't choose.
+        width: Channels of its first level, by its authors' choice.
+        step: Slices, rows and columns of a patch are multiples of it.
+        usual_step: The same for rows and columns of a default patch.
     """
 
     build: Callable[[VolumetricArchitecture], nn.Module]
@@ -111,7 +111,7 @@ class VolumetricSegmenter(nn.Module):
     """Patches in, logits of all their voxels out.
 
     Attributes:
-        plan: How scans become its patches; none until a training or a model folder gives it.
+        plan: How scans become its patches; None until a training or a model folder sets it.
     """
 
     def __init__(self, architecture: VolumetricArchitecture) -> None:
@@ -162,8 +162,8 @@ def create_volumetric(
     """Builds a 3D network with random weights.
 
     Args:
-        num_classes: Classes, background counted.
-        spacing: Millimeters between them; nnU-Net's network pools coarse axes later.
+        num_classes: Number of classes, background included.
+        spacing: Millimeters between voxels; nnU-Net's network pools coarse axes later.
         width: Channels of its first level; by default its authors' choice.
     """
     kind = _KINDS[network]
@@ -215,9 +215,8 @@ def _problem(network: Volumetric, patch_size: Size, strides: Sequence[Size]) -> 
 def _levels(patch_size: Size, spacing: tuple[float, float, float]) -> tuple[tuple[Size, ...], tuple[Size, ...]]:
     """Kernels and strides of each level of nnU-Net's network.
 
-    An axis is halved while 4 voxels and more remain, at most 5 times, and only once the other axes have come to
-    within twice its spacing; kernels are flat along axes that are coarser than that (nnU-Net's
-    ``get_pool_and_conv_props``).
+    An axis is halved while at least 4 voxels remain, at most 5 times, and only when the other axes are within twice its
+    spacing; kernels are flat along coarser axes (nnU-Net's ``get_pool_and_conv_props``).
     """
     sides, spacings = list(patch_size), list(spacing)
     kernels: list[Size] = []

@@ -33,11 +33,11 @@ class WeightsReport:
     """The result of loading a checkpoint; one that does not fill the whole backbone is an error.
 
     Attributes:
-        source: Where the checkpoint came from: a file, a hub id or an address.
-        layout: The layout that it was published in, if its names tell.
-        inflated: Those of them that were inflated: the stem's.
-        resampled: Those that had another size, such as position embeddings of another image size.
-        unused: Tensors of the checkpoint that the network has no place for, such as a classifier's.
+        source: Origin of the checkpoint: a file, a hub id or an address.
+        layout: Its published layout, if recognized by its names.
+        inflated: Loaded tensors that were inflated: the stem's.
+        resampled: Loaded tensors that were resampled, such as position embeddings of another image size.
+        unused: Tensors of the checkpoint that the network does not use, such as a classifier's.
     """
 
     source: str
@@ -63,11 +63,11 @@ class WeightsReport:
 def load_backbone(backbone: Backbone, weights: str | Path) -> tuple[nn.Module, WeightsReport]:
     """Builds a backbone for RGB images and fills it from a checkpoint.
 
-    Every layout is understood that timm knows or :mod:`inflate3d.models.layouts` does; position embeddings
-    and tables are resampled to the image size.
+    Accepts all layouts of timm and of :mod:`inflate3d.models.layouts`; position embeddings and tables are resampled to
+    the image size.
 
     Args:
-        weights: ``"timm"`` for those that timm publishes, from its cache or its hub; a name of
+        weights: ``"timm"`` for those that timm publishes, from its cache or hub; a name of
             :data:`inflate3d.models.published.PUBLISHED`, downloaded if missing; or the path of a
             ``.safetensors`` or torch file. Half precision becomes float32.
     """
@@ -135,7 +135,7 @@ def _fill(backbone: Backbone, tensors: Mapping[str, Tensor], shapes: Mapping[str
 def _quiet_timm() -> Iterator[None]:
     """Silences timm's log of tensors it has no place for, which :class:`WeightsReport` lists.
 
-    So it does with torch's advice to timm's developers on how they resample position tables.
+    Also silences torch's advice to timm's developers on resampling position tables.
     """
     logger = logging.getLogger("timm")
     level = logger.level

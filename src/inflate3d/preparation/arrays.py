@@ -1,7 +1,7 @@
 """Arrays of cases in files, whose slices are compressed a few at a time, so that a window is read alone.
 
-Blosc2 files, measured against numpy memmaps, which read faster but are up to three times the size of the dataset, and
-against a file for each slice: `benchmarks/store_format.py`.
+Blosc2 was compared with numpy memmaps, which are faster but up to three times the size of the dataset, and with one
+file per slice: `benchmarks/store_format.py`.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def write_slices(path: Path, array: Shaped[np.ndarray, "*c d h w"], kind: Litera
     """Writes an array atomically; the caller flushes it to disk (see `flush_files`).
 
     Args:
-        path: The file; replaced where it exists.
+        path: The file; an existing one is replaced.
         array: ``(D, H, W)``, or ``(C, D, H, W)``.
-        kind: What it holds, which decides how it is compressed.
+        kind: Its contents, which determine the compression.
     """
     import blosc2
 
@@ -57,7 +57,7 @@ class StoredSlices:
 
     Raises:
         OSError: It can't be read.
-        RuntimeError: It is not a stored array, or is damaged; so do all others of `READ_ERRORS`.
+        RuntimeError: It is not a stored array or is damaged; the other `READ_ERRORS` mean the same.
     """
 
     def __init__(self, path: Path) -> None:
@@ -78,7 +78,7 @@ class StoredSlices:
         """The slices from ``first`` to ``last``, inclusive, in the type that was written.
 
         Args:
-            axis: Whether they lie along the depth (0), the rows (1) or the columns (2).
+            axis: Axis that the slices are stacked along: depth (0), rows (1) or columns (2).
         """
         part = (slice(None),) * (self._array.ndim - 3 + axis) + (slice(first, last + 1),)
         return self._array[part]
@@ -87,7 +87,7 @@ class StoredSlices:
 def _check_plain_array(path: Path) -> None:
     """Rejects Blosc2 files of other objects, some of which Blosc2 would compute or fetch when opening them.
 
-    Only the file's header is read: compressed voxels can hold any bytes.
+    Reads only the file's header: compressed voxels may contain any bytes.
     """
     import msgpack
 

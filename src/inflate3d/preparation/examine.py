@@ -22,7 +22,7 @@ class Examination:
     """A dataset that can be used.
 
     Attributes:
-        warnings: What is odd about it, each reported as an error would be.
+        warnings: What is unusual about it, in the form of errors.
     """
 
     fingerprint: Fingerprint
@@ -62,7 +62,7 @@ def examine(
     """Checks and measures every case, reading each once.
 
     Args:
-        allow_missing_modality: Whether zeros may stand in for modalities that a case lacks.
+        allow_missing_modality: Whether to replace missing modalities by zeros.
         workers: Number of processes; by default one per core.
     """
     look = partial(_examine_case, replace(dataset, cases=()), allow_missing_modality)
@@ -75,7 +75,7 @@ def conclude(dataset: Dataset, outcomes: Sequence[Outcome]) -> Examination:
     """Combines the results of all cases.
 
     Args:
-        outcomes: Its cases', in their order.
+        outcomes: Outcomes of its cases, in order.
     """
     fingerprint = Fingerprint(cases=tuple(outcome.measured for outcome in outcomes if outcome.measured))
     problems = [problem for outcome in outcomes for problem in outcome.problems]
@@ -114,8 +114,8 @@ def read_case(dataset: Dataset, case: Case, *, allow_missing_modality: bool) -> 
     """Reads, checks and measures one case.
 
     Args:
-        dataset: The dataset that it belongs to; its cases are not looked at.
-        allow_missing_modality: Whether zeros may stand in for modalities that it lacks.
+        dataset: Its dataset.
+        allow_missing_modality: Whether to replace missing modalities by zeros.
     """
     files = sign_case(case, dataset.root)  # before it is read: a change in between is then seen
     volume, labels = check_case(case, dataset, allow_missing_modality=allow_missing_modality)

@@ -22,7 +22,7 @@ class FileSignature(FrozenModel):
     Attributes:
         file: Its path, relative to the dataset's folder if it is inside.
         size: Its bytes, 0 if it is missing; the sum for a scan in several files, such as a DICOM series.
-        modified: When it was last written, in nanoseconds. Of several files the sum, modulo 2^63.
+        modified: Modification time in nanoseconds; the sum of several files, modulo 2^63.
     """
 
     file: str

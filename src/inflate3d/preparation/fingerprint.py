@@ -43,23 +43,23 @@ class Intensities(FrozenModel):
 class CaseFingerprint(FrozenModel):
     """One case, measured on its own grid.
 
-    What follows three axes follows the RAS+ ones: left-right, posterior-anterior, inferior-superior. Labels
-    are counted after merging.
+    Values along three axes are in RAS+ order: left-right, posterior-anterior, inferior-superior. Labels are counted
+    after merging.
 
     Attributes:
         shape: Number of voxels along each axis.
         spacing: Millimeters between voxels along each axis.
-        orientation: Where the file's own axes lead, such as ``"LPS"``.
+        orientation: Directions of the file's axes, such as ``"LPS"``.
         whole: For each modality, the values of all voxels.
-        foreground: For each modality, the values of voxels with a class; none if there are no such voxels.
-        outside: For each modality, the values of background voxels; none if there are no such voxels.
-        ranges: For each modality, its least and its largest value.
-        missing: Modalities, by their number, that the case lacks; zeros stand in their place.
-        class_voxels: Label value to number of voxels; background and ignored ones under their own values.
-        class_slices: Class to the number of slices that hold it, along each axis.
+        foreground: For each modality, the values of voxels with a class; empty without such voxels.
+        outside: For each modality, the values of background voxels; empty without such voxels.
+        ranges: Lowest and highest value of each modality.
+        missing: Numbers of missing modalities, which are zeros.
+        class_voxels: Number of voxels by label value, background and ignored voxels included.
+        class_slices: Number of slices with each class, along each axis.
         data_type: The voxels' type, such as ``"int16"``.
-        image_hash: Equal for scans that are equal voxel by voxel, brought to RAS+.
-        files: The files that it was read from; none if it was measured in memory.
+        image_hash: Hash of all voxels in RAS+ order.
+        files: Its files; empty if it was measured in memory.
     """
 
     case: str
@@ -108,7 +108,7 @@ class Fingerprint(FrozenModel):
     def changed_files(self, dataset: Dataset) -> list[Path]:
         """Files of a dataset that were changed, added or removed since it was measured.
 
-        Sizes and times are compared, nothing is read.
+        Compares sizes and times, and reads nothing.
         """
         cases = {case.id: case for case in dataset.cases}
         before = (each for case in self.cases if case.case in cases for each in case.files)
@@ -132,8 +132,8 @@ def measure_case(
         volume: The scan, ``(C, I, J, K)``.
         labels: Its label map on the same grid, ``(I, J, K)``; 0 is background.
         merged: Label values that count as another value.
-        ignore: Label value of voxels that belong neither to the foreground nor to the background.
-        missing: Modalities, by their number, that are zeros in place of a scan.
+        ignore: Label value of voxels that are neither foreground nor background.
+        missing: Numbers of missing modalities, which are zeros.
     """
     import nibabel
 
@@ -254,7 +254,7 @@ def _count_classes(
 def _numbered(labels: Integer[np.ndarray, "i j k"]) -> tuple[list[int] | None, Integer[np.ndarray, "i j k"]]:
     """Labels as small numbers, 0 as 0, and each number's value; unchanged if no value is large.
 
-    What counts by number makes a list as long as the largest.
+    Counting by number needs a list as long as the largest one.
     """
     if labels.max() <= LARGEST_NUMBER:
         return None, labels

@@ -26,10 +26,10 @@ def choose_flips(classes: Mapping[int, str], frame: Sequence[DepthAxis]) -> tupl
 
     Args:
         classes: Label value to class name; 0 is the background.
-        frame: The directions of a window's depth, rows and columns.
+        frame: Directions of a window's depth, rows and columns.
 
     Returns:
-        For each axis of the frame whether it may be mirrored, and why.
+        Whether each axis of the frame may be flipped, and the reason.
     """
     named = {direction: _sides_in(classes.values(), pairs) for direction, pairs in OPPOSITES.items()}
     if named["sagittal"]:

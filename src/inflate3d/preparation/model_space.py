@@ -20,14 +20,14 @@ MOST_SLICES = 100_000
 class ModelSpaceScan:
     """A scan in model space: RAS+, depth axis first, at the slice spacing of the plan.
 
-    Slices are computed when they are read, so that no second array of all voxels is needed.
+    Slices are computed when they are read, so that no copy of all voxels is needed.
 
     Attributes:
         orientation: Conversion between the scan's voxel axes and model space.
         voxels: The scan's own voxel values along the axes of model space, ``(C, own D, H, W)``; a view of the volume.
         num_slices: Number of slices in model space, D.
         spacing: Millimeters along ``(D, H, W)``.
-        ranges: The value ranges that a store has measured; None where they are still to be.
+        ranges: Value ranges from a store; None if not measured yet.
     """
 
     orientation: Orientation
@@ -80,7 +80,7 @@ def to_model_space(volume: Volume, space: ModelSpace) -> ModelSpaceScan:
 
     Args:
         volume: The scan, ``(C, I, J, K)``.
-        space: The plan, or what is known of it before the rest is decided.
+        space: The plan, or its part that is decided first.
     """
     if len(volume.array) != len(space.modalities):
         raise DataError(

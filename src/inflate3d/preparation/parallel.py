@@ -25,10 +25,10 @@ FEWEST_ITEMS = 4
 def worker_context(*preload: str) -> BaseContext:
     """How worker processes start: from a clean process, never as a fork of this one.
 
-    A fork of a process that has used the threads of torch or Blosc2 can hang.
+    Forks of a process that has used threads of torch or Blosc2 can hang.
 
     Args:
-        preload: Modules that the clean process imports, once for all workers, if it does not run yet.
+        preload: Modules that the clean process imports once for all workers, when it starts.
     """
     if "forkserver" not in get_all_start_methods():
         return get_context("spawn")
@@ -42,8 +42,8 @@ def in_parallel(work: Callable[[Item], Result], items: Sequence[Item], workers: 
     """Yields ``work(item)`` for each item, in order.
 
     Args:
-        work: A function of a module, or a ``functools.partial`` of one; other processes import it.
-        workers: Number of processes; by default one per core. With one, or few items, all is done in this process.
+        work: A module-level function or a ``functools.partial`` of one, which other processes import.
+        workers: Number of processes; by default one per core. With one process, or few items, no others are started.
     """
     processes = count_cores() if workers is None else workers
     if processes < 1:

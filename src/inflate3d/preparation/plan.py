@@ -29,8 +29,8 @@ BLANK = (0.0, 1.0)
 class Normalization(FrozenModel):
     """How one modality's voxel values are mapped to 0 to 1.
 
-    ``clip`` maps the same range of values for every case (CT, whose values are absolute);
-    ``case`` maps each case's own 0.5th to 99.5th percentile (MR, whose values are not).
+    ``clip`` maps the same range of values in every case (for CT, whose values are absolute); ``case`` maps each case's
+    0.5th to 99.5th percentile (for MR, whose values are not).
     """
 
     kind: Literal["clip", "case"]
@@ -53,7 +53,7 @@ class Normalization(FrozenModel):
         """The same for a channel that was measured before.
 
         Args:
-            own: Its `own_range`.
+            own: The channel's `own_range`.
         """
         return BLANK if blank else self._fixed() or own
 
@@ -75,12 +75,12 @@ class ModelSpace(FrozenModel):
     """The part of a plan that must be known before a case is stored: how scans and label maps become arrays.
 
     Attributes:
-        classes: Label value to class name. Inside, classes are numbered 0 to K-1 in ascending label value.
+        classes: Class name by label value. Networks number classes 0 to K-1 by ascending label value.
         merged: Label values that count as the class of another value.
         ignore: Label value of voxels that are neither trained on nor scored.
-        allow_missing_modality: Whether a scan may lack modalities; zeros stand in for them.
+        allow_missing_modality: Whether modalities may be missing, which are replaced by zeros.
         depth_axis: The anatomical direction along which slices are stacked.
-        slice_spacing: Millimeters between slices that scans are resampled to; None keeps a scan's own slices.
+        slice_spacing: Millimeters between slices after resampling; None keeps a scan's own slices.
     """
 
     dataset: str

@@ -32,8 +32,8 @@ def make_plan(
     """Decides how scans become windows.
 
     Args:
-        dataset: Names, modalities and classes, chosen already (see `PlanOptions.choose_classes`).
-        memory: What a training may use.
+        dataset: The dataset with its chosen classes (see `PlanOptions.choose_classes`).
+        memory: Memory available for training.
     """
     check_class_count(dataset)
     space, pixel_spacing, reasons = choose_model_space(dataset, fingerprint.median_spacing(), options)
@@ -95,7 +95,8 @@ def choose_model_space(
     """Decides what must be known before a case is stored.
 
     Args:
-        spacing: Median millimeters along the RAS+ axes; may be None unless `PlanOptions.needs_median_spacing`.
+        spacing: Median spacing in millimeters along the RAS+ axes; may be None unless
+            `PlanOptions.needs_median_spacing`.
 
     Returns:
         Model space, the spacing of its pixels (None for each scan's own), and the reasons.

@@ -1,6 +1,6 @@
 """Prepares a dataset: from its files to its store in one pass.
 
-The headers of all scans decide what model space is: depth axis and slice spacing. Then each case is read once, checked,
+The headers of all scans determine model space: depth axis and slice spacing. Then each case is read once, checked,
 measured, and stored in model space. The rest of the plan follows from the measurements.
 """
 
@@ -109,8 +109,8 @@ def prepare_shard(
 ) -> list[str]:
     """Checks, measures and stores one shard of the cases; `prepare` then makes the plan and completes the store.
 
-    Any number of shards may be prepared at the same time, by machines that share the folder. `prepare` itself does
-    the cases that no shard did.
+    Any number of shards may be prepared at the same time, by machines that share the folder. `prepare` then does the
+    remaining cases.
 
     Args:
         options: The same as for `prepare`.
@@ -118,7 +118,7 @@ def prepare_shard(
         warn: Called with each warning about the share's cases.
 
     Returns:
-        Ids of the share's cases; all of them are prepared.
+        Ids of the share's cases, which are all prepared.
     """
     dataset = options.choose_classes(dataset)
     check_class_count(dataset)

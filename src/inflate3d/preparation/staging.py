@@ -1,8 +1,8 @@
 """Cases prepared before the plan is complete, in a hidden folder of the store.
 
-The folder holds each prepared case's file pair, and a record beside it. Any number of processes, on machines that share
-a disk, may add to it at the same time, and an interrupted preparation resumes from it. It is moved into the store's
-place when all cases are known to be valid; until then an older store there stays as it is.
+The folder contains the two files of each prepared case and a record. Any number of processes on machines that share a
+disk may add to it at the same time, and an interrupted preparation resumes from it. It replaces the store when all
+cases are known to be valid; until then an older store stays in place.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class StagedCase(FrozenModel):
     """The record of a case that was read, checked, measured and stored in model space.
 
     Attributes:
-        stored: Its entry in the store's index; the value ranges are its own percentiles.
-        written: Bytes and modification time, in nanoseconds, of each of its two files.
+        stored: Its entry in the store's index, with its own percentiles as value ranges.
+        written: Size in bytes and modification time in nanoseconds of its two files.
     """
 
     version: Literal[2] = 2
@@ -55,7 +55,7 @@ class Staging:
     """The staging folder of a store, locked by this process.
 
     Attributes:
-        keep: Whether it is kept if the dataset is invalid: it holds earlier work, or the work of many machines.
+        keep: Whether to keep it if the dataset is invalid: if it contains earlier work, or work of several machines.
     """
 
     def __init__(self, store: Path) -> None:
@@ -68,7 +68,7 @@ class Staging:
 
         Args:
             dataset: The dataset as it is now; a case whose files have changed is not included.
-            space: How arrays are made; a case that was prepared otherwise is not included.
+            space: Model space; cases that were prepared differently are not included.
         """
         found = {case.id: self._read_record(case.id) for case in dataset.cases}
         return {
@@ -135,12 +135,12 @@ def file_state(path: Path) -> tuple[int, int]:
 def open_staging(store: Path, shard: Shard | None = None) -> Iterator[Staging]:
     """Locks a store's folder to prepare cases there.
 
-    If the dataset or an option is invalid, the folder is removed, unless it holds earlier work (see `Staging`); after
-    any other error the preparation can be resumed.
+    If the dataset or an option is invalid, the folder is removed, unless it contains earlier work (see `Staging`);
+    after any other error the preparation can be resumed.
 
     Args:
         store: The store's folder; created if missing.
-        shard: The share of the cases that is prepared while others prepare the rest; None for all.
+        shard: The share of the cases to prepare; None for all.
     """
     staging = Staging(store)
     created = [folder for folder in (store, *store.parents) if not folder.exists()]

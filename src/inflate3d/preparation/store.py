@@ -1,8 +1,8 @@
 """The store: every prepared case in a pair of files, read slice by slice.
 
-A case's image and labels lie in the model's frame, each slice on its own pixel grid; nothing is resized in plane or
-normalized, so that the store is as small as the dataset and serves every image size. Voxel values are the scan's
-own unless the plan resamples slices.
+A case's image and labels are in model space, with slices on their own pixel grid: they are not resized in-plane or
+normalized, so that the store is as small as the dataset and serves every image size. Voxel values are the scan's own
+unless the plan resamples slices.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class StoredCase(FrozenModel):
     Attributes:
         shape: ``(D, H, W)`` in voxels.
         spacing: Millimeters along ``(D, H, W)``.
-        ranges: For each modality, the voxel values that become 0 and 1.
-        slices: For each class but the background, the slices that hold it.
-        rows: The same of the rows: slices along the second axis.
-        columns: The same of the columns.
+        ranges: The voxel values that become 0 and 1, for each modality.
+        slices: The slices with each foreground class.
+        rows: The same for rows: slices along the second axis.
+        columns: The same for columns.
         group: Cases of one group stay on the same side of a split.
     """
 
@@ -81,10 +81,10 @@ def write_case(folder: Path, case: Case, volume: Volume, labels: Volume, space: 
     Args:
         volume: Its scan ``(C, I, J, K)``, checked.
         labels: Its label map ``(1, I, J, K)``, checked.
-        space: The plan, or what is known of it before all cases are measured.
+        space: The plan, or its part that is decided first.
 
     Returns:
-        Its entry in the index; the value ranges are its own percentiles.
+        Its entry in the index, with its own percentiles as value ranges.
     """
     scan = to_model_space(volume, space)
     numbered = space.number_classes(scan.labels(labels.array[0]))

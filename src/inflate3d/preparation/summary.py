@@ -21,10 +21,10 @@ def summarize(fingerprint: Fingerprint, dataset: Dataset) -> dict[str, Any]:
         dataset: The dataset, for the names of modalities and classes.
 
     Returns:
-        ``cases``, how many there are; ``shape`` and ``spacing``, for each RAS+ axis the least, median and largest;
-        ``orientations`` of the files and ``data_types``, with the number of cases; ``modalities``, their values in the
-        median case; ``classes``, with the number of cases, voxels in the median one of them, and the fraction of slices
-        that hold it along each RAS+ axis.
+        The number of ``cases``; minimum, median and maximum of ``shape`` and ``spacing`` along each RAS+ axis;
+        ``orientations`` and ``data_types`` of the files, with numbers of cases; values of the ``modalities`` in the
+        median case; ``classes``, with the number of cases, the voxels in the median one of them, and the fraction of
+        slices with the class along each RAS+ axis.
     """
     cases = fingerprint.cases
     return {
@@ -45,7 +45,7 @@ def summarize(fingerprint: Fingerprint, dataset: Dataset) -> dict[str, Any]:
 def property_rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:
     """Table rows: a property with its minimum, median and maximum over the cases.
 
-    Voxel values are those of the median case; there the figures are its 5th, 50th and 95th percentile.
+    Voxel values are the 5th, 50th and 95th percentile of the median case.
     """
     rows = [
         (f"{what} {axis}", *(f"{figure:.4g}" for figure in spread.values()))

@@ -53,7 +53,7 @@ class Memory:
 
     Attributes:
         usable: Bytes.
-        where: What memory it is, in words.
+        where: Kind of memory, in words.
     """
 
     usable: int
@@ -82,7 +82,7 @@ def propose_training(plan: Plan, fingerprint: Fingerprint, memory: Memory) -> tu
     """Depth, batch size, sampling and steps for this dataset, with the reason for each.
 
     Args:
-        memory: What a training may use.
+        memory: Memory available for training.
     """
     world = DEPTH_AXES.index(plan.depth_axis)
     slices = [plan.slice_count(case.shape[world], case.spacing[world]) for case in fingerprint.cases]

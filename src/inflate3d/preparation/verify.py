@@ -23,11 +23,11 @@ def check_case(case: Case, dataset: Dataset, *, allow_missing_modality: bool = F
     """Reads a labeled case, and checks everything that can be checked in it alone.
 
     Args:
-        dataset: The dataset that it belongs to, which says how many modalities and which label values to expect.
+        dataset: Its dataset, with the expected modalities and label values.
 
     Returns:
-        The scan ``(C, I, J, K)`` and its label map ``(1, I, J, K)`` with the file's own values, on one grid.
-        The labels may be all background.
+        The scan ``(C, I, J, K)`` and its label map ``(1, I, J, K)`` with the file's values, on one grid. Labels may be
+        empty.
     """
     problems: list[Inflate3dError] = []
     if not allow_missing_modality:
@@ -61,7 +61,7 @@ def check_classes(dataset: Dataset, class_voxels: Sequence[Mapping[int, int]]) -
         class_voxels: Number of voxels of each label value, after merging, case by case.
 
     Returns:
-        One error if no case has any label, or else one for each class that no case has.
+        One error if no case has any label, otherwise one for each class that no case has.
     """
     seen = {value for voxels in class_voxels for value, count in voxels.items() if count}
     wanted = [value for value in dataset.classes if value not in (0, dataset.ignore)]

@@ -17,8 +17,8 @@ _HERE = Path(__file__).parent
 class Preset(FrozenModel):
     """Predefined settings for a dataset; explicit options of a command take precedence.
 
-    A file may build on presets of the package: ``extends: [bcv]``. Its own settings take precedence over theirs, and
-    a later preset's over an earlier one's.
+    A file may extend presets of the package: ``extends: [bcv]``. Its settings take precedence over theirs, and those of
+    a later preset over those of an earlier one.
     """
 
     description: str

@@ -53,7 +53,7 @@ class SlicePictures:
     """A slice of a case, drawn in several ways.
 
     Attributes:
-        number: Which one, from 1 on.
+        number: Its number, from 1.
     """
 
     number: int
@@ -65,7 +65,7 @@ class CasePictures:
     """A case's slices.
 
     Attributes:
-        standing: Why it is shown, such as ``"best"``.
+        standing: Reason for showing it, such as ``"best"``.
         length: Slices of the whole scan.
     """
 
@@ -101,7 +101,7 @@ def case_pictures(case: Case, standing: str, plan: Plan, folder: ScoredFolder, s
 
     Args:
         standing: Why it is shown.
-        plan: How scans are brought into the model's frame.
+        plan: The plan, for model space.
     """
     scan = read_images(case.images, case=case.id)
     framed = to_model_space(scan, plan.model_copy(update={"slice_spacing": None}))  # on the scan's own slices

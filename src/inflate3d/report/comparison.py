@@ -35,7 +35,7 @@ class RunEntry:
 
     Attributes:
         seed: Its seed.
-        page: Its own page as seen from the comparison's; none if it has none.
+        page: Its page relative to the comparison's; None if it has none.
     """
 
     name: str
@@ -47,10 +47,10 @@ class RunEntry:
 def write_comparison_page(comparison: Comparison, root: Path) -> Path:
     """Writes the page of a comparison, ``report.html`` in its folder.
 
-    All figures are the comparison's own; of its runs only the first one's settings and split are read.
+    All figures are the comparison's; of the runs, only the first one's settings and split are read.
 
     Args:
-        root: The comparison's folder, with its runs. Those that have a page are linked to.
+        root: The comparison's folder with its runs, whose pages are linked.
 
     Returns:
         The page's file.

@@ -34,7 +34,7 @@ def write_report(
     """Writes the page of a run or of several folds, ``report.html`` in the folder, and its pictures in ``report/``.
 
     Args:
-        folder: A run, or folds of one dataset; with scores, one that has the predictions of the held-out cases.
+        folder: A run, or folds of one dataset; with predictions of the held-out cases if there are scores.
         scores: Scores of the held-out cases; without them the page covers only the training.
         overwrite: Whether files that inflate3d did not write may be replaced.
 

@@ -22,7 +22,7 @@ class Curve:
     """One line of a plot.
 
     Attributes:
-        steps: Where it has points; those without a value are left out.
+        steps: Steps of its points; those without a value are left out.
         color: A matplotlib color; None: the plot's ink.
     """
 
@@ -56,7 +56,7 @@ def draw_curves(curves: Sequence[Curve], *, theme: Theme, steps: int, logarithmi
     """Plots curves over the training steps.
 
     Args:
-        logarithmic: Whether heights are drawn by their logarithm; else the axis runs from 0 to 1.
+        logarithmic: Whether the vertical axis is logarithmic; otherwise it is from 0 to 1.
     """
     from matplotlib.patheffects import Normal, Stroke
     from matplotlib.ticker import LogLocator
@@ -95,7 +95,7 @@ def draw_distributions(
     """Plots each class's scores: a point per case, a box from quartile to quartile with the median.
 
     Args:
-        scores: From 0 to 1; NaN where there is none.
+        scores: From 0 to 1; NaN where undefined.
     """
     ink = INK[theme]
     frame = {"color": ink, "alpha": 0.55}

@@ -49,8 +49,8 @@ class ClassEntry:
     """A class of the legend.
 
     Attributes:
-        name: Its name; ``value N`` where none is known.
-        number: Its place among the classes, from 1 on, which chooses its color.
+        name: Its name; ``value N`` if unknown.
+        number: Its position among the classes, from 1, which determines its color.
     """
 
     value: int
@@ -62,7 +62,7 @@ def list_classes(maps: Sequence[LabelMap], names: Mapping[int, str]) -> list[Cla
     """The classes that occur in a map, by value; a class keeps its color if others are missing, if names are known.
 
     Args:
-        names: Label value to class name, background among them or not.
+        names: Class name by label value, with or without background.
     """
     held = sorted({int(value) for each in maps for value in np.unique(each.array)} - {0})
     known = sorted((set(names) | set(held)) - {0})
@@ -81,14 +81,14 @@ def draw_sheet(
 ) -> bytes:
     """Draws a scan's slices in three planes in radiological orientation, with correct proportions.
 
-    Slices are spread over those that hold a class in any map, or over the whole scan where there is none. Planes are
-    those of the voxel grid that come nearest to the anatomical ones; nothing is interpolated but pixels.
+    Slices are spread over those with a class in any map, or over the whole scan if there is none. Planes are those of
+    the voxel grid closest to the anatomical ones; nothing is resampled between slices.
 
     Args:
         maps: Label maps on its grid, each in rows of its own; if empty, only the scan is shown.
         classes: See `list_classes`.
         values: The voxel values drawn black and white.
-        slices: How many of each plane.
+        slices: Number of slices per plane.
 
     Returns:
         A PNG file.
@@ -135,7 +135,7 @@ class _Plane:
 
     Attributes:
         name: Such as ``"axial"``.
-        image: Voxel values, slices first, in the model's frame for this plane.
+        image: Voxel values, slices first, in the frame of this plane.
         spacing: Millimeters along the picture's height and width.
         box: Rows and columns of the frame that are shown.
         places: The slices that are shown.

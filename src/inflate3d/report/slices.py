@@ -37,9 +37,9 @@ _SAMPLE = 1_000_000
 def upright(array: Shaped[np.ndarray, "h w *channels"]) -> Shaped[np.ndarray, "..."]:
     """Turns a slice of the model's frame to radiological orientation; a view.
 
-    In an axial slice the front is up, in the others the head; the patient's left is on the picture's right, and
-    in a sagittal slice the front is on its left. The frame's rows and columns run to the right, front or head,
-    so that one turn serves all three.
+    Axial slices have the front up, others the head; the patient's left is on the right of the picture, and in sagittal
+    slices the front is on the left. Rows and columns of the frame run to the right, front or head, so that the same
+    rotation applies to all three.
     """
     return array.swapaxes(0, 1)[::-1, ::-1]
 
@@ -79,8 +79,8 @@ def draw_areas(
 
     Args:
         image: Intensities from 0 (black) to 1 (white), upright.
-        areas: What lies where; nothing where it is a number without a color.
-        colors: Number to color, as ``#rrggbb``.
+        areas: Numbers of areas; those without a color are not drawn.
+        colors: Color of each number, as ``#rrggbb``.
         label: Class numbers, 0 is background.
         spacing: Millimeters between rows and between columns.
 
@@ -110,10 +110,10 @@ def draw_outline(
     """Draws the outline of a mask, on axes in millimeters.
 
     Args:
-        axes: Their ``(0, 0)`` is the first pixel's outer corner.
+        axes: Axes whose ``(0, 0)`` is the first pixel's outer corner.
         spacing: Millimeters between rows and between columns.
-        band: Whether it is a wide pale band in place of a line with a dark rim.
-        width: Of the line, in pixels.
+        band: Whether to draw a wide pale band instead of a line with a dark rim.
+        width: Width of the line in pixels.
     """
     from matplotlib.patheffects import Normal, Stroke
 
@@ -131,8 +131,8 @@ def crop_box(masks: Bool[np.ndarray, "d h w"], least: float = 0.5, margin: float
     """Rows and columns that contain everything marked in any slice, with some margin.
 
     Args:
-        least: The box has at least this part of each side.
-        margin: Part of each side left free around it.
+        least: Smallest size of the box, as a fraction of each side.
+        margin: Margin around it, as a fraction of each side.
     """
     rows, columns = (np.flatnonzero(masks.any(axis=axes)) for axes in ((0, 2), (0, 1)))
     if not len(rows):
@@ -198,9 +198,9 @@ def find_errors(
 def display_range(channel: Shaped[np.ndarray, "..."]) -> tuple[float, float]:
     """The voxel values that are drawn black and white.
 
-    A scan whose values reach from air to more than water on Hounsfield's scale is taken for CT and shown in the
-    window for soft tissue. All others (MR, PET, cropped CT) show from the 0.5th to the 99.5th percentile of the
-    voxels above the least value, which is what lies outside the body.
+    A scan whose values range from air to more than water in Hounsfield units is taken for CT and shown in the window
+    for soft tissue. Others (MR, PET, cropped CT) are shown from the 0.5th to the 99.5th percentile of the voxels above
+    the minimum, which is outside the body.
 
     Args:
         channel: One modality's voxel values.

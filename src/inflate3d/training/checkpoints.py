@@ -53,11 +53,11 @@ class RelocatableCheckpoint(ModelCheckpoint):
 class CheckpointOnSignal(lightning.Callback):
     """Writes the state every ten minutes, and on Ctrl-C or SIGTERM before it stops; a second Ctrl-C stops at once.
 
-    A stop waits for the optimizer step or the slice of a validation that is being computed (the scan, where there are
-    several processes), and for no more: a step that has yet to be validated, or was about to be, is validated when the
-    training goes on. The last step is always validated.
+    A stop only waits for the current optimizer step or the current slice of a validation (the scan, if there are
+    several processes): a step that has yet to be validated is validated when the training is resumed. The last step is
+    always validated.
 
-    Of several processes one that is asked suffices: after each step they tell each other, and leave together.
+    With several processes, a signal to one suffices: after each step they synchronize, and stop together.
     """
 
     def __init__(self, checkpoint: Path, validate_every: int) -> None:

@@ -27,8 +27,8 @@ class CsvLog(lightning.Callback):
     the start, without the time between a stop and its resume), ``data_time`` (seconds since the row before that the
     training waited for the loader), ``dice`` and ``dice/CLASS`` (of validations).
 
-    A resumed training keeps the rows up to the step it goes on from. The file is written anew with each row, whole or
-    not at all; it is small. Of several processes the first one writes; the loss is that of all, the data time its own.
+    A resumed training keeps the rows up to the step that it resumes from. The file is small and is rewritten atomically
+    with each row. Of several processes, the first one writes; the loss is that of all, the data time its own.
     """
 
     def __init__(self, path: Path, steps: int, class_names: tuple[str, ...]) -> None:

@@ -23,8 +23,8 @@ _NO_KERNEL = "does not have a deterministic implementation"
 def determinism(training: TrainingConfig) -> Iterator[None]:
     """Trains deterministically if asked to; restores the previous settings afterwards.
 
-    An operation that can't be is refused, not let through with a warning: a promise that holds for most operations
-    is none. A CPU needs nothing of this, see docs/protocol.md.
+    Operations without a deterministic form raise an error instead of a warning, so that the guarantee holds for all.
+    CPUs need none of this, see docs/protocol.md.
     """
     if not training.deterministic:
         yield

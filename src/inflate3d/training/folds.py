@@ -14,7 +14,7 @@ def check_alone(training: TrainingConfig, data: DataConfig, root: Path) -> None:
     """Checks that a single process can train the folds one after another.
 
     Args:
-        data: Which fold, if the user names one.
+        data: The data settings, with the fold if one was given.
     """
     if training.devices * training.nodes > 1:
         raise ConfigError(
@@ -38,8 +38,8 @@ def plan_folds(
     """The runs of a cross-validation, checked before the first is trained.
 
     Args:
-        numbers: The folds to hold out, see `choose_folds`.
-        resume: Whether runs may be there already.
+        numbers: Numbers of the folds, see `choose_folds`.
+        resume: Whether runs may exist already.
 
     Returns:
         Each run's configuration and folder.

@@ -68,7 +68,7 @@ class ClassTally:
     def dice_after(self, steps: ClassSteps) -> float:
         """Dice of the class after the steps; NaN if it is then in neither map.
 
-        Holes are those of the class as it was predicted: what other removals leave in it is not counted here.
+        Holes are those of the class as predicted; holes that other removals leave are not counted.
         """
         kept = ~steps.removed(self.voxels, self.voxel_volume)
         predicted, matched = int(self.predicted[kept].sum()), int(self.matched[kept].sum())
@@ -86,7 +86,7 @@ def tally_case(
     Args:
         prediction: Class numbers on the scan's own grid.
         label: Class numbers on the same grid, or `IGNORED`.
-        num_classes: Classes, background counted.
+        num_classes: Number of classes, background included.
         spacing: Millimeters between voxels along the three axes.
     """
     known = label != IGNORED
@@ -131,8 +131,8 @@ class Candidate:
     """A step that was tried for a class.
 
     Attributes:
-        before: Mean Dice over the cases without it.
-        gain: The difference, with its interval in pairs over the cases.
+        before: Mean Dice over the cases without the step.
+        gain: The difference, with its paired interval over the cases.
     """
 
     name: str
@@ -149,7 +149,7 @@ class Choice:
     """The chosen post-processing, and all that was tried.
 
     Attributes:
-        candidates: All that were tried, in their order.
+        candidates: All that were tried, in order.
     """
 
     postprocessing: Postprocessing
@@ -161,11 +161,11 @@ def choose(
 ) -> Choice:
     """Chooses the steps of each class.
 
-    Steps are tried one after another, each on what the ones before leave: the largest component alone, a minimum
-    volume, holes filled.
+    Steps are tried one after another, each after those before it: the largest component, a minimum volume, filled
+    holes.
 
     Args:
-        tallies: Of each case, its classes but the background.
+        tallies: The foreground classes of each case.
         patients: The patient of each case; by default all cases are independent.
     """
     groups = [case if patients is None else patients[case] for case in tallies]
@@ -188,13 +188,13 @@ def gain_estimate(
 ) -> Estimate:
     """The rise of the classes' mean Dice with its interval, paired by case.
 
-    Each class's mean is over the cases in which it has a score, as in the tables: a case whose only voxels were wrong
-    and are removed leaves the mean.
+    A class's mean is over the cases in which it has a score, as in the tables: a case whose wrong voxels are all
+    removed no longer counts.
 
     Args:
-        before: Dice; NaN where there is none.
+        before: Dice; NaN where undefined.
         groups: The group of each case, which is resampled as a whole.
-        tried: Of how many such gains the best is taken: the interval holds for all of them together.
+        tried: Number of gains of which the best is chosen; the interval is corrected for it.
     """
     values = group_values(np.stack([before, after]), groups)
     return estimate(values[1:] - values[:1], level=(1 - CONFIDENCE) / tried, bounds=(-1.0, 1.0))
@@ -211,7 +211,7 @@ def _try_out(
     """Measures the effect of a step, and whether it is worth keeping.
 
     Args:
-        before: Dice of the classes that it concerns, without it.
+        before: Dice of the affected classes without it.
         groups: The group of each case, which is resampled as a whole.
     """
     changed = int(np.count_nonzero(((before != after) & ~(np.isnan(before) & np.isnan(after))).any(axis=1)))
@@ -287,7 +287,7 @@ def depth_filters(slice_spacing: float) -> tuple[float, ...]:
     """The standard deviations to try, in millimeters: 0.5, 1, 1.5 and 2 slices.
 
     Args:
-        slice_spacing: Usual distance of slices in millimeters.
+        slice_spacing: Usual distance between slices in millimeters.
     """
     return tuple(float(f"{slices * slice_spacing:.3g}") for slices in _FILTERS_IN_SLICES)
 
@@ -302,7 +302,7 @@ def choose_depth_filter(
         groups: The group of each case, such as its patient, which is resampled as a whole.
 
     Returns:
-        The one that is kept, 0 if none is, and all that were tried.
+        The chosen one, or 0, and all that were tried.
     """
     tried = {
         each: _try_out("all classes", f"depth filter {each:g} mm", dice[0.0], after, groups, len(dice) - 1)

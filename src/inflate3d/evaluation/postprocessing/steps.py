@@ -48,7 +48,7 @@ class ClassSteps(FrozenModel):
         """Whether each component is removed.
 
         Args:
-            voxels: Of each component of the class.
+            voxels: Voxels of each component of the class.
             voxel_volume: Cubic millimeters.
         """
         small = voxels * voxel_volume < self.minimum_volume
@@ -160,8 +160,8 @@ class Postprocessing(FrozenModel):
 def find_postprocessing(folder: Path) -> Path | None:
     """The post-processing file for the models in a folder, or None.
 
-    A folder of folds and a model folder keep it themselves, a run in its model folder. A single fold has none of its
-    folder of folds.
+    It is in the folder of folds, in the model folder, or in a run's model folder. That of a folder of folds does not
+    apply to a single fold.
     """
     places = (folder / POSTPROCESSING_FILE, folder / "model" / POSTPROCESSING_FILE)
     return next((file for file in places if file.exists()), None)
@@ -171,7 +171,7 @@ def read_postprocessing(folders: Sequence[Path], classes: Mapping[int, str]) -> 
     """The post-processing of an ensemble of models in several folders, or None.
 
     Args:
-        folders: As `predict` is given them.
+        folders: The model folders of `predict`.
     """
     files = [find_postprocessing(folder) for folder in folders]
     found = [Postprocessing.read(file) if file else None for file in files]

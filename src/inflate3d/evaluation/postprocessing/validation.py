@@ -51,9 +51,9 @@ class ChosenPostprocessing:
     """The chosen post-processing, and how much it gains.
 
     Attributes:
-        by_part: For each part of the cases, what is chosen on the others.
-        scores: Of each case, post-processed by what was chosen on the other parts.
-        gains: By class, how much that raises the mean Dice.
+        by_part: For each part of the cases, the choice on the other parts.
+        scores: Scores of each case with the post-processing that was chosen on the other parts.
+        gains: Gain in mean Dice by class.
     """
 
     choice: Choice
@@ -78,7 +78,7 @@ class ChosenPostprocessing:
         """Writes the post-processing, the table of everything that was tried, and the scores.
 
         Args:
-            file: Where `predict` looks for the post-processing.
+            file: The file in which `predict` looks for the post-processing.
         """
         self.scores.write(folder.evaluation / "postprocessed")
         write_text(folder.evaluation / "postprocessing.csv", self.table().to_csv())
@@ -101,10 +101,10 @@ def random_parts(cases: Mapping[str, str | None]) -> dict[str, str]:
     """Divides the held-out cases of one network into at most five parts, as for cross-validation.
 
     Args:
-        cases: By id, what each must stay together with.
+        cases: Group of each case by id.
 
     Returns:
-        The part of each; one and the same for all where there is nothing to divide.
+        The part of each case; the same for all if there is nothing to divide.
     """
     count = min(_PARTS, len({group or case for case, group in cases.items()}))
     if count < 2:
@@ -126,11 +126,11 @@ def choose_postprocessing(
     """Chooses the post-processing from evaluated cases, and scores each part with what was chosen on the others.
 
     Args:
-        read: Returns the label values of a case's prediction and of its label, and its spacing.
-        scores: Of the label maps as they were predicted, without a depth filter.
+        read: Returns the label values of a case's prediction and label, and its spacing.
+        scores: Scores of the label maps as predicted, without a depth filter.
         parts: The part of each case, such as its fold.
         depth_filters: Standard deviations in millimeters to try.
-        tolerance: Millimeters within which a surface counts as right.
+        tolerance: Distance in millimeters up to which a surface counts as matched in NSD.
     """
     chooser = _Chooser(read, plan, scores)
     for case in progress(scores.cases, len(scores.cases), "choosing post-processing"):

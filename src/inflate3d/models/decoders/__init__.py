@@ -29,7 +29,7 @@ def default_widths(name: str, channels: Sequence[int], strides: Sequence[int]) -
     """Default widths of a decoder.
 
     Returns:
-        Of the decoder, and of the full-resolution path beside it (0 for none).
+        Width of the decoder and of the additional full-resolution path (0 for none).
     """
     kind = _kind(name)
     return kind.width(channels, strides), kind.detail
@@ -40,9 +40,9 @@ class DecoderKind:
     """One of the decoders.
 
     Attributes:
-        build: Makes it.
-        width: Its default width behind maps of such channels and strides.
-        detail: Default width of the full-resolution path beside it.
+        build: Creates it.
+        width: Its default width for the maps' channels and strides.
+        detail: Default width of the additional full-resolution path.
     """
 
     build: Callable[..., Decoder]

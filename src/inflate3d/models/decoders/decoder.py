@@ -21,8 +21,8 @@ class Decoder(nn.Module, ABC):
         width: Channels of the decoder at its widest.
 
     Attributes:
-        channels: Channels of the result.
-        smallest_map: Pixels that the encoder's coarsest map must have at least.
+        channels: Channels of its output.
+        smallest_map: Least number of pixels of the encoder's coarsest map.
     """
 
     smallest_map: ClassVar[int] = 1
@@ -39,8 +39,8 @@ class Decoder(nn.Module, ABC):
         """Decodes maps ``(B, c_i, H/s_i, W/s_i)``, finest first.
 
         Args:
-            features: What the encoder gives.
-            windows: What the encoder saw, for decoders that look at the image again.
+            features: The encoder's feature maps.
+            windows: The encoder's input, for decoders that use the image.
         """
 
     def classifier(self, num_classes: int) -> nn.Module:
@@ -53,7 +53,7 @@ class ConvNormAct(nn.Sequential):
 
     Args:
         kernel_size: Odd side of the kernel.
-        norm: Makes the normalization, given the channels.
+        norm: Creates the normalization layer for a number of channels.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class ConvNormAct(nn.Sequential):
 def group_norm(channels: int) -> nn.GroupNorm:
     """Normalizes each map by itself (Wu & He 2018, arXiv:1803.08494): one pixel a window is too few for a batch norm.
 
-    Groups have four channels or more, as of one pixel they would leave little else but signs.
+    Groups have at least four channels: for a single pixel, smaller ones would leave little but signs.
     """
     return nn.GroupNorm(next((groups for groups in (8, 4, 2) if channels % (4 * groups) == 0), 1), channels)
 

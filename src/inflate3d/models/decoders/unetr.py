@@ -21,12 +21,12 @@ _DEEPEST = 8
 class UNETR(Decoder):
     """A U-Net whose skips are the encoder's maps and, at full resolution, the window itself.
 
-    The window's tokens have no depth, so all that is made of them is 2D: a 3D convolution on a single layer sees
-    nothing but padding above and below. The image's skip is 3D as it was: two 3x3x3 convolutions, whose middle
-    slice sees five slices.
+    The tokens of a window have no depth, so everything computed from them is 2D: 3D convolutions on a single slice
+    would only see padding above and below. The skip connection from the image is 3D: two 3x3x3 convolutions, so the
+    center slice depends on five slices.
 
-    Maps of equal strides (a plain ViT's) are doubled first, each to a level of its own; hierarchical ones are
-    levels already.
+    Maps of equal strides (of a plain ViT) are first upsampled to different levels; hierarchical maps already are
+    levels.
     """
 
     smallest_map: ClassVar[int] = 2  # instance normalization makes one pixel nothing

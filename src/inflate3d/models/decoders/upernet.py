@@ -42,11 +42,10 @@ class PyramidPooling(nn.Module):
 class UPerNet(Decoder):
     """The paper's decoder, at any width.
 
-    Maps of equal strides (a plain ViT's) are first made into a pyramid. The result has the stride of the finest
-    level.
+    Maps of equal strides (of a plain ViT) are first made into a pyramid. The result has the stride of the finest level.
 
     Attributes:
-        stride: Pixels of the input for a pixel of the result.
+        stride: Pixels of the input per pixel of the result.
     """
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], *, in_channels: int = 1, width: int) -> None:
@@ -79,11 +78,11 @@ class UPerNet(Decoder):
 def build_pyramid(channels: Sequence[int], strides: Sequence[int]) -> tuple[nn.ModuleList, int]:
     """The layers that bring each map to its pyramid level.
 
-    A plain ViT's maps share one stride; as in the paper four of them are spread to 4, 2, 1 and 1/2 times its
-    resolution. Hierarchical maps are left as they are.
+    The maps of a plain ViT have the same stride; as in the paper, four of them are resized to 4, 2, 1 and 1/2 times
+    their resolution. Hierarchical maps stay as they are.
 
     Returns:
-        One layer for each map, and the stride of the finest level (rounded down).
+        One layer per map, and the stride of the finest level (rounded down).
     """
     if len(set(strides)) > 1:
         return nn.ModuleList(nn.Identity() for _ in strides), strides[0]
