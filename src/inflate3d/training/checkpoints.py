@@ -101,7 +101,7 @@ class CheckpointOnSignal(lightning.Callback):
             trainer.fit_loop.epoch_loop.max_steps = self._steps
 
     def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, *_: Any
+        self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, *_: Any, **__: Any
     ) -> None:
         """Writes the state between two optimizer steps if it is time, and stops if asked to."""
         self._validated = None
@@ -125,7 +125,7 @@ class CheckpointOnSignal(lightning.Callback):
         self._shared_batches = -least
 
     def on_validation_batch_end(
-        self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, *_: Any
+        self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, *_: Any, **__: Any
     ) -> None:
         """Stops in the middle of a validation if asked to."""
         if batch_idx >= self._shared_batches:

@@ -69,7 +69,7 @@ class LogPictures(lightning.Callback):
         self._shown: list[ValidatedSlice] = []
 
     def on_validation_batch_end(
-        self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, *_: Any
+        self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, *_: Any, **__: Any
     ) -> None:
         if len(self._shown) < PICTURES:
             self._shown.append(outputs["slice"])
