@@ -51,6 +51,9 @@ FAMILIES = [  # name, modalities, slices, image size, arguments
     ("pit_ti_224", 1, 3, (64, 64), {}),  # a stem without padding
     ("crossvit_tiny_240", 1, 3, (240, 240), {}),  # two scales, which only some sizes fit
     ("legacy_xception", 1, 3, (64, 64), {}),
+    pytest.param(
+        "tf_efficientnetv2_m", 1, 3, (64, 64), {}, marks=pytest.mark.slow
+    ),  # so deep that rounding errors grow
 ]
 
 

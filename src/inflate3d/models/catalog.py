@@ -9,7 +9,7 @@ from typing import Any
 
 import timm
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from inflate3d.config import Inflation
@@ -55,7 +55,8 @@ def check_inflation(
     Both hold for every feature map if all modalities are equal. Video Swin is a video network: its features are
     compared with those that the original computes from the whole window as a gray RGB clip.
 
-    Everything is computed in float64, so that deep networks do not amplify the rounding errors of float32.
+    Everything is computed in float64, with batch norms that halve their input, so that deep networks do not amplify
+    rounding errors.
 
     Args:
         name: timm's name of the backbone, or the paper's.
@@ -79,6 +80,7 @@ def check_inflation(
     rgb = backbone.build(RGB).double().eval()
     network = backbone.build(in_channels, depth).double().eval()
     window = torch.randn(1, 1, depth, *backbone.image_size, dtype=torch.float64)
+    _dampen(rgb)
     center = window[:, :, depth // 2 : depth // 2 + 1]
     windows = {"center": window, "average": center.expand_as(window)}
     errors: dict[Inflation, float] = {}
@@ -97,6 +99,13 @@ def check_inflation(
                 got=f"{error:.3g}",
             )
     return InflationReport(name, depth, in_channels, backbone.image_size, errors)
+
+
+def _dampen(rgb: nn.Module) -> None:
+    """Halves the weights of batch norms: without their statistics, activations of deep networks would explode."""
+    for module in rgb.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine:
+            nn.init.constant_(module.weight, 0.5)
 
 
 @dataclass(frozen=True)
