@@ -15,8 +15,8 @@ PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text
 ONLY_OTHERS_IMPORT = {"einops"}
 """MONAI's SwinUNETR, which does not declare it."""
 
-LOADED_BY_NAME = {"tensorboard", "wandb", "mlflow", "aiohttp", "s3fs", "gcsfs"}
-"""Lightning's loggers and fsspec's file systems."""
+LOADED_BY_NAME = {"tensorboard", "wandb", "mlflow", "aiohttp", "s3fs", "gcsfs", "onnx", "onnxscript"}
+"""Lightning's loggers, fsspec's file systems, and what torch exports with."""
 
 
 def names(requirements):

@@ -26,6 +26,7 @@ COMMANDS = {
     "reproduce": "train a run again from its record and compare the models",
     "view": "view a scan with label maps, as a picture or in the browser",
     "compare": "train and score several methods under one protocol",
+    "export": "export a trained model for programs without inflate3d",
     "convert": "write a dataset in another layout or format, such as nnU-Net's",
     "flops": "count what a network costs",
     "encoders": "list the 2D backbones that can be inflated",

@@ -15,7 +15,7 @@ from tyro.conf import Positional
 from inflate3d.cli.engine_options import EngineOptions
 from inflate3d.cli.terminal import CommandOptions, Terminal
 from inflate3d.cli.verify import show_warnings
-from inflate3d.config import Precision
+from inflate3d.config import Precision, Runtime
 from inflate3d.errors import DataError, DatasetProblems, truncate
 from inflate3d.settings import FrozenModel
 
@@ -34,6 +34,9 @@ class PredictionOptions(FrozenModel):
     """Predict every n-th slice, and interpolate those between."""
     precision: Precision = "32"
     """Number format of the network: 32 is exact, mixed formats are faster if the device supports them."""
+    runtime: Runtime = "torch"
+    """Program that computes the network: torch; on a CPU also onnxruntime or openvino, which need half a minute to start;
+    or auto, the fastest that is installed."""
     batch_size: int = Field(default=16, ge=1)
     """Maximum number of windows at a time; fewer if memory is short."""
     max_memory: Annotated[float | None, Field(gt=0)] = None
@@ -51,6 +54,7 @@ class PredictionOptions(FrozenModel):
             "flips": self.tta,
             "slice_step": self.slice_step,
             "precision": self.precision,
+            "runtime": self.runtime,
         }
 
 

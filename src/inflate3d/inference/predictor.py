@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Integer
 from torch import Tensor
 
-from inflate3d.config import Precision
+from inflate3d.config import Precision, Runtime
 from inflate3d.errors import ConfigError, DataError, ModelError, truncate
 from inflate3d.inference.depth_filter import depth_kernel, filter_depth, slices_in_memory
 from inflate3d.inference.ensemble import check_agreement, find_models
@@ -27,6 +27,7 @@ from inflate3d.inference.memory import Budget
 from inflate3d.inference.networks import LogitGrid, SliceScorer, make_scorer
 from inflate3d.inference.planes import PlaneAverage
 from inflate3d.inference.prediction import ModelGridClasses, Prediction
+from inflate3d.inference.runtime import with_runtime
 from inflate3d.inference.scan import FramedScan
 from inflate3d.inference.slices import SLABS, Logits, OwnPixels, SliceBatches, SliceChoice
 from inflate3d.inference.uncertainty import ASSESSMENT_SLABS, Assessment, Kind
@@ -49,6 +50,7 @@ class PredictorSettings(TypedDict, total=False):
     flips: bool
     slice_step: int
     precision: Precision
+    runtime: Runtime
 
 
 class Predictor:
@@ -67,10 +69,13 @@ class Predictor:
         slice_step: Predict every n-th slice, and interpolate the logits of those between.
         precision: Number format of the network; mixed formats are faster if the device supports them, and change some
             labels.
+        runtime: Program that computes the networks: ``"torch"``; on a CPU also ``"onnxruntime"`` or ``"openvino"`` (extra
+            ``export``), for which each network is first exported. ``"auto"`` takes the fastest that is installed and
+            gives the logits of torch.
 
     Raises:
-        ModelError: A network has no plan, or the networks do not match.
-        ConfigError: The device is invalid or not available, or the plan allows no flip.
+        ModelError: A network has no plan, the networks do not match, or the runtime gives other logits than torch.
+        ConfigError: The device is invalid or not available, the plan allows no flip, or the runtime is not installed.
 
     Example:
         >>> import inflate3d as i3d
@@ -90,6 +95,7 @@ class Predictor:
         flips: bool = False,
         slice_step: int = 1,
         precision: Precision = "32",
+        runtime: Runtime = "torch",
     ) -> None:
         models = list(model) if isinstance(model, Sequence) else [model]
         check_agreement([_plan_of(each) for each in models])
@@ -97,7 +103,8 @@ class Predictor:
             check_flips([_plan_of(each) for each in models])
         self.batch_size, self.memory, self.slice_step = batch_size, memory, slice_step
         self.device = find_device(device)
-        self.models = tuple(each.eval().to(self.device) for each in models)
+        models = with_runtime([each.eval() for each in models], runtime, self.device, precision)
+        self.models = tuple(each.to(self.device) for each in models)
         self._budget = Budget(self.device, memory)
         planes = zip(*(_plan_of(each).plane_plans for each in self.models), strict=True)
         self._planes: list[list[SliceScorer]] = [

@@ -100,6 +100,13 @@ def _read_description(folder: Path) -> dict[str, Any]:
         ) from error
     except (OSError, *DAMAGED_JSON) as error:
         raise ModelError("model description can't be read", file=path, got=error) from error
+    if isinstance(values, dict) and "format" in values and "check" in values:
+        raise ModelError(
+            "an exported model is for other programs",
+            expected="a run's folder, or a model folder",
+            hint="give the run that it was exported from, with --runtime onnxruntime or openvino",
+            file=path,
+        )
     version = values.get("version") if isinstance(values, dict) else None
     if version != MODEL_VERSION:
         written_by = values.get("inflate3d", "unknown") if isinstance(values, dict) else "unknown"

@@ -1,0 +1,143 @@
+"""``model.json`` beside an exported network: all that a program in any language needs besides the network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from inflate3d.atomic import write_text
+from inflate3d.evaluation.postprocessing.steps import Postprocessing
+from inflate3d.export.network import INPUT, OUTPUT
+from inflate3d.models.architecture import Architecture
+from inflate3d.orientation import DepthAxis, frame_axes
+from inflate3d.preparation.plan import Plan
+from inflate3d.settings import FrozenModel
+from inflate3d.version import __version__
+
+Format = Literal["onnx", "openvino", "torch-export"]
+
+FILES: dict[Format, str] = {"onnx": "model.onnx", "openvino": "model.xml", "torch-export": "model.pt2"}
+"""The file to open, by format; openvino has a second one beside it, with the weights."""
+
+DESCRIPTION = "model.json"
+
+
+class TensorDescription(FrozenModel):
+    """The network's input or output, float32.
+
+    Attributes:
+        axes: What each axis is.
+        shape: Its length; None for any.
+    """
+
+    name: str
+    axes: tuple[str, ...]
+    shape: tuple[int | None, ...]
+
+
+class ClassDescription(FrozenModel):
+    """A class: its place is its channel in the logits."""
+
+    value: int
+    """In label maps."""
+    name: str
+
+
+class WindowDescription(FrozenModel):
+    """How slices of a scan become windows, for each plane that is predicted and averaged; mostly there is one.
+
+    Attributes:
+        axes: Where the slices' depth, rows and columns lead to: S (superior), R (right), A (anterior).
+        slice_spacing: Millimeters between slices that a scan is resampled to; None keeps its own.
+        pixel_spacing: Millimeters between rows and between columns of the input, for a slice that is not larger than
+            the input; None lets each slice fill the input.
+        offsets: The slices of a window, relative to the one that is predicted; the end slices are repeated.
+    """
+
+    depth_axis: DepthAxis
+    axes: str
+    slice_spacing: float | None
+    pixel_spacing: tuple[float, float] | None
+    offsets: tuple[int, ...]
+
+
+class Check(FrozenModel):
+    """How the file's logits were compared with torch's when it was written.
+
+    Attributes:
+        program: What computed the file.
+        largest_difference: Of random windows, as a fraction of the largest logit or of 1.
+    """
+
+    program: str
+    largest_difference: float
+
+
+class ExportedModel(FrozenModel):
+    """All about an exported network."""
+
+    version: Literal[1] = 1
+    inflate3d: str = __version__
+    format: Format
+    file: str
+    weights: Literal["float32", "float16"]
+    input: TensorDescription
+    output: TensorDescription
+    classes: tuple[ClassDescription, ...]
+    windows: tuple[WindowDescription, ...]
+    plan: Plan
+    architecture: Architecture
+    postprocessing: Postprocessing | None
+    check: Check
+
+    @classmethod
+    def of(
+        cls,
+        architecture: Architecture,
+        plan: Plan,
+        *,
+        format: Format,  # noqa: A002 - the option's name
+        half: bool,
+        postprocessing: Postprocessing | None,
+        check: Check,
+    ) -> ExportedModel:
+        """Describes a network that was written in a format."""
+        rows, columns = architecture.image_size
+        channels, depth, classes = architecture.in_channels, architecture.depth, architecture.num_classes
+        return cls(
+            format=format,
+            file=FILES[format],
+            weights="float16" if half else "float32",
+            input=TensorDescription(
+                name=INPUT,
+                axes=("window", "modality", "slice", "row", "column"),
+                shape=(None, channels, depth, rows, columns),
+            ),
+            output=TensorDescription(
+                name=OUTPUT, axes=("window", "class", "row", "column"), shape=(None, classes, rows, columns)
+            ),
+            classes=tuple(ClassDescription(value=value, name=name) for value, name in plan.classes.items()),
+            windows=tuple(_windows(each, depth) for each in plan.plane_plans),
+            plan=plan,
+            architecture=architecture,
+            postprocessing=postprocessing,
+            check=check,
+        )
+
+    def write(self, folder: Path) -> None:
+        """Writes ``model.json``.
+
+        Raises:
+            OutputError: It can't be written.
+        """
+        write_text(folder / DESCRIPTION, self.model_dump_json(indent=2) + "\n")
+
+
+def _windows(plan: Plan, depth: int) -> WindowDescription:
+    return WindowDescription(
+        depth_axis=plan.depth_axis,
+        axes="".join("RAS"[world] for world in frame_axes(plan.depth_axis)),
+        slice_spacing=plan.slice_spacing,
+        pixel_spacing=plan.pixel_spacing,
+        offsets=tuple(plan.stride * (number - depth // 2) for number in range(depth)),
+    )
