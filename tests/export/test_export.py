@@ -62,7 +62,7 @@ def test_the_card_names_files_and_classes(exported_onnx, random_folder):
 
 
 def test_openvino(random_folder, random_model, tmp_path):
-    """In a process of its own, whose home shows that OpenVINO's usage statistics are never started."""
+    """In a process of its own, whose home shows that OpenVINO's usage statistics were not started."""
     out, home = tmp_path / "exported", tmp_path / "home"
     home.mkdir()
     command = [sys.executable, "-m", "inflate3d", "export", str(random_folder), str(out), "--format", "openvino"]

@@ -11,7 +11,7 @@ from torch import Tensor
 from inflate3d.errors import ModelError
 from inflate3d.export.description import FILES, Format
 from inflate3d.export.network import to_onnx, trace
-from inflate3d.export.runtimes import OnnxRuntime, OpenVino, Runtime
+from inflate3d.export.runtimes import OnnxRuntime, OpenVino, Runtime, without_statistics
 from inflate3d.models.segmenter import Segmenter
 
 MOST_BYTES = 2**31 - 2**20
@@ -73,8 +73,8 @@ def _write_onnx(model: Segmenter, path: Path, half: bool) -> None:
 
 
 def _write_openvino(model: Segmenter, path: Path, half: bool) -> None:
-    """By way of ONNX: OpenVINO's converter of torch's networks sends usage statistics to its maker."""
-    import openvino
+    with without_statistics():
+        import openvino
 
     network = openvino.Core().read_model(onnx_bytes(model))
     openvino.save_model(network, str(path), compress_to_fp16=half)

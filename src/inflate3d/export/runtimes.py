@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -59,7 +62,8 @@ class OpenVino(Runtime):
     """Intel's OpenVINO, in 32 bits, which is not its default on every processor."""
 
     def __init__(self, file: Path | bytes) -> None:
-        import openvino
+        with without_statistics():
+            import openvino
 
         core = openvino.Core()
         model = core.read_model(file if isinstance(file, bytes) else str(file))
@@ -69,6 +73,20 @@ class OpenVino(Runtime):
     def __call__(self, windows: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b k h w"]:
         """The logits of windows."""
         return torch.from_numpy(self._compiled(windows.numpy())[0])
+
+
+@contextmanager
+def without_statistics() -> Iterator[None]:
+    """Lets openvino and nncf be imported without the package that reports their use to their maker."""
+    package = "openvino_telemetry"
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]  # they do without what can't be imported
+    try:
+        yield
+    finally:
+        del sys.modules[package]
 
 
 RUNTIMES: dict[RuntimeName, type[Runtime]] = {"onnxruntime": OnnxRuntime, "openvino": OpenVino}
