@@ -21,6 +21,8 @@ def model(phantom_store):
     torch.manual_seed(0)
     encoder = create_encoder("resnet10t", depth=3, image_size=64, weights="none")
     model = create_model(encoder=encoder, num_classes=5, decoder_channels=8, detail_channels=4)
+    torch.nn.init.zeros_(model.classifier.bias)  # type: ignore[arg-type]
+    torch.nn.init.zeros_(model.correct.bias)  # type: ignore[arg-type]
     torch.nn.init.normal_(model.correct.weight, std=3.0)
     model.plan = phantom_store.plan.model_copy(update={"image_size": (64, 64)})
     return model.eval()
