@@ -37,12 +37,13 @@ def check(backbone, decoder):
             torch.testing.assert_close(network(windows), expected, rtol=0, atol=1e-4, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("backbone", "decoder"), FEW)
 def test_logits_are_those_of_torch(backbone, decoder):
     check(backbone, decoder)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("backbone", "decoder"), [pair for pair in itertools.product(BACKBONES, DECODERS) if pair not in FEW]
 )

@@ -60,6 +60,7 @@ def test_the_card_names_files_and_classes(exported_onnx, random_folder):
     assert (exported_onnx / "model-card.md").read_bytes() == (random_folder / "README.md").read_bytes()
 
 
+@pytest.mark.slow
 def test_openvino(random_folder, random_model, tmp_path):
     """In a process of its own, whose home shows that OpenVINO's usage statistics were not started."""
     out, home = tmp_path / "exported", tmp_path / "home"

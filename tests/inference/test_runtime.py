@@ -33,6 +33,7 @@ def scan(phantoms):
     return read_volume(phantoms.cases[0].scan)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
 def test_label_maps_are_those_of_torch(model, scan, name):
     predictor = Predictor(model, device="cpu", runtime=name)
