@@ -35,8 +35,8 @@ class PredictionOptions(FrozenModel):
     precision: Precision = "32"
     """Number format of the network: 32 is exact, mixed formats are faster if the device supports them."""
     runtime: Runtime = "torch"
-    """Program that computes the network: torch; on a CPU also onnxruntime or openvino, which need half a minute to start;
-    or auto, the fastest that is installed."""
+    """Program that computes the network: torch; on a CPU also onnxruntime or openvino, which take half a minute to
+    start; or auto, the fastest that is installed."""
     batch_size: int = Field(default=16, ge=1)
     """Maximum number of windows at a time; fewer if memory is short."""
     max_memory: Annotated[float | None, Field(gt=0)] = None

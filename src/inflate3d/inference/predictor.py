@@ -69,8 +69,8 @@ class Predictor:
         slice_step: Predict every n-th slice, and interpolate the logits of those between.
         precision: Number format of the network; mixed formats are faster if the device supports them, and change some
             labels.
-        runtime: Program that computes the networks: ``"torch"``; on a CPU also ``"onnxruntime"`` or ``"openvino"`` (extra
-            ``export``), for which each network is first exported. ``"auto"`` takes the fastest that is installed and
+        runtime: Program that computes the networks: ``"torch"``; on a CPU also ``"onnxruntime"`` or ``"openvino"``
+            (extra ``export``), for which each network is first exported. ``"auto"`` takes the fastest that is installed and
             gives the logits of torch.
 
     Raises:
