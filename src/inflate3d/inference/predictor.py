@@ -70,8 +70,8 @@ class Predictor:
         precision: Number format of the network; mixed formats are faster if the device supports them, and change some
             labels.
         runtime: Program that computes the networks: ``"torch"``; on a CPU also ``"onnxruntime"`` or ``"openvino"``
-            (extra ``export``), for which each network is first exported. ``"auto"`` takes the fastest that is installed and
-            gives the logits of torch.
+            (extra ``export``), for which each network is first exported. ``"auto"`` takes the fastest that is installed
+            and gives the logits of torch.
 
     Raises:
         ModelError: A network has no plan, the networks do not match, or the runtime gives other logits than torch.
