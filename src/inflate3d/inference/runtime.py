@@ -101,7 +101,8 @@ def _computed_by(runtime: RuntimeName, model: Segmenter, file: bytes) -> Foreign
 def _fastest(model: Segmenter) -> Segmenter:
     """The network by the fastest program that gives its logits."""
     candidates: dict[str, Segmenter] = {"torch": model}
-    if installed := [name for name in RUNTIMES if is_installed(name)]:
+    installed: list[RuntimeName] = [runtime for runtime in RUNTIMES if is_installed(runtime)]
+    if installed:
         try:
             file = onnx_bytes(model)
             for name in installed:
