@@ -25,7 +25,7 @@ LAYERS = [
     ["io"],
     ["volume", "resampling", "run_folder"],
     ["orientation"],
-    ["config"],
+    ["config", "environment"],
     ["settings", "paper_encoders"],
     ["atomic", "documents", "distributed", "lock"],
     ["errors", "progress", "resources", "stopping", "version"],

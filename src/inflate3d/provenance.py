@@ -7,27 +7,19 @@ compressing them differently, leaves them unchanged; one changed voxel does not.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import platform
-import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-import inflate3d
 from inflate3d.atomic import write_text
 from inflate3d.config import RunConfig
 from inflate3d.datasets.case import Case
+from inflate3d.environment import Environment, command_line, this_environment
 from inflate3d.errors import DataError, ModelError, truncate
 from inflate3d.preparation.model_space import to_model_space
 from inflate3d.preparation.plan import Plan
@@ -35,14 +27,10 @@ from inflate3d.preparation.store import Store, StoredCase
 from inflate3d.run_folder import RunFolder
 from inflate3d.settings import FrozenModel, parse_settings, read_json
 from inflate3d.stopping import Interrupted
-from inflate3d.version import __version__
 from inflate3d.volume import Volume
 
 if TYPE_CHECKING:
     import torch
-
-PACKAGES = ("torch", "timm", "monai", "pytorch-lightning", "numpy", "blosc2", "nibabel", "SimpleITK", "safetensors")
-"""Packages that may affect results."""
 
 SLICES_AT_ONCE = 16
 """Slices digested together, to limit memory."""
@@ -52,51 +40,7 @@ Outcome = Literal["running", "finished", "stopped", "failed"]
 
 Triple = tuple[float, float, float]
 
-_PACKAGE = Path(inflate3d.__file__).resolve().parent
-_DRIVER_VERSION = re.compile(r"\s(\d+\.\d[\d.]*)\s")
 _PREPARE = "run `inflate3d prepare` on the dataset that the run was trained on"
-
-
-class Environment(FrozenModel):
-    """What a session ran on, without the names of the machine and the user.
-
-    Attributes:
-        version: Version of inflate3d.
-        commit: Commit of its checkout, or the one that pip installed; None for a release.
-        modified: Whether tracked files of the checkout were changed; None if unknown.
-        threads: torch's number of threads; on a CPU, another number rounds sums differently.
-        device: ``cpu``, ``mps``, or the GPU's name.
-        driver: Version of NVIDIA's driver, if there is one.
-        versions: Versions of Python, of `PACKAGES`, and of CUDA and cuDNN.
-    """
-
-    version: str
-    commit: str | None
-    modified: bool | None
-    system: str
-    processor: str
-    cores: int
-    threads: int
-    device: str
-    driver: str | None
-    versions: dict[str, str]
-
-    def differences(self, other: Environment) -> list[str]:
-        """Differences that may change the result of a training, such as ``"torch 2.8.0, then 2.9.0"``."""
-        pairs: dict[str, tuple[object, object]] = {
-            "inflate3d": (self.version, other.version),
-            "commit": (self.commit, other.commit),
-            "uncommitted changes": (self.modified, other.modified),
-            "system": (_without_release(self.system), _without_release(other.system)),
-            "processor": (self.processor, other.processor),
-            "device": (self.device, other.device),
-            "driver": (self.driver, other.driver),
-        }
-        if self.device == other.device == "cpu":
-            pairs["threads"] = self.threads, other.threads
-        for name in sorted(self.versions.keys() | other.versions.keys()):
-            pairs[name] = self.versions.get(name), other.versions.get(name)
-        return [f"{name} {old}, then {new}" for name, (old, new) in pairs.items() if old != new]
 
 
 class Session(FrozenModel):
@@ -313,110 +257,6 @@ def _spread(figures: Sequence[Triple | tuple[int, int, int]]) -> Spread:
 def file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def this_environment(device: torch.device) -> Environment:
-    import torch
-
-    on_gpu = device.type == "cuda"
-    commit, modified = _commit()
-    return Environment(
-        version=__version__,
-        commit=commit,
-        modified=modified,
-        system=f"{platform.system()} {platform.release()} {platform.machine()}",
-        processor=_processor(),
-        cores=os.cpu_count() or 1,
-        threads=torch.get_num_threads(),
-        device=torch.cuda.get_device_name(device) if on_gpu else device.type,
-        driver=_driver() if on_gpu else None,
-        versions=_versions(),
-    )
-
-
-def _commit() -> tuple[str | None, bool | None]:
-    """Commit of the running code, and whether tracked files were changed since."""
-    root, git = _PACKAGE.parent.parent, shutil.which("git")
-    if not (_PACKAGE.parent.name == "src" and (root / ".git").exists()):
-        return _installed_commit(), None
-    if git is None:
-        return None, None
-    words = [git, "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=10, env=environment, check=True)  # noqa: S603 - no user input
-    except (OSError, subprocess.SubprocessError):
-        return None, None
-    commit = done.stdout.strip()
-    return commit.removesuffix("-dirty"), commit.endswith("-dirty")
-
-
-def _installed_commit() -> str | None:
-    """Commit of the repository that pip installed from."""
-    try:
-        text = distribution("inflate3d").read_text("direct_url.json")
-    except PackageNotFoundError:
-        return None
-    return json.loads(text).get("vcs_info", {}).get("commit_id") if text else None
-
-
-def _versions() -> dict[str, str]:
-    import torch
-
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    found["torch"] = torch.__version__  # names the build, too
-    if torch.version.cuda and torch.cuda.is_available():
-        found |= {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())}
-    return found
-
-
-def _processor() -> str:
-    lines = _system_file("/proc/cpuinfo").splitlines()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
-
-
-def _driver() -> str | None:
-    found = _DRIVER_VERSION.search(_system_file("/proc/driver/nvidia/version"))
-    return found[1] if found else None
-
-
-def _system_file(path: str) -> str:
-    """Contents of one of Linux's own files; empty on other systems."""
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-def _without_release(system: str) -> str:
-    """System and architecture without the kernel's release, which does not affect results."""
-    name, *_, architecture = system.split()
-    return f"{name} {architecture}"
-
-
-def command_line(words: Sequence[str] | None = None) -> tuple[str, ...]:
-    """Command line of this process, with ``~`` for the home folder; only the name if it is not our program.
-
-    Args:
-        words: The command line; by default that of the process.
-    """
-    program, *others = sys.argv if words is None else words
-    path = Path(program)
-    if path.resolve().is_relative_to(_PACKAGE):
-        parts = path.resolve().relative_to(_PACKAGE.parent).with_suffix("").parts
-        start: tuple[str, ...] = ("python", "-m", ".".join(parts).removesuffix(".__main__"))
-    elif path.stem == "inflate3d":
-        start = ("inflate3d",)
-    else:
-        return (path.name or "python",)
-    home = str(Path.home())
-    return (*start, *(word.replace(home, "~") if len(home) > 1 else word for word in others))
 
 
 def _now() -> str:

@@ -238,6 +238,7 @@ def test_no_space_left_for_a_case(toys, tmp_path, error_of, monkeypatch):
     assert not list((tmp_path / "store").rglob("*.b2nd"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "error", "file"),
     [

@@ -11,16 +11,17 @@ import pytest
 import torch
 
 import inflate3d
-from inflate3d import provenance
+from inflate3d import environment, provenance
 from inflate3d.config import InflatedConfig, RunConfig, VolumetricConfig
 from inflate3d.datasets.splits import Split
+from inflate3d.environment import command_line, this_environment
 from inflate3d.errors import ConfigError, DataError, ModelError
 from inflate3d.models import weights_origin as origin_module
 from inflate3d.models.weights_origin import weights_origin
 from inflate3d.preparation.arrays import write_slices
 from inflate3d.preparation.prepare import prepare
 from inflate3d.preparation.store import Store, case_file
-from inflate3d.provenance import Provenance, command_line, data_origin, file_sha256, recorded, this_environment
+from inflate3d.provenance import Provenance, data_origin, file_sha256, recorded
 from inflate3d.run_folder import RunFolder
 from inflate3d.stopping import Interrupted
 
@@ -194,7 +195,7 @@ def test_commit_of_a_checkout_with_and_without_changes(tmp_path, monkeypatch):
     package = tmp_path / "src" / "inflate3d"
     package.mkdir(parents=True)
     (package / "code.py").write_text("1\n")
-    monkeypatch.setattr(provenance, "_PACKAGE", package)
+    monkeypatch.setattr(environment, "_PACKAGE", package)
     assert this_environment(CPU).modified is None  # no checkout
 
     def git(*words):
@@ -217,7 +218,7 @@ def test_a_package_installed_within_another_checkout_has_not_its_commit(tmp_path
     package = tmp_path / ".venv" / "lib" / "site-packages" / "inflate3d"
     package.mkdir(parents=True)
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
-    monkeypatch.setattr(provenance, "_PACKAGE", package)
+    monkeypatch.setattr(environment, "_PACKAGE", package)
     assert this_environment(CPU).modified is None
 
 
