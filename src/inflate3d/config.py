@@ -38,6 +38,7 @@ def planned(**limits: Any) -> Any:
 
 Inflation = Literal["center", "average", "random"]
 Planes = Literal["one", "all"]
+DepthMixing = Literal["none", "decoder"]
 LoggerName = Literal["none", "tensorboard", "wandb", "mlflow"]
 DECODERS = ("fpn-lite", "upernet", "setr-pup", "conv-transpose", "unetr")
 """The package's decoders."""
@@ -148,6 +149,10 @@ class InflatedConfig(FrozenModel):
     """Steps from one slice of a window to the next. None: the plan's."""
     planes: Planes = "one"
     """Planes of the slices: one, or all three with averaged predictions (for nearly isotropic voxels)."""
+    depth_mixing: DepthMixing = "none"
+    """Let the decoder's features of neighboring slices mix along the depth; each slice is encoded by itself."""
+    slab: int = Field(default=8, ge=2, le=1_000)
+    """Neighboring slices that a training sample has with depth mixing; the batch size is a multiple of it."""
     image_size: tuple[int, int] | None = None
     """In-plane size in pixels (rows, columns) that slices are resized to. None: the plan's."""
     decoder: DecoderName = "fpn-lite"
@@ -158,6 +163,12 @@ class InflatedConfig(FrozenModel):
     """Width of the full-resolution path for small structures; 0 disables it. None: 16 for fpn-lite, otherwise 0."""
     input_scaling: Literal["pretrained", "unit"] = "pretrained"
     """Intensities normalized as for the 2D weights, or from 0 to 1 as in the paper."""
+
+    @model_validator(mode="after")
+    def _check_depth(self) -> InflatedConfig:
+        if self.depth_mixing != "none" and self.depth not in (None, 1):
+            raise ValueError("depth mixing needs --depth 1: neighbors come in through the features")
+        return self
 
     @property
     def resolved_weights(self) -> str:
@@ -171,7 +182,9 @@ class InflatedConfig(FrozenModel):
 
     def resolve(self, defaults: TrainingDefaults) -> InflatedConfig:
         """Fills in the depth. Stride and image size come from the plan, see `inflate3d.training.build.plan_run`."""
-        return self if self.depth is not None else self.model_copy(update={"depth": defaults.depth})
+        if self.depth is not None:
+            return self
+        return self.model_copy(update={"depth": defaults.depth if self.depth_mixing == "none" else 1})
 
 
 class VolumetricConfig(FrozenModel):
@@ -324,12 +337,34 @@ class TrainingConfig(FrozenModel):
             "steps": steps,
             "learning_rate": RATES[model.network],
             "warmup_steps": 20 if inflated else steps // 20,
-            "batch_size": defaults.batch_size if inflated else PATCH_BATCH,
+            "batch_size": _slices_in_batch(defaults.batch_size, model) if inflated else PATCH_BATCH,
             "accumulate": defaults.accumulate if inflated and self.batch_size is None else 1,
             "foreground_fraction": defaults.foreground_fraction,
             "stem_rate_factor": PRETRAINED_STEM_FACTOR if model.pretrained else 1.0,
         }
         return self.model_copy(update={name: value for name, value in values.items() if getattr(self, name) is None})
+
+
+def _slices_in_batch(most: int, model: InflatedConfig) -> int:
+    """The plan's batch size; with depth mixing as many whole slabs as it has room for."""
+    return most if model.depth_mixing == "none" else max(1, most // model.slab) * model.slab
+
+
+def _check_slabs(model: InflatedConfig | VolumetricConfig, training: TrainingConfig) -> None:
+    """Checks that a batch is made of whole slabs.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if isinstance(model, VolumetricConfig) or model.depth_mixing == "none" or training.batch_size is None:
+        return
+    if training.batch_size % model.slab:
+        raise ConfigError(
+            "the batch size is not a multiple of the slab",
+            expected=f"a multiple of {model.slab} slices",
+            got=training.batch_size,
+            hint="change --batch-size or --slab",
+        )
 
 
 def check_encoder_settings(model: InflatedConfig | VolumetricConfig, training: TrainingConfig) -> None:
@@ -372,8 +407,9 @@ class RunConfig(FrozenModel):
     training: TrainingConfig = TrainingConfig()
 
     @model_validator(mode="after")
-    def _check_encoder_settings(self) -> RunConfig:
+    def _check_sections(self) -> RunConfig:
         check_encoder_settings(self.model, self.training)
+        _check_slabs(self.model, self.training)
         return self
 
     def resolve(self, defaults: TrainingDefaults) -> RunConfig:
@@ -382,7 +418,7 @@ class RunConfig(FrozenModel):
         Raises:
             ConfigError: Settings contradict each other.
         """
-        check_encoder_settings(self.model, self.training)
+        self._check_sections()
         model = self.model.resolve(defaults)
         return self.model_copy(update={"model": model, "training": self.training.resolve(defaults, model)})
 

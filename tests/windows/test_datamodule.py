@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from inflate3d.windows.datamodule import SamplesModule, TimedLoader, WindowBatch, Windows, collate
+from inflate3d.windows.datamodule import SamplesModule, Slabs, TimedLoader, WindowBatch, Windows, collate
 from inflate3d.windows.resample import normalize, normalize_and_resample
 from inflate3d.windows.sampling import SampleLocation, WindowSampler
 from inflate3d.windows.windows import window_indices
@@ -55,6 +55,33 @@ def test_window_is_what_the_store_holds(phantom_store):
     )
     assert torch.equal(batch.ranges[0], torch.tensor(case.ranges))
     assert batch.cases.tolist() == [2]
+
+
+def test_slab_is_neighboring_slices_with_all_their_labels(phantom_store):
+    name = list(phantom_store.cases)[2]
+    length = phantom_store.cases[name].shape[0]
+    firsts = set()
+    for number in range(30):
+        batch = Slabs(phantom_store, lambda _: SampleLocation(name, length // 2), slices=4, seed=0)[number]
+        first = next(
+            at
+            for at in range(length)
+            if np.array_equal(phantom_store.image_slices(name, [at])[0, 0], batch.windows[0, 0, 0])
+        )
+        slices = list(range(first, first + 4))
+        assert length // 2 in slices
+        assert np.array_equal(batch.windows[0].numpy(), phantom_store.image_slices(name, slices).astype(np.float32))
+        assert np.array_equal(batch.labels[0].numpy(), phantom_store.label_slices(name, slices))
+        firsts.add(first)
+    assert len(firsts) == 4  # the drawn slice is at each place
+
+
+def test_slab_of_a_scan_with_fewer_slices_repeats_the_last(phantom_store):
+    name = list(phantom_store.cases)[0]
+    length = phantom_store.cases[name].shape[0]
+    batch = Slabs(phantom_store, lambda _: SampleLocation(name, 0), slices=length + 3, seed=0)[0]
+    expected = phantom_store.label_slices(name, [*range(length), *[length - 1] * 3])
+    assert np.array_equal(batch.labels[0].numpy(), expected)
 
 
 def test_smaller_slices_are_padded_with_what_becomes_0():

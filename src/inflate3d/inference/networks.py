@@ -14,6 +14,7 @@ from torch import Tensor
 from inflate3d.config import Precision
 from inflate3d.inference.flips import UNFLIPPED, Flip, combine_flips, mean_over_flips
 from inflate3d.inference.scan import FramedScan
+from inflate3d.models.depth_mixing import REACH
 from inflate3d.models.segmenter import Segmenter
 from inflate3d.models.volumetric import VolumetricSegmenter
 from inflate3d.preparation.plan import Plan, window_span
@@ -63,7 +64,7 @@ class _Scorer(Generic[Model]):
 
 
 class WindowScorer(_Scorer[Segmenter]):
-    """Scores slices with an inflated network, which sees a window and predicts its center slice.
+    """Scores slices with an inflated network, which sees a window and predicts its center slice, or sees a slab.
 
     Args:
         plan: See `make_scorer`.
@@ -88,7 +89,8 @@ class WindowScorer(_Scorer[Segmenter]):
         """Prepares to score the slices of a scan; computes nothing yet."""
         del batch_size
         matrices = field_matrices(scan.sides, self._field(scan)).to(scan.device)
-        return lambda centers: self._score(scan, matrices, centers)
+        score = self._score if self.model.architecture.depth_mixing == "none" else self._score_slab
+        return lambda centers: score(scan, matrices, centers)
 
     @torch.inference_mode()
     def _score(
@@ -97,6 +99,17 @@ class WindowScorer(_Scorer[Segmenter]):
         windows = self._windows(scan, matrices, centers)
         with self._autocast(scan.device):
             return mean_over_flips(self.model, windows, self.flips)
+
+    @torch.inference_mode()
+    def _score_slab(
+        self, scan: FramedScan, matrices: Float[Tensor, "1 2 3"], centers: Int[np.ndarray, " b"]
+    ) -> Float[Tensor, "b k height width"]:
+        """Scores slices of one slab, which has all slices that change their logits: any slab gives the same ones."""
+        first, stop = max(0, centers[0] - REACH), min(scan.slices, centers[-1] + REACH + 1)
+        slab = self._windows(scan, matrices, np.arange(first, stop))[:, :, 0].movedim(0, 1)[None]
+        with self._autocast(scan.device):
+            logits = mean_over_flips(self.model, slab, self.flips)
+        return logits[0].movedim(1, 0)[torch.from_numpy(centers - first).to(logits.device)]
 
     def _windows(
         self, scan: FramedScan, matrices: Float[Tensor, "1 2 3"], centers: Int[np.ndarray, " b"]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from inflate3d.config import DecoderName, Inflation, Volumetric
+from inflate3d.config import DecoderName, DepthMixing, Inflation, Volumetric
 from inflate3d.settings import FrozenModel
 
 Count = Annotated[int, Field(ge=1, le=65_536)]
@@ -30,6 +30,7 @@ class Architecture(FrozenModel):
     input_std: float
     stage_norms: bool = False
     encoder_arguments: dict[str, bool | int | float | tuple[int, ...]] = Field(default_factory=dict)
+    depth_mixing: DepthMixing = "none"
     pooling_norm: Literal["group", "batch"] = "group"
     """Norms of UPerNet's pooled maps; batch norms where the weights come from the paper's code."""
 

@@ -1,4 +1,4 @@
-"""The whole network: from windows to class scores of their center slices."""
+"""The whole network: from windows to class scores of their center slices, or from slabs to those of all slices."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from inflate3d.config import DecoderName, InflatedConfig
+from inflate3d.config import DecoderName, DepthMixing, InflatedConfig
 from inflate3d.errors import ConfigError, ModelError
 from inflate3d.models.architecture import Architecture, VolumetricArchitecture
 from inflate3d.models.card import write_model_card
 from inflate3d.models.checkpoint import ModelFolder, find_model_folder, read_model_folder, write_model_folder
 from inflate3d.models.decoders import build_decoder, default_widths
 from inflate3d.models.decoders.decoder import ConvNormAct, resize, use_batch_norms
+from inflate3d.models.depth_mixing import DepthMixer
 from inflate3d.models.encoders import Encoder, create_encoder
 from inflate3d.models.volumetric import VolumetricSegmenter
 
@@ -31,6 +32,9 @@ _CLASSIFIERS = ("classifier.", "correct.")
 class Segmenter(nn.Module):
     """A segmentation network: from windows to logits of their center slices, at input resolution.
 
+    With depth mixing it takes slabs of neighboring slices, of any length, and gives the logits of all of them: each
+    slice is encoded by itself, then the decoder's features mix along the depth.
+
     Args:
         encoder: Computes the feature maps of a window.
         architecture: The settings of everything else.
@@ -44,10 +48,21 @@ class Segmenter(nn.Module):
         >>> model = create_model(encoder=encoder, num_classes=4)
         >>> model(torch.zeros(2, 1, 3, 64, 64)).shape  # (batch, classes, rows, columns)
         torch.Size([2, 4, 64, 64])
+        >>> encoder = create_encoder("resnet10t", depth=1, image_size=64, weights="none")
+        >>> model = create_model(encoder=encoder, num_classes=4, depth_mixing="decoder")
+        >>> model(torch.zeros(2, 1, 8, 64, 64)).shape  # (batch, classes, slices, rows, columns)
+        torch.Size([2, 4, 8, 64, 64])
     """
 
     def __init__(self, encoder: Encoder, architecture: Architecture) -> None:
         super().__init__()
+        if architecture.depth_mixing != "none" and architecture.depth != 1:
+            raise ConfigError(
+                "depth mixing needs a network that sees single slices",
+                expected="depth 1",
+                got=f"depth {architecture.depth}",
+                hint="give --depth 1: with depth mixing, neighbors come in through the features",
+            )
         self.architecture = architecture
         self.plan: Plan | None = None
         self.encoder = encoder
@@ -62,6 +77,7 @@ class Segmenter(nn.Module):
         if architecture.pooling_norm == "batch":
             use_batch_norms(self.decoder)
         self._check_image_size()
+        self.mixer = DepthMixer(self.decoder.channels) if architecture.depth_mixing == "decoder" else None
         self.classifier = self.decoder.classifier(architecture.num_classes)
         if detail:
             # Strides of 4 and more lose what is a few pixels small; these layers see every pixel of every slice. They
@@ -73,31 +89,40 @@ class Segmenter(nn.Module):
             self.join = nn.Sequential(ConvNormAct(2 * detail, detail), ConvNormAct(detail, detail))
             self.correct = nn.Conv2d(detail, architecture.num_classes, 1)
 
-    def forward(self, windows: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b k h w"]:
-        """Scores every pixel of the center slices.
+    def forward(self, windows: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b k *t h w"]:
+        """Scores every pixel of the center slices, or of all slices of slabs.
 
         Args:
-            windows: ``(B, C, D, H, W)``, intensities from 0 to 1.
+            windows: ``(B, C, D, H, W)``, intensities from 0 to 1; with depth mixing slabs ``(B, C, T, H, W)``.
 
         Returns:
-            Logits ``(B, K, H, W)``, background first.
+            Logits ``(B, K, H, W)``, background first; of slabs ``(B, K, T, H, W)``.
 
         Raises:
             ModelError: Depth, modalities or size are not the network's.
         """
         self._check(windows)
         scaled = (windows - self.architecture.input_mean) / self.architecture.input_std
-        return self.decode(self.encoder(scaled), scaled)
+        if self.mixer is None:
+            return self.decode(self.encoder(scaled), scaled)
+        slices = scaled.shape[2]
+        scaled = scaled.movedim(2, 1).flatten(0, 1)[:, :, None]  # (B * T, C, 1, H, W)
+        return self.decode(self.encoder(scaled), scaled, slices).unflatten(0, (-1, slices)).movedim(1, 2)
 
-    def decode(self, features: list[Tensor], scaled: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b o h w"]:
+    def decode(
+        self, features: list[Tensor], scaled: Float[Tensor, "b c d h w"], slices: int = 1
+    ) -> Float[Tensor, "b o h w"]:
         """Decoder and classifier, corrected by the full-resolution path.
 
         Args:
             features: The encoder's maps.
             scaled: The encoder's input.
+            slices: Number of consecutive slices that form a slab.
         """
         size = (scaled.shape[-2], scaled.shape[-1])
         decoded = self.decoder(features, scaled)
+        if self.mixer is not None:
+            decoded = self.mixer(decoded, slices)
         logits = resize(self.classifier(decoded), size)
         if not self.architecture.detail_channels:
             return logits
@@ -130,7 +155,10 @@ class Segmenter(nn.Module):
             )
 
     def _check(self, windows: Tensor) -> None:
-        wanted = (self.architecture.in_channels, self.architecture.depth, *self.architecture.image_size)
+        depth = self.architecture.depth
+        if self.mixer is not None and windows.ndim == 5:
+            depth = max(1, windows.shape[2])  # slabs have any length
+        wanted = (self.architecture.in_channels, depth, *self.architecture.image_size)
         if windows.ndim != 5 or tuple(windows.shape[1:]) != wanted:
             raise ModelError(
                 "windows do not fit the network",
@@ -146,6 +174,7 @@ def create_model(
     decoder: DecoderName = "fpn-lite",
     decoder_channels: int | None = None,
     detail_channels: int | None = None,
+    depth_mixing: DepthMixing = "none",
     input_scaling: Literal["pretrained", "unit"] = "pretrained",
 ) -> Segmenter:
     """Combines an encoder with a decoder.
@@ -160,11 +189,14 @@ def create_model(
             base size), or 512 with a hierarchical encoder.
         detail_channels: Width of the full-resolution path; 0 disables it. None: 16 for ``"fpn-lite"``, 0 for the
             others.
+        depth_mixing: ``"decoder"`` lets the decoder's features of neighboring slices mix, see :class:`Segmenter`; the
+            encoder needs ``depth=1``.
         input_scaling: ``"pretrained"`` normalizes intensities to the mean and deviation that the 2D weights were
             trained with; ``"unit"`` leaves them from 0 to 1, as in the paper.
 
     Raises:
-        ConfigError: The image is too small for the decoder, or the decoder does not fit the encoder's maps.
+        ConfigError: The image is too small for the decoder, the decoder does not fit the encoder's maps, or
+            depth mixing is combined with windows of several slices.
 
     Example:
         >>> encoder = create_encoder("resnet10t", depth=3, image_size=64, weights="none")
@@ -185,6 +217,7 @@ def create_model(
         decoder_channels=width if decoder_channels is None else decoder_channels,
         detail_channels=detail if detail_channels is None else detail_channels,
         num_classes=num_classes,
+        depth_mixing=depth_mixing,
         input_mean=encoder.mean if pretrained else 0.0,
         input_std=encoder.std if pretrained else 1.0,
         stage_norms=encoder.stage_norms,
@@ -222,11 +255,20 @@ def model_from_config(
         decoder=config.decoder,
         decoder_channels=config.decoder_channels,
         detail_channels=config.detail_channels,
+        depth_mixing=config.depth_mixing,
         input_scaling=config.input_scaling,
     )
-    if find_model_folder(Path(config.weights)) is not None:
-        load_decoder(model, config.weights, class_names)
+    if find_model_folder(Path(config.weights)) is not None and load_decoder(model, config.weights, class_names):
+        if model.mixer is not None:
+            _freeze_statistics(model)
     return model
+
+
+def _freeze_statistics(model: nn.Module) -> None:
+    """Keeps the means and variances of batch norms: the slices of a few slabs are too much alike to measure them."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+            module.eval()
 
 
 def load_decoder(model: Segmenter, folder: str | Path, class_names: Sequence[str] | None = None) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from inflate3d.config import InflatedConfig, RunConfig
+from inflate3d.config import RunConfig, VolumetricConfig
 from inflate3d.datasets.splits import Split
 from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.store import Store
@@ -29,14 +29,14 @@ def choose_samples(
     plan: Plan,
     on_gpu: bool,
 ) -> SamplesModule:
-    """Windows for an inflated backbone, patches for a 3D network.
+    """Windows or slabs for an inflated backbone, patches for a 3D network.
 
     Args:
         split: Which of them to train on, and which to validate on.
         on_gpu: Whether loader processes are of use if the user names no number of them.
     """
     from inflate3d.models.volumetric import VolumetricSegmenter
-    from inflate3d.windows.datamodule import SamplesModule, Windows
+    from inflate3d.windows.datamodule import SamplesModule, Slabs, Windows
     from inflate3d.windows.patches import Patches
     from inflate3d.windows.sampling import WindowSampler
 
@@ -44,7 +44,9 @@ def choose_samples(
     cases = {name: store.cases[name] for name in split.train}
     draw = WindowSampler(cases, training.foreground_fraction, training.seed, plan.planes).draw
     samples: Samples
-    if isinstance(model, VolumetricSegmenter):
+    batch_size = training.batch_size
+    if isinstance(config.model, VolumetricConfig):
+        assert isinstance(model, VolumetricSegmenter)
         samples = Patches(
             store,
             draw,
@@ -53,13 +55,15 @@ def choose_samples(
             augmentation=config.augmentation,
             seed=training.seed,
         )
+    elif config.model.depth_mixing != "none":
+        samples = Slabs(store, draw, config.model.slab, training.seed)
+        batch_size = batch_size // config.model.slab
     else:
-        assert isinstance(config.model, InflatedConfig)
         samples = Windows(store, draw, config.model.depth, plan.stride)
     return SamplesModule(
         samples,
         choose_watched(split.validation, store.groups, training.validation_cases),
-        batch_size=training.batch_size,
+        batch_size=batch_size,
         batches=training.steps * training.accumulate,
         workers=training.workers if training.workers is not None else _workers(training.devices) * on_gpu,
     )

@@ -21,6 +21,9 @@ from inflate3d.preparation.store import Store
 from inflate3d.windows.sampling import SampleLocation
 from inflate3d.windows.windows import window_indices
 
+_DRAW_SLAB = 2
+"""Distinguishes the draw of a slab's place from the sampler's own draws of the same number."""
+
 Draw: TypeAlias = Callable[[int], SampleLocation]
 """Returns the location of the n-th sample, such as `WindowSampler.draw`."""
 
@@ -30,7 +33,7 @@ class WindowBatch(NamedTuple):
 
     Attributes:
         windows: Voxel values as the scanner gave them, in the store's type where one does, ``(B, C, D, h, w)``.
-        labels: Class numbers of the slices to predict, ``(B, S, h, w)``: a window's center slice, all of a patch.
+        labels: Class numbers of the slices to predict, ``(B, S, h, w)``: a window's center slice, all of a slab or patch.
         extents: Rows and columns of each window that are not padding, ``(B, 2)``.
         sides: Height and width of each slice, or of what was cut out of it, in millimeters, ``(B, 2)``.
         centers: Where in that the middle of the model's input lies (row, column), normalized, ``(B, 2)``; 0 of windows.
@@ -76,9 +79,9 @@ class Windows(Samples):
         turn = self.turns[location.axis]
         length, *shape = (case.shape[axis] for axis in turn)
         _, *spacing = (case.spacing[axis] for axis in turn)
-        slices = window_indices([location.slice], self.depth, self.stride, length)[0].tolist()
-        image = self.store.image_slices(location.case, slices, location.axis)
-        label = self.store.label_slices(location.case, [location.slice], location.axis)
+        shown, labeled = self.choose(location.slice, length, number)
+        image = self.store.image_slices(location.case, shown, location.axis)
+        label = self.store.label_slices(location.case, labeled, location.axis)
         extent = torch.tensor([shape], dtype=torch.float32)
         return WindowBatch(
             windows=torch.from_numpy(_for_torch(image.transpose(0, *(1 + axis for axis in turn))))[None],
@@ -90,6 +93,38 @@ class Windows(Samples):
             cases=torch.tensor([self.numbers[location.case]]),
             axes=torch.tensor([location.axis]),
         )
+
+    def choose(self, center: int, length: int, number: int) -> tuple[list[int], list[int]]:
+        """The slices that the network sees, and those whose labels it learns.
+
+        Args:
+            center: The slice that was drawn.
+            length: Slices of the scan.
+            number: The sample's.
+        """
+        return window_indices([center], self.depth, self.stride, length)[0].tolist(), [center]
+
+
+class Slabs(Windows):
+    """Neighboring slices of a scan, all labeled; the slice that was drawn lies anywhere among them.
+
+    Args:
+        store: The prepared cases.
+        draw: Where they lie.
+        slices: How many a slab has. In a scan with fewer, the last slice is repeated.
+        seed: Seed of the places of slabs.
+    """
+
+    def __init__(self, store: Store, draw: Draw, slices: int, seed: int) -> None:
+        super().__init__(store, draw, slices)
+        self.seed = seed
+
+    def choose(self, center: int, length: int, number: int) -> tuple[list[int], list[int]]:
+        """See `Windows.choose`."""
+        before = int(np.random.default_rng((self.seed, number, _DRAW_SLAB)).integers(self.depth))
+        first = min(max(center - before, 0), max(length - self.depth, 0))
+        shown = np.arange(first, first + self.depth).clip(max=length - 1).tolist()
+        return shown, shown
 
 
 def collate(batches: Sequence[WindowBatch]) -> WindowBatch:
