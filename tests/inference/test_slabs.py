@@ -1,4 +1,4 @@
-"""Depth mixing in prediction: slices are scored in slabs, and where one slab ends and the next begins changes nothing."""
+"""Depth mixing in prediction: slices are scored in slabs, whose length changes nothing."""
 
 import numpy as np
 import pytest

@@ -40,7 +40,7 @@ def opened(file) -> Any:
 
 
 def test_values_are_the_normalized_entropy_of_the_probabilities(sums, tmp_path):
-    """By the direct formula, on logits that are taken to the scan's own pixels at once and not slab by slab."""
+    """By the direct formula, on logits that are taken to the scan's own pixels at once and not band by band."""
     array = np.random.default_rng(3).integers(-200, 400, (1, 31, 37, 9)).astype(np.int16)
     write_volume(tmp_path / "a.nii.gz", Volume(array, np.diag([-0.9, 0.8, 2.5, 1.0])))
     scan, predictor, reported = Case("a", (tmp_path / "a.nii.gz",), label=None), Predictor(sums(4), device="cpu"), []

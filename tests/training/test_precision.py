@@ -73,6 +73,17 @@ def test_decided_once_and_kept_on_another_machine(tiny_config, phantom_store, tm
     assert "precision bf16-mixed" in str(caught.value.expected)
 
 
+@pytest.mark.parametrize(
+    ("has", "precision", "warned"),
+    [({}, "bf16-mixed", True), ({}, "32", False), ({"cpu": ["avx512_bf16"]}, "bf16-mixed", False)],
+)
+def test_bfloat16_that_a_processor_emulates_is_warned_of(machine, tmp_path, caplog, has, precision, warned):
+    machine(**has)
+    training = TrainingConfig(accelerator="cpu", precision=precision)
+    choose_precision(RunConfig(dataset=tmp_path, store=tmp_path, training=training), RunFolder(tmp_path))
+    assert ("no bfloat16 arithmetic" in caplog.text) == warned
+
+
 def test_products_are_fast_on_cuda_while_it_trains():
     assert torch.get_float32_matmul_precision() == "highest"
     for kind, expected in (("cpu", "highest"), ("cuda", "high")):

@@ -77,7 +77,7 @@ def test_slab_is_neighboring_slices_with_all_their_labels(phantom_store):
 
 
 def test_slab_of_a_scan_with_fewer_slices_repeats_the_last(phantom_store):
-    name = list(phantom_store.cases)[0]
+    name = next(iter(phantom_store.cases))
     length = phantom_store.cases[name].shape[0]
     batch = Slabs(phantom_store, lambda _: SampleLocation(name, 0), slices=length + 3, seed=0)[0]
     expected = phantom_store.label_slices(name, [*range(length), *[length - 1] * 3])

@@ -25,10 +25,10 @@ _USED_FRACTION = 0.9
 _OVERHEAD = 1.25
 """Total memory divided by that of the tensors: libraries below torch also allocate memory."""
 
-_SLAB_BYTES = {"cpu": 2**24}
-"""Size of a slab's logits; on a CPU small enough for its caches."""
+_BAND_BYTES = {"cpu": 2**24}
+"""Size of a band's logits; on a CPU small enough for its caches."""
 
-_SLAB_BYTES_ELSEWHERE = 2**28
+_BAND_BYTES_ELSEWHERE = 2**28
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,9 @@ class Budget:
         return replace(self, reserved=size if self.memory is not None else 0)
 
     @property
-    def slab_bytes(self) -> int:
-        """Bytes for the logits of a slab."""
-        usual = _SLAB_BYTES.get(self.device.type, _SLAB_BYTES_ELSEWHERE)
+    def band_bytes(self) -> int:
+        """Bytes for the logits of a band."""
+        usual = _BAND_BYTES.get(self.device.type, _BAND_BYTES_ELSEWHERE)
         return usual if self.memory is None else min(usual, int(self.memory * GIGABYTE) // 16)
 
 

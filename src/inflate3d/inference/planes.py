@@ -49,7 +49,7 @@ class PlaneAverage:
         chosen = torch.empty(self._sum.shape[1:] if self._compare else (0, 0, 0), dtype=kind).permute(turn)
         for index in range(total.shape[1]):
             logits = next(slices)  # the variable of a for loop would keep the batch while the next one is computed
-            for rows in pixels.slabs(logits):
+            for rows in pixels.bands(logits):
                 own = pixels.total(logits, rows)
                 total[:, index, rows] += own.div(networks).softmax(0)
                 if self._compare:

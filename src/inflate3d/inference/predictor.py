@@ -29,13 +29,14 @@ from inflate3d.inference.planes import PlaneAverage
 from inflate3d.inference.prediction import ModelGridClasses, Prediction
 from inflate3d.inference.runtime import with_runtime
 from inflate3d.inference.scan import FramedScan
-from inflate3d.inference.slices import SLABS, Logits, OwnPixels, SliceBatches, SliceChoice
-from inflate3d.inference.uncertainty import ASSESSMENT_SLABS, Assessment, Kind
+from inflate3d.inference.slices import BANDS, Logits, OwnPixels, SliceBatches, SliceChoice
+from inflate3d.inference.uncertainty import ASSESSMENT_BANDS, Assessment, Kind
 from inflate3d.models.segmenter import Segmenter, load_model
 from inflate3d.models.volumetric import VolumetricSegmenter
 from inflate3d.orientation import plane_turns
 from inflate3d.preparation.model_space import ModelSpaceScan, to_model_space
 from inflate3d.preparation.plan import Plan
+from inflate3d.resources import warn_of_slow_precision
 from inflate3d.volume import Volume
 
 Model = Segmenter | VolumetricSegmenter
@@ -103,6 +104,7 @@ class Predictor:
             check_flips([_plan_of(each) for each in models])
         self.batch_size, self.memory, self.slice_step = batch_size, memory, slice_step
         self.device = find_device(device)
+        warn_of_slow_precision(precision, self.device)
         models = with_runtime([each.eval() for each in models], runtime, self.device, precision)
         self.models = tuple(each.to(self.device) for each in models)
         self._budget = Budget(self.device, memory)
@@ -277,7 +279,7 @@ class Predictor:
 
     def _own_pixels(self, scan: FramedScan, grids: Sequence[LogitGrid]) -> OwnPixels:
         _, rows, columns = scan.own_shape
-        return OwnPixels((rows, columns), scan.sides, grids, device=self.device, slab_bytes=self._budget.slab_bytes)
+        return OwnPixels((rows, columns), scan.sides, grids, device=self.device, band_bytes=self._budget.band_bytes)
 
     def _average(self, scan: FramedScan, *, held: int = 0, kept: int = 0, compare: bool = False) -> PlaneAverage | None:
         """The scan's probabilities averaged over planes; None if there is only one plane.
@@ -335,7 +337,7 @@ class Predictor:
             batch_size=self.batch_size,
             budget=budget or self._budget,
             held=held,
-            slabs=SLABS + ASSESSMENT_SLABS * assessed,
+            bands=BANDS + ASSESSMENT_BANDS * assessed,
             kept=kept,
             separate=bool(members),
         )

@@ -1,7 +1,7 @@
 """Prediction slice by slice: which slices, how many at a time, and from logits to classes on the scan's own grid.
 
 No array of classes x voxels is created: logits of a batch of slices are interpolated along the depth one slice at a
-time, and in-plane one slab of rows at a time.
+time, and in-plane one band of rows at a time.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from inflate3d.windows.resample import own_pixels, sample_logits
 Logits = list[Float[Tensor, "_ k _ _"]]
 """Logits ``(B, K, H, W)`` of some slices, one tensor per in-plane grid."""
 
-SLABS = 4
-"""Slabs in memory at a time: one network's, the sum, the maximum, and those for resampling."""
+BANDS = 4
+"""Bands in memory at a time: one network's, the sum, the maximum, and those for resampling."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class SliceBatches:
         scorers: The networks; their logits are summed on each of their grids.
         budget: The memory budget.
         held: Bytes of main memory that the caller uses at the same time.
-        slabs: Number of slabs that the caller holds at a time.
+        bands: Number of bands that the caller holds at a time.
         kept: Number of slices whose logits the caller keeps.
         separate: Whether to also return each network's logits, after the sums.
     """
@@ -117,12 +117,12 @@ class SliceBatches:
         batch_size: int,
         budget: Budget,
         held: int = 0,
-        slabs: int = SLABS,
+        bands: int = BANDS,
         kept: int = 0,
         separate: bool = False,
     ) -> None:
         self._scorers, self._scan, self._separate = scorers, scan, separate
-        self._most, self._budget, self._held, self._slabs, self._kept = batch_size, budget, held, slabs, kept
+        self._most, self._budget, self._held, self._bands, self._kept = batch_size, budget, held, bands, kept
 
     def logits(self, centers: Int[np.ndarray, " n"]) -> Iterator[Logits]:
         """The logits of slices, batch by batch; the memory of the first window determines the batch size.
@@ -165,7 +165,7 @@ class SliceBatches:
         """
         moved = 0 if self._scan.moved is None else self._scan.moved.nbytes
         # the slice before the batch and an interpolated one
-        fixed = (2 + self._kept) * sum(part.nbytes for part in logits) + self._slabs * self._budget.slab_bytes
+        fixed = (2 + self._kept) * sum(part.nbytes for part in logits) + self._bands * self._budget.band_bytes
         fixed += self._budget.reserved + (self._held if self._budget.device.type == "cpu" else moved)
         given = self._budget.memory
         budget = self._budget.bytes + (moved if given is None else 0)  # what was free before the scan was moved
@@ -180,14 +180,14 @@ class SliceBatches:
 
 
 class OwnPixels:
-    """Brings logits to the pixels of a scan's own slices, slab by slab.
+    """Brings logits to the pixels of a scan's own slices, band by band.
 
     Args:
         shape: Rows and columns of a slice.
         sides: Height and width of a slice in millimeters, ``(1, 2)``.
         grids: Grids of the logits; a grid may occur more than once.
         device: Device of the logits.
-        slab_bytes: Size limit of a slab's logits in bytes.
+        band_bytes: Size limit of a band's logits in bytes.
     """
 
     def __init__(
@@ -197,9 +197,9 @@ class OwnPixels:
         grids: Sequence[LogitGrid],
         *,
         device: torch.device,
-        slab_bytes: int,
+        band_bytes: int,
     ) -> None:
-        self.shape, self.slab_bytes = shape, slab_bytes
+        self.shape, self.band_bytes = shape, band_bytes
         own = (float(sides[0, 0]), float(sides[0, 1]))
         points = {  # None where the pixels are those of the logits
             grid: None if grid == (shape, own) else own_pixels(shape, sides, torch.tensor([grid.sides])).to(device)
@@ -217,7 +217,7 @@ class OwnPixels:
             Class numbers, in the smallest unsigned type that torch supports.
         """
         classes = self.empty_classes(logits)
-        for rows in self.slabs(logits):
+        for rows in self.bands(logits):
             classes[rows] = argmax_class(self.total(logits, rows))
         return classes
 
@@ -225,14 +225,14 @@ class OwnPixels:
         kind = torch.uint8 if logits[0].shape[1] <= 256 else torch.int32
         return torch.empty(self.shape, dtype=kind, device=logits[0].device)
 
-    def slabs(self, logits: Sequence[Float[Tensor, "1 k _ _"]]) -> Iterator[slice]:
-        """The rows of a slice, in parts that fit into a slab."""
+    def bands(self, logits: Sequence[Float[Tensor, "1 k _ _"]]) -> Iterator[slice]:
+        """The rows of a slice, in parts that fit into a band."""
         rows, columns = self.shape
-        step = max(1, self.slab_bytes // (logits[0].shape[1] * columns * logits[0].element_size()))
+        step = max(1, self.band_bytes // (logits[0].shape[1] * columns * logits[0].element_size()))
         return (slice(first, min(first + step, rows)) for first in range(0, rows, step))
 
     def total(self, logits: Sequence[Float[Tensor, "1 k _ _"]], rows: slice) -> Float[Tensor, "k rows w"]:
-        """The sum of a slab's logits over the grids.
+        """The sum of a band's logits over the grids.
 
         Args:
             logits: Logits of one slice, one tensor per grid or for the first grids only.
@@ -245,10 +245,10 @@ class OwnPixels:
     def resampled(
         self, logits: Sequence[Float[Tensor, "1 k _ _"]], index: int, rows: slice
     ) -> Float[Tensor, "k rows w"]:
-        """The logits of a slab from the grid with this index."""
+        """The logits of a band from the grid with this index."""
         points = self._points[index]
-        slab = logits[index][:, :, rows] if points is None else sample_logits(logits[index], points[:, rows])
-        return slab[0]
+        band = logits[index][:, :, rows] if points is None else sample_logits(logits[index], points[:, rows])
+        return band[0]
 
 
 def argmax_class(logits: Float[Tensor, "k h w"]) -> Integer[Tensor, "h w"]:

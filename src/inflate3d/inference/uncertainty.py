@@ -7,7 +7,7 @@ uncertainty after Roy et al. 2019 (Bayesian QuickNAT, NeuroImage 195:11-22), whi
 probabilities were correct and voxels independent (Borges et al. 2026, Machine Learning 115:176, arXiv 2402.10665), here
 for each class against all others.
 
-Both are counted slab by slab; only counts for each class are kept.
+Both are counted band by band; only counts for each class are kept.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ KINDS: dict[Kind, str] = {
 }
 """Descriptions of the kinds of confidence."""
 
-ASSESSMENT_SLABS = 4
-"""Slabs in memory beyond those of a plain prediction: a member's logits, its probabilities, their sum, the entropy."""
+ASSESSMENT_BANDS = 4
+"""Bands in memory beyond those of a plain prediction: a member's logits, its probabilities, their sum, the entropy."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class Assessment:
         classes = self._pixels.empty_classes(logits)
         percent = torch.empty(self._pixels.shape, dtype=torch.uint8, device=classes.device) if uncertainty else None
         kept = logits[0].new_empty(len(self._class_names), *self._pixels.shape) if probabilities else None
-        for rows in self._pixels.slabs(logits):
+        for rows in self._pixels.bands(logits):
             total = self._pixels.total(logits[: self._sums], rows)
             classes[rows] = argmax_class(total)
             if self._agreement:
@@ -200,7 +200,7 @@ class Assessment:
     def _count_members(
         self, agreement: AgreementCounter, logits: Sequence[Float[Tensor, "1 k _ _"]], rows: slice, *, averaged: bool
     ) -> Float[Tensor, "k rows w"] | None:
-        """Counts where the members agree in a slab; returns the mean of their probabilities if asked to."""
+        """Counts where the members agree in a band; returns the mean of their probabilities if asked to."""
         maps, total, members = [], None, range(self._sums, len(logits))
         for index in members:
             own = self._pixels.resampled(logits, index, rows)

@@ -258,9 +258,10 @@ def model_from_config(
         depth_mixing=config.depth_mixing,
         input_scaling=config.input_scaling,
     )
-    if find_model_folder(Path(config.weights)) is not None and load_decoder(model, config.weights, class_names):
-        if model.mixer is not None:
-            _freeze_statistics(model)
+    is_trained = find_model_folder(Path(config.weights)) is not None
+    taken = load_decoder(model, config.weights, class_names) if is_trained else ()
+    if taken and model.mixer is not None:
+        _freeze_statistics(model)
     return model
 
 

@@ -7,40 +7,31 @@ from contextlib import contextmanager
 
 import torch
 
-from inflate3d.config import Precision, RunConfig, TrainingConfig, VolumetricConfig
+from inflate3d.config import Precision, RunConfig, TrainingConfig, TrainingPrecision, VolumetricConfig
+from inflate3d.resources import has_bfloat16, warn_of_slow_precision
 from inflate3d.run_folder import RunFolder
-
-_AMPERE = (8, 0)
-"""Compute capability of the first NVIDIA GPUs that have bfloat16."""
 
 
 def choose_precision(config: RunConfig, folder: RunFolder) -> RunConfig:
     """Resolves automatic precision: what the run was started with, or what is fast on the device."""
-    if config.training.precision != "auto":
-        return config
+    if config.training.precision == "auto":
+        chosen = _choose(config, folder)
+        config = config.model_copy(update={"training": config.training.model_copy(update={"precision": chosen})})
+    warn_of_slow_precision(config.training.precision, training_device(config.training))
+    return config
+
+
+def _choose(config: RunConfig, folder: RunFolder) -> TrainingPrecision:
     if folder.config.exists():
-        chosen = RunConfig.read(folder.config).training.precision
-    elif isinstance(config.model, VolumetricConfig) and training_device(config.training).type == "cpu":
-        chosen = "32"  # 3D convolutions in bfloat16 gave NaN at times (torch 2.15, SegResNet and SwinUNETR)
-    else:
-        chosen = fast_precision(config.training)
-    return config.model_copy(update={"training": config.training.model_copy(update={"precision": chosen})})
+        return RunConfig.read(folder.config).training.precision
+    if isinstance(config.model, VolumetricConfig) and training_device(config.training).type == "cpu":
+        return "32"  # 3D convolutions in bfloat16 gave NaN at times (torch 2.15, SegResNet and SwinUNETR)
+    return fast_precision(config.training)
 
 
 def fast_precision(training: TrainingConfig) -> Precision:
-    """Mixed bfloat16 if the device computes in it, otherwise float32.
-
-    A GPU does from compute capability 8 on, a CPU with AVX-512 BF16 or AMX.
-    """
-    device = training_device(training)
-    if device.type == "cuda":
-        has_bfloat16 = torch.cuda.get_device_capability() >= _AMPERE
-    elif device.type == "cpu":
-        abilities = getattr(torch.cpu, "get_capabilities", dict)()  # which torch 2.8 does not have yet
-        has_bfloat16 = abilities.get("avx512_bf16", False) or abilities.get("amx_bf16", False)
-    else:
-        has_bfloat16 = False
-    return "bf16-mixed" if has_bfloat16 else "32"
+    """Mixed bfloat16 if the device computes in it, otherwise float32."""
+    return "bf16-mixed" if has_bfloat16(training_device(training)) else "32"
 
 
 def training_device(training: TrainingConfig) -> torch.device:

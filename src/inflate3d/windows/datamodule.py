@@ -33,7 +33,7 @@ class WindowBatch(NamedTuple):
 
     Attributes:
         windows: Voxel values as the scanner gave them, in the store's type where one does, ``(B, C, D, h, w)``.
-        labels: Class numbers of the slices to predict, ``(B, S, h, w)``: a window's center slice, all of a slab or patch.
+        labels: Class numbers of the slices to predict, ``(B, S, h, w)``: a window's center slice, all of others.
         extents: Rows and columns of each window that are not padding, ``(B, 2)``.
         sides: Height and width of each slice, or of what was cut out of it, in millimeters, ``(B, 2)``.
         centers: Where in that the middle of the model's input lies (row, column), normalized, ``(B, 2)``; 0 of windows.
