@@ -418,7 +418,8 @@ class RunConfig(FrozenModel):
         Raises:
             ConfigError: Settings contradict each other.
         """
-        self._check_sections()
+        check_encoder_settings(self.model, self.training)
+        _check_slabs(self.model, self.training)
         model = self.model.resolve(defaults)
         return self.model_copy(update={"model": model, "training": self.training.resolve(defaults, model)})
 

@@ -30,7 +30,9 @@ def scan():
 
 
 def scores(model, scan, **settings):
-    return Predictor(model, device="cpu", **settings).predict(scan, class_scores=True).class_scores
+    found = Predictor(model, device="cpu", **settings).predict(scan, class_scores=True).class_scores
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize("settings", [{}, {"flips": True}])
