@@ -78,11 +78,11 @@ def _load(source: Path) -> tuple[Segmenter, Path]:
             file=source,
         )
     model = load_model(folder)
-    if not isinstance(model, Segmenter):
+    if not isinstance(model, Segmenter) or model.architecture.depth_mixing != "none":
         raise ModelError(
-            "a 3D network can't be exported",
-            expected="an inflated network",
-            got=model.architecture.network,
+            "this kind of network can't be exported",
+            expected="an inflated network without depth mixing",
+            got="depth mixing" if isinstance(model, Segmenter) else model.architecture.network,
             file=folder,
         )
     if model.plan is None:

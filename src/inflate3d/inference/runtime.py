@@ -89,7 +89,9 @@ def _obstacle(
         return f"the device {device}, where only torch computes"
     if precision != "32":
         return f"--precision {precision}; other runtimes compute in 32 bits"
-    return None if all(isinstance(each, Segmenter) for each in models) else "a 3D network"
+    if not all(isinstance(each, Segmenter) for each in models):
+        return "a 3D network"
+    return "depth mixing" if any(each.architecture.depth_mixing != "none" for each in models) else None
 
 
 def _computed_by(runtime: RuntimeName, model: Segmenter, file: bytes) -> ForeignSegmenter:

@@ -156,7 +156,7 @@ class Segmenter(nn.Module):
 
     def _check(self, windows: Tensor) -> None:
         depth = self.architecture.depth
-        if self.mixer is not None and windows.ndim == 5:
+        if self.architecture.depth_mixing != "none" and windows.ndim == 5:
             depth = max(1, windows.shape[2])  # slabs have any length
         wanted = (self.architecture.in_channels, depth, *self.architecture.image_size)
         if windows.ndim != 5 or tuple(windows.shape[1:]) != wanted:
