@@ -1,6 +1,6 @@
 """Runs every benchmark of this folder, one after another: ``python benchmarks`` or ``make bench``.
 
-Each is a script that prints its own table. One that can't run here (a package or a GPU is missing) is told with the
+Each is a script that prints its own table. One that can't run here (a package or a GPU is missing) is reported with the
 reason, and the others go on. Without names, all run; with names, such as ``metrics startup``, only those.
 """
 
@@ -52,7 +52,7 @@ def run(name: str, file: Path, limit: float) -> Outcome:
         [sys.executable, str(file)], stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     try:
-        _, told = process.communicate(timeout=limit)
+        _, errors = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
         _stop(process)
         return Outcome(name, time.monotonic() - started, f"stopped after {limit:.0f} s", excused=True)
@@ -62,10 +62,10 @@ def run(name: str, file: Path, limit: float) -> Outcome:
     seconds = time.monotonic() - started
     if process.returncode == 0:
         return Outcome(name, seconds)
-    reason = (told.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
+    reason = (errors.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
     excused = process.returncode == CANNOT_RUN or reason.startswith(MISSING)
     if not excused:
-        print(told, file=sys.stderr)
+        print(errors, file=sys.stderr)
     return Outcome(name, seconds, reason, excused)
 
 

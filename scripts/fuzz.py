@@ -47,7 +47,7 @@ def _fuzz(name: str, numbers: range, seed: int, keep: Path) -> int:
     prepare_seeds(name)
     write, began = partial(_write, name, seed), time.perf_counter()
     counts: Counter[str] = Counter()
-    slowest, most, told = 0.0, 0, Counter[str]()
+    slowest, most, seen = 0.0, 0, Counter[str]()
     for result in sandbox.run(numbers, write, partial(read, name), Inflate3dError):
         if isinstance(result, sandbox.Outcome):
             counts["read" if result.is_read else "refused"] += 1
@@ -55,11 +55,11 @@ def _fuzz(name: str, numbers: range, seed: int, keep: Path) -> int:
             continue
         counts["findings"] += 1
         kind = _kind(result)
-        if not told[kind]:
-            print(f"{name} {result.number}: {result.what}\n{result.told}", file=sys.stderr)
-        if told[kind] < 3:
+        if not seen[kind]:
+            print(f"{name} {result.number}: {result.what}\n{result.details}", file=sys.stderr)
+        if seen[kind] < 3:
             _keep(name, seed, result, keep)
-        told[kind] += 1
+        seen[kind] += 1
     each = 1000 * (time.perf_counter() - began) / len(numbers)
     print(
         f"| {name} | {len(numbers)} | {counts['read']} | {counts['refused']} | {counts['findings']} | {each:.1f} "
@@ -75,8 +75,8 @@ def _write(name: str, seed: int, number: int, folder: Path) -> Path:
 
 def _kind(finding: sandbox.Finding) -> str:
     """Alike for findings of one cause, as far as their places in the source tell."""
-    places = [line for line in finding.told.splitlines() if line.strip().startswith("File ")]
-    last = finding.told.strip().splitlines()[-1].partition(":")[0] if places else finding.what
+    places = [line for line in finding.details.splitlines() if line.strip().startswith("File ")]
+    last = finding.details.strip().splitlines()[-1].partition(":")[0] if places else finding.what
     return hashlib.sha256("".join([finding.what, last, *places[-2:]]).encode()).hexdigest()
 
 
@@ -84,7 +84,7 @@ def _keep(name: str, seed: int, finding: sandbox.Finding, keep: Path) -> None:
     folder = keep / f"{name}-{seed}-{finding.number}"
     (folder / "files").mkdir(parents=True, exist_ok=True)
     path = write_mutant(name, finding.number, seed, folder / "files")
-    words = {"format": name, "what": finding.what, "told": finding.told, "read": str(path)}
+    words = {"format": name, "what": finding.what, "details": finding.details, "read": str(path)}
     (folder / "finding.json").write_text(json.dumps(words, indent=1))
     print(f"  kept: {folder}", file=sys.stderr, flush=True)
 

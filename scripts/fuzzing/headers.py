@@ -125,7 +125,7 @@ def _dicom_value(rng: random.Random, kind: bytes, length: int) -> bytes:
 
 
 def _elements(data: bytes) -> list[tuple[int, int, int]]:
-    """Start, bytes of the header and of the value of each element, as far as they can be told."""
+    """Start, bytes of the header and of the value of each element, as far as they can be recognized."""
     found = []
     place = 132
     while place + 8 <= len(data):

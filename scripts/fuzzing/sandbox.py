@@ -42,12 +42,12 @@ class Finding:
     Attributes:
         number: The mutant's.
         what: ``crash``, ``hang``, ``memory`` or ``exception``.
-        told: More of it: a signal, a traceback.
+        details: The signal or the traceback.
     """
 
     number: int
     what: str
-    told: str
+    details: str
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,8 @@ def _watch(child: int, incoming: int, numbers: range) -> Iterator[Outcome | Find
                 os.kill(child, signal.SIGKILL)
             _, status = os.waitpid(child, 0)
     if not ended and current < numbers.stop and not (os.WIFEXITED(status) and os.WEXITSTATUS(status) == _AGAIN):
-        told = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit code {os.WEXITSTATUS(status)}"
-        yield Finding(current, "crash", told)
+        details = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit code {os.WEXITSTATUS(status)}"
+        yield Finding(current, "crash", details)
 
 
 _FAILED_ALLOCATION = re.compile(r"(can't|cannot|not|to|not enough memory to) allocate|bad_alloc|out of memory", re.I)
@@ -150,12 +150,12 @@ def _work(numbers: range, write: Write, read: Read, refusal: type[Exception], fo
         place.mkdir()
         path = write(number, place)
         began = time.perf_counter()
-        what, told = _read_one(path, read, refusal)
+        what, details = _read_one(path, read, refusal)
         seconds = time.perf_counter() - began
         added = _status("VmHWM") - before
         if what in ("read", "refused") and added > MEMORY:
-            what, told = "memory", f"{added >> 20} MiB more than before; it was {what}"
-        rest = f"{seconds}\t{added}" if what in ("read", "refused") else told.replace("\n", "\\n").replace("\t", " ")
+            what, details = "memory", f"{added >> 20} MiB more than before; it was {what}"
+        rest = f"{seconds}\t{added}" if what in ("read", "refused") else details.replace("\n", "\\n").replace("\t", " ")
         os.write(outgoing, f"{number}\t{what}\t{rest}\n".encode("utf-8", "replace"))
         if what == "memory":
             os._exit(_AGAIN)

@@ -61,9 +61,9 @@ class Session(FrozenModel):
 class Spread(FrozenModel):
     """Minimum, median and maximum over the cases, along left-right, posterior-anterior, inferior-superior."""
 
-    least: Triple
+    minimum: Triple
     median: Triple
-    most: Triple
+    maximum: Triple
 
 
 class DataOrigin(FrozenModel):
@@ -250,8 +250,8 @@ def _digest_slices(case: StoredCase, *reads: Callable[[int, int], np.ndarray]) -
 
 def _spread(figures: Sequence[Triple | tuple[int, int, int]]) -> Spread:
     table = np.array(figures, np.float64)
-    least, median, most = (each.tolist() for each in (table.min(0), np.median(table, 0), table.max(0)))
-    return Spread(least=tuple(least), median=tuple(median), most=tuple(most))
+    low, median, high = (each.tolist() for each in (table.min(0), np.median(table, 0), table.max(0)))
+    return Spread(minimum=tuple(low), median=tuple(median), maximum=tuple(high))
 
 
 def file_sha256(path: Path) -> str:

@@ -184,7 +184,7 @@ def test_spacing_and_shape_of_the_cases(phantom_store):
     case = min(phantom_store.cases)
     origin = data_origin(phantom_store, [case])
     measured = next(each for each in phantom_store.fingerprint.cases if each.case == case)
-    assert origin.spacing.least == origin.spacing.median == origin.spacing.most == measured.spacing
+    assert origin.spacing.minimum == origin.spacing.median == origin.spacing.maximum == measured.spacing
     assert origin.shape.median == measured.shape
 
 

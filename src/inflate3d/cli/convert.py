@@ -40,13 +40,13 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     if changed:
         terminal.print(f"label values changed: {', '.join(f'{old} to {new}' for old, new in changed.items())}")
     if written.split_files:
-        terminal.print("splits that the layout cannot hold; use them with --split:")
+        terminal.print("splits that the layout can't express; use them with --split:")
         terminal.print("\n".join(f"  {path}" for path in written.split_files))
     groups_kept = {case.id: case.group for case in dataset.cases} == {
         case.id: case.group for case in written.dataset.cases
     }
     if not groups_kept:
-        terminal.print("the layout cannot hold groups: new folds may put cases of one group (patient) on both sides")
+        terminal.print("the layout has no groups: new folds may put cases of one group (patient) on both sides")
     terminal.print(_next(options))
     return {
         "dataset": dataset.name,

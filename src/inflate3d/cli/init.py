@@ -49,7 +49,7 @@ def _show(proposal: Proposal, terminal: Terminal) -> None:
     counts = [f"{value} in {count}" for value, count in proposal.label_files.items()]
     terminal.print(f"label values, and the number of label maps with each: {', '.join(counts)}")
     if proposal.masks:
-        terminal.print(f"label maps of {len(proposal.masks)} cases were combined from a mask for each class")
+        terminal.print(f"label maps of {len(proposal.masks)} cases were combined from one mask per class")
     if proposal.overlaps:
         terminal.print(proposal.overlap_note())
     if proposal.groups:

@@ -107,7 +107,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     predictor = (recipe if local else on_cpu).load()  # with a cluster only its plan is needed here
     postprocessing = options.postprocessing(predictor.plan.classes)
     if postprocessing and postprocessing.in_words() != "nothing":
-        terminal.log(f"post-processing: {postprocessing.in_words()} (--no-postprocessing leaves it out)")
+        terminal.log(f"post-processing: {postprocessing.in_words()} (--no-postprocessing disables it)")
     found = find_scans(_absolute(options.scans, local), predictor.plan)
     several = len(found.cases) > 1
     if shard:

@@ -64,7 +64,9 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any] | None:
     environment = list(
         dict.fromkeys(each for session in before.sessions for each in session.environment.differences(last))
     )
-    terminal.print(f"checksum of the model, then: {before.model_sha256}\nnow: {now.model_sha256}")
+    terminal.print(
+        f"checksum of the model before: {before.model_sha256}\nchecksum of the model now: {now.model_sha256}"
+    )
     for each in environment:
         terminal.print(f"environment differs: {each}")
     terminal.print(f"the models {'are identical' if identical else 'differ'}")

@@ -47,7 +47,9 @@ def show_postprocessing(chosen: ChosenPostprocessing, scores: Scores, terminal: 
     columns = ["class", "chosen", "Dice", "after *", "gain (95 %) *"]
     terminal.table("Post-processing, kept only where it raises the held-out Dice", columns, rows)
     parts = len(chosen.by_part)
-    terminal.print(f"* as chosen on the other {parts - 1} of {parts} parts of the cases; `predict` does what is chosen")
+    terminal.print(
+        f"* chosen on the other {parts - 1} of {parts} parts of the cases; `predict` applies the final choice"
+    )
 
 
 def _show_dice(scores: Scores, terminal: Terminal, *, cases: bool) -> None:

@@ -69,7 +69,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
 def show_summary(summary: dict[str, Any], dataset: Dataset, terminal: Terminal) -> None:
     stored = ", ".join(f"{what} ({count})" for what, count in (summary["orientations"] | summary["data_types"]).items())
     terminal.print(f"{summary['cases']} cases of {dataset.name}, stored as {stored}")
-    terminal.table("Cases", ["across cases", "least", "median", "most"], property_rows(summary))
+    terminal.table("Cases", ["across cases", "minimum", "median", "maximum"], property_rows(summary))
     columns = ["class", "cases", "voxels", "slices left-right", "back-front", "down-up"]
     terminal.table("Classes", columns, class_rows(summary))
 

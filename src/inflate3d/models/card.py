@@ -207,8 +207,8 @@ def _data(plan: Plan, split: Split, data: DataOrigin) -> _Section:
         ("split", split.source or "not recorded"),
     ]
     for what, spread in (("spacing in mm", data.spacing), ("voxels", data.shape)):
-        for axis, least, median, most in zip(_AXES, spread.least, spread.median, spread.most, strict=True):
-            rows.append((f"{what}, {axis}", f"{least:.4g} to {most:.4g}, median {median:.4g}"))
+        for axis, low, median, high in zip(_AXES, spread.minimum, spread.median, spread.maximum, strict=True):
+            rows.append((f"{what}, {axis}", f"{low:.4g} to {high:.4g}, median {median:.4g}"))
     rows.append(("SHA-256 of the prepared cases", data.sha256))
     return _Section("Data", "Case ids are left out of this file: they may identify patients.", rows)
 

@@ -76,7 +76,8 @@ def class_rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:
 def _spreads(sides: Sequence[tuple[float, ...]] | Sequence[tuple[int, ...]]) -> list[dict[str, float]]:
     columns = np.array(sides, np.float64).T
     return [
-        {"least": float(each.min()), "median": float(np.median(each)), "most": float(each.max())} for each in columns
+        {"minimum": float(each.min()), "median": float(np.median(each)), "maximum": float(each.max())}
+        for each in columns
     ]
 
 
