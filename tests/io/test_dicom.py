@@ -13,7 +13,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from scipy.spatial.transform import Rotation
 
 from inflate3d.errors import DataError
-from inflate3d.io import find_series, read_labels, read_volume, write_labels
+from inflate3d.io import find_series, read_grid, read_labels, read_volume, write_labels
 
 TURNED = Rotation.from_euler("xyz", [20, -30, 130], degrees=True).as_matrix()
 ORIENTATIONS = {
@@ -242,7 +242,7 @@ def test_any_file_of_a_series_names_it(study):
 
 def test_folder_of_several_series_lists_them(study):
     error = refused(study / "mixed", "several DICOM series")
-    assert error.got == "1.2.1 (MR, series 1.2.1, 5 slices); 1.2.2 (MR, series 1.2.2, 4 slices)"
+    assert error.got == ("1.2.1 (MR, series 1.2.1, 5 slices of 6 × 7); 1.2.2 (MR, series 1.2.2, 4 slices of 6 × 7)")
     assert str(study / "mixed" / "UID") in str(error.hint)
 
 
@@ -292,13 +292,26 @@ def test_copied_slice_is_named(tmp_path, write_series):
     [("0018|0081", "echo time"), ("0020|0100", "temporal position"), ("0020|0012", "acquisition number")],
 )
 def test_several_volumes_in_one_series(tmp_path, write_series, tag, name):
-    for number in ("1", "2"):
+    values = [noise(seed=seed) for seed in range(2)]
+    for number in ("10", "9"):
         names = [f"{number}-{index}" for index in range(5)]
-        write_series(tmp_path, noise(), names=names, tags={tag: number, "0008|0032": "101010"})
-    error = refused(tmp_path, "several images of the series lie at one position")
-    assert "5 of 5 positions have more: 12.5 mm (1-0, 2-0)" in str(error.got)
-    assert str(error.got).endswith(f"they differ in {name} (1, 2)")
-    assert "one folder for each volume" in str(error.hint)
+        write_series(tmp_path, values[number == "9"], names=names, tags={tag: number, "0008|0032": "101010"})
+    error = refused(tmp_path, "holds several volumes")
+    assert error.got == f"1: {name} 9 (5 slices), 2: {name} 10 (5 slices)"
+    assert "#1" in str(error.hint)
+    for number, expected in ((1, values[1]), (2, values[0])):  # by number, not as text
+        volume = read_volume(f"{tmp_path}#{number}", case="c7")
+        assert np.array_equal(volume.array[0], expected.transpose(2, 1, 0))
+        assert read_grid(f"{tmp_path}#{number}").shape == volume.shape
+    assert "no volume of this number" in str(refused(f"{tmp_path}#3", "no volume").what)
+
+
+def test_several_volumes_that_two_tags_tell_apart(tmp_path, write_series):
+    for echo, time in itertools.product("12", "34"):
+        names = [f"{echo}{time}-{index}" for index in range(3)]
+        write_series(tmp_path, noise(3), names=names, tags={"0018|0081": echo, "0020|0100": time})
+    got = str(refused(tmp_path, "holds several volumes").got)
+    assert got.startswith("1: echo time 1, temporal position 3 (3 slices), 2: echo time 1, temporal position 4 (3 sl")
 
 
 def test_slices_that_differ(tmp_path, write_series):
@@ -344,6 +357,10 @@ def test_image_without_a_position(tmp_path, write_series):
     assert error.file == str(written[1])
 
 
+def test_listing_names_its_folder(study):
+    assert read_volume(study / "patient" / "alone" / "DICOMDIR").shape == (7, 6, 3)
+
+
 def test_colors(tmp_path):
     for index in range(2):
         picture = SimpleITK.GetImageFromArray(np.zeros((1, 6, 7, 3), np.uint8), isVector=True)
@@ -355,8 +372,23 @@ def test_colors(tmp_path):
     assert "RGB" in str(refused(tmp_path, "not single real numbers").got)
 
 
-def test_multi_frame_object(tmp_path):
+def test_frames_that_simpleitk_writes(tmp_path):
+    image = SimpleITK.GetImageFromArray(noise(7, dtype="uint16"))
+    image.SetSpacing([0.7, 0.8, 2.5])
+    image.SetOrigin([-30, -20, 12.5])
+    SimpleITK.WriteImage(image, str(tmp_path / "frames.dcm"))
+    volume = read_volume(tmp_path / "frames.dcm")
+    assert np.array_equal(volume.array[0], noise(7).transpose(2, 1, 0))
+    assert volume.affine == pytest.approx(
+        np.array([[-0.7, 0, 0, 30], [0, -0.8, 0, 20], [0, 0, 2.5, 12.5], [0, 0, 0, 1]])
+    )
+
+
+def test_frames_without_places(tmp_path):
     SimpleITK.WriteImage(SimpleITK.GetImageFromArray(noise(7, dtype="uint16")), str(tmp_path / "frames.dcm"))
+    image = pydicom.dcmread(tmp_path / "frames.dcm")
+    del image.PerFrameFunctionalGroupsSequence
+    image.save_as(tmp_path / "frames.dcm")
     assert refused(tmp_path, "several frames").got == "7 frames"
 
 

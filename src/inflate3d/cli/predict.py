@@ -69,6 +69,11 @@ class Options(CommandOptions):
     out: Positional[str]
     """Folder for the label maps, which are named as the scans are, or the file of a single one; it may be at s3:// or
     gs://. For several scans, summary.json lists what became of each."""
+    series: str | None = None
+    """Of the DICOM series below the folder, the one of this UID or of this description, such as "T1*"; one of each
+    study."""
+    volume: Annotated[int | None, Field(ge=1)] = None
+    """Which volume of a DICOM series that holds several, such as time points, echoes or b-values: 1 for the first."""
     ensemble: tuple[Path, ...] = ()
     """More models to average with; encoders, depths and image sizes may differ."""
     prediction: PredictionOptions = PredictionOptions()
@@ -108,7 +113,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     postprocessing = options.postprocessing(predictor.plan.classes)
     if postprocessing and postprocessing.in_words() != "nothing":
         terminal.log(f"post-processing: {postprocessing.in_words()} (--no-postprocessing disables it)")
-    found = find_scans(_absolute(options.scans, local), predictor.plan)
+    found = find_scans(_absolute(options.scans, local), predictor.plan, series=options.series, volume=options.volume)
     several = len(found.cases) > 1
     if shard:
         found = replace(found, cases=shard.share(found.cases))

@@ -12,7 +12,7 @@ from inflate3d.datasets import acdc, bcv, msd, nnunet
 from inflate3d.datasets.case import Dataset, check_id
 from inflate3d.datasets.folder import is_folder, read_folder
 from inflate3d.errors import DataError, DatasetProblems
-from inflate3d.io.formats import is_series_uid
+from inflate3d.io.formats import is_series_uid, split_volume_number
 
 
 @dataclass(frozen=True)
@@ -167,6 +167,7 @@ def _leads_out(path: Path, root: Path) -> bool:
 
 def _is_there(path: Path) -> bool:
     try:
+        path, _ = split_volume_number(path)
         return path.is_file() or _is_series(path)
     except OSError:
         return False  # a name that is too long for any file

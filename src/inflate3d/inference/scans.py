@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from inflate3d.datasets.case import Case
 from inflate3d.datasets.file_names import find_label_maps
 from inflate3d.distributed.remote import RemoteFolder, is_remote
-from inflate3d.errors import DataError, DatasetProblems, truncate
+from inflate3d.errors import ConfigError, DataError, DatasetProblems, truncate
 from inflate3d.inference.manifest import written_in
 from inflate3d.io import SUFFIXES, Series, find_series, scan_files, stem_of, suffix_of
+from inflate3d.io.formats import is_dicom_image, is_dicomdir
 from inflate3d.preparation.plan import Plan
 
 _NUMBERED = re.compile(r"(.+)_(\d{4})")
@@ -46,7 +49,7 @@ class FoundScans:
     warnings: list[DataError] = field(default_factory=list)
 
 
-def find_scans(path: str | Path, plan: Plan) -> FoundScans:
+def find_scans(path: str | Path, plan: Plan, *, series: str | None = None, volume: int | None = None) -> FoundScans:
     """Finds the scans that a path or an address stands for.
 
     Files ``CASE_0000``, ``CASE_0001``, ..., or ``CASE_T1``, ``CASE_T2``, ... by the names of the plan's modalities, are
@@ -58,13 +61,21 @@ def find_scans(path: str | Path, plan: Plan) -> FoundScans:
         path: A scan (see `inflate3d.io.read_volume`), or a folder with scan files and DICOM series, subfolders
             included; or the address of a scan file or of a folder of scan files.
         plan: The model's plan, with the modalities that scans must have.
+        series: Of DICOM series, only those of this UID, or with this description, such as ``T1*``; one of each study.
+        volume: Which volume of each DICOM series, from 1 on, where it holds several.
     """
     if is_remote(str(path)):
+        if series or volume:
+            raise ConfigError("--series and --volume choose among DICOM series on a disk", got=path)
         return _remote_scans(str(path), plan)
     path = Path(path)
+    if is_dicomdir(path):
+        path = path.parent
     if path.name in ("", ".."):  # such as ".", which has no name
         path = path.resolve()
-    if path.is_dir():
+    if series is not None:
+        found = _chosen_series(path, series)
+    elif path.is_dir():
         found = _scans_below(path, plan)
     else:
         found = FoundScans([Case(stem_of(path).removesuffix(_FIRST) or _UNNAMED, (path,), label=None)])
@@ -75,7 +86,7 @@ def find_scans(path: str | Path, plan: Plan) -> FoundScans:
             expected=f"a scan file, a DICOM series, or a folder of them ({', '.join(SUFFIXES)})",
             got=truncate([str(warning.got) for warning in found.warnings]) or "none",
         )
-    return found
+    return found if volume is None else replace(found, cases=[_volume_of(case, volume) for case in found.cases])
 
 
 def group_files(files: Sequence[Path], plan: Plan, folder: Path) -> list[Case]:
@@ -189,10 +200,66 @@ def _series_cases(folder: Path, *, alone: bool) -> tuple[list[Case], list[DataEr
 
 
 def _flaw(series: Series) -> DataError:
-    described = f"{series.modality or '?'}, {series.description or 'no description'}, {series.slices} images"
+    return DataError("DICOM series is not a volume", got=f"{series.flaw}: {series}", file=series.path)
+
+
+def _chosen_series(folder: Path, pattern: str) -> FoundScans:
+    """The series below a folder of a UID, or whose descriptions match a pattern: at most one of each study.
+
+    Raises:
+        DataError: None matches, or the path is no folder.
+        DatasetProblems: Several of one study do.
+    """
+    found = find_series(folder)
+    matching = [series for series in found if _matches(series, pattern)]
+    flaws = [_flaw(series) for series in matching if series.flaw]
+    studies: dict[str, list[Series]] = {}
+    for series in found:
+        studies.setdefault(series.study or str(series.path), []).append(series)
+    cases: list[Case] = []
+    problems: list[DataError] = []
+    for study in studies.values():
+        chosen = [series for series in study if series in matching and not series.flaw]
+        if len(chosen) > 1:
+            problems.append(_unclear_choice("several DICOM series of a study match --series", pattern, chosen, folder))
+        elif chosen:
+            path = chosen[0].path
+            name = "_".join(path.relative_to(folder).parts) or stem_of(path) or _UNNAMED
+            cases.append(Case(name, (path,), label=None))
+        elif any(not series.flaw for series in study):
+            flaws.append(_unclear_choice("no DICOM series of a study matches --series", pattern, study, folder))
+    if problems:
+        raise problems[0] if len(problems) == 1 else DatasetProblems(problems)
+    if not cases:
+        raise _unclear_choice("no DICOM series matches --series", pattern, found, folder)
+    return FoundScans(sorted(cases, key=lambda case: case.id), None, flaws)
+
+
+def _matches(series: Series, pattern: str) -> bool:
+    return series.uid == pattern or fnmatchcase(series.description.strip().lower(), pattern.lower())
+
+
+def _unclear_choice(what: str, pattern: str, series: Sequence[Series], folder: Path) -> DataError:
     return DataError(
-        "DICOM series is not a volume", got=f"{series.path.name}: {series.flaw} ({described})", file=series.path
+        what,
+        expected=f"one with the UID or the description {pattern}",
+        got="; ".join(map(str, series)) or "no DICOM series",
+        hint="choose by a UID, or by a description such as --series 'T1*'",
+        file=Path(os.path.commonpath([each.path for each in series])) if series else folder,
     )
+
+
+def _volume_of(case: Case, number: int) -> Case:
+    """The case that has one volume of a DICOM series.
+
+    Raises:
+        ConfigError: A scan is no DICOM series.
+    """
+    for image in filter(None, case.images):
+        if suffix_of(image) and not is_dicom_image(image):
+            raise ConfigError("--volume chooses among the volumes of a DICOM series", got=image.name)
+    images = tuple(image and image.with_name(f"{image.name}#{number}") for image in case.images)
+    return replace(case, id=f"{case.id}_volume{number}", images=images)
 
 
 def _remote_scans(address: str, plan: Plan) -> FoundScans:

@@ -1,7 +1,9 @@
-"""DICOM series to volumes, through SimpleITK's GDCM, which decodes the compressed ones too."""
+"""DICOM series to volumes, through SimpleITK's GDCM, which decodes the compressed ones too; frames by pydicom."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,11 @@ from jaxtyping import Shaped
 
 from inflate3d.errors import DataError
 from inflate3d.io.damage import unreadable
-from inflate3d.io.dicom_header import NOT_SCANS, ImageHeader, read_header, scan_folder
-from inflate3d.io.dicom_stack import stack_slices
-from inflate3d.io.formats import is_series_uid
+from inflate3d.io.dicom_frames import expand_frames, frame_dtype, frame_values
+from inflate3d.io.dicom_header import NOT_SCANS, ImageHeader, read_header, scan_folder, slice_count
+from inflate3d.io.dicom_stack import Stack, stack_slices
+from inflate3d.io.dicom_volumes import choose_volume
+from inflate3d.io.formats import is_dicomdir, is_series_uid, split_volume_number
 from inflate3d.io.grid import FileGrid
 from inflate3d.io.simpleitk import SimpleITK, pixel_type, reason_of
 from inflate3d.io.voxels import as_storage_dtype, storage_dtype
@@ -19,11 +23,11 @@ from inflate3d.volume import Volume
 
 
 def read(path: Path, *, case: str | None = None) -> Volume:
-    """Reads a series of single slices.
+    """Reads a series of single slices, or of enhanced multi-frame objects.
 
     Args:
-        path: The folder of the series, if that holds no other; ``FOLDER/SERIES-INSTANCE-UID``; or any file of
-            the series, which lies in one folder.
+        path: The folder of the series, or its DICOMDIR, if that holds no other; ``FOLDER/SERIES-INSTANCE-UID``; or any
+            file of the series, which lies in one folder. Each may end in ``#2`` for the second volume of the series.
         case: Id of the case, for error messages.
 
     Returns:
@@ -34,7 +38,7 @@ def read(path: Path, *, case: str | None = None) -> Volume:
         DataError: The series does not exist, it is damaged, or is no regular stack of gray slices.
     """
     try:
-        stack = stack_slices(_find(path))
+        stack = read_stack(path)
         voxels = _voxels(stack.slices)
     except DataError as error:
         raise error.with_context(case=case, file=path) from error
@@ -47,7 +51,7 @@ def read(path: Path, *, case: str | None = None) -> Volume:
 def read_grid(path: Path, *, case: str | None = None) -> FileGrid:
     """Reads shape, affine and type from the headers of a series alone, see `read`."""
     try:
-        stack = stack_slices(_find(path))
+        stack = read_stack(path)
         first = stack.slices[0]
         shape = (int(first.number("columns", 1.0)), int(first.number("rows", 1.0)), len(stack.slices))
         return FileGrid(shape, stack.affine, 1, _dtype(stack.slices))
@@ -55,8 +59,20 @@ def read_grid(path: Path, *, case: str | None = None) -> FileGrid:
         raise error.with_context(case=case, file=path) from error
 
 
+def read_stack(path: Path) -> Stack:
+    """Reads the headers of a series, see `read`: its slices in their order, and the grid that they lie on.
+
+    Raises:
+        DataError: The series does not exist, it is damaged, or is no regular stack of gray slices.
+    """
+    path, number = split_volume_number(path)
+    return stack_slices(choose_volume(expand_frames(_find(path)), number))
+
+
 def _find(path: Path) -> list[ImageHeader]:
     """The images of the series that a path names."""
+    if is_dicomdir(path):
+        path = path.parent
     if path.is_file():
         header = read_header(path)
         if header is None or header.text("modality") in NOT_SCANS:
@@ -103,7 +119,7 @@ def _check_whole(folder: Path, uid: str, headers: list[ImageHeader]) -> None:
 def _no_single_series(folder: Path, wanted: str | None, series: dict[str, list[ImageHeader]]) -> DataError:
     listed = [
         f"{uid} ({headers[0].text('modality') or '?'}, {headers[0].text('description') or 'no description'}, "
-        f"{len(headers)} slices)"
+        f"{slice_count(headers)} slices of {headers[0].text('rows')} × {headers[0].text('columns')})"
         for uid, headers in sorted(series.items())
     ]
     if not series:
@@ -122,12 +138,24 @@ def _no_single_series(folder: Path, wanted: str | None, series: dict[str, list[I
 
 
 def _voxels(slices: tuple[ImageHeader, ...]) -> Shaped[np.ndarray, "i j k"]:
-    volume = _slice_values(slices[0])[np.newaxis].repeat(len(slices), axis=0)
-    for index, header in enumerate(slices[1:], start=1):
-        values = _slice_values(header)
+    volume: Shaped[np.ndarray, "k j i"] | None = None
+    for index, values in _values_of(slices):
+        if volume is None:
+            volume = np.empty((len(slices), *values.shape), values.dtype)
         volume = volume.astype(_common_dtype(volume.dtype, values.dtype), copy=False)
         volume[index] = values
+    assert volume is not None, "a stack has slices"
     return volume.transpose(2, 1, 0)
+
+
+def _values_of(slices: tuple[ImageHeader, ...]) -> Iterator[tuple[int, Shaped[np.ndarray, "rows columns"]]]:
+    """The values of each slice with its index; frames in the order in which their files have them."""
+    single = [index for index, header in enumerate(slices) if header.frame is None]
+    yield from ((index, _slice_values(slices[index])) for index in single)
+    frames = [(header.file, header.frame, index) for index, header in enumerate(slices) if header.frame is not None]
+    for _, group in groupby(sorted(frames), key=lambda each: each[0]):
+        indices = [index for _, _, index in group]
+        yield from zip(indices, frame_values([slices[index] for index in indices]), strict=True)
 
 
 def _dtype(slices: tuple[ImageHeader, ...]) -> np.dtype:
@@ -135,10 +163,11 @@ def _dtype(slices: tuple[ImageHeader, ...]) -> np.dtype:
     dtype: np.dtype | None = None
     seen = set()
     for header in slices:
-        scaling = tuple(header.text(name) for name in ("slope", "intercept", "bits stored", "signed"))
+        names = ("slope", "intercept", "bits allocated", "bits stored", "signed")
+        scaling = (header.frame is None, *(header.text(name) for name in names))
         if scaling not in seen:
             seen.add(scaling)
-            own = storage_dtype(pixel_type(_reader(header)))
+            own = frame_dtype(header) if header.frame is not None else storage_dtype(pixel_type(_reader(header)))
             dtype = own if dtype is None else _common_dtype(dtype, own)
     assert dtype is not None, "a stack has slices"
     return dtype

@@ -49,6 +49,9 @@ _TAGS = {
     "slope": 0x0028_1053,
 }
 
+_FUNCTIONAL_GROUPS = 0x5200_9230
+"""One item for each frame of a multi-frame object, which has its place in space."""
+
 _STORAGE_CLASS = 0x0008_0016
 _PIXELS = (0x7FE0_0010, 0x7FE0_0008, 0x7FE0_0009)
 
@@ -80,10 +83,17 @@ class ImageHeader:
     Attributes:
         file: The file.
         tags: Name of a tag (see the module's table) to its text; those that the file has.
+        frame: Which frame of the file it is, from 0 on; None of a file that holds a single image.
     """
 
     file: Path
     tags: dict[str, str]
+    frame: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the file, and of the frame from 1 on, for messages."""
+        return self.file.name if self.frame is None else f"{self.file.name}, frame {self.frame + 1}"
 
     def text(self, name: str) -> str:
         """A tag's text, empty if the file doesn't have it."""
@@ -187,6 +197,13 @@ def _pattern(file: Path) -> Path:
     return file.with_name(_DIGITS.sub("0", file.name))
 
 
+def slice_count(headers: list[ImageHeader]) -> int:
+    """Number of slices in image files, some of which may hold several frames; 1 each where the header is no number."""
+    return sum(
+        int(text) if (text := header.text("frames")).isdigit() and header.frame is None else 1 for header in headers
+    )
+
+
 def images_by_place(folder: Folder) -> list[tuple[Path, str, list[ImageHeader]]]:
     """The images of each series with the deepest folder that holds them all and the series' UID, sorted by both."""
     groups = [
@@ -236,7 +253,10 @@ def read_header(file: Path) -> ImageHeader | None:
         if _is_no_scan(_text(elements, _STORAGE_CLASS)):
             return None
         raise unreadable(file, None, expected="a whole DICOM image", got="no pixels")
-    header = ImageHeader(file, {name: text for name, tag in _TAGS.items() if (text := _text(elements, tag))})
+    tags = {name: text for name, tag in _TAGS.items() if (text := _text(elements, tag))}
+    if _FUNCTIONAL_GROUPS in elements:
+        tags["functional groups"] = "yes"
+    header = ImageHeader(file, tags)
     if header.text("modality") in NOT_SCANS:
         return header
     is_raw = not syntax or syntax in _UNCOMPRESSED

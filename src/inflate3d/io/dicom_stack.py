@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from inflate3d.errors import DataError
 from inflate3d.io.dicom_header import ImageHeader
+from inflate3d.io.dicom_volumes import TELLS_APART
 from inflate3d.io.grid import affine_from_lps
 
 _ALIKE = (("rows", 1, 0.0), ("columns", 1, 0.0), ("pixel spacing", 2, 1e-4), ("orientation", 6, 1e-4))
@@ -31,17 +32,6 @@ _OTHER_DIRECTION = 0.1
 
 _LEAST_TILT = 0.05
 """Angle in degrees from which on a gantry counts as tilted; positions are rounded."""
-
-_TELLS_APART = (
-    "echo time",
-    "temporal position",
-    "trigger time",
-    "b-value",
-    "acquisition number",
-    "acquisition time",
-    "image type",
-)
-"""Tags in which the images of several volumes in one series differ."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +88,7 @@ def why_no_volume(headers: Sequence[ImageHeader]) -> str:
         return "its images are a localizer's"
     if not all(header.text("photometric").startswith("MONOCHROME") for header in headers):
         return "its images are color pictures"
-    if any(header.number("frames", 1.0) > 1 for header in headers):
+    if any(header.text("functional groups") or header.number("frames", 1.0) > 1 for header in headers):
         return ""
     if len(headers) < 2:
         return "it has a single image"
@@ -115,10 +105,10 @@ def _check_plain(headers: Sequence[ImageHeader]) -> None:
     for header in headers:
         if header.number("frames", 1.0) > 1:
             raise DataError(
-                "a DICOM file holds several frames (an enhanced or multi-frame object)",
-                expected="one slice a file",
+                "a DICOM file holds several frames, and does not say where each of them lies",
+                expected="one slice a file, or an enhanced object with a position for each frame",
                 got=f"{header.text('frames')} frames",
-                hint="convert it to NIfTI, with dcm2niix for example, or export the series as classic images",
+                hint="export the series as classic or enhanced CT, MR or PET images",
                 file=header.file,
             )
         if header.number("samples", 1.0) > 1 or not header.text("photometric").startswith("MONOCHROME"):
@@ -146,7 +136,7 @@ def _check_alike(headers: Sequence[ImageHeader], name: str, count: int, toleranc
         if np.abs(header.numbers(name, count) - first).max() > tolerance:
             raise DataError(
                 f"the slices of the series differ in {name}",
-                expected=f"{headers[0].text(name)}, as in {headers[0].file.name}",
+                expected=f"{headers[0].text(name)}, as in {headers[0].name}",
                 got=header.text(name),
                 hint="move the slices that don't belong to the volume into a folder of their own",
                 file=header.file,
@@ -180,8 +170,8 @@ def _check_heights(heights: Sequence[float], slices: Sequence[ImageHeader]) -> N
     spacing = median_low([step for step in steps if step > 1e-3] or [1.0])
     _check_single(heights, slices, spacing)
     gaps = [
-        f"{round(step / spacing) - 1} between {heights[index]:g} mm ({slices[index].file.name}) "
-        f"and {heights[index + 1]:g} mm ({slices[index + 1].file.name})"
+        f"{round(step / spacing) - 1} between {heights[index]:g} mm ({slices[index].name}) "
+        f"and {heights[index + 1]:g} mm ({slices[index + 1].name})"
         for index, step in enumerate(steps)
         if step > _GAP * spacing
     ]
@@ -207,13 +197,11 @@ def _check_single(heights: Sequence[float], slices: Sequence[ImageHeader], spaci
     together = [slices[index] for index in shared[0]]
     differing = [
         f"{name} ({', '.join(sorted({header.text(name) or 'none' for header in together}))})"
-        for name in _TELLS_APART
+        for name in TELLS_APART
         if len({header.text(name) for header in together}) > 1
     ]
     are_copies = len({header.text("instance") for header in together}) == 1
-    places = [
-        f"{heights[crowd[0]]:g} mm ({', '.join(slices[index].file.name for index in crowd[:5])})" for crowd in shared
-    ]
+    places = [f"{heights[crowd[0]]:g} mm ({', '.join(slices[index].name for index in crowd[:5])})" for crowd in shared]
     raise DataError(
         "several images of the series lie at one position",
         expected="one image at each position: a single volume",
@@ -233,7 +221,7 @@ def _check_regular(
         raise DataError(
             "the slices of the series are unevenly spaced",
             expected=f"every slice within {_UNEVEN} voxels of its place in a regular stack",
-            got=f"{slices[worst].file.name} is {apart[worst]:.2g} voxels away from it",
+            got=f"{slices[worst].name} is {apart[worst]:.2g} voxels away from it",
             hint="resample the series to even slices, or split it where its spacing changes",
             file=slices[worst].file,
         )

@@ -44,6 +44,9 @@ _FIRST_KINDS = (b"UL", b"OB", b"UI", b"CS", b"LO", b"SH", b"DA", b"TM")
 
 _UNIQUE_IDENTIFIER = re.compile(r"[0-9]+(\.[0-9]+)+")
 
+_VOLUME_NUMBER = re.compile(r"(.+)#(\d{1,6})")
+"""The end of a path that names one of several volumes in a DICOM series, such as time points."""
+
 
 def suffix_of(path: str | PurePath) -> str:
     """The suffix of a scan file as spelled in its name, such as ``.nii.gz``; empty if it is none of ours."""
@@ -57,6 +60,8 @@ def stem_of(path: str | PurePath) -> str:
     The disk is not looked at.
     """
     name = PurePath(path).name
+    if match := _VOLUME_NUMBER.fullmatch(name):
+        return f"{stem_of(match[1])}_volume{match[2]}"
     return name[: -len(suffix_of(path) or dicom_suffix(name)) or None]
 
 
@@ -104,6 +109,19 @@ def scan_files(folder: str | Path) -> list[Path]:
 def is_series_uid(name: str) -> bool:
     """Whether a name can be the UID of a DICOM series."""
     return _UNIQUE_IDENTIFIER.fullmatch(name) is not None
+
+
+def split_volume_number(path: Path) -> tuple[Path, int | None]:
+    """A DICOM series' path without the number of a volume that it may end in (``FOLDER#2``), and that number."""
+    match = _VOLUME_NUMBER.fullmatch(path.name)
+    if match is None or path.exists():
+        return path, None
+    return path.with_name(match[1]), int(match[2])
+
+
+def is_dicomdir(path: Path) -> bool:
+    """Whether a path is the listing of a folder of DICOM files, which says nothing that the files don't."""
+    return path.name.upper() == "DICOMDIR" and path.is_file()
 
 
 def is_dicom_image(path: Path) -> bool:
@@ -177,6 +195,7 @@ def _check_is_scan_file(path: Path, case: str | None) -> None:
 
 
 def _names_series(path: Path, case: str | None) -> bool:
+    path, _ = split_volume_number(path)
     if path.is_dir() or dicom_suffix(path.name):
         return True
     if path.is_file():

@@ -20,6 +20,9 @@ class Series:
         description: What the scanner's operator called it; may be empty.
         patient: The patient's id; may be empty.
         study: Its Study Instance UID; may be empty.
+        slices: Number of its images: of files, or of the frames in them.
+        rows: Of the first image; 0 if its header does not say.
+        columns: Likewise.
         flaw: Why its images can be no volume at all, such as a localizer's; empty if they may be one.
     """
 
@@ -30,11 +33,15 @@ class Series:
     description: str
     patient: str
     study: str
+    slices: int
+    rows: int
+    columns: int
     flaw: str = ""
 
-    @property
-    def slices(self) -> int:
-        return len(self.files)
+    def __str__(self) -> str:
+        """Modality, description and size, without the patient's id."""
+        size = f"{self.slices} slices of {self.rows} × {self.columns}"
+        return f"{self.uid} ({self.modality or '?'}, {self.description or 'no description'}, {size})"
 
 
 def find_series(folder: str | Path) -> list[Series]:
@@ -50,7 +57,7 @@ def find_series(folder: str | Path) -> list[Series]:
     Returns:
         The series, sorted by folder, then by UID.
     """
-    from inflate3d.io.dicom_header import images_by_place, scan_folder  # SimpleITK is slow to load
+    from inflate3d.io.dicom_header import images_by_place, scan_folder, slice_count  # SimpleITK is slow to load
     from inflate3d.io.dicom_stack import why_no_volume
 
     folder = Path(folder)
@@ -70,6 +77,9 @@ def find_series(folder: str | Path) -> list[Series]:
                 description=headers[0].text("description"),
                 patient=headers[0].text("patient"),
                 study=headers[0].text("study"),
+                slices=slice_count(headers),
+                rows=int(headers[0].number("rows", 0.0)),
+                columns=int(headers[0].number("columns", 0.0)),
                 flaw=why_no_volume(headers),
             )
         )
@@ -77,5 +87,7 @@ def find_series(folder: str | Path) -> list[Series]:
     for file in (Path(error.file or "") for error in scanned.damaged):
         if not any(file.is_relative_to(place) for place, _, _ in groups):  # else reading the series refuses it
             lost.setdefault(file.parent, []).append(file)
-    found += [Series("", place, tuple(files), "", "", "", "", _UNREADABLE) for place, files in lost.items()]
+    found += [
+        Series("", place, tuple(files), "", "", "", "", len(files), 0, 0, _UNREADABLE) for place, files in lost.items()
+    ]
     return sorted(found, key=lambda series: (series.path, series.uid))

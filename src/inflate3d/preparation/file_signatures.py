@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from inflate3d.datasets.case import Case
-from inflate3d.io.formats import is_series_uid, pair_of
+from inflate3d.io.formats import is_series_uid, pair_of, split_volume_number
 from inflate3d.settings import FrozenModel
 
 _VOXEL_FILES = {".mhd": (".raw", ".zraw"), ".nhdr": (".raw", ".raw.gz")}
@@ -59,6 +59,7 @@ def _sign_path(path: Path, root: Path) -> FileSignature:
 
 def _parts_of(path: Path) -> list[Path]:
     """Every file on disk that a path stands for."""
+    path, _ = split_volume_number(path)
     if path.is_dir():
         return [part for part in path.iterdir() if part.is_file()]
     if not path.is_file():

@@ -1,0 +1,133 @@
+"""Label maps to DICOM Segmentation objects, by highdicom."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Shaped, UInt
+from pydicom import Dataset
+from pydicom.sequence import Sequence as Items
+from pydicom.sr.codedict import codes
+from pydicom.uid import generate_uid
+
+from inflate3d.atomic import atomic_path
+from inflate3d.errors import DataError, truncate
+from inflate3d.io.dicom_source import Source, quiet, read_source, require_highdicom
+from inflate3d.io.segments import Segments, dicom_code
+from inflate3d.io.voxels import as_label_dtype
+from inflate3d.version import __version__
+
+_COLORS = (
+    *("#dc7a6e", "#56b4e9", "#1fc795", "#f0e442", "#e69f00", "#e08dbb", "#5b86f5"),
+    *("#bbcc33", "#ee8866", "#99ddff", "#aaaa00", "#ffaabb", "#cc79a7"),
+)
+"""Recommended colors of the segments, again from the first where there are more."""
+
+_MANUFACTURER = "inflate3d"
+_LARGEST_LABELMAP = 2**16 - 1
+
+
+def write(path: Path, labels: Shaped[np.ndarray, "i j k"], scan: Path, segments: Segments, *, labelmap: bool) -> None:
+    """Writes a label map of a DICOM series as a SEG object that refers to it; whole or not at all.
+
+    Args:
+        path: The file to write.
+        labels: ``(columns, rows, slices)``, as `inflate3d.io.read_volume` gives the series.
+        scan: The series.
+        segments: What the values stand for.
+        labelmap: Whether to write the newer type LABELMAP, which stores a value for each voxel, and whose segment
+            numbers are the label values. Otherwise BINARY: a bit for each voxel and class, numbered from 1 on.
+
+    Raises:
+        DataError: The labels do not fit the series, or the series can't be read.
+        ConfigError: highdicom is not installed.
+        OutputError: The file can't be written.
+    """
+    require_highdicom()
+    source = read_source(scan)
+    labels = as_label_dtype(labels, source.shape, path)
+    values = sorted({*segments.names, *np.unique(labels).tolist()} - {0})
+    if not values or (labelmap and values[-1] > _LARGEST_LABELMAP):
+        raise DataError(
+            "the label map can't be a DICOM segmentation",
+            expected=f"one class or more, with values up to {_LARGEST_LABELMAP}",
+            got=truncate(list(map(str, values))) or "no class but the background",
+            file=path,
+        )
+    with quiet():
+        segmentation = _segmentation(labels.transpose(2, 1, 0), values, source, segments, labelmap=labelmap)
+        with atomic_path(path) as temporary:
+            segmentation.save_as(temporary, enforce_file_format=True)
+
+
+def _segmentation(
+    frames: UInt[np.ndarray, "k j i"], values: list[int], source: Source, segments: Segments, *, labelmap: bool
+) -> Dataset:
+    highdicom = require_highdicom()
+    numbers = {value: value if labelmap else number for number, value in enumerate(values, start=1)}
+    table = np.zeros(values[-1] + 1, np.min_scalar_type(max(numbers.values())))
+    table[list(numbers)] = list(numbers.values())
+    images, further = source.images, source.further
+    if not frames.any() and not source.frames:  # a frame is needed, but not one for each class and slice
+        images, further, frames = images[:1], images[1:], frames[:1]
+    segmentation = highdicom.seg.Segmentation(
+        source_images=images,
+        pixel_array=table[frames],
+        segmentation_type="LABELMAP" if labelmap else "BINARY",
+        segment_descriptions=[_description(number, value, segments) for value, number in numbers.items()],
+        series_instance_uid=generate_uid(),
+        series_number=_series_number(source.images[0]),
+        sop_instance_uid=generate_uid(),
+        instance_number=1,
+        manufacturer=_MANUFACTURER,
+        manufacturer_model_name=_MANUFACTURER,
+        software_versions=__version__,
+        device_serial_number="1",
+        content_label="SEGMENTATION",
+        content_description=f"Segmentation by inflate3d {__version__}",
+        further_source_images=further or None,
+        series_description=f"Segmentation of series {source.images[0].get('SeriesNumber') or '?'}",
+    )
+    if source.frames:
+        _refer_to_frames(segmentation, source)
+    return segmentation
+
+
+def _series_number(image: Dataset) -> int:
+    """A number for the new series, so that it is listed after the scan's."""
+    return int(image.get("SeriesNumber") or 0) % 10_000_000 * 100 + 1
+
+
+def _description(number: int, value: int, segments: Segments) -> Dataset:
+    highdicom = require_highdicom()
+    code = segments.code_of(value)
+    name = f"{_MANUFACTURER} {segments.dataset}".strip()[:64]
+    description = highdicom.seg.SegmentDescription(
+        segment_number=number,
+        segment_label=segments.name_of(value),
+        segmented_property_category=dicom_code(code.category),
+        segmented_property_type=dicom_code(code.type),
+        algorithm_type="AUTOMATIC" if segments.by_model else "MANUAL",
+        algorithm_identification=highdicom.AlgorithmIdentificationSequence(
+            name=name, version=__version__, family=codes.DCM.ArtificialIntelligence
+        )
+        if segments.by_model
+        else None,
+        tracking_uid=generate_uid(),
+        tracking_id=segments.name_of(value),
+        display_color=highdicom.color.CIELabColor.from_string(_COLORS[(number - 1) % len(_COLORS)]),
+    )
+    if code.modifier:
+        modifier = highdicom.sr.CodedConcept.from_code(dicom_code(code.modifier))
+        description.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = Items([modifier])
+    return description
+
+
+def _refer_to_frames(segmentation: Dataset, source: Source) -> None:
+    """Lets each frame refer to its own in the files of the series, in place of its place in the merged object."""
+    for groups in segmentation.PerFrameFunctionalGroupsSequence:
+        for derivation in groups.get("DerivationImageSequence", []):
+            for image in derivation.SourceImageSequence:
+                index = int(image.ReferencedFrameNumber) - 1
+                image.ReferencedSOPInstanceUID, image.ReferencedFrameNumber = source.frames[index]

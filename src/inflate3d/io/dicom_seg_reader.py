@@ -1,0 +1,203 @@
+"""DICOM Segmentation objects to label maps, whoever wrote them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
+from pydicom import Dataset, dcmread
+
+from inflate3d.errors import DataError
+from inflate3d.io.damage import check_claim, unreadable
+from inflate3d.io.dicom_frames import expand_frames, stored_frames
+from inflate3d.io.dicom_header import ImageHeader, read_header
+from inflate3d.io.grid import affine_from_lps, lps_of
+from inflate3d.volume import SAME_PLACE, Grid, Volume
+
+_MOST_SLICES = 20_000
+_DENSEST = 10_000
+"""Times that compression makes an object smaller at most."""
+
+_EVEN = 0.1
+"""Distance, in slice steps, of a frame from its place on an even grid that rounding explains."""
+
+
+@dataclass(frozen=True)
+class SegmentedVolume:
+    """What a SEG object holds.
+
+    Attributes:
+        volume: ``(1, I, J, K)``, each voxel with its segment's number, 0 where there is none.
+        names: Segment number to label, of all segments that the object describes.
+        series: UID of the series that it was made from; empty if it does not say.
+    """
+
+    volume: Volume
+    names: dict[int, str]
+    series: str
+
+
+def read_seg(path: Path, *, on: Grid | None = None, case: str | None = None) -> SegmentedVolume:
+    """Reads a SEG object: BINARY, LABELMAP, or FRACTIONAL, of which voxels of at least half the maximum are taken.
+
+    Args:
+        path: The file.
+        on: The grid of the scan, whose voxels the frames have to be; where no frame is, there is background. Without,
+            the grid is the smallest one that has all frames.
+        case: Id of the case, for error messages.
+
+    Raises:
+        DataError: The object is damaged, its frames are not on the grid, or segments overlap.
+    """
+    try:
+        header, elements = _header(path, case)
+        kind = str(elements.get("SegmentationType", ""))
+        frames = expand_frames([header])
+        grid = on or _own_grid(frames)
+        labels = np.zeros(grid.shape, np.uint16)
+        names = _names(elements)
+        half = 1 if kind != "FRACTIONAL" else (int(elements.get("MaximumFractionalValue", 255)) + 1) // 2
+        for frame, pixels in zip(frames, stored_frames(frames), strict=True):
+            place = _place(frame, pixels.shape, grid)
+            if kind == "LABELMAP":
+                values, inside = pixels, pixels > 0
+            else:
+                inside = pixels >= half
+                values = np.full(pixels.shape, int(frame.number("segment", 1.0)), np.uint16)
+            _fill(labels, place, values.astype(np.uint16), inside, names, frame)
+    except DataError as error:
+        raise error.with_context(case=case, file=path) from error
+    except (ValueError, TypeError, AttributeError, OverflowError, NotImplementedError) as error:
+        raise unreadable(path, case, expected="a DICOM SEG object", got=error) from error
+    return SegmentedVolume(Volume(labels[np.newaxis], grid.affine), names, _series(elements))
+
+
+def _header(path: Path, case: str | None) -> tuple[ImageHeader, Dataset]:
+    header = read_header(path)
+    if header is None or header.text("modality") != "SEG" or not header.text("functional groups"):
+        got = "no segmentation" if header is None else f"modality {header.text('modality') or 'none'}"
+        raise unreadable(path, case, expected="a DICOM SEG object with frames", got=got)
+    counts = [int(header.number(name, 1.0)) for name in ("frames", "rows", "columns")]
+    if min(counts) < 1:
+        raise unreadable(path, case, expected="frames of one pixel or more", got=counts)
+    bits = int(header.number("bits allocated", 1.0))
+    claimed = counts[0] * counts[1] * counts[2] * bits // 8
+    check_claim(claimed, path.stat().st_size * _DENSEST, deflated=False, path=path, case=case)
+    try:
+        return header, dcmread(path, stop_before_pixels=True, force=True)
+    except Exception as error:  # pydicom has many, see `read_elements`
+        raise unreadable(path, case, expected="a whole DICOM SEG object", got=error) from error
+
+
+def _names(elements: Dataset) -> dict[int, str]:
+    items = elements.get("SegmentSequence") or []
+    names = {int(item.SegmentNumber): str(item.get("SegmentLabel", "")).strip() for item in items}
+    return {number: name or f"segment {number}" for number, name in sorted(names.items()) if number > 0}
+
+
+def _series(elements: Dataset) -> str:
+    items = elements.get("ReferencedSeriesSequence") or []
+    return str(items[0].get("SeriesInstanceUID", "")) if items else ""
+
+
+def _plane(frame: ImageHeader) -> tuple[Float[np.ndarray, "3 2"], Float[np.ndarray, "3"]]:
+    """Steps from column to column and from row to row, and the first pixel's center, in LPS+ millimeters."""
+    cosines = frame.numbers("orientation", 6).reshape(2, 3)
+    between_rows, between_columns = frame.numbers("pixel spacing", 2)
+    return np.stack([cosines[0] * between_columns, cosines[1] * between_rows], axis=1), frame.numbers("position", 3)
+
+
+def _own_grid(frames: Sequence[ImageHeader]) -> Grid:
+    """The smallest grid that has all frames.
+
+    Raises:
+        DataError: They are no slices of one.
+    """
+    first, _ = _plane(frames[0])
+    normal = np.cross(*(first / np.linalg.norm(first, axis=0)).T)
+    positions = np.unique(np.round([_plane(frame)[1] for frame in frames], 4), axis=0)
+    heights = positions @ normal
+    positions, heights = positions[np.argsort(heights)], np.sort(heights)
+    apart = np.diff(heights)
+    default = frames[0].number("slice step", frames[0].number("slice thickness", 1.0))
+    smallest = float(apart.min()) if len(apart) else default
+    steps = [
+        step for step in (frames[0].number("slice step", smallest), smallest) if step > 0 and _is_even(heights, step)
+    ]
+    if not steps:
+        raise DataError(
+            "the frames of the DICOM SEG are no slices of one grid",
+            expected="frames that lie a whole number of even steps apart",
+            got=f"frames at {', '.join(f'{height:g}' for height in heights[:5])} mm along their normal",
+            hint="read it together with the scan that it was made from",
+        )
+    step = steps[0]
+    count = round((heights[-1] - heights[0]) / step) + 1
+    third = normal * step if count == 1 else (positions[-1] - positions[0]) / (count - 1)
+    shape = (int(frames[0].number("columns", 1.0)), int(frames[0].number("rows", 1.0)), count)
+    return Grid(shape, affine_from_lps(np.column_stack([first, third]), positions[0]))
+
+
+def _is_even(heights: Float[np.ndarray, " n"], step: float) -> bool:
+    """Whether heights are whole numbers of steps above the first one, with no more steps than a scan has slices."""
+    places = (heights - heights[0]) / step
+    return bool(places[-1] < _MOST_SLICES and np.abs(places - np.rint(places)).max() < _EVEN)
+
+
+def _place(frame: ImageHeader, shape: tuple[int, ...], grid: Grid) -> list[Int[np.ndarray, " n"]]:
+    """The indices of a frame's pixels along the three axes of a grid, followed by the axes of its columns and rows.
+
+    Raises:
+        DataError: They are no voxels of the grid.
+    """
+    steps, first = _plane(frame)
+    axes, origin = lps_of(grid.affine)
+    turn, start = np.linalg.solve(axes, steps), np.linalg.solve(axes, first - origin)
+    whole, begin = np.rint(turn), np.rint(start)
+    rows, columns = shape
+    corners = start[:, None] + turn @ [[0, columns - 1, 0, columns - 1], [0, 0, rows - 1, rows - 1]]
+    ideal = begin[:, None] + whole @ [[0, columns - 1, 0, columns - 1], [0, 0, rows - 1, rows - 1]]
+    apart = np.linalg.norm(axes @ (corners - ideal), axis=0).max()
+    is_turn = (np.abs(whole).sum(axis=0) == 1).all() and np.abs(whole).sum(axis=1).max() == 1
+    limits = np.array(grid.shape)[:, None]
+    tolerance = max(SAME_PLACE * min(grid.spacing), 0.001)
+    if not is_turn or apart > tolerance or (ideal < 0).any() or (ideal >= limits).any():
+        raise DataError(
+            "a frame of the DICOM SEG does not lie on the voxels of the scan",
+            expected=f"voxels of a grid of {grid.shape}, {', '.join(f'{each:.4g}' for each in grid.spacing)} mm apart",
+            got=f"frame {(frame.frame or 0) + 1} at {frame.text('position')}, {apart:.3g} mm away from them",
+            hint="check that it was made from this series; resample it to the series otherwise",
+        )
+    along_row, along_column = np.abs(whole).argmax(axis=0)
+    indices = [np.array([round(each)]) for each in begin]
+    for axis, number, count in ((along_row, 0, columns), (along_column, 1, rows)):
+        indices[axis] = np.rint(begin[axis] + whole[axis, number] * np.arange(count)).astype(int)
+    return [*indices, np.array([along_row, along_column])]
+
+
+def _fill(
+    labels: Shaped[np.ndarray, "i j k"],
+    place: list[Int[np.ndarray, " n"]],
+    values: Shaped[np.ndarray, "rows columns"],
+    inside: Bool[np.ndarray, "rows columns"],
+    names: dict[int, str],
+    frame: ImageHeader,
+) -> None:
+    *indices, (along_row, along_column) = place
+    turned = [each.T if along_row < along_column else each for each in (values, inside)]
+    third = 3 - along_row - along_column
+    new, mask = (np.expand_dims(each, int(third)) for each in turned)
+    at = np.ix_(*indices)
+    old = labels[at]
+    if (clash := mask & (old > 0) & (old != new)).any():
+        one, other = int(old[clash][0]), int(new[clash][0])
+        raise DataError(
+            "segments of the DICOM SEG overlap",
+            expected="one segment a voxel",
+            got=f"{names.get(one, one)} and {names.get(other, other)} overlap in frame {(frame.frame or 0) + 1}",
+            hint="save overlapping structures as separate objects, and use one of them",
+        )
+    labels[at] = np.where(mask, new, old)

@@ -1,0 +1,187 @@
+"""What label values stand for, for the formats that say so: names, codes of a terminology, and who made the labels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pydantic import field_validator, model_validator
+
+from inflate3d.settings import FrozenModel
+
+if TYPE_CHECKING:
+    from pydicom.sr.coding import Code
+
+_CODE = re.compile(r"(\S+) (\S+) (\S.*)")
+
+_ANATOMY = "AnatomicalStructure"
+_ABNORMAL = "MorphologicallyAbnormalStructure"
+_TISSUE = "Tissue"
+
+_KNOWN = {
+    # BCV, and others of the abdomen
+    "spleen": "Spleen",
+    "kidney": "Kidney",
+    "kidneys": "Kidney",
+    "gallbladder": "Gallbladder",
+    "esophagus": "Esophagus",
+    "liver": "Liver",
+    "stomach": "Stomach",
+    "aorta": "Aorta",
+    "inferior vena cava": "InferiorVenaCava",
+    "portal and splenic veins": "Vein",
+    "portal vein and splenic vein": "Vein",
+    "pancreas": "Pancreas",
+    "adrenal gland": "AdrenalGland",
+    "adrenal glands": "AdrenalGland",
+    "colon": "Colon",
+    "lung": "Lung",
+    "lungs": "Lung",
+    # ACDC, Task02
+    "right ventricle": "RightVentricle",
+    "left ventricle": "LeftVentricle",
+    "myocardium": "LeftVentricleMyocardium",
+    "left ventricular myocardium": "LeftVentricleMyocardium",
+    "left atrium": "LeftAtrium",
+    "heart": "Heart",
+    # Task04, Task05, Task08
+    "hippocampus": "Hippocampus",
+    "anterior": "Hippocampus",
+    "posterior": "Hippocampus",
+    "anterior hippocampus": "Hippocampus",
+    "posterior hippocampus": "Hippocampus",
+    "prostate": "Prostate",
+    "pz": "PeripheralZoneOfTheProstate",
+    "peripheral zone": "PeripheralZoneOfTheProstate",
+    "tz": "TransitionZoneOfTheProstate",
+    "transition zone": "TransitionZoneOfTheProstate",
+    "vessel": "BloodVessel",
+    "hepatic vessel": "BloodVessel",
+    "brain": "Brain",
+}
+"""Class name to the keyword of its code in SNOMED CT, as `pydicom.sr.codedict` has them from DICOM PS3.16."""
+
+_KNOWN_ABNORMAL = {
+    "edema": "Edema",
+    "tumor": "Neoplasm",
+    "neoplasm": "Neoplasm",
+    "cancer": "Neoplasm",
+    "lesion": "Lesion",
+    "cyst": "Cyst",
+    "necrosis": "Necrosis",
+    "non enhancing tumor": "Neoplasm",
+    "enhancing tumor": "Neoplasm",
+    "enhancing tumour core": "Neoplasm",
+    "colon cancer primaries": "Neoplasm",
+    "lung tumor": "Neoplasm",
+    "liver tumor": "Neoplasm",
+    "pancreas tumor": "Neoplasm",
+}
+"""Likewise of what is no normal anatomy."""
+
+_SIDES = {"left": "Left", "right": "Right"}
+
+
+class SegmentCode(FrozenModel):
+    """Codes of a structure, each ``SCHEME VALUE MEANING``, such as ``SCT 10200004 Liver``.
+
+    Attributes:
+        type: What the structure is.
+        category: The kind of thing that it is; an anatomical structure if not given.
+        modifier: What further qualifies it, such as its side (``SCT 7771000 Left``).
+    """
+
+    type: str
+    category: str = "SCT 91723000 Anatomical Structure"
+    modifier: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        """The code of the type alone may be given as text."""
+        return {"type": value} if isinstance(value, str) else value
+
+    @field_validator("type", "category", "modifier")
+    @classmethod
+    def _is_code(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        match = _CODE.fullmatch(value.strip())
+        if match is None or max(len(match[1]), len(match[2])) > 16 or len(match[3]) > 64:
+            raise ValueError(f"{value!r} is no code; write scheme, value and meaning, such as 'SCT 10200004 Liver'")
+        return value.strip()
+
+
+@dataclass(frozen=True)
+class Segments:
+    """What the values of a label map stand for.
+
+    Attributes:
+        names: Label value to name; the background, 0, may be left out.
+        codes: Name to codes, for those that differ from the built-in ones.
+        dataset: The dataset that the classes are from; empty if unknown.
+        by_model: Whether a model made the labels, not a person.
+    """
+
+    names: Mapping[int, str] = field(default_factory=dict)
+    codes: Mapping[str, SegmentCode] = field(default_factory=dict)
+    dataset: str = ""
+    by_model: bool = True
+
+    def name_of(self, value: int) -> str:
+        """The name of a value, at most 64 characters, as DICOM has them."""
+        return self.names.get(value, f"class {value}")[:64]
+
+    def code_of(self, value: int) -> SegmentCode:
+        """The codes of a value's class: given ones, those of the built-in table, or "Tissue" for what neither has."""
+        name = self.names.get(value, "")
+        return self.codes.get(name) or known_code(name) or _code(_TISSUE, _TISSUE)
+
+
+def known_code(name: str) -> SegmentCode | None:
+    """The built-in codes of a class name; those of the classes of BCV, ACDC and the Medical Segmentation Decathlon.
+
+    Case, spaces, underscores, hyphens and spelling (oesophagus, tumour) make no difference, and a name may begin or end
+    with its side.
+
+    Example:
+        >>> code = known_code("Right_Kidney")
+        >>> code.type, code.modifier
+        ('SCT 64033007 Kidney', 'SCT 24028007 Right')
+    """
+    words = plain_name(name).replace("oesophagus", "esophagus").replace("tumour", "tumor").replace("oedema", "edema")
+    sides = [side for side in _SIDES if words.startswith(f"{side} ") or words.endswith(f" {side}")]
+    bare = words.removeprefix(f"{sides[0]} ").removesuffix(f" {sides[0]}") if sides else ""
+    for known, category in ((_KNOWN, _ANATOMY), (_KNOWN_ABNORMAL, _ABNORMAL)):
+        if words in known:
+            return _code(category, known[words])
+        if bare in known:
+            return _code(category, known[bare], _SIDES[sides[0]])
+    return None
+
+
+def plain_name(name: str) -> str:
+    """A structure's name in lower case, its words parted by single spaces: what different programs leave alike."""
+    return " ".join(re.split(r"[\s_\-]+", name.strip().lower())).strip()
+
+
+def dicom_code(text: str) -> Code:
+    """The code of a text ``SCHEME VALUE MEANING``."""
+    from pydicom.sr.coding import Code
+
+    scheme, value, meaning = text.split(" ", 2)
+    return Code(value, scheme, meaning)
+
+
+def _code(category: str, kind: str, modifier: str | None = None) -> SegmentCode:
+    texts = [None if keyword is None else _snomed(keyword) for keyword in (category, kind, modifier)]
+    return SegmentCode.model_validate({"category": texts[0], "type": texts[1], "modifier": texts[2]})
+
+
+def _snomed(keyword: str) -> str:
+    from pydicom.sr.codedict import codes
+
+    code = getattr(codes.SCT, keyword)
+    return f"{code.scheme_designator} {code.value} {code.meaning}"
