@@ -24,7 +24,17 @@ from fuzzing.seeds import FORMATS
 
 from inflate3d.errors import Inflate3dError
 
-_SHARES = {"nifti": 3, "nrrd": 3, "metaimage": 3, "dicom": 2, "model": 2, "weights": 2, "store": 2, "network": 0.1}
+_SHARES = {
+    "nifti": 3,
+    "nrrd": 3,
+    "metaimage": 3,
+    "dicom": 2,
+    "dicom-objects": 4,
+    "model": 2,
+    "weights": 2,
+    "store": 2,
+    "network": 0.1,
+}
 """How many files of a format there are to one of the others; building a network takes long."""
 
 

@@ -15,7 +15,8 @@ from inflate3d.datasets.layouts import read_dataset
 from inflate3d.datasets.splits import Split
 from inflate3d.evaluation.groups import read_groups
 from inflate3d.evaluation.scores import Scores
-from inflate3d.io import dicom, find_series, itk, nifti, read_volume
+from inflate3d.io import dicom, find_series, itk, nifti, read_labels, read_volume, rtstruct
+from inflate3d.io import dicom_seg_reader as seg
 from inflate3d.models.checkpoint import read_model_folder
 from inflate3d.models.segmenter import load_model
 from inflate3d.models.weight_files import read_tensors
@@ -23,8 +24,9 @@ from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.store import ARRAY_KINDS, Store, case_file
 from inflate3d.presets.preset import read_preset
 from inflate3d.run_folder import TrainingLog
+from inflate3d.volume import Grid
 
-LOADED_BEFORE = (dicom, itk, nifti)
+LOADED_BEFORE = (dicom, itk, nifti, rtstruct, seg)
 """Modules that are loaded when they are needed, so that each process would load them anew."""
 
 
@@ -61,6 +63,17 @@ def _read_series(folder: Path) -> None:
     for series in find_series(folder):
         _claim(series.files, "a series without files")
     _read_scan(folder)
+
+
+def _read_dicom_object(path: Path) -> None:
+    if path.name == "frames.dcm":
+        return _read_scan(path)
+    grid = Grid((20, 24, 3), np.array([[-0.8, 0, 0, -5], [0, -0.9, 0, 3], [0, 0, 2.5, 0], [0, 0, 0, 1]]))
+    for on in (grid, None) if "rtstruct" not in path.name else (grid,):
+        labels = read_labels(path, on=on)
+        _claim(labels.array.dtype.kind == "u", f"labels of type {labels.array.dtype}")
+        _claim(on is None or labels.grid == on, f"labels of shape {labels.shape}")
+    return None
 
 
 def _read_dataset(folder: Path) -> None:
@@ -127,6 +140,7 @@ _READERS: dict[str, Callable[[Path], object]] = {
     "nrrd": _read_scan,
     "metaimage": _read_scan,
     "dicom": _read_series,
+    "dicom-objects": _read_dicom_object,
     "msd": _read_dataset,
     "nnunet": _read_dataset,
     "folder": _read_dataset,

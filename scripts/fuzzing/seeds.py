@@ -19,6 +19,10 @@ import torch
 from nibabel.nifti1 import Nifti1Extension
 from safetensors.torch import save
 
+from inflate3d.io import write_labels
+from inflate3d.io.formats import DICOM_LABELS
+from inflate3d.io.segments import Segments
+
 SHAPE = (5, 6, 4)
 AFFINE = np.array([[-0.8, 0.1, 0, 5], [0, 0.9, 0, -3], [0, 0, 2.5, 40], [0, 0, 0, 1.0]])
 
@@ -161,6 +165,25 @@ def _write_series(folder: Path, compressor: str | None) -> None:
             writer.SetCompressor(compressor)
         writer.SetFileName(str(folder / f"IM{index}.dcm"))
         writer.Execute(image)
+
+
+def _dicom_objects() -> list[Seed]:
+    """A SEG of either type, an RTSTRUCT, and a multi-frame image, all of one series."""
+    labels = np.zeros((20, 24, 3), np.uint8)
+    labels[2:9, 3:12, :2], labels[4:6, 5:8, 1] = 1, 2
+    segments = Segments({1: "liver", 2: "tumor"})
+    found = []
+    for suffix in DICOM_LABELS:
+        with tempfile.TemporaryDirectory() as folder:
+            _write_series(Path(folder), None)
+            write_labels(Path(folder, f"labels{suffix}"), labels, like=Path(folder), segments=segments)
+            content = Path(folder, f"labels{suffix}").read_bytes()
+        found.append(Seed({f"labels{suffix}": content}, f"labels{suffix}", (f"labels{suffix}",)))
+    return [*found, _written(_write_frames, "frames.dcm")]
+
+
+def _write_frames(folder: Path) -> None:
+    SimpleITK.WriteImage(_itk_image(np.int16, 1), str(folder / "frames.dcm"))
 
 
 def _json(document: Any) -> bytes:
@@ -333,6 +356,7 @@ _WRITERS: dict[str, Callable[[], list[Seed]]] = {
     "nrrd": _itk((".nrrd", ".nhdr")),
     "metaimage": _itk((".mha", ".mhd")),
     "dicom": _dicom,
+    "dicom-objects": _dicom_objects,
     "msd": _msd,
     "nnunet": _nnunet,
     "folder": _folder,

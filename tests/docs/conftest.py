@@ -12,6 +12,8 @@ import pytest
 from inflate3d.cli import main
 from inflate3d.datasets import read_dataset
 from inflate3d.datasets.writing import write_dataset
+from inflate3d.io import write_labels
+from inflate3d.io.segments import Segments
 
 SMALL = (10, 12, 5)
 AFFINE = np.diag([-1.0, -1.0, 5.0, 1.0])
@@ -113,7 +115,15 @@ def _write_scans(folder: Path, scan: Path, write_series) -> None:
         nibabel.Nifti1Image(array, AFFINE).to_filename(folder / f"{name}.nii.gz")
     values = np.random.default_rng(0).integers(0, 300, (7, 24, 20)).astype(np.int16)
     write_series(folder / "dicom_folder", values)
-    write_series(folder / "patients/p7/portal_venous", values, uid="1.2.3.5")
+    portal = {"0008|103e": "portal venous"}
+    write_series(folder / "patients/p7/portal_venous", values, uid="1.2.3.5", tags=portal)
+    for patient in ("p1", "p2"):
+        series = folder / "studies" / patient / "scan"
+        write_series(series, values, uid=f"1.2.3.{patient[1]}.7")
+        labels = np.zeros((20, 24, 7), np.uint8)
+        labels[5:12, 6:16, 1:-1] = 1
+        segments = Segments({1: "GTV Mass"})
+        write_labels(folder / "studies" / patient / "rtstruct.dcm", labels, like=series, segments=segments)
     for uid in ("1.2.840.113619.2.55.3", "1.2.840.113619.2.55.4"):
         names = [f"{uid}-{index}.dcm" for index in range(len(values))]
         write_series(folder / "patients/p7", values, uid=uid, names=names)

@@ -6,7 +6,7 @@ import pytest
 from highdicom.legacy import LegacyConvertedEnhancedCTImage, LegacyConvertedEnhancedMRImage
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless, generate_uid
 
 from inflate3d.errors import DataError
 from inflate3d.io import find_series, read_grid, read_volume
@@ -40,7 +40,7 @@ def write_enhanced(path, frames, places, *, modality="MR", orientation=(1, 0, 0,
     image = Dataset()
     image.file_meta = FileMetaDataset()
     image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID = ENHANCED[modality]
+    image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID = UID(ENHANCED[modality])
     image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID = generate_uid()
     image.Modality, image.PatientID, image.SeriesDescription = modality, "patient 7", "enhanced"
     image.StudyInstanceUID, image.SeriesInstanceUID = "1.2.3", "1.2.3.9"
@@ -205,6 +205,6 @@ def test_compressed_frames(tmp_path):
     path = write_enhanced(tmp_path / "scan", noise(4, dtype="uint16"), stack_of(4))
     plain = read_volume(tmp_path)
     image = pydicom.dcmread(path)
-    image.compress(pydicom.uid.RLELossless)
+    image.compress(RLELossless)
     image.save_as(path)
     assert read_volume(tmp_path) == plain

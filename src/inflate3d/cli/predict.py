@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 from tyro.conf import Positional
@@ -16,7 +16,7 @@ from inflate3d.cli.engine_options import EngineOptions
 from inflate3d.cli.terminal import CommandOptions, Terminal
 from inflate3d.cli.verify import show_warnings
 from inflate3d.config import Precision, Runtime
-from inflate3d.errors import DataError, DatasetProblems, truncate
+from inflate3d.errors import ConfigError, DataError, DatasetProblems, truncate
 from inflate3d.settings import FrozenModel
 
 if TYPE_CHECKING:
@@ -91,7 +91,20 @@ class Options(CommandOptions):
     """Replace files that inflate3d did not write, or that were changed since."""
     suffix: str | None = None
     """Format of the label maps, such as .nrrd; by default that of the scan, .nii.gz for DICOM and .hdr/.img."""
+    format: Literal["dicom-seg", "dicom-labelmap", "dicom-rtstruct"] | None = None
+    """Write DICOM objects that refer to the series: a segmentation (dicom-seg: a bit a voxel and class, which most
+    programs read; dicom-labelmap: the newer type, a value a voxel), or a structure set (dicom-rtstruct)."""
     distributed: EngineOptions = EngineOptions()
+
+    def label_suffix(self) -> str | None:
+        """The suffix of the label maps, by either option."""
+        if self.format is None:
+            return self.suffix
+        if self.suffix is not None:
+            raise ConfigError("--format and --suffix both name a format", got=f"{self.format} and {self.suffix}")
+        return {"dicom-seg": ".seg.dcm", "dicom-labelmap": ".labelmap.dcm", "dicom-rtstruct": ".rtstruct.dcm"}[
+            self.format
+        ]
 
     def postprocessing(self, classes: Mapping[int, str]) -> Postprocessing | None:
         """The post-processing of the models, unless it is turned off."""
@@ -154,7 +167,7 @@ def _predict(
                 predictor,
                 found,
                 _absolute(options.out, engine is None),
-                suffix=options.suffix,
+                suffix=options.label_suffix(),
                 skip_existing=options.skip_existing,
                 overwrite=options.overwrite,
                 postprocessing=postprocessing,

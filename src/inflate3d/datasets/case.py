@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from inflate3d.datasets.splits import Split
+from inflate3d.io.segments import SegmentCode
 
 _NO_NAME = re.compile(r"^$|^\.|[/\\]|\.\.")
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
@@ -84,6 +85,9 @@ class Dataset:
             background.
         ignore: Label value of unlabeled voxels, which are neither trained on nor scored.
         splits: The dataset's own splits by name; each is one split or a list of folds.
+        structures: Label value of each structure in DICOM SEG and RTSTRUCT, by its plain name; other names for a class
+            included.
+        codes: By class name, the codes that DICOM labels have, where they differ from the built-in ones.
 
     Example:
         >>> import inflate3d as i3d
@@ -100,6 +104,8 @@ class Dataset:
     merged: Mapping[int, int] = field(default_factory=dict)
     ignore: int | None = None
     splits: Mapping[str, tuple[Split, ...]] = field(default_factory=dict)
+    structures: Mapping[str, int] = field(default_factory=dict)
+    codes: Mapping[str, SegmentCode] = field(default_factory=dict)
 
     @property
     def label_values(self) -> set[int]:

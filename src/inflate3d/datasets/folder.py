@@ -15,6 +15,7 @@ from inflate3d.datasets.case_table import TABLE, Row, read_table, write_table
 from inflate3d.datasets.dataset_json import LARGEST_VALUE
 from inflate3d.datasets.splits import OWN, Split, check_split
 from inflate3d.errors import ConfigError, DataError
+from inflate3d.io.segments import SegmentCode, plain_name
 from inflate3d.settings import FrozenModel, parse_settings, read_yaml
 
 LISTING = "dataset.yaml"
@@ -31,6 +32,8 @@ class _Listing(FrozenModel):
     classes: dict[int, str]
     merge: dict[int, int] = Field(default_factory=dict)
     ignore: int | None = None
+    synonyms: dict[str, str] = Field(default_factory=dict)
+    codes: dict[str, SegmentCode] = Field(default_factory=dict)
     cases: str = TABLE
 
     @field_validator("classes", mode="before")
@@ -95,6 +98,8 @@ def read_folder(folder: str | Path) -> Dataset:
         merged=listing.merge,
         ignore=listing.ignore,
         splits=_own_split(rows, table),
+        structures=_structures(listing),
+        codes=listing.codes,
     )
 
 
@@ -126,6 +131,7 @@ def listing_of(dataset: Dataset) -> _Listing:
         classes=dict(dataset.classes),
         merge=dict(dataset.merged),
         ignore=dataset.ignore,
+        codes=dict(dataset.codes),
     )
     _check_classes(listing, dataset.root)
     return listing
@@ -166,6 +172,12 @@ def _check_classes(listing: _Listing, file: Path) -> None:
         wrong = f"merge: {strange[0]}, which others count as, is not a class"
     elif listing.ignore is not None and (listing.ignore in {*classes, *listing.merge} or listing.ignore < 0):
         wrong = f"ignore: {listing.ignore} is a class or negative"
+    elif strange := sorted({*listing.codes} - {*classes.values()}):
+        wrong = f"codes: {strange[0]} is not a class"
+    elif strange := sorted({*listing.synonyms.values()} - {*classes.values()}):
+        wrong = f"synonyms: {strange[0]} is not a class"
+    elif listing.synonyms and len(_structures(listing)) < len({*map(plain_name, listing.synonyms)} | {*names}) - 1:
+        wrong = "synonyms: a name stands for two classes"
     if wrong:
         raise DataError(
             "invalid classes",
@@ -174,6 +186,13 @@ def _check_classes(listing: _Listing, file: Path) -> None:
             hint="correct the dataset's list of classes",
             file=file,
         )
+
+
+def _structures(listing: _Listing) -> dict[str, int]:
+    """The label value of each class, by its plain name and by those of its synonyms."""
+    values = {name: value for value, name in listing.classes.items() if value}
+    synonyms = {plain_name(other): values[name] for other, name in listing.synonyms.items() if name in values}
+    return {**synonyms, **{plain_name(name): value for name, value in values.items()}}
 
 
 def _own_split(rows: Sequence[Row], table: Path) -> dict[str, tuple[Split, ...]]:

@@ -14,6 +14,7 @@ from jaxtyping import Shaped
 
 from inflate3d.atomic import write_text
 from inflate3d.datasets.case_table import TABLE, Row, read_table, write_table
+from inflate3d.datasets.dicom_pairing import DicomPairing, pair_dicom
 from inflate3d.datasets.file_names import MODALITY_WORDS, ScanFile, named_channels
 from inflate3d.datasets.folder import LISTING, class_name, read_folder
 from inflate3d.datasets.layouts import LAYOUTS
@@ -162,6 +163,8 @@ def propose(folder: str | Path, *, replace: bool = False, progress: Progress = s
     if has_table:
         rows = read_table(folder / TABLE)
         pairing = Pairing(tuple(rows), _channels_of(rows), ())
+    elif dicom := pair_dicom(folder):
+        return _dicom_proposal(folder, dicom)
     else:
         pairing = pair_files(folder)
     if pairing.masks and (folder / COMBINED).exists() and not replace:
@@ -186,6 +189,20 @@ def propose(folder: str | Path, *, replace: bool = False, progress: Progress = s
         masks=pairing.masks,
         class_names={value: name for name, value in values.items()},
         overlaps=overlaps,
+    )
+
+
+def _dicom_proposal(folder: Path, pairing: DicomPairing) -> Proposal:
+    modalities, reason = _modalities(folder, pairing.rows, ("",))
+    return Proposal(
+        folder=folder,
+        rows=pairing.rows,
+        modalities=modalities,
+        modality_reason=reason,
+        label_files=pairing.label_files,
+        left_out=pairing.unpaired,
+        has_table=False,
+        class_names=pairing.class_names,
     )
 
 

@@ -150,7 +150,8 @@ def _read_case(case: Case, dataset: Dataset, values: Mapping[int, int]) -> tuple
         )
     if case.label is None:
         raise DataError("the case has no label map", case=case.id, file=case.scan)
-    labels = lay_on(read_labels(case.label, case=case.id), volume, case=case.id, file=case.label)
+    labels = read_labels(case.label, case=case.id, on=volume.grid, structures=dataset.structures or None)
+    labels = lay_on(labels, volume, case=case.id, file=case.label)
     try:
         return volume, map_labels(labels.array[0], values)
     except DataError as error:

@@ -316,7 +316,7 @@ def _failed(job: Job, error: Exception) -> ScanResult:
 def _write(job: Job, case: Case, prediction: Prediction) -> None:
     if prediction.uncertainty is not None:
         write_percent(job.map_file, prediction.uncertainty, like=case.scan)
-    write_labels(job.target, prediction.labels, like=case.scan)
+    write_labels(job.target, prediction.labels, like=case.scan, segments=prediction.segments)
     job.deliver()
     job.release()
 

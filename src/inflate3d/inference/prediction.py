@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,9 @@ from jaxtyping import Float, Integer, UInt8
 
 from inflate3d.inference.networks import LogitGrid
 from inflate3d.inference.uncertainty import Confidence
-from inflate3d.io import write_labels, write_volume
-from inflate3d.volume import Orientation, Volume
+from inflate3d.io import write_labels
+from inflate3d.io.segments import Segments
+from inflate3d.volume import Grid, Orientation
 from inflate3d.windows.resample import field_matrices, resample_labels
 
 
@@ -53,6 +54,7 @@ class Prediction:
         class_scores: Mean probabilities of all classes, ``(K, I, J, K)``; None if not requested.
         model_grid: The prediction before in-plane resampling; None if not requested.
         other_labels: The labels for each of the other requested filters.
+        segments: Names and codes of the label values, which DICOM objects say.
 
     Example:
         >>> import inflate3d as i3d
@@ -71,23 +73,21 @@ class Prediction:
     class_scores: Float[np.ndarray, "classes i j k"] | None = None
     model_grid: ModelGridClasses | None = None
     other_labels: tuple[Integer[np.ndarray, "i j k"], ...] = ()
+    segments: Segments = field(default_factory=Segments)
 
     def save(self, path: str | Path, *, like: str | Path | None = None) -> Path:
         """Writes the labels to a file, atomically.
 
         Args:
-            path: The file; its suffix determines the format, such as ``.nii.gz``.
+            path: The file; its suffix determines the format, such as ``.nii.gz``, or ``.dcm`` for a DICOM SEG; see
+                `inflate3d.io.write_labels`.
             like: The scan's file. If its format is of the same family, its geometry is copied bit for bit. By default
-                the
-            affine is written.
+                the affine is written. DICOM objects need the path of the series.
 
         Raises:
             DataError: The format is not supported, or can't express the affine.
             OutputError: The file can't be written.
         """
-        path = Path(path)
-        if like is None:
-            write_volume(path, Volume(self.labels[np.newaxis], self.affine))
-        else:
-            write_labels(path, self.labels, like=like)
-        return path
+        grid = Grid((self.labels.shape[0], self.labels.shape[1], self.labels.shape[2]), self.affine)
+        write_labels(path, self.labels, like=like or grid, segments=self.segments)
+        return Path(path)

@@ -234,6 +234,7 @@ class Predictor:
             if on_grid is None
             else ModelGridClasses(on_grid, scan.orientation, grids[0], (height, width)),
             other_labels=tuple(each.labels for each in others),
+            segments=self.plan.segments,
         )
 
     def classes(self, scan: ModelSpaceScan) -> Iterator[Integer[Tensor, "h w"]]:

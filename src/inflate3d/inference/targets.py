@@ -14,6 +14,7 @@ from inflate3d.errors import ConfigError, DataError, OutputError, truncate
 from inflate3d.inference.manifest import check_replaceable
 from inflate3d.inference.scans import FoundScans
 from inflate3d.io import label_suffix, read_images, suffix_of
+from inflate3d.io.formats import dicom_suffix
 from inflate3d.preparation.file_signatures import last_change
 from inflate3d.volume import Volume
 
@@ -22,6 +23,11 @@ UNCERTAINTY = "uncertainty"
 
 _LOOKUPS_AT_ONCE = 16
 """Number of remote files that are looked up at the same time."""
+
+
+def _file_suffix(out: str) -> str:
+    """The suffix of a label map's file; empty if the name is a folder's."""
+    return suffix_of(out) or dicom_suffix(Path(out).name)
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class Destination:
         remote = name = None
         if is_remote(str(out)):
             remote = RemoteFolder.of(str(out))
-            if suffix_of(str(out)):
+            if _file_suffix(str(out)):
                 remote, name = RemoteFolder.of_file(str(out))
             if not remote.is_writable:
                 raise OutputError(
@@ -55,9 +61,9 @@ class Destination:
             folder = remote.local
         else:
             folder = Path(out)
-            if suffix_of(folder) and not folder.is_dir():
+            if _file_suffix(str(folder)) and not folder.is_dir():
                 folder, name = folder.parent, folder.name
-        if name is not None and (len(cases) > 1 or suffix not in (None, suffix_of(name))):
+        if name is not None and (len(cases) > 1 or suffix not in (None, _file_suffix(name))):
             raise ConfigError(
                 "one file given for several label maps" if len(cases) > 1 else "file has another format than --suffix",
                 expected="a folder" if len(cases) > 1 else suffix,

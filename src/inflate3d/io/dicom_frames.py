@@ -77,11 +77,11 @@ def stored_frames(headers: Sequence[ImageHeader]) -> Iterator[Shaped[np.ndarray,
     Raises:
         DataError: A frame can't be decoded.
     """
-    from pydicom.pixels import iter_pixels
+    from pydicom.pixels.utils import iter_pixels
 
     file = headers[0].file
     try:
-        yield from iter_pixels(file, indices=[header.frame for header in headers])
+        yield from iter_pixels(file, indices=[header.frame or 0 for header in headers])
     except (RuntimeError, NotImplementedError) as error:  # no decoder, or it failed
         hint = "if its compression has no decoder here, `pip install python-gdcm` may add one"
         raise unreadable(file, None, expected="frames that can be decoded", got=error, hint=hint) from error
@@ -130,7 +130,7 @@ def _functional_groups(file: Path) -> Dataset:
     """Reads the elements before the pixels; their lengths and nesting were checked when the header was read."""
     try:
         elements = dcmread(file, stop_before_pixels=True, force=True)
-        elements["PerFrameFunctionalGroupsSequence"].value  # noqa: B018 - decoded here, where errors are expected
+        _ = elements["PerFrameFunctionalGroupsSequence"].value  # decoded here, where errors are expected
     except Exception as error:  # pydicom has many, see `read_elements`
         raise unreadable(file, None, expected="the functional groups of frames", got=error) from error
     return elements

@@ -14,21 +14,17 @@ from pydicom.uid import generate_uid
 from inflate3d.atomic import atomic_path
 from inflate3d.errors import DataError, truncate
 from inflate3d.io.dicom_source import Source, quiet, read_source, require_highdicom
-from inflate3d.io.segments import Segments, dicom_code
+from inflate3d.io.segments import COLORS, Segments, dicom_code
 from inflate3d.io.voxels import as_label_dtype
 from inflate3d.version import __version__
-
-_COLORS = (
-    *("#dc7a6e", "#56b4e9", "#1fc795", "#f0e442", "#e69f00", "#e08dbb", "#5b86f5"),
-    *("#bbcc33", "#ee8866", "#99ddff", "#aaaa00", "#ffaabb", "#cc79a7"),
-)
-"""Recommended colors of the segments, again from the first where there are more."""
 
 _MANUFACTURER = "inflate3d"
 _LARGEST_LABELMAP = 2**16 - 1
 
 
-def write(path: Path, labels: Shaped[np.ndarray, "i j k"], scan: Path, segments: Segments, *, labelmap: bool) -> None:
+def write_seg(
+    path: Path, labels: Shaped[np.ndarray, "i j k"], scan: Path, segments: Segments, *, labelmap: bool
+) -> None:
     """Writes a label map of a DICOM series as a SEG object that refers to it; whole or not at all.
 
     Args:
@@ -116,7 +112,7 @@ def _description(number: int, value: int, segments: Segments) -> Dataset:
         else None,
         tracking_uid=generate_uid(),
         tracking_id=segments.name_of(value),
-        display_color=highdicom.color.CIELabColor.from_string(_COLORS[(number - 1) % len(_COLORS)]),
+        display_color=highdicom.color.CIELabColor.from_string(COLORS[(number - 1) % len(COLORS)]),
     )
     if code.modifier:
         modifier = highdicom.sr.CodedConcept.from_code(dicom_code(code.modifier))

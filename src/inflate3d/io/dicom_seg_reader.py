@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Float, Shaped
 from pydicom import Dataset, dcmread
 
-from inflate3d.errors import DataError
+from inflate3d.errors import DataError, truncate
 from inflate3d.io.damage import check_claim, unreadable
 from inflate3d.io.dicom_frames import expand_frames, stored_frames
 from inflate3d.io.dicom_header import ImageHeader, read_header
 from inflate3d.io.grid import affine_from_lps, lps_of
-from inflate3d.volume import SAME_PLACE, Grid, Volume
+from inflate3d.io.structures import StructureLabels
+from inflate3d.volume import SAME_PLACE, Grid
+
+STORAGE_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+"""Of binary and fractional segmentations, and of label maps."""
 
 _MOST_SLICES = 20_000
 _DENSEST = 10_000
@@ -25,28 +29,16 @@ _EVEN = 0.1
 """Distance, in slice steps, of a frame from its place on an even grid that rounding explains."""
 
 
-@dataclass(frozen=True)
-class SegmentedVolume:
-    """What a SEG object holds.
-
-    Attributes:
-        volume: ``(1, I, J, K)``, each voxel with its segment's number, 0 where there is none.
-        names: Segment number to label, of all segments that the object describes.
-        series: UID of the series that it was made from; empty if it does not say.
-    """
-
-    volume: Volume
-    names: dict[int, str]
-    series: str
-
-
-def read_seg(path: Path, *, on: Grid | None = None, case: str | None = None) -> SegmentedVolume:
+def read_seg(
+    path: Path, *, on: Grid | None = None, values: Mapping[str, int] | None = None, case: str | None = None
+) -> StructureLabels:
     """Reads a SEG object: BINARY, LABELMAP, or FRACTIONAL, of which voxels of at least half the maximum are taken.
 
     Args:
         path: The file.
         on: The grid of the scan, whose voxels the frames have to be; where no frame is, there is background. Without,
             the grid is the smallest one that has all frames.
+        values: Label value of each segment that is wanted, by its plain name; without, all segments by their numbers.
         case: Id of the case, for error messages.
 
     Raises:
@@ -54,25 +46,70 @@ def read_seg(path: Path, *, on: Grid | None = None, case: str | None = None) -> 
     """
     try:
         header, elements = _header(path, case)
-        kind = str(elements.get("SegmentationType", ""))
         frames = expand_frames([header])
-        grid = on or _own_grid(frames)
-        labels = np.zeros(grid.shape, np.uint16)
-        names = _names(elements)
-        half = 1 if kind != "FRACTIONAL" else (int(elements.get("MaximumFractionalValue", 255)) + 1) // 2
+        labels = StructureLabels.empty(on or _own_grid(frames), _names(elements), values)
+        half = (int(elements.get("MaximumFractionalValue", 255)) + 1) // 2
+        threshold = half if str(elements.get("SegmentationType", "")) == "FRACTIONAL" else 1
+        is_labelmap = str(elements.get("SegmentationType", "")) == "LABELMAP"
         for frame, pixels in zip(frames, stored_frames(frames), strict=True):
-            place = _place(frame, pixels.shape, grid)
-            if kind == "LABELMAP":
-                values, inside = pixels, pixels > 0
+            place = _place(frame, pixels.shape, labels.grid)
+            if is_labelmap:
+                numbers = [number for number in np.unique(pixels).tolist() if number]
+                masks = {number: pixels == number for number in numbers}
             else:
-                inside = pixels >= half
-                values = np.full(pixels.shape, int(frame.number("segment", 1.0)), np.uint16)
-            _fill(labels, place, values.astype(np.uint16), inside, names, frame)
+                masks = {int(frame.number("segment", 1.0)): pixels >= threshold}
+            for number, mask in masks.items():
+                if value := _value_of(number, labels):
+                    labels.add(np.ix_(*place.indices), place.turned(mask), value, frame.name)
     except DataError as error:
         raise error.with_context(case=case, file=path) from error
     except (ValueError, TypeError, AttributeError, OverflowError, NotImplementedError) as error:
         raise unreadable(path, case, expected="a DICOM SEG object", got=error) from error
-    return SegmentedVolume(Volume(labels[np.newaxis], grid.affine), names, _series(elements))
+    return labels.finished(_series(elements))
+
+
+def describe_seg(path: Path) -> tuple[str, tuple[str, ...]]:
+    """The UID of the series that a SEG object was made from, and its segments' names.
+
+    Raises:
+        DataError: It is damaged.
+    """
+    _, elements = _header(path, None)
+    try:
+        return _series(elements), tuple(_names(elements).values())
+    except (ValueError, TypeError, AttributeError) as error:
+        raise unreadable(path, None, expected="a DICOM SEG object", got=error) from error
+
+
+def _value_of(number: int, labels: StructureLabels) -> int:
+    if number not in labels.values:
+        raise DataError(
+            "a segment of the DICOM SEG is not described",
+            expected=f"one of {truncate(list(map(str, labels.values)))}",
+            got=number,
+            hint="export it again",
+        )
+    return labels.values[number]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a frame's pixels are in an array of voxels.
+
+    Attributes:
+        indices: Along each of the three axes.
+        along_row: The axis along which a row runs.
+        along_column: Likewise a column.
+    """
+
+    indices: list[np.ndarray]
+    along_row: int
+    along_column: int
+
+    def turned(self, pixels: Shaped[np.ndarray, "rows columns"]) -> Shaped[np.ndarray, "i j k"]:
+        """The pixels along the axes of the array."""
+        turned = pixels.T if self.along_row < self.along_column else pixels
+        return np.expand_dims(turned, 3 - self.along_row - self.along_column)
 
 
 def _header(path: Path, case: str | None) -> tuple[ImageHeader, Dataset]:
@@ -147,8 +184,8 @@ def _is_even(heights: Float[np.ndarray, " n"], step: float) -> bool:
     return bool(places[-1] < _MOST_SLICES and np.abs(places - np.rint(places)).max() < _EVEN)
 
 
-def _place(frame: ImageHeader, shape: tuple[int, ...], grid: Grid) -> list[Int[np.ndarray, " n"]]:
-    """The indices of a frame's pixels along the three axes of a grid, followed by the axes of its columns and rows.
+def _place(frame: ImageHeader, shape: tuple[int, ...], grid: Grid) -> _Place:
+    """Where a frame's pixels are on a grid.
 
     Raises:
         DataError: They are no voxels of the grid.
@@ -171,33 +208,8 @@ def _place(frame: ImageHeader, shape: tuple[int, ...], grid: Grid) -> list[Int[n
             got=f"frame {(frame.frame or 0) + 1} at {frame.text('position')}, {apart:.3g} mm away from them",
             hint="check that it was made from this series; resample it to the series otherwise",
         )
-    along_row, along_column = np.abs(whole).argmax(axis=0)
+    along_row, along_column = np.abs(whole).argmax(axis=0).tolist()
     indices = [np.array([round(each)]) for each in begin]
     for axis, number, count in ((along_row, 0, columns), (along_column, 1, rows)):
         indices[axis] = np.rint(begin[axis] + whole[axis, number] * np.arange(count)).astype(int)
-    return [*indices, np.array([along_row, along_column])]
-
-
-def _fill(
-    labels: Shaped[np.ndarray, "i j k"],
-    place: list[Int[np.ndarray, " n"]],
-    values: Shaped[np.ndarray, "rows columns"],
-    inside: Bool[np.ndarray, "rows columns"],
-    names: dict[int, str],
-    frame: ImageHeader,
-) -> None:
-    *indices, (along_row, along_column) = place
-    turned = [each.T if along_row < along_column else each for each in (values, inside)]
-    third = 3 - along_row - along_column
-    new, mask = (np.expand_dims(each, int(third)) for each in turned)
-    at = np.ix_(*indices)
-    old = labels[at]
-    if (clash := mask & (old > 0) & (old != new)).any():
-        one, other = int(old[clash][0]), int(new[clash][0])
-        raise DataError(
-            "segments of the DICOM SEG overlap",
-            expected="one segment a voxel",
-            got=f"{names.get(one, one)} and {names.get(other, other)} overlap in frame {(frame.frame or 0) + 1}",
-            hint="save overlapping structures as separate objects, and use one of them",
-        )
-    labels[at] = np.where(mask, new, old)
+    return _Place(indices, along_row, along_column)

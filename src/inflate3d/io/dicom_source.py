@@ -14,7 +14,7 @@ import numpy as np
 from pydicom import Dataset, dcmread
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import generate_uid
-from pydicom.valuerep import DSfloat
+from pydicom.valuerep import DSfloat, format_number_as_ds
 
 from inflate3d.errors import ConfigError, DataError
 from inflate3d.io.damage import unreadable
@@ -130,7 +130,7 @@ def _read(file: Path) -> Dataset:
         for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
             if not image.get(keyword):
                 raise DataError("an image has no UID, so nothing can refer to it", expected=keyword, file=file)
-        image.Rows, image.Columns  # noqa: B018 - decoded here, where errors are expected
+        _ = image.Rows, image.Columns  # decoded here, where errors are expected
     except DataError:
         raise
     except Exception as error:  # pydicom has many, see `read_elements`
@@ -184,13 +184,18 @@ def _frame_groups(header: ImageHeader) -> Dataset:
     return groups
 
 
+def decimal(number: float) -> DSfloat:
+    """A number in the 16 characters that DICOM has for it."""
+    return DSfloat(format_number_as_ds(number))
+
+
 def decimals(header: ImageHeader, name: str, count: int) -> list[DSfloat]:
     """A tag's numbers in the 16 characters that DICOM has for each."""
-    return [DSfloat(number, auto_format=True) for number in header.numbers(name, count).tolist()]
+    return [decimal(number) for number in header.numbers(name, count).tolist()]
 
 
 def _step(stack: Stack) -> DSfloat:
     """Millimeters from slice to slice along their normal."""
     along_row, along_column, step = stack.affine[:3, :3].T
     normal = np.cross(along_row, along_column)
-    return DSfloat(abs(float(step @ normal)) / float(np.linalg.norm(normal)), auto_format=True)
+    return decimal(abs(float(step @ normal)) / float(np.linalg.norm(normal)))

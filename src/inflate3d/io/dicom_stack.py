@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from inflate3d.errors import DataError
 from inflate3d.io.dicom_header import ImageHeader
-from inflate3d.io.dicom_volumes import TELLS_APART
+from inflate3d.io.dicom_volumes import DISTINGUISHING
 from inflate3d.io.grid import affine_from_lps
 
 _ALIKE = (("rows", 1, 0.0), ("columns", 1, 0.0), ("pixel spacing", 2, 1e-4), ("orientation", 6, 1e-4))
@@ -197,7 +197,7 @@ def _check_single(heights: Sequence[float], slices: Sequence[ImageHeader], spaci
     together = [slices[index] for index in shared[0]]
     differing = [
         f"{name} ({', '.join(sorted({header.text(name) or 'none' for header in together}))})"
-        for name in TELLS_APART
+        for name in DISTINGUISHING
         if len({header.text(name) for header in together}) > 1
     ]
     are_copies = len({header.text("instance") for header in together}) == 1

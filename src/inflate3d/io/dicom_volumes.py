@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from inflate3d.errors import DataError, truncate
 from inflate3d.io.dicom_header import ImageHeader
 
-TELLS_APART = (
+DISTINGUISHING = (
     "echo time",
     "temporal position",
     "trigger time",
@@ -29,7 +29,7 @@ class SeriesVolume:
     """Images of a series that have one each at a position.
 
     Attributes:
-        name: What tells it from the others, such as ``echo time 4.6``; empty if there are no others.
+        name: What distinguishes it from the others, such as ``echo time 4.6``; empty if there are no others.
         images: Their headers.
     """
 
@@ -38,9 +38,9 @@ class SeriesVolume:
 
 
 def split_volumes(headers: Sequence[ImageHeader]) -> list[SeriesVolume]:
-    """Splits the images of a series into volumes, sorted by what tells them apart.
+    """Splits the images of a series into volumes, sorted by what distinguishes them.
 
-    Images that no tag tells apart stay together.
+    Images that no tag distinguishes stay together.
     """
     stacks = _grouped(headers, ("stack",))
     parts = [
@@ -78,7 +78,7 @@ def choose_volume(headers: Sequence[ImageHeader], number: int | None) -> list[Im
 def _split_stack(headers: Sequence[ImageHeader]) -> list[SeriesVolume]:
     if _has_single_positions(headers):
         return [SeriesVolume("", tuple(headers))]
-    differing = [tag for tag in TELLS_APART if len({header.text(tag) for header in headers}) > 1]
+    differing = [tag for tag in DISTINGUISHING if len({header.text(tag) for header in headers}) > 1]
     for tags in (*((tag,) for tag in differing), *_pairs(differing), tuple(differing)):
         groups = _grouped(headers, tags)
         if len(groups) > 1 and all(map(_has_single_positions, groups.values())):

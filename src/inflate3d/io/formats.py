@@ -28,6 +28,9 @@ _FORMATS = {
 _DICOM = "inflate3d.io.dicom"
 """The module with ``read(path, case=...)`` for DICOM series, which have no suffix."""
 
+DICOM_LABELS = (".seg.dcm", ".labelmap.dcm", ".rtstruct.dcm")
+"""Suffixes of label maps in DICOM objects: SEG of the types BINARY and LABELMAP, and RTSTRUCT."""
+
 SUFFIXES = tuple(_FORMATS)
 """The suffixes, in lower case, of files that can be read, each before its own end.
 
@@ -86,10 +89,10 @@ def label_name(scan: str | PurePath, suffix: str | None = None) -> str:
 
 def label_suffix(scan: str | PurePath, suffix: str | None = None) -> str:
     """The suffix of a scan's label map, see `label_name`."""
-    if suffix is not None and suffix.lower() not in WRITABLE_SUFFIXES:
+    if suffix is not None and suffix.lower() not in (*WRITABLE_SUFFIXES, *DICOM_LABELS):
         raise ConfigError(
             "label maps can't be written in this format",
-            expected=f"one of {', '.join(WRITABLE_SUFFIXES)}",
+            expected=f"one of {', '.join((*WRITABLE_SUFFIXES, *DICOM_LABELS))}",
             got=suffix,
         )
     own = suffix_of(scan)
@@ -209,4 +212,5 @@ def _names_series(path: Path, case: str | None) -> bool:
 
 def dicom_suffix(name: str) -> str:
     """The suffix of a file named as DICOM, as spelled; empty if it is not."""
-    return next((name[-len(suffix) :] for suffix in (".dcm", ".dicom") if name.lower().endswith(suffix)), "")
+    suffixes = (*DICOM_LABELS, ".dcm", ".dicom")
+    return next((name[-len(suffix) :] for suffix in suffixes if name.lower().endswith(suffix)), "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,16 @@ from numpy.typing import ArrayLike
 
 from inflate3d.errors import DataError
 from inflate3d.io.damage import not_enough_memory
+from inflate3d.io.dicom_labels import (
+    check_dicom_labels_writable,
+    kind_of,
+    kind_to_write,
+    read_dicom_labels,
+    write_dicom_labels,
+)
 from inflate3d.io.formats import reader_of, writer_of
 from inflate3d.io.grid import FileGrid, lay_on
+from inflate3d.io.segments import Segments
 from inflate3d.io.voxels import LARGEST_LABEL, as_label_dtype, some_values
 from inflate3d.volume import Grid, Volume
 
@@ -101,16 +109,23 @@ def read_images(paths: Sequence[str | Path | None], *, case: str | None = None) 
     )
 
 
-def read_labels(path: str | Path, *, case: str | None = None) -> Volume:
+def read_labels(
+    path: str | Path, *, case: str | None = None, on: Grid | None = None, structures: Mapping[str, int] | None = None
+) -> Volume:
     """Reads a label map.
 
     Args:
         path: See `read_volume`; floats are accepted if they are whole numbers within the precision of a NIfTI file's
-            slope.
+            slope. Or a DICOM SEG or RTSTRUCT.
+        on: The scan's grid, which a DICOM SEG is laid on, and an RTSTRUCT rasterized.
+        structures: The label value of each structure of a DICOM SEG or RTSTRUCT, by its `plain_name`; others are left
+            out. Without, values are the numbers in the file.
 
     Returns:
         The labels on their own grid, ``(1, I, J, K)``, in the smallest unsigned type.
     """
+    if kind_of(Path(path)):
+        return read_dicom_labels(Path(path), on=on, values=structures, case=case).volume
     volume = read_volume(path, case=case)
     array = volume.array
     if len(array) != 1:
@@ -154,21 +169,28 @@ def _label_precision(path: Path) -> float:
 def check_labels_writable(path: str | Path, grid: Grid, like: str | Path) -> None:
     """Checks that a label map can be written on the grid of a scan, before there is one."""
     path = Path(path)
+    if kind_to_write(path):
+        check_dicom_labels_writable(path, Path(like))
+        return
     writer = writer_of(path)
     if writer is not reader_of(Path(like), None):
         writer.check_writable(path, grid.affine)
 
 
-def write_labels(path: str | Path, labels: ArrayLike, like: str | Path | Volume | Grid) -> None:
+def write_labels(
+    path: str | Path, labels: ArrayLike, like: str | Path | Volume | Grid, *, segments: Segments | None = None
+) -> None:
     """Writes a label map on the grid of a scan.
 
     Given the scan's path and an output format of the same family (NIfTI; NRRD and MetaImage), the geometry is copied
     from the scan's header bit for bit, units included. No voxel of the scan is read. The write is atomic.
 
     Args:
-        path: The file to write, of one of `WRITABLE_SUFFIXES`.
+        path: The file to write, of one of `WRITABLE_SUFFIXES`; or a DICOM object: SEG (``.dcm``), SEG of the type LABELMAP
+            (``.labelmap.dcm``) or RTSTRUCT (``.rtstruct.dcm``).
         labels: ``(I, J, K)`` on the scan's own grid, not negative: integers, booleans, or whole floats.
-        like: The scan: its path (see `read_volume`), the volume, or its grid.
+        like: The scan: its path (see `read_volume`), the volume, or its grid; for DICOM the path of its series.
+        segments: What the values stand for, which DICOM objects say.
 
     Raises:
         DataError: The labels are not class numbers or do not fit the scan's grid, the scan's headers can't be read, or
@@ -182,6 +204,9 @@ def write_labels(path: str | Path, labels: ArrayLike, like: str | Path | Volume 
         [0, 1]
     """
     path, labels = Path(path), np.asarray(labels)
+    if kind_to_write(path):
+        write_dicom_labels(path, labels, like, segments or Segments())
+        return
     writer = writer_of(path)
     if isinstance(like, str | Path) and writer is reader_of(Path(like), None):
         writer.write_like(path, labels, Path(like))

@@ -1,4 +1,4 @@
-"""What label values stand for, for the formats that say so: names, codes of a terminology, and who made the labels."""
+"""What label values stand for, in the formats that say so: names, codes of a terminology, and who made the labels."""
 
 from __future__ import annotations
 
@@ -112,6 +112,13 @@ class SegmentCode(FrozenModel):
         if match is None or max(len(match[1]), len(match[2])) > 16 or len(match[3]) > 64:
             raise ValueError(f"{value!r} is no code; write scheme, value and meaning, such as 'SCT 10200004 Liver'")
         return value.strip()
+
+
+COLORS = (
+    *("#dc7a6e", "#56b4e9", "#1fc795", "#f0e442", "#e69f00", "#e08dbb", "#5b86f5"),
+    *("#bbcc33", "#ee8866", "#99ddff", "#aaaa00", "#ffaabb", "#cc79a7"),
+)
+"""Recommended colors of structures, again from the first where there are more."""
 
 
 @dataclass(frozen=True)

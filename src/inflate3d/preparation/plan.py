@@ -8,13 +8,14 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Integer, Shaped
-from pydantic import PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from inflate3d.atomic import write_text
 from inflate3d.config import Planes, TrainingDefaults
 from inflate3d.datasets.case import Dataset
 from inflate3d.datasets.classes import class_numbers, map_labels
 from inflate3d.errors import DataError
+from inflate3d.io.segments import SegmentCode, Segments
 from inflate3d.orientation import Turn, frame_axes, plane_turns
 from inflate3d.preparation.fingerprint import Fingerprint, measure_intensities
 from inflate3d.settings import FrozenModel, parse_settings, read_json
@@ -81,6 +82,8 @@ class ModelSpace(FrozenModel):
         allow_missing_modality: Whether modalities may be missing, which are replaced by zeros.
         depth_axis: The anatomical direction along which slices are stacked.
         slice_spacing: Millimeters between slices after resampling; None keeps a scan's own slices.
+        structures: Label value of each structure in DICOM SEG and RTSTRUCT, by its plain name.
+        codes: By class name, the codes that DICOM labels have, where they differ from the built-in ones.
     """
 
     dataset: str
@@ -91,6 +94,13 @@ class ModelSpace(FrozenModel):
     allow_missing_modality: bool = False
     depth_axis: DepthAxis
     slice_spacing: PositiveFloat | None = None
+    structures: dict[str, int] = Field(default_factory=dict)
+    codes: dict[str, SegmentCode] = Field(default_factory=dict)
+
+    @property
+    def segments(self) -> Segments:
+        """What the label values stand for, as DICOM labels say."""
+        return Segments(self.classes, self.codes, self.dataset)
 
     @property
     def class_numbers(self) -> dict[int, int]:

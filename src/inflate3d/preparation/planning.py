@@ -112,6 +112,8 @@ def choose_model_space(
         allow_missing_modality=options.allow_missing_modality,
         depth_axis=axis,
         slice_spacing=slice_spacing,
+        structures=dict(dataset.structures),
+        codes={name: code for name, code in dataset.codes.items() if name in dataset.classes.values()},
     )
     return space, pixel_spacing, {"depth_axis": why_axis, "spacing": why_spacing}
 

@@ -41,7 +41,7 @@ def check_case(case: Case, dataset: Dataset, *, allow_missing_modality: bool = F
     except DataError as error:
         problems.append(error)
     try:
-        labels = _read_labels_of(case)
+        labels = _read_labels_of(case, dataset, volume)
         if volume is not None:
             labels = lay_on(labels, volume, case=case.id, file=case.label)
     except DataError as error:
@@ -137,12 +137,13 @@ def _check_modalities(volume: Volume, case: Case, dataset: Dataset) -> None:
         )
 
 
-def _read_labels_of(case: Case) -> Volume:
+def _read_labels_of(case: Case, dataset: Dataset, scan: Volume | None) -> Volume:
     if case.label is None:
         raise DataError(
             "case without a label map", hint="label it, or leave the case out", case=case.id, file=case.scan
         )
-    return read_labels(case.label, case=case.id)
+    grid = None if scan is None else scan.grid
+    return read_labels(case.label, case=case.id, on=grid, structures=dataset.structures or None)
 
 
 def _label_problems(labels: Volume, case: Case, dataset: Dataset) -> list[DataError]:

@@ -107,7 +107,8 @@ def case_pictures(case: Case, standing: str, plan: Plan, folder: ScoredFolder, s
     framed = to_model_space(scan, plan.model_copy(update={"slice_spacing": None}))  # on the scan's own slices
     assert case.label is not None, "held-out cases have labels"
     files = (case.label, prediction_file(folder, case))
-    maps = [lay_on(read_labels(file, case=case.id), scan, case=case.id, file=file) for file in files]
+    read = (read_labels(file, case=case.id, on=scan.grid, structures=plan.structures or None) for file in files)
+    maps = [lay_on(labels, scan, case=case.id, file=file) for labels, file in zip(read, files, strict=True)]
     label, prediction = (plan.number_classes(framed.labels(each.array[0])) for each in maps)
     errors = find_errors(label, prediction)
     label[label == IGNORED] = 0

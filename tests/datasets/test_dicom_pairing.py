@@ -1,0 +1,115 @@
+"""Datasets of DICOM series labeled by SEG and RTSTRUCT: found by `init`, prepared like any other."""
+
+import numpy as np
+import pytest
+import yaml
+
+from inflate3d.datasets import read_dataset
+from inflate3d.datasets.proposal import propose
+from inflate3d.datasets.writing import write_dataset
+from inflate3d.errors import DataError, DatasetProblems
+from inflate3d.io import read_labels, read_volume, write_labels
+from inflate3d.io.segments import Segments
+from inflate3d.preparation.prepare import prepare
+
+SHAPE = (7, 20, 24)
+
+
+def labels_of(number):
+    labels = np.zeros(SHAPE[::-1], np.uint8)
+    labels[4 + number : 14, 6:15, 2:6] = 1
+    labels[6:9, 8 + number : 12, 3:5] = 2
+    return labels
+
+
+@pytest.fixture
+def studies(tmp_path, write_series):
+    """Three patients; structures are spelled in three ways, and lie where clinics put them."""
+    names = {0: ("Liver", "GTV Mass"), 1: ("liver", "gtv_mass"), 2: ("LIVER", "GTVp")}
+    for number, spelled in names.items():
+        folder = tmp_path / "studies" / f"p{number}"
+        values = np.random.default_rng(number).integers(0, 300, SHAPE).astype(np.int16)
+        tags = {"0010|0020": f"secret {number}", "0020|000d": f"1.2.{number}"}
+        write_series(folder / "ct", values, uid=f"1.2.{number}.1", modality="CT", tags=tags)
+        write_series(folder / "scout", values[:1], uid=f"1.2.{number}.2", modality="CT", tags=tags)
+        name = "objects/rs.rtstruct.dcm" if number else "seg.dcm"
+        write_labels(
+            folder / name, labels_of(number), like=folder / "ct", segments=Segments(dict(enumerate(spelled, 1)))
+        )
+    return tmp_path / "studies"
+
+
+def test_init_pairs_objects_with_their_series(studies):
+    proposal = propose(studies)
+    assert [(row.case, row.images, row.label) for row in proposal.rows] == [
+        ("p0", ("p0/ct",), "p0/seg.dcm"),
+        ("p1", ("p1/ct",), "p1/objects/rs.rtstruct.dcm"),
+        ("p2", ("p2/ct",), "p2/objects/rs.rtstruct.dcm"),
+    ]
+    assert proposal.classes == {0: "background", 1: "GTV Mass", 2: "GTVp", 3: "Liver"}
+    assert proposal.label_files == {1: 2, 2: 1, 3: 3}
+    assert proposal.modalities == ("CT",)
+    proposal.write()
+    assert "secret" not in (studies / "dataset.yaml").read_text() + (studies / "cases.csv").read_text()
+    assert read_dataset(studies).structures == {"gtv mass": 1, "gtvp": 2, "liver": 3}
+
+
+def describe(studies, **changes):
+    propose(studies).write()
+    listing = yaml.safe_load((studies / "dataset.yaml").read_text())
+    listing |= {"classes": {0: "background", 1: "liver", 2: "GTV Mass"}, "synonyms": {"GTVp": "GTV Mass"}, **changes}
+    (studies / "dataset.yaml").write_text(yaml.safe_dump(listing))
+    return read_dataset(studies)
+
+
+def test_such_a_dataset_is_prepared_like_one_of_label_maps(studies, tmp_path):
+    codes = {"liver": "SCT 10200004 Liver", "GTV Mass": {"type": "SCT 4147007 Mass"}}
+    dataset = describe(studies, codes=codes)
+    store = prepare(dataset, tmp_path / "store", workers=1)
+    converted = write_dataset(dataset, tmp_path / "nifti", "folder").dataset
+    same = prepare(converted, tmp_path / "other", workers=1)
+    for number, case in enumerate(("p0", "p1", "p2")):
+        indices = list(range(SHAPE[0]))
+        assert np.array_equal(store.label_slices(case, indices), same.label_slices(case, indices))
+        assert np.array_equal(store.image_slices(case, indices), same.image_slices(case, indices))
+        original = read_labels(tmp_path / "nifti" / converted.cases[number].label)
+        assert np.array_equal(original.array[0], labels_of(number))
+    assert store.plan.segments.code_of(2).type == "SCT 4147007 Mass"
+    assert store.plan.structures["gtvp"] == 2
+
+
+def test_what_a_dataset_says_wrong(studies):
+    with pytest.raises(DataError, match="invalid classes") as caught:
+        describe(studies, synonyms={"GTVp": "tumor"})
+    assert "tumor is not a class" in str(caught.value.got)
+    (studies / "dataset.yaml").unlink()
+    (studies / "cases.csv").unlink()
+    with pytest.raises(DataError, match="does not describe a dataset") as caught:
+        describe(studies, codes={"liver": "Liver"})
+    assert "is no code" in str(caught.value)
+
+
+def test_object_of_another_series_is_left_out(studies):
+    (studies / "p1" / "ct").rename(studies.parent / "gone")
+    proposal = propose(studies)
+    assert [row.case for row in proposal.rows] == ["p0", "p2"]
+    assert dict(proposal.left_out)["p1/objects/rs.rtstruct.dcm"] == "its series, 1.2.1.1, is not here"
+
+
+def test_two_objects_of_one_series_are_left_out(studies):
+    like = studies / "p0" / "ct"
+    write_labels(studies / "p0" / "second.seg.dcm", labels_of(0), like=like, segments=Segments({1: "liver"}))
+    proposal = propose(studies)
+    assert [row.case for row in proposal.rows] == ["p1", "p2"]
+    assert {file for file, _ in proposal.left_out} == {"p0/seg.dcm", "p0/second.seg.dcm"}
+
+
+def test_object_drawn_on_another_grid_is_an_error(studies, tmp_path, write_series):
+    dataset = describe(studies)
+    write_series(studies / "p1" / "ct", np.zeros(SHAPE, np.int16), uid="1.2.1.1", modality="CT", origin=(0, 0, 1))
+    with pytest.raises(DatasetProblems) as caught:
+        prepare(dataset, tmp_path / "store", workers=1)
+    (problem,) = caught.value.problems
+    assert problem.what == "a contour does not lie on a slice of the series"
+    assert (problem.case, problem.file) == ("p1", str(studies / "p1/objects/rs.rtstruct.dcm"))
+    assert read_volume(studies / "p1" / "ct").shape == SHAPE[::-1]
