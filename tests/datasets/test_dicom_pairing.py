@@ -7,7 +7,7 @@ import yaml
 from inflate3d.datasets import read_dataset
 from inflate3d.datasets.proposal import propose
 from inflate3d.datasets.writing import write_dataset
-from inflate3d.errors import DataError, DatasetProblems
+from inflate3d.errors import ConfigError, DataError, DatasetProblems
 from inflate3d.io import read_labels, read_volume, write_labels
 from inflate3d.io.segments import Segments
 from inflate3d.preparation.prepare import prepare
@@ -72,10 +72,26 @@ def test_such_a_dataset_is_prepared_like_one_of_label_maps(studies, tmp_path):
         indices = list(range(SHAPE[0]))
         assert np.array_equal(store.label_slices(case, indices), same.label_slices(case, indices))
         assert np.array_equal(store.image_slices(case, indices), same.image_slices(case, indices))
-        original = read_labels(tmp_path / "nifti" / converted.cases[number].label)
+        label = converted.cases[number].label
+        assert label is not None
+        original = read_labels(label)
         assert np.array_equal(original.array[0], labels_of(number))
     assert store.plan.segments.code_of(2).type == "SCT 4147007 Mass"
     assert store.plan.structures["gtvp"] == 2
+
+
+@pytest.mark.parametrize("suffix", [".seg.dcm", ".labelmap.dcm", ".rtstruct.dcm"])
+def test_label_maps_are_converted_to_dicom(studies, tmp_path, suffix):
+    dataset = describe(studies)
+    written = write_dataset(dataset, tmp_path / "dicom", "folder", suffix=suffix).dataset
+    for number, case in enumerate(written.cases):
+        scan = read_volume(case.scan)
+        assert scan == read_volume(dataset.cases[number].scan)
+        assert case.label is not None
+        labels = read_labels(case.label, on=scan.grid, structures=written.structures)
+        assert np.array_equal(labels.array[0], labels_of(number))
+    with pytest.raises(ConfigError, match="invalid file format"):
+        write_dataset(dataset, tmp_path / "msd", "msd", suffix=suffix)
 
 
 def test_what_a_dataset_says_wrong(studies):

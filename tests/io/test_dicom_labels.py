@@ -51,7 +51,7 @@ def some_labels(shape):
     return labels
 
 
-@pytest.fixture(params=SERIES, ids=SERIES)
+@pytest.fixture(params=list(SERIES))
 def series(request, tmp_path, write_series):
     write_series(tmp_path / "series", noise(), tags={"0020|0052": "1.2.99"}, **SERIES[request.param])
     return tmp_path / "series"
@@ -158,8 +158,8 @@ def test_what_a_segmentation_says(tmp_path, write_series):
 
 def test_names_have_codes():
     assert known_code("oesophagus") == known_code("Esophagus")
-    assert known_code("LEFT-adrenal gland").modifier == "SCT 7771000 Left"
-    assert known_code("aorta").type == "SCT 15825003 Aorta"
+    assert Segments({1: "LEFT-adrenal gland"}).code_of(1).modifier == "SCT 7771000 Left"
+    assert Segments({1: "aorta"}).code_of(1).type == "SCT 15825003 Aorta"
     assert known_code("dragon") is None
     assert Segments({1: "dragon"}).code_of(1).type == "SCT 85756007 Tissue"
     with pytest.raises(ValueError, match="is no code"):
@@ -199,30 +199,39 @@ def test_segmentation_that_another_program_wrote_along_other_axes(tmp_path, writ
         read_labels(tmp_path / "x.labelmap.dcm", on=one.grid, case="c1")
 
 
-def test_series_with_frames(tmp_path, write_series):
-    files = write_series(tmp_path / "classic", noise(), modality="CT")
-    images = [pydicom.dcmread(file) for file in files]
+@pytest.fixture
+def frames(tmp_path, write_series):
+    """A multi-frame object with the frames in reverse."""
+    images = [pydicom.dcmread(file) for file in write_series(tmp_path / "classic", noise(), modality="CT")]
     for image in images:
         image.FrameOfReferenceUID, image.PatientName = "1.2.99", ""
         image.ContentDate, image.ContentTime, image.AcquisitionNumber = "20200101", "101010", "1"
     (tmp_path / "frames").mkdir()
     enhanced = highdicom.legacy.LegacyConvertedEnhancedCTImage(images[::-1], "1.2.9", 2, "1.2.9.1", 1)
     enhanced.save_as(tmp_path / "frames" / "a")
-    scan = read_volume(tmp_path / "frames")
+    return tmp_path / "frames"
+
+
+def test_series_with_frames(frames, tmp_path):
+    scan = read_volume(frames)
     labels = some_labels(scan.shape)
-    places = [
-        groups.PlanePositionSequence[0].ImagePositionPatient for groups in enhanced.PerFrameFunctionalGroupsSequence
-    ]
+    own = pydicom.dcmread(frames / "a").PerFrameFunctionalGroupsSequence
+    places = [groups.PlanePositionSequence[0].ImagePositionPatient for groups in own]
     for suffix in (".seg.dcm", ".rtstruct.dcm"):
-        path = tmp_path / f"x{suffix}"
-        write_labels(path, labels, like=tmp_path / "frames", segments=SEGMENTS)
+        write_labels(tmp_path / f"x{suffix}", labels, like=frames, segments=SEGMENTS)
         structures = {"liver": 2, "liver tumor": 5, "right kidney": 9}
-        assert np.array_equal(read_labels(path, on=scan.grid, structures=structures).array[0], labels)
-        check_by_dciodvfy(path)
+        read = read_labels(tmp_path / f"x{suffix}", on=scan.grid, structures=structures)
+        assert np.array_equal(read.array[0], labels)
     for groups in pydicom.dcmread(tmp_path / "x.seg.dcm").PerFrameFunctionalGroupsSequence:
         reference = groups.DerivationImageSequence[0].SourceImageSequence[0]
         assert reference.ReferencedSOPInstanceUID == "1.2.9.1"
         assert places[reference.ReferencedFrameNumber - 1] == groups.PlanePositionSequence[0].ImagePositionPatient
+
+
+@pytest.mark.parametrize("suffix", [".seg.dcm", ".rtstruct.dcm"])
+def test_objects_of_frames_follow_the_standard(frames, tmp_path, suffix):
+    write_labels(tmp_path / f"x{suffix}", some_labels((12, 10, 6)), like=frames, segments=SEGMENTS)
+    check_by_dciodvfy(tmp_path / f"x{suffix}")
 
 
 def test_prediction_is_saved_as_dicom(tmp_path, write_series):
@@ -305,7 +314,8 @@ def test_structures_rasterize_to_the_labels(series, tmp_path):
         for contour in roi.ContourSequence:  # it refers to the image that it lies on
             uid = contour.ContourImageSequence[0].ReferencedSOPInstanceUID
             (image,) = [image for file in series.iterdir() if (image := pydicom.dcmread(file)).SOPInstanceUID == uid]
-            normal = np.cross(*np.array(image.ImageOrientationPatient).reshape(2, 3))
+            row, column = np.array(image.ImageOrientationPatient, float).reshape(2, 3)
+            normal = np.cross(row, column)
             offset = np.array(contour.ContourData).reshape(-1, 3) - np.array(image.ImagePositionPatient)
             assert np.abs(offset @ normal).max() < 1e-3
 

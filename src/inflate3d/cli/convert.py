@@ -24,7 +24,8 @@ class Options(CommandOptions):
     to: LayoutName
     """Layout: folder (dataset.yaml and cases.csv), msd (Decathlon) or nnunet (nnU-Net's raw data)."""
     suffix: str = ".nii.gz"
-    """Format of the new files, such as .nii.gz, .nrrd or .mha."""
+    """Format of the new files, such as .nii.gz, .nrrd or .mha; with --to folder also .seg.dcm, .labelmap.dcm or
+    .rtstruct.dcm: label maps of DICOM series become DICOM objects beside copies of the series."""
     jobs: int | None = None
     """Processes that check the cases (default: one per core)."""
 
@@ -32,7 +33,7 @@ class Options(CommandOptions):
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     dataset = read_dataset(options.dataset)
     check_empty(options.out)
-    check_suffix(options.suffix)
+    check_suffix(options.suffix, options.to)
     check_cases(dataset, workers=options.jobs, progress=terminal.progress)
     written = write_dataset(dataset, options.out, options.to, suffix=options.suffix, progress=terminal.progress)
     terminal.print(f"{len(written.dataset.cases)} cases of {dataset.name} are in {options.out}")

@@ -20,6 +20,8 @@ from inflate3d.datasets.msd import read_msd, write_msd_listing
 from inflate3d.datasets.nnunet import nnunet_values, read_nnunet, write_nnunet_listing
 from inflate3d.errors import ConfigError, DataError, OutputError
 from inflate3d.io import WRITABLE_SUFFIXES, lay_on, read_images, read_labels, write_labels, write_volume
+from inflate3d.io.formats import DICOM_LABELS, split_volume_number
+from inflate3d.io.segments import Segments
 from inflate3d.progress import Progress, silent
 from inflate3d.volume import Volume
 
@@ -58,12 +60,13 @@ def write_dataset(
 
     Args:
         folder: The output folder, which must be empty or not exist.
-        suffix: The files' format, such as ``".nii.gz"`` or ``".nrrd"``.
+        suffix: The files' format, such as ``".nii.gz"`` or ``".nrrd"``. ``".seg.dcm"`` and the other DICOM labels copy
+            the series of a dataset of DICOM, in the layout ``folder``; merged values become those of their classes.
     """
     folder = Path(folder)
     check_empty(folder)
-    check_suffix(suffix)
-    values = _new_values(dataset, layout)
+    check_suffix(suffix, layout)
+    values = _dicom_values(dataset) if suffix in DICOM_LABELS else _new_values(dataset, layout)
     existed = folder.exists()
     try:
         cases = [
@@ -90,10 +93,24 @@ def check_empty(folder: Path) -> None:
         )
 
 
-def check_suffix(suffix: str) -> None:
-    """Checks that files with a suffix can be written."""
-    if suffix not in WRITABLE_SUFFIXES:
-        raise ConfigError("invalid file format", expected=f"one of {', '.join(WRITABLE_SUFFIXES)}", got=repr(suffix))
+def check_suffix(suffix: str, layout: LayoutName) -> None:
+    """Checks that files with a suffix can be written in a layout."""
+    known = (*WRITABLE_SUFFIXES, *DICOM_LABELS) if layout == "folder" else WRITABLE_SUFFIXES
+    if suffix not in known:
+        raise ConfigError("invalid file format", expected=f"one of {', '.join(known)}", got=repr(suffix))
+
+
+def _dicom_values(dataset: Dataset) -> dict[int, int]:
+    """The new label values of DICOM labels, which have classes only."""
+    if dataset.ignore is not None:
+        raise DataError(
+            "DICOM labels have no value for voxels to ignore",
+            got=f"{dataset.ignore} is ignored",
+            hint="choose another format, such as .nii.gz",
+            file=dataset.root,
+        )
+    listing_of(dataset)  # which raises what is wrong with the classes
+    return {value: value for value in dataset.classes} | dict(dataset.merged)
 
 
 def _new_values(dataset: Dataset, layout: LayoutName) -> dict[int, int]:
@@ -119,6 +136,16 @@ def _write_case(
     scan, labels = _read_case(case, dataset, values)
     parts = ("images", "labels") if layout == "folder" else ("imagesTr", "labelsTr")
     image_folder, label_folder = (folder / part for part in parts)
+    if suffix in DICOM_LABELS:
+        copied = tuple(
+            None if image is None else _copy_series(image, image_folder / f"{case.id}_{channel:04d}")
+            for channel, image in enumerate(case.images)
+        )
+        label = label_folder / f"{case.id}{suffix}"
+        segments = Segments(dataset.classes, dataset.codes, dataset.name, by_model=False)
+        moved = Case(case.id, copied, label, case.group)
+        write_labels(label, labels, like=moved.scan, segments=segments)
+        return moved
     if layout == "msd" or (layout == "folder" and len(scan.array) == 1):
         files: dict[Path, Volume | None] = {image_folder / f"{case.id}{suffix}": scan}
     else:
@@ -135,6 +162,20 @@ def _write_case(
     write_labels(label, labels, like=next(path for path, volume in files.items() if volume is not None))
     images = tuple(None if volume is None else path for path, volume in files.items())
     return Case(case.id, images, label, case.group)
+
+
+def _copy_series(image: Path, folder: Path) -> Path:
+    """Copies the files of a DICOM series into a folder of its own; returns the path that stands for the series."""
+    from inflate3d.io.dicom import read_stack  # SimpleITK is slow to load
+    from inflate3d.io.dicom_source import dicom_path
+
+    files = sorted({header.file for header in read_stack(dicom_path(image)).slices})
+    folder.mkdir(parents=True)
+    for number, file in enumerate(files):
+        shutil.copyfile(file, folder / f"{number:05d}.dcm")
+    _, volume = split_volume_number(image)
+    has_others = any(header.frame is not None for header in read_stack(image).slices)  # in the same files
+    return folder.with_name(f"{folder.name}#{volume}") if volume is not None and has_others else folder
 
 
 def _read_case(case: Case, dataset: Dataset, values: Mapping[int, int]) -> tuple[Volume, Integer[np.ndarray, "i j k"]]:

@@ -9,6 +9,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import cast
 
 import numpy as np
 from pydicom import Dataset, dcmread
@@ -186,7 +187,7 @@ def _frame_groups(header: ImageHeader) -> Dataset:
 
 def decimal(number: float) -> DSfloat:
     """A number in the 16 characters that DICOM has for it."""
-    return DSfloat(format_number_as_ds(number))
+    return cast(DSfloat, DSfloat(format_number_as_ds(number)))
 
 
 def decimals(header: ImageHeader, name: str, count: int) -> list[DSfloat]:
