@@ -438,9 +438,3 @@ def test_label_map_of_a_tilted_series(tmp_path, write_series):
     assert read_volume(tmp_path / "labels.nii.gz").affine == pytest.approx(
         read_volume(tmp_path / "series").affine, rel=1e-6, abs=1e-5
     )
-
-
-def test_series_is_not_written(tmp_path, write_series):
-    write_series(tmp_path / "series", noise())
-    with pytest.raises(DataError, match="can't be written"):
-        write_labels(tmp_path / "labels.dcm", noise().transpose(2, 1, 0), tmp_path / "series")

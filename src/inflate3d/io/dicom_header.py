@@ -113,10 +113,11 @@ class ImageHeader:
         except ValueError:
             numbers = np.array([])
         if len(numbers) != count or not np.isfinite(numbers).all():
-            group, number = divmod(_TAGS[name], 1 << 16)
+            group, number = divmod(_TAGS.get(name, 0), 1 << 16)  # frames have more tags
+            place = f" in ({group:04x},{number:04x})" if name in _TAGS else ""
             raise DataError(
                 f"an image has no usable {name}, so it is no slice of a volume",
-                expected=f"{count} number{'s' if count > 1 else ''} in ({group:04x},{number:04x})",
+                expected=f"{count} number{'s' if count > 1 else ''}{place}",
                 got=text or "none",
                 hint="export the series again with its geometry, as classic CT or MR images",
                 file=self.file,

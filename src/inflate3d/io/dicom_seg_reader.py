@@ -49,7 +49,7 @@ def read_seg(
         frames = expand_frames([header])
         labels = StructureLabels.empty(on or _own_grid(frames), _names(elements), values)
         half = (int(elements.get("MaximumFractionalValue", 255)) + 1) // 2
-        threshold = half if str(elements.get("SegmentationType", "")) == "FRACTIONAL" else 1
+        threshold = max(1, half) if str(elements.get("SegmentationType", "")) == "FRACTIONAL" else 1
         is_labelmap = str(elements.get("SegmentationType", "")) == "LABELMAP"
         for frame, pixels in zip(frames, stored_frames(frames), strict=True):
             place = _place(frame, pixels.shape, labels.grid)
@@ -57,7 +57,8 @@ def read_seg(
                 numbers = [number for number in np.unique(pixels).tolist() if number]
                 masks = {number: pixels == number for number in numbers}
             else:
-                masks = {int(frame.number("segment", 1.0)): pixels >= threshold}
+                only = (1.0,) if list(labels.names) == [1] else None
+                masks = {int(frame.numbers("segment", 1, only)[0]): pixels >= threshold}
             for number, mask in masks.items():
                 if value := _value_of(number, labels):
                     labels.add(np.ix_(*place.indices), place.turned(mask), value, frame.name)

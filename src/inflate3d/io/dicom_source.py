@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import cast
@@ -59,7 +60,7 @@ class Source:
         """Number of columns, rows and slices."""
         return int(self.images[0].Columns), int(self.images[0].Rows), len(self.stack.slices)
 
-    @property
+    @cached_property
     def references(self) -> list[tuple[str, str, int | None]]:
         """Storage class, UID and frame number of each slice."""
         if self.frames:

@@ -33,6 +33,9 @@ _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 _OFF_PLANE = 0.1
 """Distance of a contour from a slice, in slice steps, that rounding explains."""
 
+_FARTHEST = 1e6
+"""Voxels from the first one at which no point of a contour lies."""
+
 _FROM_PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
 _FROM_STUDY = ("StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName")
 
@@ -153,6 +156,10 @@ def _masks(structure: _Structure, grid: Grid) -> Iterator[tuple[int, Shaped[np.n
             continue
         ras = points * (-1, -1, 1)
         indices = ras @ to_index[:3, :3].T + to_index[:3, 3]
+        if not np.isfinite(indices).all() or np.abs(indices).max() > _FARTHEST:
+            raise DataError(
+                "a contour is damaged", expected="points near the scan", got=f"{points[0]} in {structure.name}"
+            )
         index = round(float(indices[:, 2].mean()))
         apart = float(np.abs(indices[:, 2] - index).max())
         if apart > _OFF_PLANE or not 0 <= index < grid.shape[2]:
