@@ -129,9 +129,9 @@ def test_number_of_loader_processes_does_not_matter(tiny_run, tiny_config, phant
 @pytest.mark.parametrize(
     ("accumulate", "stop_at", "number"),
     [
-        (1, 1, signal.SIGINT),
+        pytest.param(1, 1, signal.SIGINT, marks=pytest.mark.slow),
         (1, 2, signal.SIGTERM),  # right before a validation
-        (2, 5, signal.SIGINT),  # in the middle of a step of two batches
+        pytest.param(2, 5, signal.SIGINT, marks=pytest.mark.slow),  # in the middle of a step of two batches
     ],
 )
 def test_stopped_and_resumed_is_as_undisturbed(
