@@ -56,6 +56,7 @@ def _known_decoder(name: str) -> str:
 
 DecoderName = Annotated[str, AfterValidator(_known_decoder)]
 Precision = Literal["32", "bf16-mixed", "16-mixed"]
+Schedule = Literal["full", "adaptive"]
 Runtime = Literal["torch", "onnxruntime", "openvino", "auto"]
 TrainingPrecision = Literal["auto", "32", "bf16-mixed", "16-mixed"]
 Volumetric = Literal["unetr", "swin-unetr", "segresnet", "dynunet"]

@@ -15,7 +15,7 @@ from tyro.conf import Positional
 from inflate3d.cli.engine_options import EngineOptions
 from inflate3d.cli.terminal import CommandOptions, Terminal
 from inflate3d.cli.verify import show_warnings
-from inflate3d.config import Precision, Runtime
+from inflate3d.config import Precision, Runtime, Schedule
 from inflate3d.errors import ConfigError, DataError, DatasetProblems, truncate
 from inflate3d.settings import FrozenModel
 
@@ -32,6 +32,8 @@ class PredictionOptions(FrozenModel):
     """Average over the flips that the plan allows (test-time augmentation): up to eight times the time."""
     slice_step: int = Field(default=1, ge=1)
     """Predict every n-th slice, and interpolate those between."""
+    schedule: Schedule = "full"
+    """Predict all slices, or (adaptive) first some, and those between them where a structure is near."""
     precision: Precision = "32"
     """Number format of the network: 32 is exact, mixed formats are faster if the device supports them."""
     runtime: Runtime = "torch"
@@ -53,6 +55,7 @@ class PredictionOptions(FrozenModel):
             "memory": self.max_memory,
             "flips": self.tta,
             "slice_step": self.slice_step,
+            "schedule": self.schedule,
             "precision": self.precision,
             "runtime": self.runtime,
         }

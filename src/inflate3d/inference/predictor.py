@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Integer
 from torch import Tensor
 
-from inflate3d.config import Precision, Runtime
+from inflate3d.config import Precision, Runtime, Schedule
 from inflate3d.errors import ConfigError, DataError, ModelError, truncate
 from inflate3d.inference.depth_filter import depth_kernel, filter_depth, slices_in_memory
 from inflate3d.inference.ensemble import check_agreement, find_models
@@ -29,6 +29,7 @@ from inflate3d.inference.planes import PlaneAverage
 from inflate3d.inference.prediction import ModelGridClasses, Prediction
 from inflate3d.inference.runtime import with_runtime
 from inflate3d.inference.scan import FramedScan
+from inflate3d.inference.schedule import GROUP, adaptive_logits, check_schedule, first_pass_step
 from inflate3d.inference.slices import BANDS, Logits, OwnPixels, SliceBatches, SliceChoice
 from inflate3d.inference.uncertainty import ASSESSMENT_BANDS, Assessment, Kind
 from inflate3d.models.segmenter import Segmenter, load_model
@@ -50,6 +51,7 @@ class PredictorSettings(TypedDict, total=False):
     memory: float | None
     flips: bool
     slice_step: int
+    schedule: Schedule
     precision: Precision
     runtime: Runtime
 
@@ -68,6 +70,8 @@ class Predictor:
             memory. Averaging over planes needs another array of classes x voxels. 3D networks have no limit.
         flips: Whether to average over the flips that the plan allows (test-time augmentation).
         slice_step: Predict every n-th slice, and interpolate the logits of those between.
+        schedule: ``"full"`` predicts all slices. ``"adaptive"`` first predicts every n-th slice, and then those between
+            two of them unless both hold background only; ``n`` depends on the thinnest structure of the training cases.
         precision: Number format of the network; mixed formats are faster if the device supports them, and change some
             labels.
         runtime: Program that computes the networks: ``"torch"``; on a CPU also ``"onnxruntime"`` or ``"openvino"``
@@ -95,6 +99,7 @@ class Predictor:
         memory: float | None = None,
         flips: bool = False,
         slice_step: int = 1,
+        schedule: Schedule = "full",
         precision: Precision = "32",
         runtime: Runtime = "torch",
     ) -> None:
@@ -102,7 +107,9 @@ class Predictor:
         check_agreement([_plan_of(each) for each in models])
         if flips:
             check_flips([_plan_of(each) for each in models])
-        self.batch_size, self.memory, self.slice_step = batch_size, memory, slice_step
+        if schedule == "adaptive":
+            check_schedule(models, slice_step)
+        self.batch_size, self.memory, self.slice_step, self.schedule = batch_size, memory, slice_step, schedule
         self.device = find_device(device)
         warn_of_slow_precision(precision, self.device)
         models = with_runtime([each.eval() for each in models], runtime, self.device, precision)
@@ -339,10 +346,13 @@ class Predictor:
             budget=budget or self._budget,
             held=held,
             bands=BANDS + ASSESSMENT_BANDS * assessed,
-            kept=kept,
+            kept=kept + 2 * GROUP * (self.schedule == "adaptive"),
             separate=bool(members),
         )
-        return choice.interpolate(batches.logits(choice.centers))
+        if self.schedule == "full":
+            return choice.interpolate(batches.logits(choice.centers))
+        step = min(first_pass_step(each.plan, scan) for each in scorers or self._scorers)
+        return choice.interpolate(adaptive_logits(batches.logits, scan.slices, step))
 
 
 class _Arrays:

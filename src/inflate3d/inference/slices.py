@@ -122,6 +122,8 @@ class SliceBatches:
         separate: bool = False,
     ) -> None:
         self._scorers, self._scan, self._separate = scorers, scan, separate
+        self._batch = AdaptiveBatchSize(batch_size)
+        self._ready: list[tuple[LogitGrid, ScoreSlices]] = []
         self._most, self._budget, self._held, self._bands, self._kept = batch_size, budget, held, bands, kept
 
     def logits(self, centers: Int[np.ndarray, " n"]) -> Iterator[Logits]:
@@ -129,16 +131,19 @@ class SliceBatches:
 
         If memory runs out nevertheless, half the batch size is tried, with a warning in the log.
         """
-        batch = AdaptiveBatchSize(self._most)
-        ready = [(each.grid(self._scan), batch.run(partial(each.begin, self._scan))) for each in self._scorers]
-        with LiveTensors() as live:
-            first = self._score(ready, centers[:1])
-        batch.size = self._batch_size(first, live.most_needed)
-        yield first
-        del first
-        start = 1
+        batch, start = self._batch, 0
+        if not self._ready:
+            self._ready = [
+                (each.grid(self._scan), batch.run(partial(each.begin, self._scan))) for each in self._scorers
+            ]
+            with LiveTensors() as live:
+                first = self._score(self._ready, centers[:1])
+            batch.size = self._batch_size(first, live.most_needed)
+            yield first
+            del first
+            start = 1
         while start < len(centers):
-            yield batch.run(partial(self._score_next, ready, centers[start:]))
+            yield batch.run(partial(self._score_next, self._ready, centers[start:]))
             start += batch.size
 
     def _score_next(

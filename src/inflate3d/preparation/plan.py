@@ -128,6 +128,8 @@ class Plan(ModelSpace):
         stride: Steps from one slice of a window to the next.
         flips: Whether flipping the (depth, row, column) axis keeps all labels correct.
         planes: Whether windows are stacked along the depth axis only, or along each axis (see `plane_plans`).
+        thinnest: Extent in millimeters of the thinnest structure of the training cases along the (depth, row, column)
+            axis: the shortest sequence of adjacent slices that hold a label. None before a training.
         defaults: Training settings for what the user leaves open.
         reasons: The reason for each choice.
 
@@ -144,6 +146,7 @@ class Plan(ModelSpace):
     normalization: tuple[Normalization, ...]
     flips: tuple[bool, bool, bool]
     planes: Planes = "one"
+    thinnest: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
     defaults: TrainingDefaults = TrainingDefaults()
     reasons: dict[str, str]
 
@@ -189,7 +192,9 @@ class Plan(ModelSpace):
             sides = (self.slice_spacing, *self.pixel_spacing)
             pixels = (sides[rows], sides[columns])
         flips = (self.flips[depth], self.flips[rows], self.flips[columns])
+        thinnest = self.thinnest and (self.thinnest[depth], self.thinnest[rows], self.thinnest[columns])
         changes = {"depth_axis": depth_axis, "slice_spacing": None, "pixel_spacing": pixels, "flips": flips}
+        changes["thinnest"] = thinnest
         return self.model_copy(update={"planes": "one", **changes})
 
     def check_depth(self, fingerprint: Fingerprint, depth: int) -> None:
@@ -213,7 +218,7 @@ class Plan(ModelSpace):
 
     def differing(self, other: Plan) -> dict[str, tuple[Any, Any]]:
         """Settings that differ between two plans and affect samples, inputs or scores: both values by name."""
-        names = type(self).model_fields.keys() - {"version", "dataset", "defaults", "reasons"}
+        names = type(self).model_fields.keys() - {"version", "dataset", "thinnest", "defaults", "reasons"}
         values = {name: (getattr(self, name), getattr(other, name)) for name in sorted(names)}
         return {name: (own, others) for name, (own, others) in values.items() if own != others}
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
 
 from inflate3d.config import InflatedConfig, RunConfig, VolumetricConfig
 from inflate3d.errors import ConfigError
@@ -53,6 +56,24 @@ def _check_spacing(fingerprint: Fingerprint) -> str:
             hint="leave out --planes: across thick slices, an image is coarse along one of its sides",
         )
     return words
+
+
+def thinnest_structure(store: Store, cases: Sequence[str]) -> tuple[float, float, float] | None:
+    """Along each axis of the frame the millimeters of the shortest stretch of slices that hold a label, of all cases.
+
+    Returns:
+        None where no case has a label.
+    """
+    shortest = [np.inf, np.inf, np.inf]
+    for stored in (store.cases[case] for case in cases):
+        for axis, spacing in enumerate(stored.spacing):
+            holding = np.zeros(stored.shape[axis] + 2, int)
+            for slices in stored.slices_along(axis).values():
+                holding[np.array(slices) + 1] = 1
+            edges = np.flatnonzero(np.diff(holding))
+            shortest[axis] = min([shortest[axis], *((edges[1::2] - edges[::2]) * spacing)])
+    depth, rows, columns = map(float, shortest)
+    return None if depth == np.inf else (depth, rows, columns)
 
 
 def build_model(config: RunConfig, store: Store, plan: Plan) -> Model:

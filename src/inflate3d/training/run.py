@@ -98,6 +98,7 @@ def train(
         split = choose_split(config.data, store.groups, store.splits)
         check_split(folder, split)
         split.check_keeping(config.training.keep)
+        plan = plan.model_copy(update={"thinnest": thinnest_structure(store, split.train)})
         if not (resume and folder.finished):
             _Training(config, folder, store, plan, split, processes, console, augment, tuple(callbacks)).run()
     return processes.first

@@ -1,0 +1,105 @@
+"""Which slices of a scan the network sees: all of them, or first every n-th, and those near a structure.
+
+The adaptive schedule predicts every n-th slice. Between two of them that hold background alone, no slice is predicted:
+their logits are interpolated, which gives background, too. Between any others, all are predicted. Half the extent along
+the depth of the thinnest structure of the training cases lies between two slices of the first pass, so that two of them
+meet every structure that is not thinner than that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from jaxtyping import Int
+
+from inflate3d.errors import ConfigError
+from inflate3d.inference.scan import FramedScan
+from inflate3d.inference.slices import Logits
+from inflate3d.models.segmenter import Segmenter
+from inflate3d.models.volumetric import VolumetricSegmenter
+from inflate3d.preparation.plan import Plan
+
+Score = Callable[[Int[np.ndarray, " n"]], Iterator[Logits]]
+"""Maps indices of slices to their logits, in batches."""
+
+GROUP = 4
+"""Slices of the first pass whose logits are kept while those between them are predicted."""
+
+
+def check_schedule(models: Sequence[Segmenter | VolumetricSegmenter], slice_step: int) -> None:
+    """Makes sure that the adaptive schedule can be followed.
+
+    Raises:
+        ConfigError: It can't.
+    """
+    if slice_step > 1:
+        raise ConfigError(
+            "the adaptive schedule can't be combined with --slice-step",
+            got=f"--slice-step {slice_step}",
+            hint="leave out one of them",
+        )
+    for model in models:
+        if isinstance(model, VolumetricSegmenter):
+            raise ConfigError(
+                "a 3D network predicts patches, not slices",
+                got="--schedule adaptive",
+                hint="leave out --schedule",
+            )
+        if model.plan is None or model.plan.thinnest is None:
+            raise ConfigError(
+                "the adaptive schedule needs to know how thin structures are",
+                expected="a model whose training recorded it",
+                got=f"a model of the dataset {model.plan.dataset}, which has no such record" if model.plan else None,
+                hint="predict with --schedule full, or train again",
+            )
+
+
+def first_pass_step(plan: Plan, scan: FramedScan) -> int:
+    """From one slice of the first pass to the next."""
+    assert plan.thinnest is not None  # see check_schedule
+    return max(1, int(plan.thinnest[0] / scan.scan.spacing[0] / 2))
+
+
+def adaptive_logits(score: Score, slices: int, step: int) -> Iterator[Logits]:
+    """The logits of all slices, one by one, in order.
+
+    Args:
+        score: Scores slices.
+        slices: How many there are.
+        step: From one slice of the first pass to the next.
+    """
+    first_pass = np.union1d(np.arange(0, slices, step), slices - 1)
+    before: tuple[int, Logits] | None = None
+    for start in range(0, len(first_pass), GROUP):
+        group = first_pass[start : start + GROUP]
+        known = [*([before] if before else []), *zip(group.tolist(), _one_by_one(score(group)), strict=True)]
+        between = [(low, high, _is_background(low[1]) and _is_background(high[1])) for low, high in pairwise(known)]
+        wanted = [np.arange(low[0] + 1, high[0]) for low, high, skipped in between if not skipped]
+        predicted = _one_by_one(score(np.concatenate([np.empty(0, int), *wanted])))
+        if before is None:
+            yield known[0][1]
+        for low, high, skipped in between:
+            for index in range(low[0] + 1, high[0]):
+                yield _interpolate(low, high, index) if skipped else next(predicted)
+            yield high[1]
+        before = known[-1]
+
+
+def _one_by_one(batches: Iterator[Logits]) -> Iterator[Logits]:
+    """Copies, as a view would keep its whole batch in memory."""
+    for batch in batches:
+        for index in range(len(batch[0])):
+            yield [part[index : index + 1].clone() for part in batch]
+
+
+def _is_background(logits: Logits) -> bool:
+    """Whether the background has the largest logit everywhere; so it has in any mean of such slices."""
+    return all(bool((part[:, :1] >= part).all()) for part in logits)
+
+
+def _interpolate(low: tuple[int, Logits], high: tuple[int, Logits], index: int) -> Logits:
+    share = (index - low[0]) / (high[0] - low[0])
+    return [torch.lerp(below, above, share) for below, above in zip(low[1], high[1], strict=True)]
