@@ -46,7 +46,7 @@ def test_it_gives_our_label_map(name, case, random_model, exported_onnx, phantom
         random_model.architecture,
         plan,
         format="onnx",
-        half=False,
+        weights="float32",
         postprocessing=None,
         check=Check(program="none", largest_difference=0),
     )

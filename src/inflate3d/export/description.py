@@ -73,6 +73,14 @@ class Check(FrozenModel):
     largest_difference: float
 
 
+class Int8Check(FrozenModel):
+    """The mean Dice of the held-out cases in model space, before and after."""
+
+    cases: int
+    dice_float32: float
+    dice_int8: float
+
+
 class ExportedModel(FrozenModel):
     """All about an exported network."""
 
@@ -80,7 +88,7 @@ class ExportedModel(FrozenModel):
     inflate3d: str = __version__
     format: Format
     file: str
-    weights: Literal["float32", "float16"]
+    weights: Literal["float32", "float16", "int8"]
     input: TensorDescription
     output: TensorDescription
     classes: tuple[ClassDescription, ...]
@@ -89,6 +97,7 @@ class ExportedModel(FrozenModel):
     architecture: Architecture
     postprocessing: Postprocessing | None
     check: Check
+    int8: Int8Check | None = None
 
     @classmethod
     def of(
@@ -97,9 +106,10 @@ class ExportedModel(FrozenModel):
         plan: Plan,
         *,
         format: Format,  # noqa: A002 - the option's name
-        half: bool,
+        weights: Literal["float32", "float16", "int8"],
         postprocessing: Postprocessing | None,
         check: Check,
+        int8: Int8Check | None = None,
     ) -> ExportedModel:
         """Describes a network that was written in a format."""
         rows, columns = architecture.image_size
@@ -107,7 +117,7 @@ class ExportedModel(FrozenModel):
         return cls(
             format=format,
             file=FILES[format],
-            weights="float16" if half else "float32",
+            weights=weights,
             input=TensorDescription(
                 name=INPUT,
                 axes=("window", "modality", "slice", "row", "column"),
@@ -122,6 +132,7 @@ class ExportedModel(FrozenModel):
             architecture=architecture,
             postprocessing=postprocessing,
             check=check,
+            int8=int8,
         )
 
     def write(self, folder: Path) -> None:

@@ -12,11 +12,14 @@ from inflate3d.datasets.writing import check_empty
 from inflate3d.errors import ConfigError, ModelError, OutputError
 from inflate3d.evaluation.postprocessing.steps import read_postprocessing
 from inflate3d.export.card import write_card
-from inflate3d.export.description import Check, ExportedModel, Format
+from inflate3d.export.description import FILES, Check, ExportedModel, Format
 from inflate3d.export.files import PACKAGES, write_network
-from inflate3d.export.runtimes import TOLERANCE, check_equal, largest_difference, require_packages
+from inflate3d.export.int8 import quantize
+from inflate3d.export.runtimes import TOLERANCE, OpenVino, check_equal, largest_difference, require_packages
 from inflate3d.inference.ensemble import find_models
 from inflate3d.models.segmenter import Segmenter, load_model
+from inflate3d.progress import Progress, silent
+from inflate3d.run_folder import RunFolder
 
 HALF_TOLERANCE = 0.02
 """The same as `TOLERANCE` for weights in 16 bits, which have 11 significant ones."""
@@ -24,7 +27,15 @@ HALF_TOLERANCE = 0.02
 _PROGRAMS: dict[Format, str] = {"onnx": "onnxruntime", "openvino": "OpenVINO", "torch-export": "torch"}
 
 
-def export_model(source: Path, out: Path, *, format: Format = "onnx", half: bool = False) -> ExportedModel:  # noqa: A002
+def export_model(
+    source: Path,
+    out: Path,
+    *,
+    format: Format = "onnx",  # noqa: A002 - the option's name
+    half: bool = False,
+    int8: bool = False,
+    progress: Progress = silent,
+) -> ExportedModel:
     """Exports a trained model for programs without inflate3d.
 
     The folder gets the network's file, ``model.json`` (see `ExportedModel`) and ``README.md``. The file is opened by
@@ -35,10 +46,14 @@ def export_model(source: Path, out: Path, *, format: Format = "onnx", half: bool
         out: The new folder; it must be empty or not exist.
         format: ``"onnx"``, ``"openvino"`` or ``"torch-export"``.
         half: Whether to keep the weights in 16 bits, in half the space; the arithmetic stays in 32.
+        int8: Whether to calculate in 8 bits, see `inflate3d.export.int8`; of a run, in OpenVINO's format.
+        progress: Shows the progress.
 
     Raises:
-        ModelError: There is no model, it is a 3D network, it can't be exported, or the file gives other logits.
-        ConfigError: A package is not installed, or the folder holds several models.
+        ModelError: There is no model, it is a 3D network, it can't be exported, the file gives other logits, or 8 bits
+            cost too much Dice.
+        ConfigError: A package is not installed, the folder holds several models, or options contradict each other.
+        DataError: The run's store can't be read, which 8 bits are calibrated by.
         OutputError: The folder is not empty, or can't be written.
 
     Example:
@@ -47,23 +62,48 @@ def export_model(source: Path, out: Path, *, format: Format = "onnx", half: bool
         ('model.pt2', (None, 1, 3, 64, 64))
     """
     require_packages(*PACKAGES[format], asked=f"--format {format}")
+    if int8:
+        _check_int8(source, format, half=half)
     check_empty(out)
     model, folder = _load(source)
     assert model.plan is not None
     with _whole_folder(out) as temporary:
-        difference = largest_difference(model, write_network(model, temporary, format, half=half))
-        check_equal(difference, HALF_TOLERANCE if half else TOLERANCE, _PROGRAMS[format])
+        scored = None
+        if int8:
+            scored = quantize(model, RunFolder(source), temporary / FILES[format], progress=progress)
+            difference = largest_difference(model, OpenVino(temporary / FILES[format]))
+        else:
+            difference = largest_difference(model, write_network(model, temporary, format, half=half))
+            check_equal(difference, HALF_TOLERANCE if half else TOLERANCE, _PROGRAMS[format])
         exported = ExportedModel.of(
             model.architecture,
             model.plan,
             format=format,
-            half=half,
+            weights="int8" if int8 else "float16" if half else "float32",
             postprocessing=read_postprocessing((source,), model.plan.classes),
             check=Check(program=_PROGRAMS[format], largest_difference=difference),
+            int8=scored,
         )
         exported.write(temporary)
         write_card(temporary, exported, folder)
     return exported
+
+
+def _check_int8(source: Path, format: Format, *, half: bool) -> None:  # noqa: A002
+    if format != "openvino" or half:
+        raise ConfigError(
+            "8 bits are written in OpenVINO's format",
+            expected="--format openvino, without --half",
+            got=f"--format {format}" + " --half" * half,
+        )
+    require_packages("nncf", asked="--int8")
+    if not RunFolder(source).config.exists():
+        raise ConfigError(
+            "8 bits are calibrated by a run's training cases",
+            expected="a run's folder",
+            got="a model folder",
+            file=source,
+        )
 
 
 def _load(source: Path) -> tuple[Segmenter, Path]:

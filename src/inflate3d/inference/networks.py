@@ -92,6 +92,10 @@ class WindowScorer(_Scorer[Segmenter]):
         score = self._score if self.model.architecture.depth_mixing == "none" else self._score_slab
         return lambda centers: score(scan, matrices, centers)
 
+    def windows(self, scan: FramedScan, centers: Int[np.ndarray, " b"]) -> Float[Tensor, "b c d height width"]:
+        """What the network sees of the slices with these indices."""
+        return self._windows(scan, field_matrices(scan.sides, self._field(scan)).to(scan.device), centers)
+
     @torch.inference_mode()
     def _score(
         self, scan: FramedScan, matrices: Float[Tensor, "1 2 3"], centers: Int[np.ndarray, " b"]
