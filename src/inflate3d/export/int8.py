@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from inflate3d.errors import ModelError
 from inflate3d.evaluation.metrics import CaseDice, mean_over_defined
 from inflate3d.export.description import Int8Check
 from inflate3d.export.files import onnx_bytes
-from inflate3d.export.runtimes import OpenVino
+from inflate3d.export.runtimes import OpenVino, without_statistics
 from inflate3d.inference.networks import WindowScorer
 from inflate3d.inference.predictor import Predictor
 from inflate3d.inference.runtime import ForeignSegmenter
@@ -47,7 +46,8 @@ def quantize(model: Segmenter, run: RunFolder, file: Path, *, progress: Progress
         ModelError: The mean Dice of the held-out cases falls by `MOST_LOST` or more, or there are none.
         DataError: The store can't be read.
     """
-    import openvino
+    with without_statistics():
+        import openvino
 
     store, split = Store(RunConfig.read(run.config).store), Split.read(run.split)
     if not split.held_out:
@@ -70,9 +70,9 @@ def quantize(model: Segmenter, run: RunFolder, file: Path, *, progress: Progress
 
 def _quantized(model: Segmenter, store: Store, cases: Sequence[str]) -> Any:
     """The network in 8 bits by NNCF's post-training quantization."""
-    os.environ.setdefault("NNCF_CI", "1")  # else it sends usage statistics to its maker
-    import nncf
-    import openvino
+    with without_statistics():
+        import nncf
+        import openvino
 
     network = openvino.Core().read_model(onnx_bytes(model))
     windows = list(_calibration_windows(model, store, cases))
