@@ -14,7 +14,7 @@ from torch import nn
 from inflate3d.config import RunConfig
 from inflate3d.datasets.splits import Split
 from inflate3d.errors import ModelError
-from inflate3d.evaluation.metrics import CaseDice, mean_over_defined
+from inflate3d.evaluation.metrics import CaseDice
 from inflate3d.export.description import Int8Check
 from inflate3d.export.files import onnx_bytes
 from inflate3d.export.runtimes import OpenVino, without_statistics
@@ -111,4 +111,4 @@ def _mean_dice(network: Segmenter, store: Store, cases: Sequence[str], progress:
         labels = torch.from_numpy(store.labels(case))
         for predicted, label in zip(predictor.classes(store.scan(case)), labels, strict=True):
             dice.update(row, predicted, label)
-    return mean_over_defined(torch.nanmean(dice.compute()[:, 1:], dim=1))
+    return float(torch.nanmean(torch.nanmean(dice.compute()[:, 1:], dim=1)))

@@ -15,7 +15,7 @@ from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.store import Store
 from inflate3d.run_folder import RunFolder
 from inflate3d.stopping import Interrupted, interruptible
-from inflate3d.training.build import build_model, describe_weights, plan_run
+from inflate3d.training.build import build_model, describe_weights, plan_run, thinnest_structure
 from inflate3d.training.resuming import check_checkpoint, check_plan, check_split, take_folder
 
 if TYPE_CHECKING:
