@@ -100,7 +100,7 @@ def _calibration_windows(
 
 
 def _spread(count: int, most: int) -> list[int]:
-    """At most so many of the numbers below ``count``, evenly spread."""
+    """At most ``most`` of the numbers below ``count``, evenly spread."""
     return np.unique(np.linspace(0, count - 1, most).round().astype(int)).tolist()
 
 
