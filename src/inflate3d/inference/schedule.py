@@ -1,9 +1,9 @@
 """Which slices of a scan the network sees: all of them, or first every n-th, and those near a structure.
 
 The adaptive schedule predicts every n-th slice. Between two of them that hold background alone, no slice is predicted:
-their logits are interpolated, which gives background, too. Between any others, all are predicted. Half the extent along
-the depth of the thinnest structure of the training cases lies between two slices of the first pass, so that two of them
-meet every structure that is not thinner than that.
+their logits are interpolated, which gives background, too. Between any others, all are predicted. Slices of the first
+pass are at most half as far apart as the thinnest structure of the training cases is thick, so that two of them meet any
+structure of that thickness.
 """
 
 from __future__ import annotations
@@ -48,6 +48,12 @@ def check_schedule(models: Sequence[Segmenter | VolumetricSegmenter], slice_step
                 got="--schedule adaptive",
                 hint="leave out --schedule",
             )
+        if model.architecture.depth_mixing != "none":
+            raise ConfigError(
+                "depth mixing needs adjacent slices",
+                got="--schedule adaptive",
+                hint="predict with --schedule full",
+            )
         if model.plan is None or model.plan.thinnest is None:
             raise ConfigError(
                 "the adaptive schedule needs to know how thin structures are",
@@ -58,7 +64,7 @@ def check_schedule(models: Sequence[Segmenter | VolumetricSegmenter], slice_step
 
 
 def first_pass_step(plan: Plan, scan: FramedScan) -> int:
-    """From one slice of the first pass to the next."""
+    """The distance between slices of the first pass."""
     assert plan.thinnest is not None  # see check_schedule
     return max(1, int(plan.thinnest[0] / scan.scan.spacing[0] / 2))
 
