@@ -2,8 +2,8 @@
 
 The adaptive schedule predicts every n-th slice. Between two of them that hold background alone, no slice is predicted:
 their logits are interpolated, which gives background, too. Between any others, all are predicted. Slices of the first
-pass are at most half as far apart as the thinnest structure of the training cases is thick, so that two of them meet any
-structure of that thickness.
+pass are at most half as far apart as the thinnest structure of the training cases is thick, so that two of them meet
+any structure of that thickness.
 """
 
 from __future__ import annotations
