@@ -14,6 +14,7 @@ from inflate3d.export.runtimes import OpenVino, without_statistics
 from inflate3d.models.segmenter import load_model
 
 
+@pytest.mark.slow
 def test_a_run_in_8_bits(tiny_run, tmp_path, monkeypatch):
     monkeypatch.setattr(int8, "MOST_LOST", 1.0)  # a network of two training steps has nothing to lose
     monkeypatch.setattr(int8, "CALIBRATION_WINDOWS", 8)
