@@ -183,7 +183,7 @@ def _dicom_objects() -> list[Seed]:
 
 
 def _write_frames(folder: Path) -> None:
-    SimpleITK.WriteImage(_itk_image(np.int16, 1), str(folder / "frames.dcm"))
+    SimpleITK.WriteImage(_itk_image(np.uint16, 1), str(folder / "frames.dcm"))
 
 
 def _json(document: Any) -> bytes:

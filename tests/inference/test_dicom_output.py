@@ -1,5 +1,7 @@
 """Predictions of DICOM series that are written as DICOM objects."""
 
+from pathlib import Path
+
 import numpy as np
 import pydicom
 import pytest
@@ -26,10 +28,11 @@ def test_predictions_are_written_as_dicom(predictor, tmp_path, write_series):
     structures = {name: value for value, name in names.items() if value}
     for suffix in (".seg.dcm", ".labelmap.dcm", ".rtstruct.dcm"):
         (result,) = predict_files(predictor, tmp_path / "ct", tmp_path / "out", suffix=suffix)
-        assert result.file == str(tmp_path / "out" / f"ct{suffix}")
-        assert np.array_equal(read_labels(result.file, on=scan.grid, structures=structures).array[0], expected)
-    (result,) = predict_files(predictor, tmp_path / "ct", tmp_path / "out" / "seg.dcm")
-    image = pydicom.dcmread(result.file)
+        file = tmp_path / "out" / f"ct{suffix}"
+        assert result.file == str(file)
+        assert np.array_equal(read_labels(file, on=scan.grid, structures=structures).array[0], expected)
+    predict_files(predictor, tmp_path / "ct", tmp_path / "out" / "seg.dcm")
+    image = pydicom.dcmread(tmp_path / "out" / "seg.dcm")
     assert [item.SegmentLabel for item in image.SegmentSequence] == list(names.values())[1:]
     assert image.ReferencedSeriesSequence[0].SeriesInstanceUID == "1.2.3.4"
     skipped = predict_files(predictor, tmp_path / "ct", tmp_path / "out" / "seg.dcm", skip_existing=True)
@@ -45,6 +48,6 @@ def test_only_series_have_dicom_labels(predictor, tmp_path, write_series):
 
 
 def test_one_option_names_the_format():
-    options = Options(model="runs/x", scans="scans", out="out", format="dicom-seg", suffix=".nrrd")
+    options = Options(model=Path("runs/x"), scans="scans", out="out", format="dicom-seg", suffix=".nrrd")
     with pytest.raises(ConfigError, match="--format and --suffix"):
         options.label_suffix()
