@@ -17,6 +17,7 @@ from inflate3d.evaluation.groups import read_groups
 from inflate3d.evaluation.scores import Scores
 from inflate3d.io import dicom, find_series, itk, nifti, read_labels, read_volume, rtstruct
 from inflate3d.io import dicom_seg_reader as seg
+from inflate3d.io.dicom_labels import kind_of
 from inflate3d.models.checkpoint import read_model_folder
 from inflate3d.models.segmenter import load_model
 from inflate3d.models.weight_files import read_tensors
@@ -72,7 +73,7 @@ def _read_dicom_object(path: Path) -> None:
     for on in (grid, None) if "rtstruct" not in path.name else (grid,):
         labels = read_labels(path, on=on)
         _claim(labels.array.dtype.kind == "u", f"labels of type {labels.array.dtype}")
-        _claim(on is None or labels.grid == on, f"labels of shape {labels.shape}")
+        _claim(on is None or kind_of(path) is None or labels.grid == on, f"labels of shape {labels.shape}")
     return None
 
 

@@ -21,6 +21,9 @@ from inflate3d.volume import Grid, Volume
 
 Kind = Literal["seg", "labelmap", "rtstruct"]
 
+_SEG_STORAGE = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+_RTSTRUCT_STORAGE = "1.2.840.10008.5.1.4.1.1.481.3"
+
 _NAMED = re.compile(r"(?:.*[._-])?(labelmap|rtstruct)\.(?:dcm|dicom)")
 
 
@@ -36,7 +39,7 @@ def kind_to_write(path: Path) -> Kind | None:
 
 
 def kind_of(path: Path) -> Literal["SEG", "RTSTRUCT"] | None:
-    """Which label object a file is, by its modality; None if it is no DICOM file, or another one."""
+    """Which label object a file is, by its modality or storage class; None if it is no DICOM file, or another one."""
     path, number = split_volume_number(path)
     if number is not None or suffix_of(path) or not path.is_file():
         return None
@@ -46,10 +49,13 @@ def kind_of(path: Path) -> Literal["SEG", "RTSTRUCT"] | None:
                 return None
         from inflate3d.io.dicom_file import read_elements
 
-        modality = str(read_elements(path)[0].get("Modality", ""))
+        elements, _ = read_elements(path)
+        said = str(elements.get("Modality", "")), str(elements.get("SOPClassUID", ""))
     except (OSError, ValueError):
         return None  # whoever reads it as a scan has the error
-    return "SEG" if modality == "SEG" else "RTSTRUCT" if modality == "RTSTRUCT" else None
+    if "SEG" in said or said[1].startswith(_SEG_STORAGE):
+        return "SEG"
+    return "RTSTRUCT" if "RTSTRUCT" in said or said[1] == _RTSTRUCT_STORAGE else None
 
 
 @dataclass(frozen=True)
