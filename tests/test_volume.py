@@ -159,6 +159,20 @@ def test_a_grid_needs_an_affine_that_can_be_inverted(row, column, value):
         Grid(SHAPE, affine)
 
 
+@pytest.mark.parametrize("spacing", [1e-300, 1e-7, 2e5, 1e30])
+def test_a_spacing_that_no_scan_has_is_refused(spacing):
+    with pytest.raises(DataError, match="impossible"):
+        Volume(np.zeros((1, *SHAPE)), np.diag([spacing, 1.0, 1.0, 1.0]))
+    assert Grid(SHAPE, np.diag([4e-6, 4e-6, 3e-5, 1.0])).spacing[0] == 4e-6
+
+
+def test_a_place_that_no_scan_has_is_refused():
+    affine = np.eye(4)
+    affine[0, 3] = 1e30
+    with pytest.raises(DataError, match="impossible"):
+        Grid(SHAPE, affine)
+
+
 def test_a_grid_needs_voxels():
     with pytest.raises(DataError, match=r"no voxels[\s\S]*\(3, 0, 5\)"):
         Grid((3, 0, 5), np.eye(4))

@@ -20,6 +20,12 @@ SAME_PLACE = 0.01
 _AXES = 4
 """Of a volume's array: modality and three voxel axes."""
 
+_SMALLEST_SPACING, _LARGEST_SPACING = 1e-6, 1e5
+"""Millimeters between voxels: from those of an electron microscope to more than any body."""
+
+_FURTHEST = 1e9
+"""Millimeters of a voxel from the origin; further away, float64 can't tell the voxels of a microscope apart."""
+
 
 @dataclass(frozen=True, eq=False)
 class Grid:
@@ -45,7 +51,7 @@ class Grid:
     def __post_init__(self) -> None:
         if min(self.shape) < 1:
             raise DataError("a grid has no voxels", expected="one or more along each axis", got=self.shape)
-        _check_affine(self.affine)
+        check_affine(self.affine)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Grid):
@@ -275,16 +281,31 @@ def _checked_affine(affine: Any) -> Float[np.ndarray, "4 4"]:
         raise DataError("the affine is not a matrix of numbers", expected="4 x 4 numbers", got=error) from error
     if array.shape != (4, 4):
         raise DataError("the affine has the wrong shape", expected=(4, 4), got=array.shape)
-    _check_affine(array)
+    check_affine(array)
     return array
 
 
-def _check_affine(affine: Float[np.ndarray, "4 4"]) -> None:
-    if not (is_box(affine) and np.array_equal(affine[3], (0, 0, 0, 1))):
+def check_affine(affine: Float[np.ndarray, "4 4"]) -> None:
+    """Refuses an affine that maps no box of voxels to a box in space of a size that scans have.
+
+    Raises:
+        DataError: It is not finite, or flat, or its numbers are out of bounds.
+    """
+    if not (_is_box(affine) and np.array_equal(affine[3], (0, 0, 0, 1))):
         raise DataError(
-            "the affine can't be inverted",
+            "the affine can't be inverted, so the scan's place in space is unknown",
             expected="finite numbers, three axes that don't lie in one plane, and (0, 0, 0, 1) as the last row",
             got=affine.tolist(),
+            hint="export the scan again, or correct its header",
+        )
+    spacing = spacing_of(affine)
+    if min(spacing) < _SMALLEST_SPACING or max(spacing) > _LARGEST_SPACING or abs(affine[:3, 3]).max() > _FURTHEST:
+        raise DataError(
+            "the affine is impossible for a scan",
+            expected=f"{_SMALLEST_SPACING:g} to {_LARGEST_SPACING:g} mm between voxels, "
+            f"and the first voxel at most {_FURTHEST:g} mm from the origin",
+            got=f"{', '.join(f'{length:g}' for length in spacing)} mm, from {affine[:3, 3].tolist()} on",
+            hint="export the scan again, or correct its header",
         )
 
 
@@ -310,8 +331,7 @@ def _as_slice(numbers: range) -> slice:
     return slice(numbers.start, numbers.stop if numbers.stop >= 0 else None, numbers.step)
 
 
-def is_box(affine: Float[np.ndarray, "4 4"]) -> bool:
-    """Whether an affine is finite and maps a box of voxels to one in space, so that it can be inverted."""
+def _is_box(affine: Float[np.ndarray, "4 4"]) -> bool:
     # the determinant of the unit axes is the volume of their box: 1 at right angles, 0 in one plane
     if not np.isfinite(affine).all():
         return False

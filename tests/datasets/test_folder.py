@@ -143,6 +143,13 @@ def test_classes_that_contradict_one_another(folder, lines, message):
     assert message in str(caught.value.got)
 
 
+@pytest.mark.parametrize("names", ["[A, a]", "[A, '']", "[A, 'A ']"])
+def test_modalities_need_names_of_their_own(folder, names):
+    (folder / "dataset.yaml").write_text(f"modalities: {names}\nclasses: [0, 1]\n")
+    with pytest.raises(DataError, match="modality's name is empty or repeated"):
+        read_dataset(folder)
+
+
 def test_number_of_modalities_differs_between_the_files(folder):
     (folder / "dataset.yaml").write_text("modalities: [A, B, C]\nclasses: [0, 1]\n")
     with pytest.raises(DataError, match="number of image columns differs") as caught:

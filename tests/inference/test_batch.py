@@ -430,6 +430,13 @@ def test_label_maps_beside_scans_are_passed_over(predictor, tmp_path):
     assert warning.got == "4 passed over: a.nii.gz, c-label.nii, c_seg.nii, labelsTr/d.nii.gz"
 
 
+def test_a_folder_of_label_maps_is_not_predicted_without_a_word(predictor, tmp_path):
+    (tmp_path / "labelsTr").mkdir()
+    (tmp_path / "labelsTr" / "c.nii.gz").write_bytes(b"")
+    (warning,) = find_scans(tmp_path / "labelsTr", predictor.plan).warnings
+    assert warning.file == str(tmp_path / "labelsTr")
+
+
 def test_own_label_maps_are_not_predicted(predictor, three, tmp_path):
     predict_files(predictor, three, three / "predicted")
     found = find_scans(three, predictor.plan)

@@ -95,6 +95,109 @@ def test_a_slice_whose_header_and_pixels_contradict_is_refused(tmp_path, write_s
     assert refused_file(tmp_path) == str(last)
 
 
+@pytest.mark.parametrize("more", [0, 1, 7, 8, 24])
+def test_more_pixels_than_the_header_says_are_refused(tmp_path, write_series, more):
+    write_series(tmp_path, VALUES)
+    last = sorted(tmp_path.iterdir())[-1]
+    slice_ = pydicom.dcmread(last)
+    slice_.PixelData += bytes(more + more % 2)  # a row has 10 bytes
+    slice_.save_as(last)
+    if more < 9:
+        assert np.array_equal(read_volume(tmp_path).array[0], VALUES.transpose(2, 1, 0))
+    else:
+        assert refused_file(tmp_path) == str(last)
+        assert "more pixels" in refused(tmp_path).what
+
+
+def test_values_that_need_a_table_are_refused(tmp_path, write_series):
+    write_series(tmp_path, VALUES)
+    last = sorted(tmp_path.iterdir())[-1]
+    slice_ = pydicom.dcmread(last)
+    table = pydicom.Dataset()
+    table.LUTDescriptor, table.ModalityLUTType, table.LUTData = [60, 0, 16], "HU", bytes(120)
+    slice_.ModalityLUTSequence = [table]
+    slice_.save_as(last)
+    assert "Modality LUT" in refused(tmp_path).what
+
+
+@pytest.mark.parametrize(
+    ("allocated", "stored", "highest"), [(32, 12, 11), (32, 16, 15), (8, 7, 6), (16, 12, 15), (16, 12, 12)]
+)
+def test_pixels_in_bits_that_are_read_wrong_are_refused(tmp_path, write_series, allocated, stored, highest):
+    write_series(tmp_path, VALUES)
+    for file in tmp_path.iterdir():
+        slice_ = pydicom.dcmread(file)
+        pixels = slice_.pixel_array.astype(f"u{allocated // 8}")
+        slice_.BitsAllocated, slice_.BitsStored, slice_.HighBit = allocated, stored, highest
+        slice_.PixelRepresentation, slice_.PixelData = 0, pixels.tobytes()
+        slice_["PixelData"].VR = "OW"
+        slice_.save_as(file)
+    assert f"{stored} of {allocated} bits" in str(refused(tmp_path).got)
+
+
+def test_bits_above_the_stored_ones_are_left_out(tmp_path, write_series):
+    write_series(tmp_path, VALUES)
+    for file in tmp_path.iterdir():
+        slice_ = pydicom.dcmread(file)
+        slice_.PixelData = (slice_.pixel_array.astype("u2") | 0xA000).tobytes()
+        slice_.BitsStored, slice_.HighBit, slice_.PixelRepresentation = 12, 11, 0
+        slice_.save_as(file)
+    assert np.array_equal(read_volume(tmp_path).array[0], VALUES.transpose(2, 1, 0))
+
+
+@pytest.mark.parametrize("tag", ["RescaleSlope", "RescaleIntercept"])
+def test_slices_that_lost_their_scaling_are_refused(tmp_path, write_series, tag):
+    write_series(tmp_path, VALUES - 1024, modality="CT", rescale=[(1, -1024)] * 3)
+    last = sorted(tmp_path.iterdir())[-1]
+    slice_ = pydicom.dcmread(last)
+    delattr(slice_, tag)
+    slice_.save_as(last)
+    assert refused_file(tmp_path) == str(last)
+    assert "1 of 3 slices" in str(refused(tmp_path).got)
+
+
+@pytest.mark.parametrize(("compressor", "mark", "place"), [("JPEG", b"\xff\xc3", 5), ("JPEG2000", b"\xff\x51", 6)])
+@pytest.mark.parametrize("side", [16, 33, 60_000])
+def test_a_compressed_image_of_another_size_than_its_header_says(tmp_path, write_series, compressor, mark, place, side):
+    """Decoding 60,000 x 60,000 pixels, of which the file has a thousand, would take minutes."""
+    values = np.random.default_rng(0).integers(0, 9000, (3, 32, 32)).astype("u2")
+    write_series(tmp_path, values, compressor=compressor)
+    assert np.array_equal(read_volume(tmp_path).array[0], values.transpose(2, 1, 0))
+    last = sorted(tmp_path.iterdir())[-1]
+    data = bytearray(last.read_bytes())
+    at = data.index(mark) + place
+    data[at : at + (4 if compressor == "JPEG" else 8)] = struct.pack(
+        ">2H" if compressor == "JPEG" else ">2I", side, side
+    )
+    last.write_bytes(data)
+    with pytest.raises(DataError) as caught:
+        read_volume(tmp_path)
+    assert (caught.value.file, str(caught.value.got).split(" in ")[0]) == (str(last), f"{side} x {side}")
+
+
+@pytest.mark.parametrize("tag", ["PixelSpacing", "ImagePositionPatient", "RescaleIntercept"])
+@pytest.mark.parametrize("number", ["1e300", "-1e300", "nan"])
+def test_numbers_that_no_scanner_writes_are_refused(tmp_path, write_series, tag, number):
+    write_series(tmp_path, VALUES, modality="CT", rescale=[(1, 0)] * 3)
+    for file in tmp_path.iterdir():
+        slice_ = pydicom.dcmread(file)
+        with disable_value_validation():
+            slice_[tag].value = number if tag == "RescaleIntercept" else [number] * len(slice_[tag].value)
+        slice_.save_as(file)
+    assert number in str(refused(tmp_path).got)
+
+
+def test_colors_that_share_bytes_are_named_as_colors(tmp_path, write_series):
+    write_series(tmp_path, VALUES)
+    for file in tmp_path.iterdir():
+        slice_ = pydicom.dcmread(file)
+        slice_.SamplesPerPixel, slice_.PhotometricInterpretation, slice_.PlanarConfiguration = 3, "YBR_FULL_422", 0
+        slice_.BitsAllocated = slice_.BitsStored = 8
+        slice_.HighBit = 7
+        slice_.save_as(file)
+    assert "YBR_FULL_422" in str(refused(tmp_path).got)
+
+
 def refused_file(path):
     with pytest.raises(DataError) as caught:
         read_volume(path)

@@ -201,6 +201,16 @@ def test_other_inflation_reaches_the_stem(tmp_path):
     torch.testing.assert_close(stem, (gray / 5).expand(-1, 5, -1, -1))
 
 
+@pytest.mark.parametrize("protocol", [4, 5])
+@pytest.mark.parametrize("is_archive", [True, False])
+def test_newer_pickle_is_named(tmp_path, protocol, is_archive):
+    path = tmp_path / "weights.pth"
+    torch.save({"a": torch.ones(3)}, path, pickle_protocol=protocol, _use_new_zipfile_serialization=is_archive)
+    with pytest.raises(ModelError, match="unreadable") as caught:
+        read_tensors(path)
+    assert f"version {protocol} of pickle" in str(caught.value.got)
+
+
 def test_pickle_of_foreign_objects_is_refused(tmp_path):
     torch.save({"model": {}, "made": fractions.Fraction(1, 2)}, tmp_path / "w.pth")
 

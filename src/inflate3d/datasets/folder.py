@@ -133,7 +133,7 @@ def listing_of(dataset: Dataset) -> _Listing:
         ignore=dataset.ignore,
         codes=dict(dataset.codes),
     )
-    _check_classes(listing, dataset.root)
+    _check_names(listing, dataset.root)
     return listing
 
 
@@ -154,11 +154,20 @@ def _read_listing(folder: Path) -> _Listing:
             got=error.got,
             file=path,
         ) from error
-    _check_classes(listing, path)
+    _check_names(listing, path)
     return listing
 
 
-def _check_classes(listing: _Listing, file: Path) -> None:
+def _check_names(listing: _Listing, file: Path) -> None:
+    modalities = [name.strip().lower() for name in listing.modalities]
+    if "" in modalities or len(set(modalities)) < len(modalities):
+        raise DataError(
+            "a modality's name is empty or repeated",
+            expected="a name of its own for each, such as CT arterial and CT venous",
+            got=", ".join(listing.modalities),
+            hint="correct the dataset's list of modalities",
+            file=file,
+        )
     classes = listing.classes
     names = [name.strip().lower() for name in classes.values()]
     wrong = ""

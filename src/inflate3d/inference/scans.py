@@ -120,6 +120,9 @@ def _scans_below(folder: Path, plan: Plan) -> FoundScans:
     files = [file for file in everything if file not in labels]
     passed = [file for file in everything if file in labels]
     warnings = [_passed_over("label maps are not predicted", passed, folder)] if passed else []
+    if files and _LABEL_FOLDER.fullmatch(folder.resolve().name):
+        got = f"{len(files)} files predicted as scans"
+        warnings.append(DataError("the folder has the name of one of label maps", got=got, file=folder))
     cases = group_files(files, plan, folder)
     series, flaws = _series_cases(folder, alone=not files)
     return FoundScans(sorted([*cases, *series], key=lambda case: case.id), None, [*warnings, *flaws])

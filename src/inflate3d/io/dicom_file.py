@@ -29,7 +29,7 @@ _MOST_INFLATED = 1 << 30
 _CHUNK = 1 << 13
 """Bytes that pydicom reads at a time, wherever the file ends."""
 
-_UNDEFINED = 0xFFFFFFFF
+UNDEFINED_LENGTH = 0xFFFFFFFF
 _ITEM = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
 _FRAGMENTS_END = b"\xfe\xff\xdd\xe0"
 _KINDS = frozenset(str(kind) for kind in VR)
@@ -139,7 +139,7 @@ def _check(elements: Dataset, stream: _Bounded, syntax: str, depth: int) -> None
             items = element.value if element.VR == "SQ" else []
         else:
             _check_element(element, syntax, depth)
-            if element.length == _UNDEFINED:
+            if element.length == UNDEFINED_LENGTH:
                 _check_fragments(element, stream)
             items = _items_of(element, stream)
         for item in items:
@@ -147,7 +147,7 @@ def _check(elements: Dataset, stream: _Bounded, syntax: str, depth: int) -> None
 
 
 def _check_element(element: RawDataElement, syntax: str, depth: int) -> None:
-    if element.length != _UNDEFINED and element.value is not None and len(element.value) < element.length:
+    if element.length != UNDEFINED_LENGTH and element.value is not None and len(element.value) < element.length:
         raise ValueError(f"element {element.tag} of {element.length} bytes, and {len(element.value)} are left")
     if syntax and not depth and element.tag.group > 2 and element.is_implicit_VR != (syntax == ImplicitVRLittleEndian):
         raise ValueError(f"element {element.tag} is not as the transfer syntax {syntax} says")
@@ -164,7 +164,7 @@ def _check_fragments(element: RawDataElement, stream: _Bounded) -> None:
 
 def _items_of(element: RawDataElement, stream: _Bounded) -> list[Dataset]:
     """The items of a sequence of defined length, which pydicom leaves unread."""
-    if element.length in (0, _UNDEFINED) or element.VR not in (None, "SQ", "UN"):
+    if element.length in (0, UNDEFINED_LENGTH) or element.VR not in (None, "SQ", "UN"):
         return []
     stream.seek(element.value_tell)
     start = stream.read(4)

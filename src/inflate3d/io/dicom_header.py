@@ -17,7 +17,8 @@ from pydicom.dataelem import RawDataElement
 
 from inflate3d.errors import DataError
 from inflate3d.io.damage import check_claim, foreign_file, unreadable
-from inflate3d.io.dicom_file import read_elements, storage_class_of
+from inflate3d.io.dicom_file import UNDEFINED_LENGTH, read_elements, storage_class_of
+from inflate3d.io.dicom_frame import size_of_stream, start_of_stream
 from inflate3d.io.formats import dicom_suffix, is_dicom
 
 _TAGS = {
@@ -44,6 +45,7 @@ _TAGS = {
     "columns": 0x0028_0011,
     "bits allocated": 0x0028_0100,
     "bits stored": 0x0028_0101,
+    "high bit": 0x0028_0102,
     "signed": 0x0028_0103,
     "intercept": 0x0028_1052,
     "slope": 0x0028_1053,
@@ -53,6 +55,7 @@ _FUNCTIONAL_GROUPS = 0x5200_9230
 """One item for each frame of a multi-frame object, which has its place in space."""
 
 _STORAGE_CLASS = 0x0008_0016
+_MODALITY_LUT = 0x0028_3000
 _PIXELS = (0x7FE0_0010, 0x7FE0_0008, 0x7FE0_0009)
 
 _BINARY = {"US": "u2", "SS": "i2", "UL": "u4", "FD": "f8"}
@@ -68,6 +71,9 @@ _STORES_IMAGES = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(1|2|3|4|6|7|12|2
 
 _UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 """The transfer syntaxes that store voxels as they are."""
+
+_LARGEST_NUMBER = 1e12
+"""Of places, spacings and scalings; what is larger is no number that a scanner writes."""
 
 _FEWEST_BITS = 8
 """Of a scan's pixel; GDCM makes zeros of single bits, which are masks."""
@@ -112,7 +118,7 @@ class ImageHeader:
             numbers = np.array([float(part) for part in text.split("\\")])
         except ValueError:
             numbers = np.array([])
-        if len(numbers) != count or not np.isfinite(numbers).all():
+        if len(numbers) != count or not (np.abs(numbers) < _LARGEST_NUMBER).all():
             group, number = divmod(_TAGS.get(name, 0), 1 << 16)  # frames have more tags
             place = f" in ({group:04x},{number:04x})" if name in _TAGS else ""
             raise DataError(
@@ -260,8 +266,18 @@ def read_header(file: Path) -> ImageHeader | None:
     header = ImageHeader(file, tags)
     if header.text("modality") in NOT_SCANS:
         return header
+    if _MODALITY_LUT in elements:
+        raise DataError(
+            "an image has a Modality LUT Sequence, a table that turns stored values into others, which is not read",
+            expected="rescale slope and intercept, (0028,1052) and (0028,1053)",
+            got="(0028,3000)",
+            hint="convert the series to NIfTI by a program that applies the table",
+            file=file,
+        )
     is_raw = not syntax or syntax in _UNCOMPRESSED
-    _check_size(header, _pixel_bytes(elements, size) if is_raw else size * _MOST_COMPRESSION)
+    _check_size(header, _pixel_bytes(elements) if is_raw else None, size)
+    if not is_raw:
+        _check_stream(header, elements)
     return header
 
 
@@ -278,13 +294,21 @@ def _is_no_scan(storage_class: str) -> bool:
     return bool(storage_class) and not _STORES_IMAGES.fullmatch(storage_class)
 
 
-def _pixel_bytes(elements: Dataset, size: int) -> int:
-    """Bytes of pixels that are stored as they are, in a file of ``size`` bytes; GDCM pads short ones by zeros."""
+def _pixel_bytes(elements: Dataset) -> int | None:
+    """Bytes of pixels that are stored as they are; none where the element doesn't say."""
     found = [elements.get_item(tag, keep_deferred=True) for tag in _PIXELS if tag in elements]
-    return max((min(size, element.length) for element in found if isinstance(element, RawDataElement)), default=size)
+    lengths = [element.length for element in found if isinstance(element, RawDataElement)]
+    return max((length for length in lengths if length != UNDEFINED_LENGTH), default=None)
 
 
-def _check_size(header: ImageHeader, held: int) -> None:
+def _check_size(header: ImageHeader, pixels: int | None, size: int) -> None:
+    """Refuses another number of pixels than the header says: GDCM pads by zeros, or drops what is too much.
+
+    Args:
+        header: The image's.
+        pixels: Bytes of pixels that are stored as they are; none where they are compressed.
+        size: The file's bytes.
+    """
     names = ("rows", "columns", "frames", "samples", "bits allocated")
     counts = [
         int(header.number(name, default)) for name, default in zip(names, (1.0, 1.0, 1.0, 1.0, 16.0), strict=True)
@@ -294,7 +318,33 @@ def _check_size(header: ImageHeader, held: int) -> None:
     if min(counts) < 1 or allocated < _FEWEST_BITS or not 1 <= stored <= allocated:
         got = f"{', '.join(names)} of {counts}, bits stored of {stored:g}"
         raise unreadable(header.file, None, expected="an image", got=got)
-    check_claim(math.prod(counts) // 8, held, deflated=False, path=header.file, case=None)
+    if header.number("samples", 1.0) > 1:
+        return  # colors, which may share bytes; they are no scan
+    claimed = math.prod(counts) // 8
+    check_claim(
+        claimed, size * _MOST_COMPRESSION if pixels is None else pixels, deflated=False, path=header.file, case=None
+    )
+    row = counts[1] * allocated // 8  # what is less than one is padding
+    if pixels is not None and pixels >= claimed + row:
+        raise DataError(
+            "an image has more pixels than its header says",
+            expected=f"{claimed} bytes, by rows, columns and frames",
+            got=f"{pixels} bytes",
+            hint="export the series again",
+            file=header.file,
+        )
+
+
+def _check_stream(header: ImageHeader, elements: Dataset) -> None:
+    """Refuses a compressed image of another size than its header says: GDCM allocates, decodes and gives that one."""
+    pixels = elements.get_item(_PIXELS[0], keep_deferred=True)
+    if header.number("samples", 1.0) > 1 or not isinstance(pixels, RawDataElement):
+        return
+    claimed = (int(header.number("rows", 1.0)), int(header.number("columns", 1.0)))
+    own = size_of_stream(start_of_stream(header.file, pixels.value_tell))
+    if own not in (None, claimed):
+        got = f"{own[0]} x {own[1]} in its compressed pixels"
+        raise unreadable(header.file, None, expected=f"{claimed[0]} x {claimed[1]} pixels, by its header", got=got)
 
 
 def _text(elements: Dataset, tag: int) -> str:

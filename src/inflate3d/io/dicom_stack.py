@@ -33,6 +33,9 @@ _OTHER_DIRECTION = 0.1
 _LEAST_TILT = 0.05
 """Angle in degrees from which on a gantry counts as tilted; positions are rounded."""
 
+_BITS_WITH_UNUSED = 16
+"""Of a pixel of which GDCM reads the lower ones alone."""
+
 
 @dataclass(frozen=True)
 class Stack:
@@ -61,6 +64,7 @@ def stack_slices(headers: Sequence[ImageHeader]) -> Stack:
     _check_plain(headers)
     if len(headers) < 2:
         raise DataError("the series has a single slice, which is no volume", expected="2 slices or more")
+    _check_rescaled(headers)
     for name, count, tolerance in _ALIKE:
         _check_alike(headers, name, count, tolerance)
     along_row, along_column, normal = _directions(headers[0])
@@ -119,6 +123,7 @@ def _check_plain(headers: Sequence[ImageHeader]) -> None:
                 hint="choose another series of the study; this one holds pictures for people",
                 file=header.file,
             )
+        _check_bits(header)
         header.number("intercept", 0.0)
         if header.number("slope", 1.0) == 0:  # which GDCM passes over
             raise DataError(
@@ -127,6 +132,35 @@ def _check_plain(headers: Sequence[ImageHeader]) -> None:
                 got=header.text("slope"),
                 hint="export the series again",
                 file=header.file,
+            )
+
+
+def _check_bits(header: ImageHeader) -> None:
+    """Refuses pixels that GDCM reads wrong: of 32 bits with 16 or fewer stored it makes zeros, high bits it drops."""
+    allocated = header.number("bits allocated", 16.0)
+    stored = header.number("bits stored", allocated)
+    highest = header.number("high bit", stored - 1)
+    if highest != stored - 1 or (allocated != _BITS_WITH_UNUSED and stored != allocated):
+        raise DataError(
+            "an image stores its pixels in bits that are not read",
+            expected="the lowest of 16 bits, or all bits",
+            got=f"{stored:g} of {allocated:g} bits, the highest is number {highest:g}",
+            hint="convert the series to NIfTI, with dcm2niix for example",
+            file=header.file,
+        )
+
+
+def _check_rescaled(headers: Sequence[ImageHeader]) -> None:
+    """Refuses slices without slope or intercept among others that have them: their values are in other units."""
+    for name in ("slope", "intercept"):
+        lacking = [header for header in headers if not header.text(name)]
+        if 0 < len(lacking) < len(headers):
+            raise DataError(
+                f"some slices of the series have no {name}",
+                expected="a rescale slope and intercept in all slices, or in none",
+                got=f"{len(lacking)} of {len(headers)} slices have none",
+                hint="export the series again; whoever made it anonymous may have removed them",
+                file=lacking[0].file,
             )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from inflate3d.errors import DataError
-from inflate3d.volume import SAME_PLACE, Grid, Volume, is_box
+from inflate3d.volume import SAME_PLACE, Grid, Volume
 
 _LPS_TO_RAS = np.array([[-1.0], [-1.0], [1.0]])
 
@@ -44,18 +44,6 @@ def affine_from_lps(axes: Float[np.ndarray, "3 3"], origin: Float[np.ndarray, "3
 def lps_of(affine: Float[np.ndarray, "4 4"]) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]]:
     """The steps (columns) and the first voxel's center in LPS+ millimeters: the inverse of `affine_from_lps`."""
     return affine[:3, :3] * _LPS_TO_RAS + 0.0, affine[:3, 3] * _LPS_TO_RAS[:, 0] + 0.0
-
-
-def check_affine(affine: Float[np.ndarray, "4 4"], path: Path, case: str | None) -> None:
-    """Rejects an affine that is singular."""
-    if not is_box(affine):
-        raise DataError(
-            "the affine can't be inverted, so the scan's place in space is unknown",
-            got=affine.tolist(),
-            hint="export the scan again, or correct its header",
-            case=case,
-            file=path,
-        )
 
 
 def distance_between(

@@ -17,11 +17,11 @@ from jaxtyping import Float, Shaped
 from inflate3d.atomic import atomic_path
 from inflate3d.errors import DataError
 from inflate3d.io.damage import unreadable
-from inflate3d.io.grid import FileGrid, affine_from_lps, check_affine, lps_of
+from inflate3d.io.grid import FileGrid, affine_from_lps, lps_of
 from inflate3d.io.itk_header import TextHeader, read_header
 from inflate3d.io.simpleitk import pixel_type, reason_of
 from inflate3d.io.voxels import as_label_dtype, as_storage_dtype, check_real, storage_dtype
-from inflate3d.volume import Volume, spacing_of
+from inflate3d.volume import Volume, check_affine, spacing_of
 
 _ENGINES = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
 
@@ -153,7 +153,7 @@ def _open(path: Path, case: str | None) -> tuple[SimpleITK.ImageFileReader, Text
     _check_understood_alike(reader, header, case)
     _check_is_volume(reader, header, case)
     affine = _affine(reader, header, case)
-    check_affine(affine, path, case)
+    check_affine(affine)
     return reader, header, affine
 
 

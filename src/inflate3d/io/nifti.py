@@ -15,10 +15,10 @@ from inflate3d.atomic import atomic_path
 from inflate3d.errors import DataError
 from inflate3d.io.damage import check_claim, unreadable
 from inflate3d.io.formats import pair_of
-from inflate3d.io.grid import FileGrid, check_affine, distance_between
+from inflate3d.io.grid import FileGrid, distance_between
 from inflate3d.io.nifti_files import NiftiImage, is_compressed, kind_of, open_image, stored_header
 from inflate3d.io.voxels import as_label_dtype, as_storage_dtype, check_real, storage_dtype
-from inflate3d.volume import SAME_PLACE, Volume, spacing_of
+from inflate3d.volume import SAME_PLACE, Volume, check_affine, spacing_of
 
 _LONGEST_AXIS = 2**15 - 1
 """Largest axis of NIfTI-1."""
@@ -46,7 +46,7 @@ def read(path: Path, *, case: str | None = None) -> Volume:
     with open_image(path, case) as image:
         shape = _volume_shape(image, path, case)
         name, millimeters = _unit(image)
-        affine = _affine(image, path, case)
+        affine = _affine(image)
         voxels = _voxels(image, path, case).reshape(shape)
         notes = (*_size_notes(image, path, millimeters), *_form_notes(image, affine, shape, millimeters))
         if name:
@@ -60,7 +60,7 @@ def read_grid(path: Path, *, case: str | None = None) -> FileGrid:
     """Reads shape, affine, type and number of modalities from the header alone, see `read`."""
     with open_image(path, case) as image:
         i, j, k, *modalities = _volume_shape(image, path, case)
-        affine = _affine(image, path, case)
+        affine = _affine(image)
         proxy = _proxy(image, path, case)
         _check_size(proxy, path, case)
         dtype = storage_dtype(proxy.dtype) if _keeps_integers(proxy) else np.dtype(np.float32)
@@ -170,9 +170,9 @@ def _unit(image: NiftiImage) -> tuple[str, float]:
     return _UNITS.get(int(image.header["xyzt_units"]) & _UNIT_BITS, ("", 1.0))
 
 
-def _affine(image: NiftiImage, path: Path, case: str | None) -> Float[np.ndarray, "4 4"]:
+def _affine(image: NiftiImage) -> Float[np.ndarray, "4 4"]:
     affine = _scaled(np.asarray(image.affine, np.float64), _unit(image)[1])
-    check_affine(affine, path, case)
+    check_affine(affine)
     return affine
 
 

@@ -79,7 +79,10 @@ def read_grid(path: str | Path, *, case: str | None = None) -> FileGrid:
         The grid of the volume that `read_volume` would give.
     """
     path = Path(path)
-    return reader_of(path, case).read_grid(path, case=case)
+    try:
+        return reader_of(path, case).read_grid(path, case=case)
+    except DataError as error:
+        raise error.with_context(case=case, file=path) from error
 
 
 def read_images(paths: Sequence[str | Path | None], *, case: str | None = None) -> Volume:
@@ -148,7 +151,7 @@ def read_labels(
             "label values are not class numbers",
             expected=f"whole numbers from 0 to {LARGEST_LABEL - 1}",
             got=f"{some_values(array[wrong])}, in {np.count_nonzero(wrong)} voxels",
-            hint="resample label maps with nearest neighbor, and number the classes from 0",
+            hint="check that it is no scan; resample label maps with nearest neighbor, and number the classes from 0",
             case=case,
             file=path,
         )

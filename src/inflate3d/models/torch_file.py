@@ -35,6 +35,9 @@ _MOST_OPERATIONS = 2_000_000
 
 _MOST_NESTED = 100
 
+_NEWEST_PROTOCOL = 3
+"""Of pickle; torch writes 2 by default."""
+
 _MARK = -1
 
 _NESTING = frozenset(
@@ -84,7 +87,10 @@ def check_torch_file(path: Path, names: Collection[str] | None = ()) -> bool:
             _check_archive(path, names)
             return True
         file.seek(0)
-        if file.read(len(_OLD_MAGIC)) != _OLD_MAGIC:
+        start = file.read(len(_OLD_MAGIC))
+        if start[:1] == b"\x80":
+            _check_protocol(start[1])
+        if start != _OLD_MAGIC:
             raise pickle.UnpicklingError(_known_start(path) or "no torch file")
         file.seek(0)
         for _ in range(_OLD_PICKLES):
@@ -210,6 +216,7 @@ def _check_pickle(file: Any, names: Collection[str] | None) -> None:
     """Reads a pickle's operations without executing any: limits its length, nesting and the names it may use."""
     start = file.tell()
     stack = _Stack()
+    protocol = 0
     for number, (operation, argument, _) in enumerate(pickletools.genops(file), start=1):
         if number > _MOST_OPERATIONS or file.tell() - start > LARGEST_HEADER:
             raise RuntimeError(f"its description is larger than {LARGEST_HEADER} bytes")
@@ -220,6 +227,19 @@ def _check_pickle(file: Any, names: Collection[str] | None) -> None:
             _check_name(f"{taken[1]} {taken[0]}", names)
         elif operation.name in ("GLOBAL", "INST"):
             _check_name(str(argument), names)
+        elif operation.name == "PROTO" and argument is not None:
+            protocol = argument
+    if names is not None:
+        _check_protocol(protocol)
+
+
+def _check_protocol(version: int) -> None:
+    """Refuses a pickle of a version that torch's safe loader, which `load_plain` uses, does not know."""
+    if version > _NEWEST_PROTOCOL:
+        raise RuntimeError(
+            f"it is written in version {version} of pickle, and torch's safe loader reads {_NEWEST_PROTOCOL} at most; "
+            "if you trust it, load it and save it again by `torch.save(weights, file)`"
+        )
 
 
 class _Stack:
