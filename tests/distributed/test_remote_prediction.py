@@ -256,7 +256,12 @@ def test_summary_tells_what_was_not_reached(tiny_run, scans, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize(
-    "error", [MemoryError("no room"), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")]
+    "error",
+    [
+        MemoryError("no room"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"),
+        RuntimeError("could not create a primitive"),
+    ],
 )
 def test_scan_that_memory_is_too_small_for_stops_no_other(predictor, scans, tmp_path, monkeypatch, error):
     real, calls = predictor.predict, iter(range(3))

@@ -14,6 +14,9 @@ Result = TypeVar("Result")
 
 logger = logging.getLogger(__name__)
 
+_CPU_ERRORS = ("allocate memory", "bad_alloc", "could not create a primitive")
+"""Errors of torch's allocator, of C++, and of oneDNN, which computes convolutions."""
+
 
 class MemoryBudgetError(ConfigError):
     """The memory budget is too small for a scan; smaller scans may fit."""
@@ -23,7 +26,7 @@ def is_oom(error: BaseException) -> bool:
     """Whether an error means out of memory; for CPUs torch has no error class of its own."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _CPU_ERRORS)
 
 
 def out_of_memory_error(error: BaseException) -> DataError:
