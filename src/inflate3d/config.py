@@ -65,6 +65,9 @@ Network = Literal["inflated", "unetr", "swin-unetr", "segresnet", "dynunet"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """The range that numpy accepts."""
 
+_MOST_CHANNELS = 1 << 16
+"""Width of a layer; wider ones don't fit into any memory."""
+
 PRETRAINED_STEM_FACTOR = 0.032
 """For encoders that start from 2D weights: `docs/results.md` has what flat learning rates cost."""
 
@@ -123,7 +126,7 @@ def _odd(depth: int) -> int:
     return depth
 
 
-Depth = Annotated[int, Field(ge=1), AfterValidator(_odd)]
+Depth = Annotated[int, Field(ge=1, lt=10_000), AfterValidator(_odd)]
 
 
 class InflatedConfig(FrozenModel):
@@ -158,9 +161,9 @@ class InflatedConfig(FrozenModel):
     """In-plane size in pixels (rows, columns) that slices are resized to. None: the plan's."""
     decoder: DecoderName = "fpn-lite"
     """Decoder: fpn-lite (light, also good for small structures) or one of the paper's."""
-    decoder_channels: int | None = Field(default=None, ge=8)
+    decoder_channels: int | None = Field(default=None, ge=8, le=_MOST_CHANNELS)
     """Width of the decoder. None: 128, or the paper's for upernet, setr-pup and conv-transpose."""
-    detail_channels: int | None = Field(default=None, ge=0)
+    detail_channels: int | None = Field(default=None, ge=0, le=_MOST_CHANNELS)
     """Width of the full-resolution path for small structures; 0 disables it. None: 16 for fpn-lite, otherwise 0."""
     input_scaling: Literal["pretrained", "unit"] = "pretrained"
     """Intensities normalized as for the 2D weights, or from 0 to 1 as in the paper."""
@@ -202,7 +205,7 @@ class VolumetricConfig(FrozenModel):
     """The kind of network."""
     patch_size: tuple[int, int, int] | None = None
     """Patch in voxels (slices, rows, columns). None: from the median scan."""
-    network_width: int | None = Field(default=None, ge=1)
+    network_width: int | None = Field(default=None, ge=1, le=_MOST_CHANNELS)
     """Channels of the first level. None: the network's default."""
 
     pretrained: ClassVar = False
@@ -271,11 +274,11 @@ class TrainingConfig(FrozenModel):
 
     common: ClassVar = ("steps", "batch_size", "learning_rate", "precision", "seed", "accelerator", "devices")
 
-    steps: Planned[int] = planned(ge=1)
+    steps: Planned[int] = planned(ge=1, le=10**9)
     """Optimizer steps. None: the plan's."""
-    batch_size: Planned[int] = planned(ge=2)
+    batch_size: Planned[int] = planned(ge=2, le=10**6)
     """Windows in a batch, per device. None: what fits the memory, by the plan."""
-    accumulate: Planned[int] = planned(ge=1)
+    accumulate: Planned[int] = planned(ge=1, le=10**6)
     """Batches whose gradients are added up for one step. None: 1 with --batch-size, else the plan's."""
     foreground_fraction: Planned[float] = planned(ge=0, le=1)
     """Fraction of windows whose center slice is sampled to contain a class. None: the plan's."""

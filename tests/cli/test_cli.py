@@ -107,6 +107,9 @@ def test_wrong_options(words, part, capsys):
     [
         (["train", "data", "--depth", "4"], "must be odd"),
         (["train", "data", "--steps", "0"], "greater than or equal to 1"),
+        (["train", "data", "--steps", "9" * 23], "less than or equal to 1000000000"),
+        (["train", "data", "--depth", "10001"], "less than 10000"),
+        (["train", "data", "--decoder-channels", "1000000"], "less than or equal to 65536"),
         (["predict", "run", "scan.nii.gz", "out", "--batch-size", "0"], "greater than or equal to 1"),
         (["prepare", "data", "--planned-size", "0", "0"], "must be rows and columns"),
         (["prepare", "data", "--planned-size", "-32", "64"], "must be rows and columns"),
