@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import SimpleITK
 import torch
+from hypothesis import settings
 
 from inflate3d.config import InflatedConfig, RunConfig, TrainingConfig
 from inflate3d.datasets.case import Case, Dataset
@@ -26,6 +27,8 @@ from inflate3d.preparation.store import Store
 from inflate3d.run_folder import RunFolder
 
 torch.set_num_threads(1)
+settings.register_profile("without a clock", deadline=None)
+settings.load_profile("without a clock")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
