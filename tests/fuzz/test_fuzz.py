@@ -51,9 +51,7 @@ def test_mutated_files_of_every_format(tmp_path):
 
 
 @pytest.mark.parametrize("name", READERS)
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(document=VALUES | LISTINGS)
 def test_any_document_is_read_or_refused(tmp_path, name, document):
     file = tmp_path / name

@@ -90,7 +90,7 @@ def scans(draw):
     return np.array(list(VALUES), np.int16)[(scattered >> 16) % 4].reshape(1, *shape), affine
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(scans(), st.sampled_from(DEPTH_AXES), st.sampled_from([1, 2]))
 def test_label_map_comes_back_voxel_for_voxel_with_affine_and_codes(scan, depth_axis, stride):
     volume = Volume(*scan)

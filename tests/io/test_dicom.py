@@ -69,7 +69,7 @@ def test_a_point_of_the_patient_lies_where_the_headers_say(tmp_path, write_serie
 
 
 @given(st.permutations(range(4)), st.floats(0.3, 4), st.sampled_from(sorted(ORIENTATIONS)))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_slices_are_sorted_by_position_whatever_their_names(write_series, tmp_path_factory, order, spacing, name):
     folder = tmp_path_factory.mktemp("series")
     row, column = np.array(ORIENTATIONS[name], float)

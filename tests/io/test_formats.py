@@ -189,7 +189,7 @@ def labels_like(affine, suffix, folder):
 
 @pytest.mark.parametrize("suffix", [".nii", ".nrrd", ".mha"])
 @given(affine=affines())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_label_maps_lie_exactly_where_their_scans_do(suffix, tmp_path_factory, affine):
     written, scan = labels_like(affine, suffix, tmp_path_factory.mktemp("any"))
     assert np.array_equal(written, scan)
@@ -197,7 +197,7 @@ def test_label_maps_lie_exactly_where_their_scans_do(suffix, tmp_path_factory, a
 
 
 @given(affine=affines())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_nrrd_keeps_an_affine_to_the_bit(tmp_path_factory, affine):
     path = tmp_path_factory.mktemp("any") / "scan.nrrd"
     write_volume(path, Volume(values(), affine))

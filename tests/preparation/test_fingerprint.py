@@ -78,7 +78,7 @@ def test_sample_is_of_all_slices_whatever_the_shape(order):
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(arrays(st.sampled_from([np.uint8, np.int16, np.float32]), st.integers(1, 40)))
 def test_figures_are_numpys(values):
     values = np.nan_to_num(values, posinf=1e30, neginf=-1e30)
@@ -153,7 +153,7 @@ def test_slices_are_counted_along_the_axes_of_the_body():
     assert measured.class_slices == {7: (1, 3, 2)}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     arrays(np.uint8, st.tuples(*[st.integers(1, 6)] * 3), elements=st.sampled_from([0, 1, 2, 200])),
     st.permutations(range(3)),
