@@ -53,6 +53,7 @@ def test_all_that_is_described(folder):
             Case("c", (folder / "c_t1.nii.gz", None), folder / "c.nii.gz", "R"),
         ),
         splits={"own": (Split(("b",), ("a",), ("c",), "the column split of cases.csv"),)},
+        structures={"left hippocampus": 2, "right hippocampus": 5},
     )
 
 

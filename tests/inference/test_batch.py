@@ -236,11 +236,11 @@ def test_series_that_are_no_volumes_are_passed_over(predictor, study, write_seri
     gap[3].unlink()
     found = find_scans(study, predictor.plan)
     assert [case.id for case in found.cases] == ["gap", "portal"]  # a scan that lacks a slice is no localizer
-    reported = {warning.got.partition(" (")[0] for warning in found.warnings}  # type: ignore[union-attr]
+    reported = {Path(str(warning.file)).name: str(warning.got).partition(": ")[0] for warning in found.warnings}
     assert reported == {
-        "scout: its images are a localizer's",
-        "single: it has a single image",
-        "views: its images lie in several directions",
+        "scout": "its images are a localizer's",
+        "single": "it has a single image",
+        "views": "its images lie in several directions",
     }
 
 
@@ -323,10 +323,10 @@ def test_next_scan_is_read_and_last_one_written_meanwhile(predictor, three, tmp_
 def test_label_map_that_cannot_be_written_is_its_own_scans_problem(predictor, three, tmp_path, monkeypatch):
     real = batch.write_labels
 
-    def write(path, labels, like):
+    def write(path, labels, like, segments=None):
         if path.name.startswith("a"):
             raise DataError("the labels don't lie on the scan's grid")
-        real(path, labels, like=like)
+        real(path, labels, like=like, segments=segments)
 
     monkeypatch.setattr(batch, "write_labels", write)
     (three / "b.nii.gz").write_bytes(b"damaged")
@@ -369,7 +369,7 @@ def test_ctrl_c_leaves_whole_files_alone(predictor, three, tmp_path, monkeypatch
 
 
 def test_disk_that_is_full_stops_the_work(predictor, three, tmp_path, monkeypatch):
-    def full(path, labels, like):
+    def full(path, labels, like, segments=None):
         raise OutputError("the file can't be written", file=path)
 
     monkeypatch.setattr(batch, "write_labels", full)
