@@ -89,9 +89,10 @@ def _obstacle(
         return f"the device {device}, where only torch computes"
     if precision != "32":
         return f"--precision {precision}; other runtimes compute in 32 bits"
-    if not all(isinstance(each, Segmenter) for each in models):
+    inflated = [each for each in models if isinstance(each, Segmenter)]
+    if len(inflated) < len(models):
         return "a 3D network"
-    return "depth mixing" if any(each.architecture.depth_mixing != "none" for each in models) else None
+    return "depth mixing" if any(each.architecture.depth_mixing != "none" for each in inflated) else None
 
 
 def _computed_by(runtime: RuntimeName, model: Segmenter, file: bytes) -> ForeignSegmenter:
