@@ -127,7 +127,7 @@ def run(words: list[str], quick: list[str]) -> None:
     elif words[0] in ("verify", "prepare"):
         words = [*words, "--jobs", "1"]
     elif words[0] == "init":
-        (Path(words[1]) / "dataset.json").unlink()  # else there is nothing to describe
+        (Path(words[1]) / "dataset.json").unlink(missing_ok=True)  # else there is nothing to describe
     assert main(words) == 0, " ".join(words)
 
 
