@@ -247,6 +247,20 @@ def test_accumulated_losses_are_logged_in_full(tiny_config, phantom_store, tmp_p
     assert float(rows[0]["loss"]) > 1.5  # ln 5 + nearly 1
 
 
+def test_depth_mixing_is_trained_on_slabs_and_starts_from_a_slice_network(tiny_config, phantom_store, tmp_path):
+    slices, mixed = RunFolder(tmp_path / "slices"), RunFolder(tmp_path / "mixed")
+    train(changed(tiny_config, {"depth": 1}), slices, phantom_store)
+    model = {"depth": 1, "depth_mixing": "decoder", "slab": 4, "weights": str(slices.root)}
+    train(changed(tiny_config, model, batch_size=8), mixed, phantom_store)
+    before, after = weights_of(slices), weights_of(mixed)
+    assert all(torch.equal(before[name], after[name]) for name in before if "running_" in name)
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    assert after["mixer.layers.0.narrow.weight"].any()
+    case = next(iter(phantom_store.cases))
+    labels = Predictor.load(mixed.root, device="cpu").classes(phantom_store.scan(case))
+    assert len(list(labels)) == phantom_store.cases[case].shape[0]
+
+
 @pytest.mark.slow
 def test_mixed_precision(tiny_config, phantom_store, tmp_path, tiny_run):
     folder = RunFolder(tmp_path / "run")
