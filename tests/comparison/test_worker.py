@@ -61,7 +61,7 @@ def test_comparison_by_the_command(compare, tmp_path):
     out = tmp_path / "out"
     assert {path.name for path in out.iterdir()} == {
         "three", "one", "report.html", "cases.png", "cases.svg", "scores.csv",
-        *(f"comparison.{suffix}" for suffix in ("md", "json", "png", "svg")),
+        *(f"comparison.{suffix}" for suffix in ("json", "png", "svg")),
     }  # fmt: skip
     trained = [(out / arm / "model/model.safetensors").stat().st_mtime_ns for arm in ("three", "one")]
     shutil.rmtree(out / "one" / "evaluation")  # as if stopped between training and evaluation
