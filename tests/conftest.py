@@ -91,6 +91,23 @@ def tiny_run(tiny_config, phantom_store, tmp_path_factory) -> RunFolder:
     return folder
 
 
+@pytest.fixture(scope="session")
+def random_model(phantom_store):
+    """Random weights with which every class is predicted somewhere; five classes whose label values have gaps."""
+    from inflate3d.models.encoders import create_encoder
+    from inflate3d.models.segmenter import create_model
+
+    torch.manual_seed(0)
+    encoder = create_encoder("resnet10t", depth=3, image_size=64, weights="none")
+    model = create_model(encoder=encoder, num_classes=5, decoder_channels=8, detail_channels=4)
+    torch.nn.init.zeros_(model.classifier.bias)  # type: ignore[arg-type]
+    torch.nn.init.zeros_(model.correct.bias)  # type: ignore[arg-type]
+    torch.nn.init.normal_(model.correct.weight, std=3.0)
+    classes = dict(zip((0, 3, 4, 90, 700), phantom_store.plan.class_names, strict=True))
+    model.plan = phantom_store.plan.model_copy(update={"image_size": (64, 64), "classes": classes})
+    return model.eval()
+
+
 TOY_SHAPE = (20, 24, 7)
 TOY_AFFINE = np.diag([1.0, 1.0, 3.0, 1.0])
 TOY_CLASSES = {0: "background", 2: "liver", 5: "tumor"}

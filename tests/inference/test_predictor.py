@@ -25,18 +25,8 @@ from inflate3d.windows.sampling import SampleLocation
 
 
 @pytest.fixture(scope="module")
-def predictor(phantom_store):
-    """Random weights, so that every class is predicted somewhere; label values with gaps."""
-    torch.manual_seed(0)
-    encoder = create_encoder("resnet10t", depth=3, image_size=64, weights="none")
-    model = create_model(encoder=encoder, num_classes=5, decoder_channels=8, detail_channels=4)
-    torch.nn.init.zeros_(model.classifier.bias)  # type: ignore[arg-type]
-    torch.nn.init.zeros_(model.correct.bias)  # type: ignore[arg-type]
-    torch.nn.init.normal_(model.correct.weight, std=3.0)
-    names = phantom_store.plan.class_names
-    classes = dict(zip((0, 3, 4, 90, 700), names, strict=True))
-    model.plan = phantom_store.plan.model_copy(update={"image_size": (64, 64), "classes": classes})
-    return Predictor(model, device="cpu")
+def predictor(random_model):
+    return Predictor(random_model, device="cpu")
 
 
 @pytest.fixture(scope="module")
