@@ -56,7 +56,7 @@ def pair_dicom(folder: Path) -> DicomPairing | None:
     paired = {uid: several[0] for uid, several in by_series.items()}
     classes = _classes(list(paired.values()))
     rows = _rows(folder, [series[uid] for uid in paired], paired)
-    counts = Counter(plain_name(name) for each in paired.values() for name in {*map(plain_name, each.names)})
+    counts = Counter(name for each in paired.values() for name in {*map(plain_name, each.names)})
     return DicomPairing(
         rows=rows,
         class_names=classes,

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from inflate3d.errors import DataError
-from inflate3d.io.formats import is_dicom, split_volume_number, suffix_of
+from inflate3d.io.formats import RTSTRUCT_STORAGE, SEG_STORAGE, is_dicom, split_volume_number, suffix_of
 from inflate3d.io.segments import Segments
 from inflate3d.io.structures import StructureLabels
 from inflate3d.volume import Grid, Volume
@@ -20,9 +20,6 @@ from inflate3d.volume import Grid, Volume
 # what imports pydicom, highdicom or SimpleITK is imported where it is used: they are slow to load
 
 Kind = Literal["seg", "labelmap", "rtstruct"]
-
-_SEG_STORAGE = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
-_RTSTRUCT_STORAGE = "1.2.840.10008.5.1.4.1.1.481.3"
 
 _NAMED = re.compile(r"(?:.*[._-])?(labelmap|rtstruct)\.(?:dcm|dicom)")
 
@@ -53,9 +50,9 @@ def kind_of(path: Path) -> Literal["SEG", "RTSTRUCT"] | None:
         said = str(elements.get("Modality", "")), str(elements.get("SOPClassUID", ""))
     except (OSError, ValueError):
         return None  # whoever reads it as a scan has the error
-    if "SEG" in said or said[1].startswith(_SEG_STORAGE):
+    if "SEG" in said or said[1].startswith(SEG_STORAGE):
         return "SEG"
-    return "RTSTRUCT" if "RTSTRUCT" in said or said[1] == _RTSTRUCT_STORAGE else None
+    return "RTSTRUCT" if "RTSTRUCT" in said or said[1] == RTSTRUCT_STORAGE else None
 
 
 @dataclass(frozen=True)
@@ -80,17 +77,17 @@ def find_label_objects(folder: Path) -> list[LabelObject]:
         DataError: One is damaged.
     """
     from inflate3d.io.dicom_file import storage_class_of
-    from inflate3d.io.dicom_seg_reader import STORAGE_CLASSES, describe_seg
-    from inflate3d.io.rtstruct import STORAGE_CLASS, describe_rtstruct
+    from inflate3d.io.dicom_seg_reader import describe_seg
+    from inflate3d.io.rtstruct import describe_rtstruct
 
     found: list[LabelObject] = []
     for path in sorted(each for each in folder.rglob("*") if not suffix_of(each) and each.is_file()):
         if any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue
         kind = storage_class_of(path)
-        if kind in STORAGE_CLASSES:
+        if kind in SEG_STORAGE:
             found.append(LabelObject(path, *describe_seg(path)))
-        elif kind == STORAGE_CLASS:
+        elif kind == RTSTRUCT_STORAGE:
             found.append(LabelObject(path, *describe_rtstruct(path)))
     return found
 

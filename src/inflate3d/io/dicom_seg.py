@@ -43,7 +43,7 @@ def write_seg(
     require_highdicom()
     source = read_source(scan)
     labels = as_label_dtype(labels, source.shape, path)
-    values = sorted({*segments.names, *np.unique(labels).tolist()} - {0})
+    values = segments.values_in(labels)
     if not values or (labelmap and values[-1] > _LARGEST_LABELMAP):
         raise DataError(
             "the label map can't be a DICOM segmentation",
@@ -73,7 +73,7 @@ def _segmentation(
         segmentation_type="LABELMAP" if labelmap else "BINARY",
         segment_descriptions=[_description(number, value, segments) for value, number in numbers.items()],
         series_instance_uid=generate_uid(),
-        series_number=_series_number(source.images[0]),
+        series_number=source.series_number(1),
         sop_instance_uid=generate_uid(),
         instance_number=1,
         manufacturer=_MANUFACTURER,
@@ -88,11 +88,6 @@ def _segmentation(
     if source.frames:
         _refer_to_frames(segmentation, source)
     return segmentation
-
-
-def _series_number(image: Dataset) -> int:
-    """A number for the new series, so that it is listed after the scan's."""
-    return int(image.get("SeriesNumber") or 0) % 10_000_000 * 100 + 1
 
 
 def _description(number: int, value: int, segments: Segments) -> Dataset:

@@ -18,9 +18,6 @@ from inflate3d.io.grid import affine_from_lps, lps_of
 from inflate3d.io.structures import StructureLabels
 from inflate3d.volume import SAME_PLACE, Grid
 
-STORAGE_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
-"""Of binary and fractional segmentations, and of label maps."""
-
 _MOST_SLICES = 20_000
 _DENSEST = 10_000
 """Times that compression makes an object smaller at most."""
@@ -49,11 +46,11 @@ def read_seg(
         frames = expand_frames([header])
         labels = StructureLabels.empty(on or _own_grid(frames), _names(elements), values)
         half = (int(elements.get("MaximumFractionalValue", 255)) + 1) // 2
-        threshold = max(1, half) if str(elements.get("SegmentationType", "")) == "FRACTIONAL" else 1
-        is_labelmap = str(elements.get("SegmentationType", "")) == "LABELMAP"
+        kind = str(elements.get("SegmentationType", ""))
+        threshold = max(1, half) if kind == "FRACTIONAL" else 1
         for frame, pixels in zip(frames, stored_frames(frames), strict=True):
             place = _place(frame, pixels.shape, labels.grid)
-            if is_labelmap:
+            if kind == "LABELMAP":
                 numbers = [number for number in np.unique(pixels).tolist() if number]
                 masks = {number: pixels == number for number in numbers}
             else:

@@ -60,6 +60,10 @@ class Source:
         """Number of columns, rows and slices."""
         return int(self.images[0].Columns), int(self.images[0].Rows), len(self.stack.slices)
 
+    def series_number(self, offset: int) -> int:
+        """A number for a new series, so that it is listed after the scan's; objects of one kind share an offset."""
+        return int(self.images[0].get("SeriesNumber") or 0) % 10_000_000 * 100 + offset
+
     @cached_property
     def references(self) -> list[tuple[str, str, int | None]]:
         """Storage class, UID and frame number of each slice."""

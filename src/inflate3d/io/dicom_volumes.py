@@ -43,12 +43,11 @@ def split_volumes(headers: Sequence[ImageHeader]) -> list[SeriesVolume]:
     Images that no tag distinguishes stay together.
     """
     stacks = _grouped(headers, ("stack",))
-    parts = [
+    return [
         SeriesVolume(_joined(f"stack {stack[0]}" if len(stacks) > 1 else "", part.name), part.images)
         for stack, images in stacks.items()
         for part in _split_stack(images)
     ]
-    return parts
 
 
 def choose_volume(headers: Sequence[ImageHeader], number: int | None) -> list[ImageHeader]:

@@ -31,6 +31,11 @@ _DICOM = "inflate3d.io.dicom"
 DICOM_LABELS = (".seg.dcm", ".labelmap.dcm", ".rtstruct.dcm")
 """Suffixes of label maps in DICOM objects: SEG of the types BINARY and LABELMAP, and RTSTRUCT."""
 
+SEG_STORAGE = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+"""Storage classes of DICOM segmentations: binary and fractional ones, and label maps."""
+
+RTSTRUCT_STORAGE = "1.2.840.10008.5.1.4.1.1.481.3"
+
 SUFFIXES = tuple(_FORMATS)
 """The suffixes, in lower case, of files that can be read, each before its own end.
 

@@ -26,8 +26,6 @@ from inflate3d.io.voxels import as_label_dtype
 from inflate3d.version import __version__
 from inflate3d.volume import Grid
 
-STORAGE_CLASS = str(RTStructureSetStorage)
-
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 
 _OFF_PLANE = 0.1
@@ -193,7 +191,7 @@ def write_rtstruct(path: Path, labels: Shaped[np.ndarray, "i j k"], scan: Path, 
     """
     source = read_source(scan)
     labels = as_label_dtype(labels, source.shape, path)
-    values = sorted({*segments.names, *np.unique(labels).tolist()} - {0})
+    values = segments.values_in(labels)
     with quiet():
         structures = _structure_set(source)
         for number, value in enumerate(values, start=1):
@@ -217,7 +215,7 @@ def _structure_set(source: Source) -> Dataset:
     for keyword in (*_FROM_PATIENT, *_FROM_STUDY):
         setattr(result, keyword, image.get(keyword, ""))
     result.Modality, result.SeriesInstanceUID = "RTSTRUCT", generate_uid()
-    result.SeriesNumber, result.InstanceNumber = int(image.get("SeriesNumber") or 0) % 10_000_000 * 100 + 2, 1
+    result.SeriesNumber, result.InstanceNumber = source.series_number(2), 1
     result.SeriesDescription = f"Structures of series {image.get('SeriesNumber') or '?'}"
     result.OperatorsName = ""
     result.Manufacturer = result.ManufacturerModelName = "inflate3d"

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from jaxtyping import UInt
 from pydantic import field_validator, model_validator
 
 from inflate3d.settings import FrozenModel
@@ -136,6 +138,10 @@ class Segments:
     codes: Mapping[str, SegmentCode] = field(default_factory=dict)
     dataset: str = ""
     by_model: bool = True
+
+    def values_in(self, labels: UInt[np.ndarray, "i j k"]) -> list[int]:
+        """The values that have a name, and those that occur in a label map, ascending; the background is left out."""
+        return sorted({*self.names, *np.unique(labels).tolist()} - {0})
 
     def name_of(self, value: int) -> str:
         """The name of a value, at most 64 characters, as DICOM has them."""
