@@ -7,7 +7,7 @@ from pathlib import Path
 
 from inflate3d.atomic import write_text
 from inflate3d.export.description import ExportedModel
-from inflate3d.models.card import CARD, network_in_words, plain
+from inflate3d.models.card import CARD, network_in_words, plain, render_card
 
 MODEL_CARD = "model-card.md"
 """The card that the model's own folder holds, beside ours."""
@@ -24,19 +24,11 @@ def write_card(folder: Path, exported: ExportedModel, source: Path) -> None:
     Raises:
         OutputError: It can't be written.
     """
-    import jinja2
-
     own = next((path for path in (source / CARD, source / "model" / CARD) if path.is_file()), None)
     if own is not None:
         shutil.copyfile(own, folder / MODEL_CARD)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=False,  # Markdown: `plain` escapes names  # noqa: S701
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = environment.get_template("card.md.jinja").render(
+    text = render_card(
+        Path(__file__).parent,
         model=exported,
         summary=network_in_words(exported.architecture),
         modalities=", ".join(map(plain, exported.plan.modalities)),

@@ -17,7 +17,7 @@ from jaxtyping import Int
 
 from inflate3d.errors import ConfigError
 from inflate3d.inference.scan import FramedScan
-from inflate3d.inference.slices import Logits
+from inflate3d.inference.slices import Logits, every_nth
 from inflate3d.models.segmenter import Segmenter
 from inflate3d.models.volumetric import VolumetricSegmenter
 from inflate3d.preparation.plan import Plan
@@ -77,7 +77,7 @@ def adaptive_logits(score: Score, slices: int, step: int) -> Iterator[Logits]:
         slices: How many there are.
         step: From one slice of the first pass to the next.
     """
-    first_pass = np.union1d(np.arange(0, slices, step), slices - 1)
+    first_pass = every_nth(slices, step)
     before: tuple[int, Logits] | None = None
     for start in range(0, len(first_pass), GROUP):
         group = first_pass[start : start + GROUP]

@@ -29,6 +29,11 @@ BANDS = 4
 """Bands in memory at a time: one network's, the sum, the maximum, and those for resampling."""
 
 
+def every_nth(slices: int, step: int) -> Int[np.ndarray, " n"]:
+    """Every n-th slice, and the last one so that nothing is extrapolated."""
+    return np.union1d(np.arange(0, slices, step), slices - 1)
+
+
 @dataclass(frozen=True)
 class SliceChoice:
     """The slices of model space to predict, and the position of the scan's own slices among them.
@@ -54,7 +59,7 @@ class SliceChoice:
         lower, upper, weight = slice_weights(slices, own_slices)
         if step == 1:
             return cls(np.arange(slices), lower, upper, weight)
-        centers = np.union1d(np.arange(0, slices, step), slices - 1)
+        centers = every_nth(slices, step)
         # two neighboring slices lie between the same two centers, so one interpolation does for both
         positions = lower + weight
         below = np.searchsorted(centers, positions, side="right") - 1

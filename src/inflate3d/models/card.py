@@ -104,7 +104,8 @@ def write_model_card(
         *([_versions(run.provenance)] if run else []),
         *([_preparation(plan)] if plan else []),
     ]
-    text = _render(
+    text = render_card(
+        _HERE,
         header=yaml.safe_dump(header, sort_keys=False, allow_unicode=True),
         title=f"{dataset}: segmentation of {targets}" if plan else "A 3D segmentation network",
         summary=network_in_words(architecture),
@@ -290,11 +291,12 @@ def _table(rows: Sequence[Row]) -> str:
     return "\n".join([head, "|" + " --- |" * len(rows[0]), *others]) + "\n"
 
 
-def _render(**values: object) -> str:
+def render_card(folder: Path, **values: object) -> str:
+    """Renders the template of a card, ``card.md.jinja`` in a folder of the package."""
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
+        loader=jinja2.FileSystemLoader(folder),
         autoescape=False,  # Markdown: `plain` escapes names  # noqa: S701
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
