@@ -15,9 +15,9 @@ from inflate3d.datasets.layouts import read_dataset
 from inflate3d.datasets.splits import Split
 from inflate3d.evaluation.groups import read_groups
 from inflate3d.evaluation.scores import Scores
-from inflate3d.io import dicom, find_series, itk, nifti, read_labels, read_volume, rtstruct
-from inflate3d.io import dicom_seg_reader as seg
-from inflate3d.io.dicom_labels import kind_of
+from inflate3d.io import find_series, itk, nifti, read_labels, read_volume
+from inflate3d.io.dicom import reading, rtstruct, seg_reader
+from inflate3d.io.dicom.labels import kind_of
 from inflate3d.models.checkpoint import read_model_folder
 from inflate3d.models.segmenter import load_model
 from inflate3d.models.weight_files import read_tensors
@@ -27,7 +27,7 @@ from inflate3d.presets.preset import read_preset
 from inflate3d.run_folder import TrainingLog
 from inflate3d.volume import Grid
 
-LOADED_BEFORE = (dicom, itk, nifti, rtstruct, seg)
+LOADED_BEFORE = (reading, itk, nifti, rtstruct, seg_reader)
 """Modules that are loaded when they are needed, so that each process would load them anew."""
 
 

@@ -20,8 +20,9 @@ from safetensors.torch import save_file
 
 from inflate3d import documents
 from inflate3d.errors import ConfigError, DataError, ModelError
-from inflate3d.io import damage, dicom_file, read_grid, read_volume, write_volume
-from inflate3d.io.dicom_file import read_elements
+from inflate3d.io import damage, read_grid, read_volume, write_volume
+from inflate3d.io.dicom import file
+from inflate3d.io.dicom.file import read_elements
 from inflate3d.models.weight_files import read_tensors
 from inflate3d.preparation.arrays import StoredSlices, write_slices
 from inflate3d.settings import read_json, read_yaml
@@ -260,7 +261,7 @@ ITEM = struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
     ],
 )
 def test_dicom_elements_that_claim_too_much(tmp_path, monkeypatch, elements, got):
-    monkeypatch.setattr(dicom_file, "_MOST_READS", 30)
+    monkeypatch.setattr(file, "_MOST_READS", 30)
     (tmp_path / "x.dcm").write_bytes(bytes(128) + b"DICM" + EXPLICIT + elements)
     with pytest.raises(ValueError, match=got):
         read_elements(tmp_path / "x.dcm")

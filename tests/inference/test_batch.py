@@ -17,7 +17,7 @@ from inflate3d.inference import batch, targets
 from inflate3d.inference.batch import ScanResult, predict_files
 from inflate3d.inference.predictor import Predictor
 from inflate3d.inference.scans import find_scans
-from inflate3d.io import dicom
+from inflate3d.io.dicom import reading
 from inflate3d.models.oom import MemoryBudgetError
 
 OBLIQUE = np.array([[-0.9, 0.1, 0.3, 12.5], [0.1, 0.95, 0.2, -7.25], [0.02, -0.1, 3.0, 99.0], [0, 0, 0, 1]])
@@ -486,8 +486,8 @@ def test_odd_file_is_a_scan_of_its_own_among_several_modalities(predictor, tmp_p
 def test_series_is_decoded_once(predictor, study, tmp_path, monkeypatch):
     """From scan to label map and map of uncertainty: the pixels of each slice are read once."""
     read = []
-    real = dicom.read
-    monkeypatch.setattr(dicom, "read", lambda path, **how: read.append(path) or real(path, **how))
+    real = reading.read
+    monkeypatch.setattr(reading, "read", lambda path, **how: read.append(path) or real(path, **how))
     predict_files(predictor, study, tmp_path / "out", uncertainty_maps=True)
     assert len(read) == 1
 

@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 from inflate3d.errors import DataError
 from inflate3d.inference.prediction import Prediction
 from inflate3d.io import read_labels, read_volume, write_labels, write_volume
-from inflate3d.io.contours import fill_contours, trace_contours
+from inflate3d.io.dicom.contours import fill_contours, trace_contours
 from inflate3d.io.segments import SegmentCode, Segments, known_code
 from inflate3d.volume import Volume
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from inflate3d.errors import DataError
-from inflate3d.io import dicom, itk, nifti, read_volume, write_volume
+from inflate3d.io import itk, nifti, read_volume, write_volume
+from inflate3d.io.dicom import reading
 from inflate3d.volume import Volume
 
 BEFORE_VOXELS = {
@@ -16,7 +17,7 @@ BEFORE_VOXELS = {
     "scan.hdr": (nifti, "_voxels"),
     "scan.nrrd": (itk, "check_affine"),
     "scan.mha": (itk, "check_affine"),
-    "series": (dicom, "_voxels"),
+    "series": (reading, "_voxels"),
 }
 """What each reader calls when it knows the header."""
 

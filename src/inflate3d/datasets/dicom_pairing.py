@@ -9,7 +9,7 @@ from pathlib import Path
 
 from inflate3d.datasets.case_table import Row
 from inflate3d.io import Series, find_series
-from inflate3d.io.dicom_labels import LabelObject, find_label_objects
+from inflate3d.io.dicom.labels import LabelObject, find_label_objects
 from inflate3d.io.segments import plain_name
 
 

@@ -166,8 +166,8 @@ def _write_case(
 
 def _copy_series(image: Path, folder: Path) -> Path:
     """Copies the files of a DICOM series into a folder of its own; returns the path that stands for the series."""
-    from inflate3d.io.dicom import read_stack  # SimpleITK is slow to load
-    from inflate3d.io.dicom_source import dicom_path
+    from inflate3d.io.dicom.reading import read_stack  # SimpleITK is slow to load
+    from inflate3d.io.dicom.source import dicom_path
 
     files = sorted({header.file for header in read_stack(dicom_path(image)).slices})
     folder.mkdir(parents=True)

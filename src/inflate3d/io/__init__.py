@@ -1,5 +1,6 @@
 """Reading and writing scans and label maps."""
 
+from inflate3d.io.dicom.series import Series, find_series
 from inflate3d.io.formats import SUFFIXES, WRITABLE_SUFFIXES, label_name, label_suffix, scan_files, stem_of, suffix_of
 from inflate3d.io.grid import FileGrid, check_same_grid, lay_on
 from inflate3d.io.scan import (
@@ -12,7 +13,6 @@ from inflate3d.io.scan import (
     write_percent,
     write_volume,
 )
-from inflate3d.io.series import Series, find_series
 
 __all__ = [
     "SUFFIXES",

@@ -25,7 +25,7 @@ _FORMATS = {
 """Module by suffix, longer suffixes before those that they end in. Each module has ``read(path, case=...)``,
 ``check_writable(path, affine)``, ``write(path, volume)`` and ``write_like(path, labels, like)``."""
 
-_DICOM = "inflate3d.io.dicom"
+_DICOM = "inflate3d.io.dicom.reading"
 """The module with ``read(path, case=...)`` for DICOM series, which have no suffix."""
 
 DICOM_LABELS = (".seg.dcm", ".labelmap.dcm", ".rtstruct.dcm")

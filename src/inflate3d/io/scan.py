@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from inflate3d.errors import DataError
 from inflate3d.io.damage import not_enough_memory
-from inflate3d.io.dicom_labels import (
+from inflate3d.io.dicom.labels import (
     check_dicom_labels_writable,
     kind_of,
     kind_to_write,

@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Shaped
 
 from inflate3d.errors import DataError
+from inflate3d.io.dicom.structures import StructureLabels
 from inflate3d.io.formats import RTSTRUCT_STORAGE, SEG_STORAGE, is_dicom, split_volume_number, suffix_of
 from inflate3d.io.segments import Segments
-from inflate3d.io.structures import StructureLabels
 from inflate3d.volume import Grid, Volume
 
 # what imports pydicom, highdicom or SimpleITK is imported where it is used: they are slow to load
@@ -44,7 +44,7 @@ def kind_of(path: Path) -> Literal["SEG", "RTSTRUCT"] | None:
         with path.open("rb") as stream:
             if not is_dicom(stream.read(132)):
                 return None
-        from inflate3d.io.dicom_file import read_elements
+        from inflate3d.io.dicom.file import read_elements
 
         elements, _ = read_elements(path)
         said = str(elements.get("Modality", "")), str(elements.get("SOPClassUID", ""))
@@ -76,9 +76,9 @@ def find_label_objects(folder: Path) -> list[LabelObject]:
     Raises:
         DataError: One is damaged.
     """
-    from inflate3d.io.dicom_file import storage_class_of
-    from inflate3d.io.dicom_seg_reader import describe_seg
-    from inflate3d.io.rtstruct import describe_rtstruct
+    from inflate3d.io.dicom.file import storage_class_of
+    from inflate3d.io.dicom.rtstruct import describe_rtstruct
+    from inflate3d.io.dicom.seg_reader import describe_seg
 
     found: list[LabelObject] = []
     for path in sorted(each for each in folder.rglob("*") if not suffix_of(each) and each.is_file()):
@@ -101,10 +101,10 @@ def read_dicom_labels(
         DataError: It can't be read, or an RTSTRUCT is given without the grid of its series.
     """
     if kind_of(path) == "SEG":
-        from inflate3d.io.dicom_seg_reader import read_seg
+        from inflate3d.io.dicom.seg_reader import read_seg
 
         return read_seg(path, on=on, values=values, case=case)
-    from inflate3d.io.rtstruct import read_rtstruct
+    from inflate3d.io.dicom.rtstruct import read_rtstruct
 
     if on is None:
         raise DataError(
@@ -124,7 +124,7 @@ def check_dicom_labels_writable(path: Path, scan: Path) -> None:
         DataError: The scan is no DICOM series.
         ConfigError: A package is missing.
     """
-    from inflate3d.io.dicom_source import dicom_path, require_highdicom
+    from inflate3d.io.dicom.source import dicom_path, require_highdicom
 
     dicom_path(scan)
     if kind_to_write(path) != "rtstruct":
@@ -150,10 +150,10 @@ def write_dicom_labels(
         )
     kind = kind_to_write(path)
     if kind == "rtstruct":
-        from inflate3d.io.rtstruct import write_rtstruct
+        from inflate3d.io.dicom.rtstruct import write_rtstruct
 
         write_rtstruct(path, labels, Path(scan), segments)
         return
-    from inflate3d.io.dicom_seg import write_seg
+    from inflate3d.io.dicom.seg_writer import write_seg
 
     write_seg(path, labels, Path(scan), segments, labelmap=kind == "labelmap")

@@ -17,8 +17,8 @@ from pydicom.dataelem import RawDataElement
 
 from inflate3d.errors import DataError
 from inflate3d.io.damage import check_claim, foreign_file, unreadable
-from inflate3d.io.dicom_file import UNDEFINED_LENGTH, read_elements, storage_class_of
-from inflate3d.io.dicom_frame import size_of_stream, start_of_stream
+from inflate3d.io.dicom.file import UNDEFINED_LENGTH, read_elements, storage_class_of
+from inflate3d.io.dicom.stream import size_of_stream, start_of_stream
 from inflate3d.io.formats import dicom_suffix, is_dicom
 
 _TAGS = {

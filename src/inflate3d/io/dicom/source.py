@@ -20,9 +20,9 @@ from pydicom.valuerep import DSfloat, format_number_as_ds
 
 from inflate3d.errors import ConfigError, DataError
 from inflate3d.io.damage import unreadable
-from inflate3d.io.dicom import read_stack
-from inflate3d.io.dicom_header import ImageHeader
-from inflate3d.io.dicom_stack import Stack
+from inflate3d.io.dicom.header import ImageHeader
+from inflate3d.io.dicom.reading import read_stack
+from inflate3d.io.dicom.stack import Stack
 from inflate3d.io.formats import reader_of
 
 _MAY_BE_EMPTY = (
@@ -93,9 +93,9 @@ def dicom_path(path: Path) -> Path:
     Raises:
         DataError: It names another scan.
     """
-    from inflate3d.io import dicom
+    from inflate3d.io.dicom import reading
 
-    if reader_of(path, None) is not dicom:
+    if reader_of(path, None) is not reading:
         raise DataError(
             "DICOM labels need the DICOM series that they are of",
             expected="a DICOM series as the scan",

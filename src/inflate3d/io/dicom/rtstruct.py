@@ -16,12 +16,12 @@ from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_
 
 from inflate3d.atomic import atomic_path
 from inflate3d.errors import DataError, truncate
-from inflate3d.io.contours import fill_contours, trace_contours
 from inflate3d.io.damage import unreadable
-from inflate3d.io.dicom_file import read_elements
-from inflate3d.io.dicom_source import Source, quiet, read_source
+from inflate3d.io.dicom.contours import fill_contours, trace_contours
+from inflate3d.io.dicom.file import read_elements
+from inflate3d.io.dicom.source import Source, quiet, read_source
+from inflate3d.io.dicom.structures import StructureLabels
 from inflate3d.io.segments import COLORS, SegmentCode, Segments, dicom_code
-from inflate3d.io.structures import StructureLabels
 from inflate3d.io.voxels import as_label_dtype
 from inflate3d.version import __version__
 from inflate3d.volume import Grid

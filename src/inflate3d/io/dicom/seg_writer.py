@@ -13,7 +13,7 @@ from pydicom.uid import generate_uid
 
 from inflate3d.atomic import atomic_path
 from inflate3d.errors import DataError, truncate
-from inflate3d.io.dicom_source import Source, quiet, read_source, require_highdicom
+from inflate3d.io.dicom.source import Source, quiet, read_source, require_highdicom
 from inflate3d.io.segments import COLORS, Segments, dicom_code
 from inflate3d.io.voxels import as_label_dtype
 from inflate3d.version import __version__

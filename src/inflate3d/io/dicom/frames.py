@@ -12,7 +12,7 @@ from jaxtyping import Shaped
 from pydicom import Dataset, dcmread
 
 from inflate3d.io.damage import unreadable
-from inflate3d.io.dicom_header import ImageHeader
+from inflate3d.io.dicom.header import ImageHeader
 
 _GROUPS = {
     "position": ("PlanePositionSequence", "ImagePositionPatient"),

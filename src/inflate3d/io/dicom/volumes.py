@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inflate3d.errors import DataError, truncate
-from inflate3d.io.dicom_header import ImageHeader
+from inflate3d.io.dicom.header import ImageHeader
 
 DISTINGUISHING = (
     "echo time",

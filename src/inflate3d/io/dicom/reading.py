@@ -11,10 +11,10 @@ from jaxtyping import Shaped
 
 from inflate3d.errors import DataError
 from inflate3d.io.damage import unreadable
-from inflate3d.io.dicom_frames import expand_frames, frame_dtype, frame_values
-from inflate3d.io.dicom_header import NOT_SCANS, ImageHeader, read_header, scan_folder, slice_count
-from inflate3d.io.dicom_stack import Stack, stack_slices
-from inflate3d.io.dicom_volumes import choose_volume
+from inflate3d.io.dicom.frames import expand_frames, frame_dtype, frame_values
+from inflate3d.io.dicom.header import NOT_SCANS, ImageHeader, read_header, scan_folder, slice_count
+from inflate3d.io.dicom.stack import Stack, stack_slices
+from inflate3d.io.dicom.volumes import choose_volume
 from inflate3d.io.formats import is_dicomdir, is_series_uid, split_volume_number
 from inflate3d.io.grid import FileGrid
 from inflate3d.io.simpleitk import SimpleITK, pixel_type, reason_of

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float
 
 from inflate3d.errors import DataError
-from inflate3d.io.dicom_header import ImageHeader
-from inflate3d.io.dicom_volumes import DISTINGUISHING
+from inflate3d.io.dicom.header import ImageHeader
+from inflate3d.io.dicom.volumes import DISTINGUISHING
 from inflate3d.io.grid import affine_from_lps
 
 _ALIKE = (("rows", 1, 0.0), ("columns", 1, 0.0), ("pixel spacing", 2, 1e-4), ("orientation", 6, 1e-4))

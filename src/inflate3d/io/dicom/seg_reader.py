@@ -12,10 +12,10 @@ from pydicom import Dataset, dcmread
 
 from inflate3d.errors import DataError, truncate
 from inflate3d.io.damage import check_claim, unreadable
-from inflate3d.io.dicom_frames import expand_frames, stored_frames
-from inflate3d.io.dicom_header import ImageHeader, read_header
+from inflate3d.io.dicom.frames import expand_frames, stored_frames
+from inflate3d.io.dicom.header import ImageHeader, read_header
+from inflate3d.io.dicom.structures import StructureLabels
 from inflate3d.io.grid import affine_from_lps, lps_of
-from inflate3d.io.structures import StructureLabels
 from inflate3d.volume import SAME_PLACE, Grid
 
 _MOST_SLICES = 20_000

@@ -57,8 +57,8 @@ def find_series(folder: str | Path) -> list[Series]:
     Returns:
         The series, sorted by folder, then by UID.
     """
-    from inflate3d.io.dicom_header import images_by_place, scan_folder, slice_count  # SimpleITK is slow to load
-    from inflate3d.io.dicom_stack import why_no_volume
+    from inflate3d.io.dicom.header import images_by_place, scan_folder, slice_count  # SimpleITK is slow to load
+    from inflate3d.io.dicom.stack import why_no_volume
 
     folder = Path(folder)
     if not folder.is_dir():
