@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "train a segmentation model",
     "evaluate": "score a run on its held-out cases",
     "predict": "segment scans with a trained model",
+    "next": "say which scan to label next",
     "report": "write a run's page: scores, curves, pictures of held-out cases",
     "reproduce": "train a run again from its record and compare the models",
     "view": "view a scan with label maps, as a picture or in the browser",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from inflate3d.datasets.case import Case
+from inflate3d.datasets.case import Case, Dataset
 from inflate3d.datasets.file_names import find_label_maps
 from inflate3d.distributed.remote import RemoteFolder, is_remote
 from inflate3d.errors import ConfigError, DataError, DatasetProblems, truncate
@@ -49,7 +49,9 @@ class FoundScans:
     warnings: list[DataError] = field(default_factory=list)
 
 
-def find_scans(path: str | Path, plan: Plan, *, series: str | None = None, volume: int | None = None) -> FoundScans:
+def find_scans(
+    path: str | Path, plan: Plan | Dataset, *, series: str | None = None, volume: int | None = None
+) -> FoundScans:
     """Finds the scans that a path or an address stands for.
 
     Files ``CASE_0000``, ``CASE_0001``, ..., or ``CASE_T1``, ``CASE_T2``, ... by the names of the plan's modalities, are
@@ -60,7 +62,7 @@ def find_scans(path: str | Path, plan: Plan, *, series: str | None = None, volum
     Args:
         path: A scan (see `inflate3d.io.read_volume`), or a folder with scan files and DICOM series, subfolders
             included; or the address of a scan file or of a folder of scan files.
-        plan: The model's plan, with the modalities that scans must have.
+        plan: The model's plan, or a dataset, with the modalities that scans must have.
         series: Of DICOM series, only those of this UID, or with this description, such as ``T1*``; one of each study.
         volume: Which volume of each DICOM series, from 1 on, where it holds several.
     """
@@ -89,7 +91,7 @@ def find_scans(path: str | Path, plan: Plan, *, series: str | None = None, volum
     return found if volume is None else replace(found, cases=[_volume_of(case, volume) for case in found.cases])
 
 
-def group_files(files: Sequence[Path], plan: Plan, folder: Path) -> list[Case]:
+def group_files(files: Sequence[Path], plan: Plan | Dataset, folder: Path) -> list[Case]:
     """One case for each scan, whose modalities may be in several files; does not access the disk."""
     if len(plan.modalities) == 1:
         names = _unique_names(files, folder)
@@ -109,7 +111,7 @@ def group_files(files: Sequence[Path], plan: Plan, folder: Path) -> list[Case]:
     return sorted(cases, key=lambda case: case.id)
 
 
-def _scans_below(folder: Path, plan: Plan) -> FoundScans:
+def _scans_below(folder: Path, plan: Plan | Dataset) -> FoundScans:
     folders = sorted({folder, *(path for path in folder.rglob("*") if path.is_dir() and not _is_hidden(path, folder))})
     inside = {place: scan_files(place) for place in folders}
     everything = [file for files in inside.values() for file in files]
@@ -161,7 +163,7 @@ def _split_modality(stem: str, modalities: Sequence[str]) -> tuple[str, int | No
     return stem, None
 
 
-def _join(name: str, members: Iterable[tuple[int, Path]], plan: Plan) -> Case:
+def _join(name: str, members: Iterable[tuple[int, Path]], plan: Plan | Dataset) -> Case:
     """One case from the files of its modalities."""
     found: dict[int, Path] = {}
     for number, file in members:
@@ -176,7 +178,8 @@ def _join(name: str, members: Iterable[tuple[int, Path]], plan: Plan) -> Case:
         found[number] = file
     images = tuple(found.pop(number, None) for number in range(len(plan.modalities)))
     missing = [plan.modalities[number] for number, image in enumerate(images) if image is None]
-    if found or (missing and not plan.allow_missing_modality):
+    may_miss = isinstance(plan, Plan) and plan.allow_missing_modality
+    if found or (missing and not may_miss):
         raise DataError(
             "scan does not have the modalities of the model",
             expected=", ".join(f"_{number:04d} ({name})" for number, name in enumerate(plan.modalities)),
@@ -265,7 +268,7 @@ def _volume_of(case: Case, number: int) -> Case:
     return replace(case, id=f"{case.id}_volume{number}", images=images)
 
 
-def _remote_scans(address: str, plan: Plan) -> FoundScans:
+def _remote_scans(address: str, plan: Plan | Dataset) -> FoundScans:
     if suffix_of(address.partition("?")[0]):
         folder, name = RemoteFolder.of_file(address)
         _check_single_file(name, folder.address_of(name))
