@@ -102,7 +102,7 @@ def test_what_a_dataset_says_wrong(studies):
     (studies / "cases.csv").unlink()
     with pytest.raises(DataError, match="does not describe a dataset") as caught:
         describe(studies, codes={"liver": "Liver"})
-    assert "is no code" in str(caught.value)
+    assert "is not a code" in str(caught.value)
 
 
 def test_object_of_another_series_is_left_out(studies):

@@ -162,7 +162,7 @@ def test_names_have_codes():
     assert Segments({1: "aorta"}).code_of(1).type == "SCT 15825003 Aorta"
     assert known_code("dragon") is None
     assert Segments({1: "dragon"}).code_of(1).type == "SCT 85756007 Tissue"
-    with pytest.raises(ValueError, match="is no code"):
+    with pytest.raises(ValueError, match="is not a code"):
         SegmentCode(type="Liver")
 
 

@@ -19,7 +19,7 @@ UNFLIPPED: tuple[Flip, ...] = ((),)
 
 
 def combine_flips(allowed: tuple[bool, bool, bool]) -> tuple[Flip, ...]:
-    """All combinations of axes that may be reversed; the first one is no flip.
+    """All combinations of axes that may be reversed; the first one flips nothing.
 
     Args:
         allowed: Whether each axis (depth, row, column) of model space may be flipped, see `Plan`.

@@ -213,7 +213,7 @@ def _chosen_series(folder: Path, pattern: str) -> FoundScans:
     """The series below a folder of a UID, or whose descriptions match a pattern: at most one of each study.
 
     Raises:
-        DataError: None matches, or the path is no folder.
+        DataError: None matches, or the path is not a folder.
         DatasetProblems: Several of one study do.
     """
     found = find_series(folder)

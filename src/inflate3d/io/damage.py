@@ -39,7 +39,7 @@ _FOREIGN = (
 
 
 def foreign_file(start: bytes) -> tuple[str, str] | None:
-    """What a file is that is often found under a scan's name, or under that of weights, and what to do about it.
+    """Identifies a file that is often found under the name of a scan or of weights: what it is, and a hint.
 
     Args:
         start: Its first 64 bytes or more.

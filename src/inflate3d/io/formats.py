@@ -140,7 +140,7 @@ def is_dicom_image(path: Path) -> bool:
         with path.open("rb") as stream:
             return stream.read(132)[128:] == b"DICM"
     except OSError:
-        return False  # whoever reads it has the error
+        return False  # the reader reports it
 
 
 def is_dicom(start: bytes) -> bool:

@@ -299,7 +299,7 @@ def _save(
     origin: Float[np.ndarray, "3"],
     units: Sequence[str] = (),
 ) -> None:
-    """Writes voxels whose axes are ``direction * spacing``, given thrice for the digits' sake; LPS+, in ``units``."""
+    """Writes voxels whose axes are ``direction * spacing``, given separately to lose no digits; LPS+, in ``units``."""
     if len(array) == 1:
         image = SimpleITK.GetImageFromArray(np.ascontiguousarray(array[0].transpose(2, 1, 0)))
     else:

@@ -185,7 +185,7 @@ def _parse_nrrd(path: Path, start: bytes) -> TextHeader:
             break
         name, colon, value = text.partition(":")
         if number == 0 or text.startswith("#") or (colon and value.startswith("=")):
-            continue  # the mark, a comment, a key of somebody's own
+            continue  # the magic, a comment, or a custom key
         if _is_list(fields.get("data file") or fields.get("datafile")):
             listed.append(text)
         else:
@@ -252,7 +252,7 @@ def _size_of(file: Path, header: TextHeader, case: str | None) -> int:
             file=file,
         )
     if not file.is_file():
-        raise ValueError(f"{file.name}, which is no file")
+        raise ValueError(f"{file.name}, which is not a file")
     return max(0, file.stat().st_size - (header.end if file == header.path else 0))
 
 

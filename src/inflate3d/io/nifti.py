@@ -97,7 +97,7 @@ def write(path: Path, volume: Volume, *, slope: float = 1.0) -> None:
     header["descrip"] = b"inflate3d"
     image = kind(np.asarray(array, order="F"), None, header)
     if slope != 1:
-        image.header.set_slope_inter(slope, 0)  # which a new image forgets of the header that it is given
+        image.header.set_slope_inter(slope, 0)  # a new image drops its header's slope
     with atomic_path(path) as temporary:
         image.to_filename(temporary)
 
@@ -141,7 +141,7 @@ def _set_affine(header: nibabel.Nifti1Header, volume: Volume) -> None:
     header.set_qform(volume.affine, code="scanner")
     apart = distance_between(np.asarray(header.get_qform()), volume.affine, volume.shape)
     if apart > SAME_PLACE * min(volume.spacing):
-        header.set_qform(None)  # it can't say a shear
+        header.set_qform(None)  # a quaternion can't express a shear
         header["pixdim"][1:4] = volume.spacing
 
 
@@ -206,7 +206,7 @@ def _voxels(image: NiftiImage, path: Path, case: str | None) -> Shaped[np.ndarra
     if _keeps_integers(proxy):
         voxels = as_storage_dtype(proxy.get_unscaled())
     else:
-        with np.errstate(over="ignore", invalid="ignore"):  # infinite voxels are the caller's to refuse
+        with np.errstate(over="ignore", invalid="ignore"):  # the caller rejects infinite voxels
             voxels = np.asarray(proxy, dtype=np.float32)
     if is_compressed((pair_of(path) or (path, path))[1]):
         _read_to_end(proxy.file_like, path, case)  # where gzip checks its sum
@@ -248,7 +248,7 @@ def _form_notes(
     try:
         qform = _scaled(np.asarray(image.header.get_qform()), millimeters)
     except (HeaderDataError, ValueError):
-        return ("the header's qform is no rotation, so its sform alone is used",)
+        return ("the header's qform is not a rotation, so only its sform is used",)
     apart = distance_between(qform, affine, shape)
     if not apart <= SAME_PLACE * min(spacing_of(affine)):
         return (f"the header's sform and qform disagree by up to {apart:.3g} mm, and sform is used",)

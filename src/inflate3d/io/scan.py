@@ -151,7 +151,7 @@ def read_labels(
             "label values are not class numbers",
             expected=f"whole numbers from 0 to {LARGEST_LABEL - 1}",
             got=f"{some_values(array[wrong])}, in {np.count_nonzero(wrong)} voxels",
-            hint="check that it is no scan; resample label maps with nearest neighbor, and number the classes from 0",
+            hint="check that it is not a scan; resample label maps by nearest neighbor, number classes from 0",
             case=case,
             file=path,
         )

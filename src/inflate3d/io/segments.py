@@ -81,7 +81,7 @@ _KNOWN_ABNORMAL = {
     "liver tumor": "Neoplasm",
     "pancreas tumor": "Neoplasm",
 }
-"""Likewise of what is no normal anatomy."""
+"""The same for abnormal structures."""
 
 _SIDES = {"left": "Left", "right": "Right"}
 
@@ -112,7 +112,7 @@ class SegmentCode(FrozenModel):
             return None
         match = _CODE.fullmatch(value.strip())
         if match is None or max(len(match[1]), len(match[2])) > 16 or len(match[3]) > 64:
-            raise ValueError(f"{value!r} is no code; write scheme, value and meaning, such as 'SCT 10200004 Liver'")
+            raise ValueError(f"{value!r} is not a code; write scheme, value and meaning, such as 'SCT 10200004 Liver'")
         return value.strip()
 
 
@@ -148,7 +148,7 @@ class Segments:
         return self.names.get(value, f"class {value}")[:64]
 
     def code_of(self, value: int) -> SegmentCode:
-        """The codes of a value's class: given ones, those of the built-in table, or "Tissue" for what neither has."""
+        """The codes of a value's class: given ones, those of the built-in table, or "Tissue" for a class in neither."""
         name = self.names.get(value, "")
         return self.codes.get(name) or known_code(name) or _code(_TISSUE, _TISSUE)
 
@@ -176,7 +176,7 @@ def known_code(name: str) -> SegmentCode | None:
 
 
 def plain_name(name: str) -> str:
-    """A structure's name in lower case, its words parted by single spaces: what different programs leave alike."""
+    """A structure's name in lower case, its words separated by single spaces, to compare programs."""
     return " ".join(re.split(r"[\s_\-]+", name.strip().lower())).strip()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import SimpleITK
 
-SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)  # what matters of it, our readers tell themselves
+SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)  # our readers report what matters
 
 
 def reason_of(error: RuntimeError) -> str:

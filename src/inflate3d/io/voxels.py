@@ -34,7 +34,7 @@ def storage_dtype(dtype: np.dtype) -> np.dtype:
 
 def as_storage_dtype(array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
     """Converts an array to its `storage_dtype`."""
-    with np.errstate(over="ignore", invalid="ignore"):  # infinite voxels are the caller's to refuse
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller rejects infinite voxels
         return array.astype(storage_dtype(array.dtype), copy=False)
 
 

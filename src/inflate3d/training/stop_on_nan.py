@@ -75,7 +75,7 @@ class StopOnNaN(lightning.Callback):
         first = int(bad[0])
         step, cases = batches[first]
         raise self._diverged(
-            "the loss is no finite number any more",
+            "the loss is no longer finite",
             f"{float(values[first])} in step {step}, cases of the batch: {truncate(self._names(cases), 20)}",
         )
 

@@ -63,7 +63,7 @@ def random_matrices(
 
     Args:
         config: How much of each.
-        flips: Whether each window's (depth, row, column) axis may be mirrored; the depth is not this function's.
+        flips: Whether each window's (depth, row, column) axis may be mirrored; the depth is left to `mirror_depth`.
         sides: Height and width of each slice in millimeters, so that a rotation keeps shapes.
         generator: Random numbers, on the device of ``sides``.
 
@@ -98,7 +98,7 @@ def mirror_depth(
 ) -> tuple[Float[Tensor, "b c d h w"], Integer[Tensor, "b votes s height width"]]:
     """Flips some of the allowed windows and their labels along the depth; the center slice stays in place.
 
-    On a CPU the arrays that are given are written to: memory is what it waits for.
+    On a CPU the input arrays are modified in place, which saves memory traffic.
     """
     chosen = _Draw(len(windows), generator, windows.device).chance(config.flip_probability).bool() & allowed
     return (
@@ -112,7 +112,7 @@ def change_intensities(
 ) -> Float[Tensor, "b c d h w"]:
     """Gamma, scale, shift and noise on intensities from 0 to 1, which remain in that range.
 
-    Each is alike on all slices of a window. The windows that are given are written to: memory is what a CPU waits for.
+    Each is the same for all slices of a window. The input is modified in place, which saves memory traffic on a CPU.
     """
     draw = _Draw(len(windows), generator, windows.device)
     often = config.intensity_probability
@@ -139,7 +139,7 @@ def _change_some(
     change: Callable[..., Tensor],
     *by: Shaped[Tensor, "b ..."],
 ) -> Shaped[Tensor, "b *shape"]:
-    """Changes the chosen windows; on a CPU the others cost nothing, elsewhere asking which they are would make it wait.
+    """Changes the chosen windows. On a CPU the others cost nothing; on a GPU, asking which are chosen synchronizes.
 
     Args:
         windows: Any array of a batch; it may be written to.

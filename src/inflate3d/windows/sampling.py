@@ -32,12 +32,12 @@ class SampleLocation(NamedTuple):
 class WindowSampler:
     """Draws (case, center slice) for the n-th window of a training.
 
-    A part of the windows is drawn by class: first a class, each alike, then a case that has it, then a slice of
-    the case that holds it. Rare classes and small cases are thus seen as often as others. The other windows are
-    drawn evenly over all slices of all cases.
+    A fraction of the windows is drawn by class: a class, each with equal probability, then a case that has it, then a
+    slice of that case that has it. Rare classes and small cases are thus seen as often as others. The other windows
+    are drawn uniformly from all slices of all cases.
 
     Args:
-        seed: Seed of it all.
+        seed: Seed of all draws.
         planes: Whether slices lie along the depth, or along all three axes, each as often.
     """
 

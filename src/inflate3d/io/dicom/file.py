@@ -159,7 +159,7 @@ def _check_fragments(element: RawDataElement, stream: _Bounded) -> None:
     while (header := stream.read(8))[:4] == _ITEM[0]:
         stream.seek(int.from_bytes(header[4:], "little"), os.SEEK_CUR)
     if header[:4] != _FRAGMENTS_END:
-        raise ValueError(f"element {element.tag} of undefined length is no list of items")
+        raise ValueError(f"element {element.tag} of undefined length is not a list of items")
 
 
 def _items_of(element: RawDataElement, stream: _Bounded) -> list[Dataset]:

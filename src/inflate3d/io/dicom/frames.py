@@ -122,7 +122,7 @@ def _frames(header: ImageHeader) -> Iterator[ImageHeader]:
         common = _tags(shared[0]) if shared else {}
         for index, group in enumerate(own):
             yield replace(header, tags={**plain, **common, **_tags(group)}, frame=index)
-    except (ValueError, TypeError, AttributeError) as error:  # whatever a value is that should be a number
+    except (ValueError, TypeError, AttributeError) as error:  # a value that should be a number may be anything
         raise unreadable(header.file, None, expected="functional groups of frames", got=error) from error
 
 

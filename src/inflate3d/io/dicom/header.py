@@ -73,7 +73,7 @@ _UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.
 """The transfer syntaxes that store voxels as they are."""
 
 _LARGEST_NUMBER = 1e12
-"""Of places, spacings and scalings; what is larger is no number that a scanner writes."""
+"""Of positions, spacings and scalings; no scanner writes larger numbers."""
 
 _FEWEST_BITS = 8
 """Of a scan's pixel; GDCM makes zeros of single bits, which are masks."""
@@ -122,7 +122,7 @@ class ImageHeader:
             group, number = divmod(_TAGS.get(name, 0), 1 << 16)  # frames have more tags
             place = f" in ({group:04x},{number:04x})" if name in _TAGS else ""
             raise DataError(
-                f"an image has no usable {name}, so it is no slice of a volume",
+                f"an image has no usable {name}, so it is not a slice of a volume",
                 expected=f"{count} number{'s' if count > 1 else ''}{place}",
                 got=text or "none",
                 hint="export the series again with its geometry, as classic CT or MR images",
@@ -194,7 +194,7 @@ def scan_folder(folder: Path) -> Folder:
     for file in others:
         if (dicom_suffix(file.name) or _pattern(file) in named_alike) and not is_dicom(start := _start(file)):
             got, _ = foreign_file(start) or ("a file that is no DICOM", "")
-            hint = "fetch or export the file again, or move it away if it is no slice"
+            hint = "fetch or export the file again, or move it away if it is not a slice"
             damaged.append(unreadable(file, None, expected="a DICOM file, by its name", got=got, hint=hint))
     return Folder(dict(series), damaged)
 
@@ -242,7 +242,7 @@ def read_header(file: Path) -> ImageHeader | None:
     """Reads the header of a DICOM image.
 
     Returns:
-        The header, or nothing if the file is no image. One of `NOT_SCANS` is no scan's.
+        The header, or nothing if the file is not an image. One of `NOT_SCANS` is not a scan's.
 
     Raises:
         DataError: It holds an image, and can't be read.
@@ -319,7 +319,7 @@ def _check_size(header: ImageHeader, pixels: int | None, size: int) -> None:
         got = f"{', '.join(names)} of {counts}, bits stored of {stored:g}"
         raise unreadable(header.file, None, expected="an image", got=got)
     if header.number("samples", 1.0) > 1:
-        return  # colors, which may share bytes; they are no scan
+        return  # colors, which may share bytes; they are not scans
     claimed = math.prod(counts) // 8
     check_claim(
         claimed, size * _MOST_COMPRESSION if pixels is None else pixels, deflated=False, path=header.file, case=None

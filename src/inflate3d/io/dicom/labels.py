@@ -49,7 +49,7 @@ def kind_of(path: Path) -> Literal["SEG", "RTSTRUCT"] | None:
         elements, _ = read_elements(path)
         said = str(elements.get("Modality", "")), str(elements.get("SOPClassUID", ""))
     except (OSError, ValueError):
-        return None  # whoever reads it as a scan has the error
+        return None  # the reader reports it
     if "SEG" in said or said[1].startswith(SEG_STORAGE):
         return "SEG"
     return "RTSTRUCT" if "RTSTRUCT" in said or said[1] == RTSTRUCT_STORAGE else None

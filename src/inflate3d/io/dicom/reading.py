@@ -35,7 +35,7 @@ def read(path: Path, *, case: str | None = None) -> Volume:
         are applied slice by slice; what is then whole numbers stays so, all else is float32.
 
     Raises:
-        DataError: The series does not exist, it is damaged, or is no regular stack of gray slices.
+        DataError: The series does not exist, it is damaged, or it is not a regular stack of gray slices.
     """
     try:
         stack = read_stack(path)
@@ -63,7 +63,7 @@ def read_stack(path: Path) -> Stack:
     """Reads the headers of a series, see `read`: its slices in their order, and the grid that they lie on.
 
     Raises:
-        DataError: The series does not exist, it is damaged, or is no regular stack of gray slices.
+        DataError: The series does not exist, it is damaged, or it is not a regular stack of gray slices.
     """
     path, number = split_volume_number(path)
     return stack_slices(choose_volume(expand_frames(_find(path)), number))
@@ -105,7 +105,7 @@ def _check_whole(folder: Path, uid: str, headers: list[ImageHeader]) -> None:
         try:
             images = sorted(file for file in other.iterdir() if file.is_file() and not file.name.startswith("."))
             header = read_header(images[0]) if images else None
-        except (OSError, DataError):  # a neighbor that can't be read is no fault of this series
+        except (OSError, DataError):  # an unreadable neighbor is not a fault of this series
             continue
         if header is not None and header.text("series") == uid and header.text("position") not in positions:
             raise DataError(

@@ -149,7 +149,7 @@ def _own_grid(frames: Sequence[ImageHeader]) -> Grid:
     """The smallest grid that has all frames.
 
     Raises:
-        DataError: They are no slices of one.
+        DataError: They are not slices of one.
     """
     first, _ = _plane(frames[0])
     normal = np.cross(*(first / np.linalg.norm(first, axis=0)).T)
@@ -164,7 +164,7 @@ def _own_grid(frames: Sequence[ImageHeader]) -> Grid:
     ]
     if not steps:
         raise DataError(
-            "the frames of the DICOM SEG are no slices of one grid",
+            "the frames of the DICOM SEG are not slices of one grid",
             expected="frames that lie a whole number of even steps apart",
             got=f"frames at {', '.join(f'{height:g}' for height in heights[:5])} mm along their normal",
             hint="read it together with the scan that it was made from",
@@ -186,7 +186,7 @@ def _place(frame: ImageHeader, shape: tuple[int, ...], grid: Grid) -> _Place:
     """Where a frame's pixels are on a grid.
 
     Raises:
-        DataError: They are no voxels of the grid.
+        DataError: They are not voxels of the grid.
     """
     steps, first = _plane(frame)
     axes, origin = lps_of(grid.affine)

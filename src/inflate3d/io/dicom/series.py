@@ -47,9 +47,9 @@ class Series:
 def find_series(folder: str | Path) -> list[Series]:
     """The image series in a folder and in all folders below it.
 
-    Files that are no DICOM, listings (DICOMDIR) and objects that are no scans (RTSTRUCT, SEG, SR, ...) are
+    Files that are not DICOM, listings (DICOMDIR) and objects that are not scans (RTSTRUCT, SEG, SR, ...) are
     passed over. Only headers are looked at: whether a series is a whole volume shows when it is read, but one whose
-    images are no slices of a volume is marked, and so are files named as DICOM in a folder where none can be read.
+    images are not slices of a volume is marked, and so are files named as DICOM in a folder where none can be read.
 
     Args:
         folder: Where to look; links to other folders are not followed.

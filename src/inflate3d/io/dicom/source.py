@@ -153,7 +153,9 @@ def _single_images(stack: Stack, files: dict[Path, Dataset]) -> Source:
     reference = first.get("FrameOfReferenceUID") or generate_uid()
     for image in images:
         image.FrameOfReferenceUID = reference
-        image.ImageOrientationPatient = first.ImageOrientationPatient  # highdicom wants what rounding changed the same
+        image.ImageOrientationPatient = (
+            first.ImageOrientationPatient
+        )  # rounding differs between slices, and highdicom needs them equal
         image.PixelSpacing = first.PixelSpacing
         image.SpacingBetweenSlices = _step(stack)  # scanners' own values are often wrong, and would be copied
         if not image.get("SliceThickness"):

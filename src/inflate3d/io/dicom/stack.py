@@ -59,11 +59,11 @@ def stack_slices(headers: Sequence[ImageHeader]) -> Stack:
     tilted gantry gives a sheared grid.
 
     Raises:
-        DataError: The images are no slices of one regular volume; the message says where.
+        DataError: The images are not slices of one regular volume; the message says where.
     """
     _check_plain(headers)
     if len(headers) < 2:
-        raise DataError("the series has a single slice, which is no volume", expected="2 slices or more")
+        raise DataError("the series has a single slice, which is not a volume", expected="2 slices or more")
     _check_rescaled(headers)
     for name, count, tolerance in _ALIKE:
         _check_alike(headers, name, count, tolerance)
@@ -159,7 +159,7 @@ def _check_rescaled(headers: Sequence[ImageHeader]) -> None:
                 f"some slices of the series have no {name}",
                 expected="a rescale slope and intercept in all slices, or in none",
                 got=f"{len(lacking)} of {len(headers)} slices have none",
-                hint="export the series again; whoever made it anonymous may have removed them",
+                hint="export the series again; anonymization may have removed them",
                 file=lacking[0].file,
             )
 

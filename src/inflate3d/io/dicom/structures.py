@@ -83,7 +83,7 @@ class StructureLabels:
         """The same with what else the file says."""
         unwanted = [name for number, name in self.names.items() if not self.values[number]]
         if unwanted:
-            notes += (f"structures that are no classes are left out: {truncate(unwanted)}",)
+            notes += (f"structures that are not classes are left out: {truncate(unwanted)}",)
         return replace(self, series=series, notes=notes)
 
     @property
