@@ -15,8 +15,18 @@ PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text
 ONLY_OTHERS_IMPORT = {"einops"}
 """MONAI's SwinUNETR, which does not declare it."""
 
-LOADED_BY_NAME = {"tensorboard", "wandb", "mlflow", "aiohttp", "s3fs", "gcsfs", "onnx", "onnxscript"}
-"""Lightning's loggers, fsspec's file systems, and what torch exports with."""
+LOADED_BY_NAME = {
+    "tensorboard",
+    "wandb",
+    "mlflow",
+    "aiohttp",
+    "s3fs",
+    "gcsfs",
+    "onnx",
+    "onnxscript",
+    "python-multipart",
+}
+"""Lightning's loggers, fsspec's file systems, what torch exports with, and what FastAPI reads forms with."""
 
 
 def names(requirements):

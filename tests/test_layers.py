@@ -16,6 +16,7 @@ BEGIN, END = "<!-- layers: written by tests/test_layers.py -->", "<!-- end of la
 
 LAYERS = [
     ["__main__", "cli"],
+    ["server"],
     ["annotation", "comparison", "report", "viewer"],
     ["training", "inference", "export"],
     ["evaluation", "windows", "models", "presets"],

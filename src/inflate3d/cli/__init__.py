@@ -26,6 +26,7 @@ COMMANDS = {
     "report": "write a run's page: scores, curves, pictures of held-out cases",
     "reproduce": "train a run again from its record and compare the models",
     "view": "view a scan with label maps, as a picture or in the browser",
+    "serve": "serve cases to annotators in 3D Slicer, by MONAI Label's protocol",
     "compare": "train and score several methods under one protocol",
     "export": "export a trained model for programs without inflate3d",
     "convert": "write a dataset in another layout or format, such as nnU-Net's",
