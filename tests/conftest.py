@@ -3,9 +3,9 @@
 # ruff: noqa: E402
 
 import shutil
-import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from jaxtyping import install_import_hook
 
@@ -241,29 +241,35 @@ def _rescale_tags(slope: float, intercept: float) -> dict[str, str]:
 
 Browse = Callable[..., bytes]
 
-_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-_BROWSER_FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--use-gl=angle", "--use-angle=swiftshader"),
-    *("--enable-unsafe-swiftshader", "--hide-scrollbars", "--no-first-run", "--disable-background-networking"),
-    "--allow-file-access-from-files",
-)
+_BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "chrome")
+_BROWSER_FLAGS = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+                  "--hide-scrollbars", "--allow-file-access-from-files")  # fmt: skip
 
 
-@pytest.fixture(scope="session")
-def browse(tmp_path_factory) -> Browse:
-    """Opens an address in a real browser without a window, and gives what it shows."""
-    browser = next(filter(None, map(shutil.which, _BROWSERS)), None)
-    if browser is None:
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A real browser without a window, driven by Playwright, which draws WebGL on the CPU."""
+    program = next(filter(None, map(shutil.which, _BROWSERS)), None)
+    if program is None:
         pytest.skip(f"no browser is installed: none of {', '.join(_BROWSERS)} is on the path")
-    folder = tmp_path_factory.mktemp("browser")
+    from playwright.sync_api import sync_playwright
 
-    def browse(address: str, *, picture: bool, size: tuple[int, int] = (1280, 900), seconds: float = 5) -> bytes:
-        """The page as a PNG file, or what its scripts made of it as HTML, after so many seconds of its own clock."""
-        shot = folder / "page.png"
-        result = [f"--screenshot={shot}"] if picture else ["--dump-dom"]
-        window = [f"--window-size={size[0]},{size[1]}", f"--virtual-time-budget={int(seconds * 1000)}"]
-        command = [browser, *_BROWSER_FLAGS, f"--user-data-dir={folder / 'profile'}", *window, *result, address]
-        shown = subprocess.run(command, capture_output=True, timeout=120, check=True).stdout
-        return shot.read_bytes() if picture else shown
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=list(_BROWSER_FLAGS))
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def browse(browser) -> Browse:
+    """Opens an address in a real browser, and gives what it shows."""
+
+    def browse(address: str, *, picture: bool, size: tuple[int, int] = (1280, 900)) -> bytes:
+        """The page as a PNG file, or what its scripts made of it as HTML."""
+        page = browser.new_page(viewport={"width": size[0], "height": size[1]})
+        page.goto(address)
+        shown = page.screenshot() if picture else page.content().encode()
+        page.close()
+        return shown
 
     return browse

@@ -158,14 +158,14 @@ def test_first_run_has_to_be_there(comparison, root, undrawn):
 def test_page_fits_the_screen_and_sorts(browse, page, tmp_path, width):
     frame = tmp_path / "frame.html"
     frame.write_text(FRAME.format(page=page.as_uri(), width=width))
-    shown = browse(frame.as_uri(), picture=False, size=(max(width, 500), 900), seconds=8).decode()
+    shown = browse(frame.as_uri(), picture=False, size=(max(width, 500), 900)).decode()
     found = re.search(r"<pre>(.*?)</pre>", shown, re.DOTALL)
     assert found, shown[-500:]
     seen = json.loads(html.unescape(found[1]))
     assert seen["width"] <= width
     assert seen["wide"] == seen["loaded"] == []
     assert seen["broken"] == 0
-    assert [len(table) for table in seen["sorted"]] == [10, 3, 6]
+    assert [len(table) for table in seen["sorted"]] == [10, 3, 7]
     for table in seen["sorted"]:
         for column in table:
             known = [float(value) for value in column if value != "n/a"]
@@ -175,6 +175,6 @@ def test_page_fits_the_screen_and_sorts(browse, page, tmp_path, width):
 
 def test_screenshot_is_not_empty(browse, page, tmp_path):
     shot = tmp_path / "page.png"
-    shot.write_bytes(browse(page.as_uri(), picture=True, size=(1280, 1600), seconds=2))
+    shot.write_bytes(browse(page.as_uri(), picture=True, size=(1280, 1600)))
     with Image.open(shot) as picture:
         assert len(picture.convert("RGB").getcolors(2**20) or []) > 200

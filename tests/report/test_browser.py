@@ -32,7 +32,7 @@ document.querySelector("iframe").onload = (event) => {{
 def look(browse, page, width):
     frame = page.with_name("frame.html")
     frame.write_text(FRAME.format(page=page.name, width=width))
-    shown = browse(frame.as_uri(), picture=False, size=(max(width, 500), 900), seconds=8).decode()
+    shown = browse(frame.as_uri(), picture=False, size=(max(width, 500), 900)).decode()
     found = re.search(r"<pre>(.*?)</pre>", shown, re.DOTALL)
     assert found, shown[-500:]
     return json.loads(found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
@@ -52,7 +52,7 @@ def test_page_fits_the_screen_can_be_read_and_sorts(browse, written, width):
 @pytest.mark.parametrize("size", [(1280, 1600), (500, 1600)])
 def test_screenshot_is_not_empty(browse, written, tmp_path, size):
     shot = tmp_path / "page.png"
-    shot.write_bytes(browse(written.folder.report.as_uri(), picture=True, size=size, seconds=2))
+    shot.write_bytes(browse(written.folder.report.as_uri(), picture=True, size=size))
     with Image.open(shot) as picture:
         assert picture.size[0] == size[0]
         assert len(picture.convert("RGB").getcolors(2**20) or []) > 500

@@ -10,11 +10,12 @@ from urllib.request import urlopen
 import nibabel
 import numpy as np
 import pytest
-from matplotlib import image as matplotlib_image
 
-from inflate3d.report.sheet import ClassEntry, LabelMap, list_classes
-from inflate3d.viewer.page import label_nifti, nifti, page_files, setup
+from inflate3d.errors import DataError
+from inflate3d.report.sheet import LabelMap, list_classes
+from inflate3d.viewer.page import labels_file, labels_of_file, scan_file, still_files
 from inflate3d.viewer.server import HOST, PageServer
+from inflate3d.volume import Volume
 
 AFFINE = np.array([[-0.5, 0.1, 0, 10], [0.1, 0.5, 0, -20], [0, 0, 2, 5], [0, 0, 0, 1.0]])
 EVIL = "</script><script>alert(1)</script>"
@@ -29,10 +30,10 @@ def ball(shape=(24, 24, 12), radius=8):
 def files():
     mask = ball()
     maps = [LabelMap(EVIL, mask * np.uint8(7)), LabelMap("prediction", ball(radius=6) * np.uint8(7))]
-    classes = list_classes(maps, {7: "liver"})
-    texts = setup("scan", [each.name for each in maps], classes, (0.0, 200.0))
-    scan = nifti(np.where(mask, 100, 50).astype(np.int16), AFFINE)
-    return page_files(texts, scan, [label_nifti(each.array, AFFINE, classes) for each in maps])
+    classes = list_classes(maps, {7: EVIL})
+    scan = np.where(mask, 100, 50).astype(np.int16)
+    scan[0, 0, 0] = 0
+    return still_files(EVIL, Volume(scan[np.newaxis], AFFINE), maps, classes)
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +67,8 @@ def test_every_file_is_given_out_whole(server, files):
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/scan", "/TOKEN", "/TOKEN/other", "/TOKEN/../scan", "/TOKEN//etc/passwd", "/TOKEN/%2e%2e/%2e%2e/etc/passwd",
-     "/TOKEN/scan?x=1", "/guess/scan", "http://elsewhere/TOKEN/scan"],
+    ["/", "/page/room", "/TOKEN", "/TOKEN/other", "/TOKEN/../page/room", "/TOKEN//etc/passwd",
+     "/TOKEN/%2e%2e/%2e%2e/etc/passwd", "/TOKEN/page/room?x=1", "/guess/page/room", "http://elsewhere/TOKEN/page/room"],
 )  # fmt: skip
 def test_nothing_else_is_given_out(server, path):
     token = server.address.split("/")[3]
@@ -91,50 +92,69 @@ def test_tokens_differ_and_only_this_machine_is_served(server, files):
         assert other.server_address[0] == HOST
 
 
-def test_names_are_shown_as_text_and_the_page_is_whole(files):
+def test_page_is_whole_and_holds_no_script_of_its_own(files):
     page = files[""][0].decode()
-    assert EVIL not in page
-    found = re.search(r'id="setup">(.*?)</script>', page, re.DOTALL)
-    assert found and json.loads(found[1])["maps"] == [EVIL, "prediction"]
     assert set(re.findall(r'(?:src|href)="([^"]*)"', page)) - {"data:,"} <= set(files)
+    assert not re.search(r"<script>|<style>|\son\w+=|style=|javascript:|https?:", page)
+    scripts = {name: content.decode() for name, (content, _) in files.items() if name.endswith(".js")}
+    own = "".join(text for name, text in scripts.items() if "niivue" not in name)
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function", own)
+    imported = set(re.findall(r'from "\./([\w.]+)"', own))
+    assert imported and {f"static/{name}" for name in imported} <= set(files)
+
+
+def test_documents_name_what_is_served(files):
+    case = json.loads(files["page/cases/0"][0])
+    assert case["name"] == EVIL
+    assert [version["name"] for version in case["versions"]] == [EVIL, "prediction"]
+    assert all(f"page/cases/0/labels/{version['id']}" in files for version in case["versions"])
+    assert json.loads(files["page/room"][0])["classes"] == [{"name": EVIL, "value": 7, "color": "#e69f00"}]
 
 
 @pytest.mark.parametrize(
     ("kind", "expected"), [("uint8", "uint8"), ("int16", "int16"), ("float32", "float32"), ("float64", "float32"),
                            ("uint16", "float32"), ("bool", "float32")]
 )  # fmt: skip
-def test_scans_in_memory_keep_values_and_place(kind, expected):
+def test_scans_are_turned_and_straightened_and_keep_values(kind, expected):
     array = (np.arange(24).reshape(2, 3, 4) % (2 if kind == "bool" else 99)).astype(kind)
-    image = nibabel.Nifti1Image.from_bytes(gzip.decompress(nifti(array, AFFINE)))
+    image = nibabel.Nifti1Image.from_bytes(gzip.decompress(scan_file(Volume(array[np.newaxis], AFFINE))))
     assert image.get_data_dtype() == np.dtype(expected)
-    np.testing.assert_array_equal(np.asarray(image.dataobj), array.astype(np.float32))
-    np.testing.assert_allclose(np.asarray(image.affine), AFFINE, atol=1e-6)
+    np.testing.assert_array_equal(
+        np.asarray(image.dataobj), array[::-1].astype(np.float32)
+    )  # the first axis leads left
+    np.testing.assert_allclose(np.asarray(image.affine), np.diag([0.5099, 0.5099, 2, 1]), atol=1e-4)
 
 
-def test_label_values_become_places_in_the_legend():
-    classes = [ClassEntry(5, "a", 1), ClassEntry(60000, "b", 2)]
-    array = np.array([[[0, 5, 60000, 9]]], np.uint16)
-    image = nibabel.Nifti1Image.from_bytes(gzip.decompress(label_nifti(array, AFFINE, classes)))
-    assert np.asarray(image.dataobj).ravel().tolist() == [0, 1, 2, 0]
+TILT = np.array([[0.9, -0.3, 0.3], [0.36, 0.9, -0.2], [-0.2, 0.3, 0.93]])
 
 
-def test_browser_draws_both_label_maps(server, browse, tmp_path):
-    shot = tmp_path / "page.png"
-    shot.write_bytes(browse(server.address, picture=True, size=(900, 600), seconds=6))
-    picture = matplotlib_image.imread(shot)[..., :3]
-    red, _, blue = np.moveaxis(picture, -1, 0)
-    orange = (red > blue + 0.25) & (picture[..., 1] > 0.35)  # the first class's color over gray
-    left, right = orange[150:, :450].sum(), orange[150:, 450:].sum()
-    assert left > right > 500  # the second map's ball is smaller
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "PIR", "LSA", "AIL"])
+@pytest.mark.parametrize("turn", [np.eye(3), TILT])
+def test_label_maps_return_to_the_bit_from_every_orientation(codes, turn):
+    affine = np.eye(4)
+    affine[:3, :3] = turn * [0.7, 0.8, 3]
+    scan = Volume(np.zeros((1, 4, 5, 6), np.int16), affine).reorient(codes)
+    numbers = np.random.default_rng(0).integers(0, 4, scan.shape).astype(np.uint8)
+    sent = gzip.decompress(labels_file(numbers, scan))
+    np.testing.assert_array_equal(labels_of_file(sent, scan, classes=3), numbers)
+    turned = nibabel.as_closest_canonical(nibabel.Nifti1Image(numbers, scan.affine))
+    np.testing.assert_array_equal(np.frombuffer(sent, np.uint8), np.asarray(turned.dataobj).ravel(order="F"))
+
+
+@pytest.mark.parametrize(("content", "message"), [(bytes(23), "does not fit"), (bytes(25), "does not fit"),
+                                                  (b"\4" + bytes(23), "unknown classes")])  # fmt: skip
+def test_label_maps_that_do_not_fit_are_refused(content, message):
+    with pytest.raises(DataError, match=message):
+        labels_of_file(content, Volume(np.zeros((1, 2, 3, 4), np.int16), AFFINE), classes=3)
 
 
 def test_a_client_that_leaves_causes_no_traceback(files, capfd):
-    large = {**files, "scan": (bytes(50_000_000), "application/octet-stream")}
+    large = {**files, "large": (bytes(50_000_000), "application/octet-stream")}
     with PageServer(large) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         host = f"{HOST}:{server.server_port}"
-        whole = f"GET {server.address.removeprefix(f'http://{host}')}scan HTTP/1.1\r\nHost: {host}\r\n\r\n"
+        whole = f"GET {server.address.removeprefix(f'http://{host}')}large HTTP/1.1\r\nHost: {host}\r\n\r\n"
         for part in (b"", b"GET ", whole.encode()):
             client = socket.create_connection((HOST, server.server_port))
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, at once

@@ -36,7 +36,7 @@ class Options(CommandOptions):
     overwrite: bool = False
     """Replace a file that inflate3d did not write."""
     browser: bool = False
-    """Instead of the sheet, open a browser page with all slices and a 3D view; up to two label maps side by side."""
+    """Instead of the sheet, open a browser page with slices, a 3D view and the label maps, up to two side by side."""
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
@@ -60,9 +60,9 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
         for name, file in zip(_short_names(options.labels), options.labels, strict=True)
     ]
     classes = list_classes(maps, names)
-    values = display_range(scan.array[options.modality - 1])
-    show = _serve if options.browser else _write_sheet
-    return show(options, terminal, scan, maps, classes, values)
+    if options.browser:
+        return _serve(options, terminal, scan, maps, classes)
+    return _write_sheet(options, terminal, scan, maps, classes, display_range(scan.array[options.modality - 1]))
 
 
 def _write_sheet(
@@ -94,22 +94,15 @@ def _write_sheet(
 
 
 def _serve(
-    options: Options,
-    terminal: Terminal,
-    scan: Volume,
-    maps: Sequence[LabelMap],
-    classes: Sequence[ClassEntry],
-    values: tuple[float, float],
+    options: Options, terminal: Terminal, scan: Volume, maps: Sequence[LabelMap], classes: Sequence[ClassEntry]
 ) -> dict[str, Any]:
     import webbrowser
 
-    from inflate3d.viewer.page import label_nifti, nifti, page_files, setup
+    from inflate3d.viewer.page import still_files
     from inflate3d.viewer.server import PageServer
 
-    settings = setup(options.scan.name, [each.name for each in maps], classes, values)
-    image = nifti(scan.array[options.modality - 1], scan.affine)
-    labels = [label_nifti(each.array, scan.affine, classes) for each in maps]
-    with PageServer(page_files(settings, image, labels)) as server:
+    files = still_files(options.scan.name, scan, maps, classes, modality=options.modality - 1)
+    with PageServer(files) as server:
         terminal.log(f"page: {server.address}\nCtrl-C ends it")
         webbrowser.open(server.address)
         try:
@@ -122,15 +115,7 @@ def _serve(
 def _check(options: Options) -> None:
     """Rejects invalid options before anything is read."""
     from inflate3d.report.drawing import check_replaceable
-    from inflate3d.viewer.page import MOST_MAPS
 
-    if options.browser and len(options.labels) > MOST_MAPS:
-        raise ConfigError(
-            "too many label maps for the page",
-            expected=f"at most {MOST_MAPS}, side by side",
-            got=len(options.labels),
-            hint="leave --browser out: the sheet shows any number",
-        )
     if options.out and options.out.suffix.lower() != ".png":
         raise ConfigError("the sheet is a PNG file", expected="a name that ends in .png", got=f"--out {options.out}")
     if not options.browser:

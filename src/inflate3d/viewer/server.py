@@ -7,15 +7,9 @@ from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from inflate3d.viewer.page import Files
+from inflate3d.viewer.page import POLICY, Files
 
 HOST = "127.0.0.1"
-
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
-    "connect-src 'self' data: blob:; img-src 'self' data: blob:; base-uri 'none'; form-action 'none'"
-)
-"""The page may load from this server and from nowhere else."""
 
 
 class PageServer(ThreadingHTTPServer):
@@ -55,7 +49,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {
             "Content-Type": f"{kind}; charset=utf-8",
             "Content-Length": str(len(body)),
-            "Content-Security-Policy": _POLICY,
+            "Content-Security-Policy": POLICY,
             "Cache-Control": "no-store",
             "Cross-Origin-Resource-Policy": "same-origin",
             "Referrer-Policy": "no-referrer",

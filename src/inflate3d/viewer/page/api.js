@@ -1,0 +1,58 @@
+// What the page asks its server for. All addresses are relative: the page may lie anywhere.
+
+export class Refused extends Error {
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
+
+async function ask(path, options = {}) {
+  let answer;
+  try {
+    answer = await fetch(path, { ...options, cache: "no-store" });
+  } catch {
+    throw new Refused("The server doesn't answer. Is it still running?", 0);
+  }
+  if (answer.ok) return answer;
+  const text = await answer.text();
+  let message = text || answer.statusText;
+  try {
+    const { detail } = JSON.parse(text);
+    if (detail) message = typeof detail === "string" ? detail : JSON.stringify(detail);
+  } catch { /* not JSON: the text itself */ }
+  throw new Refused(message, answer.status);
+}
+
+const json = async (path, options) => (await ask(path, options)).json();
+const bytes = async (path) => (await ask(path)).arrayBuffer();
+const inCase = (id, rest = "") => `page/cases/${encodeURIComponent(id)}${rest}`;
+
+async function gzip(data) {
+  const packed = new Blob([data]).stream().pipeThrough(new CompressionStream("gzip"));
+  return new Response(packed).arrayBuffer();
+}
+
+async function gunzip(data) {
+  const unpacked = new Blob([data]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Uint8Array(await new Response(unpacked).arrayBuffer());
+}
+
+export const room = () => json("page/room");
+export const cases = () => json("page/cases");
+export const oneCase = (id) => json(inCase(id));
+export const scan = (id, modality) => bytes(inCase(id, `/scan/${modality}`));
+export const labels = async (id, version) => gunzip(await bytes(inCase(id, `/labels/${encodeURIComponent(version)}`)));
+export const thumbnail = (id) => inCase(id, "/thumbnail");
+export const agreement = (id, first, second) => json(inCase(id, `/agreement?${new URLSearchParams({ first, second })}`));
+export const predict = (id) => json(inCase(id, "/predict"), { method: "POST" });
+export const next = () => json("page/next", { method: "POST" });
+export const training = () => json("page/training");
+export const startTraining = () => json("page/training", { method: "POST" });
+export const stopTraining = () => json("page/training", { method: "DELETE" });
+
+export async function save(id, bitmap, { base, tag, who }) {
+  const query = new URLSearchParams({ base: base ?? "", tag, who });
+  const headers = { "Content-Type": "application/gzip" };
+  return json(inCase(id, `/labels?${query}`), { method: "POST", body: await gzip(bitmap), headers });
+}
