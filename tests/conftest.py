@@ -1,22 +1,26 @@
 """What all tests share: array shapes are checked as they run, and a small dataset, store and run to look at."""
 
-# ruff: noqa: E402
+# ruff: noqa: E402, F401
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import install_import_hook
-
-install_import_hook("inflate3d", "beartype.beartype")  # before the package is imported, in every xdist worker
-
+import monai.inferers.utils
 import nibabel
 import numpy as np
 import pytest
+import pytorch_lightning
 import SimpleITK
+import timm
 import torch
 from hypothesis import settings
+from jaxtyping import install_import_hook
+
+# After the large libraries: those that are imported below a hooked module are compiled anew in every process.
+# Before the package, in every xdist worker.
+install_import_hook("inflate3d", "beartype.beartype")
 
 from inflate3d.config import InflatedConfig, RunConfig, TrainingConfig
 from inflate3d.datasets.case import Case, Dataset
