@@ -159,7 +159,7 @@ def test_prediction_on_another_grid_is_refused(run, phantoms, held_out):
 
 def test_case_that_the_dataset_lacks_is_refused(run, phantoms):
     fewer = dataclasses.replace(phantoms, cases=phantoms.cases[:1])
-    with pytest.raises(DataError, match="not in the dataset"):
+    with pytest.raises(DataError, match="not found in the dataset"):
         write_report(run.folder, fewer, run.scores)
 
 

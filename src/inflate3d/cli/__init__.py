@@ -23,6 +23,7 @@ COMMANDS = {
     "evaluate": "score a run on its held-out cases",
     "predict": "segment scans with a trained model",
     "next": "say which scan to label next",
+    "suspects": "rank label maps by how implausible they are to networks that did not learn from them",
     "report": "write a run's page: scores, curves, pictures of held-out cases",
     "reproduce": "train a run again from its record and compare the models",
     "view": "view a scan with label maps, as a picture or in the browser",

@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from inflate3d.datasets.splits import Split
+from inflate3d.errors import DataError
 from inflate3d.io.segments import SegmentCode
 
 _NO_NAME = re.compile(r"^$|^\.|[/\\]|\.\.")
@@ -111,3 +112,20 @@ class Dataset:
     def label_values(self) -> set[int]:
         """All values that its label maps may contain."""
         return {*self.classes, *self.merged, *([] if self.ignore is None else [self.ignore])}
+
+    def case(self, name: str) -> Case:
+        """The case of this id.
+
+        Raises:
+            DataError: It is not in the dataset.
+        """
+        found = next((case for case in self.cases if case.id == name), None)
+        if found is None:
+            raise DataError(
+                "case not found in the dataset",
+                got=f"{len(self.cases)} other cases",
+                hint="give the dataset that the run was trained on; --dataset if it has moved",
+                case=name,
+                file=self.root,
+            )
+        return found

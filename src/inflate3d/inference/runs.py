@@ -80,7 +80,7 @@ def evaluate(
     with folder.locked():
         for run in folder.runs:
             read_description(run.model)  # without a model there is nothing to evaluate
-        held_out = _held_out(folder)
+        held_out = held_out_cases(folder)
         dataset = dataset or read_dataset(RunConfig.read(folder.runs[0].config).dataset)
         plan = Plan.read(folder.runs[0].plan)
         evaluator = _Evaluator(folder, dataset, plan, tolerance, keep=choose)
@@ -124,7 +124,6 @@ class _Evaluator:
         keep: bool,
     ) -> None:
         self.folder, self.dataset, self.plan, self.tolerance = folder, dataset, plan, tolerance
-        self.cases = {case.id: case for case in dataset.cases}
         self.accumulator = ScoreAccumulator(plan.class_names, tolerance=tolerance)
         self.postprocessing = Postprocessing()
         self.depth_filters = depth_filters(_usual_slice_spacing(folder.runs[0], plan)) if keep else ()
@@ -132,25 +131,18 @@ class _Evaluator:
 
     def add(self, run: RunFolder, held_out: tuple[str, ...], progress: Progress, settings: PredictorSettings) -> None:
         """Evaluates the held-out cases of a run."""
-        if missing := [case for case in held_out if case not in self.cases]:
-            raise DataError(
-                "held-out case is not in the dataset",
-                got=truncate(missing),
-                case=missing[0],
-                file=self.dataset.root,
-                hint="evaluate with the dataset that the run was trained on; --dataset if it has moved",
-            )
+        cases = [self.dataset.case(name) for name in held_out]
         predictor = Predictor.load(run.model, **settings)
         digests = self._digests(run)
         is_fold = isinstance(self.folder, FoldsFolder)
         doing = f"evaluating {run.root.name}" if is_fold else "evaluating"
-        for name in progress(iter(held_out), len(held_out), doing):
+        for case in progress(iter(cases), len(cases), doing):
             try:
-                self._add_case(predictor, self.cases[name], {FOLD: run.root.name} if is_fold else {}, digests)
+                self._add_case(predictor, case, {FOLD: run.root.name} if is_fold else {}, digests)
             except (RuntimeError, MemoryError) as error:
                 if not is_oom(error):
                     raise
-                raise out_of_memory_error(error).with_context(case=name, file=self.cases[name].scan) from error
+                raise out_of_memory_error(error).with_context(case=case.id, file=case.scan) from error
 
     def _digests(self, run: RunFolder) -> dict[str, str]:
         """Checksums of the run's cases by id, if the dataset is not where it was during training."""
@@ -209,7 +201,7 @@ class _Evaluator:
             file, parts = self.folder.root, dict(zip(scores.cases, scores.groups[FOLD], strict=True))
         else:
             file = self.folder.model
-            parts = random_parts({name: self.cases[name].group for name in scores.cases})
+            parts = random_parts({name: self.dataset.case(name).group for name in scores.cases})
         chosen = choose_postprocessing(
             self._read,
             self.plan,
@@ -261,8 +253,8 @@ def _as_tensor(numbers: Integer[np.ndarray, "*grid"]) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(numbers, np.int64))
 
 
-def _held_out(folder: RunFolder | FoldsFolder) -> dict[str, tuple[str, ...]]:
-    """The cases that each run held out, by folder name."""
+def held_out_cases(folder: RunFolder | FoldsFolder) -> dict[str, tuple[str, ...]]:
+    """The cases that a run, or each fold, held out, by folder name; folds are checked by `read_held_out`."""
     if isinstance(folder, RunFolder):
         return {folder.root.name: Split.read(folder.split).held_out}
     return read_held_out(folder)

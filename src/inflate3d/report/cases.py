@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from inflate3d.report.slices import (
     upright,
 )
 from inflate3d.run_folder import ScoredFolder
+from inflate3d.volume import Volume
 
 SLICES_SHOWN = 5
 
@@ -97,37 +99,65 @@ def noteworthy_cases(scores: Scores) -> list[tuple[str, str]]:
 
 
 def case_pictures(case: Case, standing: str, plan: Plan, folder: ScoredFolder, scores: Scores) -> CasePictures:
-    """Draws slices of a held-out case: outlines of label and prediction, and the errors.
+    """Draws slices of a held-out case that are spread over its label.
 
     Args:
         standing: Why it is shown.
         plan: The plan, for model space.
     """
     scan = read_images(case.images, case=case.id)
+    file = prediction_file(folder, case)
+    prediction = read_labels(file, case=case.id, on=scan.grid, structures=plan.structures or None)
+    return draw_case(
+        case,
+        standing,
+        scan,
+        lay_on(prediction, scan, case=case.id, file=file).array[0],
+        plan,
+        mean=show(scores.case_means()[scores.cases.index(case.id)]),
+    )
+
+
+def draw_case(
+    case: Case,
+    standing: str,
+    scan: Volume,
+    prediction: Integer[np.ndarray, "i j k"],
+    plan: Plan,
+    *,
+    mean: str,
+    slices: Sequence[int] | None = None,
+) -> CasePictures:
+    """Draws slices of a labeled case: outlines of label and prediction, and where they differ.
+
+    Args:
+        scan: Its images.
+        prediction: Label values on the scan's own grid.
+        slices: The slices along the plan's depth axis, from 0; None: spread over those with a label.
+    """
     framed = to_model_space(scan, plan.model_copy(update={"slice_spacing": None}))  # on the scan's own slices
     assert case.label is not None, "held-out cases have labels"
-    files = (case.label, prediction_file(folder, case))
-    read = (read_labels(file, case=case.id, on=scan.grid, structures=plan.structures or None) for file in files)
-    maps = [lay_on(labels, scan, case=case.id, file=file) for labels, file in zip(read, files, strict=True)]
-    label, prediction = (plan.number_classes(framed.labels(each.array[0])) for each in maps)
-    errors = find_errors(label, prediction)
+    labels = read_labels(case.label, case=case.id, on=scan.grid, structures=plan.structures or None)
+    values = lay_on(labels, scan, case=case.id, file=case.label).array[0]
+    label, ours = (plan.number_classes(framed.labels(each)) for each in (values, prediction))
+    errors = find_errors(label, ours)
     label[label == IGNORED] = 0
-    rows, columns = crop_box((label > 0) | (prediction > 0))
+    rows, columns = crop_box((label > 0) | (ours > 0))
     _, height, width = framed.spacing
     low, high = framed.value_ranges(plan.normalization)[0]
 
     def draw(index: int) -> tuple[Picture, Picture]:
-        planes = (framed.image()[0], label, prediction, errors)
+        planes = (framed.image()[0], label, ours, errors)
         gray, known, predicted, wrong = (upright(volume[index, rows, columns]) for volume in planes)
         gray, step = np.clip((gray.astype(np.float32) - low) / (high - low), 0, 1), (width, height)
         outlines = draw_slice(gray, known, predicted, step)
         return Picture("outlines", outlines), Picture("errors", draw_areas(gray, wrong, ERRORS, known, step))
 
-    chosen = spread_slices(_slices_to_choose(label), SLICES_SHOWN)
+    chosen = spread_slices(_slices_to_choose(label), SLICES_SHOWN) if slices is None else slices
     return CasePictures(
         case=case.id,
         standing=standing,
-        mean=show(scores.case_means()[scores.cases.index(case.id)]),
+        mean=mean,
         slices=tuple(SlicePictures(index + 1, draw(index)) for index in chosen),
         length=len(label),
     )

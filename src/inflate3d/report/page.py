@@ -8,8 +8,7 @@ from pathlib import Path
 
 from inflate3d.atomic import atomic_path, write_text
 from inflate3d.config import RunConfig
-from inflate3d.datasets import Case, Dataset, Split
-from inflate3d.errors import DataError
+from inflate3d.datasets import Dataset, Split
 from inflate3d.evaluation.measures import MEASURES
 from inflate3d.evaluation.scores import Scores, show
 from inflate3d.preparation.plan import Plan
@@ -54,8 +53,7 @@ def write_report(
     pictures = []
     if scores:
         plots["distributions"] = _both_themes(lambda theme: draw_distributions(scores.dice, names, theme=theme))
-        cases = {case.id: case for case in dataset.cases}
-        chosen = [(_find(cases, case, dataset), standing) for case, standing in noteworthy_cases(scores)]
+        chosen = [(dataset.case(case), standing) for case, standing in noteworthy_cases(scores)]
         pictures = [case_pictures(case, standing, plan, folder, scores) for case, standing in chosen]
     measures = [(name, MEASURES[name].title) for name in MEASURES_SHOWN if scores and name in scores.measures]
     page = render(
@@ -80,7 +78,7 @@ def write_report(
         errors=[(ERRORS[number], text) for number, text in ERROR_NAMES.items()],
         scripts=[script("sort.js")] if scores else [],
     )
-    _write_figures(figures_folder(folder), plots, pictures, overwrite)
+    write_figures(figures_folder(folder), plots, pictures, overwrite)
     write_text(folder.report, page)
     return folder.report
 
@@ -90,7 +88,7 @@ def figures_folder(folder: ScoredFolder) -> Path:
     return folder.report.with_suffix("")
 
 
-def _write_figures(folder: Path, plots: Plots, pictures: list[CasePictures], overwrite: bool) -> None:
+def write_figures(folder: Path, plots: Plots, pictures: list[CasePictures], overwrite: bool) -> None:
     """Writes the page's pictures, and removes those of the previous page, which may have shown other cases."""
     figures = {f"{name}.png": both["light"] for name, both in plots.items()}
     for case in pictures:
@@ -137,14 +135,3 @@ def _case_rows(scores: Scores, measures: list[tuple[str, str]]) -> list[tuple[st
         (case, [*map(show, dice), *others])
         for case, dice, *others in zip(scores.cases, scores.dice.tolist(), *means, strict=True)
     ]
-
-
-def _find(cases: dict[str, Case], case: str, dataset: Dataset) -> Case:
-    if case not in cases:
-        raise DataError(
-            "held-out case is not in the dataset",
-            case=case,
-            file=dataset.root,
-            hint="make the report with the dataset that the run was trained on",
-        )
-    return cases[case]
