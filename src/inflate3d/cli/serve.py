@@ -29,6 +29,8 @@ class Options(CommandOptions):
     """Names of the classes to label in a folder of scans, without the background."""
     annotations: Path | None = None
     """Folder for label maps, models and uploads. None: annotations/NAME-OF-THE-FOLDER."""
+    config: Path | None = None
+    """Settings of trainings in a YAML file, as for `inflate3d train --config`. None: those of the run."""
     host: str = "127.0.0.1"
     """Interface to listen on. Other machines can reach the server on any but the default, so it then needs a token."""
     port: int = Field(default=8000, ge=0, lt=65536)
@@ -58,6 +60,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
         ) from error
     from inflate3d.server.guard import is_local
     from inflate3d.server.project import open_project
+    from inflate3d.server.trainer import read_settings
 
     token = _token(options, local=is_local(options.host))
     project = open_project(options.source, options.scans, options.classes)
@@ -69,6 +72,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
         port=options.port,
         token=token,
         most_bytes=int(options.max_upload * 1e9),
+        training=None if options.config is None else read_settings(options.config),
         predictor={"device": options.device, "memory": options.max_memory},
         ready=lambda address: _announce(address, token, options, terminal),
     )

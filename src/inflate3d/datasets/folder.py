@@ -104,7 +104,7 @@ def read_folder(folder: str | Path) -> Dataset:
 
 
 def write_folder_listing(dataset: Dataset) -> None:
-    """Writes ``cases.csv`` and ``dataset.yaml`` for a dataset whose files lie in its folder.
+    """Writes ``cases.csv`` and ``dataset.yaml`` into a dataset's folder; files elsewhere get absolute paths.
 
     The split ``own`` becomes a column of the table if it assigns one part to each case.
     """
@@ -112,7 +112,9 @@ def write_folder_listing(dataset: Dataset) -> None:
     parts = _parts(dataset)
 
     def entry(path: Path | None) -> str | None:
-        return None if path is None else path.relative_to(dataset.root).as_posix()
+        if path is None:
+            return None
+        return (path.relative_to(dataset.root) if path.is_relative_to(dataset.root) else path.absolute()).as_posix()
 
     rows = [
         Row(case.id, tuple(map(entry, case.images)), entry(case.label) or "", parts.get(case.id), case.group)
@@ -125,12 +127,18 @@ def write_folder_listing(dataset: Dataset) -> None:
 
 def listing_of(dataset: Dataset) -> _Listing:
     """The contents of ``dataset.yaml`` for a dataset."""
+    own = {plain_name(name) for name in dataset.classes.values()}
     listing = _Listing(
         name=dataset.name,
         modalities=list(dataset.modalities),
         classes=dict(dataset.classes),
         merge=dict(dataset.merged),
         ignore=dataset.ignore,
+        synonyms={
+            name: dataset.classes[value]
+            for name, value in dataset.structures.items()
+            if name not in own and value in dataset.classes
+        },
         codes=dict(dataset.codes),
     )
     _check_names(listing, dataset.root)

@@ -12,13 +12,22 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from inflate3d.errors import Inflate3dError, plain_text
-from inflate3d.server import routes_datastore, routes_general, routes_infer, routes_session
+from inflate3d.server import (
+    routes_datastore,
+    routes_general,
+    routes_infer,
+    routes_session,
+    routes_tasks,
+    routes_training,
+)
 from inflate3d.server.faults import as_document, status_of
 from inflate3d.server.guard import Guard, Rules
 from inflate3d.server.service import Service
 from inflate3d.version import __version__
 
 logger = logging.getLogger(__name__)
+
+_ROUTES = (routes_general, routes_datastore, routes_infer, routes_session, routes_training, routes_tasks)
 
 _STATUSES = (400, 401, 403, 404, 408, 409, 413, 421, 422, 429)
 """Of answers that say what is wrong with a request."""
@@ -51,7 +60,7 @@ def create_app(service: Service, rules: Rules) -> FastAPI:
         redoc_url=None,
         responses={status: {"model": ErrorDocument} for status in _STATUSES},
     )
-    for routes in (routes_general, routes_datastore, routes_infer, routes_session):
+    for routes in _ROUTES:
         app.include_router(routes.make_router(service, rules))
     app.add_exception_handler(Inflate3dError, _on_our_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)

@@ -65,7 +65,7 @@ class ModelShelf:
     """All models of a project in a folder, one in service; safe to use from several threads.
 
     Args:
-        folder: Holds a run's folder for each version, and ``in-service.json``.
+        folder: Holds a folder for each training (`inflate3d.server.training_job.JobFolder`), and ``in-service.json``.
         first: The model that the project began with, version 0; None if there was none.
         settings: How to predict.
     """
@@ -107,7 +107,7 @@ class ModelShelf:
         if number == 0:
             assert self.first is not None
             return self.first
-        return self.folder / f"{number:04d}"
+        return self.folder / f"{number:04d}" / "run"
 
     def put_in_service(self, number: int) -> ModelVersion:
         """Lets a version predict from now on."""

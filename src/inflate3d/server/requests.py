@@ -16,6 +16,8 @@ from inflate3d.errors import DataError
 from inflate3d.io import write_labels, write_volume
 from inflate3d.server.cases import AnnotatedCase
 from inflate3d.server.coding import LabelCoding
+from inflate3d.server.faults import NotFoundError
+from inflate3d.server.service import Service
 from inflate3d.volume import Volume
 
 LARGEST_PARAMS = 1 << 20
@@ -41,6 +43,16 @@ def parse_params(text: str) -> dict[str, Any]:
             "params are not a JSON object", expected='such as {"client_id": "me"}', got=type(values).__name__
         )
     return values
+
+
+def check_model(service: Service, name: str) -> None:
+    """Checks the name of a model in a request.
+
+    Raises:
+        NotFoundError: It is not that of the project's model.
+    """
+    if name != service.name:
+        raise NotFoundError("model not found", expected=service.name, got=name)
 
 
 def client_of(params: dict[str, Any]) -> str | None:

@@ -15,9 +15,8 @@ from jaxtyping import Integer
 
 from inflate3d.errors import ConfigError, DataError
 from inflate3d.io import WRITABLE_SUFFIXES, read_images
-from inflate3d.server.faults import NotFoundError
 from inflate3d.server.guard import Rules
-from inflate3d.server.requests import MEDIA_TYPE, attachment, label_bytes, parse_params
+from inflate3d.server.requests import MEDIA_TYPE, attachment, check_model, label_bytes, parse_params
 from inflate3d.server.service import Service
 from inflate3d.volume import Volume
 
@@ -88,16 +87,6 @@ def make_router(service: Service, rules: Rules) -> APIRouter:
         return attachment(content, name) if output == "image" else _multipart(found.params, name, content)
 
     return router
-
-
-def check_model(service: Service, name: str) -> None:
-    """Checks the name of a model in a request.
-
-    Raises:
-        NotFoundError: It is not that of the project's model.
-    """
-    if name != service.name:
-        raise NotFoundError("model not found", expected=service.name, got=name)
 
 
 def _infer_case(service: Service, name: str) -> Inferred:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ from inflate3d.server.labels import LabelVersion, count_tags
 from inflate3d.server.models import ModelShelf
 from inflate3d.server.project import Project
 from inflate3d.server.sessions import Sessions
+from inflate3d.server.tasks import TaskList
+from inflate3d.server.trainer import Trainer
 from inflate3d.server.uploads import received
 
 if TYPE_CHECKING:
@@ -68,23 +71,41 @@ class Service:
         local: Whether only programs on this machine can reach the server, so that paths mean something to clients.
         readers: Do work that has a scan or a label map in memory.
         predictions: Does work with the model, one request after another.
+        batches: Predictions of many cases.
+        scorings: Comparisons of predictions with label maps.
+        loop_tasks: What of these is running, so that it is not garbage-collected.
     """
 
     project: Project
     cases: CaseList
     models: ModelShelf
     sessions: Sessions
+    trainer: Trainer
     name: str
     local: bool = True
     readers: Workers = field(default_factory=lambda: Workers(READERS))
     predictions: Workers = field(default_factory=lambda: Workers(1))
+    batches: TaskList = field(default_factory=TaskList)
+    scorings: TaskList = field(default_factory=TaskList)
+    loop_tasks: set[asyncio.Future[None]] = field(default_factory=set)
 
     @classmethod
     @contextmanager
     def open(
-        cls, project: Project, folder: Path, settings: PredictorSettings, *, local: bool = True
+        cls,
+        project: Project,
+        folder: Path,
+        predictor: PredictorSettings,
+        *,
+        local: bool = True,
+        training: dict[str, Any] | None = None,
     ) -> Iterator[Service]:
         """Opens the folder of a project's annotations, which no other server may use at the same time.
+
+        Args:
+            predictor: How to predict.
+            local: See the class.
+            training: Sections of settings for trainings; those of the project's run by default.
 
         Raises:
             OutputError: Another one does, or the folder can't be written.
@@ -92,17 +113,13 @@ class Service:
         hint = "stop the other server, or choose another --annotations"
         with locked(folder / ".lock", folder, doing="serving these annotations", hint=hint, remove=True):
             shutil.rmtree(folder / "received", ignore_errors=True)  # of requests that a kill cut off
-            service = cls(
-                project,
-                CaseList(project, folder),
-                ModelShelf(folder / "models", project.model, settings),
-                Sessions(folder / "sessions"),
-                _plain(project.name),
-                local,
-            )
+            cases, models = CaseList(project, folder), ModelShelf(folder / "models", project.model, predictor)
+            trainer = Trainer(project, cases, models, training or {}, predictor.get("device"))
+            service = cls(project, cases, models, Sessions(folder / "sessions"), trainer, _plain(project.name), local)
             try:
                 yield service
             finally:
+                service.trainer.close()
                 service.readers.stop()
                 service.predictions.stop()
 
@@ -141,6 +158,18 @@ class Service:
             info={"confidence": prediction.confidence.to_dict()},
         )
         return version, {**seconds, **spent}
+
+    def score_case(self, case: AnnotatedCase) -> float | None:
+        """Mean Dice of a case's newest prediction with its finished label map; None if it does not have both."""
+        from inflate3d.server.scoring import mean_dice
+
+        predicted, final = case.history.newest("predicted"), case.history.newest("final")
+        if predicted is None or final is None:
+            return None
+        one, other = (self.cases.read_labels(case.id, version).array[0] for version in (predicted, final))
+        coding = self.cases.coding
+        value = mean_dice(coding.encode(one), coding.encode(other), len(coding.values))
+        return None if math.isnan(value) else value
 
     def received(self, stream: BinaryIO, name: str | None) -> AbstractContextManager[Path]:
         """A file that a client sends, in a temporary place on the disk of the annotations (see `uploads.received`)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
@@ -31,6 +31,7 @@ def serve(
     token: str | None,
     most_bytes: int,
     predictor: PredictorSettings,
+    training: dict[str, Any] | None,
     ready: Callable[[str], object],
 ) -> str:
     """Serves a project until SIGINT or SIGTERM.
@@ -43,6 +44,7 @@ def serve(
         token: What requests must present; None only where ``host`` is of this machine.
         most_bytes: Size limit of a request.
         predictor: How to predict.
+        training: Sections of settings for trainings; those of the project's run by default.
         ready: Called with the server's address when it accepts connections.
 
     Returns:
@@ -55,7 +57,10 @@ def serve(
     local = is_local(host)
     assert local or token is not None, "what other machines can reach needs a token"
     rules = Rules(token=token, any_host=not local, most_bytes=most_bytes)
-    with Service.open(project, folder, predictor, local=local) as service, _listen(host, port) as listener:
+    with (
+        Service.open(project, folder, predictor, local=local, training=training) as service,
+        _listen(host, port) as listener,
+    ):
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{listener.getsockname()[1]}/"
         config = uvicorn.Config(
