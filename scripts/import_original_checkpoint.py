@@ -29,7 +29,7 @@ from inflate3d.models.encoders import create_encoder
 from inflate3d.models.inflation import flatten_depth
 from inflate3d.models.segmenter import Segmenter
 from inflate3d.models.torch_file import DAMAGED, check_torch_file, load_plain
-from inflate3d.paper_encoders import PAPER_ENCODERS, VIDEO_SWIN
+from inflate3d.named_encoders import PAPER_ENCODERS, VIDEO_SWIN
 from inflate3d.preparation.plan import Plan
 
 Tensors = dict[str, Tensor]

@@ -27,7 +27,7 @@ LAYERS = [
     ["volume", "resampling", "run_folder"],
     ["orientation"],
     ["config", "environment"],
-    ["settings", "paper_encoders"],
+    ["settings", "named_encoders"],
     ["atomic", "documents", "distributed", "lock"],
     ["errors", "progress", "resources", "stopping", "version"],
 ]

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from inflate3d.atomic import write_text
 from inflate3d.errors import ConfigError
-from inflate3d.paper_encoders import resolved_weights
+from inflate3d.named_encoders import resolved_weights
 from inflate3d.settings import FrozenModel, parse_settings, read_yaml
 
 T = TypeVar("T")
@@ -176,7 +176,7 @@ class InflatedConfig(FrozenModel):
 
     @property
     def resolved_weights(self) -> str:
-        """Where the 2D weights come from, see `inflate3d.paper_encoders.resolved_weights`."""
+        """Where the 2D weights come from, see `inflate3d.named_encoders.resolved_weights`."""
         return resolved_weights(self.encoder, self.weights)
 
     @property

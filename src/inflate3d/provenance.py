@@ -100,12 +100,14 @@ class WeightsOrigin(FrozenModel):
 
     Attributes:
         hub_id: Model id on the Hugging Face hub, if they are from there.
+        revision: Its commit or branch on the hub, if one was asked for.
         sha256: Checksum of the file; None if it is not in timm's cache.
         license: SPDX identifier, or ``not known``.
     """
 
     source: str
     hub_id: str | None = None
+    revision: str | None = None
     file: str | None = None
     sha256: str | None = None
     license: str = "not known"

@@ -6,7 +6,7 @@ from inflate3d.errors import ConfigError, ModelError
 from inflate3d.models.backbones import nearest_image_size
 from inflate3d.models.catalog import check_inflation, describe_encoder, list_encoders
 from inflate3d.models.encoders import create_encoder
-from inflate3d.paper_encoders import PAPER_ENCODERS
+from inflate3d.named_encoders import NAMED_ENCODERS
 
 SMALL = {"embed_dim": 96, "depth": 4, "num_heads": 3}
 """The families' smallest members are large where only a base size is published."""
@@ -258,8 +258,8 @@ def test_list_is_the_papers_and_timms():
     assert list_encoders("vit_*_patch14_dinov2") == [
         f"vit_{size}_patch14_dinov2" for size in ("base", "giant", "large", "small")
     ]
-    assert list_encoders()[: len(PAPER_ENCODERS)] == list(PAPER_ENCODERS)
-    assert len(list_encoders()) == len(PAPER_ENCODERS) + len(timm.list_models())
+    assert list_encoders()[: len(NAMED_ENCODERS)] == list(NAMED_ENCODERS)
+    assert len(list_encoders()) == len(NAMED_ENCODERS) + len(timm.list_models())
     assert list_encoders("nothing*") == []
 
 
@@ -274,3 +274,9 @@ def test_description_has_the_published_numbers():
 
 def test_description_rounds_a_size_that_no_stride_divides():
     assert describe_encoder("efficientnet_b1").image_size == (256, 256)  # trained at 240, of stride 32
+
+
+def test_dinov3_of_timm_is_inflated():
+    small = {"embed_dim": 48, "num_heads": 4, "depth": 4}
+    report = check_inflation("vit_small_patch16_dinov3", depth=3, image_size=64, arguments=small)
+    assert max(report.errors.values()) < 1e-6

@@ -238,6 +238,138 @@ def test_clip_of_hugging_face(tmp_path):
     assert report.layout == "CLIP (Hugging Face)"
 
 
+def with_split_queries(tensors, names):
+    """Queries, keys and values as tensors of their own."""
+    split = {}
+    for name, tensor in tensors.items():
+        if ".attn.qkv." in name:
+            parts = zip(names, tensor.chunk(3), strict=True)
+            split |= {name.replace(".attn.qkv.", f".{own}."): part.clone() for own, part in parts}
+        else:
+            split[name] = tensor
+    return split
+
+
+SMALL_VIT: dict[str, Any] = {"embed_dim": 48, "num_heads": 4, "depth": 4}
+
+
+@pytest.mark.parametrize("size", [56, 84])
+def test_rad_dino_in_the_names_of_hugging_face(size, tmp_path):
+    model = shaken(timm.create_model("vit_base_patch14_dinov2", img_size=56, num_classes=0, **SMALL_VIT))
+    tensors = renamed(
+        with_split_queries(model.state_dict(), [f"attention.attention.{name}" for name in ("query", "key", "value")]),
+        (r"^cls_token$", "embeddings.cls_token"),
+        (r"^pos_embed$", "embeddings.position_embeddings"),
+        (r"^patch_embed\.proj\.", "embeddings.patch_embeddings.projection."),
+        (r"^norm\.", "layernorm."),
+        (r"^blocks\.", "encoder.layer."),
+        (r"\.attn\.proj\.", ".attention.output.dense."),
+        (r"\.ls([12])\.gamma$", r".layer_scale\1.lambda1"),
+    )
+    tensors["embeddings.mask_token"] = torch.zeros(1, 48)
+
+    file = save(tmp_path / "w.bin", tensors)
+    encoder = create_encoder("rad-dino", image_size=size, weights=file, arguments=SMALL_VIT)
+
+    report = accounted(encoder, tensors)
+    assert report.layout == "DINOv2 (Hugging Face)"
+    assert set(report.unused) == {"norm.weight", "norm.bias", "embeddings.mask_token"}
+    assert report.resampled == (() if size == 56 else ("model.pos_embed",))
+    assert (encoder.name, encoder.mean, encoder.std) == ("vit_base_patch14_dinov2", 0.5307, 0.2583)
+    model.set_input_size(img_size=size)
+    assert_repeats(encoder, model)
+
+
+def test_biomedclip(tmp_path):
+    model = shaken(timm.create_model("vit_base_patch16_224", img_size=64, num_classes=0, **SMALL_VIT))
+    text = {"text.transformer.pooler.dense.weight": torch.zeros(2), "logit_scale": torch.zeros(())}
+    text |= {"visual.head.proj.weight": torch.zeros(2, 48), "text.proj.0.weight": torch.zeros(2)}
+    tensors = {f"visual.trunk.{name}": tensor for name, tensor in model.state_dict().items()}
+
+    file = save(tmp_path / "w.bin", tensors | text)
+    encoder = create_encoder("biomedclip", image_size=64, weights=file, arguments=SMALL_VIT)
+
+    report = accounted(encoder, tensors | text)
+    assert report.layout == "CLIP (OpenCLIP, with a tower of timm's)"
+    assert set(report.unused) == {"norm.weight", "norm.bias", *text}
+    assert_repeats(encoder, model)
+
+
+@pytest.mark.parametrize("size", [128, 64])
+def test_medsam_in_the_names_of_hugging_face(size, tmp_path):
+    model = shaken(timm.create_model("samvit_base_patch16", img_size=128, num_classes=0, **SMALL_SAM))
+    image_encoder = renamed(
+        model.state_dict(),
+        (r"^", "vision_encoder."),
+        (r"\.patch_embed\.proj\.", ".patch_embed.projection."),
+        (r"\.blocks\.", ".layers."),
+        (r"\.norm([12])\.", r".layer_norm\1."),
+        (r"\.mlp\.fc", ".mlp.lin"),
+        (r"\.neck\.0\.", ".neck.conv1."),
+        (r"\.neck\.1\.", ".neck.layer_norm1."),
+        (r"\.neck\.2\.", ".neck.conv2."),
+        (r"\.neck\.3\.", ".neck.layer_norm2."),
+    )
+    rest = {"shared_image_embedding.positional_embedding": torch.zeros(2, 8)}
+    rest |= {"mask_decoder.iou_token.weight": torch.zeros(1), "prompt_encoder.no_mask_embed.weight": torch.zeros(1)}
+
+    encoder = create_encoder(
+        "medsam", image_size=size, weights=save(tmp_path / "w.bin", image_encoder | rest), arguments=SMALL_SAM
+    )
+
+    report = accounted(encoder, image_encoder | rest)
+    assert report.layout == "SAM (Hugging Face)"
+    neck = {name for name in model.state_dict() if name.startswith("neck.")}
+    assert set(report.unused) == neck | set(rest)
+    assert (encoder.mean, encoder.std) == (0, 1)
+    if size == 128:
+        assert report.resampled == ()
+        assert_repeats(encoder, model)
+    else:
+        assert {"model.pos_embed", "model.blocks.1.attn.rel_pos_h"} <= set(report.resampled)
+
+
+def test_meddinov3_is_the_teacher_of_a_checkpoint(tmp_path):
+    model = shaken(timm.create_model("vit_base_patch16_dinov3", img_size=64, num_classes=0, **SMALL_VIT))
+    backbone = renamed(
+        model.state_dict(),
+        (r"^reg_token$", "storage_tokens"),
+        (r"\.gamma_([12])$", r".ls\1.gamma"),
+        (r"^", "backbone."),
+    )
+    pretraining = {"mask_token": torch.zeros(1, 48), "rope_embed.periods": torch.zeros(3)}
+    heads = {"dino_head.mlp.0.weight": torch.zeros(2, 48), "ibot_head.mlp.0.weight": torch.zeros(2, 48)}
+    teacher = backbone | {f"backbone.{name}": tensor for name, tensor in pretraining.items()} | heads
+    torch.save({"teacher": teacher, "student": {}, "iteration": 1}, tmp_path / "w.pth")
+
+    encoder = create_encoder("meddinov3", image_size=64, weights=tmp_path / "w.pth", arguments=SMALL_VIT)
+
+    report = accounted(encoder, teacher)
+    assert report.layout == "DINOv3"
+    assert set(report.unused) == {"norm.weight", "norm.bias", *pretraining, *heads}
+    assert_repeats(encoder, model)
+
+
+def test_radimagenet_is_a_sequence_of_torchvisions_children(tmp_path):
+    torchvision = pytest.importorskip("torchvision")
+    original = shaken(torchvision.models.resnet50())
+    children = torch.nn.Sequential(*list(original.children())[:9]).eval()
+    tensors = {f"backbone.{name}": tensor for name, tensor in children.state_dict().items()}
+
+    encoder = create_encoder(
+        "radimagenet-resnet50", depth=3, image_size=64, weights=save(tmp_path / "w.pt", tensors)
+    ).eval()
+
+    report = accounted(encoder, tensors)
+    assert report.layout == "RadImageNet"
+    assert report.unused == ()
+    window = torch.randn(1, 1, 3, 64, 64)
+    with torch.no_grad():
+        wanted = children[:8](window[:, :, 1].expand(-1, 3, -1, -1))
+        error = (encoder(window)[-1] - wanted).abs().max()
+    assert error <= 1e-4 * wanted.abs().max()
+
+
 def test_file_of_another_kind_is_named(beit, tmp_path):
     with pytest.raises(ModelError) as caught:
         create_encoder(

@@ -16,7 +16,7 @@ from inflate3d.models.catalog import check_inflation, describe_encoder, list_enc
 from inflate3d.models.encoders import Encoder, create_encoder
 from inflate3d.models.published import PUBLISHED
 from inflate3d.models.weights import load_backbone
-from inflate3d.paper_encoders import PAPER_ENCODERS
+from inflate3d.named_encoders import PAPER_ENCODERS
 
 DATA = Path(__file__).parents[1] / "data" / "original"
 FEATURES = load_file(DATA / "features.safetensors")

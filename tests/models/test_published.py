@@ -9,7 +9,7 @@ from inflate3d.errors import ModelError
 from inflate3d.models.encoders import create_encoder
 from inflate3d.models.published import PUBLISHED, PublishedWeights, published_path
 from inflate3d.models.timm_backbones import published_settings
-from inflate3d.paper_encoders import PAPER_ENCODERS
+from inflate3d.named_encoders import MEDICAL_ENCODERS, NAMED_ENCODERS
 
 
 @pytest.fixture
@@ -20,50 +20,84 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "hub" / "checkpoints"
 
 
-def published(url, sha256=None):
-    return PublishedWeights("tiny.pth", "resnet10t", "for tests", "MIT", "https://example.invalid", url, sha256)
+@pytest.fixture
+def publish(monkeypatch):
+    """Adds a file named tiny to the published ones."""
+
+    def add(url=None, **others):
+        weights = PublishedWeights(
+            "tiny.pth", "resnet10t", "a network", "for tests", "MIT", "https://example.invalid", 1, url, **others
+        )
+        monkeypatch.setitem(PUBLISHED, "tiny", weights)
+
+    return add
 
 
 @pytest.mark.parametrize("name", list(PUBLISHED))
 def test_table_is_sound(name):
     weights = PUBLISHED[name]
-    assert weights.url.startswith("https://")
-    assert weights.url.endswith(f"/{weights.file}")
+    assert weights.url is None or weights.place.endswith(f"/{weights.file}")
+    assert weights.url is None or weights.hub_id is None
     assert weights.sha256 is None or len(weights.sha256) == 64
-    assert weights.encoder in PAPER_ENCODERS or published_settings(weights.encoder)
+    assert weights.revision == "main" or len(weights.revision) == 40
+    assert weights.encoder in NAMED_ENCODERS or published_settings(weights.encoder)
+    assert weights.terms or weights.license in ("MIT", "Apache-2.0")
 
 
-def test_names_of_the_paper_find_their_files():
-    assert {PUBLISHED[paper.weights].encoder for paper in PAPER_ENCODERS.values() if paper.weights in PUBLISHED} == {
-        "beit-ssl",
-        "videoswint",
-    }
+def test_names_find_their_files():
+    files = {name: named.weights for name, named in NAMED_ENCODERS.items() if named.weights in PUBLISHED}
+    assert {"beit-ssl", "videoswint", *MEDICAL_ENCODERS} == set(files)
+    assert all(PUBLISHED[weights].encoder == name for name, weights in files.items())
 
 
-def test_download_is_checked_and_kept(folder, tmp_path):
+def test_download_is_checked_and_kept(folder, tmp_path, publish):
     source = tmp_path / "source.pth"
     source.write_bytes(b"weights")
     checksum = hashlib.sha256(b"weights").hexdigest()
+    publish(source.as_uri(), sha256="0" * 64)
     with pytest.raises(ModelError):
-        published_path(published(source.as_uri(), "0" * 64))
+        published_path("tiny")
     assert list(folder.iterdir()) == []
-    path = published_path(published(source.as_uri(), checksum))
+    publish(source.as_uri(), sha256=checksum)
+    path = published_path("tiny")
     assert (path, path.read_bytes()) == (folder / "tiny.pth", b"weights")
     source.unlink()
-    assert published_path(published(source.as_uri(), checksum)) == path
+    assert published_path("tiny") == path
 
 
-def test_failed_download_names_the_place_of_the_file(folder):
-    url = "http://127.0.0.1:9/tiny.pth"  # nobody listens there
+def test_license_with_conditions_is_asked_for_before_the_download(folder, tmp_path, publish, capsys):
+    source = tmp_path / "source.pth"
+    source.write_bytes(b"weights")
+    publish(source.as_uri(), terms="https://example.invalid/terms")
     with pytest.raises(ModelError) as caught:
-        published_path(published(url))
+        published_path("tiny")
+    assert "https://example.invalid/terms" in str(caught.value.got)
+    assert not folder.exists()
+    assert main(["weights", "get", "tiny"]) == 2
+    assert main(["weights", "get", "tiny", "--accept-license"]) == 0
+    assert published_path("tiny").read_bytes() == b"weights"  # once it is here, nobody is asked
+
+
+def test_file_to_fetch_by_hand_is_named_with_its_place(folder, publish):
+    publish()
+    with pytest.raises(ModelError) as caught:
+        published_path("tiny")
+    assert caught.value.expected == folder / "tiny.pth"
+    assert "https://example.invalid" in str(caught.value.hint)
+
+
+def test_failed_download_names_the_place_of_the_file(folder, publish):
+    url = "http://127.0.0.1:9/tiny.pth"  # nobody listens there
+    publish(url)
+    with pytest.raises(ModelError) as caught:
+        published_path("tiny")
     assert str(folder / "tiny.pth") in str(caught.value.hint)
     assert url in str(caught.value.expected)
 
 
-def test_encoder_takes_weights_by_name(folder, monkeypatch):
+def test_encoder_takes_weights_by_name(folder, publish):
     folder.mkdir(parents=True)
-    monkeypatch.setitem(PUBLISHED, "tiny", published("https://example.invalid/tiny.pth"))
+    publish("https://example.invalid/tiny.pth")
     tensors = create_encoder("resnet10t", depth=1, image_size=64, weights=None).network.state_dict()
     tensors["conv1.0.weight"] = torch.randn(24, 3, 3, 3)
     torch.save(tensors, folder / "tiny.pth")
@@ -72,7 +106,8 @@ def test_encoder_takes_weights_by_name(folder, monkeypatch):
     assert encoder.weights_report.source == str(folder / "tiny.pth")
 
 
-def test_command_lists_and_gets(folder, capsys):
+def test_command_lists_and_gets(folder, capsys, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder))
     folder.mkdir(parents=True)
     (folder / "mobile_sam.pt").write_bytes(b"")
     assert main(["weights", "--json"]) == 0

@@ -17,26 +17,31 @@ class Options(CommandOptions):
     """What to do."""
     name: Positional[str | None] = None
     """Name of the file to download, as listed."""
+    accept_license: bool = False
+    """Accept a license with conditions, which the list names."""
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     """Lists the files, or downloads one."""
-    from inflate3d.models.published import PUBLISHED, published_path, weights_folder
+    from inflate3d.models.published import PUBLISHED, downloaded_path, published_path, weights_folder
 
     if options.action == "get":
-        if options.name not in PUBLISHED:
+        if options.name is None or options.name not in PUBLISHED:
             raise ConfigError("unknown weight file", expected=" or ".join(PUBLISHED), got=options.name)
         weights = PUBLISHED[options.name]
-        terminal.log(f"{weights.file}: license {weights.license}, {weights.source}")
-        path = published_path(weights)
+        terminal.log(f"{weights.file}: {weights.megabytes} MB, license {weights.license}, {weights.source}")
+        path = published_path(options.name, accept_license=options.accept_license)
         terminal.print(f"{path}\n  train with: --encoder {weights.encoder} --weights {options.name}")
         return {"name": options.name, "path": str(path), "encoder": weights.encoder, "license": weights.license}
-    folder = weights_folder()
     found = []
     for name, weights in PUBLISHED.items():
-        here = (folder / weights.file).exists()
-        terminal.print(f"{name}{' (downloaded)' if here else ''}")
-        terminal.print(f"  {weights.about}, --encoder {weights.encoder}, license {weights.license}\n  {weights.url}")
+        here = downloaded_path(weights) is not None
+        conditions = f" (to be accepted: {weights.terms})" if weights.terms else ""
+        terminal.print(
+            f"{name}{' (downloaded)' if here else ''}\n  {weights.about}; {weights.data}\n"
+            f"  --encoder {weights.encoder}, {weights.megabytes} MB, license {weights.license}{conditions}\n"
+            f"  {weights.place}"
+        )
         found.append({"name": name, **vars(weights), "here": here})
-    terminal.log(f"all other weights are timm's: name their tag, such as --encoder vit_base_patch16_224.mae ({folder})")
-    return {"weights": found, "folder": str(folder)}
+    terminal.log("all other weights are timm's: name their tag, such as --encoder vit_base_patch16_224.mae")
+    return {"weights": found, "folder": str(weights_folder())}

@@ -1,4 +1,4 @@
-"""The available backbones, timm's and the paper's, and the image sizes that they accept."""
+"""The available backbones, timm's and others with names of their own, and the image sizes that they accept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from inflate3d.errors import ConfigError, ModelError
 from inflate3d.models.backbone import RGB, Backbone
 from inflate3d.models.timm_backbones import BUILD_ERRORS, look_up_timm
 from inflate3d.models.video_swin import look_up_video_swin
-from inflate3d.paper_encoders import PAPER_ENCODERS, VIDEO_SWIN
+from inflate3d.named_encoders import NAMED_ENCODERS, VIDEO_SWIN
 
 _SIZES_TRIED = 8
 
@@ -27,11 +27,11 @@ def find_backbone(
     """Looks up a backbone and checks that it supports an image size; computes nothing.
 
     Args:
-        name: A name of :data:`inflate3d.paper_encoders.PAPER_ENCODERS`, or timm's, with or without a tag.
+        name: A name of :data:`inflate3d.named_encoders.NAMED_ENCODERS`, or timm's, with or without a tag.
         image_size: Pixels, one number or ``(H, W)``; None: about the size it was trained at.
-        levels: Numbers of its feature maps to use. None: the paper's for its names; otherwise four evenly spaced blocks
-            of a plain transformer (3, 6, 9 and 12 of 12), or the last map of each stride from 4 on of a hierarchical
-            backbone.
+        levels: Numbers of its feature maps to use. None: the paper's for the paper's names; otherwise four evenly
+            spaced blocks of a plain transformer (3, 6, 9 and 12 of 12), or the last map of each stride from 4 on of a
+            hierarchical backbone.
         arguments: Arguments that differ from the backbone of that name, such as ``{"embed_dim": 48, "num_heads": 4}``.
     """
     backbone = _look_up(name, image_size, levels, arguments or {})
@@ -66,11 +66,13 @@ def nearest_image_size(name: str, image_size: int | tuple[int, int]) -> tuple[in
 def _look_up(
     name: str, image_size: int | tuple[int, int] | None, levels: Sequence[int] | None, arguments: Mapping[str, Any]
 ) -> Backbone:
-    if paper := PAPER_ENCODERS.get(name):
-        name, levels = paper.backbone, paper.levels if levels is None else levels
+    named = NAMED_ENCODERS.get(name)
+    if named:
+        name, levels = named.backbone, named.levels if levels is None else levels
     if name == VIDEO_SWIN:
         return look_up_video_swin(image_size, levels, arguments)
-    return look_up_timm(name, image_size, levels, arguments)
+    backbone = look_up_timm(name, image_size, levels, arguments)
+    return dataclasses.replace(backbone, intensities=named.intensities) if named else backbone
 
 
 def _problem(backbone: Backbone) -> str | None:

@@ -17,7 +17,7 @@ from inflate3d.errors import ModelError
 from inflate3d.models.backbone import RGB
 from inflate3d.models.backbones import find_backbone
 from inflate3d.models.inflation import check_window
-from inflate3d.paper_encoders import PAPER_ENCODERS
+from inflate3d.named_encoders import NAMED_ENCODERS
 
 _ROUNDING = 1e-6
 
@@ -59,7 +59,7 @@ def check_inflation(
     rounding errors.
 
     Args:
-        name: timm's name of the backbone, or the paper's.
+        name: timm's name of the backbone, or one of :data:`inflate3d.named_encoders.NAMED_ENCODERS`.
         depth: Slices of a window.
         in_channels: Modalities.
         image_size: Pixels, one number or ``(H, W)``; None: about the size it was trained at.
@@ -119,7 +119,7 @@ class EncoderDescription:
         parameters: Number of parameters in 2D; inflation adds to the stem only.
         multiply_adds: Multiply-accumulate operations for one RGB image, in matrix products, convolutions and
             attention; inflation adds to the stem only. For Video Swin: for a clip of two images, its smallest.
-        about: Meaning of the paper's name; empty for timm's.
+        about: Meaning of a name that is not timm's; empty for timm's.
     """
 
     name: str
@@ -134,7 +134,7 @@ class EncoderDescription:
 
 
 def list_encoders(pattern: str = "*") -> list[str]:
-    """Names that match a shell pattern, such as ``"*dinov2*"``: the paper's first, then timm's backbones.
+    """Names that match a shell pattern, such as ``"*dinov2*"``: the paper's, medical ones, then timm's backbones.
 
     A few of them can't be inflated; :func:`describe_encoder` rejects these, in a fraction of a second each.
 
@@ -142,7 +142,7 @@ def list_encoders(pattern: str = "*") -> list[str]:
         >>> list_encoders("vit_*_patch14_dinov2")
         ['vit_base_patch14_dinov2', 'vit_giant_patch14_dinov2', 'vit_large_patch14_dinov2', 'vit_small_patch14_dinov2']
     """
-    return [*fnmatch.filter(PAPER_ENCODERS, pattern), *timm.list_models(pattern)]
+    return [*fnmatch.filter(NAMED_ENCODERS, pattern), *timm.list_models(pattern)]
 
 
 def describe_encoder(name: str, image_size: int | tuple[int, int] | None = None) -> EncoderDescription:
@@ -155,7 +155,7 @@ def describe_encoder(name: str, image_size: int | tuple[int, int] | None = None)
     network = backbone.build_weightless().eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         backbone.feature_maps(network, torch.empty(1, RGB, 1, *backbone.image_size, device="meta"))
-    paper = PAPER_ENCODERS.get(name)
+    named = NAMED_ENCODERS.get(name)
     return EncoderDescription(
         name,
         backbone.image_size,
@@ -164,8 +164,8 @@ def describe_encoder(name: str, image_size: int | tuple[int, int] | None = None)
         backbone.strides,
         parameters=sum(weight.numel() for weight in network.parameters()),
         multiply_adds=counter.get_total_flops() // 2,
-        pretrained=paper.weights != "none" if paper else timm.is_model_pretrained(name),
-        about=paper.about if paper else "",
+        pretrained=named.weights != "none" if named else timm.is_model_pretrained(name),
+        about=named.about if named else "",
     )
 
 

@@ -18,14 +18,14 @@ from inflate3d.models.backbones import find_backbone
 from inflate3d.models.checkpoint import find_model_folder, read_model_folder
 from inflate3d.models.inflation import check_window
 from inflate3d.models.weights import WeightsReport, load_backbone
-from inflate3d.paper_encoders import resolved_weights
+from inflate3d.named_encoders import resolved_weights
 
 
 class Encoder(nn.Module):
     """An inflated backbone, see :func:`create_encoder`.
 
     Attributes:
-        name: Name of the backbone; timm's if timm has it, even if it was requested by the paper's name.
+        name: Name of the backbone; timm's if timm has it, even if it was requested by another name.
         arguments: Arguments that differ from the backbone of that name.
         depth: Slices of a window, ``D``.
         in_channels: Modalities, ``C``.
@@ -121,20 +121,20 @@ def create_encoder(
     """Builds a 2D backbone and inflates it for windows of slices.
 
     Args:
-        name: timm's name, with or without the tag of its weights (``"resnet50.a1_in1k"``), or a name of the paper's
-            (:data:`inflate3d.paper_encoders.PAPER_ENCODERS`: ``"beit"``, ``"swint"``, ...).
+        name: timm's name, with or without the tag of its weights (``"resnet50.a1_in1k"``), or one of
+            :data:`inflate3d.named_encoders.NAMED_ENCODERS` (``"beit"``, ``"rad-dino"``, ...).
         depth: Slices of a window, odd.
         in_channels: Modalities.
         image_size: Pixels, one number or ``(H, W)``.
         inflation: How the stem's weight is spread over the slices; see
             :func:`inflate3d.models.inflation.inflate_stem`. Video Swin's kernels are 3D already, so it has no effect
             there.
-        weights: ``"timm"`` for the published ones of timm or of the paper's encoder; a name that ``inflate3d weights``
-            lists; the path of a ``.safetensors`` or torch file; the folder of your own run, whose trained encoder is
-            used unchanged; ``"none"`` or None for random weights, which are not inflated.
+        weights: ``"timm"`` for the published ones of timm or of a name that implies its own; a name that
+            ``inflate3d weights`` lists; the path of a ``.safetensors`` or torch file; the folder of your own run,
+            whose trained encoder is used unchanged; ``"none"`` or None for random weights, which are not inflated.
         levels: timm's numbers of the feature maps to return. None: four evenly spaced blocks of a plain transformer
-            (3, 6, 9 and 12 of 12, without the final norm), the paper's blocks (4, 6, 8, 12) for its names, and for a
-            hierarchical backbone the last map of each stride from 4 on.
+            (3, 6, 9 and 12 of 12, without the final norm), the paper's blocks (4, 6, 8, 12) for the paper's names,
+            and for a hierarchical backbone the last map of each stride from 4 on.
         stage_norms: Whether to add a new layer norm to each map. None: for hierarchical transformers, whose stages end
             in unnormalized sums, as in the paper's code.
         arguments: Arguments that differ from the backbone of that name, such as ``{"embed_dim": 48, "num_heads": 4}``.

@@ -21,6 +21,10 @@ _SHARED_TABLE = "rel_pos_bias.relative_position_bias_table"
 _IMAGE_ENCODER = "image_encoder."
 
 _LAYOUTS: dict[str, tuple[str, ...]] = {
+    "SAM (Hugging Face)": ("vision_encoder.patch_embed.projection.weight",),
+    "DINOv2 (Hugging Face)": ("embeddings.patch_embeddings.projection.weight", "layer.0.layer_scale1.lambda1"),
+    "CLIP (OpenCLIP, with a tower of timm's)": ("visual.trunk.patch_embed.proj.weight",),
+    "RadImageNet": ("0.weight", "1.running_mean", "4.0.conv1.weight"),
     "MobileSAM": (f"{_IMAGE_ENCODER}layers.0.blocks.0.conv1.c.weight",),
     "SAM": (f"{_IMAGE_ENCODER}patch_embed.proj.weight",),
     "TinyViT": ("layers.0.blocks.0.conv1.c.weight",),
@@ -32,6 +36,7 @@ _LAYOUTS: dict[str, tuple[str, ...]] = {
     "MAE with its decoder": ("decoder_embed.weight", "blocks.0.attn.qkv.weight"),
     "CaiT": ("blocks_token_only.0.norm1.weight", "pos_embed"),
     "CrossViT": ("patch_embed.0.proj.weight", "blocks.0.fusion.0.norm1.weight"),
+    "DINOv3": ("storage_tokens", "blocks.0.ls1.gamma"),
     "DINOv2": ("mask_token", "blocks.0.ls1.gamma"),
     "plain transformer (ViT, DINO, MAE)": ("pos_embed", "blocks.0.attn.qkv.weight"),
 }
@@ -54,6 +59,50 @@ _HUGGING_FACE_CLIP = (
     (r"\.layer_norm([12])\.", r".norm\1."),
     (r"\.self_attn\.out_proj\.", ".attn.proj."),
 )
+_SAM = (
+    (r"\.mlp\.lin", ".mlp.fc"),
+    (r"^patch_embed\.projection\.", "patch_embed.proj."),
+    (r"^layers\.", "blocks."),
+    (r"^(blocks\.\d+)\.layer_norm([12])\.", r"\1.norm\2."),
+    (r"^neck\.conv1\.", "neck.0."),
+    (r"^neck\.layer_norm1\.", "neck.1."),
+    (r"^neck\.conv2\.", "neck.2."),
+    (r"^neck\.layer_norm2\.", "neck.3."),
+)
+"""The authors' names, and those of Hugging Face."""
+
+_HUGGING_FACE_DINOV2 = (
+    (r"^embeddings\.(cls_token|mask_token|register_tokens)$", r"\1"),
+    (r"^embeddings\.position_embeddings$", "pos_embed"),
+    (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+    (r"^layernorm\.", "norm."),
+    (r"^layer\.", "blocks."),
+    (r"\.attention\.attention\.(query|key|value)\.", lambda match: f".self_attn.{match[1][0]}_proj."),
+    (r"\.attention\.output\.dense\.", ".attn.proj."),
+    (r"\.layer_scale([12])\.lambda1$", r".ls\1.gamma"),
+    (r"\.mlp\.weights_in\.", ".mlp.w12."),
+    (r"\.mlp\.weights_out\.", ".mlp.w3."),
+)
+_RADIMAGENET = (
+    (r"^0\.", "conv1."),
+    (r"^1\.", "bn1."),
+    (r"^([4-7])\.", lambda match: f"layer{int(match[1]) - 3}."),
+)
+"""The authors' network is a sequence of the children of torchvision's ResNet-50: 2 and 3 have no weights."""
+
+_IMAGE_PARTS = {
+    "SAM": _IMAGE_ENCODER,
+    "MobileSAM": _IMAGE_ENCODER,
+    "SAM (Hugging Face)": "vision_encoder.",
+    "CLIP (Hugging Face)": "vision_model.",
+    "CLIP (OpenAI)": "visual.",
+    "CLIP (OpenCLIP, with a tower of timm's)": "visual.trunk.",
+}
+"""Prefix of the image encoder's tensors in files of larger models, by layout."""
+
+_PRETRAINING_ONLY = re.compile(r"(^|\.)(mask_token|periods|bias_mask)$")
+"""Tensors of DINOv2 and DINOv3 that serve pre-training, or are constants that timm computes itself."""
+
 _QUERY = re.compile(r"^(blocks\.\d+)\.self_attn\.q_proj\.(weight|bias)$")
 
 _Renaming = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
@@ -67,26 +116,35 @@ def layout_of(tensors: Mapping[str, Tensor]) -> str | None:
     return next((layout for layout, telling in _LAYOUTS.items() if all(name in tensors for name in telling)), None)
 
 
-def to_timm(tensors: Mapping[str, Tensor], shapes: Shapes, image_size: tuple[int, int]) -> Tensors:
-    """Converts a checkpoint to names and shapes that timm reads.
-
-    Args:
-        shapes: Shapes of the backbone's tensors, by timm's names with underscores for dots.
-        image_size: ``(H, W)`` in pixels, to which position embeddings are resampled if timm does not.
-
-    Returns:
-        The tensors with timm's names; those in timm's layout stay as they are.
-    """
+def with_timm_names(tensors: Mapping[str, Tensor]) -> Tensors:
+    """A checkpoint with timm's names, of the image encoder only; one in timm's layout stays as it is."""
     layout = layout_of(tensors)
+    if layout in _IMAGE_PARTS and layout != "CLIP (OpenAI)":  # timm reads that one
+        tensors = _below(tensors, _IMAGE_PARTS[layout]) or tensors
     if layout in ("MobileSAM", "TinyViT"):
-        return _renamed(_below(tensors, _IMAGE_ENCODER) or dict(tensors), _TINY_VIT)
+        return _renamed(tensors, _TINY_VIT)
+    if layout in ("SAM", "SAM (Hugging Face)"):
+        return _renamed(tensors, _SAM)
     if layout == "CLIP (Hugging Face)":
         return _from_hugging_face_clip(tensors)
+    if layout == "DINOv2 (Hugging Face)":
+        return _with_joined_queries(_renamed(tensors, _HUGGING_FACE_DINOV2))
+    if layout == "RadImageNet":
+        return _renamed(tensors, _RADIMAGENET)
     if layout == "BEiT, self-supervised":
         return _with_tables_of_their_own(tensors)
-    if layout == "SAM":
-        tensors = {name.replace("mlp.lin", "mlp.fc"): t for name, t in _below(tensors, _IMAGE_ENCODER).items()}
-    if layout in ("CaiT", "CrossViT"):
+    return dict(tensors)
+
+
+def fitted(tensors: Mapping[str, Tensor], shapes: Shapes, image_size: tuple[int, int]) -> Tensors:
+    """Resamples what timm does not resample itself, and extends a gray stem to RGB.
+
+    Args:
+        tensors: From :func:`with_timm_names`.
+        shapes: Shapes of the backbone's tensors, by timm's names with underscores for dots.
+        image_size: ``(H, W)`` in pixels, to which position embeddings are resampled.
+    """
+    if layout_of(tensors) in ("CaiT", "CrossViT"):
         return {name: _resampled_tokens(name, tensor, shapes, image_size) for name, tensor in tensors.items()}
     _check_class_token(tensors.get("pos_embed"), shapes)
     return {
@@ -95,12 +153,24 @@ def to_timm(tensors: Mapping[str, Tensor], shapes: Shapes, image_size: tuple[int
     }
 
 
+def not_of_the_encoder(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Tensors of a file that an image encoder has no place for: text and mask parts, and those of pre-training."""
+    prefix = _IMAGE_PARTS.get(layout_of(tensors) or "", "")
+    return tuple(name for name in tensors if not name.startswith(prefix) or _PRETRAINING_ONLY.search(name))
+
+
 def _from_hugging_face_clip(tensors: Mapping[str, Tensor]) -> Tensors:
-    renamed = _renamed(_below(tensors, "vision_model."), _HUGGING_FACE_CLIP)
+    renamed = _renamed(tensors, _HUGGING_FACE_CLIP)
     if "cls_token" in renamed:
         renamed["cls_token"] = renamed["cls_token"].reshape(1, 1, -1)
     if "pos_embed" in renamed:
         renamed["pos_embed"] = renamed["pos_embed"][None]
+    return _with_joined_queries(renamed)
+
+
+def _with_joined_queries(tensors: Tensors) -> Tensors:
+    """Joins queries, keys and values, which timm has in one tensor."""
+    renamed = dict(tensors)
     for match in filter(None, map(_QUERY.match, list(renamed))):
         block, kind = match.groups()
         parts = [f"{block}.self_attn.{part}_proj.{kind}" for part in "qkv"]

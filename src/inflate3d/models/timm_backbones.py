@@ -22,7 +22,7 @@ from inflate3d.config import Inflation
 from inflate3d.errors import ConfigError, ModelError
 from inflate3d.models.backbone import RGB, Backbone, Filled
 from inflate3d.models.inflation import flatten_depth, inflate_stem
-from inflate3d.paper_encoders import PAPER_ENCODERS
+from inflate3d.named_encoders import NAMED_ENCODERS
 
 BUILD_ERRORS = (RuntimeError, AssertionError, TypeError, ValueError, LookupError, AttributeError)
 """Errors that timm and torch raise for impossible settings; they have no class of their own for them."""
@@ -35,15 +35,25 @@ _STANDARDIZED = (StdConv2d, StdConv2dSame, ScaledStdConv2d, ScaledStdConv2dSame)
 
 @dataclass(frozen=True)
 class TimmBackbone(Backbone):
-    """One of timm's backbones, for which the slices of a window are channels of one image."""
+    """One of timm's backbones, for which the slices of a window are channels of one image.
+
+    Attributes:
+        intensities: Mean and standard deviation of gray intensities (0 to 1), where its weights are not timm's.
+    """
+
+    intensities: tuple[float, float] | None = None
 
     @property
     def gray_mean(self) -> float:
+        if self.intensities is not None:
+            return self.intensities[0]
         mean = published_settings(self.name).mean
         return sum(mean) / len(mean)
 
     @property
     def gray_std(self) -> float:
+        if self.intensities is not None:
+            return self.intensities[1]
         deviation = published_settings(self.name).std
         return sum(deviation) / len(deviation)
 
@@ -196,7 +206,7 @@ def _check_name(name: str) -> None:
     architectures = timm.list_models()
     architecture, _, tag = name.partition(".")
     if architecture not in architectures:
-        similar = difflib.get_close_matches(architecture, [*PAPER_ENCODERS, *architectures], n=5, cutoff=0.5)
+        similar = difflib.get_close_matches(architecture, [*NAMED_ENCODERS, *architectures], n=5, cutoff=0.5)
         raise ModelError(
             f"no backbone is named {name}",
             expected="a name of the paper's or of timm's" + (f", such as {', '.join(similar)}" if similar else ""),

@@ -18,7 +18,7 @@ from inflate3d.config import Inflation
 from inflate3d.errors import ModelError
 from inflate3d.models.backbone import RGB, Backbone, Filled
 from inflate3d.models.timm_backbones import check_levels
-from inflate3d.paper_encoders import VIDEO_SWIN
+from inflate3d.named_encoders import VIDEO_SWIN
 
 _TRAINED_AT = (224, 224)
 _BASE: dict[str, Any] = {

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from inflate3d.errors import ModelError, truncate
 from inflate3d.models.backbone import Backbone, Filled
-from inflate3d.models.layouts import layout_of, to_timm
+from inflate3d.models.layouts import fitted, layout_of, not_of_the_encoder, with_timm_names
 from inflate3d.models.published import PUBLISHED, published_path
 from inflate3d.models.timm_backbones import BUILD_ERRORS
 from inflate3d.models.weight_files import download_timm, read_tensors
@@ -74,11 +74,12 @@ def load_backbone(backbone: Backbone, weights: str | Path) -> tuple[nn.Module, W
     if weights == "timm":
         source, tensors = download_timm(backbone.name)
     else:
-        path = published_path(PUBLISHED[str(weights)]) if str(weights) in PUBLISHED else Path(weights)
+        path = published_path(str(weights)) if str(weights) in PUBLISHED else Path(weights)
         source, tensors = str(path), read_tensors(path)
     shapes = {_flat_name(name): tensor.shape for name, tensor in backbone.build_weightless().state_dict().items()}
     tensors = _without_prefixes(tensors, shapes)
-    filled = _fill(backbone, tensors, shapes, source)
+    named = with_timm_names(tensors)
+    filled = _fill(backbone, tensors, named, shapes, source)
     if filled.missing:
         raise ModelError(
             f"weights do not fit {backbone.name}",
@@ -93,7 +94,7 @@ def load_backbone(backbone: Backbone, weights: str | Path) -> tuple[nn.Module, W
             raise ModelError(
                 "weights hold NaN or infinity", got=_plain_name(name), hint="use other weights", file=source
             )
-    sizes = {name.removeprefix("image_encoder.").replace(".", "_"): tensor.numel() for name, tensor in tensors.items()}
+    sizes = {_flat_name(name): tensor.numel() for name, tensor in named.items()}
     report = WeightsReport(
         source=source,
         layout=layout_of(tensors),
@@ -102,7 +103,7 @@ def load_backbone(backbone: Backbone, weights: str | Path) -> tuple[nn.Module, W
         resampled=tuple(
             name for name, tensor in loaded.items() if sizes.get(_flat_name(name), tensor.numel()) != tensor.numel()
         ),
-        unused=filled.unused,
+        unused=tuple(dict.fromkeys(filled.unused + not_of_the_encoder(tensors))),
     )
     return filled.network, report
 
@@ -116,10 +117,16 @@ def _without_prefixes(tensors: dict[str, Tensor], shapes: Mapping[str, torch.Siz
     return tensors
 
 
-def _fill(backbone: Backbone, tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], source: str) -> Filled:
+def _fill(
+    backbone: Backbone,
+    tensors: Mapping[str, Tensor],
+    named: Mapping[str, Tensor],
+    shapes: Mapping[str, torch.Size],
+    source: str,
+) -> Filled:
     try:
         with _quiet_timm():
-            return backbone.build_filled(to_timm(tensors, shapes, backbone.image_size))
+            return backbone.build_filled(fitted(named, shapes, backbone.image_size))
     except BUILD_ERRORS as error:
         problems = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
         raise ModelError(

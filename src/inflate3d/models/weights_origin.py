@@ -25,7 +25,7 @@ def weights_origin(config: InflatedConfig | VolumetricConfig) -> WeightsOrigin |
     if named == "timm":
         return _from_timm(find_backbone(config.encoder).name)
     if named in PUBLISHED:
-        return _published(named, PUBLISHED[named], file_sha256(published_path(PUBLISHED[named])))
+        return _published(named, PUBLISHED[named], file_sha256(published_path(named)))
     return _from_file(Path(named))
 
 
@@ -64,7 +64,15 @@ def _downloaded_file(url: str) -> Path | None:
 
 def _published(name: str, weights: PublishedWeights, checksum: str) -> WeightsOrigin:
     about = f"{name}: {weights.about}"
-    return WeightsOrigin(source=about, file=weights.file, sha256=checksum, license=weights.license, page=weights.source)
+    return WeightsOrigin(
+        source=about,
+        hub_id=weights.hub_id,
+        revision=weights.revision if weights.hub_id else None,
+        file=weights.file,
+        sha256=checksum,
+        license=weights.license,
+        page=weights.source,
+    )
 
 
 def _from_file(path: Path) -> WeightsOrigin:
