@@ -125,6 +125,19 @@ class WeightsOrigin(FrozenModel):
             )
 
 
+class PushedModel(FrozenModel):
+    """A copy of the model on the Hugging Face hub.
+
+    Attributes:
+        revision: The commit that uploaded it.
+        sha256: Checksum of ``model.safetensors`` there.
+    """
+
+    hub_id: str
+    revision: str
+    sha256: str
+
+
 class Provenance(FrozenModel):
     """Everything that a run can be traced back to.
 
@@ -134,6 +147,7 @@ class Provenance(FrozenModel):
         weights: The 2D weights that it started from; None for random ones.
         sessions: The first training and each resumption.
         model_sha256: Checksum of ``model/model.safetensors``; None until the run is finished.
+        pushed: Its copies on the hub.
     """
 
     version: Literal[1] = 1
@@ -142,6 +156,7 @@ class Provenance(FrozenModel):
     weights: WeightsOrigin | None
     sessions: tuple[Session, ...] = ()
     model_sha256: str | None = None
+    pushed: tuple[PushedModel, ...] = ()
 
     def write(self, folder: RunFolder) -> None:
         """Writes the record into a run's folder."""

@@ -1,7 +1,5 @@
 """Predictions of DICOM series that are written as DICOM objects."""
 
-from pathlib import Path
-
 import numpy as np
 import pydicom
 import pytest
@@ -48,6 +46,6 @@ def test_only_series_have_dicom_labels(predictor, tmp_path, write_series):
 
 
 def test_one_option_names_the_format():
-    options = Options(model=Path("runs/x"), scans="scans", out="out", format="dicom-seg", suffix=".nrrd")
+    options = Options(model="runs/x", scans="scans", out="out", format="dicom-seg", suffix=".nrrd")
     with pytest.raises(ConfigError, match="--format and --suffix"):
         options.label_suffix()

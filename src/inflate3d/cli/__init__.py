@@ -29,6 +29,7 @@ COMMANDS = {
     "view": "view a scan with label maps, as a picture or in the browser",
     "serve": "serve cases to annotators in 3D Slicer, by MONAI Label's protocol",
     "compare": "train and score several methods under one protocol",
+    "push": "upload a trained model to the Hugging Face hub",
     "export": "export a trained model for programs without inflate3d",
     "convert": "write a dataset in another layout or format, such as nnU-Net's",
     "flops": "count what a network costs",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -64,8 +64,9 @@ class PredictionOptions(FrozenModel):
 class Options(CommandOptions):
     """Options of ``predict``."""
 
-    model: Positional[Path]
-    """A run's folder, a model folder, or a folder of such (folds), whose networks are averaged."""
+    model: Positional[str]
+    """A run's folder, a model folder, or a folder of such (folds), whose networks are averaged; or a model on the
+    Hugging Face hub, hf://user/name@revision."""
     scans: Positional[str]
     """A scan (a file, a DICOM series' folder, or FOLDER/SERIES-UID), or a folder of scans, with its subfolders; a file
     or a folder of files may be at s3://, gs:// or https://."""
@@ -77,7 +78,7 @@ class Options(CommandOptions):
     study."""
     volume: Annotated[int | None, Field(ge=1)] = None
     """Which volume of a DICOM series that holds several, such as time points, echoes or b-values: 1 for the first."""
-    ensemble: tuple[Path, ...] = ()
+    ensemble: tuple[str, ...] = ()
     """More models to average with; encoders, depths and image sizes may differ."""
     prediction: PredictionOptions = PredictionOptions()
     no_postprocessing: bool = False
@@ -109,24 +110,23 @@ class Options(CommandOptions):
             self.format
         ]
 
-    def postprocessing(self, classes: Mapping[int, str]) -> Postprocessing | None:
-        """The post-processing of the models, unless it is turned off."""
-        from inflate3d.evaluation.postprocessing.steps import read_postprocessing
-
-        return None if self.no_postprocessing else read_postprocessing((self.model, *self.ensemble), classes)
-
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
+    from inflate3d.evaluation.postprocessing.steps import read_postprocessing
     from inflate3d.inference.batch import PredictionSummary, PredictorRecipe
     from inflate3d.inference.scans import find_scans
+    from inflate3d.models.hub import local_model
 
     shard = options.distributed.chosen_shard()
     local = options.distributed.engine == "local"
     settings = options.prediction.settings()
-    recipe = PredictorRecipe.of(options.model, options.ensemble, settings)
-    on_cpu = PredictorRecipe.of(options.model, options.ensemble, {**settings, "device": "cpu"})
+    model, *others = (local_model(each) for each in (options.model, *options.ensemble))
+    recipe = PredictorRecipe.of(model, others, settings)
+    on_cpu = PredictorRecipe.of(model, others, {**settings, "device": "cpu"})
     predictor = (recipe if local else on_cpu).load()  # with a cluster only its plan is needed here
-    postprocessing = options.postprocessing(predictor.plan.classes)
+    postprocessing = (
+        None if options.no_postprocessing else read_postprocessing((model, *others), predictor.plan.classes)
+    )
     if postprocessing and postprocessing.in_words() != "nothing":
         terminal.log(f"post-processing: {postprocessing.in_words()} (--no-postprocessing disables it)")
     found = find_scans(_absolute(options.scans, local), predictor.plan, series=options.series, volume=options.volume)

@@ -32,6 +32,7 @@ from inflate3d.inference.scan import FramedScan
 from inflate3d.inference.schedule import GROUP, adaptive_logits, check_schedule, first_pass_step
 from inflate3d.inference.slices import BANDS, Logits, OwnPixels, SliceBatches, SliceChoice
 from inflate3d.inference.uncertainty import ASSESSMENT_BANDS, Assessment, Kind
+from inflate3d.models.hub import local_model
 from inflate3d.models.segmenter import Segmenter, load_model
 from inflate3d.models.volumetric import VolumetricSegmenter
 from inflate3d.orientation import plane_turns
@@ -132,7 +133,7 @@ class Predictor:
         """Loads a run's folder, a model folder, or a folder of such (folds), whose networks are averaged.
 
         Args:
-            folder: The folder.
+            folder: The folder, or ``"hf://user/name@revision"`` for a model on the Hugging Face hub.
             ensemble: More folders of models to average with.
             **settings: See `Predictor`.
 
@@ -140,7 +141,7 @@ class Predictor:
             ModelError: There is no model, it can't be loaded, or models do not match.
             ConfigError: The device is invalid or not available, or the plan allows no flip.
         """
-        folders = [model for each in (folder, *ensemble) for model in find_models(Path(each))]
+        folders = [model for each in (folder, *ensemble) for model in find_models(local_model(each))]
         models = [load_model(model) for model in folders]
         check_agreement([_plan_of(model) for model in models], folders)
         return cls(models, **settings)

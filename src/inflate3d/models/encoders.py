@@ -16,6 +16,7 @@ from inflate3d.models.architecture import Architecture
 from inflate3d.models.backbone import Backbone
 from inflate3d.models.backbones import find_backbone
 from inflate3d.models.checkpoint import find_model_folder, read_model_folder
+from inflate3d.models.hub import local_model
 from inflate3d.models.inflation import check_window
 from inflate3d.models.weights import WeightsReport, load_backbone
 from inflate3d.named_encoders import resolved_weights
@@ -152,7 +153,7 @@ def create_encoder(
     check_window(depth, in_channels)
     backbone = find_backbone(name, image_size, levels, arguments)
     network, report = backbone.build(in_channels, depth), None
-    trained = find_model_folder(Path(weights)) if weights is not None else None
+    trained = find_model_folder(local_model(weights)) if weights is not None else None
     if trained is None and weights is not None and (resolved := resolved_weights(name, str(weights))) != "none":
         rgb, report = load_backbone(backbone, resolved)
         backbone.inflate(network, rgb, depth=depth, in_channels=in_channels, inflation=inflation)

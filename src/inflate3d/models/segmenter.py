@@ -19,6 +19,7 @@ from inflate3d.models.decoders import build_decoder, default_widths
 from inflate3d.models.decoders.decoder import ConvNormAct, resize, use_batch_norms
 from inflate3d.models.depth_mixing import DepthMixer
 from inflate3d.models.encoders import Encoder, create_encoder
+from inflate3d.models.hub import local_model
 from inflate3d.models.volumetric import VolumetricSegmenter
 
 if TYPE_CHECKING:
@@ -258,7 +259,7 @@ def model_from_config(
         depth_mixing=config.depth_mixing,
         input_scaling=config.input_scaling,
     )
-    is_trained = find_model_folder(Path(config.weights)) is not None
+    is_trained = find_model_folder(local_model(config.weights)) is not None
     taken = load_decoder(model, config.weights, class_names) if is_trained else ()
     if taken and model.mixer is not None:
         _freeze_statistics(model)
@@ -284,7 +285,7 @@ def load_decoder(model: Segmenter, folder: str | Path, class_names: Sequence[str
     Returns:
         Names of the tensors that were loaded.
     """
-    saved = read_model_folder(Path(folder))
+    saved = read_model_folder(local_model(folder))
     if saved.plan is not None and class_names is not None:
         same_classes = tuple(saved.plan.class_names) == tuple(class_names)
     else:
@@ -318,7 +319,7 @@ def load_model(folder: str | Path) -> Segmenter | VolumetricSegmenter:
         >>> model.plan.class_names
         ('background', 'liver', 'tumor')
     """
-    saved = read_model_folder(Path(folder))
+    saved = read_model_folder(local_model(folder))
     if getattr(saved.architecture, "network", None) != "swin-unetr":  # MONAI's can't be built without numbers
         with torch.device("meta"):  # so that a description of another network, or an absurd one, allocates nothing
             _check_shapes(_rebuild(saved.architecture), saved)

@@ -8,6 +8,7 @@ from inflate3d.config import InflatedConfig, VolumetricConfig
 from inflate3d.errors import ModelError
 from inflate3d.models.backbones import find_backbone
 from inflate3d.models.checkpoint import find_model_folder
+from inflate3d.models.hub import HUB, HubModel, license_of_card
 from inflate3d.models.published import PUBLISHED, PublishedWeights, published_path, weights_folder
 from inflate3d.models.timm_backbones import published_settings
 from inflate3d.provenance import WeightsOrigin, file_sha256
@@ -26,6 +27,8 @@ def weights_origin(config: InflatedConfig | VolumetricConfig) -> WeightsOrigin |
         return _from_timm(find_backbone(config.encoder).name)
     if named in PUBLISHED:
         return _published(named, PUBLISHED[named], file_sha256(published_path(named)))
+    if named.startswith(HUB):
+        return _from_hub(HubModel.parse(named))
     return _from_file(Path(named))
 
 
@@ -72,6 +75,20 @@ def _published(name: str, weights: PublishedWeights, checksum: str) -> WeightsOr
         sha256=checksum,
         license=weights.license,
         page=weights.source,
+    )
+
+
+def _from_hub(model: HubModel) -> WeightsOrigin:
+    """A trained model on the hub, by the commit that its copy in the cache is of."""
+    folder = model.fetch()
+    return WeightsOrigin(
+        source=f"hf://{model.hub_id}@{folder.name}",
+        hub_id=model.hub_id,
+        revision=folder.name,
+        file="model.safetensors",
+        sha256=file_sha256(folder / "model.safetensors"),
+        license=license_of_card(folder),
+        page=f"https://huggingface.co/{model.hub_id}",
     )
 
 
