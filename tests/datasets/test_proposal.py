@@ -6,7 +6,7 @@ import yaml
 
 from inflate3d.datasets import read_dataset
 from inflate3d.datasets.proposal import looks_like_ct, propose
-from inflate3d.errors import DataError, DatasetProblems, OutputError
+from inflate3d.errors import ConfigError, DataError, DatasetProblems, OutputError
 from inflate3d.io import read_images, read_labels
 
 SHAPE = (6, 5, 4)
@@ -325,3 +325,55 @@ def test_sarcomas(shared):
     assert proposal.modalities == ("MRI",)
     assert proposal.classes == {0: "background", 1: "class 1"}
     assert proposal.left_out == ()
+
+
+@pytest.fixture
+def sarcomas(tmp_path):
+    """Two patients with CT, MR and PET, each on a grid of its own with a mask of its own."""
+    folder = tmp_path / "Sarcomas"
+    for patient in ("STS_001", "STS_002"):
+        for number, kind in enumerate(("CT", "MR", "PET")):
+            shape = (4 + number, 5, 4)
+            save(folder, f"{patient}/{kind}_image.nii.gz", np.resize(ct(), shape) if kind == "CT" else mr()[:4])
+            values = labels_of(0, 1)
+            save(folder, f"{patient}/{kind}_mask.nii.gz", np.resize(values, shape) if kind == "CT" else values[:4])
+    return folder
+
+
+def test_patients_with_a_scan_of_each_modality_are_grouped(sarcomas):
+    proposal = propose(sarcomas)
+    assert [(row.case, row.group) for row in proposal.rows] == [
+        (f"{patient}_{kind}", patient) for patient in ("STS_001", "STS_002") for kind in ("CT", "MR", "PET")
+    ]
+    assert proposal.modalities == ("CT or MRI or PET",)
+    assert "2 of CT, 2 of MRI, 2 of PET" in proposal.listing()
+
+
+@pytest.mark.parametrize("labels", ["*/PET_mask*", None])
+def test_files_chosen_by_pattern(sarcomas, labels):
+    proposal = propose(sarcomas, images="*/PET_image*", labels=labels)
+    assert [(row.images, row.label) for row in proposal.rows] == [
+        ((f"STS_00{number}/PET_image.nii.gz",), f"STS_00{number}/PET_mask.nii.gz") for number in (1, 2)
+    ]
+    assert proposal.modalities == ("PET",)
+    assert all(str(row.images[0]) not in dict(proposal.left_out) for row in proposal.rows)
+    proposal.write()
+    assert len(read_dataset(sarcomas).cases) == 2
+
+
+def test_pattern_makes_a_label_map_of_a_file_with_any_name(tmp_path):
+    for case in ("a", "b"):
+        save(tmp_path, f"{case}/scan.nii.gz", mr())
+        save(tmp_path, f"{case}/tumor.nii.gz", labels_of(0, 1))
+    proposal = propose(tmp_path, labels="*/tumor.*")
+    assert [row.label for row in proposal.rows] == ["a/tumor.nii.gz", "b/tumor.nii.gz"]
+    assert [row.case for row in proposal.rows] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "error"),
+    [({"images": "*/SPECT*"}, DataError), ({"images": "*PET*", "labels": "*mask*"}, ConfigError)],
+)
+def test_pattern_without_a_file_or_for_two_roles_is_refused(sarcomas, patterns, error):
+    with pytest.raises(error):
+        propose(sarcomas, **patterns)

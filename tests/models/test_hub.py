@@ -68,7 +68,9 @@ class Handler(BaseHTTPRequestHandler):
                 wanted = json.loads(body)
                 name = f"{wanted['organization']}/{wanted['name']}"
                 is_new = name not in self.server.repositories
-                self.server.repositories.setdefault(name, Repository(wanted["private"]))
+                self.server.repositories.setdefault(
+                    name, Repository(wanted.get("private") or wanted.get("visibility") == "private")
+                )
                 self._answer({"url": f"{self.server.endpoint}/{name}", "id": name}, 200 if is_new else 409)
             case ["api", "models", user, name, "preupload", "main"]:
                 files = [

@@ -19,12 +19,22 @@ class Options(CommandOptions):
 
     folder: Positional[Path]
     """The folder that holds the scans and their label maps."""
+    images: str | None = None
+    """Shell pattern of the images' paths below the folder, such as '*/PET_image*'. None: all that are named so."""
+    labels: str | None = None
+    """Shell pattern of the label maps' paths, such as '*/PET_mask*'. None: all that are named so."""
     overwrite: bool = False
     """Replace dataset.yaml and cases.csv if they exist."""
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
-    proposal = propose(options.folder, replace=options.overwrite, progress=terminal.progress)
+    proposal = propose(
+        options.folder,
+        images=options.images,
+        labels=options.labels,
+        replace=options.overwrite,
+        progress=terminal.progress,
+    )
     written = proposal.write()
     _show(proposal, terminal)
     terminal.print(f"written: {', '.join(map(str, written))}")

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from inflate3d.errors import DataError, DatasetProblems
 from inflate3d.io import scan_files, stem_of
@@ -67,16 +68,20 @@ class ScanFile:
         parts: The path's parts that are not common to all files, the last one without the suffix.
         study: For a DICOM series, such parts of the folder with all series of its study.
         description: For a DICOM series, the series description and the modality in its headers.
+        role: What the user says that it is; None: what its name says.
     """
 
     path: Path
     parts: tuple[str, ...]
     study: tuple[str, ...] | None = None
     description: tuple[str, str] = ("", "")
+    role: Literal["image", "label"] | None = None
 
     @property
     def is_label(self) -> bool:
-        """Whether some part of the name marks it as a label map."""
+        """Whether the user, or else some part of the name, marks it as a label map."""
+        if self.role is not None:
+            return self.role == "label"
         return any(word in LABEL_WORDS for part in self.parts for word in words_of(part))
 
     @property
@@ -270,6 +275,23 @@ def patients(ids: Sequence[str]) -> list[str] | None:
         else:
             return None
     return found if 1 < len(set(found)) < len(ids) else None
+
+
+def patients_of_modalities(scans: Sequence[ScanFile]) -> list[str] | None:
+    """The patient of each case, where one has several cases that differ in the modality of their names alone.
+
+    Returns:
+        One per case, such as ``p1`` for ``p1/CT_image`` and ``p1/PET_image``; ``None`` if there is no such patient.
+    """
+    named = [named_channels(scan) for scan in scans]
+    if not all(modality for _, modality in named):
+        return None
+    found = ["_".join(_plain_parts(scan)) for scan, _ in named]
+    modalities: dict[str, list[str]] = {}
+    for patient, (_, modality) in zip(found, named, strict=True):
+        modalities.setdefault(patient, []).append(modality)
+    several = [each for each in modalities.values() if len(each) > 1]
+    return found if several and all(len(set(each)) == len(each) for each in several) else None
 
 
 def _without(part: str, words: Container[str]) -> str:

@@ -6,8 +6,10 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Literal
 
 from inflate3d.datasets.case_table import Row
 from inflate3d.datasets.file_names import (
@@ -20,9 +22,10 @@ from inflate3d.datasets.file_names import (
     key_of,
     mask_name,
     patients,
+    patients_of_modalities,
     words_of,
 )
-from inflate3d.errors import DataError
+from inflate3d.errors import ConfigError, DataError, truncate
 from inflate3d.io import SUFFIXES, find_series, scan_files, stem_of
 
 _EXPECTED = (
@@ -78,15 +81,18 @@ class _Case:
         return [*self.labels, *self.masks.values(), *(file for images in self.images.values() for file in images)]
 
 
-def pair_files(folder: Path) -> Pairing:
+def pair_files(folder: Path, *, images: str | None = None, labels: str | None = None) -> Pairing:
     """Finds out from names alone which files of a folder are images, which are label maps, and which belong together.
 
     For DICOM series, headers are considered too.
 
     Args:
         folder: The folder to search, subfolders included; hidden files are skipped.
+        images: Shell pattern of the images' paths below the folder, such as ``"*/PET_image*"``. None: by their names.
+        labels: The same of the label maps.
     """
     files, no_volumes = _scan_files(folder)
+    files, others = _chosen(files, images, labels, folder)
     if not files:
         raise DataError(
             "no scan files in the folder",
@@ -110,13 +116,48 @@ def pair_files(folder: Path) -> Pairing:
     return Pairing(
         rows=tuple(row for row, _ in rows),
         channels=tuple(channels),
-        unpaired=tuple(sorted([*no_volumes, *left_over])),
+        unpaired=tuple(sorted([*no_volumes, *others, *left_over])),
         masks={
             row.case: {name: mask.path.as_posix() for name, mask in sorted(case.masks.items())}
             for row, case in rows
             if case.masks
         },
     )
+
+
+def _chosen(
+    files: list[ScanFile], images: str | None, labels: str | None, folder: Path
+) -> tuple[list[ScanFile], list[tuple[str, str]]]:
+    """The files that the user's patterns name, with their roles, and the others, with the reason."""
+    if images is None and labels is None:
+        return files, []
+    chosen: list[ScanFile] = []
+    others: list[tuple[str, str]] = []
+    for file in files:
+        path = file.path.as_posix()
+        is_image, is_label = (pattern is not None and fnmatchcase(path, pattern) for pattern in (images, labels))
+        if is_image and is_label:
+            raise ConfigError(
+                "a file is named as image and as label map",
+                expected="--images and --labels with no file in common",
+                got=f"{path}: {images} and {labels}",
+                file=folder / path,
+            )
+        by_name: Literal["image", "label"] = "label" if file.is_label else "image"
+        role = "image" if is_image else "label" if is_label else by_name
+        if is_image or is_label or (labels if role == "label" else images) is None:
+            chosen.append(replace(file, role=role))
+        else:
+            others.append((path, f"not chosen by --{role}s {labels if role == 'label' else images}"))
+    for pattern, role in ((images, "image"), (labels, "label")):
+        if pattern is not None and not any(file.role == role for file in chosen):
+            raise DataError(
+                f"no file is named by --{role}s",
+                expected="a pattern of paths below the folder, such as '*/PET_image*'",
+                got=f"{pattern}; the files are {truncate([file.path.as_posix() for file in files], 5)}",
+                file=folder,
+            )
+    return chosen, others
 
 
 def _fit(cases: Sequence[_Case]) -> tuple[int, int, int]:
@@ -202,7 +243,7 @@ def _joined_by_folder(cases: Sequence[_Case]) -> list[_Case]:
 def _rows(cases: Sequence[_Case], channels: Sequence[str], reading: Reading) -> list[tuple[Row, _Case]]:
     first = [next(case.images[channel][0] for channel in channels if channel in case.images) for case in cases]
     ids = case_ids([reading(file)[0] for file in first])
-    groups = patients(ids) or [None] * len(ids)
+    groups = patients(ids) or patients_of_modalities(first) or [None] * len(ids)
     parts = [file.part_of_split for file in first]
     if not (all(parts) and {"train", "validation"} <= set(parts)):
         parts = [None] * len(ids)

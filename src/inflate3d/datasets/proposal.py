@@ -20,7 +20,7 @@ from inflate3d.datasets.folder import LISTING, class_name, read_folder
 from inflate3d.datasets.layouts import LAYOUTS
 from inflate3d.datasets.masks import combine_masks
 from inflate3d.datasets.pairing import COMBINED, Pairing, pair_files
-from inflate3d.errors import DataError, DatasetProblems, OutputError, truncate
+from inflate3d.errors import ConfigError, DataError, DatasetProblems, OutputError, truncate
 from inflate3d.io import find_series, read_labels, read_volume, suffix_of, write_labels
 from inflate3d.progress import Progress, silent
 
@@ -149,24 +149,42 @@ class Proposal:
         return hints if len(self.classes) > 2 else []
 
 
-def propose(folder: str | Path, *, replace: bool = False, progress: Progress = silent) -> Proposal:
+def propose(
+    folder: str | Path,
+    *,
+    images: str | None = None,
+    labels: str | None = None,
+    replace: bool = False,
+    progress: Progress = silent,
+) -> Proposal:
     """Finds out what a folder contains: cases from file names, classes and modality from voxels.
 
     An existing ``cases.csv`` is used instead of the file names.
 
     Args:
+        images: Shell pattern of the images' paths below the folder, such as ``"*/PET_image*"``. None: all that are
+            named as images.
+        labels: The same of the label maps.
         replace: Whether to overwrite existing files.
     """
     folder = Path(folder)
     _check_folder(folder, replace=replace)
     has_table = (folder / TABLE).is_file() and not replace
+    by_pattern = images is not None or labels is not None
+    if has_table and by_pattern:
+        raise ConfigError(
+            f"{TABLE} names the files already",
+            got="--images or --labels",
+            hint=f"omit them, or give --overwrite to replace {TABLE}",
+            file=folder / TABLE,
+        )
     if has_table:
         rows = read_table(folder / TABLE)
         pairing = Pairing(tuple(rows), _channels_of(rows), ())
-    elif dicom := pair_dicom(folder):
+    elif not by_pattern and (dicom := pair_dicom(folder)):
         return _dicom_proposal(folder, dicom)
     else:
-        pairing = pair_files(folder)
+        pairing = pair_files(folder, images=images, labels=labels)
     if pairing.masks and (folder / COMBINED).exists() and not replace:
         raise OutputError(
             f"{COMBINED} already exists",
@@ -286,6 +304,8 @@ def _modalities(folder: Path, rows: Sequence[Row], channels: Sequence[str]) -> t
     """A name for each channel, and the reason for it."""
     if all(channel in MODALITY_WORDS.values() for channel in channels):
         return tuple(channels), "from the names of the files"
+    if len(channels) == 1 and (found := _named_in_all(rows)):
+        return found
     named: list[str] = []
     reasons: list[str] = []
     for number, channel in enumerate(channels):
@@ -306,6 +326,22 @@ def _modalities(folder: Path, rows: Sequence[Row], channels: Sequence[str]) -> t
     repeated = Counter(named)
     names = [name if repeated[name] == 1 or name == "CT" else f"{name} {index}" for index, name in enumerate(named)]
     return tuple(names), "; ".join(reasons)
+
+
+def _named_in_all(rows: Sequence[Row]) -> tuple[tuple[str, ...], str] | None:
+    """The modality that the name of every case's only image gives: one for all, or several that make one dataset.
+
+    That all are CT is left to the voxels: a clipping to Hounsfield units should not hang on a word.
+    """
+    paths = [Path(row.images[0] or "") for row in rows]
+    counts = Counter(named_channels(ScanFile(path, path.parts))[1] for path in paths)
+    if "" in counts or set(counts) == {"CT"}:
+        return None
+    if len(counts) == 1:
+        return tuple(counts), "from the names of the files"
+    listed = ", ".join(f"{count} of {name}" for name, count in sorted(counts.items()))
+    reason = f"from the names of the files: {listed}, each with a label map of its own; --images and --labels choose"
+    return (" or ".join(sorted(counts)),), reason
 
 
 def _dicom_modality(path: Path) -> str:

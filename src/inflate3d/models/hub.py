@@ -169,19 +169,14 @@ def _card(path: Path, fields: dict[str, str]) -> str:
 @contextmanager
 def _one_message(model: HubModel) -> Iterator[None]:
     """Turns the errors of huggingface_hub and of the network into one of ours."""
-    from huggingface_hub import errors
+    from huggingface_hub.errors import HfHubHTTPError
 
+    network = HfHubHTTPError.__mro__[1]  # the base class of the HTTP library, which differs between versions
     try:
         yield
-    except (
-        errors.HfHubHTTPError,
-        errors.LocalEntryNotFoundError,
-        errors.HFValidationError,
-        OSError,
-        ValueError,
-    ) as error:
-        if isinstance(error, ModelError):
-            raise
+    except ModelError:
+        raise
+    except (network, OSError, ValueError) as error:
         raise _error(model, error) from error
 
 
