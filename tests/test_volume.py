@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from inflate3d.errors import ConfigError, DataError
-from inflate3d.volume import DEPTH_AXES, Grid, Orientation, Volume, spacing_of
+from inflate3d.volume import DEPTH_AXES, Grid, Orientation, Volume, common_grid, spacing_of
 
 SHAPE = (3, 4, 5)
 OBLIQUE = np.array([[0.9, 0.1, 0.3, -20], [-0.1, 0.95, 0.2, 5], [-0.1, -0.1, 3, 7], [0, 0, 0, 1.0]])
@@ -406,3 +406,18 @@ def test_another_grid_has_other_voxels():
     for other in others:
         assert not scan.grid.has_same_voxels(other.grid)
         assert not scan.grid.has_same_voxels(other.reorient("PIR").grid)
+
+
+def test_common_grid_has_the_voxels_of_both():
+    whole = Volume(np.arange(1, 6 * 5 * 4 + 1).reshape(1, 6, 5, 4), np.diag([-1.0, 2.0, 3.0, 1.0]))
+    one, other = whole[:, :4, 1:, 2:], whole[:, 2:, :3, :3].reorient("RAI")
+
+    grid = common_grid(one.grid, other.grid)
+
+    assert grid == whole.grid
+    for part in (one, other):
+        laid = part.match_geometry(grid).array
+        assert np.array_equal(laid[laid > 0], whole.array[laid > 0])
+        assert np.count_nonzero(laid) == part.array.size
+    with pytest.raises(DataError):
+        common_grid(one.grid, Grid((2, 2, 2), np.diag([-1.0, 2.0, 3.1, 1.0])))

@@ -229,6 +229,20 @@ class Volume:
         return replace(self, array=array, affine=grid.affine)
 
 
+def common_grid(one: Grid, other: Grid) -> Grid:
+    """The smallest grid that has the voxels of both, with the axes of the first.
+
+    Raises:
+        DataError: The voxels of the one lie between those of the other.
+    """
+    _, first = _placement(other, one)
+    turned = np.abs(np.rint(np.linalg.solve(one.affine, other.affine)))[:3, :3] @ other.shape
+    start = np.minimum(first, 0)
+    stop = np.maximum(first + turned.astype(int), one.shape)
+    i, j, k = (stop - start).tolist()
+    return Grid((i, j, k), _starting_at(start, one.affine))
+
+
 def _checked_array(array: Any) -> Shaped[np.ndarray, "c i j k"]:
     """The array, if it is one of finite real numbers with four axes."""
     kind = type(array).__name__

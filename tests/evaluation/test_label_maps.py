@@ -11,6 +11,8 @@ from inflate3d.cli import main
 from inflate3d.errors import ConfigError, DataError
 from inflate3d.evaluation.groups import read_groups
 from inflate3d.evaluation.label_maps import pair_label_maps, score_label_maps
+from inflate3d.io import write_labels
+from inflate3d.io.segments import Segments
 
 AFFINE = np.diag([2.0, 1.0, 1.0, 1.0])
 
@@ -260,3 +262,40 @@ def test_table_of_groups(tmp_path):
     assert read_groups(tmp_path / "groups.csv") == {"site": {"a": "Ulm"}, "fold": {"a": "0", "b": "1"}}
     with pytest.raises(DataError):
         read_groups(tmp_path / "missing.csv")
+
+
+@pytest.fixture
+def dicom(tmp_path, write_series):
+    """Two cases, labeled and predicted with a shift, in each format: NIfTI, SEG, RTSTRUCT."""
+    for case in range(2):
+        series = tmp_path / f"scans/case{case}"
+        write_series(series, np.zeros((14, 12, 10), np.int16), modality="CT", uid=f"1.2.{case}")
+        segments = Segments({2: "Liver", 5: "tumor"})
+        for folder, labels in (("labels", label_map(case)), ("predictions", np.roll(label_map(case), 1, axis=2))):
+            for kind in ("nii.gz", "seg.dcm", "rtstruct.dcm"):
+                file = tmp_path / f"{folder}.{kind}/case{case}.{kind}"
+                file.parent.mkdir(exist_ok=True)
+                write_labels(file, labels, like=series, segments=segments)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("predicted", "labeled"),
+    [("seg.dcm", "nii.gz"), ("rtstruct.dcm", "nii.gz"), ("seg.dcm", "seg.dcm"), ("nii.gz", "rtstruct.dcm")],
+)
+def test_dicom_objects_score_as_the_label_maps_in_them(dicom, predicted, labeled):
+    classes = {2: "liver", 5: "tumor"}
+    scores = score_label_maps(dicom / f"predictions.{predicted}", dicom / f"labels.{labeled}", classes=classes)
+    expected = score_label_maps(dicom / "predictions.nii.gz", dicom / "labels.nii.gz", classes=classes)
+    assert 0.5 < expected.mean() < 1
+    for name in ("dice", "hd95", "volume_difference_ml"):
+        np.testing.assert_allclose(scores.measured[name], expected.measured[name], rtol=1e-5)
+
+
+def test_structures_of_dicom_objects_are_classes_by_name(dicom):
+    scores = score_label_maps(dicom / "predictions.seg.dcm", dicom / "labels.seg.dcm")
+    assert scores.classes == ("Liver", "tumor")
+    with pytest.raises(DataError, match="rasterized"):
+        score_label_maps(dicom / "predictions.seg.dcm", dicom / "labels.rtstruct.dcm")
+    with pytest.raises(ConfigError, match="number them"):
+        score_label_maps(dicom / "predictions.seg.dcm", dicom / "labels.nii.gz")

@@ -69,10 +69,12 @@ class Options(CommandOptions):
     Hugging Face hub, hf://user/name@revision."""
     scans: Positional[str]
     """A scan (a file, a DICOM series' folder, or FOLDER/SERIES-UID), or a folder of scans, with its subfolders; a file
-    or a folder of files may be at s3://, gs:// or https://."""
-    out: Positional[str]
+    or a folder of files may be at s3://, gs:// or https://, a series at dicomweb+https://HOST/PATH/studies/UID/series/UID."""
+    out: Positional[str | None] = None
     """Folder for the label maps, which are named as the scans are, or the file of a single one; it may be at s3:// or
-    gs://. For several scans, summary.json lists what became of each."""
+    gs://. For several scans, summary.json lists what became of each. May be left out with --store."""
+    store: bool = False
+    """Store the DICOM object on the DICOMweb server that the series is from; a SEG unless --format says otherwise."""
     series: str | None = None
     """Of the DICOM series below the folder, the one of this UID or of this description, such as "T1*"; one of each
     study."""
@@ -102,6 +104,8 @@ class Options(CommandOptions):
 
     def label_suffix(self) -> str | None:
         """The suffix of the label maps, by either option."""
+        if self.store and self.format is None and self.suffix is None:
+            return ".seg.dcm"
         if self.format is None:
             return self.suffix
         if self.suffix is not None:
@@ -112,6 +116,51 @@ class Options(CommandOptions):
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
+    from inflate3d.io.dicom.web import is_dicomweb
+
+    if is_dicomweb(options.scans):
+        return _run_on_server(options, terminal)
+    if options.store:
+        raise ConfigError(
+            "--store needs a series on a DICOMweb server",
+            expected="dicomweb+https://HOST/PATH/studies/UID/series/UID",
+            got=options.scans,
+        )
+    if options.out is None:
+        raise ConfigError("no place for the label maps", expected="a folder after the scans, or a file")
+    return _run_on_files(options, options.scans, options.out, terminal)
+
+
+def _run_on_server(options: Options, terminal: Terminal) -> dict[str, Any]:
+    """Fetches a series, predicts it, and stores the result if asked to; no copy of the series stays behind."""
+    from tempfile import TemporaryDirectory
+
+    from inflate3d.io.dicom.web import WebSeries
+    from inflate3d.io.formats import dicom_suffix
+
+    series = WebSeries.parse(options.scans)
+    suffix = options.label_suffix()
+    if options.store and not dicom_suffix(f"x{suffix}"):
+        raise ConfigError("only DICOM objects can be stored", expected="--format dicom-seg", got=f"--suffix {suffix}")
+    if options.out is None and not options.store:
+        raise ConfigError("no place for the label map", expected="a folder after the series, or --store")
+    if options.distributed.engine != "local":
+        raise ConfigError("a series on a DICOMweb server is predicted on this machine", expected="--engine local")
+    with TemporaryDirectory(prefix="inflate3d-") as own:
+        scan = series.fetch(Path(own))
+        terminal.log(f"fetched {len(list(scan.iterdir()))} images")
+        document = _run_on_files(options, str(scan), options.out or str(Path(own, "out")), terminal)
+        if not options.store:
+            return document
+        (file,) = document["written"] or [None]
+        if file is None:
+            raise ConfigError("nothing was predicted, so nothing is stored", hint="omit --skip-existing")
+        uid = series.store(Path(file))
+    terminal.print(f"stored {uid}")
+    return {**document, "stored": uid, "written": document["written"] if options.out else []}
+
+
+def _run_on_files(options: Options, scans: str, out: str, terminal: Terminal) -> dict[str, Any]:
     from inflate3d.evaluation.postprocessing.steps import read_postprocessing
     from inflate3d.inference.batch import PredictionSummary, PredictorRecipe
     from inflate3d.inference.scans import find_scans
@@ -129,13 +178,13 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     )
     if postprocessing and postprocessing.in_words() != "nothing":
         terminal.log(f"post-processing: {postprocessing.in_words()} (--no-postprocessing disables it)")
-    found = find_scans(_absolute(options.scans, local), predictor.plan, series=options.series, volume=options.volume)
+    found = find_scans(_absolute(scans, local), predictor.plan, series=options.series, volume=options.volume)
     several = len(found.cases) > 1
     if shard:
         found = replace(found, cases=shard.share(found.cases))
-    summary = PredictionSummary(found.cases, options.out, shard) if several else None
+    summary = PredictionSummary(found.cases, out, shard) if several else None
     with summary.kept() if summary else nullcontext():
-        return _predict(options, predictor if local else recipe, found, postprocessing, summary, terminal)
+        return _predict(options, predictor if local else recipe, found, out, postprocessing, summary, terminal)
 
 
 def _absolute(path: str, local: bool) -> str:
@@ -149,6 +198,7 @@ def _predict(
     options: Options,
     predictor: Any,
     found: Any,
+    out: str,
     postprocessing: Postprocessing | None,
     summary: Any,
     terminal: Terminal,
@@ -169,7 +219,7 @@ def _predict(
             predict_files(
                 predictor,
                 found,
-                _absolute(options.out, engine is None),
+                _absolute(out, engine is None),
                 suffix=options.label_suffix(),
                 skip_existing=options.skip_existing,
                 overwrite=options.overwrite,
@@ -184,7 +234,7 @@ def _predict(
             problems.warnings.extend(warnings)
             _show(results, warnings, terminal)
             raise
-    _show(results, warnings, terminal)
+    _show(results, warnings, terminal, files=options.out is not None)
     done = [result for result in results if result.state == "done"]
     return {
         "written": [result.file for result in done],
@@ -195,12 +245,14 @@ def _predict(
     }
 
 
-def _show(results: Sequence[ScanResult], warnings: Sequence[DataError], terminal: Terminal) -> None:
+def _show(
+    results: Sequence[ScanResult], warnings: Sequence[DataError], terminal: Terminal, *, files: bool = True
+) -> None:
     show_warnings(list(warnings), terminal)
     if skipped := [result.case for result in results if result.state == "skipped"]:
         terminal.print(f"{len(skipped)} scan(s) skipped, whose label maps exist: {truncate(skipped)}")
     for result in results:
-        if result.file:
+        if result.file and files:
             terminal.print(result.file)
     _show_confidence(results, terminal)
 

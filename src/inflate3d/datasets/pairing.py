@@ -149,10 +149,11 @@ def _chosen(
             chosen.append(replace(file, role=role))
         else:
             others.append((path, f"not chosen by --{role}s {labels if role == 'label' else images}"))
-    for pattern, role in ((images, "image"), (labels, "label")):
-        if pattern is not None and not any(file.role == role for file in chosen):
+    patterns: dict[str, str | None] = {"image": images, "label": labels}
+    for name, pattern in patterns.items():
+        if pattern is not None and not any(file.role == name for file in chosen):
             raise DataError(
-                f"no file is named by --{role}s",
+                f"no file is named by --{name}s",
                 expected="a pattern of paths below the folder, such as '*/PET_image*'",
                 got=f"{pattern}; the files are {truncate([file.path.as_posix() for file in files], 5)}",
                 file=folder,

@@ -30,6 +30,9 @@ AIR = (-1100, -900)
 DICOM_MODALITIES = {"CT": "CT", "MR": "MRI", "PT": "PET"}
 """Our names of modalities by DICOM's."""
 
+MIXED = "mixed"
+"""Name of a channel that is CT in some cases and something else in others; each is normalized by its own values."""
+
 _MOST_VALUES = 256
 """A file with more values than this is not a label map."""
 
@@ -341,7 +344,7 @@ def _named_in_all(rows: Sequence[Row]) -> tuple[tuple[str, ...], str] | None:
         return tuple(counts), "from the names of the files"
     listed = ", ".join(f"{count} of {name}" for name, count in sorted(counts.items()))
     reason = f"from the names of the files: {listed}, each with a label map of its own; --images and --labels choose"
-    return (" or ".join(sorted(counts)),), reason
+    return (MIXED,), reason
 
 
 def _dicom_modality(path: Path) -> str:

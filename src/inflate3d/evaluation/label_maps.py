@@ -17,7 +17,11 @@ from inflate3d.evaluation.groups import check_groups
 from inflate3d.evaluation.measures import TOLERANCE
 from inflate3d.evaluation.scores import Scores
 from inflate3d.io import SUFFIXES, lay_on, read_labels, scan_files, stem_of
+from inflate3d.io.dicom.labels import kind_of, structure_names
+from inflate3d.io.formats import dicom_suffix
+from inflate3d.io.segments import plain_name
 from inflate3d.progress import Progress, silent
+from inflate3d.volume import Volume, common_grid
 
 _logger = logging.getLogger(__name__)
 
@@ -36,7 +40,7 @@ class LabelMaps:
 
 
 def pair_label_maps(predictions: Path, labels: Path) -> LabelMaps:
-    """Finds the label map with the same name for each prediction; suffixes may differ.
+    """Finds the label map with the same name for each prediction; suffixes may differ, DICOM objects included.
 
     Args:
         labels: A folder with the label maps to compare with; it may contain more.
@@ -69,8 +73,8 @@ def score_label_maps(
 ) -> Scores:
     """Scores a folder of predicted label maps, made by any program, against labels of the same names.
 
-    Each case is scored on the grid of its label map. Label maps without a prediction are not scored; a warning of the
-    logger ``inflate3d`` names them.
+    Each case is scored on the grid of its label map. Structures of DICOM SEG and RTSTRUCT objects are classes by their
+    names. Label maps without a prediction are not scored; a warning of the logger ``inflate3d`` names them.
 
     Example:
         >>> import tempfile
@@ -89,7 +93,7 @@ def score_label_maps(
         predictions: A folder of predicted label maps.
         labels: A folder of label maps; suffixes may differ.
         classes: Names of the label values to score, without 0; other values are background. By default, all values that
-            occur are scored, named by their number.
+            occur are scored, named by their number; of DICOM objects, all structures by their names.
         ignore: Label value of unlabeled voxels, which count in no measure.
         groups: By kind, such as ``site``, the group of each case. Intervals resample the cases of a ``patient`` (or
             ``subject`` or ``group``) together.
@@ -106,15 +110,16 @@ def score_label_maps(
         what = f"{len(maps.unpredicted)} label maps have no prediction and are not scored"
         _logger.warning("%s: %s", what, truncate(maps.unpredicted))
     if classes is None:
-        classes = _find_classes(maps, ignore, progress)
+        classes = _named_classes(maps) or _find_classes(maps, ignore, progress)
     _check_classes(classes, ignore)
+    structures = {plain_name(name): value for value, name in classes.items()}
     check_groups(groups or {}, maps.pairs)
     accumulator = ScoreAccumulator(("background", *(classes[value] for value in sorted(classes))), tolerance=tolerance)
     ours: set[int] = set()
     theirs: set[int] = set()
     for case, (predicted, labeled) in progress(maps.pairs.items(), len(maps.pairs), "scoring"):
-        label = read_labels(labeled, case=case)
-        prediction = lay_on(read_labels(predicted, case=case), label, case=case, file=predicted).array[0]
+        prediction, label = _read_pair(predicted, labeled, structures, case)
+        prediction = prediction.array[0]
         found = [np.unique(labels).tolist() for labels in (prediction, label.array[0])]
         ours.update(found[0])
         theirs.update(found[1])
@@ -133,15 +138,71 @@ def _by_name(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise DataError("folder of label maps not found", file=folder)
     files: dict[str, Path] = {}
-    for file in scan_files(folder):
-        if (name := stem_of(file)) in files:
+    objects = [file for file in sorted(folder.iterdir()) if not file.name.startswith(".") and kind_of(file)]
+    for file in (*scan_files(folder), *objects):
+        if (name := file.name.removesuffix(dicom_suffix(file.name)) if file in objects else stem_of(file)) in files:
             raise DataError("duplicate case name", got=f"{files[name].name}, {file.name}", file=folder)
         files[name] = file
     if not files:
         raise DataError(
-            "no label maps in the folder", expected=f"files of {', '.join(SUFFIXES)}", got="none", file=folder
+            "no label maps in the folder",
+            expected=f"files of {', '.join(SUFFIXES)}, or DICOM SEG and RTSTRUCT objects",
+            got="none",
+            file=folder,
         )
     return files
+
+
+def _named_classes(maps: LabelMaps) -> dict[int, str] | None:
+    """Classes for DICOM objects, whose structures have names; None if there are none.
+
+    Raises:
+        ConfigError: Other label maps are among them, whose values have no names.
+    """
+    files = [file for pair in maps.pairs.values() for file in pair]
+    objects = [file for file in files if kind_of(file)]
+    if not objects:
+        return None
+    if len(objects) < len(files):
+        raise ConfigError(
+            "DICOM objects name their structures, and other label maps number them",
+            expected="--classes, such as liver=1 tumor=2",
+            got=f"DICOM objects such as {objects[0].name}, and {next(iter(set(files) - set(objects))).name}",
+        )
+    spelled: dict[str, str] = {}
+    for file in objects:
+        for name in structure_names(file):
+            spelled.setdefault(plain_name(name), name)
+    return dict(enumerate((spelled[plain] for plain in sorted(spelled)), start=1))
+
+
+def _read_pair(predicted: Path, labeled: Path, structures: Mapping[str, int], case: str) -> tuple[Volume, Volume]:
+    """A prediction and its label, both on the grid of the label.
+
+    Two SEG objects are on the smallest grid that has the voxels of both: empty slices are left out of either.
+    """
+    if kind_of(labeled) == "RTSTRUCT":
+        if kind_of(predicted):
+            raise DataError(
+                "neither label map has all voxels of the scan, on which contours could be rasterized",
+                expected="one of them as a file of voxels, such as .nii.gz",
+                got=f"{predicted.name} and {labeled.name}",
+                hint="predict without --format, or make label maps of a DICOM dataset by `inflate3d convert`",
+                case=case,
+                file=labeled,
+            )
+        prediction = read_labels(predicted, case=case, structures=structures)
+        return prediction, read_labels(labeled, case=case, on=prediction.grid, structures=structures)
+    label = read_labels(labeled, case=case, structures=structures)
+    if not (kind_of(labeled) and kind_of(predicted) == "SEG"):
+        prediction = read_labels(predicted, case=case, on=label.grid, structures=structures)
+        return lay_on(prediction, label, case=case, file=predicted), label
+    prediction = read_labels(predicted, case=case, structures=structures)
+    try:
+        grid = common_grid(label.grid, prediction.grid)
+        return prediction.match_geometry(grid), label.match_geometry(grid)
+    except DataError as error:
+        raise error.with_context(case=case, file=predicted) from error
 
 
 def _find_classes(maps: LabelMaps, ignore: int | None, progress: Progress) -> dict[int, str]:

@@ -171,7 +171,9 @@ def _one_message(model: HubModel) -> Iterator[None]:
     """Turns the errors of huggingface_hub and of the network into one of ours."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    network = HfHubHTTPError.__mro__[1]  # the base class of the HTTP library, which differs between versions
+    network: type[Exception] = HfHubHTTPError.__mro__[
+        1
+    ]  # the base class of the HTTP library, which differs between versions
     try:
         yield
     except ModelError:
@@ -200,4 +202,6 @@ def _error(model: HubModel, error: Exception) -> ModelError:
     if isinstance(error, errors.RepositoryNotFoundError):
         return ModelError("the hub has no such model, or does not show it to you", hint=login, **where)
     got = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-    return ModelError("the hub refused", got=got, hint=login, **where)
+    if isinstance(error, errors.HfHubHTTPError):
+        return ModelError("the hub refused", got=got, hint=login, **where)
+    return ModelError("the hub can't be used", got=got, hint="check the name and the network", **where)

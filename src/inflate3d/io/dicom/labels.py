@@ -92,6 +92,17 @@ def find_label_objects(folder: Path) -> list[LabelObject]:
     return found
 
 
+def structure_names(path: Path) -> tuple[str, ...]:
+    """The segments of a SEG, or the structures with contours of an RTSTRUCT."""
+    if kind_of(path) == "SEG":
+        from inflate3d.io.dicom.seg_reader import describe_seg
+
+        return describe_seg(path)[1]
+    from inflate3d.io.dicom.rtstruct import describe_rtstruct
+
+    return describe_rtstruct(path)[1]
+
+
 def read_dicom_labels(
     path: Path, *, on: Grid | None = None, values: Mapping[str, int] | None = None, case: str | None = None
 ) -> StructureLabels:
