@@ -129,3 +129,33 @@ def test_object_drawn_on_another_grid_is_an_error(studies, tmp_path, write_serie
     assert problem.what == "a contour does not lie on a slice of the series"
     assert (problem.case, problem.file) == ("p1", str(studies / "p1/objects/rs.rtstruct.dcm"))
     assert read_volume(studies / "p1" / "ct").shape == SHAPE[::-1]
+
+
+def test_several_objects_of_a_series_become_one_label_map(studies):
+    bone = np.zeros(SHAPE[::-1], np.uint8)
+    bone[10:18, 10:18, 1:3] = 1  # 4 x 5 x 1 voxels of it are in the liver, too
+    for number in (0, 1):
+        folder = studies / f"p{number}"
+        write_labels(folder / "bone.seg.dcm", bone, like=folder / "ct", segments=Segments({1: "Bone"}))
+    again = studies / "p2/again.seg.dcm"
+    write_labels(again, labels_of(2), like=studies / "p2/ct", segments=Segments({1: "liver", 2: "other"}))
+    proposal = propose(studies)
+    assert [(row.case, row.label) for row in proposal.rows] == [
+        (case, f"combined_labels/{case}.nii.gz") for case in ("p0", "p1")
+    ]
+    assert {file for file, reason in proposal.left_out if "liver is in several" in reason} == {
+        "p2/again.seg.dcm",
+        "p2/objects/rs.rtstruct.dcm",
+    }
+    proposal.write()
+    dataset = read_dataset(studies)
+    values = {name: value for value, name in dataset.classes.items()}
+    for number, case in enumerate(dataset.cases):
+        original = labels_of(number)
+        expected = np.where(original == 1, values["Liver"], 0)
+        expected[bone == 1] = values["Bone"]  # it has fewer voxels than the liver
+        expected[original == 2] = values["GTV Mass"]
+        assert case.label is not None
+        assert np.array_equal(read_labels(case.label).array[0], expected)
+        overlap = np.count_nonzero((bone == 1) & (original > 0))
+        assert proposal.overlaps[case.id] == overlap > 0

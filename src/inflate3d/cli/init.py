@@ -60,6 +60,8 @@ def _show(proposal: Proposal, terminal: Terminal) -> None:
     terminal.print(f"label values, and the number of label maps with each: {', '.join(counts)}")
     if proposal.masks:
         terminal.print(f"label maps of {len(proposal.masks)} cases were combined from one mask per class")
+    if proposal.objects:
+        terminal.print(f"label maps of {len(proposal.objects)} cases were combined from several DICOM objects each")
     if proposal.overlaps:
         terminal.print(proposal.overlap_note())
     if proposal.groups:

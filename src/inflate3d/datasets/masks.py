@@ -1,16 +1,16 @@
-"""Combines one mask per class into one label map."""
+"""Combines one mask per class, or several DICOM objects of a series, into one label map."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Bool, Integer, UInt8
 
 from inflate3d.errors import DataError
-from inflate3d.io import lay_on, read_labels
-from inflate3d.volume import Volume
+from inflate3d.io import lay_on, read_grid, read_labels
+from inflate3d.volume import Grid, Volume
 
 
 def combine_masks(masks: Mapping[str, Path], values: Mapping[str, int], *, case: str) -> tuple[Volume, int]:
@@ -26,8 +26,7 @@ def combine_masks(masks: Mapping[str, Path], values: Mapping[str, int], *, case:
         The label map ``(1, I, J, K)`` on the first mask's grid, and how many voxels are in several masks.
     """
     first: Volume | None = None
-    packed: dict[str, UInt8[np.ndarray, " bytes"]] = {}  # an eighth of the memory
-    voxels: dict[str, int] = {}
+    layers = _Layers()
     for name, path in masks.items():
         mask = read_labels(path, case=case)
         first = first or mask
@@ -42,10 +41,51 @@ def combine_masks(masks: Mapping[str, Path], values: Mapping[str, int], *, case:
                 case=case,
                 file=path,
             )
-        packed[name] = np.packbits(array != 0)
-        voxels[name] = int(np.count_nonzero(array))
+        layers.add(name, values[name], array != 0)
     assert first is not None, "a case has a mask"
-    labels: Integer[np.ndarray, "1 i j k"] = np.zeros(first.array.shape, np.min_scalar_type(max(values.values())))
-    for name in sorted(packed, key=lambda name: (-voxels[name], name)):
-        labels[np.unpackbits(packed[name], count=labels.size).reshape(labels.shape).astype(bool)] = values[name]
-    return Volume(labels, first.affine), sum(voxels.values()) - int(np.count_nonzero(labels))
+    return layers.joined(first.grid)
+
+
+def combine_objects(objects: Sequence[Path], values: Mapping[str, int], *, scan: Path, case: str) -> tuple[Volume, int]:
+    """Combines the SEG and RTSTRUCT objects of one series into one label map, as `combine_masks` does masks.
+
+    Args:
+        objects: Their files; no structure is in two of them.
+        values: The label value of each structure, by its plain name.
+        scan: The series.
+
+    Returns:
+        The label map ``(1, I, J, K)`` on the grid of the series, and how many voxels are in several objects.
+    """
+    header = read_grid(scan, case=case)
+    grid = Grid(header.shape, header.affine)
+    layers = _Layers()
+    names = {value: name for name, value in values.items()}
+    for path in objects:
+        array = read_labels(path, case=case, on=grid, structures=values).array
+        for value in np.unique(array[array > 0]).tolist():
+            layers.add(names[value], value, array == value)
+    return layers.joined(grid)
+
+
+class _Layers:
+    """Masks of classes that may overlap."""
+
+    def __init__(self) -> None:
+        self._packed: dict[str, UInt8[np.ndarray, " bytes"]] = {}  # an eighth of the memory
+        self._voxels: dict[str, int] = {}
+        self._values: dict[str, int] = {}
+
+    def add(self, name: str, value: int, mask: Bool[np.ndarray, "1 i j k"]) -> None:
+        self._packed[name] = np.packbits(mask)
+        self._voxels[name] = int(np.count_nonzero(mask))
+        self._values[name] = value
+
+    def joined(self, grid: Grid) -> tuple[Volume, int]:
+        """The label map, and the number of voxels in several masks; there the class with fewer voxels is kept."""
+        largest = max(self._values.values(), default=0)
+        labels: Integer[np.ndarray, "1 i j k"] = np.zeros((1, *grid.shape), np.min_scalar_type(largest))
+        for name in sorted(self._packed, key=lambda name: (-self._voxels[name], name)):
+            mask = np.unpackbits(self._packed[name], count=labels.size).reshape(labels.shape).astype(bool)
+            labels[mask] = self._values[name]
+        return Volume(labels, grid.affine), sum(self._voxels.values()) - int(np.count_nonzero(labels))

@@ -18,11 +18,13 @@ from inflate3d.datasets.dicom_pairing import DicomPairing, pair_dicom
 from inflate3d.datasets.file_names import MODALITY_WORDS, ScanFile, named_channels
 from inflate3d.datasets.folder import LISTING, class_name, read_folder
 from inflate3d.datasets.layouts import LAYOUTS
-from inflate3d.datasets.masks import combine_masks
+from inflate3d.datasets.masks import combine_masks, combine_objects
 from inflate3d.datasets.pairing import COMBINED, Pairing, pair_files
 from inflate3d.errors import ConfigError, DataError, DatasetProblems, OutputError, truncate
 from inflate3d.io import find_series, read_labels, read_volume, suffix_of, write_labels
+from inflate3d.io.segments import plain_name
 from inflate3d.progress import Progress, silent
+from inflate3d.volume import Volume
 
 AIR = (-1100, -900)
 """Range of air in Hounsfield units, with noise."""
@@ -47,6 +49,7 @@ class Proposal:
         left_out: Files that could not be used, with the reason.
         has_table: Whether the cases come from an existing ``cases.csv``.
         masks: The mask of each class, by case, for label maps that have yet to be written.
+        objects: The same of several DICOM objects of a series.
         overlaps: Number of voxels in several masks, by case; the class with fewer voxels is kept.
     """
 
@@ -58,6 +61,7 @@ class Proposal:
     left_out: tuple[tuple[str, str], ...]
     has_table: bool
     masks: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    objects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     class_names: Mapping[int, str] = field(default_factory=dict)
     overlaps: Mapping[str, int] = field(default_factory=dict)
 
@@ -82,6 +86,9 @@ class Proposal:
             if masks := self._masks_of(row):
                 labels, _ = combine_masks(masks, values, case=row.case)
                 write_labels(self.folder / row.label, labels.array[0], like=next(iter(masks.values())))
+            elif row.case in self.objects:
+                labels, _ = _combine_row(self.folder, row, self.objects[row.case], self.class_names)
+                write_labels(self.folder / row.label, labels.array[0], like=self.folder / str(row.images[0]))
         written = [self.folder / LISTING]
         if not self.has_table:
             written.insert(0, self.folder / TABLE)
@@ -185,15 +192,11 @@ def propose(
         rows = read_table(folder / TABLE)
         pairing = Pairing(tuple(rows), _channels_of(rows), ())
     elif not by_pattern and (dicom := pair_dicom(folder)):
-        return _dicom_proposal(folder, dicom)
+        return _dicom_proposal(folder, dicom, replace=replace)
     else:
         pairing = pair_files(folder, images=images, labels=labels)
-    if pairing.masks and (folder / COMBINED).exists() and not replace:
-        raise OutputError(
-            f"{COMBINED} already exists",
-            hint="remove it, or give --overwrite to write label maps into it",
-            file=folder / COMBINED,
-        )
+    if pairing.masks:
+        _check_combined(folder, replace=replace)
     names = sorted({name for masks in pairing.masks.values() for name in masks})
     values = {name: value for value, name in enumerate(names, start=1)}
     label_files, unusable, overlaps = _label_values(folder, pairing, values, progress)
@@ -213,7 +216,21 @@ def propose(
     )
 
 
-def _dicom_proposal(folder: Path, pairing: DicomPairing) -> Proposal:
+def _combine_row(folder: Path, row: Row, objects: Sequence[str], class_names: Mapping[int, str]) -> tuple[Volume, int]:
+    """The label map of a case with several DICOM objects, and how many voxels are in several of them."""
+    values = {plain_name(name): value for value, name in class_names.items()}
+    paths = [folder / path for path in objects]
+    return combine_objects(paths, values, scan=folder / str(row.images[0]), case=row.case)
+
+
+def _dicom_proposal(folder: Path, pairing: DicomPairing, *, replace: bool) -> Proposal:
+    if pairing.objects:
+        _check_combined(folder, replace=replace)
+    overlaps = {
+        row.case: _combine_row(folder, row, pairing.objects[row.case], pairing.class_names)[1]
+        for row in pairing.rows
+        if row.case in pairing.objects
+    }
     modalities, reason = _modalities(folder, pairing.rows, ("",))
     return Proposal(
         folder=folder,
@@ -223,7 +240,9 @@ def _dicom_proposal(folder: Path, pairing: DicomPairing) -> Proposal:
         label_files=pairing.label_files,
         left_out=pairing.unpaired,
         has_table=False,
+        objects=pairing.objects,
         class_names=pairing.class_names,
+        overlaps={case: count for case, count in overlaps.items() if count},
     )
 
 
@@ -252,6 +271,15 @@ def _check_folder(folder: Path, *, replace: bool) -> None:
             got=f"the layout of {known[0].name}",
             hint=f"continue with `inflate3d verify {folder}`, or give --overwrite to write a {LISTING}",
             file=folder,
+        )
+
+
+def _check_combined(folder: Path, *, replace: bool) -> None:
+    if (folder / COMBINED).exists() and not replace:
+        raise OutputError(
+            f"{COMBINED} already exists",
+            hint="remove it, or give --overwrite to write label maps into it",
+            file=folder / COMBINED,
         )
 
 
