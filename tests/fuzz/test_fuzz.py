@@ -43,9 +43,15 @@ READERS = {
 }
 
 
-@pytest.mark.slow
-def test_mutated_files_of_every_format(tmp_path):
-    command = [sys.executable, ROOT / "scripts" / "fuzz.py", "--files", "2000", "--keep", tmp_path]
+@pytest.mark.parametrize(
+    "formats",
+    [
+        pytest.param((), marks=pytest.mark.slow, id="all"),
+        pytest.param(("--formats", "dicom-objects"), marks=pytest.mark.long, id="SEG, RTSTRUCT and frames"),
+    ],
+)
+def test_mutated_files(tmp_path, formats):
+    command = [sys.executable, ROOT / "scripts" / "fuzz.py", "--files", "2000", "--keep", tmp_path, *formats]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -392,3 +392,11 @@ def test_damaged_objects_are_refused(tmp_path, write_series, suffix, keep):
     with pytest.raises(DataError) as caught:
         read_labels(path, on=scan.grid, case="c1")
     assert caught.value.file == str(path)
+
+
+@pytest.mark.parametrize("shape", [(9, 5, 7), (18, 42, 43)])
+def test_frames_of_bits_need_not_begin_with_a_byte(tmp_path, write_series, shape):
+    write_series(tmp_path / "mr", np.zeros(shape, np.int16))
+    labels = np.random.default_rng(0).integers(0, 3, shape[::-1]).astype(np.uint8)
+    write_labels(tmp_path / "seg.dcm", labels, like=tmp_path / "mr")
+    assert np.array_equal(read_labels(tmp_path / "seg.dcm").array[0], labels)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Shaped, UInt8
 from pydicom import Dataset, dcmread
 
 from inflate3d.io.damage import unreadable
@@ -81,12 +81,35 @@ def stored_frames(headers: Sequence[ImageHeader]) -> Iterator[Shaped[np.ndarray,
 
     file = headers[0].file
     try:
+        if headers[0].number("bits allocated", 16.0) == 1 and not _is_compressed(file):
+            yield from _bits(headers)
+            return
         yield from iter_pixels(file, indices=[header.frame or 0 for header in headers])
     except (RuntimeError, NotImplementedError) as error:  # no decoder, or it failed
         hint = "if its compression has no decoder here, `pip install python-gdcm` may add one"
         raise unreadable(file, None, expected="frames that can be decoded", got=error, hint=hint) from error
     except Exception as error:  # pydicom and its decoders have many, such as struct.error and AttributeError
         raise unreadable(file, None, expected="a whole multi-frame DICOM image", got=error) from error
+
+
+def _is_compressed(file: Path) -> bool:
+    return dcmread(file, stop_before_pixels=True, force=True).file_meta.TransferSyntaxUID.is_compressed
+
+
+def _bits(headers: Sequence[ImageHeader]) -> Iterator[UInt8[np.ndarray, "rows columns"]]:
+    """The frames of an image of single bits, which follow each other without gaps: one may begin within a byte.
+
+    pydicom 3.0 decodes some of these from a byte too few.
+    """
+    image = dcmread(headers[0].file, force=True)
+    shape = (image.Rows, image.Columns)
+    size = shape[0] * shape[1]
+    data = np.frombuffer(image.PixelData, np.uint8)
+    for header in headers:
+        start = (header.frame or 0) * size
+        packed = data[start // 8 : -(-(start + size) // 8)]
+        bits = np.unpackbits(packed, bitorder="little")[start % 8 :][:size]
+        yield bits.reshape(shape)
 
 
 def frame_dtype(header: ImageHeader) -> np.dtype:
