@@ -281,7 +281,7 @@ def patients_of_modalities(scans: Sequence[ScanFile]) -> list[str] | None:
     """The patient of each case, where one has several cases that differ in the modality of their names alone.
 
     Returns:
-        One per case, such as ``p1`` for ``p1/CT_image`` and ``p1/PET_image``; ``None`` if there is no such patient.
+        One per case, such as ``p1`` for ``p1/CT_image`` and ``p1/PET_image``; ``None`` if there is none.
     """
     named = [named_channels(scan) for scan in scans]
     if not all(modality for _, modality in named):

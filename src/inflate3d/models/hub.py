@@ -204,4 +204,4 @@ def _error(model: HubModel, error: Exception) -> ModelError:
     got = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
     if isinstance(error, errors.HfHubHTTPError):
         return ModelError("the hub refused", got=got, hint=login, **where)
-    return ModelError("the hub can't be used", got=got, hint="check the name and the network", **where)
+    return ModelError("the hub is not available", got=got, hint="check the name and the network", **where)
