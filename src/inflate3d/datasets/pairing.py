@@ -102,11 +102,11 @@ def pair_files(folder: Path, *, images: str | None = None, labels: str | None = 
     cases, reading = max(((_cases(files, reading), reading) for reading in READINGS), key=lambda found: _fit(found[0]))
     paired = [case for case in cases if not case.problem]
     if not paired:
-        labels = sum(file.is_label for file in files)
+        count = sum(file.is_label for file in files)
         raise DataError(
             "no image matches a label map",
             expected=_EXPECTED,
-            got=f"{len(files) - labels} images and {labels} label maps, by their names, such as {files[0].path}",
+            got=f"{len(files) - count} images and {count} label maps, by their names, such as {files[0].path}",
             hint="rename the files, or list them by hand in a cases.csv with the columns case, image, label",
             file=folder,
         )
