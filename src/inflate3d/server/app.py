@@ -16,6 +16,7 @@ from inflate3d.server import (
     routes_datastore,
     routes_general,
     routes_infer,
+    routes_page,
     routes_session,
     routes_tasks,
     routes_training,
@@ -27,7 +28,7 @@ from inflate3d.version import __version__
 
 logger = logging.getLogger(__name__)
 
-_ROUTES = (routes_general, routes_datastore, routes_infer, routes_session, routes_training, routes_tasks)
+_ROUTES = (routes_general, routes_datastore, routes_infer, routes_session, routes_training, routes_tasks, routes_page)
 
 _STATUSES = (400, 401, 403, 404, 408, 409, 413, 421, 422, 429)
 """Of answers that say what is wrong with a request."""

@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 
 from fastapi import HTTPException
 
+from inflate3d.viewer.policy import HEADERS
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -36,19 +38,6 @@ OPEN_FOLDER = "/static/"
 LOG_LINES = 1000
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-
-_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self' data: blob:; "
-        "img-src 'self' data: blob:; worker-src 'self' blob:; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'"
-    ),
-    "Cache-Control": "no-store",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
-"""The page may load from this server and from nowhere else, and no other site may load or embed anything from it."""
 
 
 @dataclass
@@ -99,7 +88,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 given = {name.lower() for name, _ in message.get("headers", [])}
-                own = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
+                own = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
                 message["headers"] = [
                     *message.get("headers", []),
                     *(pair for pair in own if pair[0].lower() not in given),

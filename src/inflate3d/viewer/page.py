@@ -35,13 +35,6 @@ _KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 Files = Mapping[str, tuple[bytes, str]]
 """Content and media type by name; the page itself has the name ``""``."""
 
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
-    "connect-src 'self' data: blob:; img-src 'self' data: blob:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-"""The page may load from its server and from nowhere else."""
-
 
 def page_files() -> Files:
     """The page with its scripts and styles, by the addresses that it loads them from."""

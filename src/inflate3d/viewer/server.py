@@ -7,7 +7,8 @@ from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from inflate3d.viewer.page import POLICY, Files
+from inflate3d.viewer.page import Files
+from inflate3d.viewer.policy import HEADERS
 
 HOST = "127.0.0.1"
 
@@ -46,15 +47,8 @@ class _Handler(BaseHTTPRequestHandler):
         file = server.files.get(self.path) if self.headers.get("Host") in server.hosts else None
         body, kind = file or (b"not found\n", "text/plain")
         self.send_response(HTTPStatus.OK if file else HTTPStatus.NOT_FOUND)
-        for name, value in {
-            "Content-Type": f"{kind}; charset=utf-8",
-            "Content-Length": str(len(body)),
-            "Content-Security-Policy": POLICY,
-            "Cache-Control": "no-store",
-            "Cross-Origin-Resource-Policy": "same-origin",
-            "Referrer-Policy": "no-referrer",
-            "X-Content-Type-Options": "nosniff",
-        }.items():
+        own = {"Content-Type": f"{kind}; charset=utf-8", "Content-Length": str(len(body))}
+        for name, value in {**own, **HEADERS}.items():
             self.send_header(name, value)
         self.end_headers()
         if with_body:

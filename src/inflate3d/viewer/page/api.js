@@ -18,9 +18,9 @@ async function ask(path, options = {}) {
   const text = await answer.text();
   let message = text || answer.statusText;
   try {
-    const { detail } = JSON.parse(text);
-    if (detail) message = typeof detail === "string" ? detail : JSON.stringify(detail);
-  } catch { /* not JSON: the text itself */ }
+    const { what, expected, got, hint } = JSON.parse(text).error;
+    message = [what, expected && `expected: ${expected}`, got && `got: ${got}`, hint && `hint: ${hint}`].filter(Boolean).join("; ");
+  } catch { /* not one of the server's own answers: the text itself */ }
   throw new Refused(message, answer.status);
 }
 
@@ -43,16 +43,19 @@ export const cases = () => json("page/cases");
 export const oneCase = (id) => json(inCase(id));
 export const scan = (id, modality) => bytes(inCase(id, `/scan/${modality}`));
 export const labels = async (id, version) => gunzip(await bytes(inCase(id, `/labels/${encodeURIComponent(version)}`)));
-export const thumbnail = (id) => inCase(id, "/thumbnail");
-export const agreement = (id, first, second) => json(inCase(id, `/agreement?${new URLSearchParams({ first, second })}`));
+export const thumbnail = (id, version) => inCase(id, `/thumbnail?version=${version}`); // another picture for each version
 export const predict = (id) => json(inCase(id, "/predict"), { method: "POST" });
 export const next = () => json("page/next", { method: "POST" });
 export const training = () => json("page/training");
 export const startTraining = () => json("page/training", { method: "POST" });
 export const stopTraining = () => json("page/training", { method: "DELETE" });
 
-export async function save(id, bitmap, { base, tag, who }) {
-  const query = new URLSearchParams({ base: base ?? "", tag, who });
+/** Asks the browser to keep the server's token. */
+export const authorize = (token) => ask("auth/token", {
+  method: "POST", body: new URLSearchParams({ username: "page", password: token }) });
+
+export async function save(id, bitmap, { base, newest, tag, by }) {
+  const query = new URLSearchParams({ ...(base == null ? {} : { base }), newest, tag, by });
   const headers = { "Content-Type": "application/gzip" };
   return json(inCase(id, `/labels?${query}`), { method: "POST", body: await gzip(bitmap), headers });
 }

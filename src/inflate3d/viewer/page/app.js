@@ -1,7 +1,7 @@
 // The page: opens cases, and saves what is drawn.
 
 import * as api from "./api.js";
-import { listCases, STATES, stateMark } from "./cases.js";
+import { listCases, stateMark } from "./cases.js";
 import { display } from "./display.js";
 import { agreement, closedRegion, History, interpolated } from "./drawing.js";
 import { byId, element, show } from "./elements.js";
@@ -49,7 +49,9 @@ const maySkip = () => !unsaved() || window.confirm("What you drew here is not sa
 async function refreshList() {
   const answer = await api.cases();
   cases = answer.cases;
+  room.predict = answer.predict;
   byId("model").textContent = answer.model ?? "";
+  byId("predict").disabled = !room.predict;
   if (room.list) listCases(cases, open?.id, openCase);
   show(byId("cases"), room.list);
   show(byId("menu"), room.list);
@@ -71,7 +73,7 @@ function listVersions() {
 
 function showState() {
   byId("name").textContent = open.setup.name;
-  byId("state").replaceChildren(stateMark(open.setup.state), element("span", { textContent: STATES[open.setup.state] ?? "" }));
+  byId("state").replaceChildren(stateMark(open.setup.state));
   show(byId("state"), Boolean(open.setup.state));
   byId("save").classList.toggle("main", unsaved());
   document.title = `${unsaved() ? "● " : ""}${open.setup.name} – ${room.title}`;
@@ -105,7 +107,7 @@ async function fitPanes(count) {
   const viewers = panes.map((pane) => pane.viewer);
   viewers.forEach((viewer) => viewer.broadcastTo(viewers.filter((each) => each !== viewer), { "2d": true, "3d": true }));
   panes[0].onStroke = recorded;
-  panes[0].canvas.onpointerup = () => setTimeout(clicked);
+  panes[0].canvas.onmouseup = panes[0].canvas.ontouchend = clicked; // after NiiVue's own, which move the crosshair
 }
 
 /** Shows one version of the open case, or two side by side. */
@@ -200,12 +202,23 @@ function travel(way) {
   showLabels();
 }
 
+/** Learns of label maps that others saved. */
+async function refreshVersions() {
+  const { state, newest, versions } = await api.oneCase(open.id);
+  Object.assign(open.setup, { state, newest, versions });
+  listVersions();
+}
+
 async function save(tag) {
   if (!room.draw || !panes.length) return;
   const who = byId("who").value.trim();
   localStorage.setItem("who", who);
   await working("Saving", async () => {
-    const saved = await api.save(open.id, panes[0].bitmap, { base: open.version, tag, who });
+    const saved = await api.save(open.id, panes[0].bitmap, { base: open.version, newest: open.setup.newest, tag, by: who })
+      .catch(async (error) => {
+        if (error.status === 409) await refreshVersions();
+        throw error;
+      });
     Object.assign(open.setup, saved.case);
     Object.assign(open, { version: saved.version, changed: false });
     listVersions();
@@ -261,10 +274,29 @@ function connect(actions) {
   window.addEventListener("beforeunload", (event) => { if (unsaved()) event.preventDefault(); });
 }
 
+/** Asks for the server's token until it is right. */
+async function askToken() {
+  const dialog = byId("token");
+  dialog.showModal();
+  await new Promise((resolve) => {
+    byId("tokenform").onsubmit = (event) => {
+      event.preventDefault();
+      api.authorize(byId("secret").value).then(resolve, (error) => { byId("refusal").textContent = error.message; });
+    };
+  });
+  dialog.close();
+}
+
 async function start() {
-  room = await api.room();
+  try {
+    room = await api.room();
+  } catch (error) {
+    if (error.status !== 401) throw error;
+    await askToken();
+    room = await api.room();
+  }
   byId("title").textContent = room.title;
-  for (const name of ["predict", "next", "train"]) show(byId(name), room[name]);
+  for (const name of ["next", "train"]) show(byId(name), Boolean(room[name]));
   byId("who").value = localStorage.getItem("who") ?? "";
   const actions = {
     toolChanged, interpolate, next: nextCase, predict, save: () => save("draft"), undo: () => travel("undo"),
@@ -278,7 +310,8 @@ async function start() {
   connect(actions);
   if (room.train) trainingDialog(say, (status) => { say(status.detail || "The training has ended."); refreshList().catch((error) => say(error.message, true)); });
   await refreshList();
-  byId("panes").replaceChildren(element("p", { className: "empty", textContent: cases.length ? "Choose a case." : "This folder contains no scans." }));
+  byId("panes").replaceChildren(element("p", { className: "empty", textContent: cases.length
+    ? "Choose a case on the left." : "This folder contains no scans." }));
   const wanted = decodeURIComponent(window.location.hash.slice(1)) || (room.list ? null : cases[0]?.id);
   if (cases.some((each) => each.id === wanted)) await openCase(wanted);
 }

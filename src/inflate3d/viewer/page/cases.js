@@ -19,7 +19,7 @@ function figure(entry) {
 
 function row(entry, chosen, open) {
   const [text, title] = figure(entry);
-  const picture = element("img", { src: api.thumbnail(entry.id), alt: "", loading: "lazy", width: 48, height: 48 });
+  const picture = element("img", { src: api.thumbnail(entry.id, entry.version), alt: "", loading: "lazy", width: 48, height: 48 });
   picture.onerror = () => { picture.style.visibility = "hidden"; };
   const button = element("button", { onclick: () => open(entry.id) }, [picture, element("span", { className: "name",
     textContent: entry.name, title: entry.name }), stateMark(entry.state),

@@ -13,7 +13,7 @@ export const PLANES = ["axial", "coronal", "sagittal"];
 export const axisOf = (plane) => 2 - plane;
 
 const OPTIONS = {
-  backColor: [0, 0, 0, 1], crosshairColor: [0.34, 0.71, 0.91, 0.9], crosshairWidth: 0.4, fontColor: [0.72, 0.76, 0.8, 1],
+  backColor: [0, 0, 0, 1], crosshairColor: [0.34, 0.71, 0.91, 0.9], crosshairWidthUnit: "percent", crosshairWidth: 0.25, fontColor: [0.72, 0.76, 0.8, 1],
   show3Dcrosshair: true, dragAndDropEnabled: false, isRadiologicalConvention: true, sagittalNoseLeft: true,
   multiplanarShowRender: 1, multiplanarForceRender: true, multiplanarPadPixels: 4, loadingText: "", logLevel: "error",
   maxDrawUndoBitmaps: 2, // the page has its own history
