@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,9 +48,13 @@ def running_server(folder: Path, *options: str) -> Iterator[tuple[str, subproces
             process.stderr.close()
 
 
-def ask(address: str, method: str = "GET", body: object = None, **headers: str) -> Any:
-    """The JSON answer to a request."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(address, data, {"content-type": "application/json", **headers}, method=method)
-    with urllib.request.urlopen(request, timeout=60) as answer:
+def ask(address: str, method: str = "GET", body: object = None, *, kind: str = "application/json") -> Any:
+    """The JSON answer to a request.
+
+    Args:
+        body: Bytes of this kind, or what becomes JSON.
+    """
+    data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+    request = urllib.request.Request(address, data, {"content-type": kind}, method=method)
+    with urllib.request.urlopen(request, timeout=120) as answer:
         return json.load(answer)

@@ -22,7 +22,7 @@ from inflate3d.datasets.splits import OWN
 from inflate3d.errors import Inflate3dError
 from inflate3d.preparation.store import Store
 from inflate3d.server.models import RESULT, ModelShelf, ModelVersion
-from inflate3d.server.training_job import JobFolder, TrainingJob
+from inflate3d.server.training_job import LONGEST_STOP, JobFolder, TrainingJob
 from inflate3d.stopping import Interrupted, exit_code, interruptible
 
 FAILED = 2
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
         os.nice(NICE)  # predictions go first
     threading.Thread(target=_stop_with_server, daemon=True).start()
     try:
-        with interruptible():
+        with interruptible(), folder.locked(LONGEST_STOP):
             _train(folder)
     except Inflate3dError as error:
         write_text(folder.error, json.dumps(error.to_dict()))

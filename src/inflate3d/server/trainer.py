@@ -20,11 +20,8 @@ from inflate3d.server.holding_out import extend_split, read_split, usable
 from inflate3d.server.models import ModelShelf
 from inflate3d.server.project import Project
 from inflate3d.server.tasks import Task, TaskList
-from inflate3d.server.training_job import JobFolder, TrainingJob
+from inflate3d.server.training_job import LONGEST_STOP, JobFolder, TrainingJob
 from inflate3d.settings import read_json
-
-PATIENCE = 120
-"""Seconds that a training has to write its checkpoint when it is stopped."""
 
 
 class Trainer:
@@ -98,7 +95,7 @@ class Trainer:
         self.stop()
         if self._process is not None:
             try:
-                self._process.wait(PATIENCE)
+                self._process.wait(LONGEST_STOP)
             except subprocess.TimeoutExpired:
                 self._process.kill()
 
@@ -156,10 +153,10 @@ class Trainer:
             device=self._device,
         )
         folder = JobFolder(self._models.folder / f"{number:04d}")
-        if stopped and folder.request.exists() and folder.read_job() == job:
-            return folder, job
-        shutil.rmtree(folder.root, ignore_errors=True)
-        folder.write(job, self._cases.dataset, labeled, used)
+        with folder.locked(LONGEST_STOP):
+            if not (stopped and folder.request.exists() and folder.read_job() == job):
+                shutil.rmtree(folder.root, ignore_errors=True)
+                folder.write(job, self._cases.dataset, labeled, used)
         return folder, job
 
     def _labeled(self) -> tuple[list[Case], dict[str, int]]:

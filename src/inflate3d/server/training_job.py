@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,13 @@ from inflate3d.atomic import write_text
 from inflate3d.datasets.case import Case, Dataset
 from inflate3d.datasets.folder import read_folder, write_folder_listing
 from inflate3d.datasets.splits import OWN, Split
+from inflate3d.lock import locked
 from inflate3d.run_folder import RunFolder
 from inflate3d.server.models import RESULT
 from inflate3d.settings import FrozenModel, parse_settings, read_json
+
+LONGEST_STOP = 120.0
+"""Seconds that a training has to write its checkpoint when it is stopped."""
 
 
 class TrainingJob(FrozenModel):
@@ -77,6 +82,18 @@ class JobFolder:
     def error(self) -> Path:
         """Why it failed."""
         return self.root / "error.json"
+
+    def locked(self, wait: float) -> AbstractContextManager[None]:
+        """Keeps other processes out, such as one that is still writing its checkpoint after a stop.
+
+        Args:
+            wait: Seconds to wait for it.
+
+        Raises:
+            OutputError: It takes longer.
+        """
+        file = self.root.with_name(f".{self.root.name}.lock")
+        return locked(file, self.root, doing="stopping this training", hint="try again later", wait=wait, remove=True)
 
     @property
     def finished(self) -> bool:
