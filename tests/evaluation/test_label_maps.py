@@ -264,19 +264,20 @@ def test_table_of_groups(tmp_path):
         read_groups(tmp_path / "missing.csv")
 
 
-@pytest.fixture
-def dicom(tmp_path, write_series):
+@pytest.fixture(scope="module")
+def dicom(tmp_path_factory, write_series):
     """Two cases, labeled and predicted with a shift, in each format: NIfTI, SEG, RTSTRUCT."""
+    root = tmp_path_factory.mktemp("dicom")
     for case in range(2):
-        series = tmp_path / f"scans/case{case}"
+        series = root / f"scans/case{case}"
         write_series(series, np.zeros((14, 12, 10), np.int16), modality="CT", uid=f"1.2.{case}")
         segments = Segments({2: "Liver", 5: "tumor"})
         for folder, labels in (("labels", label_map(case)), ("predictions", np.roll(label_map(case), 1, axis=2))):
             for kind in ("nii.gz", "seg.dcm", "rtstruct.dcm"):
-                file = tmp_path / f"{folder}.{kind}/case{case}.{kind}"
+                file = root / f"{folder}.{kind}/case{case}.{kind}"
                 file.parent.mkdir(exist_ok=True)
                 write_labels(file, labels, like=series, segments=segments)
-    return tmp_path
+    return root
 
 
 @pytest.mark.parametrize(
