@@ -74,10 +74,9 @@ MEDICAL_ENCODERS = {
         "pubmedclip",
     ),
     "medsam": NamedEncoder(
-        "MedSAM: SAM ViT-B/16, image and mask pairs of ten modalities",
+        "MedSAM: SAM ViT-B/16, images and masks of eleven modalities",
         "samvit_base_patch16",
         "medsam",
-        intensities=(0.0, 1.0),
     ),
     "meddinov3": NamedEncoder("MedDINOv3: DINOv3 ViT-B/16, slices of CT", "vit_base_patch16_dinov3", "meddinov3"),
     "radimagenet-resnet50": NamedEncoder(

@@ -321,7 +321,6 @@ def test_medsam_in_the_names_of_hugging_face(size, tmp_path):
     assert report.layout == "SAM (Hugging Face)"
     neck = {name for name in model.state_dict() if name.startswith("neck.")}
     assert set(report.unused) == neck | set(rest)
-    assert (encoder.mean, encoder.std) == (0, 1)
     if size == 128:
         assert report.resampled == ()
         assert_repeats(encoder, model)

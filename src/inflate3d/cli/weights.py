@@ -29,7 +29,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
         if options.name is None or options.name not in PUBLISHED:
             raise ConfigError("unknown weight file", expected=" or ".join(PUBLISHED), got=options.name)
         weights = PUBLISHED[options.name]
-        terminal.log(f"{weights.file}: {weights.megabytes} MB, license {weights.license}, {weights.source}")
+        terminal.log(f"{weights.file}: {weights.size}, license {weights.license}, {weights.source}")
         path = published_path(options.name, accept_license=options.accept_license)
         terminal.print(f"{path}\n  train with: --encoder {weights.encoder} --weights {options.name}")
         return {"name": options.name, "path": str(path), "encoder": weights.encoder, "license": weights.license}
@@ -39,7 +39,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
         conditions = f" (to be accepted: {weights.terms})" if weights.terms else ""
         terminal.print(
             f"{name}{' (downloaded)' if here else ''}\n  {weights.about}; {weights.data}\n"
-            f"  --encoder {weights.encoder}, {weights.megabytes} MB, license {weights.license}{conditions}\n"
+            f"  --encoder {weights.encoder}, {weights.size}, license {weights.license}{conditions}\n"
             f"  {weights.place}"
         )
         found.append({"name": name, **vars(weights), "here": here})

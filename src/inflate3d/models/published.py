@@ -25,7 +25,7 @@ class PublishedWeights:
         data: What the weights were trained on.
         license: SPDX identifier, or the license's name.
         source: Page of the authors.
-        megabytes: Size of the file, in 10^6 bytes.
+        megabytes: Size of the file, in 10^6 bytes; None if its authors don't state it.
         url: Address of the file; None if it is on the Hugging Face hub or has to be fetched by hand.
         hub_id: Repository on the hub, such as ``"microsoft/rad-dino"``.
         revision: Its commit, or branch if no commit is known.
@@ -39,12 +39,17 @@ class PublishedWeights:
     data: str
     license: str
     source: str
-    megabytes: int
+    megabytes: int | None
     url: str | None = None
     hub_id: str | None = None
     revision: str = "main"
     sha256: str | None = None
     terms: str | None = None
+
+    @property
+    def size(self) -> str:
+        """The size in words."""
+        return "size not stated" if self.megabytes is None else f"{self.megabytes} MB"
 
     @property
     def place(self) -> str:
@@ -122,8 +127,8 @@ PUBLISHED = {
     "medsam": PublishedWeights(
         file="model.safetensors",
         encoder="medsam",
-        about="MedSAM, SAM ViT-B/16",
-        data="1.57 million pairs of image and mask of ten modalities",
+        about="MedSAM, SAM ViT-B/16, the authors' first version",
+        data="more than 200,000 masks of eleven modalities (April 2023)",
         license="Apache-2.0",
         source="https://huggingface.co/wanglab/medsam-vit-base",
         megabytes=375,
@@ -137,7 +142,7 @@ PUBLISHED = {
         data="CT-3M, 3.87 million slices of CT, self-supervised",
         license="dinov3-license",
         source="https://github.com/ricklisz/MedDINOv3",
-        megabytes=343,
+        megabytes=None,
         terms="https://ai.meta.com/resources/models-and-libraries/dinov3-license/",
     ),
     "radimagenet-resnet50": PublishedWeights(
