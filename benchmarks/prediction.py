@@ -3,6 +3,7 @@
     python benchmarks/prediction.py                  # a part of the scan by turns, brought up to the whole of it
     python benchmarks/prediction.py --whole          # the whole scan, each in a process of its own; peak memory
     python benchmarks/prediction.py --large          # ours alone: 512×512×1000 voxels, 100 classes, a small network
+    python benchmarks/prediction.py --large --regions  # the same with 104 regions that may overlap, 512×512×600 voxels
     python benchmarks/prediction.py --whole --device cuda
 
 The scan has 512×512 pixels of 0.78 mm and slices of 5 mm. Ours is the default network, ViT-S/16 with fpn-lite, and the
@@ -27,6 +28,7 @@ from interleaved import compared, interleave
 from recipe.prediction import Sliding, monai_network, nnunet_network
 from resident import forget_peak, peak_bytes, resident_bytes
 
+from inflate3d.datasets.regions import Regions
 from inflate3d.inference.predictor import Predictor
 from inflate3d.models.encoders import create_encoder
 from inflate3d.models.segmenter import Segmenter, create_model
@@ -135,9 +137,20 @@ def measure_whole(name: str, device: str) -> None:
     print(json.dumps(_measured(lambda: sliding.predict(voxels, torch.device(device)), device)))
 
 
-def measure_large(slices: int) -> None:
-    """A small network at 512×512 with 100 classes: what is held besides the weights and the scan."""
-    predictor = Predictor(our_model("resnet10t", classes=100), device="cpu")
+def with_regions(model: Segmenter) -> Segmenter:
+    """Each output becomes a region: of a value of its own, and of one that it shares with a neighbor."""
+    numbers = range(1, model.architecture.num_classes + 1)
+    regions = Regions(values={f"region {number}": (number, 150 + number // 2) for number in numbers})
+    assert model.plan is not None
+    classes = {0: "background", **regions.name_values()}
+    model.plan = model.plan.model_copy(update={"classes": classes, "regions": regions})
+    return model
+
+
+def measure_large(slices: int, *, regions: bool) -> None:
+    """A small network at 512×512 with 100 classes or 104 regions: what is held besides the weights and the scan."""
+    model = with_regions(our_model("resnet10t", classes=104)) if regions else our_model("resnet10t", classes=100)
+    predictor = Predictor(model, device="cpu")
     predictor.predict(ct((5, 64, 64)))  # what torch and its libraries take once
     scan = ct((slices, 512, 512))
     print(json.dumps(_measured(lambda: predictor.predict(scan), "cpu")))
@@ -179,14 +192,15 @@ def whole(device: str) -> None:
         print(f"| {name} | {figures['seconds']:.1f} | {figures['gigabytes']:.2f} | {times:.2f} |", flush=True)
 
 
-def memory(depths: tuple[int, ...]) -> None:
+def memory(depths: tuple[int, ...], *, regions: bool) -> None:
     """Of ours, at some depths; a voxel more costs a byte of the label map, and so the rest can be foretold."""
-    print("| ours, 512×512×slices voxels, 100 classes | s | GB above weights and scan |\n| --- | --- | --- |")
+    outputs = "104 regions" if regions else "100 classes"
+    print(f"| ours, 512×512×slices voxels, {outputs} | s | GB above weights and scan |\n| --- | --- | --- |")
     for slices in depths:
-        figures = in_a_process("--slices", str(slices))
+        figures = in_a_process("--slices", str(slices), *["--regions"] * regions)
         assert figures is not None
         print(f"| {slices} slices | {figures['seconds']:.1f} | {figures['gigabytes']:.2f} |", flush=True)
-    if figures and depths[-1] < 1000:
+    if depths[-1] < 1000 and not regions:
         most = figures["gigabytes"] + (1000 - depths[-1]) * 512 * 512 / 1e9
         print(f"| 1000 slices, by the label map that is larger | | at most {most:.2f} |")
 
@@ -195,6 +209,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--whole", action="store_true", help="predict the whole scan, each in its own process")
     parser.add_argument("--large", action="store_true", help="512×512×1000 voxels and 100 classes, ours alone")
+    parser.add_argument("--regions", action="store_true", help="with --large: 104 regions, 512×512×600 voxels")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--against", nargs="*", choices=OTHERS, default=OTHERS)
@@ -207,11 +222,11 @@ if __name__ == "__main__":
     if options.one:
         measure_whole(options.one, options.device)
     elif options.slices:
-        measure_large(options.slices)
+        measure_large(options.slices, regions=options.regions)
     elif options.whole:
         whole(options.device)
     elif options.large:
-        memory((1000,))
+        memory((600,) if options.regions else (1000,), regions=options.regions)
     else:
         by_parts(options.device, options.rounds, options.against)
-        memory((16,))
+        memory((16,), regions=False)

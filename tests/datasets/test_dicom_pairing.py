@@ -76,7 +76,7 @@ def test_such_a_dataset_is_prepared_like_one_of_label_maps(studies, tmp_path):
         assert label is not None
         original = read_labels(label)
         assert np.array_equal(original.array[0], labels_of(number))
-    assert store.plan.segments.code_of(2).type == "SCT 4147007 Mass"
+    assert store.plan.segments.code_of(store.plan.classes[2]).type == "SCT 4147007 Mass"
     assert store.plan.structures["gtvp"] == 2
 
 

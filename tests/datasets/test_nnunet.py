@@ -146,7 +146,7 @@ def test_file_that_holds_no_folds_of_these_cases(folder, content, message):
 @pytest.mark.parametrize(
     ("changes", "got"),
     [
-        ({"labels": {"background": 0, "whole": [1, 2], "core": [2]}}, "whole [1, 2]"),
+        ({"labels": {"background": 0, "whole": [1, 2], "core": [2]}}, "no regions_class_order"),
         ({"labels": {"background": 0, "PZ": 1, "TZ": 1}}, "'TZ': 1"),
         ({"labels": {"background": 0, "PZ": 1, "TZ": [1]}}, "'TZ': 1"),
         ({"labels": {"PZ": 1}}, "{1: 'PZ'}"),

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import chdir
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -10,10 +11,12 @@ import numpy as np
 import pytest
 
 from inflate3d.cli import main
-from inflate3d.datasets import read_dataset
+from inflate3d.datasets import Dataset, read_dataset
+from inflate3d.datasets.regions import Regions
 from inflate3d.datasets.writing import write_dataset
-from inflate3d.io import write_labels
+from inflate3d.io import read_labels, write_labels
 from inflate3d.io.segments import Segments
+from inflate3d.io.voxels import find_values
 
 SMALL = (10, 12, 5)
 AFFINE = np.diag([-1.0, -1.0, 5.0, 1.0])
@@ -46,6 +49,7 @@ def pantry(tmp_path_factory, write_toys, write_series) -> Path:
             _copy(source, folder / "data/Pairs" / part / f"{case.id}.nii.gz")
     write_dataset(read_dataset(folder / "data/Liver"), folder / "nnUNet_raw/Dataset005_Prostate", "nnunet")
     _write_scans(folder, toys.cases[0].scan, write_series)
+    _write_overlaps(folder / "data", toys)
     with chdir(folder):
         assert main(["train", "data/Liver", *QUICK]) == 0
         assert main(["evaluate", "runs/Liver"]) == 0
@@ -79,6 +83,20 @@ def _write_hippocampi(folder: Path, toys: Path) -> None:
     for name in ("imagesTr/hippocampus_001", "imagesTs/hippocampus_002", "labelsTr/hippocampus_001"):
         part = "labelsTr" if name.startswith("labels") else "imagesTr"
         _copy(toys / part / "toy0.nii.gz", folder / f"{name}.nii.gz")
+
+
+def _write_overlaps(data: Path, toys: Dataset) -> None:
+    """Livers with a tumor inside: as regions of label maps, and as a mask for each structure."""
+    regions = Regions(values={"liver": (2, 5), "tumor": (5,)}, order=(2, 5))
+    write_dataset(replace(toys, regions=regions), data / "Regions", "folder")
+    for case in toys.cases[:2]:
+        assert case.label is not None
+        _copy(case.scan, data / "Structures" / case.id / "ct.nii.gz")
+        labels = read_labels(case.label)
+        for name, held in regions.values.items():
+            file = data / "Structures" / case.id / "segmentations" / f"{name}.nii.gz"
+            file.parent.mkdir(exist_ok=True)
+            write_labels(file, find_values(labels.array[0], held), like=case.scan)
 
 
 def _save(path: Path, values: range | tuple[int, ...], *, labels: bool) -> None:

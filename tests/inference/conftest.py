@@ -16,7 +16,7 @@ class Sums(Segmenter):
         nn.Module.__init__(self)
         self.plan = plan
         random = torch.Generator().manual_seed(seed)
-        weights = torch.randn(len(plan.classes), len(plan.modalities), depth, generator=random)
+        weights = torch.randn(plan.outputs, len(plan.modalities), depth, generator=random)
         self.weights = weights - weights.mean((1, 2), keepdim=True)  # so that no class is likeliest everywhere
         self.architecture = Architecture(
             encoder="none",
@@ -28,7 +28,7 @@ class Sums(Segmenter):
             decoder="upernet",
             decoder_channels=8,
             detail_channels=0,
-            num_classes=len(plan.classes),
+            num_classes=plan.outputs,
             input_mean=0.0,
             input_std=1.0,
         )

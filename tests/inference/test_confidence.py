@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from inflate3d.evaluation.metrics import dice, overlap_counts
+from inflate3d.inference.outputs import entropy_percent
 from inflate3d.inference.predictor import Predictor
 from inflate3d.inference.uncertainty import (
     KINDS,
     AgreementCounter,
     Confidence,
     SoftDiceCounter,
-    entropy_percent,
 )
 from inflate3d.models.volumetric import create_volumetric
 from inflate3d.volume import Volume

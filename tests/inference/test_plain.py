@@ -156,7 +156,7 @@ def test_number_format_of_the_network_alone(sums, monkeypatch, precision, is_mix
 
 
 def test_likeliest_class_is_the_first_of_equal_ones():
-    from inflate3d.inference.slices import argmax_class
+    from inflate3d.inference.outputs import argmax_class
 
     logits = torch.randint(0, 3, (7, 40, 50)).float()
     assert torch.equal(argmax_class(logits).long(), logits.argmax(0))

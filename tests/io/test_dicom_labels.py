@@ -158,10 +158,10 @@ def test_what_a_segmentation_says(tmp_path, write_series):
 
 def test_names_have_codes():
     assert known_code("oesophagus") == known_code("Esophagus")
-    assert Segments({1: "LEFT-adrenal gland"}).code_of(1).modifier == "SCT 7771000 Left"
-    assert Segments({1: "aorta"}).code_of(1).type == "SCT 15825003 Aorta"
+    assert Segments().code_of("LEFT-adrenal gland").modifier == "SCT 7771000 Left"
+    assert Segments().code_of("aorta").type == "SCT 15825003 Aorta"
     assert known_code("dragon") is None
-    assert Segments({1: "dragon"}).code_of(1).type == "SCT 85756007 Tissue"
+    assert Segments().code_of("dragon").type == "SCT 85756007 Tissue"
     with pytest.raises(ValueError, match="is not a code"):
         SegmentCode(type="Liver")
 
@@ -400,3 +400,19 @@ def test_frames_of_bits_need_not_begin_with_a_byte(tmp_path, write_series, shape
     labels = np.random.default_rng(0).integers(0, 3, shape[::-1]).astype(np.uint8)
     write_labels(tmp_path / "seg.dcm", labels, like=tmp_path / "mr")
     assert np.array_equal(read_labels(tmp_path / "seg.dcm").array[0], labels)
+
+
+@pytest.mark.parametrize("suffix", [".seg.dcm", ".rtstruct.dcm"])
+def test_regions_are_structures_that_overlap(tmp_path, write_series, suffix):
+    write_series(tmp_path / "series", noise(), tags={"0020|0052": "1.2.99"})
+    scan, path = read_volume(tmp_path / "series"), tmp_path / f"labels{suffix}"
+    labels, regions = some_labels(scan.shape), {"liver": (2, 5), "liver tumor": (5,), "both": (2, 5, 9)}
+    segments = Segments(NAMES, dataset="Toys", regions=regions)
+    write_labels(path, labels, like=tmp_path / "series", segments=segments)
+    for name, held in regions.items():
+        alone = read_labels(path, on=scan.grid, structures={name: 1})
+        assert np.array_equal(alone.array[0], np.isin(labels, held))
+    with pytest.raises(DataError, match="overlap"):
+        read_labels(path, on=scan.grid, structures={"liver": 1, "liver tumor": 2})
+    with pytest.raises(DataError, match="LABELMAP"):
+        write_labels(tmp_path / "labels.labelmap.dcm", labels, like=tmp_path / "series", segments=segments)

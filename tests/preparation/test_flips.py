@@ -7,7 +7,7 @@ AXIAL = ("axial", "sagittal", "coronal")
 
 
 def flips_of(*names):
-    return choose_flips({0: "background", **dict(enumerate(names, start=1))}, AXIAL)
+    return choose_flips(names, AXIAL)
 
 
 @pytest.mark.parametrize(

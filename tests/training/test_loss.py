@@ -1,8 +1,9 @@
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from monai.losses.dice import DiceCELoss, DiceFocalLoss
+from monai.losses.dice import DiceCELoss, DiceFocalLoss, DiceLoss
 from torch.nn import functional as F
 
 from inflate3d.config import TrainingConfig
@@ -127,3 +128,42 @@ def test_a_voxel_counts_for_the_part_of_it_that_is_known(name):
     known, _ = example(1, 8, 4)
     loss = make_loss(TrainingConfig(loss=name))
     torch.testing.assert_close(value_and_gradient(loss, logits, beside), value_and_gradient(loss, known, labels))
+
+
+NESTED = np.array([[0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1]], bool)
+"""Whole, core and enhancing tumor among the classes 0 to 3."""
+
+
+@pytest.mark.parametrize("name", ["dice-ce", "ce"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_one_region_costs_what_a_class_and_the_background_do(name, shape):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(shape[0], 1, *shape[1:], generator=generator, requires_grad=True)
+    labels = torch.tensor([0, 1, IGNORED])[torch.randint(0, 3, (shape[0], 3, *shape[1:]), generator=generator)]
+    config = TrainingConfig(loss=name)
+    region = value_and_gradient(make_loss(config, NESTED[:1, :2]), logits, labels)
+    classes = value_and_gradient(
+        lambda each, of: make_loss(config)(torch.cat([torch.zeros_like(each), each], 1), of), logits, labels
+    )
+    torch.testing.assert_close(region, classes)
+
+
+def test_losses_of_regions_are_monais():
+    how: Any = {"sigmoid": True, "batch": True}
+    expected = {
+        "dice-ce": lambda logits, target: (
+            DiceLoss(**how, smooth_nr=1e-5, smooth_dr=1e-5)(logits, target)
+            + F.binary_cross_entropy_with_logits(logits, target)
+        ),
+        "dice-focal": DiceFocalLoss(**how, gamma=2.0),
+        "ce": F.binary_cross_entropy_with_logits,
+    }
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 8, 4, generator=generator, requires_grad=True)
+    labels = torch.randint(0, 4, (2, 1, 8, 4), generator=generator)
+    target = torch.from_numpy(NESTED)[:, labels[:, 0]].movedim(0, 1).float()
+    for name, oracle in expected.items():
+        loss = make_loss(TrainingConfig(loss=name), NESTED)  # type: ignore[arg-type]
+        torch.testing.assert_close(
+            value_and_gradient(loss, logits, labels), value_and_gradient(oracle, logits, target), msg=name
+        )

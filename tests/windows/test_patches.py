@@ -54,7 +54,12 @@ def test_patch_starts_where_monai_pads_to(size, length):
 
 @pytest.mark.parametrize(
     "place",
-    [SampleLocation("toy0", 0), SampleLocation("toy0", 3, 2), SampleLocation("toy1", 6), SampleLocation("toy1", 2, 1)],
+    [
+        SampleLocation("toy0", 0),
+        SampleLocation("toy0", 3, (2,)),
+        SampleLocation("toy1", 6),
+        SampleLocation("toy1", 2, (1,)),
+    ],
 )
 @pytest.mark.parametrize("size", [(4, 16, 12), (8, 32, 16), (3, 7, 9)])
 def test_patch_is_a_part_of_the_scan_voxel_by_voxel(store, place, size):
@@ -99,7 +104,7 @@ def _cut(array, start, size, low):
 @pytest.mark.parametrize("target_class", [1, 2])
 def test_patch_shows_a_voxel_of_its_class(store, target_class):
     slices = store.cases["toy0"].slices[target_class]
-    places = [SampleLocation("toy0", slices[number % len(slices)], target_class) for number in range(20)]
+    places = [SampleLocation("toy0", slices[number % len(slices)], (target_class,)) for number in range(20)]
     patches = patches_of(store, places, size=(1, 4, 4))
     for number in range(20):
         assert (shown(patches[number], (1, 4, 4))[1] == target_class).any()
@@ -107,7 +112,7 @@ def test_patch_shows_a_voxel_of_its_class(store, target_class):
 
 def test_classes_are_drawn_as_for_windows(store):
     sampler = WindowSampler(store.cases, 1.0, seed=3)
-    assert {sampler.draw(number).target_class for number in range(30)} == {1, 2}
+    assert {sampler.draw(number).target for number in range(30)} == {(1,), (2,)}
 
 
 def test_what_is_cut_away_would_not_have_been_seen(store):

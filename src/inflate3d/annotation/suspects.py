@@ -79,7 +79,7 @@ class Suspects:
     def in_words(self, suspect: Suspect) -> str:
         """What is implausible about a label map, such as ``slice 12 of 36 (axial): liver may be missing``."""
         _, number, index = suspect.unusual.worst
-        name, found = self.plan.class_names[1 + number], suspect.found
+        name, found = self.plan.value_names[number], suspect.found
         missing, surplus = (
             float(areas[number].sum() if index is None else areas[number, index])
             for areas in (found.missing, found.surplus)
@@ -93,7 +93,7 @@ class Suspects:
 
     def table(self) -> Table:
         """A row for each case in the order of their ranks."""
-        names = self.plan.class_names[1:]
+        names = self.plan.value_names
         rows: list[list[Value]] = []
         for each in self.ranked:
             score, number, index = each.unusual.worst
@@ -109,7 +109,7 @@ class Suspects:
         rows: list[list[Value]] = []
         for each in self.ranked:
             parts = (each.found.labeled, each.found.predicted, each.found.missing, each.found.surplus)
-            for number, name in enumerate(self.plan.class_names[1:]):
+            for number, name in enumerate(self.plan.value_names):
                 whole = [float(part[number].sum()) for part in parts]
                 rows.append([each.case.id, name, None, float(each.unusual.whole[number]), *whole])
                 for index in np.flatnonzero(each.unusual.slices[number] >= NOTEWORTHY).tolist():

@@ -17,6 +17,7 @@ from tyro.conf import Positional
 from inflate3d.cli.predict import PredictionOptions
 from inflate3d.cli.score_tables import show_postprocessing, show_scores
 from inflate3d.cli.terminal import CommandOptions, Terminal
+from inflate3d.datasets.regions import Regions
 from inflate3d.errors import ConfigError
 from inflate3d.evaluation.measures import DEFAULT_MEASURES, TOLERANCE, MeasureName
 from inflate3d.evaluation.scores import Scores
@@ -33,7 +34,8 @@ class Options(CommandOptions):
     labels: Path | None = None
     """Folder of label maps to compare --predictions with; the same names, suffixes may differ."""
     classes: tuple[str, ...] = ()
-    """Names of the values in --labels, such as liver=1 tumor=2. None: all values that occur."""
+    """Names of the values in --labels, such as liver=1 tumor=2; of several for regions that overlap, such as
+    whole=1+2+3 core=2+3. None: all values that occur."""
     ignore: int | None = None
     """Value in --labels of unlabeled voxels, which are not scored."""
     groups: Path | None = None
@@ -130,15 +132,13 @@ def _evaluate_folders(predictions: Path, labels: Path, options: Options, termina
     from inflate3d.evaluation.label_maps import pair_label_maps, score_label_maps
 
     groups = read_groups(options.groups) if options.groups else None
-    values = _values(options.classes)
-    classes = {value: name for name, value in values.items()}
-    if len(classes) < len(values):
-        raise ConfigError("--classes gives one value two names", expected="a value of its own for each", got=values)
+    classes, regions = _classes_and_regions(_values(options.classes))
     unpredicted = pair_label_maps(predictions, labels).unpredicted
     scores = score_label_maps(
         predictions,
         labels,
         classes=classes or None,
+        regions=regions,
         ignore=options.ignore,
         groups=groups,
         tolerance=options.tolerance,
@@ -151,12 +151,28 @@ def _evaluate_folders(predictions: Path, labels: Path, options: Options, termina
     return {**scores.to_dict(), "unpredicted": list(unpredicted)}
 
 
-def _values(words: Sequence[str]) -> dict[str, int]:
-    """Label values by name, from words such as ``liver=1``."""
-    values: dict[str, int] = {}
+def _values(words: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Label values by name, from words such as ``liver=1`` or ``whole=1+2``."""
+    values: dict[str, tuple[int, ...]] = {}
     for word in words:
-        name, _, value = word.rpartition("=")
-        if not name or name in values or not value.removeprefix("-").isdecimal():
-            raise ConfigError("--classes can't be understood", expected="NAME=NUMBER, each name once", got=word)
-        values[name] = int(value)
+        name, _, held = word.rpartition("=")
+        if not name or name in values or not all(each.removeprefix("-").isdecimal() for each in held.split("+")):
+            raise ConfigError(
+                "--classes can't be understood", expected="NAME=NUMBER or NAME=NUMBER+NUMBER, each name once", got=word
+            )
+        values[name] = tuple(map(int, held.split("+")))
     return values
+
+
+def _classes_and_regions(values: dict[str, tuple[int, ...]]) -> tuple[dict[int, str], Regions | None]:
+    """Names by value, or regions if one of them has several values."""
+    if all(len(held) == 1 for held in values.values()):
+        classes = {held[0]: name for name, held in values.items()}
+        if len(classes) < len(values):
+            got = {name: held[0] for name, held in values.items()}
+            raise ConfigError("--classes gives one value two names", expected="a value of its own for each", got=got)
+        return classes, None
+    regions = Regions(values=values)
+    if wrong := regions.mistake(dict.fromkeys({0, *regions.all_values}, "")):
+        raise ConfigError("invalid regions", expected="values from 1 on, such as whole=1+2 core=2", got=wrong)
+    return {}, regions

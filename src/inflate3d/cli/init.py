@@ -8,7 +8,7 @@ from typing import Any
 from tyro.conf import Positional
 
 from inflate3d.cli.terminal import CommandOptions, Terminal
-from inflate3d.datasets.proposal import Proposal, propose
+from inflate3d.datasets.proposal import Overlaps, Proposal, propose
 
 SHOWN = 10
 """Most unused files that are shown; ``dataset.yaml`` lists all."""
@@ -25,6 +25,8 @@ class Options(CommandOptions):
     """Shell pattern of the label maps' paths, such as '*/PET_mask*'. None: all that are named so."""
     overwrite: bool = False
     """Replace dataset.yaml and cases.csv if they exist."""
+    overlaps: Overlaps = "smallest"
+    """Where masks of one case overlap: keep the class with fewer voxels (smallest), or all of them as regions."""
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
@@ -33,6 +35,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
         images=options.images,
         labels=options.labels,
         replace=options.overwrite,
+        overlaps=options.overlaps,
         progress=terminal.progress,
     )
     written = proposal.write()
@@ -48,6 +51,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
         "label_files": {str(value): count for value, count in proposal.label_files.items()},
         "groups": len(proposal.groups),
         "overlaps": dict(proposal.overlaps),
+        "regions": proposal.regions,
         "left_out": [{"file": file, "reason": reason} for file, reason in proposal.left_out],
     }
 
@@ -62,6 +66,8 @@ def _show(proposal: Proposal, terminal: Terminal) -> None:
         terminal.print(f"label maps of {len(proposal.masks)} cases were combined from one mask per class")
     if proposal.objects:
         terminal.print(f"label maps of {len(proposal.objects)} cases were combined from several DICOM objects each")
+    if proposal.regions:
+        terminal.print(f"masks overlap; regions: {', '.join(proposal.regions)}")
     if proposal.overlaps:
         terminal.print(proposal.overlap_note())
     if proposal.groups:

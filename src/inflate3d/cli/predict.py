@@ -91,6 +91,9 @@ class Options(CommandOptions):
     uncertainty_maps: bool = False
     """Also write the uncertainty of each voxel: uncertainty/NAME.nii.gz in the output folder has the normalized entropy
     of the mean probabilities, from 0 to 1."""
+    masks: bool = False
+    """Also write a mask of each class or region: masks/NAME/CLASS.nii.gz in the output folder, 1 inside and 0
+    outside."""
     skip_existing: bool = False
     """Skip scans whose label map exists and is newer than they are, whichever model it is from."""
     overwrite: bool = False
@@ -173,9 +176,10 @@ def _run_on_files(options: Options, scans: str, out: str, terminal: Terminal) ->
     recipe = PredictorRecipe.of(model, others, settings)
     on_cpu = PredictorRecipe.of(model, others, {**settings, "device": "cpu"})
     predictor = (recipe if local else on_cpu).load()  # with a cluster only its plan is needed here
-    postprocessing = (
-        None if options.no_postprocessing else read_postprocessing((model, *others), predictor.plan.classes)
-    )
+    postprocessing = None
+    if not options.no_postprocessing:
+        plan = predictor.plan
+        postprocessing = read_postprocessing((model, *others), plan.classes, plan.regions)
     if postprocessing and postprocessing.in_words() != "nothing":
         terminal.log(f"post-processing: {postprocessing.in_words()} (--no-postprocessing disables it)")
     found = find_scans(_absolute(scans, local), predictor.plan, series=options.series, volume=options.volume)
@@ -226,6 +230,7 @@ def _predict(
                 postprocessing=postprocessing,
                 confidence=options.confidence,
                 uncertainty_maps=options.uncertainty_maps,
+                masks=options.masks,
                 engine=engine,
                 progress=terminal.progress,
                 report=report,

@@ -15,7 +15,7 @@ from inflate3d.datasets import Dataset, read_dataset
 from inflate3d.datasets.classes import choose_classes
 from inflate3d.errors import DatasetProblems, Inflate3dError, truncate
 from inflate3d.preparation.examine import examine
-from inflate3d.preparation.summary import class_rows, property_rows, summarize
+from inflate3d.preparation.summary import class_rows, property_rows, region_rows, summarize
 
 MOST_SHOWN = 5
 """Most cases or findings of one kind that are listed; ``--json`` lists all."""
@@ -72,6 +72,8 @@ def show_summary(summary: dict[str, Any], dataset: Dataset, terminal: Terminal) 
     terminal.table("Cases", ["across cases", "minimum", "median", "maximum"], property_rows(summary))
     columns = ["class", "cases", "voxels", "slices left-right", "back-front", "down-up"]
     terminal.table("Classes", columns, class_rows(summary))
+    if dataset.regions:
+        terminal.table("Regions", ["region", "label values", "cases", "voxels"], region_rows(summary))
 
 
 def show_warnings(warnings: Sequence[Inflate3dError], terminal: Terminal) -> None:

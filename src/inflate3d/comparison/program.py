@@ -158,14 +158,14 @@ def _score(
     dataset: Dataset, held_out: Sequence[str], out: Path, store: Store, truth: Path, progress: Progress
 ) -> Scores:
     """Scores as `inflate3d evaluate --predictions` does, by the label values that the program was given."""
-    _, numbers = nnunet_values(dataset)
-    names = [name for value, name in sorted(dataset.classes.items()) if value]
+    values, _ = nnunet_values(dataset)
     groups = {case: group for case, group in store.groups.items() if group is not None and case in held_out}
     with _written(_part(dataset, held_out), truth) as folder:
         return score_label_maps(
             out,
             folder / "labelsTr",
-            classes={numbers[name]: name for name in names},
+            classes={values[value]: name for value, name in sorted(dataset.classes.items()) if value},
+            regions=dataset.regions and dataset.regions.renumber(values),
             ignore=None if dataset.ignore is None else len(dataset.classes),
             groups={"group": groups} if groups else None,
             progress=progress,

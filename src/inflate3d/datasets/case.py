@@ -10,6 +10,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
+from inflate3d.datasets.regions import Regions
 from inflate3d.datasets.splits import Split
 from inflate3d.errors import DataError
 from inflate3d.io.segments import SegmentCode
@@ -89,6 +90,7 @@ class Dataset:
         structures: Label value of each structure in DICOM SEG and RTSTRUCT, by its plain name; other names for a class
             included.
         codes: By class name, the codes that DICOM labels have, where they differ from the built-in ones.
+        regions: What to segment where structures may overlap; None: each class.
 
     Example:
         >>> import inflate3d as i3d
@@ -107,6 +109,12 @@ class Dataset:
     splits: Mapping[str, tuple[Split, ...]] = field(default_factory=dict)
     structures: Mapping[str, int] = field(default_factory=dict)
     codes: Mapping[str, SegmentCode] = field(default_factory=dict)
+    regions: Regions | None = None
+
+    @property
+    def targets(self) -> dict[str, tuple[int, ...]]:
+        """What to segment: the label values of each region, or of each class but the background, by name."""
+        return target_values(self.classes, self.regions)
 
     @property
     def label_values(self) -> set[int]:
@@ -129,3 +137,8 @@ class Dataset:
                 file=self.root,
             )
         return found
+
+
+def target_values(classes: Mapping[int, str], regions: Regions | None) -> dict[str, tuple[int, ...]]:
+    """The label values of each region, or of each class but the background if there are no regions, by name."""
+    return dict(regions.values) if regions else {name: (value,) for value, name in classes.items() if value}

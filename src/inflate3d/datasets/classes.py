@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from inflate3d.datasets.case import Dataset
+from inflate3d.datasets.regions import Regions
 from inflate3d.errors import ConfigError, DataError, truncate
 
 IGNORED = 255
@@ -105,7 +106,8 @@ def choose_classes(
     """The dataset with other classes; reads no file.
 
     Args:
-        keep: Classes to train on, by name or value; others count as background. Empty: all.
+        keep: Classes to train on, by name or value; others count as background. Empty: all. Of a dataset with regions,
+            the regions, by name.
         merge: Classes to merge, such as ``"kidneys=left kidney+right kidney"`` or ``"tumor=2+3"``. A merged class has
             the smallest of their label values.
         ignore: Class or value of voxels that are neither trained on nor scored, even if the dataset counts that value
@@ -122,15 +124,41 @@ def choose_classes(
     for join in merge:
         _join(join, classes, merged)
     _check_names(classes, dataset)
+    regions = dataset.regions and _choose_regions(dataset.regions, dataset, keep, merge, ignored)
     if keep:
-        kept = {_value_of(name, classes) for name in keep} | {0}
+        kept = (regions.all_values if regions else {_value_of(name, classes) for name in keep}) | {0}
         dropped = [value for value in classes if value not in kept]
         merged = {value: target if target in kept or target == ignored else 0 for value, target in merged.items()}
         merged |= dict.fromkeys(dropped, 0)
         classes = {value: name for value, name in classes.items() if value in kept}
     if len(classes) < 2:
         raise ConfigError("no class to train on", expected="at least one besides the background", got=classes)
-    return dataclasses.replace(dataset, classes=classes, merged=merged, ignore=ignored)
+    return dataclasses.replace(dataset, classes=classes, merged=merged, ignore=ignored, regions=regions)
+
+
+def _choose_regions(
+    regions: Regions, dataset: Dataset, keep: Sequence[str], merge: Sequence[str], ignored: int | None
+) -> Regions:
+    """The chosen regions; single values can be neither kept, merged nor ignored, as regions are made of them."""
+    known = ", ".join(regions.names)
+    if merge:
+        raise ConfigError(
+            "the classes of a dataset with regions can't be merged",
+            got=f"--merge {merge[0]!r}",
+            hint="list the merged class as a region of several values",
+            file=dataset.root,
+        )
+    if ignored in regions.all_values:
+        raise ConfigError(
+            "a value of a region can't be ignored",
+            got=f"{ignored}, which is in {', '.join(regions.holding(ignored))}",
+            hint="take it out of the regions",
+            file=dataset.root,
+        )
+    by_name = {name.strip().lower(): name for name in regions.names}
+    if strange := [name for name in keep if name.strip().lower() not in by_name]:
+        raise ConfigError("unknown region", expected=known, got=strange[0], file=dataset.root)
+    return regions.keep([by_name[name.strip().lower()] for name in keep]) if keep else regions
 
 
 def _check_names(classes: dict[int, str], dataset: Dataset) -> None:

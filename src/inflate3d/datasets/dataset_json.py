@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ValidationError
 
+from inflate3d.datasets.regions import Regions
 from inflate3d.documents import DAMAGED_JSON, parse_json, read_text
 from inflate3d.errors import DataError
 
@@ -82,13 +84,12 @@ def read_classes(labels: Labels, *, file: Path) -> tuple[dict[int, str], int | N
         labels: In the Decathlon's form, ``{"0": "background", "1": "liver"}``, or in nnU-Net's,
             ``{"background": 0, "liver": 1}``, where ``ignore`` is not a class. Both layouts may use both forms.
     """
-    regions = [name for name, value in labels.items() if isinstance(value, list) and len(value) != 1]
-    if regions:
+    if regions := [name for name, value in labels.items() if isinstance(value, list) and len(value) != 1]:
         raise DataError(
             "classes are regions of several values",
-            expected="one value for each class, as each voxel has one class",
+            expected="one value for each class in this layout",
             got=", ".join(f"{name} {labels[name]}" for name in regions),
-            hint='name the single values in "labels" of a copy of the listing',
+            hint="describe the dataset as nnU-Net's version 2 does, or by dataset.yaml: both know regions",
             file=file,
         )
     single = {name: value[0] if isinstance(value, list) else value for name, value in labels.items()}
@@ -105,6 +106,45 @@ def read_classes(labels: Labels, *, file: Path) -> tuple[dict[int, str], int | N
     if 0 not in classes or len(classes) < 2 or max(classes) >= LARGEST_VALUE:
         raise _invalid_classes(classes, file)
     return dict(sorted(classes.items())), ignore
+
+
+def have_regions(labels: Labels) -> bool:
+    """Whether nnU-Net would train on regions: one of them has several values."""
+    return any(isinstance(value, list) and len(value) > 1 for value in labels.values())
+
+
+def read_regions(labels: Labels, order: Sequence[int], *, file: Path) -> tuple[dict[int, str], int | None, Regions]:
+    """The values in the regions with a name for each, the ignored value, and the regions.
+
+    Args:
+        labels: In nnU-Net's form, ``{"background": 0, "whole": [1, 2], "core": [2]}``.
+        order: nnU-Net's ``regions_class_order``.
+    """
+    held: dict[str, tuple[int, ...]] = {}
+    for name, listed in labels.items():
+        values = listed if isinstance(listed, list) else [listed]
+        held[name] = tuple(value for value in values if isinstance(value, int) and 0 <= value < LARGEST_VALUE)
+        if len(held[name]) < len(values):
+            raise _invalid_classes(labels, file)
+    background = next((name for name, values in held.items() if values == (0,)), None)
+    ignored = held.pop(IGNORE, ())
+    if background is None or len(ignored) > 1:
+        raise _invalid_classes(labels, file)
+    del held[background]
+    ignore = ignored[0] if ignored else None
+    regions = Regions(values=held, order=tuple(order))
+    classes = {0: background} | regions.name_values()
+    wrong = regions.mistake(classes, ignore) or (None if order else "no regions_class_order")
+    if wrong or ignore == 0:
+        raise DataError(
+            "invalid regions",
+            expected='like "labels": {"background": 0, "whole": [1, 2], "core": [2]}, "regions_class_order": [1, 2]',
+            got=wrong or "the background is ignored",
+            hint='correct "labels" and "regions_class_order", or describe the dataset by a dataset.yaml, in which '
+            "regions need no order",
+            file=file,
+        )
+    return classes, ignore, regions
 
 
 def _invalid_classes(got: object, file: Path) -> DataError:

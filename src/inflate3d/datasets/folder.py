@@ -13,6 +13,7 @@ from inflate3d.atomic import write_text
 from inflate3d.datasets.case import Case, Dataset, listed_path
 from inflate3d.datasets.case_table import TABLE, Row, read_table, write_table
 from inflate3d.datasets.dataset_json import LARGEST_VALUE
+from inflate3d.datasets.regions import Regions
 from inflate3d.datasets.splits import OWN, Split, check_split
 from inflate3d.errors import ConfigError, DataError
 from inflate3d.io.segments import SegmentCode, plain_name
@@ -34,6 +35,8 @@ class _Listing(FrozenModel):
     ignore: int | None = None
     synonyms: dict[str, str] = Field(default_factory=dict)
     codes: dict[str, SegmentCode] = Field(default_factory=dict)
+    regions: dict[str, list[int]] = Field(default_factory=dict)
+    regions_class_order: list[int] = Field(default_factory=list)
     cases: str = TABLE
 
     @field_validator("classes", mode="before")
@@ -45,6 +48,19 @@ class _Listing(FrozenModel):
                 raise ValueError("duplicate class value")
             return {value: class_name(value) for value in classes}
         return classes
+
+    @field_validator("regions", mode="before")
+    @classmethod
+    def _listed(cls, regions: Any) -> Any:
+        """A single value needs no list."""
+        if not isinstance(regions, dict):
+            return regions
+        return {name: [held] if type(held) is int else held for name, held in regions.items()}
+
+    @property
+    def as_regions(self) -> Regions | None:
+        values = {name: tuple(held) for name, held in self.regions.items()}
+        return Regions(values=values, order=tuple(self.regions_class_order)) if values else None
 
 
 def class_name(value: int) -> str:
@@ -100,6 +116,7 @@ def read_folder(folder: str | Path) -> Dataset:
         splits=_own_split(rows, table),
         structures=_structures(listing),
         codes=listing.codes,
+        regions=listing.as_regions,
     )
 
 
@@ -140,8 +157,11 @@ def listing_of(dataset: Dataset) -> _Listing:
             if name not in own and value in dataset.classes
         },
         codes=dict(dataset.codes),
+        regions={name: list(held) for name, held in dataset.regions.values.items()} if dataset.regions else {},
+        regions_class_order=list(dataset.regions.order) if dataset.regions else [],
     )
     _check_names(listing, dataset.root)
+    _check_regions(listing, dataset.root)
     return listing
 
 
@@ -163,6 +183,7 @@ def _read_listing(folder: Path) -> _Listing:
             file=path,
         ) from error
     _check_names(listing, path)
+    _check_regions(listing, path)
     return listing
 
 
@@ -189,7 +210,7 @@ def _check_names(listing: _Listing, file: Path) -> None:
         wrong = f"merge: {strange[0]}, which others count as, is not a class"
     elif listing.ignore is not None and (listing.ignore in {*classes, *listing.merge} or listing.ignore < 0):
         wrong = f"ignore: {listing.ignore} is a class or negative"
-    elif strange := sorted({*listing.codes} - {*classes.values()}):
+    elif strange := sorted({*listing.codes} - {*classes.values(), *listing.regions}):
         wrong = f"codes: {strange[0]} is not a class"
     elif strange := sorted({*listing.synonyms.values()} - {*classes.values()}):
         wrong = f"synonyms: {strange[0]} is not a class"
@@ -201,6 +222,21 @@ def _check_names(listing: _Listing, file: Path) -> None:
             expected=f"like {_EXAMPLE}",
             got=wrong,
             hint="correct the dataset's list of classes",
+            file=file,
+        )
+
+
+def _check_regions(listing: _Listing, file: Path) -> None:
+    regions = listing.as_regions
+    wrong = "regions_class_order without regions" if listing.regions_class_order and regions is None else ""
+    if regions and (mistake := regions.mistake(listing.classes, listing.ignore)):
+        wrong = mistake
+    if wrong:
+        raise DataError(
+            "invalid regions",
+            expected="like regions: {whole: [1, 2], core: [2]}, with values of classes",
+            got=wrong,
+            hint="correct the dataset's list of regions",
             file=file,
         )
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Integer, UInt8
 
-from inflate3d.errors import DataError
+from inflate3d.datasets.classes import IGNORED
+from inflate3d.errors import DataError, truncate
 from inflate3d.io import lay_on, read_grid, read_labels
 from inflate3d.volume import Grid, Volume
+
+Combination = tuple[str, ...]
+"""Names of the masks that a voxel is in, sorted."""
+
+MOST_VALUES = IGNORED - 1
+"""Classes and combinations of them that a byte can number, besides the background and ignored voxels."""
 
 
 def combine_masks(masks: Mapping[str, Path], values: Mapping[str, int], *, case: str) -> tuple[Volume, int]:
@@ -27,23 +34,49 @@ def combine_masks(masks: Mapping[str, Path], values: Mapping[str, int], *, case:
     """
     first: Volume | None = None
     layers = _Layers()
-    for name, path in masks.items():
-        mask = read_labels(path, case=case)
-        first = first or mask
-        array = lay_on(mask, first, case=case, file=path).array
-        found = np.unique(array).tolist()
-        if len(set(found) - {0}) > 1:
-            raise DataError(
-                "a mask holds several values",
-                expected="0 and one other value",
-                got=f"{len(found)} values, up to {found[-1]}",
-                hint="if it is a label map of all classes, list it by hand in cases.csv",
-                case=case,
-                file=path,
-            )
-        layers.add(name, values[name], array != 0)
+    for name, first, mask in _read_masks(masks, case):  # noqa: B007 - the first is used below
+        layers.add(name, values[name], mask)
     assert first is not None, "a case has a mask"
     return layers.joined(first.grid)
+
+
+def overlay_masks(masks: Mapping[str, Path], *, case: str) -> tuple[Volume, dict[Combination, int]]:
+    """Combines the masks of a case into a label map in which each combination of masks has a value of its own.
+
+    Args:
+        masks: The mask of each class: 0 outside, one other value inside.
+
+    Returns:
+        The label map ``(1, I, J, K)`` on the first mask's grid, and the value of each combination; without a mask it is
+        0.
+    """
+    numbers: dict[Combination, int] = {(): 0}
+    labels: Volume | None = None
+    for name, first, mask in _read_masks(dict(sorted(masks.items())), case):
+        labels = labels or Volume(np.zeros(first.array.shape, np.uint16), first.affine)
+        names = {number: combination for combination, number in numbers.items()}
+        before = labels.array[mask]
+        after = before.copy()
+        for number in np.unique(before).tolist():
+            after[before == number] = numbers.setdefault((*names[number], name), len(numbers))
+        labels.array[mask] = after
+        if len(numbers) > np.iinfo(np.uint16).max // 2:
+            raise too_many_combinations(list(numbers), case=case)
+    assert labels is not None, "a case has a mask"
+    present = {*np.unique(labels.array).tolist()}
+    return labels, {combination: number for combination, number in numbers.items() if number in present or not number}
+
+
+def too_many_combinations(combinations: list[Combination], *, case: str | None = None) -> DataError:
+    """The error about masks that overlap in too many ways."""
+    several = [" + ".join(combination) for combination in combinations if len(combination) > 1]
+    return DataError(
+        "masks overlap in too many combinations",
+        expected=f"at most {MOST_VALUES} classes and combinations of them",
+        got=f"{len(combinations) - 1}, such as {truncate(several, 3)}",
+        hint="keep the smaller class where masks overlap (--overlaps smallest), or leave masks out",
+        case=case,
+    )
 
 
 def combine_objects(objects: Sequence[Path], values: Mapping[str, int], *, scan: Path, case: str) -> tuple[Volume, int]:
@@ -66,6 +99,26 @@ def combine_objects(objects: Sequence[Path], values: Mapping[str, int], *, scan:
         for value in np.unique(array[array > 0]).tolist():
             layers.add(names[value], value, array == value)
     return layers.joined(grid)
+
+
+def _read_masks(masks: Mapping[str, Path], case: str) -> Iterator[tuple[str, Volume, Bool[np.ndarray, "1 i j k"]]]:
+    """The name of each mask, the first of all, and the mask on its grid."""
+    first: Volume | None = None
+    for name, path in masks.items():
+        mask = read_labels(path, case=case)
+        first = first or mask
+        array = lay_on(mask, first, case=case, file=path).array
+        found = np.unique(array).tolist()
+        if len(set(found) - {0}) > 1:
+            raise DataError(
+                "a mask holds several values",
+                expected="0 and one other value",
+                got=f"{len(found)} values, up to {found[-1]}",
+                hint="if it is a label map of all classes, list it by hand in cases.csv",
+                case=case,
+                file=path,
+            )
+        yield name, first, array != 0
 
 
 class _Layers:

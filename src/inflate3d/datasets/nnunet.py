@@ -6,14 +6,26 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, RootModel
 
 from inflate3d.atomic import write_text
 from inflate3d.datasets.case import Case, Dataset, listed_path
-from inflate3d.datasets.dataset_json import IGNORE, LISTING, Labels, NamesByNumber, keys_of, read_classes, read_json_as
+from inflate3d.datasets.dataset_json import (
+    IGNORE,
+    LISTING,
+    Labels,
+    NamesByNumber,
+    have_regions,
+    keys_of,
+    read_classes,
+    read_json_as,
+    read_regions,
+)
 from inflate3d.datasets.file_names import check_one_format
 from inflate3d.datasets.msd import read_msd
+from inflate3d.datasets.regions import Regions
 from inflate3d.datasets.splits import OWN, Split, check_split, kfold_split
 from inflate3d.errors import DataError, truncate
 from inflate3d.io import SUFFIXES, scan_files, stem_of, suffix_of
@@ -36,6 +48,7 @@ class _Listing(BaseModel):
     name: str | None = None
     channel_names: NamesByNumber
     labels: Labels
+    regions_class_order: list[int] = []
     file_ending: str
     dataset: dict[str, _Files] | None = None
 
@@ -84,7 +97,11 @@ def read_nnunet(folder: str | Path) -> Dataset:
     path = folder / LISTING
     listing = read_json_as(_Listing, path, what=f"{path.name} does not describe a dataset of nnU-Net", example=_EXAMPLE)
     _check_usable(listing, path)
-    classes, ignore = read_classes(listing.labels, file=path)
+    regions = None
+    if have_regions(listing.labels):
+        classes, ignore, regions = read_regions(listing.labels, listing.regions_class_order, file=path)
+    else:
+        classes, ignore = read_classes(listing.labels, file=path)
     cases = _listed_cases(folder, listing) if listing.dataset is not None else _found_cases(folder, listing)
     for case in cases:
         if len(case.images) > len(listing.channel_names):
@@ -104,6 +121,7 @@ def read_nnunet(folder: str | Path) -> Dataset:
         cases=cases,
         ignore=ignore,
         splits=_own_split(folder, cases),
+        regions=regions,
     )
 
 
@@ -129,6 +147,9 @@ def write_nnunet_listing(dataset: Dataset, suffix: str) -> None:
 
     Args:
         dataset: The dataset, with its label values before they were changed (see `nnunet_values`).
+
+    Raises:
+        DataError: Classes have names that nnU-Net cannot tell apart, or regions can't be written one after another.
     """
     folds = [{"train": fold.train, "val": fold.validation} for fold in _folds_of(dataset)]
     if folds:
@@ -136,11 +157,35 @@ def write_nnunet_listing(dataset: Dataset, suffix: str) -> None:
     listing = {
         "name": dataset.name,
         "channel_names": {str(channel): name for channel, name in enumerate(dataset.modalities)},
-        "labels": nnunet_values(dataset)[1],
+        **_labels(dataset),
         "numTraining": len(dataset.cases),
         "file_ending": suffix,
     }
     write_text(dataset.root / LISTING, json.dumps(listing, indent=1) + "\n")
+
+
+def _labels(dataset: Dataset) -> dict[str, Any]:
+    """The classes or regions as nnU-Net lists them."""
+    values, labels = nnunet_values(dataset)
+    if dataset.regions is None:
+        return {"labels": labels}
+    regions = nnunet_regions(dataset.regions, dataset.root).renumber(values)
+    ignored = {name: value for name, value in labels.items() if name == IGNORE}
+    listed = {_BACKGROUND: 0, **{name: list(held) for name, held in regions.values.items()}, **ignored}
+    return {"labels": listed, "regions_class_order": list(regions.order)}
+
+
+def nnunet_regions(regions: Regions, root: Path) -> Regions:
+    """The regions with an order, which nnU-Net requires."""
+    if (ordered := regions.in_order()) is None:
+        raise DataError(
+            "regions overlap in a way that nnU-Net can't express",
+            expected="regions that lie in one another, or next to one another",
+            got=", ".join(f"{name} {list(held)}" for name, held in regions.values.items()),
+            hint="choose another layout, or leave regions out",
+            file=root,
+        )
+    return ordered
 
 
 def _check_usable(listing: _Listing, path: Path) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import yaml
@@ -14,11 +15,19 @@ from jaxtyping import Shaped
 
 from inflate3d.atomic import write_text
 from inflate3d.datasets.case_table import TABLE, Row, read_table, write_table
+from inflate3d.datasets.classes import map_labels
 from inflate3d.datasets.dicom_pairing import DicomPairing, pair_dicom
 from inflate3d.datasets.file_names import MODALITY_WORDS, ScanFile, named_channels
 from inflate3d.datasets.folder import LISTING, class_name, read_folder
 from inflate3d.datasets.layouts import LAYOUTS
-from inflate3d.datasets.masks import combine_masks, combine_objects
+from inflate3d.datasets.masks import (
+    MOST_VALUES,
+    Combination,
+    combine_masks,
+    combine_objects,
+    overlay_masks,
+    too_many_combinations,
+)
 from inflate3d.datasets.pairing import COMBINED, Pairing, pair_files
 from inflate3d.errors import ConfigError, DataError, DatasetProblems, OutputError, truncate
 from inflate3d.io import find_series, read_labels, read_volume, suffix_of, write_labels
@@ -51,6 +60,7 @@ class Proposal:
         masks: The mask of each class, by case, for label maps that have yet to be written.
         objects: The same of several DICOM objects of a series.
         overlaps: Number of voxels in several masks, by case; the class with fewer voxels is kept.
+        combinations: The value of each combination of overlapping masks, if they are kept.
     """
 
     folder: Path
@@ -64,6 +74,15 @@ class Proposal:
     objects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     class_names: Mapping[int, str] = field(default_factory=dict)
     overlaps: Mapping[str, int] = field(default_factory=dict)
+    combinations: Mapping[Combination, int] = field(default_factory=dict)
+
+    @property
+    def regions(self) -> dict[str, list[int]]:
+        """The values of each class, if some overlap and all of it is kept."""
+        if all(len(names) < 2 for names in self.combinations):
+            return {}
+        names = sorted({name for names in self.combinations for name in names})
+        return {name: sorted(value for held, value in self.combinations.items() if name in held) for name in names}
 
     @property
     def classes(self) -> dict[int, str]:
@@ -84,8 +103,13 @@ class Proposal:
         values = {name: value for value, name in self.class_names.items()}
         for row in self.rows:
             if masks := self._masks_of(row):
-                labels, _ = combine_masks(masks, values, case=row.case)
-                write_labels(self.folder / row.label, labels.array[0], like=next(iter(masks.values())))
+                if self.combinations:
+                    overlaid, numbers = overlay_masks(masks, case=row.case)
+                    to_values = {number: self.combinations[names] for names, number in numbers.items()}
+                    labels = map_labels(overlaid.array[0], to_values)
+                else:
+                    labels = combine_masks(masks, values, case=row.case)[0].array[0]
+                write_labels(self.folder / row.label, labels, like=next(iter(masks.values())))
             elif row.case in self.objects:
                 labels, _ = _combine_row(self.folder, row, self.objects[row.case], self.class_names)
                 write_labels(self.folder / row.label, labels.array[0], like=self.folder / str(row.images[0]))
@@ -99,7 +123,10 @@ class Proposal:
     def overlap_note(self) -> str:
         """Where masks overlap, in one sentence."""
         cases = [f"{case} ({count} voxels)" for case, count in self.overlaps.items()]
-        return f"Masks overlap in {truncate(cases, 3)}; there the class with fewer voxels is kept."
+        return (
+            f"Masks overlap in {truncate(cases, 3)}; there the class with fewer voxels is kept "
+            "(--overlaps regions keeps both)."
+        )
 
     def _masks_of(self, row: Row) -> dict[str, Path]:
         return {name: self.folder / path for name, path in self.masks.get(row.case, {}).items()}
@@ -125,6 +152,7 @@ class Proposal:
                 for value, name in self.classes.items()
             ),
             "",
+            *self._region_lines(),
             *self._class_hints(),
             *self._table_hints(),
             f"cases: {TABLE}",
@@ -134,6 +162,13 @@ class Proposal:
         if self.left_out:
             lines += ["", "# Could not be used:", *(f"# - {_printable(file)}: {why}" for file, why in self.left_out)]
         return "\n".join(lines) + "\n"
+
+    def _region_lines(self) -> list[str]:
+        """The regions, where masks overlap and all of them are kept."""
+        if not self.regions:
+            return []
+        listed = [f"  {_quoted(name)}: {values}" for name, values in self.regions.items()]
+        return ["# What to segment: masks that overlap, each with its label values.", "regions:", *listed, ""]
 
     def _table_hints(self) -> list[str]:
         """What was guessed for the optional columns of the table."""
@@ -149,6 +184,8 @@ class Proposal:
 
     def _class_hints(self) -> list[str]:
         """What else can be declared about the classes."""
+        if self.regions:
+            return []
         last = max(self.classes)
         hints = [
             "# If needed (and take the value out of the classes):",
@@ -159,12 +196,17 @@ class Proposal:
         return hints if len(self.classes) > 2 else []
 
 
+Overlaps = Literal["smallest", "regions"]
+"""What to do where masks overlap: keep the class with fewer voxels, or all of them as regions."""
+
+
 def propose(
     folder: str | Path,
     *,
     images: str | None = None,
     labels: str | None = None,
     replace: bool = False,
+    overlaps: Overlaps = "smallest",
     progress: Progress = silent,
 ) -> Proposal:
     """Finds out what a folder contains: cases from file names, classes and modality from voxels.
@@ -176,6 +218,7 @@ def propose(
             named as images.
         labels: The same of the label maps.
         replace: Whether to overwrite existing files.
+        overlaps: What to do where masks of one case overlap.
     """
     folder = Path(folder)
     _check_folder(folder, replace=replace)
@@ -198,8 +241,14 @@ def propose(
     if pairing.masks:
         _check_combined(folder, replace=replace)
     names = sorted({name for masks in pairing.masks.values() for name in masks})
-    values = {name: value for value, name in enumerate(names, start=1)}
-    label_files, unusable, overlaps = _label_values(folder, pairing, values, progress)
+    values: dict[str, int] = {name: value for value, name in enumerate(names, start=1)}
+    combinations: dict[Combination, int] = {}
+    voxels_shared: dict[str, int] = {}
+    if overlaps == "regions" and pairing.masks:
+        combinations, label_files, unusable = _combinations(folder, pairing, progress)
+        values = {" + ".join(names): value for names, value in combinations.items() if value}
+    else:
+        label_files, unusable, voxels_shared = _label_values(folder, pairing, values, progress)
     rows = tuple(row for row in pairing.rows if row.case not in unusable or row.case not in pairing.masks)
     modalities, reason = _modalities(folder, rows, pairing.channels)
     return Proposal(
@@ -212,7 +261,8 @@ def propose(
         has_table=has_table,
         masks=pairing.masks,
         class_names={value: name for name, value in values.items()},
-        overlaps=overlaps,
+        overlaps=voxels_shared,
+        combinations=combinations,
     )
 
 
@@ -324,6 +374,35 @@ def _label_values(
         raise DataError("the label maps contain only background", expected="voxels of some class", file=folder)
     unusable = {case: (_within(folder, Path(error.file or "")), error.what) for case, error in problems.items()}
     return dict(sorted(counts.items())), unusable, {case: count for case, count in overlaps.items() if count}
+
+
+def _combinations(
+    folder: Path, pairing: Pairing, progress: Progress
+) -> tuple[dict[Combination, int], dict[int, int], dict[str, tuple[str, str]]]:
+    """A value for each combination of masks, the number of cases with each value; per case, the unusable file."""
+    counts: Counter[Combination] = Counter()
+    problems: dict[str, DataError] = {}
+    for row in progress(pairing.rows, len(pairing.rows), "reading masks"):
+        masks = {name: folder / path for name, path in pairing.masks.get(row.case, {}).items()}
+        try:
+            if not masks:
+                raise DataError("the case has a label map, others have masks", file=folder / row.label)
+            counts.update(overlay_masks(masks, case=row.case)[1])
+        except DataError as error:
+            problems[row.case] = error
+    if not counts:
+        raise DatasetProblems(list(problems.values()))
+    ordered = sorted(counts, key=lambda names: (len(names), names))
+    if len(ordered) > MOST_VALUES + 1:
+        raise too_many_combinations(ordered)
+    if len(ordered) < 2:
+        raise DataError("the label maps contain only background", expected="voxels of some class", file=folder)
+    combinations = {names: value for value, names in enumerate(ordered)}
+    return (
+        combinations,
+        {value: counts[names] for names, value in combinations.items()},
+        {case: (_within(folder, Path(error.file or "")), error.what) for case, error in problems.items()},
+    )
 
 
 def _within(folder: Path, file: Path) -> str:

@@ -17,7 +17,7 @@ from inflate3d.datasets.case import Case, Dataset
 from inflate3d.datasets.classes import map_labels
 from inflate3d.datasets.folder import listing_of, read_folder, write_folder_listing
 from inflate3d.datasets.msd import read_msd, write_msd_listing
-from inflate3d.datasets.nnunet import nnunet_values, read_nnunet, write_nnunet_listing
+from inflate3d.datasets.nnunet import nnunet_regions, nnunet_values, read_nnunet, write_nnunet_listing
 from inflate3d.errors import ConfigError, DataError, OutputError
 from inflate3d.io import WRITABLE_SUFFIXES, lay_on, read_images, read_labels, write_labels, write_volume
 from inflate3d.io.formats import DICOM_LABELS, split_volume_number
@@ -102,6 +102,7 @@ def check_suffix(suffix: str, layout: LayoutName) -> None:
 
 def _dicom_values(dataset: Dataset) -> dict[int, int]:
     """The new label values of DICOM labels, which have classes only."""
+    _refuse_regions(dataset, "DICOM labels")
     if dataset.ignore is not None:
         raise DataError(
             "DICOM labels have no value for voxels to ignore",
@@ -116,10 +117,13 @@ def _dicom_values(dataset: Dataset) -> dict[int, int]:
 def _new_values(dataset: Dataset, layout: LayoutName) -> dict[int, int]:
     """The new value of every label value that files may contain."""
     if layout == "nnunet":
+        if dataset.regions:
+            nnunet_regions(dataset.regions, dataset.root)  # which raises what it can't express
         return nnunet_values(dataset)[0]
     if layout == "folder":
         listing_of(dataset)  # which raises what is wrong with the classes
         return {value: value for value in dataset.label_values}
+    _refuse_regions(dataset, "the Decathlon's layout")
     if dataset.ignore is not None:
         raise DataError(
             "the Decathlon's layout has no value for voxels to ignore",
@@ -128,6 +132,16 @@ def _new_values(dataset: Dataset, layout: LayoutName) -> dict[int, int]:
             file=dataset.root,
         )
     return {value: value for value in dataset.classes} | dict(dataset.merged)
+
+
+def _refuse_regions(dataset: Dataset, where: str) -> None:
+    if dataset.regions:
+        raise DataError(
+            f"{where} can't hold regions that overlap",
+            got=", ".join(dataset.regions.names),
+            hint="choose the layout folder or nnunet, with files such as .nii.gz",
+            file=dataset.root,
+        )
 
 
 def _write_case(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from inflate3d.errors import ConfigError
@@ -35,17 +35,24 @@ class ScoreAccumulator:
         1.0
 
     Args:
-        class_names: Names of the classes 0 to K-1, background first.
+        class_names: Names of the classes 0 to K-1, background first; of the regions after it if there are some.
         tolerance: Distance in millimeters up to which a surface counts as matched in NSD.
+        members: Which of the classes each region holds, to score regions instead of classes.
 
     Raises:
         ConfigError: The tolerance is negative.
     """
 
-    def __init__(self, class_names: tuple[str, ...], *, tolerance: float = TOLERANCE) -> None:
+    def __init__(
+        self,
+        class_names: tuple[str, ...],
+        *,
+        tolerance: float = TOLERANCE,
+        members: Bool[np.ndarray, "regions k"] | None = None,
+    ) -> None:
         if not 0 <= tolerance < math.inf:
             raise ConfigError("invalid tolerance", expected="millimeters, 0 or more", got=tolerance)
-        self.class_names, self.tolerance = class_names, tolerance
+        self.class_names, self.tolerance, self._members = class_names, tolerance, members
         self._measured: dict[str, dict[str, Float[np.ndarray, " classes"]]] = {}
         self._groups: dict[str, dict[str, str]] = {}
         self._seconds: dict[str, float] = {}
@@ -72,13 +79,13 @@ class ScoreAccumulator:
             groups: By kind, such as ``site``, the case's group; None if unknown.
         """
         ours, truth = torch.as_tensor(prediction), torch.as_tensor(label)
-        counts = overlap_counts(ours, truth, len(self.class_names))[1:]
+        counts = self._counts(ours, truth)[1:]
         voxel_ml = torch.full((len(counts),), _ML * math.prod(spacing), dtype=torch.float64)
         counted = {"dice": dice(counts), **count_measures(counts, voxel_ml)}
         unknown = [math.nan] * len(counts)
         self._measured[case] = {
             **{name: values.numpy() for name, values in counted.items()},
-            **shape_measures(ours.numpy(), truth.numpy(), spacing, len(counts), self.tolerance),
+            **shape_measures(ours.numpy(), truth.numpy(), spacing, len(counts), self.tolerance, members=self._members),
             CONFIDENCE: np.array(unknown if confidence is None else confidence, dtype=np.float64),
         }
         self._seconds[case] = math.nan if seconds is None else seconds
@@ -90,8 +97,12 @@ class ScoreAccumulator:
         self, prediction: Integer[np.ndarray | Tensor, "*grid"], label: Integer[np.ndarray | Tensor, "*grid"]
     ) -> None:
         """Adds slices to the micro-averaged Dice: class numbers on the model's grid."""
-        counts = overlap_counts(torch.as_tensor(prediction), torch.as_tensor(label), len(self.class_names)).cpu()
+        counts = self._counts(torch.as_tensor(prediction), torch.as_tensor(label)).cpu()
         self._micro = counts if self._micro is None else self._micro + counts
+
+    def _counts(self, prediction: Tensor, label: Tensor) -> Tensor:
+        classes = len(self.class_names) if self._members is None else self._members.shape[1]
+        return overlap_counts(prediction, label, classes, self._members)
 
     @property
     def cases(self) -> tuple[str, ...]:

@@ -6,11 +6,13 @@ only by faces (6 neighbors). Components are numbered by ``scipy.ndimage.label`` 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from jaxtyping import Bool, Int, Int32, Integer, Shaped
 from scipy import ndimage
+
+from inflate3d.io.voxels import find_values
 
 Box = tuple[slice, slice, slice]
 
@@ -23,12 +25,12 @@ def in_memory_order(array: Shaped[np.ndarray, "a b c"]) -> Shaped[np.ndarray, "_
     return array.transpose(np.argsort([-abs(step) for step in array.strides], kind="stable"))
 
 
-def find_box(labels: Integer[np.ndarray, "a b c"], value: int) -> Box | None:
-    """The bounding box of all voxels with a value, or None; uses no memory proportional to the map."""
+def find_box(labels: Integer[np.ndarray, "a b c"], *values: int) -> Box | None:
+    """The bounding box of all voxels with one of the values, or None; uses no memory proportional to the map."""
     planes = np.zeros(labels.shape[0], dtype=bool)
     rows, columns = (np.zeros(length, dtype=bool) for length in labels.shape[1:])
     for index, plane in enumerate(labels):
-        holding = plane == value
+        holding = find_values(plane, values)
         in_rows = holding.any(axis=1)
         planes[index] = in_rows.any()
         if planes[index]:
@@ -78,17 +80,26 @@ def find_holes(mask: Bool[np.ndarray, "a b c"]) -> Bool[np.ndarray, "a b c"]:
 
 
 def remove_numbers(
-    labels: Integer[np.ndarray, "a b c"], numbers: Int32[np.ndarray, "a b c"], removed: Bool[np.ndarray, " numbers"]
+    labels: Integer[np.ndarray, "a b c"],
+    numbers: Int32[np.ndarray, "a b c"],
+    removed: Bool[np.ndarray, " numbers"],
+    left: Mapping[int, int],
 ) -> None:
-    """Sets the voxels of some components to background, in place.
+    """Changes the voxels of some components, in place.
 
     Args:
         labels: The part of a label map with the numbered components.
         numbers: Number of each voxel, 0 for voxels that stay.
         removed: Whether to remove the voxels of each number.
+        left: What becomes of each value there, such as the background, 0.
     """
     for plane, numbered in _planes(labels, numbers):
-        plane[removed[numbered]] = 0
+        gone = removed[numbered]
+        before = plane[gone]
+        after = before.copy()
+        for value, becomes in left.items():
+            after[before == value] = becomes
+        plane[gone] = after
 
 
 def _planes(*arrays: Shaped[np.ndarray, "a b c"]) -> Iterator[tuple[np.ndarray, ...]]:

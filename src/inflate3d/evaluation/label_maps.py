@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Integer
 
+from inflate3d.datasets.case import target_values
 from inflate3d.datasets.classes import IGNORED, class_numbers, map_labels
+from inflate3d.datasets.regions import Regions
 from inflate3d.errors import ConfigError, DataError, truncate
 from inflate3d.evaluation.accumulator import ScoreAccumulator
 from inflate3d.evaluation.groups import check_groups
@@ -66,6 +68,7 @@ def score_label_maps(
     labels: str | Path,
     *,
     classes: Mapping[int, str] | None = None,
+    regions: Regions | None = None,
     ignore: int | None = None,
     groups: Mapping[str, Mapping[str, str]] | None = None,
     tolerance: float = TOLERANCE,
@@ -94,6 +97,7 @@ def score_label_maps(
         labels: A folder of label maps; suffixes may differ.
         classes: Names of the label values to score, without 0; other values are background. By default, all values that
             occur are scored, named by their number; of DICOM objects, all structures by their names.
+        regions: Unions of label values to score instead of classes; values in none of them are background.
         ignore: Label value of unlabeled voxels, which count in no measure.
         groups: By kind, such as ``site``, the group of each case. Intervals resample the cases of a ``patient`` (or
             ``subject`` or ``group``) together.
@@ -109,12 +113,19 @@ def score_label_maps(
     if maps.unpredicted:
         what = f"{len(maps.unpredicted)} label maps have no prediction and are not scored"
         _logger.warning("%s: %s", what, truncate(maps.unpredicted))
+    if regions:
+        classes = regions.name_values()
     if classes is None:
         classes = _named_classes(maps) or _find_classes(maps, ignore, progress)
     _check_classes(classes, ignore)
     structures = {plain_name(name): value for value, name in classes.items()}
     check_groups(groups or {}, maps.pairs)
-    accumulator = ScoreAccumulator(("background", *(classes[value] for value in sorted(classes))), tolerance=tolerance)
+    values = sorted(classes)
+    accumulator = ScoreAccumulator(
+        ("background", *(regions.names if regions else (classes[value] for value in values))),
+        tolerance=tolerance,
+        members=regions and regions.members([0, *values]),
+    )
     ours: set[int] = set()
     theirs: set[int] = set()
     for case, (predicted, labeled) in progress(maps.pairs.items(), len(maps.pairs), "scoring"):
@@ -130,7 +141,7 @@ def score_label_maps(
             label.spacing,
             groups={kind: group.get(case) for kind, group in (groups or {}).items()},
         )
-    _check_found(classes, ours - {0}, theirs - {0, ignore}, Path(predictions))
+    _check_found(target_values(classes, regions), ours - {0}, theirs - {0, ignore}, Path(predictions))
     return accumulator.scores()
 
 
@@ -215,32 +226,35 @@ def _find_classes(maps: LabelMaps, ignore: int | None, progress: Progress) -> di
     file = next(iter(maps.pairs.values()))[1]
     if not classes:
         raise DataError("all label maps contain only background", file=file.parent)
-    _check_found(classes, predicted - {0}, labeled - {0, ignore}, next(iter(maps.pairs.values()))[0].parent)
+    folder = next(iter(maps.pairs.values()))[0].parent
+    _check_found(target_values(classes, None), predicted - {0}, labeled - {0, ignore}, folder)
     return classes
 
 
-def _check_found(classes: Mapping[int, str], ours: set[int], theirs: set[int], folder: Path) -> None:
+def _check_found(targets: Mapping[str, tuple[int, ...]], ours: set[int], theirs: set[int], folder: Path) -> None:
     """If no value is in both, such as with masks of 0/255 and of 0/1, every score would silently be 0."""
-    if theirs and not classes.keys() & theirs:
+    known = {value for held in targets.values() for value in held}
+    in_ours, in_theirs = ({name for name, held in targets.items() if some & {*held}} for some in (ours, theirs))
+    if theirs and not in_theirs:
         raise DataError(
             "no label map has any of the classes",
-            expected=truncate([f"{value} ({name})" for value, name in classes.items()]),
+            expected=truncate([f"{', '.join(map(str, held))} ({name})" for name, held in targets.items()]),
             got=truncate(list(map(str, sorted(theirs)))),
             hint="check the values given to --classes",
         )
-    if ours and theirs and not classes.keys() & ours & theirs:
+    if ours and theirs and not in_ours & in_theirs:
         raise DataError(
             "predictions and labels have no class in common",
-            expected=truncate(list(map(str, sorted(classes.keys() & theirs)))),
+            expected=truncate(list(map(str, sorted(known & theirs)))),
             got=truncate(list(map(str, sorted(ours)))),
             hint="store the predictions with the values of the labels: a mask of 0 and 255 as 0 and 1, for example",
             file=folder,
         )
-    for value, name in classes.items():
-        where = [what for what, values in (("prediction", ours), ("label map", theirs)) if value not in values]
+    for name, held in targets.items():
+        where = [what for what, found in (("prediction", in_ours), ("label map", in_theirs)) if name not in found]
         if where:
-            _logger.warning("no %s has the class %s (value %d)", " or ".join(where), name, value)
-    if others := sorted({*ours, *theirs} - classes.keys()):
+            _logger.warning("no %s has the class %s (value %s)", " or ".join(where), name, ", ".join(map(str, held)))
+    if others := sorted({*ours, *theirs} - known):
         _logger.warning("scored as background: values %s", truncate(list(map(str, others))))
 
 

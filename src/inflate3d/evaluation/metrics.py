@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -19,8 +20,11 @@ _COUNTED_AT_ONCE = 2**22
 
 
 def overlap_counts(
-    prediction: Integer[Tensor, "*grid"], label: Integer[Tensor, "*grid"], num_classes: int
-) -> Integer[Tensor, "k 3"]:
+    prediction: Integer[Tensor, "*grid"],
+    label: Integer[Tensor, "*grid"],
+    num_classes: int,
+    members: Bool[np.ndarray, "regions k"] | None = None,
+) -> Integer[Tensor, "n 3"]:
     """Counts voxels for each class: in both maps, in the prediction, in the label.
 
     A few million voxels are counted at a time, so that memory does not depend on the scan's size.
@@ -28,6 +32,7 @@ def overlap_counts(
     Args:
         label: Class numbers of the same shape; voxels of `IGNORED` are not counted.
         num_classes: Number of classes, background included.
+        members: Which classes each region holds, to count the background and the regions instead of the classes.
     """
     pairs = torch.zeros(num_classes * num_classes, dtype=torch.long, device=label.device)
     parts = zip(prediction.flatten().split(_COUNTED_AT_ONCE), label.flatten().split(_COUNTED_AT_ONCE), strict=True)
@@ -37,7 +42,16 @@ def overlap_counts(
             predicted, labeled = predicted[known], labeled[known]
         pairs += torch.bincount(labeled.long() * num_classes + predicted, minlength=len(pairs))
     table = pairs.view(num_classes, num_classes)
+    if members is not None:
+        held = torch.from_numpy(with_background(members)).to(table)
+        both, predicted, labeled = held @ table @ held.T, held @ table.sum(0), held @ table.sum(1)
+        return torch.stack([both.diagonal(), predicted, labeled], dim=-1)
     return torch.stack([table.diagonal(), table.sum(0), table.sum(1)], dim=-1)
+
+
+def with_background(members: Bool[np.ndarray, "regions k"]) -> Bool[np.ndarray, "_ k"]:
+    """The regions after the background, which is what is in none of them."""
+    return np.concatenate([~members.any(0, keepdims=True), members])
 
 
 def dice(counts: Integer[Tensor, "*cases 3"]) -> Float[Tensor, "*cases"]:
@@ -78,20 +92,28 @@ class CaseDice(Metric):
     Args:
         num_cases: Number of cases that slices may come from.
         num_classes: Number of classes, background included.
+        members: See `overlap_counts`.
     """
 
     full_state_update = False
     counts: Tensor
 
-    def __init__(self, num_cases: int, num_classes: int, **how: Any) -> None:
+    def __init__(
+        self,
+        num_cases: int,
+        num_classes: int,
+        members: Bool[np.ndarray, "regions k"] | None = None,
+        **how: Any,
+    ) -> None:
         super().__init__(**how)
-        self.num_classes = num_classes
-        empty = torch.zeros(num_cases, num_classes, 3, dtype=torch.long)
+        self.num_classes, self.members = num_classes, members
+        counted = num_classes if members is None else 1 + len(members)
+        empty = torch.zeros(num_cases, counted, 3, dtype=torch.long)
         self.add_state("counts", default=empty, dist_reduce_fx="sum")
 
     def update(self, case: int, prediction: Integer[Tensor, "*grid"], label: Integer[Tensor, "*grid"]) -> None:
-        self.counts[case] += overlap_counts(prediction, label, self.num_classes)
+        self.counts[case] += overlap_counts(prediction, label, self.num_classes, self.members)
 
-    def compute(self) -> Float[Tensor, "cases k"]:
-        """Dice of each case and class; NaN where it is not defined."""
+    def compute(self) -> Float[Tensor, "cases n"]:
+        """Dice of each case and class, or region after the background; NaN where it is not defined."""
         return dice(self.counts)

@@ -12,6 +12,7 @@ from inflate3d.datasets.classes import IGNORED
 from inflate3d.evaluation.components import count_numbers, number_components
 from inflate3d.evaluation.distances import Spacing
 from inflate3d.evaluation.surfaces import hausdorff_measures, nsd
+from inflate3d.io.voxels import find_values
 
 HAUSDORFF = ("hd95", "hd95_pooled", "hd100", "assd")
 """Distances in millimeters; smaller is better."""
@@ -27,8 +28,10 @@ def shape_measures(
     classes: int,
     tolerance: float,
     measures: Collection[str] = SHAPE_MEASURES,
+    *,
+    members: Bool[np.ndarray, "regions k"] | None = None,
 ) -> dict[str, Float[np.ndarray, " classes"]]:
-    """Measures each foreground class.
+    """Measures each foreground class, or each region.
 
     If a class is in neither map, all are NaN. If it is in only one of them, distances are the scan's diagonal, the
     largest possible distance, and the others are 0.
@@ -39,16 +42,25 @@ def shape_measures(
     Args:
         label: Class numbers on the same grid; voxels of `IGNORED` belong to no class in either map.
         spacing: Millimeters between voxels along the three axes.
-        classes: Number of classes without the background.
+        classes: Number of classes without the background, or of regions.
         tolerance: Distance in millimeters up to which a surface counts as matched in NSD.
         measures: Those of `SHAPE_MEASURES` to compute.
+        members: Which classes each region holds, to measure regions instead of classes; this takes two more bytes per
+            voxel of the case.
 
     Returns:
-        By measure, a value for each foreground class.
+        By measure, a value for each foreground class or region.
     """
     diagonal = float(np.linalg.norm(np.array(label.shape) * spacing))
     in_one = {measure: diagonal if measure in HAUSDORFF else 0.0 for measure in measures}
     values = {measure: np.full(classes, np.nan) for measure in measures}
+    if members is not None:
+        ours, truth = _as_bytes(prediction, label)
+        each = []
+        for held in (np.flatnonzero(region).tolist() for region in members):
+            masks = find_values(ours, held).view(np.uint8), find_values(truth, held).view(np.uint8)
+            each.append(shape_measures(*masks, spacing, 1, tolerance, measures))
+        return {measure: np.concatenate([values[measure] for values in each]) for measure in measures}
     maps = _as_bytes(prediction, label)
     boxes = [ndimage.find_objects(numbers, max_label=classes) for numbers in maps]
     for index, (predicted, labeled) in enumerate(zip(*boxes, strict=True)):

@@ -80,7 +80,7 @@ def export_model(
             model.plan,
             format=format,
             weights="int8" if int8 else "float16" if half else "float32",
-            postprocessing=read_postprocessing((source,), model.plan.classes),
+            postprocessing=read_postprocessing((source,), model.plan.classes, model.plan.regions),
             check=Check(program=_PROGRAMS[format], largest_difference=difference),
             int8=scored,
         )
@@ -127,6 +127,14 @@ def _load(source: Path) -> tuple[Segmenter, Path]:
         )
     if model.plan is None:
         raise ModelError("model has no plan", hint="train it with inflate3d, or set model.plan", file=folder)
+    if model.plan.regions:
+        raise ModelError(
+            "a model of regions can't be exported",
+            expected="a model of exclusive classes, whose largest logit is the class",
+            got=f"the regions {', '.join(model.plan.regions.names)}",
+            hint="predict with inflate3d",
+            file=folder,
+        )
     return model, folder
 
 

@@ -64,6 +64,7 @@ class ScanResult:
         seconds: Duration of each stage; stages of different scans overlap.
         confidence: Confidence of the labels before post-processing; None if not requested.
         uncertainty: File of the uncertainty map; None if not requested.
+        masks: Files of the masks of classes or regions, if requested.
     """
 
     case: str
@@ -72,6 +73,7 @@ class ScanResult:
     seconds: Mapping[str, float] = field(default_factory=dict)
     confidence: Confidence | None = None
     uncertainty: Path | None = None
+    masks: tuple[Path, ...] = ()
     error: Inflate3dError | None = None
     warnings: tuple[DataError, ...] = ()
 
@@ -85,6 +87,7 @@ class ScanResult:
             **({"seconds": seconds} if seconds else {}),
             **({"confidence": self.confidence.to_dict()} if self.confidence else {}),
             **({"uncertainty": str(self.uncertainty)} if self.uncertainty else {}),
+            **({"masks": [str(file) for file in self.masks]} if self.masks else {}),
             **({"error": self.error.to_dict()} if self.error else {}),
         }
 
@@ -109,6 +112,7 @@ def predict_files(
     postprocessing: Postprocessing | None = None,
     confidence: bool = False,
     uncertainty_maps: bool = False,
+    masks: bool = False,
     engine: Engine | None = None,
     progress: Progress = silent,
     report: Callable[[ScanResult], object] = lambda result: None,
@@ -129,6 +133,7 @@ def predict_files(
         confidence: Whether to report the confidence of each label map.
         uncertainty_maps: Whether to also write each voxel's uncertainty to ``uncertainty/NAME.nii.gz``: the normalized
             entropy of the mean probabilities, from 0 to 1.
+        masks: Whether to also write a mask of each class or region, ``masks/NAME/CLASS.nii.gz``: 1 inside, 0 outside.
         engine: Runs the work on other machines (`inflate3d.distributed`), which must see the same paths. Each process
             loads the model once. If one dies, its scan is restarted elsewhere unless its label map has been written.
         progress: Shows the progress.
@@ -157,7 +162,12 @@ def predict_files(
     destination = Destination.of(out, found.cases, suffix)
     how = _How(postprocessing or Postprocessing(), confidence or uncertainty_maps, uncertainty_maps)
     jobs = find_jobs(
-        found, destination, skip_existing=skip_existing, overwrite=overwrite, uncertainty_maps=uncertainty_maps
+        found,
+        destination,
+        skip_existing=skip_existing,
+        overwrite=overwrite,
+        uncertainty_maps=uncertainty_maps,
+        masks=tuple(_loaded(predictor).plan.targets) if masks else (),
     )
     results = {job.target: ScanResult(job.case.id, "skipped") for job in jobs}
     todo = [job for job in jobs if not job.is_done]
@@ -170,7 +180,7 @@ def predict_files(
         outcomes = _map(predictor, how, engine, todo, progress)
     for job, result in outcomes:
         if result.state == "done" and destination.remote is None:
-            record_written(*filter(None, (job.target, result.uncertainty)))
+            record_written(*filter(None, (job.target, result.uncertainty, *job.mask_files.values())))
         results[job.target] = result
         report(result)
     _raise_problems(list(results.values()))
@@ -261,7 +271,8 @@ class _Pipeline:
     def _predict(self, job: Job, reading: _Background[tuple[Case, Volume]]) -> _Predicted | ScanResult:
         try:
             (case, volume), read_seconds = reading.result()
-            check_labels_writable(job.target, volume.grid, like=case.scan)
+            segments = self._predictor.plan.segments
+            check_labels_writable(job.target, volume.grid, like=case.scan, segments=segments)
             started = time.perf_counter()
             wanted = {
                 "confidence": self._how.confidence,
@@ -284,6 +295,7 @@ class _Pipeline:
             seconds,
             prediction.confidence,
             job.map_file if self._how.uncertainty_maps else None,
+            tuple(job.mask_files.values()),
             warnings=tuple(DataError(note, case=case.id, file=job.address) for note in volume.notes),
         )
         return _Predicted(job, result, partial(_write, job, case, prediction))
@@ -316,6 +328,8 @@ def _failed(job: Job, error: Exception) -> ScanResult:
 def _write(job: Job, case: Case, prediction: Prediction) -> None:
     if prediction.uncertainty is not None:
         write_percent(job.map_file, prediction.uncertainty, like=case.scan)
+    for name, file in job.mask_files.items():
+        write_labels(file, prediction.mask(name), like=case.scan)
     write_labels(job.target, prediction.labels, like=case.scan, segments=prediction.segments)
     job.deliver()
     job.release()

@@ -65,6 +65,10 @@ def _agreed(plan: Plan) -> dict[str, str]:
     spacing = "each scan's own" if plan.slice_spacing is None else f"{plan.slice_spacing} mm"
     return {
         "classes": ", ".join(f"{value} ({name})" for value, name in plan.classes.items()),
+        "regions": ", ".join(f"{name} {list(held)}" for name, held in plan.targets.items())
+        + (f", in the order {list(plan.regions.order)}" if plan.regions.order else "")
+        if plan.regions
+        else "none",
         "modalities": ", ".join(plan.modalities),
         "depth axes": plan.depth_axis,
         "slice spacings": spacing,

@@ -6,7 +6,7 @@ voxels on the device. Probabilities are averaged, not logits, so that no plane o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -14,8 +14,9 @@ from jaxtyping import Integer
 from torch import Tensor
 
 from inflate3d.inference.networks import LogitGrid
+from inflate3d.inference.outputs import Outputs
 from inflate3d.inference.scan import FramedScan
-from inflate3d.inference.slices import Logits, OwnPixels, argmax_class
+from inflate3d.inference.slices import Logits, OwnPixels
 from inflate3d.inference.uncertainty import AgreementCounter, Confidence
 from inflate3d.orientation import Turn
 
@@ -25,11 +26,13 @@ class PlaneAverage:
 
     Args:
         scan: The scan, with slices along the plan's depth axis.
+        outputs: What logits stand for.
         compare: Whether to keep each plane's label map, for the confidence.
     """
 
-    def __init__(self, scan: FramedScan, classes: int, *, compare: bool) -> None:
-        self._sum = torch.zeros(classes, *scan.own_shape, device=scan.device)
+    def __init__(self, scan: FramedScan, outputs: Outputs, *, compare: bool) -> None:
+        self._outputs = outputs
+        self._sum = torch.zeros(outputs.count, *scan.own_shape, device=scan.device)
         self._planes = 0
         self._compare = compare
         self._maps: list[Integer[Tensor, "d h w"]] = []
@@ -45,15 +48,15 @@ class PlaneAverage:
             turn: Conversion from the scan's axes to the plane's, see `plane_turns`.
         """
         total = self._sum.permute(0, *(1 + axis for axis in turn))
-        kind = torch.uint8 if len(total) <= 256 else torch.int32
+        kind = self._outputs.number_type
         chosen = torch.empty(self._sum.shape[1:] if self._compare else (0, 0, 0), dtype=kind).permute(turn)
         for index in range(total.shape[1]):
             logits = next(slices)  # the variable of a for loop would keep the batch while the next one is computed
             for rows in pixels.bands(logits):
                 own = pixels.total(logits, rows)
-                total[:, index, rows] += own.div(networks).softmax(0)
+                total[:, index, rows] += self._outputs.probabilities(own.div(networks))
                 if self._compare:
-                    chosen[index, rows] = argmax_class(own).to("cpu", kind)
+                    chosen[index, rows] = self._outputs.choose(own).to("cpu", kind)
             del logits
         self._planes += 1
         if self._compare:
@@ -61,17 +64,12 @@ class PlaneAverage:
 
     def logits(self) -> Iterator[Logits]:
         """Logarithms of the mean probabilities, slice by slice along the scan's depth: logits on its own pixels."""
-        least = torch.finfo(self._sum.dtype).tiny
         for index in range(self._sum.shape[1]):
-            yield [self._sum[None, :, index].div(self._planes).clamp_(min=least).log_()]
+            yield [self._outputs.logits(self._sum[None, :, index].div(self._planes))]
 
-    def confidence(self, class_names: Sequence[str]) -> Confidence:
-        """How far the planes agree.
-
-        Args:
-            class_names: Names of all classes, background first.
-        """
-        agreement = AgreementCounter(self._planes, len(class_names))
+    def confidence(self) -> Confidence:
+        """How far the planes agree."""
+        agreement = AgreementCounter(self._planes, self._outputs.classes, self._outputs.members)
         for index in range(self._sum.shape[1]):
             agreement.add(np.stack([chosen[index].numpy() for chosen in self._maps]))
-        return Confidence("planes", dict(zip(class_names[1:], agreement.values().tolist(), strict=True)))
+        return Confidence("planes", dict(zip(self._outputs.names, agreement.values().tolist(), strict=True)))

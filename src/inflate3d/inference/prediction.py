@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Integer, UInt8
+from jaxtyping import Bool, Float, Integer, UInt8
 
+from inflate3d.errors import ConfigError
 from inflate3d.inference.networks import LogitGrid
 from inflate3d.inference.uncertainty import Confidence
 from inflate3d.io import write_labels
 from inflate3d.io.segments import Segments
+from inflate3d.io.voxels import find_values
 from inflate3d.volume import Grid, Orientation
 from inflate3d.windows.resample import field_matrices, resample_labels
 
@@ -55,6 +58,7 @@ class Prediction:
         model_grid: The prediction before in-plane resampling; None if not requested.
         other_labels: The labels for each of the other requested filters.
         segments: Names and codes of the label values, which DICOM objects say.
+        targets: The label values of each class but the background, or of each region, by name.
 
     Example:
         >>> import inflate3d as i3d
@@ -74,6 +78,13 @@ class Prediction:
     model_grid: ModelGridClasses | None = None
     other_labels: tuple[Integer[np.ndarray, "i j k"], ...] = ()
     segments: Segments = field(default_factory=Segments)
+    targets: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def mask(self, name: str) -> Bool[np.ndarray, "i j k"]:
+        """The voxels of a class or region."""
+        if name not in self.targets:
+            raise ConfigError("unknown class", expected=", ".join(self.targets), got=name)
+        return find_values(self.labels, self.targets[name])
 
     def save(self, path: str | Path, *, like: str | Path | None = None) -> Path:
         """Writes the labels to a file, atomically.

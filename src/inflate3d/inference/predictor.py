@@ -25,6 +25,7 @@ from inflate3d.inference.ensemble import check_agreement, find_models
 from inflate3d.inference.flips import check_flips
 from inflate3d.inference.memory import Budget
 from inflate3d.inference.networks import LogitGrid, SliceScorer, make_scorer
+from inflate3d.inference.outputs import outputs_of
 from inflate3d.inference.planes import PlaneAverage
 from inflate3d.inference.prediction import ModelGridClasses, Prediction
 from inflate3d.inference.runtime import with_runtime
@@ -125,6 +126,7 @@ class Predictor:
             for plans in planes
         ]
         self._scorers = self._planes[0]
+        self._outputs = outputs_of(self.plan)
 
     @classmethod
     def load(
@@ -174,7 +176,8 @@ class Predictor:
             volume: ``(C, I, J, K)`` in any orientation, with its affine.
             confidence: Whether to compute the confidence of the labels.
             uncertainty: Whether to compute the entropy of each voxel.
-            class_scores: Whether to return the mean probabilities of all classes, an array of classes x voxels.
+            class_scores: Whether to return the mean probabilities of all classes (or regions), an array of classes x
+                voxels.
             model_grid: Whether to also return the classes on the grid of the first network's logits.
             depth_filter: Standard deviation in millimeters of a Gaussian filter of the logits along the depth; 0 for
                 none. `inflate3d evaluate` chooses it for a model, see `Postprocessing`.
@@ -203,7 +206,6 @@ class Predictor:
                 pixels,
                 sums=len(grids),
                 networks=1 if average else len(self.models),
-                class_names=self.plan.class_names,
                 members=len(members),
                 kind=kind,
             )
@@ -221,11 +223,11 @@ class Predictor:
         for index in range(scan.own_shape[0]):
             logits, *rest = next(filtered)  # a for loop's variable would keep the batch while the next one is computed
             for each, other in zip(others, rest, strict=True):
-                each.add(index, pixels.argmax(other[: len(grids)]))
+                each.add(index, pixels.classes(other[: len(grids)]))
             if on_grid is not None:
-                on_grid[index] = logits[0][0].argmax(0).cpu().numpy()
+                on_grid[index] = self._outputs.choose(logits[0][0]).cpu().numpy()
             if assessment is None:
-                arrays.add(index, pixels.argmax(logits))
+                arrays.add(index, pixels.classes(logits))
             else:
                 arrays.add(index, *assessment.add(logits, uncertainty=uncertainty, probabilities=class_scores))
             del logits, rest
@@ -233,7 +235,7 @@ class Predictor:
         return Prediction(
             arrays.labels,
             volume.affine,
-            confidence=(average.confidence(self.plan.class_names) if average else assessment.confidence())
+            confidence=(average.confidence() if average else assessment.confidence())
             if assessment and confidence
             else None,
             uncertainty=arrays.uncertainty,
@@ -243,6 +245,7 @@ class Predictor:
             else ModelGridClasses(on_grid, scan.orientation, grids[0], (height, width)),
             other_labels=tuple(each.labels for each in others),
             segments=self.plan.segments,
+            targets=self.plan.targets,
         )
 
     def classes(self, scan: ModelSpaceScan) -> Iterator[Integer[Tensor, "h w"]]:
@@ -258,7 +261,7 @@ class Predictor:
         framed = self._frame(scan)
         average = self._average(framed)
         pixels = self._own_pixels(framed, [average.grid] if average else self._grids(framed))
-        return (pixels.argmax(logits) for logits in (average.logits() if average else self._slice_logits(framed)))
+        return (pixels.classes(logits) for logits in (average.logits() if average else self._slice_logits(framed)))
 
     def _to_model_space(self, volume: Volume) -> FramedScan:
         return self._frame(to_model_space(volume, self.plan))
@@ -288,7 +291,8 @@ class Predictor:
 
     def _own_pixels(self, scan: FramedScan, grids: Sequence[LogitGrid]) -> OwnPixels:
         _, rows, columns = scan.own_shape
-        return OwnPixels((rows, columns), scan.sides, grids, device=self.device, band_bytes=self._budget.band_bytes)
+        band_bytes = self._budget.band_bytes
+        return OwnPixels((rows, columns), scan.sides, grids, self._outputs, device=self.device, band_bytes=band_bytes)
 
     def _average(self, scan: FramedScan, *, held: int = 0, kept: int = 0, compare: bool = False) -> PlaneAverage | None:
         """The scan's probabilities averaged over planes; None if there is only one plane.
@@ -301,10 +305,9 @@ class Predictor:
         """
         if len(self._planes) == 1:
             return None
-        classes = len(self.plan.classes)
         slices, rows, columns = scan.own_shape
-        budget = self._budget.reserve(4 * classes * (slices + kept) * rows * columns)
-        average = PlaneAverage(scan, classes, compare=compare)
+        budget = self._budget.reserve(4 * self._outputs.count * (slices + kept) * rows * columns)
+        average = PlaneAverage(scan, self._outputs, compare=compare)
         held += len(self._planes) * math.prod(scan.own_shape) * compare
         for scorers, turn in zip(self._planes, plane_turns(self.plan.depth_axis), strict=True):
             turned = scan.along(turn)
@@ -353,7 +356,7 @@ class Predictor:
         if self.schedule == "full":
             return choice.interpolate(batches.logits(choice.centers))
         step = min(first_pass_step(each.plan, scan) for each in scorers or self._scorers)
-        return choice.interpolate(adaptive_logits(batches.logits, scan.slices, step))
+        return choice.interpolate(adaptive_logits(batches.logits, scan.slices, step, self._outputs.are_background))
 
 
 class _Arrays:
@@ -367,12 +370,12 @@ class _Arrays:
         like = volume.array[0]  # the file's own memory order is faster to write
         self.labels = np.empty_like(like, dtype=self._values.dtype)
         self.uncertainty = np.empty_like(like, dtype=np.uint8) if uncertainty else None
-        self.class_scores = np.empty((len(values), *like.shape), np.float32) if class_scores else None
+        self.class_scores = np.empty((plan.outputs, *like.shape), np.float32) if class_scores else None
         apply = scan.orientation.apply  # gives views
         self._labels = apply(self.labels)
         self._uncertainty = None if self.uncertainty is None else apply(self.uncertainty)
         self._class_scores = (
-            None if self.class_scores is None else [apply(self.class_scores[number]) for number in range(len(values))]
+            None if self.class_scores is None else [apply(self.class_scores[number]) for number in range(plan.outputs)]
         )
 
     @property
@@ -415,10 +418,11 @@ def _plan_of(model: Model) -> Plan:
     if model.plan is None:
         raise ModelError("model has no plan", hint="train it with inflate3d, or set model.plan")
     plan, network = model.plan, model.architecture
-    if len(plan.classes) != network.num_classes or min(plan.classes) < 0:
-        raise ModelError(
-            "the plan's classes are not the network's", expected=f"{network.num_classes} classes", got=plan.classes
-        )
+    if plan.outputs != network.num_classes or min(plan.classes) < 0:
+        got = plan.regions.values if plan.regions else plan.classes
+        raise ModelError("the plan's classes are not the network's", expected=f"{network.num_classes} classes", got=got)
+    if plan.regions and (wrong := plan.regions.mistake(plan.classes, plan.ignore)):
+        raise ModelError("invalid regions in the model's plan", got=wrong)
     if not len(plan.modalities) == len(plan.normalization) == network.in_channels:
         raise ModelError(
             "the plan's modalities are not the network's",

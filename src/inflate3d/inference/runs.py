@@ -85,7 +85,9 @@ def evaluate(
         plan = Plan.read(folder.runs[0].plan)
         evaluator = _Evaluator(folder, dataset, plan, tolerance, keep=choose)
         if postprocess:
-            evaluator.postprocessing = read_postprocessing((folder.root,), plan.classes) or Postprocessing()
+            evaluator.postprocessing = (
+                read_postprocessing((folder.root,), plan.classes, plan.regions) or Postprocessing()
+            )
         for run in folder.runs:
             evaluator.add(run, held_out[run.root.name], progress, settings)
         scores = evaluator.accumulator.scores()
@@ -124,7 +126,7 @@ class _Evaluator:
         keep: bool,
     ) -> None:
         self.folder, self.dataset, self.plan, self.tolerance = folder, dataset, plan, tolerance
-        self.accumulator = ScoreAccumulator(plan.class_names, tolerance=tolerance)
+        self.accumulator = ScoreAccumulator(plan.class_names, tolerance=tolerance, members=plan.members)
         self.postprocessing = Postprocessing()
         self.depth_filters = depth_filters(_usual_slice_spacing(folder.runs[0], plan)) if keep else ()
         self.kept: dict[str, _Kept] | None = {} if keep else None

@@ -14,6 +14,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 from jaxtyping import Int
+from torch import Tensor
 
 from inflate3d.errors import ConfigError
 from inflate3d.inference.scan import FramedScan
@@ -69,20 +70,25 @@ def first_pass_step(plan: Plan, scan: FramedScan) -> int:
     return max(1, int(plan.thinnest[0] / scan.scan.spacing[0] / 2))
 
 
-def adaptive_logits(score: Score, slices: int, step: int) -> Iterator[Logits]:
+def adaptive_logits(score: Score, slices: int, step: int, are_background: Callable[[Tensor], bool]) -> Iterator[Logits]:
     """The logits of all slices, one by one, in order.
 
     Args:
         score: Scores slices.
         slices: How many there are.
         step: From one slice of the first pass to the next.
+        are_background: Whether all pixels of such logits are background; see `Outputs`.
     """
     first_pass = every_nth(slices, step)
     before: tuple[int, Logits] | None = None
     for start in range(0, len(first_pass), GROUP):
         group = first_pass[start : start + GROUP]
         known = [*([before] if before else []), *zip(group.tolist(), _one_by_one(score(group)), strict=True)]
-        between = [(low, high, _is_background(low[1]) and _is_background(high[1])) for low, high in pairwise(known)]
+        are_empty = [all(map(are_background, logits)) for _, logits in known]
+        between = [
+            (low, high, first and second)
+            for (low, high), (first, second) in zip(pairwise(known), pairwise(are_empty), strict=True)
+        ]
         wanted = [np.arange(low[0] + 1, high[0]) for low, high, skipped in between if not skipped]
         predicted = _one_by_one(score(np.concatenate([np.empty(0, int), *wanted])))
         if before is None:
@@ -99,11 +105,6 @@ def _one_by_one(batches: Iterator[Logits]) -> Iterator[Logits]:
     for batch in batches:
         for index in range(len(batch[0])):
             yield [part[index : index + 1].clone() for part in batch]
-
-
-def _is_background(logits: Logits) -> bool:
-    """Whether the background has the largest logit everywhere; so it has in any mean of such slices."""
-    return all(bool((part[:, :1] >= part).all()) for part in logits)
 
 
 def _interpolate(low: tuple[int, Logits], high: tuple[int, Logits], index: int) -> Logits:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from inflate3d.inference.memory import GIGABYTE, Budget, LiveTensors
 from inflate3d.inference.networks import LogitGrid, ScoreSlices, SliceScorer
+from inflate3d.inference.outputs import Outputs
 from inflate3d.inference.scan import FramedScan
 from inflate3d.models.oom import AdaptiveBatchSize, MemoryBudgetError
 from inflate3d.resampling import slice_weights
@@ -196,6 +197,7 @@ class OwnPixels:
         shape: Rows and columns of a slice.
         sides: Height and width of a slice in millimeters, ``(1, 2)``.
         grids: Grids of the logits; a grid may occur more than once.
+        outputs: What the logits stand for.
         device: Device of the logits.
         band_bytes: Size limit of a band's logits in bytes.
     """
@@ -205,11 +207,12 @@ class OwnPixels:
         shape: tuple[int, int],
         sides: Float[Tensor, "1 2"],
         grids: Sequence[LogitGrid],
+        outputs: Outputs,
         *,
         device: torch.device,
         band_bytes: int,
     ) -> None:
-        self.shape, self.band_bytes = shape, band_bytes
+        self.shape, self.outputs, self.band_bytes = shape, outputs, band_bytes
         own = (float(sides[0, 0]), float(sides[0, 1]))
         points = {  # None where the pixels are those of the logits
             grid: None if grid == (shape, own) else own_pixels(shape, sides, torch.tensor([grid.sides])).to(device)
@@ -217,8 +220,8 @@ class OwnPixels:
         }
         self._points = [points[grid] for grid in grids]
 
-    def argmax(self, logits: Sequence[Float[Tensor, "1 k _ _"]]) -> Integer[Tensor, "h w"]:
-        """The class with the largest sum of logits at each pixel; the lowest number among equal ones.
+    def classes(self, logits: Sequence[Float[Tensor, "1 k _ _"]]) -> Integer[Tensor, "h w"]:
+        """The class of each pixel by the sum of the logits.
 
         Args:
             logits: Logits of one slice, one tensor per grid.
@@ -228,12 +231,11 @@ class OwnPixels:
         """
         classes = self.empty_classes(logits)
         for rows in self.bands(logits):
-            classes[rows] = argmax_class(self.total(logits, rows))
+            classes[rows] = self.outputs.choose(self.total(logits, rows))
         return classes
 
     def empty_classes(self, logits: Sequence[Float[Tensor, "1 k _ _"]]) -> Integer[Tensor, "h w"]:
-        kind = torch.uint8 if logits[0].shape[1] <= 256 else torch.int32
-        return torch.empty(self.shape, dtype=kind, device=logits[0].device)
+        return torch.empty(self.shape, dtype=self.outputs.number_type, device=logits[0].device)
 
     def bands(self, logits: Sequence[Float[Tensor, "1 k _ _"]]) -> Iterator[slice]:
         """The rows of a slice, in parts that fit into a band."""
@@ -259,15 +261,3 @@ class OwnPixels:
         points = self._points[index]
         band = logits[index][:, :, rows] if points is None else sample_logits(logits[index], points[:, rows])
         return band[0]
-
-
-def argmax_class(logits: Float[Tensor, "k h w"]) -> Integer[Tensor, "h w"]:
-    """The class with the largest logit at each pixel; the lowest number among equal ones."""
-    if logits.device.type != "cpu":
-        return logits.argmax(0)
-    # torch's argmax over the first axis takes several times as long on a CPU
-    best, classes = logits[0].clone(), torch.zeros(logits.shape[1:], dtype=torch.int32)
-    for number in range(1, len(logits)):
-        classes.masked_fill_(logits[number] > best, number)
-        torch.maximum(best, logits[number], out=best)
-    return classes

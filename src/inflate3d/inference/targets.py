@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,9 @@ from inflate3d.volume import Volume
 
 UNCERTAINTY = "uncertainty"
 """Subfolder of the uncertainty maps."""
+
+MASKS = "masks"
+"""Subfolder of the masks, with a folder for each scan."""
 
 _LOOKUPS_AT_ONCE = 16
 """Number of remote files that are looked up at the same time."""
@@ -87,6 +91,7 @@ class Job:
         remote_target: The remote folder that the label map is uploaded to, if any.
         before: Time at which the existing label map was written, if there is one.
         is_done: Whether it is up to date and is skipped.
+        masks: Names of the classes or regions to also write by themselves.
     """
 
     case: Case
@@ -95,6 +100,13 @@ class Job:
     remote_target: RemoteFolder | None = None
     before: int | None = None
     is_done: bool = False
+    masks: tuple[str, ...] = ()
+
+    @property
+    def mask_files(self) -> dict[str, Path]:
+        """The file of each class or region to write by itself."""
+        folder = self.target.parent / MASKS / self.case.id
+        return {name: folder / f"{mask_file_name(name)}.nii.gz" for name in self.masks}
 
     @property
     def map_file(self) -> Path:
@@ -147,17 +159,36 @@ class Job:
         return all(change is not None and change < self.before for change in changes)
 
 
+def mask_file_name(name: str) -> str:
+    """The name of a class or region as a file's name on any disk."""
+    return re.sub(r"[^\w+-]+", "_", name).strip("_") or "_"
+
+
 def find_jobs(
-    found: FoundScans, destination: Destination, *, skip_existing: bool, overwrite: bool, uncertainty_maps: bool
+    found: FoundScans,
+    destination: Destination,
+    *,
+    skip_existing: bool,
+    overwrite: bool,
+    uncertainty_maps: bool,
+    masks: Sequence[str] = (),
 ) -> list[Job]:
-    """The job of each scan; checks that nothing would be overwritten by mistake."""
-    if uncertainty_maps and destination.remote:
-        raise ConfigError(
-            "uncertainty maps can only be written to a local folder",
-            got=destination.remote.address,
-            hint="predict into a local folder and copy it, or leave out --uncertainty-maps",
-        )
-    jobs = [Job(case, destination.target(case), found.remote, destination.remote) for case in found.cases]
+    """The job of each scan; checks that nothing would be overwritten by mistake.
+
+    Args:
+        masks: Names of the classes or regions to also write by themselves.
+    """
+    for what, wanted in (("uncertainty maps", uncertainty_maps), ("masks", bool(masks))):
+        if wanted and destination.remote:
+            raise ConfigError(
+                f"{what} can only be written to a local folder",
+                got=destination.remote.address,
+                hint=f"predict into a local folder and copy it, or leave out --{what.replace(' ', '-')}",
+            )
+    jobs = [
+        Job(case, destination.target(case), found.remote, destination.remote, masks=tuple(masks))
+        for case in found.cases
+    ]
     _check_names(jobs, uncertainty_maps=uncertainty_maps)
     with ThreadPoolExecutor(_LOOKUPS_AT_ONCE if found.remote or destination.remote else 1) as pool:
         checked = list(pool.map(lambda job: _look_up(job, skip_existing, uncertainty_maps), jobs))
@@ -168,7 +199,8 @@ def find_jobs(
 
 def _look_up(job: Job, skip_existing: bool, uncertainty_maps: bool) -> Job:
     job = replace(job, before=job.changed())
-    done = skip_existing and job.is_up_to_date() and (not uncertainty_maps or job.map_file.is_file())
+    others = [file for file in _files(job, uncertainty_maps) if file != job.target]
+    done = skip_existing and job.is_up_to_date() and all(file.is_file() for file in others)
     return replace(job, is_done=done)
 
 
@@ -188,6 +220,7 @@ def _files(job: Job, uncertainty_maps: bool) -> Iterator[Path]:
     yield job.target
     if uncertainty_maps:
         yield job.map_file
+    yield from job.mask_files.values()
 
 
 def _check_names(jobs: Sequence[Job], *, uncertainty_maps: bool) -> None:

@@ -20,10 +20,11 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Integer, UInt8
+from jaxtyping import Bool, Float, Int, Integer, UInt8
 from torch import Tensor
 
-from inflate3d.inference.slices import OwnPixels, argmax_class
+from inflate3d.evaluation.metrics import with_background
+from inflate3d.inference.slices import OwnPixels
 
 Kind = Literal["planes", "networks", "flips", "soft dice"]
 
@@ -79,22 +80,35 @@ class AgreementCounter:
 
     Args:
         classes: Number of classes, background included.
+        regions: Which classes each region holds, to compare regions instead of classes.
     """
 
-    def __init__(self, members: int, classes: int) -> None:
+    def __init__(self, members: int, classes: int, regions: Bool[np.ndarray, "regions k"] | None = None) -> None:
         self._classes = classes
+        self._held = None if regions is None else with_background(regions).astype(np.int64)
         self._pairs = list(combinations(range(members), 2))
-        self._sizes = np.zeros((members, classes), np.int64)
-        self._shared = np.zeros((len(self._pairs), classes), np.int64)
+        counted = classes if self._held is None else len(self._held)
+        self._sizes = np.zeros((members, counted), np.int64)
+        self._shared = np.zeros((len(self._pairs), counted), np.int64)
 
     def add(self, maps: Integer[np.ndarray, "members *grid"]) -> None:
         """Adds a part of the scan, given as class numbers."""
         voxels = maps.reshape(len(maps), -1)
         voxels = voxels[:, voxels.any(axis=0)]  # most are background in all
+        if self._held is not None:
+            self._add_regions(voxels, self._held)
+            return
         self._sizes += [np.bincount(each, minlength=self._classes) for each in voxels]
         for number, (one, other) in enumerate(self._pairs):
             shared = voxels[one][voxels[one] == voxels[other]]
             self._shared[number] += np.bincount(shared, minlength=self._classes)
+
+    def _add_regions(self, voxels: Integer[np.ndarray, "members n"], held: Int[np.ndarray, "counted k"]) -> None:
+        self._sizes += [held @ np.bincount(each, minlength=self._classes) for each in voxels]
+        for number, (one, other) in enumerate(self._pairs):
+            both = voxels[one].astype(np.int64) * self._classes + voxels[other]
+            table = np.bincount(both, minlength=self._classes**2).reshape(self._classes, self._classes)
+            self._shared[number] += np.einsum("rk,kl,rl->r", held, table, held, optimize=True)
 
     def values(self) -> Float[np.ndarray, " foreground"]:
         """Mean over the pairs in which at least one predicts the class; NaN if none does."""
@@ -108,12 +122,20 @@ class SoftDiceCounter:
 
     Args:
         classes: Number of classes, background included.
+        regions: Which classes each region holds, if the probabilities are of regions.
     """
 
-    def __init__(self, classes: int) -> None:
-        self._shared, self._expected, self._size = np.zeros((3, classes))
+    def __init__(self, classes: int, regions: Bool[np.ndarray, "regions k"] | None = None) -> None:
+        self._held = None if regions is None else torch.from_numpy(regions)
+        self._shared, self._expected, self._size = np.zeros((3, classes if regions is None else 1 + len(regions)))
 
-    def add(self, chosen: Integer[Tensor, "h w"], probabilities: Float[Tensor, "k h w"]) -> None:
+    def add(self, chosen: Integer[Tensor, "h w"], probabilities: Float[Tensor, "n h w"]) -> None:
+        if self._held is not None:
+            masks = self._held.to(chosen.device)[:, chosen.long()]
+            self._shared[1:] += (probabilities * masks).sum((1, 2)).cpu().numpy()
+            self._size[1:] += masks.sum((1, 2)).cpu().numpy()
+            self._expected[1:] += probabilities.sum((1, 2)).cpu().numpy()
+            return
         numbers = chosen.cpu().numpy().ravel()
         own = probabilities.gather(0, chosen[None].long()).cpu().numpy().ravel()
         self._shared += np.bincount(numbers, weights=own, minlength=len(self._size))
@@ -129,14 +151,14 @@ class AssessedSlice(NamedTuple):
     """A slice on the scan's own pixels.
 
     Attributes:
-        classes: Class numbers from `OwnPixels.argmax`.
+        classes: Class numbers from `OwnPixels.classes`.
         uncertainty: Normalized entropy of the mean probabilities in percent, if requested.
-        probabilities: Mean probabilities of all classes, if requested.
+        probabilities: Mean probabilities of all classes or regions, if requested.
     """
 
     classes: Integer[Tensor, "h w"]
     uncertainty: UInt8[Tensor, "h w"] | None
-    probabilities: Float[Tensor, "k h w"] | None
+    probabilities: Float[Tensor, "n h w"] | None
 
 
 class Assessment:
@@ -145,7 +167,6 @@ class Assessment:
     Args:
         pixels: The scan's pixels, for the grids of the sums, then of each member.
         sums: How many of these grids belong to sums.
-        class_names: Names of all classes, background first.
         members: Number of members; 0 for the soft Dice of the sum.
     """
 
@@ -155,15 +176,14 @@ class Assessment:
         *,
         sums: int,
         networks: int,
-        class_names: Sequence[str],
         members: int,
         kind: Kind,
     ) -> None:
         self._pixels, self._sums, self._networks = pixels, sums, networks
-        self._class_names = tuple(class_names)
+        self._outputs = outputs = pixels.outputs
         self._kind: Kind = kind
-        self._soft = SoftDiceCounter(len(class_names))
-        self._agreement = AgreementCounter(members, len(class_names)) if members else None
+        self._soft = SoftDiceCounter(outputs.classes, outputs.members)
+        self._agreement = AgreementCounter(members, outputs.classes, outputs.members) if members else None
 
     def add(
         self, logits: Sequence[Float[Tensor, "1 k _ _"]], *, uncertainty: bool = False, probabilities: bool = False
@@ -176,18 +196,18 @@ class Assessment:
         """
         classes = self._pixels.empty_classes(logits)
         percent = torch.empty(self._pixels.shape, dtype=torch.uint8, device=classes.device) if uncertainty else None
-        kept = logits[0].new_empty(len(self._class_names), *self._pixels.shape) if probabilities else None
+        kept = logits[0].new_empty(self._outputs.count, *self._pixels.shape) if probabilities else None
         for rows in self._pixels.bands(logits):
             total = self._pixels.total(logits[: self._sums], rows)
-            classes[rows] = argmax_class(total)
+            classes[rows] = self._outputs.choose(total)
             if self._agreement:
                 del total
                 mean = self._count_members(self._agreement, logits, rows, averaged=uncertainty or probabilities)
             else:
-                mean = total.div(self._networks).softmax(0)
+                mean = self._outputs.probabilities(total.div(self._networks))
                 self._soft.add(classes[rows], mean)
             if percent is not None and mean is not None:
-                percent[rows] = entropy_percent(mean)
+                percent[rows] = self._outputs.uncertainty(mean)
             if kept is not None and mean is not None:
                 kept[:, rows] = mean
         return AssessedSlice(classes, percent, kept)
@@ -195,7 +215,7 @@ class Assessment:
     def confidence(self) -> Confidence:
         """The confidence over the slices so far."""
         values = (self._agreement or self._soft).values()
-        return Confidence(self._kind, dict(zip(self._class_names[1:], values.tolist(), strict=True)))
+        return Confidence(self._kind, dict(zip(self._outputs.names, values.tolist(), strict=True)))
 
     def _count_members(
         self, agreement: AgreementCounter, logits: Sequence[Float[Tensor, "1 k _ _"]], rows: slice, *, averaged: bool
@@ -204,18 +224,12 @@ class Assessment:
         maps, total, members = [], None, range(self._sums, len(logits))
         for index in members:
             own = self._pixels.resampled(logits, index, rows)
-            maps.append(argmax_class(own).cpu().numpy())
+            maps.append(self._outputs.choose(own).cpu().numpy())
             if averaged:
-                probabilities = own.softmax(0)
+                probabilities = self._outputs.probabilities(own)
                 total = probabilities if total is None else total.add_(probabilities)
         agreement.add(np.stack(maps))
         return None if total is None else total.div_(len(members))
-
-
-def entropy_percent(probabilities: Float[Tensor, "k *grid"]) -> UInt8[Tensor, "*grid"]:
-    """Shannon entropy in percent of its maximum: 0 is certain, 100 is no information."""
-    share = torch.special.entr(probabilities).sum(0) / math.log(len(probabilities))
-    return share.mul_(100).round_().clamp_(0, 100).to(torch.uint8)
 
 
 def _ratio(total: np.ndarray, count: np.ndarray) -> np.ndarray:

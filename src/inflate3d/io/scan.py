@@ -169,11 +169,11 @@ def _label_precision(path: Path) -> float:
     return max(_LABEL_ROUNDING, step / 2 * (1 + _LABEL_ROUNDING) if step < _LARGEST_LABEL_STEP else 0.0)
 
 
-def check_labels_writable(path: str | Path, grid: Grid, like: str | Path) -> None:
+def check_labels_writable(path: str | Path, grid: Grid, like: str | Path, *, segments: Segments | None = None) -> None:
     """Checks that a label map can be written on the grid of a scan, before there is one."""
     path = Path(path)
     if kind_to_write(path):
-        check_dicom_labels_writable(path, Path(like))
+        check_dicom_labels_writable(path, Path(like), segments or Segments())
         return
     writer = writer_of(path)
     if writer is not reader_of(Path(like), None):

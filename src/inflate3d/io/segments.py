@@ -132,24 +132,24 @@ class Segments:
         codes: Name to codes, for those that differ from the built-in ones.
         dataset: The dataset that the classes are from; empty if unknown.
         by_model: Whether a model made the labels, not a person.
+        regions: Structures that may overlap, each with its values, by name; without, each value is a structure.
     """
 
     names: Mapping[int, str] = field(default_factory=dict)
     codes: Mapping[str, SegmentCode] = field(default_factory=dict)
     dataset: str = ""
     by_model: bool = True
+    regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
-    def values_in(self, labels: UInt[np.ndarray, "i j k"]) -> list[int]:
-        """The values that have a name, and those that occur in a label map, ascending; the background is left out."""
-        return sorted({*self.names, *np.unique(labels).tolist()} - {0})
+    def structures_in(self, labels: UInt[np.ndarray, "i j k"]) -> list[tuple[str, tuple[int, ...]]]:
+        """Name and values of each region; or of each value with a name or in the label map, except the background."""
+        if self.regions:
+            return list(self.regions.items())
+        values = sorted({*self.names, *np.unique(labels).tolist()} - {0})
+        return [(self.names.get(value, f"class {value}"), (value,)) for value in values]
 
-    def name_of(self, value: int) -> str:
-        """The name of a value, at most 64 characters, as DICOM has them."""
-        return self.names.get(value, f"class {value}")[:64]
-
-    def code_of(self, value: int) -> SegmentCode:
-        """The codes of a value's class: given ones, those of the built-in table, or "Tissue" for a class in neither."""
-        name = self.names.get(value, "")
+    def code_of(self, name: str) -> SegmentCode:
+        """The codes of a structure: given ones, those of the built-in table, or "Tissue" for one in neither."""
         return self.codes.get(name) or known_code(name) or _code(_TISSUE, _TISSUE)
 
 

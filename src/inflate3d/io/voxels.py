@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Shaped, UInt
+from jaxtyping import Bool, Integer, Shaped, UInt
 
 from inflate3d.errors import DataError, truncate
 
@@ -62,6 +63,14 @@ def as_label_dtype(labels: Shaped[np.ndarray, "..."], shape: tuple[int, ...], pa
             file=path,
         )
     return labels.astype(np.min_scalar_type(int(labels.max())), copy=False)
+
+
+def find_values(labels: Integer[np.ndarray, "*grid"], values: Iterable[int]) -> Bool[np.ndarray, "*grid"]:
+    """Where a label map has one of the values; memory beside the result is a byte per voxel."""
+    found = np.zeros_like(labels, dtype=bool)
+    for value in values:
+        found |= labels == value
+    return found
 
 
 def some_values(values: np.ndarray) -> str:

@@ -109,9 +109,7 @@ def write_model_card(
         header=yaml.safe_dump(header, sort_keys=False, allow_unicode=True),
         title=f"{dataset}: segmentation of {targets}" if plan else "A 3D segmentation network",
         summary=network_in_words(architecture),
-        outputs=[("label value", "class"), *((str(value), name) for value, name in plan.classes.items())]
-        if plan
-        else [],
+        outputs=_outputs(plan) if plan else [],
         targets=targets,
         inputs=f"{_listed(modalities)} of the dataset {dataset}" if plan else "its data are not recorded",
         evaluated=run is None or scored is not None,
@@ -120,6 +118,14 @@ def write_model_card(
     )
     write_text(path, f"{text.rstrip()}\n\n{MARK}{before.partition(MARK)[2]}")
     return path
+
+
+def _outputs(plan: Plan) -> list[tuple[str, ...]]:
+    """Table rows: the label values and what they stand for."""
+    if plan.regions is None:
+        return [("label value", "class"), *((str(value), name) for value, name in plan.classes.items())]
+    regions = [(name, ", ".join(map(str, held))) for name, held in plan.regions.values.items()]
+    return [("region", "label values"), *regions]
 
 
 def network_in_words(architecture: Architecture | VolumetricArchitecture) -> str:

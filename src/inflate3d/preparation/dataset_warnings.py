@@ -66,11 +66,12 @@ def class_warnings(dataset: Dataset, fingerprint: Fingerprint) -> list[DataError
         only = fingerprint.cases[0].case
         return [DataError("the dataset has only one case", hint=hint, case=only, file=dataset.root)]
     warnings = []
-    for value, name in dataset.classes.items():
-        holders = [measured.case for measured in fingerprint.cases if value in measured.class_slices]
+    kind = "region" if dataset.regions else "class"
+    for name, held in dataset.targets.items():
+        holders = [measured.case for measured in fingerprint.cases if not measured.class_slices.keys().isdisjoint(held)]
         if len(holders) == 1:
-            got = f"{value} ({name})"
-            warnings.append(DataError("a class occurs in only one case", got=got, hint=hint, case=holders[0]))
+            got = f"{', '.join(map(str, held))} ({name})"
+            warnings.append(DataError(f"a {kind} occurs in only one case", got=got, hint=hint, case=holders[0]))
     return warnings
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 from inflate3d.volume import DepthAxis
 
@@ -21,24 +21,24 @@ _PLACEHOLDER = re.compile(r"(class|label|value|object|structure|region|roi)?[\s_
 """A name that is only a number, such as the `class 2` that `inflate3d init` proposes."""
 
 
-def choose_flips(classes: Mapping[int, str], frame: Sequence[DepthAxis]) -> tuple[tuple[bool, bool, bool], str]:
+def choose_flips(names: Collection[str], frame: Sequence[DepthAxis]) -> tuple[tuple[bool, bool, bool], str]:
     """The axes along which windows may be flipped.
 
     Args:
-        classes: Label value to class name; 0 is the background.
+        names: Of the classes or regions to segment.
         frame: Directions of a window's depth, rows and columns.
 
     Returns:
         Whether each axis of the frame may be flipped, and the reason.
     """
-    named = {direction: _sides_in(classes.values(), pairs) for direction, pairs in OPPOSITES.items()}
+    named = {direction: _sides_in(names, pairs) for direction, pairs in OPPOSITES.items()}
     if named["sagittal"]:
         # A mirror along any axis turns left into right, however the patient then lies.
         return (False, False, False), (
             f"none: a class name says {' and '.join(named['sagittal'])}; "
             "for chambers of the heart, which differ in shape, give --flips True"
         )
-    unnamed = [name for value, name in classes.items() if value and _PLACEHOLDER.fullmatch(name.strip())]
+    unnamed = [name for name in names if _PLACEHOLDER.fullmatch(name.strip())]
     if unnamed:
         return (False, False, False), (
             f'none: "{unnamed[0]}" does not say whether left and right differ; name the classes, or give --flips True'

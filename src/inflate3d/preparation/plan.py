@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Integer, Shaped
+from jaxtyping import Bool, Integer, Shaped
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from inflate3d.atomic import write_text
 from inflate3d.config import Planes, TrainingDefaults
-from inflate3d.datasets.case import Dataset
+from inflate3d.datasets.case import Dataset, target_values
 from inflate3d.datasets.classes import class_numbers, map_labels
+from inflate3d.datasets.regions import Regions
 from inflate3d.errors import DataError
 from inflate3d.io.segments import SegmentCode, Segments
 from inflate3d.orientation import Turn, frame_axes, plane_turns
@@ -84,6 +85,7 @@ class ModelSpace(FrozenModel):
         slice_spacing: Millimeters between slices after resampling; None keeps a scan's own slices.
         structures: Label value of each structure in DICOM SEG and RTSTRUCT, by its plain name.
         codes: By class name, the codes that DICOM labels have, where they differ from the built-in ones.
+        regions: What networks segment where structures may overlap; None: each class.
     """
 
     dataset: str
@@ -96,11 +98,28 @@ class ModelSpace(FrozenModel):
     slice_spacing: PositiveFloat | None = None
     structures: dict[str, int] = Field(default_factory=dict)
     codes: dict[str, SegmentCode] = Field(default_factory=dict)
+    regions: Regions | None = None
+
+    @property
+    def targets(self) -> dict[str, tuple[int, ...]]:
+        """What networks segment: the label values of each region, or of each class but the background, by name."""
+        return target_values(self.classes, self.regions)
+
+    @property
+    def members(self) -> Bool[np.ndarray, "regions k"] | None:
+        """Which of the classes 0 to K-1 each region holds; None if there are no regions."""
+        return self.regions and self.regions.members(list(self.classes))
+
+    @property
+    def region_numbers(self) -> list[tuple[int, ...]] | None:
+        """The class numbers in each region; None if there are no regions."""
+        members = self.members
+        return None if members is None else [tuple(np.flatnonzero(held).tolist()) for held in members]
 
     @property
     def segments(self) -> Segments:
         """What the label values stand for, as DICOM labels say."""
-        return Segments(self.classes, self.codes, self.dataset)
+        return Segments(self.classes, self.codes, self.dataset, regions=self.regions.values if self.regions else {})
 
     @property
     def class_numbers(self) -> dict[int, int]:
@@ -158,8 +177,18 @@ class Plan(ModelSpace):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the classes 0 to K-1, background first."""
-        return tuple(self.classes.values())
+        """Names of what networks segment, background first: of the classes 0 to K-1, or of the regions."""
+        return ("background", *self.regions.names) if self.regions else tuple(self.classes.values())
+
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """Names of the classes 1 to K-1, of which each voxel of a label map has one, also where regions overlap."""
+        return tuple(self.classes.values())[1:]
+
+    @property
+    def outputs(self) -> int:
+        """Number of a network's outputs: the classes, background included, or the regions."""
+        return len(self.regions.names if self.regions else self.classes)
 
     @property
     def label_values(self) -> Integer[np.ndarray, " k"]:
@@ -168,7 +197,8 @@ class Plan(ModelSpace):
 
     def apply_to(self, dataset: Dataset) -> Dataset:
         """The dataset with the plan's classes."""
-        return replace(dataset, classes=self.classes, merged=self.merged, ignore=self.ignore)
+        chosen = {"classes": self.classes, "merged": self.merged, "ignore": self.ignore, "regions": self.regions}
+        return replace(dataset, **chosen)
 
     @property
     def plane_plans(self) -> tuple[Plan, ...]:

@@ -113,7 +113,10 @@ def choose_model_space(
         depth_axis=axis,
         slice_spacing=slice_spacing,
         structures=dict(dataset.structures),
-        codes={name: code for name, code in dataset.codes.items() if name in dataset.classes.values()},
+        codes={
+            name: code for name, code in dataset.codes.items() if name in {*dataset.classes.values(), *dataset.targets}
+        },
+        regions=dataset.regions,
     )
     return space, pixel_spacing, {"depth_axis": why_axis, "spacing": why_spacing}
 
@@ -232,4 +235,4 @@ def _flips(dataset: Dataset, axis: DepthAxis, options: PlanOptions) -> tuple[tup
     if options.flips is not None:
         wanted = options.flips
         return (wanted, wanted, wanted), f"{'allowed' if wanted else 'forbidden'}, as requested"
-    return choose_flips(dataset.classes, [DEPTH_AXES[world] for world in frame_axes(axis)])
+    return choose_flips(list(dataset.targets), [DEPTH_AXES[world] for world in frame_axes(axis)])

@@ -221,6 +221,7 @@ class Store:
             "classes": (self.plan.classes, chosen.classes),
             "merge": (self.plan.merged, dict(chosen.merged)),
             "ignore": (self.plan.ignore, chosen.ignore),
+            "regions": (self.plan.regions, chosen.regions),
         }
         if differing := {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}:
             before, now = (", ".join(f"{name} {pair[at]}" for name, pair in differing.items()) for at in (0, 1))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from inflate3d.datasets.case import Dataset
+from inflate3d.datasets.regions import Regions
 from inflate3d.preparation.dataset_warnings import AXES
 from inflate3d.preparation.fingerprint import CaseFingerprint, Fingerprint, Intensities, merge_intensities
 
@@ -24,7 +25,7 @@ def summarize(fingerprint: Fingerprint, dataset: Dataset) -> dict[str, Any]:
         The number of ``cases``; minimum, median and maximum of ``shape`` and ``spacing`` along each RAS+ axis;
         ``orientations`` and ``data_types`` of the files, with numbers of cases; values of the ``modalities`` in the
         median case; ``classes``, with the number of cases, the voxels in the median one of them, and the fraction of
-        slices with the class along each RAS+ axis.
+        slices with the class along each RAS+ axis; ``regions``, with their values, if the dataset has some.
     """
     cases = fingerprint.cases
     return {
@@ -39,6 +40,7 @@ def summarize(fingerprint: Fingerprint, dataset: Dataset) -> dict[str, Any]:
             if (present := [case for case in cases if index not in case.missing])
         ],
         "classes": _classes(fingerprint, dataset),
+        **({"regions": _regions(fingerprint, dataset.regions)} if dataset.regions else {}),
     }
 
 
@@ -70,6 +72,14 @@ def class_rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:
             *(f"{share:.1%}" for share in found["slice_share"]),
         )
         for found in summary["classes"]
+    ]
+
+
+def region_rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Table rows: a region, its label values, the cases with it, its median number of voxels."""
+    return [
+        (found["name"], ", ".join(map(str, found["values"])), str(found["cases"]), f"{found['voxels']:.0f}")
+        for found in summary["regions"]
     ]
 
 
@@ -110,4 +120,14 @@ def _classes(fingerprint: Fingerprint, dataset: Dataset) -> list[dict[str, Any]]
                 "slice_share": [share.get(value, 0.0) for share in shares],
             }
         )
+    return found
+
+
+def _regions(fingerprint: Fingerprint, regions: Regions) -> list[dict[str, Any]]:
+    found = []
+    for name, held in regions.values.items():
+        voxels = [sum(case.class_voxels.get(value, 0) for value in held) for case in fingerprint.cases]
+        holding = [count for count in voxels if count]
+        median = float(np.median(holding)) if holding else 0.0
+        found.append({"name": name, "values": list(held), "cases": len(holding), "voxels": median})
     return found

@@ -124,12 +124,15 @@ def _batch_size(size: tuple[int, int], memory: Memory) -> tuple[int, int, str]:
 
 def _foreground_fraction(fingerprint: Fingerprint, plan: Plan, world: int) -> tuple[float, str]:
     shares = fingerprint.slice_share(world)
-    rarest = min((value for value in plan.classes if value), key=lambda value: shares.get(value, 0.0))
-    share = shares.get(rarest, 0.0)
+    # a region is in at least as many slices as the most frequent of its values
+    targets = {name: max(shares.get(value, 0.0) for value in held) for name, held in plan.targets.items()}
+    rarest = min(targets, key=lambda name: targets[name])
+    share = targets[rarest]
+    kind = "region" if plan.regions else "class"
     fraction, part = (0.5, "half") if share >= RARE_SHARE else (0.67, "two thirds")
     return fraction, (
-        f"{part} of the windows are drawn by class, each class alike: "
-        f"the rarest, {plan.classes[rarest]}, is in {share:.0%} of the slices"
+        f"{part} of the windows are drawn by {kind}, each {kind} alike: "
+        f"the rarest, {rarest}, is in {share:.0%} of the slices"
     )
 
 

@@ -61,15 +61,15 @@ def check_classes(dataset: Dataset, class_voxels: Sequence[Mapping[int, int]]) -
         class_voxels: Number of voxels of each label value, after merging, case by case.
 
     Returns:
-        One error if no case has any label, otherwise one for each class that no case has.
+        One error if no case has any label, otherwise one for each class or region that no case has.
     """
     seen = {value for voxels in class_voxels for value, count in voxels.items() if count}
-    wanted = [value for value in dataset.classes if value not in (0, dataset.ignore)]
-    if not seen.intersection(wanted):
+    wanted = {name: held for name, held in dataset.targets.items() if dataset.ignore not in held}
+    if all(seen.isdisjoint(held) for held in wanted.values()):
         return [
             DataError(
                 "all label maps contain only background",
-                expected=f"some voxels of {', '.join(dataset.classes[value] for value in wanted)}",
+                expected=f"some voxels of {', '.join(wanted)}",
                 got="only background",
                 hint="check that label maps are listed, not the scans of a test set",
                 file=dataset.root,
@@ -77,13 +77,13 @@ def check_classes(dataset: Dataset, class_voxels: Sequence[Mapping[int, int]]) -
         ]
     return [
         DataError(
-            "class not found in any case",
-            expected=f"voxels of {value} ({dataset.classes[value]}) in some case",
-            hint="correct or shorten the dataset's list of classes",
+            f"{'region' if dataset.regions else 'class'} not found in any case",
+            expected=f"voxels of {' or '.join(map(str, held))} ({name}) in some case",
+            hint=f"correct or shorten the dataset's list of {'regions' if dataset.regions else 'classes'}",
             file=dataset.root,
         )
-        for value in wanted
-        if value not in seen
+        for name, held in wanted.items()
+        if seen.isdisjoint(held)
     ]
 
 

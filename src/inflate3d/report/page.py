@@ -68,6 +68,7 @@ def write_report(
         time=time_in_words(sum(log.seconds for log in logs)),
         scores=scores,
         classes=[(name, class_color(number)) for number, name in enumerate(names, start=1)],
+        drawn=[(name, class_color(number)) for number, name in enumerate(plan.value_names, start=1)],
         measures=measures,
         interval=interval_in_words(scores) if scores else "",
         summary=_summary(scores, measures) if scores else [],

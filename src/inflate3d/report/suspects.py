@@ -35,7 +35,7 @@ def write_suspects(
     page = out / "suspects.html"
     check_replaceable(page, overwrite=overwrite)
     drawn = [_draw(suspects, each) for each in suspects.ranked[:pictures]]
-    names = plan.class_names[1:]
+    names = plan.value_names
     text = render(
         "suspects.html.jinja",
         title=f"{plan.dataset}: label maps to check",

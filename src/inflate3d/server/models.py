@@ -148,6 +148,6 @@ class ModelShelf:
         if self._loaded is None or self._loaded.number != version.number:
             folder = self.path(version.number)
             predictor = Predictor.load(folder, **self._settings)
-            steps = read_postprocessing((folder,), predictor.plan.classes)
+            steps = read_postprocessing((folder,), predictor.plan.classes, predictor.plan.regions)
             self._loaded = _Loaded(version.number, predictor, steps)
         return self._loaded, version

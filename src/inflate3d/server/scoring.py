@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Integer
+from jaxtyping import Bool, Integer
 
 from inflate3d.datasets.case import Dataset
 from inflate3d.evaluation.metrics import dice, overlap_counts
@@ -32,27 +32,34 @@ def held_out_dice(
     """
     predictor = Predictor.load(model, device=device)
     plan = predictor.plan
-    steps = read_postprocessing((model,), plan.classes)
+    steps = read_postprocessing((model,), plan.classes, plan.regions)
     known, found = plan.apply_to(dataset), {}
     for case in (case for case in dataset.cases if case.id in cases):
         volume, label = check_case(case, known, allow_missing_modality=plan.allow_missing_modality)
         labels = predictor.predict(volume, depth_filter=steps.depth_filter if steps else 0.0).labels
         if steps and steps.classes:
             labels = steps.apply(labels, volume.spacing)
-        found[case.id] = mean_dice(plan.number_classes(labels), plan.number_classes(label.array[0]), len(plan.classes))
+        maps = plan.number_classes(labels), plan.number_classes(label.array[0])
+        found[case.id] = mean_dice(*maps, len(plan.classes), plan.members)
     return {case: value for case, value in found.items() if not math.isnan(value)}
 
 
-def mean_dice(predicted: Integer[np.ndarray, "i j k"], labels: Integer[np.ndarray, "i j k"], classes: int) -> float:
+def mean_dice(
+    predicted: Integer[np.ndarray, "i j k"],
+    labels: Integer[np.ndarray, "i j k"],
+    classes: int,
+    members: Bool[np.ndarray, "regions k"] | None = None,
+) -> float:
     """Mean Dice over the classes that are in either map; NaN if none is.
 
     Args:
         predicted: Class numbers.
         labels: Class numbers; ignored voxels are not counted.
         classes: Number of classes, background included.
+        members: Which classes each region holds, to score regions instead.
     """
     one, other = (torch.from_numpy(np.ascontiguousarray(each, np.int64)) for each in (predicted, labels))
-    values = dice(overlap_counts(one, other, classes))[1:]
+    values = dice(overlap_counts(one, other, classes, members))[1:]
     return float(values.nanmean())
 
 

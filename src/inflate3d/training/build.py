@@ -98,7 +98,7 @@ def _build_inflated(config: RunConfig, settings: InflatedConfig, plan: Plan) -> 
         settings,
         in_channels=len(plan.modalities),
         image_size=plan.image_size,
-        num_classes=len(plan.classes),
+        num_classes=plan.outputs,
         class_names=plan.class_names,
     )
     freeze(model, config.training.freeze)
@@ -116,7 +116,7 @@ def _build_volumetric(settings: VolumetricConfig, store: Store) -> VolumetricSeg
     return create_volumetric(
         settings.network,
         in_channels=len(store.plan.modalities),
-        num_classes=len(store.plan.classes),
+        num_classes=store.plan.outputs,
         patch_size=_patch_size(settings, store),
         spacing=spacing,
         width=settings.network_width,

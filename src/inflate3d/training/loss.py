@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import numpy as np
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Integer
 from monai.losses.focal_loss import FocalLoss
 from torch import Tensor, distributed, nn
+from torch.nn import functional
 
 from inflate3d.config import TrainingConfig
 from inflate3d.datasets.classes import IGNORED
@@ -49,15 +51,9 @@ class SegmentationLoss(nn.Module):
         over_voxels = -(fractions * log_probabilities).sum() if self.voxels == "ce" else self._focal_sum(logits, labels)
         sums = [torch.stack([over_voxels, fractions.sum()])]
         if self.dice:
-            sums.append(_region_sums(log_probabilities, fractions).flatten())
-        added = sum_over_processes(torch.cat(sums))
-        loss = added[0] / added[1].clamp(min=1)
-        if self.dice:
-            matched, predicted, labeled = added[2:].unflatten(0, (3, -1))
-            present = labeled > 0
-            distance = 1 - (2 * matched + _SMOOTH) / (predicted + labeled + _SMOOTH)
-            loss = loss + (distance * present).sum() / present.sum().clamp(min=1)
-        return loss
+            known = fractions.sum(1, keepdim=True)
+            sums.append(_overlap_sums(log_probabilities[:, 1:].exp() * known, fractions[:, 1:]).flatten())
+        return _over_batch(torch.cat(sums))
 
     def _focal_sum(
         self, logits: Float[Tensor, "b k *grid"], labels: Integer[Tensor, "b votes *grid"]
@@ -68,9 +64,69 @@ class SegmentationLoss(nn.Module):
         return (losses * known).sum() / len(votes)
 
 
-def make_loss(config: TrainingConfig) -> SegmentationLoss:
-    """The loss on logits ``(B, K, S, H, W)`` and class numbers ``(B, V, S, H, W)``, which may be `IGNORED`."""
-    return SegmentationLoss("focal" if config.loss == "dice-focal" else "ce", dice=config.loss != "ce")
+class RegionLoss(nn.Module):
+    """The same for regions, which may overlap: binary cross-entropy or focal loss plus Dice, each of its own sigmoid.
+
+    The mean over voxels is over the regions, too, as in nnU-Net. For a single region it is the loss of a class and the
+    background whose logits differ by the region's.
+
+    Args:
+        voxels: What is the mean over voxels.
+        members: Which of the classes 0 to K-1 each region holds.
+    """
+
+    table: Tensor
+
+    def __init__(self, voxels: Literal["ce", "focal"], members: Bool[np.ndarray, "regions k"], *, dice: bool) -> None:
+        super().__init__()
+        self.voxels, self.dice = voxels, dice
+        self.focal = FocalLoss(gamma=2.0, reduction="none")
+        table = np.zeros((IGNORED + 1, len(members)), np.float32)
+        table[: members.shape[1]] = members.T
+        self.register_buffer("table", torch.from_numpy(table), persistent=False)
+
+    def forward(
+        self, logits: Float[Tensor, "b regions *grid"], labels: Integer[Tensor, "b votes *grid"]
+    ) -> Float[Tensor, ""]:
+        """The loss; its value is the same in every process.
+
+        Args:
+            logits: Of the regions.
+            labels: Class numbers, those of several points of a voxel where a label map was shrunk.
+        """
+        votes = labels.unbind(1)
+        held = (self._held(vote) for vote in votes)
+        fractions = next(held)
+        for each in held:
+            fractions = fractions + each
+        fractions, known = fractions / len(votes), (labels != IGNORED).to(logits.dtype).mean(1, keepdim=True)
+        if self.voxels == "ce":
+            over_voxels = (functional.softplus(logits) * known - logits * fractions).sum()
+        else:
+            losses = (self.focal(logits, self._held(vote)) * (vote != IGNORED)[:, None] for vote in votes)
+            over_voxels = sum((each.sum() for each in losses), logits.new_zeros(())) / len(votes)
+        sums = [torch.stack([over_voxels, known.sum() * logits.shape[1]])]
+        if self.dice:
+            sums.append(_overlap_sums(logits.sigmoid() * known, fractions).flatten())
+        return _over_batch(torch.cat(sums))
+
+    def _held(self, vote: Integer[Tensor, "b *grid"]) -> Float[Tensor, "b regions *grid"]:
+        """Whether each region holds a voxel; an ignored one is in none."""
+        return self.table[vote.long()].movedim(-1, 1)
+
+
+def make_loss(
+    config: TrainingConfig, members: Bool[np.ndarray, "regions k"] | None = None
+) -> SegmentationLoss | RegionLoss:
+    """The loss on logits ``(B, K, S, H, W)`` and class numbers ``(B, V, S, H, W)``, which may be `IGNORED`.
+
+    Args:
+        members: Which of the classes each region holds, if the logits are of regions.
+    """
+    voxels: Literal["ce", "focal"] = "focal" if config.loss == "dice-focal" else "ce"
+    if members is not None:
+        return RegionLoss(voxels, members, dice=config.loss != "ce")
+    return SegmentationLoss(voxels, dice=config.loss != "ce")
 
 
 def sum_over_processes(values: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
@@ -108,10 +164,26 @@ def _class_fractions(
     return fractions / len(votes)
 
 
-def _region_sums(
-    log_probabilities: Float[Tensor, "b k *grid"], fractions: Float[Tensor, "b k *grid"]
-) -> Float[Tensor, "3 foreground"]:
-    """For each foreground class: intersection, prediction, label."""
-    probabilities = log_probabilities[:, 1:].exp() * fractions.sum(1, keepdim=True)  # of what is known
-    both, over = torch.minimum(probabilities, fractions[:, 1:]), (0, *range(2, fractions.ndim))
-    return torch.stack([each.sum(over) for each in (both, probabilities, fractions[:, 1:])])
+def _overlap_sums(
+    probabilities: Float[Tensor, "b n *grid"], fractions: Float[Tensor, "b n *grid"]
+) -> Float[Tensor, "3 n"]:
+    """For each class or region: intersection, prediction, label.
+
+    Args:
+        probabilities: Of the part of each voxel that is not ignored.
+        fractions: The fraction of each voxel that is labeled as it.
+    """
+    both, over = torch.minimum(probabilities, fractions), (0, *range(2, fractions.ndim))
+    return torch.stack([each.sum(over) for each in (both, probabilities, fractions)])
+
+
+def _over_batch(sums: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+    """The loss from the sums of a batch: over voxels, their number, and `_overlap_sums` if Dice is part of it."""
+    added = sum_over_processes(sums)
+    loss = added[0] / added[1].clamp(min=1)
+    if len(added) > 2:
+        matched, predicted, labeled = added[2:].unflatten(0, (3, -1))
+        present = labeled > 0
+        distance = 1 - (2 * matched + _SMOOTH) / (predicted + labeled + _SMOOTH)
+        loss = loss + (distance * present).sum() / present.sum().clamp(min=1)
+    return loss

@@ -234,11 +234,13 @@ def _free_memory() -> None:
 
 def _warn_of_untrained_classes(plan: Plan, store: Store, split: Split) -> None:
     """A class that no training case has can't be learned, whatever its score is."""
-    present = {number for case in split.train for number in store.cases[case].slices}
-    absent = [name for number, name in enumerate(plan.class_names) if number and number not in present]
+    values = list(plan.classes)
+    present = {values[number] for case in split.train for number in store.cases[case].slices}
+    absent = [name for name, held in plan.targets.items() if present.isdisjoint(held)]
     if absent:
         logger.warning(
-            "no training case of this split has the class %s: the model will never predict it",
+            "no training case of this split has the %s %s: the model will never predict it",
+            "region" if plan.regions else "class",
             truncate(absent),
         )
 

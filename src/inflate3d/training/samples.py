@@ -42,7 +42,7 @@ def choose_samples(
 
     training = config.training
     cases = {name: store.cases[name] for name in split.train}
-    draw = WindowSampler(cases, training.foreground_fraction, training.seed, plan.planes).draw
+    draw = WindowSampler(cases, training.foreground_fraction, training.seed, plan.planes, plan.region_numbers).draw
     samples: Samples
     batch_size = training.batch_size
     if isinstance(config.model, VolumetricConfig):

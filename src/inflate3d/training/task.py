@@ -63,10 +63,10 @@ class SegmentationTask(lightning.LightningModule):
         super().__init__()
         self.model, self.config, self.plan, self.augment = model, config, plan, augment
         self.planes = plan.plane_plans
-        self.loss = make_loss(config.training)
+        self.loss = make_loss(config.training, plan.members)
         self.store, self.rows = store, {case: row for row, case in enumerate(watched)}
         self.after_slice: Callable[[], object] = lambda: None
-        self.case_dice = CaseDice(len(watched), len(plan.classes))
+        self.case_dice = CaseDice(len(watched), len(plan.classes), plan.members)
 
     def training_step(self, batch: WindowBatch, batch_idx: int) -> Tensor:
         generator = self._seed(batch_idx)

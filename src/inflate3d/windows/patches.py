@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Integer
 
 from inflate3d.config import AugmentationConfig
+from inflate3d.io.voxels import find_values
 from inflate3d.preparation.store import Store, StoredCase
 from inflate3d.windows.datamodule import Draw, Samples, WindowBatch
 from inflate3d.windows.sampling import SampleLocation
@@ -91,7 +92,7 @@ class Patches(Samples):
         self.size, self.pixel_spacing, self.augmentation, self.seed = size, pixel_spacing, augmentation, seed
 
     def cut(self, location: SampleLocation, number: int) -> WindowBatch:
-        """The patch around the location's slice, and around a voxel of its class if it has one."""
+        """The patch around the location's slice, and around a voxel of its target if it has one."""
         case = self.store.cases[location.case]
         grid = plane_grid(case.shape[1:], case.spacing[1:], self.pixel_spacing)
         axes = (self._draw_voxel(location, case, number), case.shape[1:], case.spacing[1:], self.size[1:], *grid)
@@ -121,9 +122,9 @@ class Patches(Samples):
     def _draw_voxel(self, location: SampleLocation, case: StoredCase, number: int) -> tuple[int, int]:
         """Row and column of the voxel that the patch is to contain."""
         random = np.random.default_rng((self.seed, number, _DRAW_IN_PLANE))
-        if location.target_class is None:
+        if not location.target:
             return int(random.integers(case.shape[1])), int(random.integers(case.shape[2]))
-        found = np.flatnonzero(self.store.label_slice(location.case, location.slice) == location.target_class)
+        found = np.flatnonzero(find_values(self.store.label_slice(location.case, location.slice), location.target))
         row, column = divmod(int(found[random.integers(len(found))]), case.shape[2])
         return row, column
 

@@ -24,10 +24,12 @@ from jaxtyping import Bool, Float, Int, Integer
 from scipy import ndimage
 
 from inflate3d.datasets.classes import IGNORED
-from inflate3d.evaluation.components import count_numbers, find_holes, number_components
+from inflate3d.datasets.regions import Regions
+from inflate3d.evaluation.components import count_numbers, find_box, find_holes, number_components
 from inflate3d.evaluation.distances import Spacing
-from inflate3d.evaluation.postprocessing.steps import ClassSteps, Postprocessing
+from inflate3d.evaluation.postprocessing.steps import ClassSteps, Postprocessing, fillable_values
 from inflate3d.evaluation.statistics import CONFIDENCE, Estimate, estimate, group_values, mean_over_defined
+from inflate3d.io.voxels import find_values
 
 FEWEST_CHANGED = 5
 """A step is kept only if it changes the Dice of this many cases."""
@@ -49,7 +51,7 @@ class ClassTally:
         voxels: Of each predicted component.
         predicted: Likewise, without those where the label is ignored.
         labeled: Voxels of the label.
-        fillable: Background voxels in the holes of the predicted class.
+        fillable: Background voxels in the holes of the predicted class; of a region, all that can be in it.
         voxel_volume: Cubic millimeters.
     """
 
@@ -79,27 +81,38 @@ class ClassTally:
 
 
 def tally_case(
-    prediction: Integer[np.ndarray, "i j k"], label: Integer[np.ndarray, "i j k"], num_classes: int, spacing: Spacing
+    prediction: Integer[np.ndarray, "i j k"],
+    label: Integer[np.ndarray, "i j k"],
+    num_classes: int,
+    spacing: Spacing,
+    regions: Regions | None = None,
 ) -> tuple[ClassTally, ...]:
-    """Counts each foreground class.
+    """Counts each foreground class, or each region.
 
     Args:
         prediction: Class numbers on the scan's own grid.
         label: Class numbers on the same grid, or `IGNORED`.
         num_classes: Number of classes, background included.
         spacing: Millimeters between voxels along the three axes.
+        regions: What to count instead of classes, as regions of class numbers.
     """
     known = label != IGNORED
-    boxes = ndimage.find_objects(prediction, max_label=num_classes - 1)
     voxel_volume = math.prod(spacing)
+    if regions is None:
+        counted = {(number,): (0,) for number in range(1, num_classes)}
+        boxes = ndimage.find_objects(prediction, max_label=num_classes - 1)
+    else:
+        counted = {held: tuple(fillable_values(regions, name)) for name, held in regions.values.items()}
+        boxes = [find_box(prediction, *held) for held in counted]
     tallies = []
-    for number, box in enumerate(boxes, start=1):
-        labeled = int(np.count_nonzero(label == number))
+    for (held, fillable), box in zip(counted.items(), boxes, strict=True):
+        labeled = int(np.count_nonzero(find_values(label, held)))
         if box is None:
             none = np.zeros(0, dtype=np.int64)
             tallies.append(ClassTally(none, none, none, labeled, 0, 0, voxel_volume))
         else:
-            tallies.append(_tally(prediction[box], label[box], known[box], number, labeled, voxel_volume))
+            parts = prediction[box], label[box], known[box]
+            tallies.append(_tally(*parts, held, fillable, labeled, voxel_volume))
     return tuple(tallies)
 
 
@@ -107,12 +120,13 @@ def _tally(
     prediction: Integer[np.ndarray, "i j k"],
     label: Integer[np.ndarray, "i j k"],
     known: Bool[np.ndarray, "i j k"],
-    number: int,
+    held: tuple[int, ...],
+    filled: tuple[int, ...],
     labeled: int,
     voxel_volume: float,
 ) -> ClassTally:
-    mask, right = prediction == number, label == number
-    fillable = find_holes(mask) & (prediction == 0) & known
+    mask, right = find_values(prediction, held), find_values(label, held)
+    fillable = find_holes(mask) & find_values(prediction, filled) & known
     numbers, voxels = number_components(mask)
     highest = len(voxels) - 1
     return ClassTally(

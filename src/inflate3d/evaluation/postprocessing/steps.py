@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Int, Integer
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from inflate3d.atomic import write_text
+from inflate3d.datasets.regions import Regions
 from inflate3d.errors import ConfigError
 from inflate3d.evaluation.components import (
     find_box,
@@ -20,6 +21,7 @@ from inflate3d.evaluation.components import (
     number_components,
     remove_numbers,
 )
+from inflate3d.io.voxels import find_values
 from inflate3d.settings import FrozenModel, parse_settings, read_json
 
 POSTPROCESSING_FILE = "postprocessing.json"
@@ -27,10 +29,10 @@ POSTPROCESSING_FILE = "postprocessing.json"
 
 
 class ClassSteps(FrozenModel):
-    """Post-processing of one class."""
+    """Post-processing of one class or region."""
 
     value: int = Field(ge=1)
-    """Its label value."""
+    """Its label value; of a region its number among all regions, from 1 on."""
     name: str
     """Its name."""
     largest_component: bool = False
@@ -38,7 +40,7 @@ class ClassSteps(FrozenModel):
     minimum_volume: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Remove connected components with a smaller volume, in cubic millimeters."""
     fill_holes: bool = False
-    """Fill background that it fully encloses."""
+    """Fill background that it fully encloses; of a region, also other voxels that can be in it, too."""
 
     @property
     def removes(self) -> bool:
@@ -85,7 +87,9 @@ class Postprocessing(FrozenModel):
     depth_filter: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Standard deviation in millimeters of the Gaussian along the depth; 0 for none."""
     classes: tuple[ClassSteps, ...] = ()
-    """Classes that are changed."""
+    """Classes or regions that are changed."""
+    regions: Regions | None = None
+    """All regions of the label maps, if the steps are of regions."""
 
     @field_validator("classes")
     @classmethod
@@ -94,6 +98,12 @@ class Postprocessing(FrozenModel):
         if len(set(values)) != len(values):
             raise ValueError("each class once")
         return classes
+
+    @model_validator(mode="after")
+    def _known_regions(self) -> Postprocessing:
+        if self.regions and not {each.name for each in self.classes} <= {*self.regions.names}:
+            raise ValueError("each class is one of the regions")
+        return self
 
     def apply(self, labels: Integer[np.ndarray, "i j k"], spacing: Sequence[float]) -> Integer[np.ndarray, "i j k"]:
         """Applies all steps except the depth filter, and returns a new label map.
@@ -108,28 +118,53 @@ class Postprocessing(FrozenModel):
         view, voxel_volume = in_memory_order(cleaned), math.prod(spacing)
         for each in self.classes:
             if each.removes:
-                _remove(view, each, voxel_volume)
+                _remove(view, each, self._left_without(each), voxel_volume)
         for each in self.classes:
             if each.fill_holes:
-                _fill(view, each.value)
+                _fill(view, self._left_without(each), self._filled(each))
         return cleaned
+
+    def _left_without(self, steps: ClassSteps) -> dict[int, int]:
+        """What becomes of each value of a class or region where it is removed."""
+        if self.regions is None:
+            return {steps.value: 0}
+        return {value: self.regions.without(value, steps.name) for value in self.regions.values[steps.name]}
+
+    def _filled(self, steps: ClassSteps) -> dict[int, int]:
+        """What becomes of each value in a hole of a class or region."""
+        return {0: steps.value} if self.regions is None else fillable_values(self.regions, steps.name)
 
     def in_words(self) -> str:
         """Describes all steps in one line; ``nothing`` if there are none."""
         smoothed = [f"depth filter {self.depth_filter:g} mm"] if self.depth_filter else []
         return "; ".join([*smoothed, *(f"{each.name}: {each.in_words()}" for each in self.classes)]) or "nothing"
 
-    def check_classes(self, classes: Mapping[int, str], *, file: Path | None = None) -> None:
+    def check_classes(
+        self, classes: Mapping[int, str], regions: Regions | None = None, *, file: Path | None = None
+    ) -> None:
         """Checks that it fits a model with these classes.
 
         Args:
             classes: Name by label value.
+            regions: The model's regions, if it has some.
             file: The file with the post-processing, for the message.
 
         Raises:
-            ConfigError: A class is missing in the model or has another name.
+            ConfigError: A class is missing in the model or has another name, or regions differ.
         """
-        for each in self.classes:
+        if self.classes and self.regions != regions:
+            raise ConfigError(
+                "post-processing was chosen for other regions",
+                expected=", ".join(f"{name} {list(held)}" for name, held in regions.values.items())
+                if regions
+                else "none",
+                got=", ".join(f"{name} {list(held)}" for name, held in self.regions.values.items())
+                if self.regions
+                else "none",
+                hint="predict with --no-postprocessing, or evaluate the model again to choose anew",
+                file=file,
+            )
+        for each in () if regions else self.classes:
             if classes.get(each.value) != each.name:
                 raise ConfigError(
                     "post-processing was chosen for other classes",
@@ -167,17 +202,21 @@ def find_postprocessing(folder: Path) -> Path | None:
     return next((file for file in places if file.exists()), None)
 
 
-def read_postprocessing(folders: Sequence[Path], classes: Mapping[int, str]) -> Postprocessing | None:
+def read_postprocessing(
+    folders: Sequence[Path], classes: Mapping[int, str], regions: Regions | None = None
+) -> Postprocessing | None:
     """The post-processing of an ensemble of models in several folders, or None.
 
     Args:
         folders: The model folders of `predict`.
+        classes: The models' classes: name by label value.
+        regions: Their regions, if they have some.
     """
     files = [find_postprocessing(folder) for folder in folders]
     found = [Postprocessing.read(file) if file else None for file in files]
     for each, file in zip(found, files, strict=True):
         if each:
-            each.check_classes(classes, file=file)
+            each.check_classes(classes, regions, file=file)
         if each != found[0]:
             raise ConfigError(
                 "models of the ensemble have different post-processing",
@@ -189,17 +228,28 @@ def read_postprocessing(folders: Sequence[Path], classes: Mapping[int, str]) -> 
     return found[0]
 
 
-def _remove(labels: Integer[np.ndarray, "a b c"], steps: ClassSteps, voxel_volume: float) -> None:
-    if (box := find_box(labels, steps.value)) is None:
+def fillable_values(regions: Regions, name: str) -> dict[int, int]:
+    """The values outside of a region that can become values of it, and those values."""
+    others = sorted(({0} | regions.all_values) - {*regions.values[name]})
+    return {value: after for value in others if (after := regions.adding(value, name)) != value}
+
+
+def _remove(
+    labels: Integer[np.ndarray, "a b c"], steps: ClassSteps, left: Mapping[int, int], voxel_volume: float
+) -> None:
+    if (box := find_box(labels, *left)) is None:
         return
-    numbers, voxels = number_components(labels[box] == steps.value)
+    numbers, voxels = number_components(find_values(labels[box], left))
     removed = np.concatenate([[False], steps.removed(voxels[1:], voxel_volume)])  # the number 0 is what is around
     if removed.any():
-        remove_numbers(labels[box], numbers, removed)
+        remove_numbers(labels[box], numbers, removed, left)
 
 
-def _fill(labels: Integer[np.ndarray, "a b c"], value: int) -> None:
-    if (box := find_box(labels, value)) is None:
+def _fill(labels: Integer[np.ndarray, "a b c"], held: Collection[int], filled: Mapping[int, int]) -> None:
+    """Fills the holes of some values, by what becomes of each value there."""
+    if (box := find_box(labels, *held)) is None:
         return
     part = labels[box]
-    part[find_holes(part == value) & (part == 0)] = value
+    holes = find_holes(find_values(part, held))
+    for value, after in filled.items():
+        part[holes & (part == value)] = after

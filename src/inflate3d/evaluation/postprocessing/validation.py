@@ -151,7 +151,9 @@ class _Chooser:
     def __init__(self, read: ReadCase, plan: Plan, scores: Scores) -> None:
         self._read, self._plan = read, plan
         self._patients = dict(zip(scores.cases, scores.patients, strict=True))
-        self._classes = {value: name for value, name in plan.classes.items() if value != 0}
+        self._regions = plan.regions and plan.regions.renumber(plan.class_numbers)
+        names = enumerate(plan.regions.names, start=1) if plan.regions else plan.classes.items()
+        self._classes = {value: name for value, name in names if value != 0}
         self._dice: dict[float, dict[str, Float[np.ndarray, " classes"]]] = {
             0.0: dict(zip(scores.cases, scores.dice, strict=True))
         }
@@ -161,7 +163,8 @@ class _Chooser:
         """Scores a case with each depth filter."""
         for each in depth_filters:
             predicted, label, _ = self._numbers(case, each)
-            counts = overlap_counts(torch.from_numpy(predicted), torch.from_numpy(label), len(self._plan.classes))
+            maps = torch.from_numpy(predicted), torch.from_numpy(label)
+            counts = overlap_counts(*maps, len(self._plan.classes), self._plan.members)
             self._dice.setdefault(each, {})[case] = dice(counts)[1:].numpy()
 
     def choose(self, cases: Sequence[str]) -> Choice:
@@ -173,13 +176,15 @@ class _Chooser:
         }
         depth_filter, tried = choose_depth_filter(by_filter, list(patients.values()))
         choice = choose({case: self._tally(case, depth_filter) for case in cases}, self._classes, patients)
-        chosen = choice.postprocessing.model_copy(update={"depth_filter": depth_filter})
+        regions = self._plan.regions if choice.postprocessing.classes else None
+        chosen = choice.postprocessing.model_copy(update={"depth_filter": depth_filter, "regions": regions})
         return Choice(chosen, (*tried, *choice.candidates))
 
     def _tally(self, case: str, depth_filter: float) -> tuple[ClassTally, ...]:
         if (case, depth_filter) not in self._tallies:
             predicted, label, spacing = self._numbers(case, depth_filter)
-            self._tallies[case, depth_filter] = tally_case(predicted, label, len(self._plan.classes), spacing)
+            classes = len(self._plan.classes)
+            self._tallies[case, depth_filter] = tally_case(predicted, label, classes, spacing, self._regions)
         return self._tallies[case, depth_filter]
 
     def _numbers(
@@ -199,7 +204,7 @@ def _score(
 ) -> Scores:
     """The scores after each case's own post-processing; unchanged label maps keep theirs."""
     treated = [case for case in scores.cases if treatments[case] != Postprocessing()]
-    accumulator = ScoreAccumulator(plan.class_names, tolerance=tolerance)
+    accumulator = ScoreAccumulator(plan.class_names, tolerance=tolerance, members=plan.members)
     for case in progress(treated, len(treated), "scoring post-processing") if treated else ():
         predicted, label, spacing = read(case, 0.0)
         depth_filter = treatments[case].depth_filter

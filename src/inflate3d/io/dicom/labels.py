@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Shaped
 
-from inflate3d.errors import DataError
+from inflate3d.errors import DataError, truncate
 from inflate3d.io.dicom.structures import StructureLabels
 from inflate3d.io.formats import RTSTRUCT_STORAGE, SEG_STORAGE, is_dicom, split_volume_number, suffix_of
 from inflate3d.io.segments import Segments
@@ -128,18 +128,29 @@ def read_dicom_labels(
     return read_rtstruct(path, on, values=values, case=case)
 
 
-def check_dicom_labels_writable(path: Path, scan: Path) -> None:
+def check_dicom_labels_writable(path: Path, scan: Path, segments: Segments) -> None:
     """Makes sure that labels of a scan can be written as a DICOM object, before there are any.
 
     Raises:
-        DataError: The scan is no DICOM series.
+        DataError: The scan is no DICOM series, or the object can't hold what the values stand for.
         ConfigError: A package is missing.
     """
     from inflate3d.io.dicom.source import dicom_path, require_highdicom
 
+    _check_overlap(path, segments)
     dicom_path(scan)
     if kind_to_write(path) != "rtstruct":
         require_highdicom()
+
+
+def _check_overlap(path: Path, segments: Segments) -> None:
+    if segments.regions and kind_to_write(path) == "labelmap":
+        raise DataError(
+            "a DICOM LABELMAP can't hold regions that overlap",
+            got=truncate(list(segments.regions)),
+            hint="write a SEG with a bit for each region: --format dicom-seg",
+            file=path,
+        )
 
 
 def write_dicom_labels(
@@ -159,6 +170,7 @@ def write_dicom_labels(
             hint="give the series' path as like=, or choose another format, such as .nii.gz",
             file=path,
         )
+    _check_overlap(path, segments)
     kind = kind_to_write(path)
     if kind == "rtstruct":
         from inflate3d.io.dicom.rtstruct import write_rtstruct

@@ -22,7 +22,7 @@ from inflate3d.io.dicom.file import read_elements
 from inflate3d.io.dicom.source import Source, quiet, read_source
 from inflate3d.io.dicom.structures import StructureLabels
 from inflate3d.io.segments import COLORS, SegmentCode, Segments, dicom_code
-from inflate3d.io.voxels import as_label_dtype
+from inflate3d.io.voxels import as_label_dtype, find_values
 from inflate3d.version import __version__
 from inflate3d.volume import Grid
 
@@ -191,12 +191,11 @@ def write_rtstruct(path: Path, labels: Shaped[np.ndarray, "i j k"], scan: Path, 
     """
     source = read_source(scan)
     labels = as_label_dtype(labels, source.shape, path)
-    values = segments.values_in(labels)
     with quiet():
         structures = _structure_set(source)
-        for number, value in enumerate(values, start=1):
-            _add_structure(structures, number, segments.name_of(value), segments.code_of(value), source)
-            structures.ROIContourSequence[-1].ContourSequence = Items(_contours(labels == value, source))
+        for number, (name, held) in enumerate(segments.structures_in(labels), start=1):
+            _add_structure(structures, number, name[:64], segments.code_of(name), source)
+            structures.ROIContourSequence[-1].ContourSequence = Items(_contours(find_values(labels, held), source))
             if not structures.ROIContourSequence[-1].ContourSequence:
                 del structures.ROIContourSequence[-1].ContourSequence  # a sequence must not be empty
         with atomic_path(path) as temporary:

@@ -15,7 +15,7 @@ from inflate3d.atomic import atomic_path
 from inflate3d.errors import DataError, truncate
 from inflate3d.io.dicom.source import Source, quiet, read_source, require_highdicom
 from inflate3d.io.segments import COLORS, Segments, dicom_code
-from inflate3d.io.voxels import as_label_dtype
+from inflate3d.io.voxels import as_label_dtype, find_values
 from inflate3d.version import __version__
 
 _MANUFACTURER = "inflate3d"
@@ -33,17 +33,19 @@ def write_seg(
         scan: The series.
         segments: What the values stand for.
         labelmap: Whether to write the newer type LABELMAP, which stores a value for each voxel, and whose segment
-            numbers are the label values. Otherwise BINARY: a bit for each voxel and class, numbered from 1 on.
+            numbers are the label values. Otherwise BINARY: a bit for each voxel and class or region, numbered from 1
+            on.
 
     Raises:
-        DataError: The labels do not fit the series, or the series can't be read.
+        DataError: The labels do not fit the series, the series can't be read, or a LABELMAP is wanted of regions.
         ConfigError: highdicom is not installed.
         OutputError: The file can't be written.
     """
     require_highdicom()
     source = read_source(scan)
     labels = as_label_dtype(labels, source.shape, path)
-    values = segments.values_in(labels)
+    structures = segments.structures_in(labels)
+    values = sorted(value for _, held in structures for value in held)
     if not values or (labelmap and values[-1] > _LARGEST_LABELMAP):
         raise DataError(
             "the label map can't be a DICOM segmentation",
@@ -52,26 +54,31 @@ def write_seg(
             file=path,
         )
     with quiet():
-        segmentation = _segmentation(labels.transpose(2, 1, 0), values, source, segments, labelmap=labelmap)
+        segmentation = _segmentation(labels.transpose(2, 1, 0), structures, source, segments, labelmap=labelmap)
         with atomic_path(path) as temporary:
             segmentation.save_as(temporary, enforce_file_format=True)
 
 
 def _segmentation(
-    frames: UInt[np.ndarray, "k j i"], values: list[int], source: Source, segments: Segments, *, labelmap: bool
+    frames: UInt[np.ndarray, "k j i"],
+    structures: list[tuple[str, tuple[int, ...]]],
+    source: Source,
+    segments: Segments,
+    *,
+    labelmap: bool,
 ) -> Dataset:
     highdicom = require_highdicom()
-    numbers = {value: value if labelmap else number for number, value in enumerate(values, start=1)}
-    table = np.zeros(values[-1] + 1, np.min_scalar_type(max(numbers.values())))
-    table[list(numbers)] = list(numbers.values())
+    numbers = [held[0] if labelmap else number for number, (_, held) in enumerate(structures, start=1)]
     images, further = source.images, source.further
     if not frames.any() and not source.frames:  # a frame is needed, but not one for each class and slice
         images, further, frames = images[:1], images[1:], frames[:1]
     segmentation = highdicom.seg.Segmentation(
         source_images=images,
-        pixel_array=table[frames],
+        pixel_array=_overlapping(frames, structures) if segments.regions else _exclusive(frames, structures, numbers),
         segmentation_type="LABELMAP" if labelmap else "BINARY",
-        segment_descriptions=[_description(number, value, segments) for value, number in numbers.items()],
+        segment_descriptions=[
+            _description(number, name, segments) for number, (name, _) in zip(numbers, structures, strict=True)
+        ],
         series_instance_uid=generate_uid(),
         series_number=source.series_number(1),
         sop_instance_uid=generate_uid(),
@@ -90,13 +97,30 @@ def _segmentation(
     return segmentation
 
 
-def _description(number: int, value: int, segments: Segments) -> Dataset:
+def _exclusive(
+    frames: UInt[np.ndarray, "k j i"], structures: list[tuple[str, tuple[int, ...]]], numbers: list[int]
+) -> UInt[np.ndarray, "k j i"]:
+    """The number of each voxel's segment."""
+    values = [value for _, (value,) in structures]
+    table = np.zeros(values[-1] + 1, np.min_scalar_type(max(numbers)))
+    table[values] = numbers
+    return table[frames]
+
+
+def _overlapping(
+    frames: UInt[np.ndarray, "k j i"], structures: list[tuple[str, tuple[int, ...]]]
+) -> UInt[np.ndarray, "k j i segments"]:
+    """Whether each voxel is in each segment."""
+    return np.stack([find_values(frames, held) for _, held in structures], -1).astype(np.uint8)
+
+
+def _description(number: int, structure: str, segments: Segments) -> Dataset:
     highdicom = require_highdicom()
-    code = segments.code_of(value)
+    code, label = segments.code_of(structure), structure[:64]  # DICOM has no longer ones
     name = f"{_MANUFACTURER} {segments.dataset}".strip()[:64]
     description = highdicom.seg.SegmentDescription(
         segment_number=number,
-        segment_label=segments.name_of(value),
+        segment_label=label,
         segmented_property_category=dicom_code(code.category),
         segmented_property_type=dicom_code(code.type),
         algorithm_type="AUTOMATIC" if segments.by_model else "MANUAL",
@@ -106,7 +130,7 @@ def _description(number: int, value: int, segments: Segments) -> Dataset:
         if segments.by_model
         else None,
         tracking_uid=generate_uid(),
-        tracking_id=segments.name_of(value),
+        tracking_id=label,
         display_color=highdicom.color.CIELabColor.from_string(COLORS[(number - 1) % len(COLORS)]),
     )
     if code.modifier:
