@@ -11,7 +11,8 @@ from inflate3d.cli import main
 from inflate3d.errors import ConfigError, DataError
 from inflate3d.evaluation.groups import read_groups
 from inflate3d.evaluation.label_maps import pair_label_maps, score_label_maps
-from inflate3d.io import write_labels
+from inflate3d.evaluation.scores import Scores
+from inflate3d.io import read_labels, write_labels
 from inflate3d.io.segments import Segments
 
 AFFINE = np.diag([2.0, 1.0, 1.0, 1.0])
@@ -300,3 +301,18 @@ def test_structures_of_dicom_objects_are_classes_by_name(dicom):
         score_label_maps(dicom / "predictions.seg.dcm", dicom / "labels.rtstruct.dcm")
     with pytest.raises(ConfigError, match="number them"):
         score_label_maps(dicom / "predictions.seg.dcm", dicom / "labels.nii.gz")
+
+
+def test_regions_are_unions_of_values(folders, capsys):
+    words = ["--predictions", str(folders / "predictions"), "--labels", str(folders / "labels")]
+    assert main(["evaluate", *words, "--classes", "organ=2+5", "tumor=5", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["classes"] == ["organ", "tumor"]
+    scores = Scores.read(folders / "predictions" / "evaluation")
+    alone = scored(folders, classes={2: "liver", 5: "tumor"})
+    for measure in scores.measures:
+        assert np.array_equal(scores.measured[measure][:, 1], alone.measured[measure][:, 1], equal_nan=True)
+    for case in range(3):
+        file = next((folders / "predictions").glob(f"case{case}.nii*"))
+        ours, truth = (read_labels(path).array > 0 for path in (file, folders / f"labels/case{case}.nii.gz"))
+        assert scores.dice[case, 0] == pytest.approx(2 * (ours & truth).sum() / (ours.sum() + truth.sum()))
+    assert main(["evaluate", *words, "--classes", "organ=2+2", "tumor=5"]) == 2

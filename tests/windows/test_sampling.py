@@ -63,3 +63,13 @@ def test_planes_are_drawn_alike_and_slices_along_them_as_along_the_depth():
 
 def test_cases_without_any_label_are_drawn_evenly():
     assert len(Counter(draw(1.0, 500, {"a": stored("a", 6, {})}))) == 6
+
+
+def test_regions_are_drawn_alike_each_in_the_slices_of_all_its_classes():
+    sampler = WindowSampler(CASES, 1.0, 0, targets=[(1, 2), (2,), (3,)])  # no case has the third
+    drawn = Counter(sampler.draw(number) for number in range(3000))
+    by_target = Counter(place.target for place in drawn.elements())
+    assert by_target.keys() == {(1, 2), (2,)}
+    assert abs(by_target[2,] - 1500) < 150
+    assert {place.slice for place in drawn if place.case == "small" and place.target == (1, 2)} == {4, 5, 7}
+    assert {place[:2] for place in drawn if place.target == (2,)} == {("small", 7)}
