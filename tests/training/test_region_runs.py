@@ -105,17 +105,19 @@ def test_trained_evaluated_and_predicted_by_the_commands(network, nested, stores
 
 @pytest.mark.slow
 def test_another_program_of_a_comparison_is_scored_by_regions(nested, stores, tiny_training, tmp_path):
-    program = """
+    """What it predicts are the labels, by the values that it was given."""
+    program = f"""
 import json, pathlib, sys
 import nibabel
 
 data, out = map(pathlib.Path, sys.argv[1:])
-assert json.loads((data / "dataset.json").read_text())["labels"] == {"background": 0, "organ": [1, 2], "tumor": [2]}
+assert json.loads((data / "dataset.json").read_text())["labels"] == {{"background": 0, "organ": [1, 2], "tumor": [2]}}
 for scan in (data / "imagesTs").iterdir():
-    image = nibabel.load(scan)
+    name = scan.name.replace("_0000", "")
+    image = nibabel.load(pathlib.Path({str(nested.root / "labels")!r}) / name)
     values = image.get_fdata()
-    labels = (values > 100).astype("uint8") + (values > 350)
-    nibabel.Nifti1Image(labels, image.affine).to_filename(out / scan.name.replace("_0000", ""))
+    labels = (values == 2).astype("uint8") + 2 * (values == 5).astype("uint8")
+    nibabel.Nifti1Image(labels, image.affine).to_filename(out / name)
 """
     config = RunConfig(dataset=nested.root, store=stores[1].folder, training=tiny_training)
     command = (sys.executable, "-c", program, "{data}", "{out}")
