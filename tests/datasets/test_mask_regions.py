@@ -7,7 +7,7 @@ import pytest
 from inflate3d.datasets import read_dataset
 from inflate3d.datasets.masks import overlay_masks
 from inflate3d.datasets.proposal import propose
-from inflate3d.errors import DataError
+from inflate3d.errors import ConfigError, DataError
 from inflate3d.io import read_labels
 
 AFFINE = np.diag([1.0, 1.0, 3.0, 1.0])
@@ -69,6 +69,13 @@ def test_masks_that_do_not_overlap_are_classes(folder):
     proposal.write()
     assert read_dataset(folder).regions is None
     assert read_dataset(folder).classes == {0: "background", 1: "liver"}
+
+
+def test_label_maps_have_no_overlaps_to_keep(write_toys, tmp_path):
+    (write_toys(tmp_path / "toys", 1).root / "dataset.json").unlink()
+    with pytest.raises(ConfigError, match="mask per class") as caught:
+        propose(tmp_path / "toys", overlaps="regions")
+    assert caught.value.got == "label maps"
 
 
 def test_too_many_combinations(folder):

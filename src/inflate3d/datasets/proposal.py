@@ -235,16 +235,19 @@ def propose(
         rows = read_table(folder / TABLE)
         pairing = Pairing(tuple(rows), _channels_of(rows), ())
     elif not by_pattern and (dicom := pair_dicom(folder)):
+        _check_overlaps(overlaps, "SEG or RTSTRUCT objects", folder)
         return _dicom_proposal(folder, dicom, replace=replace)
     else:
         pairing = pair_files(folder, images=images, labels=labels)
     if pairing.masks:
         _check_combined(folder, replace=replace)
+    else:
+        _check_overlaps(overlaps, "label maps", folder)
     names = sorted({name for masks in pairing.masks.values() for name in masks})
     values: dict[str, int] = {name: value for value, name in enumerate(names, start=1)}
     combinations: dict[Combination, int] = {}
     voxels_shared: dict[str, int] = {}
-    if overlaps == "regions" and pairing.masks:
+    if overlaps == "regions":
         combinations, label_files, unusable = _combinations(folder, pairing, progress)
         values = {" + ".join(names): value for names, value in combinations.items() if value}
     else:
@@ -374,6 +377,18 @@ def _label_values(
         raise DataError("the label maps contain only background", expected="voxels of some class", file=folder)
     unusable = {case: (_within(folder, Path(error.file or "")), error.what) for case, error in problems.items()}
     return dict(sorted(counts.items())), unusable, {case: count for case, count in overlaps.items() if count}
+
+
+def _check_overlaps(overlaps: Overlaps, found: str, folder: Path) -> None:
+    """Only masks can be kept where they overlap."""
+    if overlaps == "regions":
+        raise ConfigError(
+            "regions are made of a mask per class",
+            expected="a folder of masks for each case",
+            got=found,
+            hint="omit --overlaps; list the regions of label maps in dataset.yaml",
+            file=folder,
+        )
 
 
 def _combinations(
