@@ -270,7 +270,7 @@ def test_qform_that_is_no_rotation_is_noted(tmp_path):
         file.write(struct.pack("<ff", 0.9, 0.9))
     volume = read_volume(path)
     assert np.array_equal(volume.affine, np.eye(4))
-    assert "no rotation" in volume.notes[0]
+    assert "not a rotation" in volume.notes[0]
 
 
 @pytest.mark.parametrize(("size", "read"), [(-2, 2), (0, 1)])
