@@ -1,6 +1,7 @@
 """Datasets of DICOM series labeled by SEG and RTSTRUCT: found by `init`, prepared like any other."""
 
 import numpy as np
+import pydicom
 import pytest
 import yaml
 
@@ -90,6 +91,10 @@ def test_label_maps_are_converted_to_dicom(studies, tmp_path, suffix):
         assert case.label is not None
         labels = read_labels(case.label, on=scan.grid, structures=written.structures)
         assert np.array_equal(labels.array[0], labels_of(number))
+        said = pydicom.dcmread(case.label)
+        made = [item.get("SegmentAlgorithmType") for item in said.get("SegmentSequence", [])]
+        made += [item.ROIGenerationAlgorithm for item in said.get("StructureSetROISequence", [])]
+        assert set(made) == {"MANUAL"}
     with pytest.raises(ConfigError, match="invalid file format"):
         write_dataset(dataset, tmp_path / "msd", "msd", suffix=suffix)
 

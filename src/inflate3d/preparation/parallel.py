@@ -21,6 +21,9 @@ Result = TypeVar("Result")
 FEWEST_ITEMS = 4
 """Fewer items are processed in this process: starting others takes seconds."""
 
+LARGEST_CHUNK = 16
+"""Most items that a process takes at a time: results arrive chunk by chunk, and progress with them."""
+
 
 def worker_context(*preload: str) -> BaseContext:
     """How worker processes start: from a clean process, never as a fork of this one.
@@ -54,7 +57,8 @@ def in_parallel(work: Callable[[Item], Result], items: Sequence[Item], workers: 
     many = min(processes, len(items))
     with ProcessPoolExecutor(many, mp_context=worker_context(), initializer=_end_with_parent) as pool:
         try:
-            yield from pool.map(work, items, chunksize=max(1, len(items) // (8 * processes)))
+            chunk = min(LARGEST_CHUNK, max(1, len(items) // (8 * processes)))
+            yield from pool.map(work, items, chunksize=chunk)
         except BrokenProcessPool as error:
             raise Inflate3dError(
                 "a worker process was killed, or could not start",

@@ -21,7 +21,7 @@ from inflate3d.io.dicom.contours import fill_contours, trace_contours
 from inflate3d.io.dicom.file import read_elements
 from inflate3d.io.dicom.source import Source, quiet, read_source
 from inflate3d.io.dicom.structures import StructureLabels
-from inflate3d.io.segments import COLORS, SegmentCode, Segments, dicom_code
+from inflate3d.io.segments import COLORS, Segments, dicom_code
 from inflate3d.io.voxels import as_label_dtype, find_values
 from inflate3d.version import __version__
 from inflate3d.volume import Grid
@@ -194,7 +194,7 @@ def write_rtstruct(path: Path, labels: Shaped[np.ndarray, "i j k"], scan: Path, 
     with quiet():
         structures = _structure_set(source)
         for number, (name, held) in enumerate(segments.structures_in(labels), start=1):
-            _add_structure(structures, number, name[:64], segments.code_of(name), source)
+            _add_structure(structures, number, name[:64], segments, source)
             structures.ROIContourSequence[-1].ContourSequence = Items(_contours(find_values(labels, held), source))
             if not structures.ROIContourSequence[-1].ContourSequence:
                 del structures.ROIContourSequence[-1].ContourSequence  # a sequence must not be empty
@@ -249,15 +249,16 @@ def _image(source: Source, index: int) -> Dataset:
     return result
 
 
-def _add_structure(structures: Dataset, number: int, name: str, code: SegmentCode, source: Source) -> None:
+def _add_structure(structures: Dataset, number: int, name: str, segments: Segments, source: Source) -> None:
     roi, contours, observation, identity = Dataset(), Dataset(), Dataset(), Dataset()
-    roi.ROINumber, roi.ROIName, roi.ROIGenerationAlgorithm = number, name, "AUTOMATIC"
+    roi.ROINumber, roi.ROIName = number, name
+    roi.ROIGenerationAlgorithm = "AUTOMATIC" if segments.by_model else "MANUAL"
     roi.ReferencedFrameOfReferenceUID = source.images[0].FrameOfReferenceUID
     contours.ROIDisplayColor = [int(COLORS[(number - 1) % len(COLORS)][at : at + 2], 16) for at in (1, 3, 5)]
     contours.ReferencedROINumber = number
     observation.ObservationNumber = observation.ReferencedROINumber = number
     observation.RTROIInterpretedType, observation.ROIInterpreter = "", ""
-    kind = dicom_code(code.type)
+    kind = dicom_code(segments.code_of(name).type)
     identity.CodeValue, identity.CodingSchemeDesignator, identity.CodeMeaning = (
         kind.value,
         kind.scheme_designator,
