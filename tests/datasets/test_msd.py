@@ -50,6 +50,12 @@ def test_listing_is_read_in_order(folder):
     assert dataset.cases[0].label == folder / "labelsTr" / "prostate_02.nii.gz"
 
 
+@pytest.mark.parametrize(("claimed", "announced"), [(2, None), (3, 3), ("3", 3), ("many", None)])
+def test_another_number_of_cases_that_the_listing_claims(folder, claimed, announced):
+    describe(folder, {**json.loads((folder / "dataset.json").read_text()), "numTraining": claimed})
+    assert read_msd(folder).announced == announced
+
+
 def test_written_listing_reads_back(folder):
     dataset = read_msd(folder)
     (folder / "dataset.json").unlink()

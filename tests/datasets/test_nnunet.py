@@ -47,6 +47,7 @@ def test_listing_and_files(folder):
     assert dataset.modalities == ("T2", "ADC")
     assert list(dataset.classes.items()) == [(0, "background"), (1, "PZ"), (2, "TZ")]
     assert dataset.ignore is None
+    assert dataset.announced == 2
     assert [case.id for case in dataset.cases] == ["p_02", "p_10"]
     images = (folder / "imagesTr" / "p_02_0000.nrrd", folder / "imagesTr" / "p_02_0001.nrrd")
     assert dataset.cases[0].images == images

@@ -338,15 +338,17 @@ def test_prefixes_of_training_code_are_removed(prefix, tmp_path):
     assert_repeats(encoder, model)
 
 
-def test_position_embedding_without_class_token(tmp_path):
+@pytest.mark.parametrize("entries", [0, 2])  # 2: a distillation token (DeiT), a pretext token (PathoDuet)
+def test_position_embedding_with_another_number_of_tokens(entries, tmp_path):
     tensors = plain_model("vit_tiny_patch16_224", image_size=224, depth=2).state_dict()
-    tensors["pos_embed"] = tensors["pos_embed"][:, 1:].contiguous()
+    embedding = tensors["pos_embed"]
+    tensors["pos_embed"] = torch.cat([embedding[:, :1]] * entries + [embedding[:, 1:]], dim=1)
     save_file(tensors, tmp_path / "w.safetensors")
     with pytest.raises(ModelError) as caught:
         create_encoder(
             "vit_tiny_patch16_224", image_size=64, weights=tmp_path / "w.safetensors", arguments={"depth": 2}
         )
-    assert "14 x 14 patches and no entry for the class token" in str(caught.value.got)
+    assert f"14 x 14 patches and {entries or 'no'} further entries, the backbone's 1" in str(caught.value.got)
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -179,6 +180,14 @@ def test_one_label_map_for_different_scans():
 def test_empty_label_maps_and_those_of_copies_may_be_equal(same):
     cases = case_of("a"), case_of("b", **same), case_of("c", label_hash="labels b", **same)
     assert "different scans have the same label map" not in {what for what, _ in found(*cases)}
+
+
+@pytest.mark.parametrize("announced", [None, 2, 3])
+def test_number_of_cases_that_the_description_claims(announced):
+    cases = case_of("a"), case_of("b")
+    dataset = dataclasses.replace(dataset_of(*cases), announced=announced)
+    warned = [(each.got, each.expected) for each in case_warnings(dataset, Fingerprint(cases=cases))]
+    assert warned == ([(2, "3 (numTraining)")] if announced == 3 else [])
 
 
 def test_class_in_one_case_only():

@@ -91,6 +91,7 @@ class Dataset:
             included.
         codes: By class name, the codes that DICOM labels have, where they differ from the built-in ones.
         regions: What to segment where structures may overlap; None: each class.
+        announced: Number of labeled cases that the description claims (``numTraining``); None if it claims none.
 
     Example:
         >>> import inflate3d as i3d
@@ -110,6 +111,7 @@ class Dataset:
     structures: Mapping[str, int] = field(default_factory=dict)
     codes: Mapping[str, SegmentCode] = field(default_factory=dict)
     regions: Regions | None = None
+    announced: int | None = field(default=None, compare=False)
 
     @property
     def targets(self) -> dict[str, tuple[int, ...]]:

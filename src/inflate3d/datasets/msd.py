@@ -12,7 +12,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from inflate3d.atomic import write_text
 from inflate3d.datasets.case import Case, Dataset, listed_path
-from inflate3d.datasets.dataset_json import LISTING, Labels, NamesByNumber, read_classes, read_json_as
+from inflate3d.datasets.dataset_json import LISTING, Announced, Labels, NamesByNumber, read_classes, read_json_as
 from inflate3d.datasets.splits import Split
 from inflate3d.errors import DataError
 from inflate3d.io import stem_of, suffix_of
@@ -37,6 +37,7 @@ class _Listing(BaseModel):
     modality: NamesByNumber = Field(validation_alias=AliasChoices("modality", "channel_names"))
     labels: Labels
     training: list[_Pair]
+    announced: Announced = Field(default=None, alias="numTraining")
 
 
 def is_msd(folder: Path) -> bool:
@@ -76,6 +77,7 @@ def read_msd(folder: str | Path) -> Dataset:
         ignore=ignore,
         cases=tuple(sorted((case for case in listed if not _is_macos_shadow(case)), key=lambda case: case.id)),
         splits={"paper": (paper,)} if paper else {},
+        announced=None if listing.announced == len(listed) else listing.announced,  # macOS files may be counted
     )
 
 

@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, RootModel
+from pydantic import BaseModel, Field, RootModel
 
 from inflate3d.atomic import write_text
 from inflate3d.datasets.case import Case, Dataset, listed_path
 from inflate3d.datasets.dataset_json import (
     IGNORE,
     LISTING,
+    Announced,
     Labels,
     NamesByNumber,
     have_regions,
@@ -51,6 +52,7 @@ class _Listing(BaseModel):
     regions_class_order: list[int] = []
     file_ending: str
     dataset: dict[str, _Files] | None = None
+    announced: Announced = Field(default=None, alias="numTraining")
 
 
 class _Fold(BaseModel):
@@ -122,6 +124,7 @@ def read_nnunet(folder: str | Path) -> Dataset:
         ignore=ignore,
         splits=_own_split(folder, cases),
         regions=regions,
+        announced=listing.announced,
     )
 
 

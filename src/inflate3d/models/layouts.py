@@ -105,6 +105,9 @@ _PRETRAINING_ONLY = re.compile(r"(^|\.)(mask_token|periods|bias_mask)$")
 
 _QUERY = re.compile(r"^(blocks\.\d+)\.self_attn\.q_proj\.(weight|bias)$")
 
+_MOST_TOKENS = 16
+"""Most entries of a position embedding besides those of patches."""
+
 _Renaming = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
 
 
@@ -146,7 +149,6 @@ def fitted(tensors: Mapping[str, Tensor], shapes: Shapes, image_size: tuple[int,
     """
     if layout_of(tensors) in ("CaiT", "CrossViT"):
         return {name: _resampled_tokens(name, tensor, shapes, image_size) for name, tensor in tensors.items()}
-    _check_class_token(tensors.get("pos_embed"), shapes)
     return {
         name: _gray_as_rgb(_resampled(name, tensor, shapes), shapes.get(name.replace(".", "_")))
         for name, tensor in tensors.items()
@@ -214,15 +216,27 @@ def _resampled_tokens(name: str, tensor: Tensor, shapes: Shapes, image_size: tup
     return resample_abs_pos_embed(tensor, new_size=grid, num_prefix_tokens=prefix)
 
 
-def _check_class_token(embedding: Tensor | None, shapes: Shapes) -> None:
-    """Explains a mismatch on which timm's resampling fails with an obscure error."""
-    expected = shapes.get("pos_embed")
-    has_token = any(name.endswith("cls_token") for name in shapes)
-    if embedding is None or expected is None or embedding.ndim != 3 or not has_token or embedding.shape == expected:
-        return
+def embedding_mismatch(tensors: Mapping[str, Tensor], shapes: Shapes, image_size: tuple[int, int]) -> str | None:
+    """Explains an embedding with other entries than the backbone's, on which timm's resampling fails obscurely.
+
+    Args:
+        shapes: As for `fitted`.
+        image_size: As for `fitted`.
+
+    Returns:
+        The explanation; None if the entries besides those of patches (class token, register tokens) are as many.
+    """
+    embedding, expected, stem = tensors.get("pos_embed"), shapes.get("pos_embed"), shapes.get("patch_embed_proj_weight")
+    if embedding is None or expected is None or stem is None or embedding.ndim != 3 or len(expected) != 3:
+        return None
     side = math.isqrt(embedding.shape[1])
-    if side**2 == embedding.shape[1] and math.isqrt(expected[1]) ** 2 != expected[1]:
-        raise ValueError(f"its position embedding has {side} x {side} patches and no entry for the class token")
+    further, patches = embedding.shape[1] - side**2, math.prod(map(int.__floordiv__, image_size, stem[-2:]))
+    if (wanted := expected[1] - patches) == further or further > _MOST_TOKENS:
+        return None
+    return (
+        f"its position embedding has {side} x {side} patches and {further or 'no'} further entries, the backbone's "
+        f"{wanted or 'none'} (class token, register tokens)"
+    )
 
 
 def _gray_as_rgb(tensor: Tensor, expected: torch.Size | None) -> Tensor:

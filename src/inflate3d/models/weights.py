@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from inflate3d.errors import ModelError, truncate
 from inflate3d.models.backbone import Backbone, Filled
-from inflate3d.models.layouts import fitted, layout_of, not_of_the_encoder, with_timm_names
+from inflate3d.models.layouts import embedding_mismatch, fitted, layout_of, not_of_the_encoder, with_timm_names
 from inflate3d.models.published import PUBLISHED, published_path
 from inflate3d.models.timm_backbones import BUILD_ERRORS
 from inflate3d.models.weight_files import download_timm, read_tensors
@@ -76,10 +77,13 @@ def load_backbone(backbone: Backbone, weights: str | Path) -> tuple[nn.Module, W
     else:
         path = published_path(str(weights)) if str(weights) in PUBLISHED else Path(weights)
         source, tensors = str(path), read_tensors(path)
-    shapes = {_flat_name(name): tensor.shape for name, tensor in backbone.build_weightless().state_dict().items()}
-    tensors = _without_prefixes(tensors, shapes)
+    wanted = {_flat_name(name): tensor for name, tensor in backbone.build_weightless().state_dict().items()}
+    tensors = _without_prefixes(tensors, wanted)
+    if layout_of(tensors) is None:
+        tensors = _of_one_network(tensors, wanted, source)
     named = with_timm_names(tensors)
-    filled = _fill(backbone, tensors, named, shapes, source)
+    _check_types(named, wanted, source)
+    filled = _fill(backbone, tensors, named, {name: tensor.shape for name, tensor in wanted.items()}, source)
     if filled.missing:
         raise ModelError(
             f"weights do not fit {backbone.name}",
@@ -94,6 +98,9 @@ def load_backbone(backbone: Backbone, weights: str | Path) -> tuple[nn.Module, W
             raise ModelError(
                 "weights hold NaN or infinity", got=_plain_name(name), hint="use other weights", file=source
             )
+    for stem in backbone.stem_names(filled.network):
+        if not loaded[f"{stem}.weight"].any():
+            raise ModelError("weights are all zero", got=f"{_plain_name(stem)}.weight", hint=_HINT, file=source)
     sizes = {_flat_name(name): tensor.numel() for name, tensor in named.items()}
     report = WeightsReport(
         source=source,
@@ -108,13 +115,49 @@ def load_backbone(backbone: Backbone, weights: str | Path) -> tuple[nn.Module, W
     return filled.network, report
 
 
-def _without_prefixes(tensors: dict[str, Tensor], shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+def _without_prefixes(tensors: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Removes prefixes that training code adds to most names, unless the backbone's own names start with them."""
     for prefix in (prefix for _ in _PREFIXES for prefix in _PREFIXES):
-        own = any(name.startswith(prefix.replace(".", "_")) for name in shapes)
+        own = any(name.startswith(prefix.replace(".", "_")) for name in wanted)
         if not own and 2 * sum(name.startswith(prefix) for name in tensors) > len(tensors):
             tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     return tensors
+
+
+def _of_one_network(tensors: dict[str, Tensor], wanted: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """The tensors below the one prefix under which most of the backbone's names are found, such as ``net.``."""
+    found: Counter[str] = Counter()
+    for name in tensors:
+        parts = name.split(".")
+        for start in range(len(parts)):
+            if "_".join(parts[start:]) in wanted:
+                found["".join(f"{part}." for part in parts[:start])] += 1
+    prefixes = [prefix for prefix, count in found.items() if 10 * count > 9 * len(wanted)]
+    if not prefixes or "" in prefixes:
+        return tensors
+    if len(prefixes) > 1:
+        raise ModelError(
+            "the weight file holds several networks",
+            expected="the tensors of one",
+            got=f"names that begin with {truncate(prefixes)}",
+            hint="save those of one network in a file of their own",
+            file=source,
+        )
+    return {name.removeprefix(prefixes[0]): tensor for name, tensor in tensors.items()}
+
+
+def _check_types(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: str) -> None:
+    """Refuses quantized and complex weights, which torch would cast without a word."""
+    for name, tensor in tensors.items():
+        own = wanted.get(_flat_name(name))
+        if own is not None and own.is_floating_point() and not tensor.is_floating_point():
+            raise ModelError(
+                "weights are not floating-point numbers",
+                expected="the weights of a network that is neither quantized nor complex",
+                got=f"{name} of type {str(tensor.dtype).removeprefix('torch.')}",
+                hint="use the weights from before the quantization",
+                file=source,
+            )
 
 
 def _fill(
@@ -128,11 +171,13 @@ def _fill(
         with _quiet_timm():
             return backbone.build_filled(fitted(named, shapes, backbone.image_size))
     except BUILD_ERRORS as error:
-        problems = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
+        words = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
+        entries = embedding_mismatch(named, shapes, backbone.image_size)
+        problems = [entries] if entries else words[:5]
         raise ModelError(
             f"weights do not fit {backbone.name}",
             expected="the backbone's tensors, in timm's layout or the one they were published in",
-            got=f"tensors such as {truncate(list(tensors))}: {' '.join(problems[:5])}{_layout_note(tensors)}",
+            got=f"tensors such as {truncate(list(tensors))}: {' '.join(problems)}{_layout_note(tensors)}",
             hint=_HINT,
             file=source,
         ) from error

@@ -49,6 +49,7 @@ def case_warnings(dataset: Dataset, fingerprint: Fingerprint) -> list[DataError]
     cases = {case.id: case for case in dataset.cases}
     pairs = [(cases[measured.case], measured) for measured in fingerprint.cases]
     return [
+        *_unlisted(dataset),
         *_missing_modalities(dataset, fingerprint),
         *(warning for case, measured in pairs for warning in _case_warnings(dataset, case, measured)),
         *_far_off(pairs, "spacing", FAR_SPACING, lambda measured: measured.spacing),
@@ -73,6 +74,18 @@ def class_warnings(dataset: Dataset, fingerprint: Fingerprint) -> list[DataError
             got = f"{', '.join(map(str, held))} ({name})"
             warnings.append(DataError(f"a {kind} occurs in only one case", got=got, hint=hint, case=holders[0]))
     return warnings
+
+
+def _unlisted(dataset: Dataset) -> Iterator[DataError]:
+    """Cases that were forgotten or lost: the description claims another number of them."""
+    if dataset.announced not in (None, len(dataset.cases)):
+        yield DataError(
+            "the number of cases differs from the one in dataset.json",
+            expected=f"{dataset.announced} (numTraining)",
+            got=len(dataset.cases),
+            hint="check that no case is missing, then correct numTraining",
+            file=dataset.root,
+        )
 
 
 def _missing_modalities(dataset: Dataset, fingerprint: Fingerprint) -> Iterator[DataError]:

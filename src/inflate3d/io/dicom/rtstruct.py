@@ -194,7 +194,7 @@ def write_rtstruct(path: Path, labels: Shaped[np.ndarray, "i j k"], scan: Path, 
     with quiet():
         structures = _structure_set(source)
         for number, (name, held) in enumerate(segments.structures_in(labels), start=1):
-            _add_structure(structures, number, name[:64], segments, source)
+            _add_structure(structures, number, name, segments, source)
             structures.ROIContourSequence[-1].ContourSequence = Items(_contours(find_values(labels, held), source))
             if not structures.ROIContourSequence[-1].ContourSequence:
                 del structures.ROIContourSequence[-1].ContourSequence  # a sequence must not be empty
@@ -251,7 +251,7 @@ def _image(source: Source, index: int) -> Dataset:
 
 def _add_structure(structures: Dataset, number: int, name: str, segments: Segments, source: Source) -> None:
     roi, contours, observation, identity = Dataset(), Dataset(), Dataset(), Dataset()
-    roi.ROINumber, roi.ROIName = number, name
+    roi.ROINumber, roi.ROIName = number, name[:64]
     roi.ROIGenerationAlgorithm = "AUTOMATIC" if segments.by_model else "MANUAL"
     roi.ReferencedFrameOfReferenceUID = source.images[0].FrameOfReferenceUID
     contours.ROIDisplayColor = [int(COLORS[(number - 1) % len(COLORS)][at : at + 2], 16) for at in (1, 3, 5)]
