@@ -7,7 +7,7 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 
@@ -27,15 +27,22 @@ DAMAGED_JSON = (ValueError, RecursionError)
 """What `json` raises for an invalid document, or one that is nested too deeply."""
 
 
+def open_regular(path: str | Path) -> BinaryIO:
+    """Opens a file for reading; devices, pipes and folders are refused by an OSError."""
+    # opened without waiting: a pipe that nobody writes to would keep us forever
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    mode = os.fstat(number).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(number)
+        kind = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+        raise OSError(kind, "it is a folder" if stat.S_ISDIR(mode) else "it is a device or a pipe, no file", str(path))
+    return os.fdopen(number, "rb")
+
+
 def read_text(path: str | Path, *, encoding: str = "utf-8", most: int = LARGEST_DOCUMENT) -> str:
     """Reads a text file of at most ``most`` bytes; devices, pipes and folders are refused by an OSError."""
-    # opened without waiting: a pipe that nobody writes to would keep us forever
-    with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+    with open_regular(path) as file:
         state = os.fstat(file.fileno())
-        if stat.S_ISDIR(state.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        if not stat.S_ISREG(state.st_mode):
-            raise OSError(errno.EINVAL, "it is a device or a pipe, no file", str(path))
         if state.st_size > most:
             raise OSError(errno.EFBIG, f"it has {state.st_size} bytes, and {most} are the most", str(path))
         text = file.read().decode(encoding)

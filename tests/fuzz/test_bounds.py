@@ -191,6 +191,10 @@ def test_device_and_pipe_are_no_documents(tmp_path):
     for name in ("pipe.json", "zeros.json"):
         with pytest.raises(ConfigError, match="can't be read"):
             read_json(tmp_path / name)
+    for name in ("pipe.pth", "pipe.safetensors"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(ModelError, match="unreadable"):
+            read_tensors(tmp_path / name)
 
 
 def test_long_header_of_safetensors(tmp_path, bounded):

@@ -16,6 +16,7 @@ from inflate3d.models.segmenter import load_model
 from inflate3d.run_folder import RunFolder
 from inflate3d.stopping import Interrupted
 from inflate3d.training.optimization import schedule
+from inflate3d.training.resuming import check_checkpoint
 from inflate3d.training.run import train
 
 
@@ -91,6 +92,16 @@ def test_invalid_checkpoint_is_one_error(run, tiny_config, phantom_store, conten
     assert caught.value.file == str(run.last)
     assert "weights_only" not in str(caught.value)
     assert run.last.read_bytes() == content
+
+
+def test_flipped_bit_in_a_checkpoint_is_noticed(run):
+    check_checkpoint(run.last)
+    content = bytearray(run.last.read_bytes())
+    content[len(content) // 2] ^= 1  # a weight or a moment of it: torch's loader takes it
+    run.last.write_bytes(content)
+    with pytest.raises(ModelError) as caught:
+        check_checkpoint(run.last)
+    assert "checksum" in str(caught.value.got)
 
 
 def test_checkpoint_of_another_network_is_one_error(run, tiny_config, phantom_store):

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from inflate3d.documents import open_regular
 from inflate3d.io.damage import foreign_file
 
 LARGEST_HEADER = 16 << 20
@@ -82,7 +83,7 @@ def check_torch_file(path: Path, names: Collection[str] | None = ()) -> bool:
     Returns:
         Whether it is an archive (torch 1.6 and later).
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         if file.read(2) == b"PK":
             _check_archive(path, names)
             return True
@@ -101,6 +102,16 @@ def check_torch_file(path: Path, names: Collection[str] | None = ()) -> bool:
             if claimed > path.stat().st_size:
                 raise RuntimeError(f"its arrays claim {claimed} numbers, and the file has {path.stat().st_size} bytes")
     return False
+
+
+def check_sums(path: Path) -> None:
+    """Compares all records of an archive with their checksums, which torch's loader doesn't.
+
+    Only for files that we wrote: others may be written without checksums (`torch.serialization.set_crc32_options`).
+    """
+    with zipfile.ZipFile(path) as archive:
+        if (damaged := archive.testzip()) is not None:
+            raise RuntimeError(f"the checksum of its record {damaged} differs")
 
 
 class _Claims(pickle.Unpickler):
@@ -138,7 +149,7 @@ class _Nothing:
 
 def is_safetensors(path: Path) -> bool:
     """Whether a file begins like safetensors, whatever its name is."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file.read(10)[8:] in (b'{"', b"{}", b"{ ")
 
 
@@ -154,7 +165,7 @@ def load_safetensors(path: Path) -> dict[str, Tensor]:
 
 def check_safetensors_header(path: Path) -> None:
     """Rejects a header that is too large for any network."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         length = int.from_bytes(file.read(8), "little")
     if length > LARGEST_HEADER:
         if problem := _known_start(path):
@@ -287,7 +298,7 @@ def _check_name(name: str, names: Collection[str] | None) -> None:
 
 def _known_start(path: Path) -> str | None:
     """Recognizes files that are often mistaken for weights, and says what to do."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         foreign = foreign_file(file.read(64))
     return foreign and f"{foreign[0]}; {foreign[1]}"
 

@@ -89,13 +89,14 @@ def check_split(folder: RunFolder, split: Split) -> None:
 
 
 def check_checkpoint(file: Path) -> None:
-    """Rejects a checkpoint that claims more than it holds, before torch's loader builds anything."""
+    """Rejects a damaged checkpoint, and one that claims more than it holds, before torch's loader builds anything."""
     import pickle
 
-    from inflate3d.models.torch_file import DAMAGED, check_torch_file
+    from inflate3d.models.torch_file import DAMAGED, check_sums, check_torch_file
 
     try:
-        check_torch_file(file)
+        if check_torch_file(file):
+            check_sums(file)
     except (pickle.UnpicklingError, *DAMAGED) as error:
         raise bad_checkpoint(file, error) from error
 

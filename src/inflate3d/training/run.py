@@ -250,10 +250,11 @@ def _write_kept(folder: RunFolder, model: Model, keep: Literal["last", "best"]) 
     import pickle
 
     from inflate3d.models.checkpoint import write_model_folder
-    from inflate3d.models.torch_file import DAMAGED, load_plain
+    from inflate3d.models.torch_file import DAMAGED, check_sums, load_plain
 
     if keep == "best":
         try:
+            check_sums(folder.best)
             state = load_plain(folder.best)["state_dict"]
             own = {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
             model.load_state_dict(own)
