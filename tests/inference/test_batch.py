@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from inflate3d.cli import main
+from inflate3d.datasets.case import Case
 from inflate3d.errors import ConfigError, DataError, DatasetProblems, OutputError
 from inflate3d.inference import batch, targets
 from inflate3d.inference.batch import ScanResult, predict_files
@@ -19,6 +20,8 @@ from inflate3d.inference.predictor import Predictor
 from inflate3d.inference.scans import find_scans
 from inflate3d.io.dicom import reading
 from inflate3d.models.oom import MemoryBudgetError
+from inflate3d.preparation.dataset_warnings import scan_warnings
+from inflate3d.preparation.plan import Normalization
 
 OBLIQUE = np.array([[-0.9, 0.1, 0.3, 12.5], [0.1, 0.95, 0.2, -7.25], [0.02, -0.1, 3.0, 99.0], [0, 0, 0, 1]])
 
@@ -435,6 +438,23 @@ def test_a_folder_of_label_maps_is_not_predicted_without_a_word(predictor, tmp_p
     (tmp_path / "labelsTr" / "c.nii.gz").write_bytes(b"")
     (warning,) = find_scans(tmp_path / "labelsTr", predictor.plan).warnings
     assert warning.file == str(tmp_path / "labelsTr")
+
+
+def test_values_that_the_model_was_not_trained_on(predictor, tmp_path):
+    def warned(modality, low, high, rule):
+        plan = predictor.plan.model_copy(update={"modalities": (modality,), "normalization": (rule,)})
+        array = np.full((1, 4, 4, 4), low, np.int16)
+        array[0, 0, 0, 0] = high
+        return [warning.what for warning in scan_warnings(Case("a", (tmp_path,), None), array, plan)]
+
+    tissue, by_case = Normalization(kind="clip", low=-160, high=240), Normalization(kind="case")
+    assert warned("CT", -1000, 900, tissue) == warned("MR", 0, 900, by_case) == []
+    assert warned("CT", 0, 255, by_case) == []  # the model was trained on such
+    assert warned("CT", 0, 2048, tissue) == ["the modality is CT, but the values are not Hounsfield units"]
+    assert warned("MR", -1024, 900, by_case) == ["the values look like CT"]
+    nibabel.Nifti1Image(np.full((20, 24, 6), 7, np.int16), OBLIQUE).to_filename(tmp_path / "flat.nii")
+    (result,) = predict_files(predictor, tmp_path / "flat.nii", tmp_path / "out")
+    assert [warning.what for warning in result.warnings] == ["all voxels have the same value"]
 
 
 def test_own_label_maps_are_not_predicted(predictor, three, tmp_path):

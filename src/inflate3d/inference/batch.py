@@ -28,6 +28,7 @@ from inflate3d.inference.uncertainty import Confidence
 from inflate3d.io import check_labels_writable, write_labels, write_percent
 from inflate3d.lock import locked
 from inflate3d.models.oom import MemoryBudgetError, is_oom, out_of_memory_error
+from inflate3d.preparation.dataset_warnings import scan_warnings
 from inflate3d.progress import Progress, silent
 from inflate3d.volume import Volume
 
@@ -296,7 +297,10 @@ class _Pipeline:
             prediction.confidence,
             job.map_file if self._how.uncertainty_maps else None,
             tuple(job.mask_files.values()),
-            warnings=tuple(DataError(note, case=case.id, file=job.address) for note in volume.notes),
+            warnings=(
+                *(DataError(note, case=case.id, file=job.address) for note in volume.notes),
+                *scan_warnings(case, volume.array, self._predictor.plan),
+            ),
         )
         return _Predicted(job, result, partial(_write, job, case, prediction))
 

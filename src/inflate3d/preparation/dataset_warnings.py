@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Num
 
 from inflate3d.datasets.case import Case, Dataset
 from inflate3d.datasets.proposal import AIR
 from inflate3d.datasets.splits import Split
 from inflate3d.errors import DataError, truncate
 from inflate3d.preparation.fingerprint import CaseFingerprint, Fingerprint
+from inflate3d.preparation.plan import Plan
 
 AXES = ("left-right", "back-front", "down-up")
 """Names of the RAS+ axes."""
@@ -58,6 +59,28 @@ def case_warnings(dataset: Dataset, fingerprint: Fingerprint) -> list[DataError]
         *_repeated_scans(dataset, pairs),
         *_repeated_labels(pairs),
     ]
+
+
+def scan_warnings(case: Case, array: Num[np.ndarray, "c i j k"], plan: Plan) -> list[DataError]:
+    """Warnings about a scan to predict whose values can't be what the model was trained on.
+
+    Args:
+        array: The scan, with zeros for missing modalities.
+        plan: The model's.
+    """
+    warnings = []
+    for index, (modality, channel, rule) in enumerate(zip(plan.modalities, array, plan.normalization, strict=True)):
+        if len(case.images) > 1 and case.images[index] is None:
+            continue
+        low, high = float(channel.min()), float(channel.max())
+        found = _value_warning(modality, low, high)
+        trained_on_hounsfield = rule.kind == "clip" and rule.low is not None and rule.low < 0
+        if found and (low == high or not is_ct(modality) or trained_on_hounsfield):
+            what, expected, _ = found
+            hint = "the model was trained on other values: check the scan, and its modality"
+            got = f"{modality}: {low:g} to {high:g}"
+            warnings.append(DataError(what, expected=expected, got=got, hint=hint, case=case.id, file=case.scan))
+    return warnings
 
 
 def class_warnings(dataset: Dataset, fingerprint: Fingerprint) -> list[DataError]:
