@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import platform
 
 import pytest
 
@@ -10,12 +11,17 @@ from inflate3d.errors import OutputError
 from inflate3d.lock import locked
 
 
-def test_a_lock_that_a_process_of_another_machine_has_left_is_taken(tmp_path):
+def test_a_lock_that_a_process_of_another_machine_has_left_is_taken_with_a_warning(tmp_path, caplog):
     (tmp_path / ".lock").write_text("")
     (tmp_path / ".lock.holder").write_text("process 1 on node17")
     with locked(tmp_path / ".lock", tmp_path, remove=True):
         assert (tmp_path / ".lock.holder").read_text().startswith(f"process {os.getpid()} on ")
     assert list(tmp_path.iterdir()) == []
+    assert "locked by process 1 on node17" in caplog.text
+    caplog.clear()
+    (tmp_path / ".lock.holder").write_text(f"process 1 on {platform.node()}")  # killed: its lock would still be here
+    with locked(tmp_path / ".lock", tmp_path):
+        assert not caplog.records
 
 
 def test_a_lock_that_another_machine_holds_is_respected_and_names_it(tmp_path):
@@ -37,6 +43,7 @@ def test_file_systems_without_locks_are_refused(tmp_path, monkeypatch, number):
     with pytest.raises(OutputError) as caught, locked(tmp_path / "new" / ".lock", tmp_path, remove=True):
         pytest.fail("entered")
     assert caught.value.got == os.strerror(number)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])

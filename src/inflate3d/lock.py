@@ -8,6 +8,7 @@ not hold it. It works between machines on network file systems that support lock
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import platform
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from inflate3d.errors import OutputError
+
+logger = logging.getLogger(__name__)
 
 _WITHOUT_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 """Errors of file systems that do not support locks."""
@@ -56,6 +59,7 @@ def locked(
         raise OutputError(f"another process is {doing}", got=_read_holder(holder), hint=hint, file=folder) from error
     except OSError as error:
         if error.errno in _WITHOUT_LOCKS:
+            _remove(path, created)
             raise OutputError(
                 "file system has no locks",
                 got=error.strerror,
@@ -64,17 +68,35 @@ def locked(
             ) from error
         raise OutputError("folder can't be written", got=error.strerror, file=folder) from error
     try:
+        _warn_of_other_machine(_read_holder(holder), folder)
         with suppress(OSError):  # a full disk is reported by who writes to it
             holder.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
         yield
     finally:
         with suppress(OSError):
             holder.unlink(missing_ok=True)
-            if remove:
-                path.unlink(missing_ok=True)
-                for above in created:
-                    above.rmdir()  # until one is in use
+        if remove:
+            _remove(path, created)
         lock.release()
+
+
+def _remove(path: Path, created: list[Path]) -> None:
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+        for above in created:
+            above.rmdir()  # until one is in use
+
+
+def _warn_of_other_machine(holder: str | None, folder: Path) -> None:
+    """Says that another machine has had the lock and was killed, or still has it where locks aren't shared."""
+    machine = (holder or "").partition(" on ")[2]
+    if machine and machine != platform.node():
+        logger.warning(
+            "%s was locked by %s, which was killed or still runs: if it runs, stop one of the two, as this file system "
+            "does not share its locks between machines",
+            folder,
+            holder,
+        )
 
 
 def _read_holder(path: Path) -> str | None:

@@ -212,6 +212,17 @@ def test_sform_is_used_where_qform_disagrees_and_a_note_says_so(tmp_path):
     assert volume.notes == ("the header's sform and qform disagree by up to 5 mm, and sform is used",)
 
 
+def test_voxel_sizes_that_differ_from_the_sforms_are_noted(tmp_path):
+    path = with_forms(tmp_path / "scan.nii", sform=np.diag([1.0, 2, 3, 1]))
+    assert read_volume(path).notes == ()
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<3f", content, 80, 1, 2, 4)  # pixdim
+    path.write_bytes(content)
+    volume = read_volume(path)
+    assert volume.spacing == (1, 2, 3)
+    assert volume.notes == ("the header's voxel sizes are 1 × 2 × 4 mm, its sform's 1 × 2 × 3 mm, and sform is used",)
+
+
 def in_units(path, unit, affine):
     image = nibabel.Nifti1Image(counting(3, 4, 5), affine)
     image.header.set_qform(affine, code=1)

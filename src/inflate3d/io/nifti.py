@@ -243,8 +243,14 @@ def _form_notes(
         return (
             "the header sets neither sform nor qform, so position and orientation are guessed from the voxel sizes",
         )
-    if sform is None or not has_qform:
+    if sform is None:
         return ()
+    if not has_qform:
+        sizes = np.asarray(image.header["pixdim"], np.float64)[1:4] * millimeters
+        if np.allclose(sizes, spacing_of(affine), rtol=0.01):
+            return ()
+        said, used = (" × ".join(f"{size:.4g}" for size in each) for each in (sizes, spacing_of(affine)))
+        return (f"the header's voxel sizes are {said} mm, its sform's {used} mm, and sform is used",)
     try:
         qform = _scaled(np.asarray(image.header.get_qform()), millimeters)
     except (HeaderDataError, ValueError):
