@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from inflate3d.atomic import atomic_path, write_text
+from inflate3d.atomic import atomic_path, remove_temporaries, write_text
 from inflate3d.errors import DataError, OutputError
 from inflate3d.lock import locked
 
@@ -83,17 +83,6 @@ def test_two_writers_of_a_process_do_not_meet(tmp_path):
     assert names_in(tmp_path) == ["plan.json"]
 
 
-@pytest.fixture
-def without_locks(monkeypatch):
-    """A file system that has no locks."""
-    import fcntl
-
-    def refuse(file, how):
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-
-
 def test_forked_process_does_not_hold_the_lock_of_its_parent(tmp_path):
     with locked(tmp_path / "lock", tmp_path):
         child = os.fork()
@@ -132,10 +121,11 @@ def test_lock_names_its_process_and_dies_with_it(tmp_path):
     assert names_in(tmp_path) == []
 
 
-def test_folder_without_locks_is_refused(tmp_path, without_locks):
-    with pytest.raises(OutputError) as caught, locked(tmp_path / "lock", tmp_path):
-        pass
-    assert (caught.value.what, caught.value.file) == ("file system has no locks", str(tmp_path))
+def test_what_a_kill_has_left_is_removed(tmp_path):
+    for name in (".0123abcd-last.ckpt", ".lock", ".hidden-file", "last.ckpt"):
+        (tmp_path / name).touch()
+    remove_temporaries(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", ".hidden-file", "last.ckpt"}
 
 
 def test_text_is_utf8_with_its_own_line_ends(tmp_path):

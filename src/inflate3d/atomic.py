@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +23,8 @@ _HINTS = {
     errno.EISDIR: "the path is a folder; name a file in it",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
+
+_TEMPORARY = re.compile(r"\.[0-9a-f]{8}-.+")
 
 
 @contextmanager
@@ -71,6 +74,13 @@ def atomic_path(final: str | Path, *, refusals: tuple[type[Exception], ...] = ()
             hint=_HINTS.get(system.errno or 0, "check how much space is left there, or choose another place"),
             file=final,
         ) from error
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Removes what killed processes have left of `atomic_path` in a folder, to which only this process writes."""
+    for path in folder.glob(".*"):
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str, *, flush: bool = True) -> None:

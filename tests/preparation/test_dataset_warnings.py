@@ -78,6 +78,7 @@ def test_empty_label_map():
         ("ct (portal)", 0, 255, "the modality is CT, but the values are not Hounsfield units"),
         ("CT", -1, 1, "the modality is CT, but the values are not Hounsfield units"),
         ("CT", -3.5, 4.2, "the modality is CT, but the values are not Hounsfield units"),
+        ("CT", -1e30, 1e30, "the modality is CT, but the values are not Hounsfield units"),
         ("MRI", 0, 1.7e6, None),
         ("MRI", -3.2, 800.5, None),  # interpolated
         ("MRI", -4096, 4095, None),  # a phase image

@@ -31,6 +31,8 @@ PADDING = (-3024, -2048, -2000)
 """Values that scanners write outside their field of view; a CT's minimum is one of these or lies in `AIR`."""
 NARROW_RANGE = 20
 """A CT whose values span no more than this was rescaled: Hounsfield units span hundreds."""
+LARGEST_HOUNSFIELD = 2**16
+"""The largest value that CT scanners can store: a larger one is not in Hounsfield units."""
 
 _CT_WORDS = frozenset({"ct", "cta", "ctpa", "ncct", "nect", "cect", "cbct", "hrct", "ldct"})
 """Words for computed tomography: plain, of vessels, with and without contrast, cone beam, of the lungs."""
@@ -146,7 +148,7 @@ def _value_warning(modality: str, low: float, high: float) -> tuple[str, str, st
     if low == high:
         return "all voxels have the same value", "different voxel values", "export it again, or leave the case out"
     if is_ct(modality):
-        if low >= 0 or high - low <= NARROW_RANGE:
+        if low >= 0 or high - low <= NARROW_RANGE or max(-low, high) > LARGEST_HOUNSFIELD:
             return (
                 "the modality is CT, but the values are not Hounsfield units",
                 "air at about -1000, water at 0",

@@ -6,6 +6,7 @@ import logging
 import shutil
 from pathlib import Path
 
+from inflate3d.atomic import remove_temporaries
 from inflate3d.config import RunConfig, differing
 from inflate3d.datasets.splits import Split
 from inflate3d.errors import ConfigError, ModelError
@@ -25,6 +26,7 @@ def take_folder(folder: RunFolder, config: RunConfig, resume: bool) -> RunConfig
             file=folder.root,
             hint="resume it with --resume, or choose another folder with --run",
         )
+    remove_temporaries(folder.last.parent)  # a killed training may have left half a checkpoint
     before = RunConfig.read(folder.config)
     kept = {"extended_from": before.training.extended_from}
     config = config.model_copy(update={"training": config.training.model_copy(update=kept)})
