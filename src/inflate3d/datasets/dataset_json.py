@@ -37,6 +37,7 @@ def _check_keys(value: Any) -> Any:
 NamesByNumber = Annotated[dict[int, str], BeforeValidator(_check_keys)]
 """Names by number, such as ``{"0": "background", "1": "liver"}``; each number once, however it is written."""
 
+
 def _whole_number_or_none(value: Any) -> int | None:
     return int(value) if isinstance(value, int) or (isinstance(value, str) and value.isdecimal()) else None
 
