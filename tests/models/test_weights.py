@@ -327,15 +327,38 @@ def test_weights_of_gray_images_are_kept_to_the_bit(tmp_path):
     assert torch.equal(inflated[:, 1], stem[:, 0])
 
 
-@pytest.mark.parametrize("prefix", ["model.", "encoder.", "module.backbone.", "model.encoder."])
+@pytest.mark.parametrize("prefix", ["model.", "module.backbone.", "model._orig_mod.", "student."])
 def test_prefixes_of_training_code_are_removed(prefix, tmp_path):
-    model = plain_model("vit_tiny_patch16_224", depth=2)
+    model = plain_model("resnet10t")
     tensors = {f"{prefix}{name}": tensor for name, tensor in model.state_dict().items()} | {"head.w": torch.zeros(1)}
     save_file(tensors, tmp_path / "w.safetensors")
-    encoder = create_encoder(
-        "vit_tiny_patch16_224", image_size=64, weights=tmp_path / "w.safetensors", arguments={"depth": 2}
-    )
-    assert_repeats(encoder, model)
+    assert_repeats(create_encoder("resnet10t", image_size=64, weights=tmp_path / "w.safetensors"), model)
+
+
+def test_file_of_two_networks_is_refused(tmp_path):
+    tensors = plain_model("resnet10t").state_dict()
+    both = {f"{part}.{name}": tensor for part in ("student", "teacher") for name, tensor in tensors.items()}
+    torch.save({"optimizer": {"lr": 1.0}, "model_state_dict": both}, tmp_path / "w.pth")
+    with pytest.raises(ModelError) as caught:
+        create_encoder("resnet10t", image_size=64, weights=tmp_path / "w.pth")
+    assert caught.value.got == "names that begin with student., teacher."
+
+
+@pytest.mark.parametrize(
+    ("change", "got"),
+    [
+        (lambda weight: (10 * weight).to(torch.int8), "conv1.0.weight of type int8"),
+        (lambda weight: weight.to(torch.complex64), "conv1.0.weight of type complex64"),
+        (torch.zeros_like, "conv1.0.weight"),
+    ],
+)
+def test_weights_that_are_no_weights_are_refused(change, got, tmp_path):
+    tensors = plain_model("resnet10t").state_dict()
+    tensors["conv1.0.weight"] = change(tensors["conv1.0.weight"])
+    torch.save(tensors, tmp_path / "w.pth")
+    with pytest.raises(ModelError) as caught:
+        create_encoder("resnet10t", image_size=64, weights=tmp_path / "w.pth")
+    assert caught.value.got == got
 
 
 @pytest.mark.parametrize("entries", [0, 2])  # 2: a distillation token (DeiT), a pretext token (PathoDuet)

@@ -13,7 +13,7 @@ from timm.models import clean_state_dict, load_state_dict_from_hf
 from torch import Tensor
 from torch.hub import load_state_dict_from_url
 
-from inflate3d.errors import ModelError
+from inflate3d.errors import ModelError, truncate
 from inflate3d.models.timm_backbones import published_settings
 from inflate3d.models.torch_file import DAMAGED, is_safetensors, load_plain, load_safetensors
 
@@ -81,9 +81,19 @@ def _tensors(checkpoint: object) -> dict[str, Tensor]:
         if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(key), Mapping):
             checkpoint = checkpoint[key]
             break
+    if (
+        isinstance(checkpoint, Mapping)
+        and len(within := [key for key in checkpoint if _is_state(checkpoint[key])]) == 1
+    ):
+        checkpoint = checkpoint[within[0]]
     if not isinstance(checkpoint, Mapping):
         raise RuntimeError(f"it holds a {type(checkpoint).__name__}, not tensors by name")
     named = clean_state_dict({name: value for name, value in checkpoint.items() if isinstance(value, Tensor)})
     if not named:
-        raise RuntimeError("it holds no tensors")
+        raise RuntimeError(f"it holds no tensors by name, but {truncate(list(map(str, checkpoint))) or 'nothing'}")
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in named.items()}
+
+
+def _is_state(value: object) -> bool:
+    """Whether a part of a checkpoint is a network's tensors by name."""
+    return isinstance(value, Mapping) and any(isinstance(each, Tensor) for each in value.values())
