@@ -25,7 +25,7 @@ def with_changes(config, model=(), **training):
     return config.model_copy(update={"model": model, "training": config.training.model_copy(update=training)})
 
 
-def test_loss_that_is_no_number_ends_the_training_and_keeps_the_last_good_state(
+def test_loss_that_is_not_a_number_ends_the_training_and_keeps_the_last_good_state(
     tiny_config, phantom_store, tmp_path, monkeypatch
 ):
     """The third step of four is bad: the state of the validation after the second is kept."""
@@ -40,7 +40,7 @@ def test_loss_that_is_no_number_ends_the_training_and_keeps_the_last_good_state(
         return loss * torch.nan
 
     monkeypatch.setattr(SegmentationTask, "training_step", spoil)
-    with pytest.raises(DivergedError, match="the loss is no finite number any more") as caught:
+    with pytest.raises(DivergedError, match="the loss is no longer finite") as caught:
         train(with_changes(tiny_config, steps=4, validate_every=2), folder, phantom_store)
     assert "nan in step 3, cases of the batch: " in str(caught.value.got)
     assert cases and all(case in str(caught.value.got) for case in cases)
