@@ -15,6 +15,7 @@ from inflate3d.server.app import create_app
 from inflate3d.server.guard import Rules
 from inflate3d.server.project import open_project
 from inflate3d.server.service import Service
+from inflate3d.server.tasks import Task
 
 pytestmark = pytest.mark.slow
 
@@ -183,6 +184,39 @@ def test_outlines_are_filled_interpolated_and_cut(page, serve, service):
     assert volume() == pytest.approx(4 * one, rel=0.05)
     page.on("dialog", lambda dialog: dialog.accept())
     assert page.title().startswith("● ")
+
+
+def test_training_is_followed_and_the_next_case_is_opened(page, serve, service, monkeypatch):
+    curve = [{"step": 20.0, "loss": 1.5}, {"step": 40.0, "loss": 0.5, "dice": 0.7}]
+    asked = []
+
+    def start(params):
+        asked.append(params)
+        return service.trainer.tasks.add(Task(params))
+
+    monkeypatch.setattr(service.trainer, "start", start)
+    monkeypatch.setattr(service.trainer, "progress", lambda: {"step": 40, "steps": 80, "curve": curve} if asked else {})
+    page.goto(serve(Rules()))
+    page.click("#train")
+    page.fill("#steps", "80")
+    page.click("#start")
+    page.wait_for_selector("#curve svg circle.dice", state="attached")
+    assert asked == [{"steps": 80, "warm_start": True}]
+    assert "validation Dice 0.700" in page.inner_text("#curve") and "Step 40 of 80." in page.inner_text("#progress")
+    points = [point.split(",") for point in page.get_attribute("#curve polyline.loss", "points").split()]
+    heights = [float(y) for _, y in points]
+    assert float(points[1][0]) - float(points[0][0]) == pytest.approx((520 - 44 - 8) / 4, abs=0.2)
+    assert heights[0] == 8 and heights[1] == pytest.approx(8 + (200 - 24 - 8) * (1 - 0.5 / 1.5), abs=0.1)
+    service.trainer.tasks.newest.end("DONE", "version 1: Dice 0.812 of the held-out cases; in service")
+    page.wait_for_selector("#message:has-text('Dice 0.812')")
+    page.click("#training form button")
+    assert page.inner_text("#train") == "Train"
+    case = service.cases[CASE]
+    case.history.withdraw("final")
+    page.click("#next")
+    wait(page)
+    assert page.inner_text("#name") == CASE
+    assert page.complaints == []
 
 
 def test_token_is_asked_for(page, serve):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import zlib
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer, UInt8
 
+from inflate3d.annotation.strategies import DEFAULT_STRATEGY
 from inflate3d.errors import DataError
 from inflate3d.report.sheet import ClassEntry
 from inflate3d.server.cases import AnnotatedCase
@@ -48,7 +50,8 @@ class PageData:
         coding = self.service.cases.coding
         pairs = zip(coding.values[1:], coding.names, strict=True)
         classes = [ClassEntry(value, name, number) for number, (value, name) in enumerate(pairs, start=1)]
-        return {"title": self.service.project.name, "classes": class_entries(classes), "draw": True, "list": True}
+        shown = {"title": self.service.project.name, "classes": class_entries(classes)}
+        return {**shown, "draw": True, "list": True, "train": self.service.name}
 
     def cases(self) -> dict[str, Any]:
         """All cases, and the model in service."""
@@ -58,7 +61,8 @@ class PageData:
         if model is not None and model.dice is not None:
             text += f" · held-out Dice {model.dice:.3f}"
         entries = [_entry(case, held_out) for case in self.service.cases]
-        return {"cases": entries, "model": text, "predict": model is not None}
+        strategy = "random" if model is None else DEFAULT_STRATEGY
+        return {"cases": entries, "model": text, "predict": model is not None, "next": strategy}
 
     def case(self, name: str) -> dict[str, Any]:
         """What the page needs to know of a case."""
@@ -153,16 +157,14 @@ class PageData:
         return self.service.cases.coding.encode(labels).astype(np.uint8)
 
     def _agreement(self, case: AnnotatedCase, numbers: UInt8[np.ndarray, "i j k"]) -> dict[str, Any]:
+        from inflate3d.server.scoring import mean_dice  # which loads torch
+
         predicted = case.history.newest("predicted")
         if predicted is None:
             return {}
         other = self._numbers(self.service.cases.read_labels(case.id, predicted).array[0])
-        dice = [
-            2 * np.count_nonzero((numbers == number) & (other == number)) / total
-            for number in range(1, len(self.service.cases.coding.names) + 1)
-            if (total := np.count_nonzero(numbers == number) + np.count_nonzero(other == number))
-        ]
-        return {_AGREEMENT: float(np.mean(dice))} if dice else {}
+        value = mean_dice(other, numbers, len(self.service.cases.coding.values))
+        return {} if math.isnan(value) else {_AGREEMENT: value}
 
 
 def _entry(case: AnnotatedCase, held_out: dict[str, float]) -> dict[str, Any]:

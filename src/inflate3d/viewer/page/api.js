@@ -45,10 +45,24 @@ export const scan = (id, modality) => bytes(inCase(id, `/scan/${modality}`));
 export const labels = async (id, version) => gunzip(await bytes(inCase(id, `/labels/${encodeURIComponent(version)}`)));
 export const thumbnail = (id, version) => inCase(id, `/thumbnail?version=${version}`); // another picture for each version
 export const predict = (id) => json(inCase(id, "/predict"), { method: "POST" });
-export const next = () => json("page/next", { method: "POST" });
-export const training = () => json("page/training");
-export const startTraining = () => json("page/training", { method: "POST" });
-export const stopTraining = () => json("page/training", { method: "DELETE" });
+const send = (path, value) => json(path, {
+  method: "POST", body: JSON.stringify(value), headers: { "Content-Type": "application/json" } });
+
+/** The case to label next; without an id if all are labeled. */
+export const next = (strategy, client) => send(`activelearning/${encodeURIComponent(strategy)}`, { client_id: client });
+
+const TRAINING = { RUNNING: "running", DONE: "finished", ERROR: "failed", STOPPED: "stopped" };
+
+/** State and curve of the last training. */
+export async function training() {
+  const { step = 0, steps = 0, curve } = await json("train/progress");
+  if (!curve) return { state: "idle", step, steps, curve: [] };
+  const task = await json("train/");
+  return { state: TRAINING[task.status], detail: task.details.at(-1), step, steps, curve };
+}
+
+export const startTraining = (model, options) => send(`train/${encodeURIComponent(model)}`, options);
+export const stopTraining = () => json("train/", { method: "DELETE" });
 
 /** Asks the browser to keep the server's token. */
 export const authorize = (token) => ask("auth/token", {

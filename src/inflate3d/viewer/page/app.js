@@ -49,7 +49,8 @@ const maySkip = () => !unsaved() || window.confirm("What you drew here is not sa
 async function refreshList() {
   const answer = await api.cases();
   cases = answer.cases;
-  room.predict = answer.predict;
+  Object.assign(room, { predict: answer.predict, next: answer.next });
+  show(byId("next"), Boolean(room.next));
   byId("model").textContent = answer.model ?? "";
   byId("predict").disabled = !room.predict;
   if (room.list) listCases(cases, open?.id, openCase);
@@ -240,9 +241,9 @@ async function predict() {
 
 async function nextCase() {
   if (!room.next) return;
-  const answer = await working("", api.next);
+  const answer = await working("", () => api.next(room.next, byId("who").value.trim()));
   if (answer?.id != null) await openCase(answer.id);
-  else if (answer) say("Every case has a label that a person saved.");
+  else if (answer) say("Every case has a label map that is marked as final.");
 }
 
 function connect(actions) {
@@ -274,6 +275,11 @@ function connect(actions) {
   window.addEventListener("beforeunload", (event) => { if (unsaved()) event.preventDefault(); });
 }
 
+function trained(text, wrong) {
+  say(text, wrong);
+  refreshList().catch((error) => say(error.message, true));
+}
+
 /** Asks for the server's token until it is right. */
 async function askToken() {
   const dialog = byId("token");
@@ -296,7 +302,7 @@ async function start() {
     room = await api.room();
   }
   byId("title").textContent = room.title;
-  for (const name of ["next", "train"]) show(byId(name), Boolean(room[name]));
+  show(byId("train"), Boolean(room.train));
   byId("who").value = localStorage.getItem("who") ?? "";
   const actions = {
     toolChanged, interpolate, next: nextCase, predict, save: () => save("draft"), undo: () => travel("undo"),
@@ -308,7 +314,7 @@ async function start() {
   listKeys(room.draw);
   keyboard(tools, actions);
   connect(actions);
-  if (room.train) trainingDialog(say, (status) => { say(status.detail || "The training has ended."); refreshList().catch((error) => say(error.message, true)); });
+  if (room.train) trainingDialog(room.train, say, trained);
   await refreshList();
   byId("panes").replaceChildren(element("p", { className: "empty", textContent: cases.length
     ? "Choose a case on the left." : "This folder contains no scans." }));

@@ -42,31 +42,33 @@ export function drawCurve(root, rows, steps) {
 }
 
 const TEXTS = {
-  idle: "No training has been run on this server yet. A training starts from the current model and learns from all labels that people saved.",
+  idle: "A training learns from all label maps that are marked as final. You can go on labeling meanwhile.",
   running: "Training. You can go on labeling; predictions use the current model until the new one is finished.",
-  finished: "The last training is finished.",
-  stopped: "The training was stopped. Starting it again resumes it.",
-  failed: "The last training failed.",
+  finished: "The training is finished.",
+  stopped: "The training was stopped. Starting it again, without new label maps, resumes it.",
+  failed: "The training failed.",
 };
 
-/** Connects the dialog; `onEnd` is called when a training that was running has ended. */
-export function trainingDialog(say, onEnd) {
+/** Connects the dialog; `onEnd` is called with what a training came to that was running. */
+export function trainingDialog(model, say, onEnd) {
   let timer = null;
-  let state = null;
+  let before = null;
 
   async function update() {
     clearTimeout(timer);
-    const status = await api.training();
-    const detail = status.detail ? ` ${status.detail}` : "";
-    byId("progress").textContent = (TEXTS[status.state] ?? status.state) + detail;
-    byId("train").textContent = status.state === "running" ? `Training ${Math.round(100 * status.progress)} %` : "Train";
-    show(byId("start"), status.state !== "running");
-    show(byId("stop"), status.state === "running");
-    show(byId("curve"), status.rows.length > 0);
-    if (status.rows.length) drawCurve(byId("curve"), status.rows, Math.max(status.steps, status.rows.at(-1).step, 1));
-    if (state === "running" && status.state !== "running") onEnd(status);
-    state = status.state;
-    if (state === "running") timer = setTimeout(() => update().catch(later), EVERY);
+    const { state, detail, step, steps, curve } = await api.training();
+    const running = state === "running";
+    const counted = running && steps ? ` Step ${step} of ${steps}.` : "";
+    byId("progress").textContent = TEXTS[state] + counted + (running || !detail ? "" : ` ${detail}`);
+    byId("train").textContent = running ? `Training${steps ? ` ${Math.floor((100 * step) / steps)} %` : ""}` : "Train";
+    show(byId("options"), !running);
+    show(byId("start"), !running);
+    show(byId("stop"), running);
+    show(byId("curve"), curve.length > 0);
+    if (curve.length) drawCurve(byId("curve"), curve, Math.max(steps, step, 1));
+    if (before === "running" && !running) onEnd(`${TEXTS[state]} ${detail}`, state === "failed");
+    before = state;
+    if (running) timer = setTimeout(() => update().catch(later), EVERY);
   }
 
   function later(error) {
@@ -83,7 +85,8 @@ export function trainingDialog(say, onEnd) {
     }
   };
   byId("train").onclick = act(async () => byId("training").showModal());
-  byId("start").onclick = act(api.startTraining);
+  byId("start").onclick = act(() => api.startTraining(model, {
+    steps: Math.floor(Number(byId("steps").value)) || 0, warm_start: byId("warm").checked }));
   byId("stop").onclick = act(api.stopTraining);
   update().catch(later);
 }
