@@ -27,7 +27,7 @@ COMMANDS = {
     "report": "write a run's page: scores, curves, pictures of held-out cases",
     "reproduce": "train a run again from its record and compare the models",
     "view": "view a scan with label maps, as a picture or in the browser",
-    "serve": "serve cases to annotators in 3D Slicer, by MONAI Label's protocol",
+    "serve": "serve cases to annotators, in the browser or in 3D Slicer",
     "compare": "train and score several methods under one protocol",
     "push": "upload a trained model to the Hugging Face hub",
     "export": "export a trained model for programs without inflate3d",

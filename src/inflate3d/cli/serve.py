@@ -1,4 +1,4 @@
-"""Serve cases to annotators: 3D Slicer, by MONAI Label's protocol.
+"""Serve cases to annotators: by a page in the browser, and to 3D Slicer by MONAI Label's protocol.
 
 Label maps, models and uploads are kept in the folder of --annotations; the dataset's own files are only read.
 """

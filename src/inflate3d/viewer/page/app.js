@@ -115,7 +115,10 @@ async function fitPanes(count) {
 async function showVersions(version, other) {
   await fitPanes(other ? 2 : 1);
   await showIn(panes[0], version);
-  if (other) await showIn(panes[1], other);
+  if (other) {
+    await showIn(panes[1], other);
+    panes[1].follow(panes[0]);
+  }
   Object.assign(open, { version, other, changed: false, history: new History(panes[0].bitmap) });
   listVersions();
   showState();

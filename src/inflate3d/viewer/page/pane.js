@@ -15,7 +15,7 @@ export const axisOf = (plane) => 2 - plane;
 const OPTIONS = {
   backColor: [0, 0, 0, 1], crosshairColor: [0.34, 0.71, 0.91, 0.9], crosshairWidthUnit: "percent", crosshairWidth: 0.25, fontColor: [0.72, 0.76, 0.8, 1],
   show3Dcrosshair: true, dragAndDropEnabled: false, isRadiologicalConvention: true, sagittalNoseLeft: true,
-  multiplanarShowRender: 1, multiplanarForceRender: true, multiplanarPadPixels: 4, loadingText: "", logLevel: "error",
+  multiplanarShowRender: 1, multiplanarForceRender: true, multiplanarPadPixels: 4, multiplanarLayout: 2, loadingText: "", logLevel: "error",
   maxDrawUndoBitmaps: 2, // the page has its own history
 };
 
@@ -120,6 +120,12 @@ export class Pane {
 
   setIdle() {
     this.viewer.setDrawingEnabled(false);
+  }
+
+  /** Shows the place that another pane shows. */
+  follow(other) {
+    this.viewer.scene.crosshairPos = [...other.viewer.scene.crosshairPos];
+    this.refresh();
   }
 
   /** Moves the crosshair by slices of the plane that was clicked last. */
