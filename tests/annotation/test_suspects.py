@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from inflate3d.annotation.disagreement import Disagreement, compare_disagreements, measure_disagreement
 from inflate3d.annotation.suspects import find_suspects
@@ -48,6 +49,7 @@ MISTAKES = {
     "swapped": lambda label: np.array([0, 2, 1])[label],
     "slice missing": lambda label: np.where(np.arange(14)[:, None, None] == 7, 0, label),
     "class missing": lambda label: np.where(label == 2, 0, label),
+    "dilated": lambda label: ndimage.grey_dilation(label, size=(3, 3, 3)),
 }
 
 
@@ -60,13 +62,12 @@ def test_planted_mistakes_rank_first_and_their_place_is_found():
             label = list(MISTAKES.values())[number](label)
         cases.append(measure_disagreement(label, prediction, entropy, 3, 1.0))
     unusual = compare_disagreements(cases)
-    ranked = sorted(range(30), key=lambda number: -unusual[number].worst[0])
+    ranked = sorted(range(30), key=lambda number: -unusual[number].worst.score)
     assert set(ranked[: len(MISTAKES)]) == set(range(len(MISTAKES)))
-    score, _, index = unusual[2].worst
-    assert index == 7
-    assert score > 3
-    assert unusual[3].worst[1] == 1
-    assert np.median([each.worst[0] for each in unusual]) < 2
+    assert unusual[2].worst[1:] in [("slice", 0, 7), ("slice", 1, 7)]
+    assert unusual[3].worst.number == 1
+    assert unusual[4].size.max() > 3
+    assert np.median([each.worst.score for each in unusual]) < 2
 
 
 def test_a_speck_of_an_absent_class_is_no_flaw_and_a_class_that_nobody_has_is_undefined():
@@ -76,8 +77,8 @@ def test_a_speck_of_an_absent_class_is_no_flaw_and_a_class_that_nobody_has_is_un
 
     cases = [*(case(100.0, 100.0, 10.0 + number) for number in range(9)), case(0.0, 1.0, 1.0)]
     unusual = compare_disagreements(cases)
-    assert all(math.isnan(each.whole[1]) for each in unusual)
-    assert unusual[-1].worst[0] < 2
+    assert all(math.isnan(each.overlap[1]) for each in unusual)
+    assert unusual[-1].overlap[0] < 2
 
 
 @pytest.fixture

@@ -186,6 +186,20 @@ def test_a_single_network_has_the_soft_dice_of_its_own_probabilities(sums):
     assert (shown - entropy).abs().max() < 0.501
 
 
+@pytest.mark.parametrize(("count", "flips"), [(1, False), (2, False), (1, True)])
+def test_soft_dice_is_that_of_the_mean_logits_whatever_the_kind(sums, count, flips):
+    models = [sums(4, image_size=(31, 37), seed=seed, flips=(False, False, True)) for seed in range(count)]
+    predictor = Predictor(models, device="cpu", flips=flips)
+    assessed = predictor.predict(SCAN, confidence=True)
+    framed = predictor._to_model_space(SCAN)
+    total = torch.cat([logits for (logits,) in predictor._slice_logits(framed)])  # the mean over flips
+    probabilities = total.div(count).softmax(1)
+    chosen = torch.from_numpy(framed.orientation.apply(class_maps(predictor, assessed.labels)).copy())
+    for number, value in enumerate(assessed.confidence.soft.values(), start=1):
+        own, all_of_it = probabilities[:, number], chosen == number
+        assert value == pytest.approx(float(2 * own[all_of_it].sum() / (own.sum() + all_of_it.sum())), rel=1e-5)
+
+
 def test_uncertainty_is_that_of_the_mean_over_members(sums):
     """Two that are as good as certain and say different things at a voxel: one of two classes, so half of log2 of 4."""
     models = [sums(4), sums(4, seed=1)]

@@ -8,8 +8,12 @@ import shutil
 import pytest
 
 from inflate3d.cli import main
+from inflate3d.datasets.case import Case
+from inflate3d.evaluation.calibration import MEAN, Calibration, CalibrationPairs
+from inflate3d.inference.batch import predict_files
 from inflate3d.inference.predictor import Predictor
-from inflate3d.io import read_volume
+from inflate3d.io import read_volume, write_volume
+from inflate3d.preparation.typical import TypicalScans
 
 
 @pytest.fixture
@@ -47,3 +51,30 @@ def test_table_has_the_least_first_and_other_networks_agree(tiny_run, scans, tmp
     for name in ("a.nii.gz", "b.nii.gz"):
         assert (tmp_path / "plain" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
     assert "confidence" not in (tmp_path / "plain/summary.json").read_text(encoding="utf-8")
+
+
+def test_a_calibrated_model_says_which_dice_to_expect(random_model, phantoms, tmp_path):
+    pairs = CalibrationPairs(confidence=(0.5,) * 10, dice=(0.3,) * 9 + (0.2,), group=tuple(range(10)))
+    known = Calibration(classes={MEAN: pairs})  # all confidences alike: the mean, and the lowest of ten
+    predictor = Predictor(random_model, device="cpu")
+    (result,) = predict_files(predictor, [phantoms.cases[0]], tmp_path / "a", confidence=True, calibration=known)
+    assert result.expected[MEAN] == pytest.approx((0.29, 0.2))
+    assert result.to_dict()["expected_dice"] == {"level": 0.9, MEAN: {"value": 0.29, "low": 0.2}}
+
+
+def test_a_scan_that_is_unlike_the_training_cases_is_named(random_model, phantoms, phantom_store, tmp_path):
+    typical = TypicalScans.of(phantom_store.fingerprint.cases, ("CT",))
+    predictor = Predictor(random_model, device="cpu")
+    before = random_model.plan
+    random_model.plan = before.model_copy(update={"typical": typical})
+    try:
+        case = phantoms.cases[0]
+        scan = read_volume(case.scan)
+        write_volume(tmp_path / "strange.nii.gz", scan.with_array(scan.array + 3000))
+        cases = [case, Case("strange", (tmp_path / "strange.nii.gz",), None)]
+        usual, strange = predict_files(predictor, cases, tmp_path / "out")
+    finally:
+        random_model.plan = before
+    assert usual.warnings == ()
+    assert [warning.case for warning in strange.warnings] == ["strange"]
+    assert "black level" in str(strange.warnings[0].got)

@@ -16,6 +16,7 @@ from inflate3d.cli import main
 from inflate3d.config import RunConfig
 from inflate3d.datasets import Split, read_dataset
 from inflate3d.errors import DataError, OutputError
+from inflate3d.evaluation.calibration import Calibration
 from inflate3d.evaluation.postprocessing.steps import ClassSteps, Postprocessing
 from inflate3d.evaluation.scores import Scores
 from inflate3d.inference.runs import evaluate, evaluate_run
@@ -87,7 +88,10 @@ def test_evaluating_is_predicting_and_scoring(run, tmp_path, name):
 
 def test_options_change_the_prediction(run):
     """Or the test above would hold whatever the options do."""
-    plain = evaluate_run(run, device="cpu").values()
+    scores = evaluate_run(run, device="cpu")
+    plain = scores.values()
+    pairs = Calibration.of(scores.classes, scores.confidence, scores.dice, scores.patients)
+    assert Calibration.read(run.model / "calibration.json") == pairs
     assert not np.array_equal(evaluate_run(run, device="cpu", slice_step=9).values(), plain, equal_nan=True)
     Postprocessing(depth_filter=8.0).write(run.model / "postprocessing.json")
     assert not np.array_equal(evaluate(run, device="cpu", postprocess=True).scores.values(), plain, equal_nan=True)

@@ -75,7 +75,9 @@ def test_run_folder_holds_all_that_was_decided(tiny_run, tiny_config, phantom_st
     assert RunConfig.read(tiny_run.config) == tiny_config
     plan = Plan.read(tiny_run.plan)
     assert plan.thinnest is not None
-    assert plan == phantom_store.plan.model_copy(update={"image_size": (64, 64), "thinnest": plan.thinnest})
+    assert plan.typical is not None
+    measured = {"thinnest": plan.thinnest, "typical": plan.typical}
+    assert plan == phantom_store.plan.model_copy(update={"image_size": (64, 64), **measured})
     assert load_model(tiny_run.root).plan == plan
     split = Split.read(tiny_run.split)
     assert sorted(split.train + split.validation) == sorted(phantom_store.cases)

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Integer, UInt8
 
 from inflate3d.datasets.classes import IGNORED
 
-_FLOOR = 0.01
+_FLOOR, _STEP_FLOOR = 0.01, 0.05
 """Added to fractions before their logarithm, so that cases without any disagreement don't count as extreme."""
+
+_TINY = 1e-9
 
 _SMALLEST_SPREAD = 0.1
 """Least spread of logarithms: where all cases are alike, ten percent more is not unusual."""
@@ -88,50 +91,112 @@ def measure_disagreement(
     return Disagreement(*(counts[:, 1:] * pixel_area))
 
 
-@dataclass(frozen=True, eq=False)
-class Unusual:
-    """How unusual a case's disagreement is among all cases, in robust standard deviations above the median.
+Aspect = Literal["overlap", "size", "slice"]
+
+
+class Worst(NamedTuple):
+    """The most unusual aspect of a case.
 
     Attributes:
-        whole: Of the whole label map, for each class; NaN for a class that neither has.
-        slices: Of each slice, for each class.
+        score: Robust standard deviations from the median of all cases.
+        aspect: Overlap or size of the whole label map, or a single slice.
+        number: The class, from 0 on without background.
+        place: The slice, from 0; None for the whole label map.
     """
 
-    whole: Float[np.ndarray, " classes"]
+    score: float
+    aspect: Aspect
+    number: int
+    place: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Unusual:
+    """How unusual a case's disagreement is among all cases, in robust standard deviations from the median.
+
+    Attributes:
+        overlap: Of the whole label map, for each class; NaN for a class that neither has.
+        size: Of the labeled volume relative to the predicted one, positive where too much is labeled.
+        slices: Of the step from a slice's neighbors to the slice, for each class.
+    """
+
+    overlap: Float[np.ndarray, " classes"]
+    size: Float[np.ndarray, " classes"]
     slices: Float[np.ndarray, "classes slices"]
 
     @property
-    def worst(self) -> tuple[float, int, int | None]:
-        """The largest of all, its class from 0 on, and its slice, which is None for the whole label map."""
-        whole = np.nan_to_num(self.whole, nan=-np.inf)
-        number, index = np.unravel_index(int(self.slices.argmax()), self.slices.shape)
-        if whole.max() >= self.slices[number, index]:
-            return float(whole.max()), int(whole.argmax()), None
-        return float(self.slices[number, index]), int(number), int(index)
+    def worst(self) -> Worst:
+        """The largest of all."""
+        overlap, size = np.nan_to_num(self.overlap, nan=-np.inf), np.abs(self.size)
+        number, index = (int(place) for place in np.unravel_index(int(self.slices.argmax()), self.slices.shape))
+        found = (
+            Worst(float(overlap.max()), "overlap", int(overlap.argmax()), None),
+            Worst(float(size.max()), "size", int(size.argmax()), None),
+            Worst(float(self.slices[number, index]), "slice", number, index),
+        )
+        return max(found, key=lambda each: each.score)
 
 
 def compare_disagreements(cases: Sequence[Disagreement]) -> list[Unusual]:
-    """Holds the disagreement of each case against that of all, on a logarithmic scale.
+    """Holds the disagreement of each case against that of all, class by class.
 
-    A whole label map is compared by one less its certain Dice; a slice by its area of disagreement, as a fraction of
-    the class's usual largest slice, with the worst slice of every case. A robust standard deviation is 1.4826 times the
-    median absolute deviation (Hampel 1974).
+    Compared are logarithms of three figures, each of which finds other mistakes:
+
+    - one less the certain Dice of the whole label map: swapped, shifted and flipped labels;
+    - the labeled volume over the predicted one: labels that go too far, or lack a part;
+    - in each slice the area of disagreement less the mean of its two neighbors', as a fraction of the class's usual
+      largest slice, compared with the largest of every case: a slice that was forgotten. Networks err smoothly from
+      slice to slice.
+
+    A robust standard deviation is 1.4826 times the median absolute deviation (Hampel 1974).
     """
-    labeled = np.array([case.labeled.sum(axis=1) for case in cases])
-    usual = _median_of_positive(labeled)
+    labeled, predicted = (
+        np.array([part.sum(axis=1) for part in parts])
+        for parts in ([case.labeled for case in cases], [case.predicted for case in cases])
+    )
+    smoothing = _SMOOTHING * _median_of_positive(labeled)
     largest = _median_of_positive(np.array([case.labeled.max(axis=1) for case in cases]))
-    wholes = np.array([_distance(case, _SMOOTHING * usual) for case in cases])
-    parts = [(case.missing + case.surplus) / np.maximum(largest, 1e-9)[:, None] for case in cases]
-    tops = np.array([part.max(axis=1) for part in parts])
-    middle, spread = _middle_and_spread(wholes)
-    slice_middle, slice_spread = _middle_and_spread(tops)
+    steps = [_steps((case.missing + case.surplus) / np.maximum(largest, _TINY)[:, None]) for case in cases]
+    overlap = _Usual.of(np.log(np.array([_distance(case, smoothing) for case in cases]) + _FLOOR))
+    size = _Usual.of(np.log((labeled + smoothing + _TINY) / (predicted + smoothing + _TINY)))
+    slices = _Usual.of(np.log(np.array([step.max(axis=1) for step in steps]) + _STEP_FLOOR))
     return [
         Unusual(
-            (np.log(whole + _FLOOR) - middle) / spread,
-            (np.log(part + _FLOOR) - slice_middle[:, None]) / slice_spread[:, None],
+            overlap.scores(overlap.values[place]),
+            size.scores(size.values[place]),
+            slices.scores(np.log(step + _STEP_FLOOR).T).T,
         )
-        for whole, part in zip(wholes, parts, strict=True)
+        for place, step in enumerate(steps)
     ]
+
+
+class _Usual(NamedTuple):
+    """A figure of all cases, with its median and robust standard deviation by class."""
+
+    values: Float[np.ndarray, "cases classes"]
+    middle: Float[np.ndarray, " classes"]
+    spread: Float[np.ndarray, " classes"]
+
+    @classmethod
+    def of(cls, values: Float[np.ndarray, "cases classes"]) -> _Usual:
+        columns = [column[~np.isnan(column)] for column in values.T]
+        middle = np.array([np.median(known) if len(known) else 0.0 for known in columns])
+        spread = np.array(
+            [
+                1.4826 * np.median(np.abs(known - center)) if len(known) else 0.0
+                for known, center in zip(columns, middle, strict=True)
+            ]
+        )
+        return cls(values, middle, np.maximum(spread, _SMALLEST_SPREAD))
+
+    def scores(self, values: Float[np.ndarray, "*some classes"]) -> Float[np.ndarray, "*some classes"]:
+        return (values - self.middle) / self.spread
+
+
+def _steps(areas: Float[np.ndarray, "classes slices"]) -> Float[np.ndarray, "classes slices"]:
+    """By how much each slice exceeds the mean of its two neighbors; 0 where it doesn't."""
+    padded = np.pad(areas, ((0, 0), (1, 1)))
+    return np.maximum(areas - (padded[:, :-2] + padded[:, 2:]) / 2, 0.0)
 
 
 def _distance(case: Disagreement, smoothing: Float[np.ndarray, " classes"]) -> Float[np.ndarray, " classes"]:
@@ -145,17 +210,3 @@ def _distance(case: Disagreement, smoothing: Float[np.ndarray, " classes"]) -> F
 def _median_of_positive(values: Float[np.ndarray, "cases classes"]) -> Float[np.ndarray, " classes"]:
     """Over the cases that have the class; 0 where none has."""
     return np.array([np.median(column[column > 0]) if (column > 0).any() else 0.0 for column in values.T])
-
-
-def _middle_and_spread(
-    values: Float[np.ndarray, "cases classes"],
-) -> tuple[Float[np.ndarray, " classes"], Float[np.ndarray, " classes"]]:
-    """Median and robust standard deviation of the logarithms, by class."""
-    middles, spreads = [], []
-    for column in np.log(values.T + _FLOOR):
-        known = column[~np.isnan(column)]
-        middle = float(np.median(known)) if len(known) else 0.0
-        spread = 1.4826 * float(np.median(np.abs(known - middle))) if len(known) else 0.0
-        middles.append(middle)
-        spreads.append(max(spread, _SMALLEST_SPREAD))
-    return np.array(middles), np.array(spreads)

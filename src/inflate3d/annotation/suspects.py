@@ -50,8 +50,8 @@ class Suspect:
 
     @property
     def score(self) -> float:
-        """Robust standard deviations of its worst class, as a whole or in its worst slice, above the median case."""
-        return self.unusual.worst[0]
+        """Robust standard deviations of its worst class, as a whole or in its worst slice, from the median case."""
+        return self.unusual.worst.score
 
     @property
     def prediction(self) -> Integer[np.ndarray, "i j k"]:
@@ -78,8 +78,11 @@ class Suspects:
 
     def in_words(self, suspect: Suspect) -> str:
         """What is implausible about a label map, such as ``slice 12 of 36 (axial): liver may be missing``."""
-        _, number, index = suspect.unusual.worst
+        _, aspect, number, index = suspect.unusual.worst
         name, found = self.plan.value_names[number], suspect.found
+        if aspect == "size":
+            times = found.labeled[number].sum() / max(found.predicted[number].sum(), 1e-9)
+            return f"{name} may be labeled {'too far' if times > 1 else 'in part'} ({times:.2g} times the prediction)"
         missing, surplus = (
             float(areas[number].sum() if index is None else areas[number, index])
             for areas in (found.missing, found.surplus)
@@ -96,7 +99,7 @@ class Suspects:
         names = self.plan.value_names
         rows: list[list[Value]] = []
         for each in self.ranked:
-            score, number, index = each.unusual.worst
+            score, _, number, index = each.unusual.worst
             place = None if index is None else index + 1
             dice = [float(value) for value in each.found.dice]
             rows.append([each.rank, each.case.id, score, names[number], place, self.in_words(each), each.run, *dice])
@@ -111,7 +114,8 @@ class Suspects:
             parts = (each.found.labeled, each.found.predicted, each.found.missing, each.found.surplus)
             for number, name in enumerate(self.plan.value_names):
                 whole = [float(part[number].sum()) for part in parts]
-                rows.append([each.case.id, name, None, float(each.unusual.whole[number]), *whole])
+                unusual = max(float(each.unusual.overlap[number]), abs(float(each.unusual.size[number])))
+                rows.append([each.case.id, name, None, unusual, *whole])
                 for index in np.flatnonzero(each.unusual.slices[number] >= NOTEWORTHY).tolist():
                     areas = [float(part[number, index]) for part in parts]
                     rows.append([each.case.id, name, index + 1, float(each.unusual.slices[number, index]), *areas])
@@ -160,7 +164,7 @@ def find_suspects(
             case = dataset.case(name)
             found.append((case, run.root.name, *_compare(predictor, case, dataset)))
     unusual = compare_disagreements([disagreement for _, _, disagreement, _ in found])
-    order = sorted(range(len(found)), key=lambda place: (-unusual[place].worst[0], found[place][0].id))
+    order = sorted(range(len(found)), key=lambda place: (-unusual[place].worst.score, found[place][0].id))
     ranked = (
         Suspect(found[place][0], rank, found[place][1], found[place][2], unusual[place], found[place][3])
         for rank, place in enumerate(order, start=1)

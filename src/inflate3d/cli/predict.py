@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from inflate3d.evaluation.postprocessing.steps import Postprocessing
     from inflate3d.inference.batch import ScanResult
     from inflate3d.inference.predictor import PredictorSettings
+    from inflate3d.inference.uncertainty import Confidence
 
 
 class PredictionOptions(FrozenModel):
@@ -87,7 +88,8 @@ class Options(CommandOptions):
     """Do not apply the post-processing (depth filter included) that `inflate3d evaluate` chose for the model."""
     confidence: bool = False
     """Report a confidence score for each scan: how much the averaged networks agree, or the flips of a single one with
-    --tta, or else the soft Dice of its own probabilities."""
+    --tta, or else the soft Dice of its own probabilities. If `inflate3d evaluate` has scored at least ten held-out
+    cases of the model, also the expected Dice, with a lower bound that nine in ten scans reach."""
     uncertainty_maps: bool = False
     """Also write the uncertainty of each voxel: uncertainty/NAME.nii.gz in the output folder has the normalized entropy
     of the mean probabilities, from 0 to 1."""
@@ -207,6 +209,7 @@ def _predict(
     summary: Any,
     terminal: Terminal,
 ) -> dict[str, Any]:
+    from inflate3d.evaluation.calibration import find_calibration
     from inflate3d.inference.batch import predict_files
 
     results: list[ScanResult] = []
@@ -231,6 +234,7 @@ def _predict(
                 confidence=options.confidence,
                 uncertainty_maps=options.uncertainty_maps,
                 masks=options.masks,
+                calibration=calibration,
                 engine=engine,
                 progress=terminal.progress,
                 report=report,
@@ -264,24 +268,36 @@ def _show(
 
 def _show_confidence(results: Sequence[ScanResult], terminal: Terminal) -> None:
     """Prints a row per scan, lowest confidence first."""
-    from inflate3d.evaluation.tables import show
+    from inflate3d.evaluation.calibration import LEVEL
     from inflate3d.inference.uncertainty import KINDS
 
-    known = [(result.case, result.confidence) for result in results if result.confidence]
+    known = [result for result in results if result.confidence]
+    known.sort(key=lambda each: _sortable(each.confidence))
     if not known:
         return
-    known.sort(key=lambda each: -1.0 if math.isnan(each[1].value) else each[1].value)
-    rows = [
-        [
-            case,
-            show(found.value),
-            found.least or "only background",
-            show(found.classes.get(found.least or "", math.nan)),
-        ]
-        for case, found in known
-    ]
-    columns = ["scan", "confidence", "lowest class", "its confidence"]
+    calibrated = any(result.expected for result in known)
+    rows = [_confidence_row(result, result.confidence, calibrated) for result in known if result.confidence]
+    columns = ["scan", "confidence", "lowest class", "its confidence", *(["expected Dice"] if calibrated else [])]
     terminal.table("Confidence, lowest first", columns, rows)
-    terminal.print(
-        f"* {KINDS[known[0][1].kind]}, mean over the predicted classes; before label maps are post-processed"
-    )
+    kinds = [KINDS[result.confidence.kind] for result in known if result.confidence]
+    terminal.print(f"* {kinds[0]}, mean over the predicted classes; before label maps are post-processed")
+    if calibrated:
+        terminal.print(
+            f"* expected Dice: mean over the predicted classes, with the bound that {LEVEL:.0%} of scans like the "
+            "held-out ones reach"
+        )
+
+
+def _sortable(confidence: Confidence | None) -> float:
+    return -1.0 if confidence is None or math.isnan(confidence.value) else confidence.value
+
+
+def _confidence_row(result: ScanResult, found: Confidence, calibrated: bool) -> list[str]:
+    from inflate3d.evaluation.calibration import MEAN
+    from inflate3d.evaluation.tables import NOT_DEFINED, show
+
+    least = found.least or "only background"
+    expected = result.expected.get(MEAN)
+    words = f"{show(expected.value, 2)}, at least {show(expected.low, 2)}" if expected else NOT_DEFINED
+    row = [result.case, show(found.value), least, show(found.classes.get(least, math.nan))]
+    return [*row, words] if calibrated else row

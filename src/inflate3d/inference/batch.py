@@ -18,6 +18,7 @@ from inflate3d.datasets.case import Case
 from inflate3d.distributed.ray_cluster import Engine, LostError
 from inflate3d.distributed.shard import Shard
 from inflate3d.errors import DataError, DatasetProblems, Inflate3dError, OutputError
+from inflate3d.evaluation.calibration import LEVEL, Calibration, ExpectedDice
 from inflate3d.evaluation.postprocessing.steps import Postprocessing
 from inflate3d.inference.manifest import record_written
 from inflate3d.inference.prediction import Prediction
@@ -29,6 +30,7 @@ from inflate3d.io import check_labels_writable, write_labels, write_percent
 from inflate3d.lock import locked
 from inflate3d.models.oom import MemoryBudgetError, is_oom, out_of_memory_error
 from inflate3d.preparation.dataset_warnings import scan_warnings
+from inflate3d.preparation.plan import Plan
 from inflate3d.progress import Progress, silent
 from inflate3d.volume import Volume
 
@@ -66,6 +68,7 @@ class ScanResult:
         confidence: Confidence of the labels before post-processing; None if not requested.
         uncertainty: File of the uncertainty map; None if not requested.
         masks: Files of the masks of classes or regions, if requested.
+        expected: Expected Dice by class and for `MEAN`, where the model is calibrated and the confidence is requested.
     """
 
     case: str
@@ -75,6 +78,7 @@ class ScanResult:
     confidence: Confidence | None = None
     uncertainty: Path | None = None
     masks: tuple[Path, ...] = ()
+    expected: Mapping[str, ExpectedDice] = field(default_factory=dict)
     error: Inflate3dError | None = None
     warnings: tuple[DataError, ...] = ()
 
@@ -87,10 +91,17 @@ class ScanResult:
             **({"file": self.file} if self.state == "done" else {}),
             **({"seconds": seconds} if seconds else {}),
             **({"confidence": self.confidence.to_dict()} if self.confidence else {}),
+            **({"expected_dice": self._expected_dict()} if self.expected else {}),
             **({"uncertainty": str(self.uncertainty)} if self.uncertainty else {}),
             **({"masks": [str(file) for file in self.masks]} if self.masks else {}),
             **({"error": self.error.to_dict()} if self.error else {}),
         }
+
+    def _expected_dict(self) -> dict[str, Any]:
+        bounds = {
+            name: {"value": round(each.value, 4), "low": round(each.low, 4)} for name, each in self.expected.items()
+        }
+        return {"level": LEVEL, **bounds}
 
 
 @dataclass(frozen=True)
@@ -100,6 +111,7 @@ class _How:
     postprocessing: Postprocessing
     confidence: bool
     uncertainty_maps: bool
+    calibration: Calibration | None = None
 
 
 def predict_files(
@@ -114,6 +126,7 @@ def predict_files(
     confidence: bool = False,
     uncertainty_maps: bool = False,
     masks: bool = False,
+    calibration: Calibration | None = None,
     engine: Engine | None = None,
     progress: Progress = silent,
     report: Callable[[ScanResult], object] = lambda result: None,
@@ -135,6 +148,7 @@ def predict_files(
         uncertainty_maps: Whether to also write each voxel's uncertainty to ``uncertainty/NAME.nii.gz``: the normalized
             entropy of the mean probabilities, from 0 to 1.
         masks: Whether to also write a mask of each class or region, ``masks/NAME/CLASS.nii.gz``: 1 inside, 0 outside.
+        calibration: Of the model, to also report the expected Dice of each label map.
         engine: Runs the work on other machines (`inflate3d.distributed`), which must see the same paths. Each process
             loads the model once. If one dies, its scan is restarted elsewhere unless its label map has been written.
         progress: Shows the progress.
@@ -161,7 +175,7 @@ def predict_files(
         scans = find_scans(scans, _loaded(predictor).plan)
     found = scans if isinstance(scans, FoundScans) else FoundScans(list(scans))
     destination = Destination.of(out, found.cases, suffix)
-    how = _How(postprocessing or Postprocessing(), confidence or uncertainty_maps, uncertainty_maps)
+    how = _How(postprocessing or Postprocessing(), confidence or uncertainty_maps, uncertainty_maps, calibration)
     jobs = find_jobs(
         found,
         destination,
@@ -297,9 +311,11 @@ class _Pipeline:
             prediction.confidence,
             job.map_file if self._how.uncertainty_maps else None,
             tuple(job.mask_files.values()),
+            expected=_expected(self._how.calibration, prediction),
             warnings=(
                 *(DataError(note, case=case.id, file=job.address) for note in volume.notes),
                 *scan_warnings(case, volume.array, self._predictor.plan),
+                *_unlike_training(self._predictor.plan, volume, case, job),
             ),
         )
         return _Predicted(job, result, partial(_write, job, case, prediction))
@@ -317,6 +333,30 @@ class _Pipeline:
             yield last.job, _failed(last.job, error)
             return
         yield last.job, replace(last.result, seconds={**last.result.seconds, "writing": seconds})
+
+
+def _expected(calibration: Calibration | None, prediction: Prediction) -> dict[str, ExpectedDice]:
+    """The Dice to expect of a prediction, where the model is calibrated."""
+    if calibration is None or prediction.confidence is None or prediction.confidence.soft is None:
+        return {}
+    return calibration.expect(prediction.confidence.soft)
+
+
+def _unlike_training(plan: Plan, volume: Volume, case: Case, job: Job) -> list[DataError]:
+    """A warning if the scan is unlike those that the model was trained on."""
+    unusual = plan.typical.unusual(volume, plan.modalities) if plan.typical else []
+    if not unusual:
+        return []
+    return [
+        DataError(
+            "scan is unlike those that the model was trained on: its label map may be wrong",
+            expected="; ".join(f"{name} {usual}" for name, usual, _ in unusual),
+            got="; ".join(f"{name} {own}" for name, _, own in unusual),
+            hint="look at the label map; `inflate3d verify` shows what the training cases look like",
+            case=case.id,
+            file=job.address,
+        )
+    ]
 
 
 def _failed(job: Job, error: Exception) -> ScanResult:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -235,7 +236,9 @@ class Predictor:
         return Prediction(
             arrays.labels,
             volume.affine,
-            confidence=(average.confidence() if average else assessment.confidence())
+            confidence=(
+                replace(average.confidence(), soft=assessment.soft()) if average else assessment.confidence()
+            )
             if assessment and confidence
             else None,
             uncertainty=arrays.uncertainty,

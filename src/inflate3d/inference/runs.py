@@ -17,6 +17,7 @@ from inflate3d.config import RunConfig
 from inflate3d.datasets import Case, Dataset, Split, read_dataset
 from inflate3d.errors import ConfigError, DataError, truncate
 from inflate3d.evaluation.accumulator import ScoreAccumulator
+from inflate3d.evaluation.calibration import CALIBRATION_FILE, Calibration
 from inflate3d.evaluation.distances import Spacing
 from inflate3d.evaluation.measures import TOLERANCE
 from inflate3d.evaluation.postprocessing.choice import depth_filters
@@ -92,6 +93,8 @@ def evaluate(
             evaluator.add(run, held_out[run.root.name], progress, settings)
         scores = evaluator.accumulator.scores()
         scores.write(folder.evaluation)
+        if not postprocess:  # the confidence is that of label maps before post-processing
+            evaluator.calibrate(scores)
         return Evaluation(scores, evaluator.choose(scores, progress) if choose else None)
 
 
@@ -130,6 +133,7 @@ class _Evaluator:
         self.postprocessing = Postprocessing()
         self.depth_filters = depth_filters(_usual_slice_spacing(folder.runs[0], plan)) if keep else ()
         self.kept: dict[str, _Kept] | None = {} if keep else None
+        self.soft: list[list[float]] = []
 
     def add(self, run: RunFolder, held_out: tuple[str, ...], progress: Progress, settings: PredictorSettings) -> None:
         """Evaluates the held-out cases of a run."""
@@ -182,7 +186,8 @@ class _Evaluator:
         label = label_volume.array[0]
         ours, truth = (plan.number_classes(each) for each in (labels, label))
         grid = prediction.model_grid
-        assert prediction.confidence is not None and grid is not None
+        assert prediction.confidence is not None and prediction.confidence.soft is not None and grid is not None
+        self.soft.append(list(prediction.confidence.soft.values()))
         self.accumulator.add_micro(_as_tensor(grid.classes), _as_tensor(grid.resample(truth)))
         self.accumulator.add(
             case.id,
@@ -196,6 +201,12 @@ class _Evaluator:
         if self.kept is not None:
             maps = zip((0.0, *self.depth_filters), (labels, *prediction.other_labels), strict=True)
             self.kept[case.id] = _Kept({each: _pack(smoothed) for each, smoothed in maps}, _pack(label), volume.spacing)
+
+    def calibrate(self, scores: Scores) -> None:
+        """Writes how the Dice of the held-out cases follows from their soft Dice; `predict` expects a Dice from it."""
+        place = self.folder.root if isinstance(self.folder, FoldsFolder) else self.folder.model
+        soft = np.array(self.soft).reshape(scores.dice.shape)
+        Calibration.of(scores.classes, soft, scores.dice, scores.patients).write(place / CALIBRATION_FILE)
 
     def choose(self, scores: Scores, progress: Progress) -> ChosenPostprocessing:
         """Chooses the post-processing by folds, or by parts of a single run's held-out cases, and writes it."""

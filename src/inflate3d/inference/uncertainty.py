@@ -47,6 +47,8 @@ class Confidence:
     Attributes:
         kind: Kind of confidence, see `KINDS`. Different kinds are not comparable.
         classes: Confidence of each foreground class by name, 0 to 1; NaN if no member predicts the class.
+        soft: Soft Dice of the mean probabilities for each class, whatever the kind; NaN if the class is not predicted.
+            None if it was not computed. From it, `inflate3d.evaluation.calibration` expects the Dice.
 
     Example:
         >>> confidence = Confidence("soft dice", {"liver": 0.9, "tumor": 0.5})
@@ -56,6 +58,7 @@ class Confidence:
 
     kind: Kind
     classes: Mapping[str, float]
+    soft: Mapping[str, float] | None = None
 
     @property
     def value(self) -> float:
@@ -179,7 +182,7 @@ class Assessment:
         members: int,
         kind: Kind,
     ) -> None:
-        self._pixels, self._sums, self._networks = pixels, sums, networks
+        self._pixels, self._sums, self._summed = pixels, sums, members or networks
         self._outputs = outputs = pixels.outputs
         self._kind: Kind = kind
         self._soft = SoftDiceCounter(outputs.classes, outputs.members)
@@ -200,12 +203,12 @@ class Assessment:
         for rows in self._pixels.bands(logits):
             total = self._pixels.total(logits[: self._sums], rows)
             classes[rows] = self._outputs.choose(total)
+            mean = self._outputs.probabilities(total.div(self._summed))
+            self._soft.add(classes[rows], mean)
+            del total
             if self._agreement:
-                del total
+                del mean
                 mean = self._count_members(self._agreement, logits, rows, averaged=uncertainty or probabilities)
-            else:
-                mean = self._outputs.probabilities(total.div(self._networks))
-                self._soft.add(classes[rows], mean)
             if percent is not None and mean is not None:
                 percent[rows] = self._outputs.uncertainty(mean)
             if kept is not None and mean is not None:
@@ -215,7 +218,14 @@ class Assessment:
     def confidence(self) -> Confidence:
         """The confidence over the slices so far."""
         values = (self._agreement or self._soft).values()
-        return Confidence(self._kind, dict(zip(self._outputs.names, values.tolist(), strict=True)))
+        return Confidence(self._kind, self._by_name(values), soft=self.soft())
+
+    def soft(self) -> dict[str, float]:
+        """Soft Dice of the mean probabilities by class, over the slices so far."""
+        return self._by_name(self._soft.values())
+
+    def _by_name(self, values: Float[np.ndarray, " foreground"]) -> dict[str, float]:
+        return dict(zip(self._outputs.names, values.tolist(), strict=True))
 
     def _count_members(
         self, agreement: AgreementCounter, logits: Sequence[Float[Tensor, "1 k _ _"]], rows: slice, *, averaged: bool

@@ -19,6 +19,7 @@ from inflate3d.errors import DataError
 from inflate3d.io.segments import SegmentCode, Segments
 from inflate3d.orientation import Turn, frame_axes, plane_turns
 from inflate3d.preparation.fingerprint import Fingerprint, measure_intensities
+from inflate3d.preparation.typical import TypicalScans
 from inflate3d.settings import FrozenModel, parse_settings, read_json
 from inflate3d.volume import DEPTH_AXES, DepthAxis
 
@@ -149,6 +150,7 @@ class Plan(ModelSpace):
         planes: Whether windows are stacked along the depth axis only, or along each axis (see `plane_plans`).
         thinnest: Extent in millimeters of the thinnest structure of the training cases along the (depth, row, column)
             axis: the shortest sequence of adjacent slices that hold a label. None before a training.
+        typical: What the training cases look like, to recognize a scan that is unlike them. None before a training.
         defaults: Training settings for what the user leaves open.
         reasons: The reason for each choice.
 
@@ -166,6 +168,7 @@ class Plan(ModelSpace):
     flips: tuple[bool, bool, bool]
     planes: Planes = "one"
     thinnest: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
+    typical: TypicalScans | None = None
     defaults: TrainingDefaults = TrainingDefaults()
     reasons: dict[str, str]
 
@@ -248,7 +251,7 @@ class Plan(ModelSpace):
 
     def differing(self, other: Plan) -> dict[str, tuple[Any, Any]]:
         """Settings that differ between two plans and affect samples, inputs or scores: both values by name."""
-        names = type(self).model_fields.keys() - {"version", "dataset", "thinnest", "defaults", "reasons"}
+        names = type(self).model_fields.keys() - {"version", "dataset", "thinnest", "typical", "defaults", "reasons"}
         values = {name: (getattr(self, name), getattr(other, name)) for name in sorted(names)}
         return {name: (own, others) for name, (own, others) in values.items() if own != others}
 

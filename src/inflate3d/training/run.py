@@ -13,6 +13,7 @@ from inflate3d.datasets.splits import Split, choose_split
 from inflate3d.errors import ModelError, truncate
 from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.store import Store
+from inflate3d.preparation.typical import TypicalScans
 from inflate3d.run_folder import RunFolder
 from inflate3d.stopping import Interrupted, interruptible
 from inflate3d.training.build import build_model, describe_weights, plan_run, thinnest_structure
@@ -98,7 +99,12 @@ def train(
         split = choose_split(config.data, store.groups, store.splits)
         check_split(folder, split)
         split.check_keeping(config.training.keep)
-        plan = plan.model_copy(update={"thinnest": thinnest_structure(store, split.train)})
+        training = [case for case in store.fingerprint.cases if case.case in split.train]
+        measured = {
+            "thinnest": thinnest_structure(store, split.train),
+            "typical": TypicalScans.of(training, plan.modalities),
+        }
+        plan = plan.model_copy(update=measured)
         if not (resume and folder.finished):
             _Training(config, folder, store, plan, split, processes, console, augment, tuple(callbacks)).run()
     return processes.first
