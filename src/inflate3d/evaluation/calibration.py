@@ -164,7 +164,7 @@ def _pairs(
     confidence: Float[np.ndarray, " cases"], dice: Float[np.ndarray, " cases"], groups: np.ndarray
 ) -> CalibrationPairs:
     known = ~np.isnan(confidence) & ~np.isnan(dice)
-    order = np.argsort(confidence[known], kind="stable")  # so that the order of the cases can't be told
+    order = np.argsort(confidence[known], kind="stable")  # so that the order of the cases stays private
     return CalibrationPairs(
         confidence=tuple(np.round(confidence[known][order], 6).tolist()),
         dice=tuple(np.round(dice[known][order], 6).tolist()),

@@ -12,7 +12,7 @@ from inflate3d.report.cases import CasePictures, draw_case
 from inflate3d.report.drawing import check_replaceable, class_color
 from inflate3d.report.page import ERROR_NAMES, write_figures
 from inflate3d.report.pages import render, script
-from inflate3d.report.slices import ERRORS
+from inflate3d.report.slices import ERRORS, MISSED
 from inflate3d.run_folder import FoldsFolder, RunFolder
 
 SLICES_SHOWN = 4
@@ -43,7 +43,7 @@ def write_suspects(
         folds=len(folder.runs),
         names=[f"Dice {name}" for name in names],
         classes=[(name, class_color(number)) for number, name in enumerate(names, start=1)],
-        errors=[(ERRORS[number], name) for number, name in ERROR_NAMES.items()],
+        errors=[(ERRORS[number], name) for number, name in (ERROR_NAMES | {MISSED: "labeled, not predicted"}).items()],
         pictures=drawn,
         show=show,
         scripts=[script("sort.js")],
