@@ -20,6 +20,7 @@ from inflate3d.errors import ConfigError, DataError, DatasetProblems, truncate
 from inflate3d.settings import FrozenModel
 
 if TYPE_CHECKING:
+    from inflate3d.evaluation.calibration import Calibration
     from inflate3d.evaluation.postprocessing.steps import Postprocessing
     from inflate3d.inference.batch import ScanResult
     from inflate3d.inference.predictor import PredictorSettings
@@ -166,6 +167,7 @@ def _run_on_server(options: Options, terminal: Terminal) -> dict[str, Any]:
 
 
 def _run_on_files(options: Options, scans: str, out: str, terminal: Terminal) -> dict[str, Any]:
+    from inflate3d.evaluation.calibration import find_calibration
     from inflate3d.evaluation.postprocessing.steps import read_postprocessing
     from inflate3d.inference.batch import PredictionSummary, PredictorRecipe
     from inflate3d.inference.scans import find_scans
@@ -189,8 +191,10 @@ def _run_on_files(options: Options, scans: str, out: str, terminal: Terminal) ->
     if shard:
         found = replace(found, cases=shard.share(found.cases))
     summary = PredictionSummary(found.cases, out, shard) if several else None
+    calibration = find_calibration(model) if options.confidence and not others else None
     with summary.kept() if summary else nullcontext():
-        return _predict(options, predictor if local else recipe, found, out, postprocessing, summary, terminal)
+        chosen = predictor if local else recipe
+        return _predict(options, chosen, found, out, postprocessing, calibration, summary, terminal)
 
 
 def _absolute(path: str, local: bool) -> str:
@@ -206,10 +210,10 @@ def _predict(
     found: Any,
     out: str,
     postprocessing: Postprocessing | None,
+    calibration: Calibration | None,
     summary: Any,
     terminal: Terminal,
 ) -> dict[str, Any]:
-    from inflate3d.evaluation.calibration import find_calibration
     from inflate3d.inference.batch import predict_files
 
     results: list[ScanResult] = []

@@ -236,9 +236,7 @@ class Predictor:
         return Prediction(
             arrays.labels,
             volume.affine,
-            confidence=(
-                replace(average.confidence(), soft=assessment.soft()) if average else assessment.confidence()
-            )
+            confidence=(replace(average.confidence(), soft=assessment.soft()) if average else assessment.confidence())
             if assessment and confidence
             else None,
             uncertainty=arrays.uncertainty,
