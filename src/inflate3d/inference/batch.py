@@ -303,6 +303,7 @@ class _Pipeline:
             if isinstance(error, RuntimeError) and not is_oom(error):
                 raise
             return _failed(job, error)
+        unlike = _unlike_training(self._predictor.plan, volume, case, job)
         result = ScanResult(
             case.id,
             "done",
@@ -311,11 +312,11 @@ class _Pipeline:
             prediction.confidence,
             job.map_file if self._how.uncertainty_maps else None,
             tuple(job.mask_files.values()),
-            expected=_expected(self._how.calibration, prediction),
+            expected={} if unlike else _expected(self._how.calibration, prediction),
             warnings=(
                 *(DataError(note, case=case.id, file=job.address) for note in volume.notes),
                 *scan_warnings(case, volume.array, self._predictor.plan),
-                *_unlike_training(self._predictor.plan, volume, case, job),
+                *unlike,
             ),
         )
         return _Predicted(job, result, partial(_write, job, case, prediction))
