@@ -5,8 +5,11 @@ import json
 import nibabel
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 
 from inflate3d.io import read_labels, read_volume
+from inflate3d.server.app import create_app
+from inflate3d.server.guard import Rules
 from inflate3d.server.project import open_project
 from inflate3d.server.service import Service
 
@@ -123,3 +126,22 @@ def test_one_server_at_a_time(service, toys):
 
     with pytest.raises(OutputError), Service.open(open_project(toys / "Toys"), toys / "annotations", {}):
         pass
+
+
+def test_dicom_series_travels_as_nifti_and_back(write_series, tmp_path):
+    """What a client draws on the NIfTI is saved on the series' own grid."""
+    values = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
+    write_series(tmp_path / "series", values)
+    project = open_project(tmp_path / "series", classes=("liver",))
+    with Service.open(project, tmp_path / "annotations", {"device": "cpu"}) as service:
+        client = TestClient(create_app(service, Rules()), base_url="http://127.0.0.1")
+        (case,) = service.cases
+        assert client.get(f"/datastore/image/info?image={case.id}").json()["path"] == ""
+        (tmp_path / "sent.nii.gz").write_bytes(client.get(f"/datastore/image?image={case.id}").content)
+        sent, series = read_volume(tmp_path / "sent.nii.gz"), read_volume(tmp_path / "series")
+        assert np.array_equal(sent.array, series.array) and sorted(sent.array.ravel()) == list(range(values.size))
+        drawn = (sent.array[0] > 50).astype(np.uint8)
+        params = json.dumps({"label_info": [{"name": "liver", "idx": 1}]})
+        assert save(client, nifti(drawn, sent.affine), image=case.id, params=params).status_code == 200
+        stored = read_labels(case.history.path(case.history.versions()[0]))
+    assert np.array_equal(stored.array[0], series.array[0] > 50) and np.allclose(stored.affine, series.affine)

@@ -1,5 +1,7 @@
 """The next case, predictions of many cases, scoring, and the versions of the model."""
 
+import io
+import subprocess
 import threading
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from inflate3d.server.models import RESULT, ModelVersion
 from inflate3d.server.service import Service
+from inflate3d.server.training_job import JobFolder
 
 
 @pytest.fixture
@@ -100,3 +103,35 @@ def test_training_without_labels_says_what_is_missing(client, service):
         assert client.delete(f"/datastore/label?id={name}&tag=final").status_code == 200
     answer = client.post(f"/train/{service.name}")
     assert answer.status_code == 400 and "too few labeled cases" in answer.json()["error"]["what"]
+
+
+class StoppedProcess(subprocess.Popen):
+    """A training that does nothing until it is stopped."""
+
+    def __init__(self, command, **how):
+        self.stdin = self._pipe = io.BytesIO()
+
+    def wait(self, timeout=None):
+        while not self._pipe.closed:
+            threading.Event().wait(0.01)
+        return 75
+
+
+def test_stopped_training_is_resumed_unless_label_maps_changed(client, service, monkeypatch):
+    monkeypatch.setattr("inflate3d.server.trainer.subprocess.Popen", StoppedProcess)
+    folder = JobFolder(service.models.folder / "0001")
+    address = f"/train/{service.name}"
+    assert client.post(address, json={"steps": 5}).json()["status"] == "RUNNING"
+    assert client.post(address, json={"steps": 5}).status_code == 429
+    assert client.delete("/train/").json()["status"] == "STOPPED"
+    (folder.root / "checkpoint").touch()
+    client.post(address, json={"steps": 5})
+    client.delete("/train/")
+    assert (folder.root / "checkpoint").exists()  # the same training goes on
+    service.cases.save_labels("toy3", np.zeros((20, 24, 7), np.uint8), tag="final")
+    client.post(address, json={"steps": 5})
+    assert client.delete("/train/").json()["details"][-1] == "stopped"
+    assert not (folder.root / "checkpoint").exists()
+    assert folder.read_job().labels == {"toy0": 0, "toy1": 0, "toy3": 1}
+    (split,) = folder.read_dataset().splits["own"]
+    assert {*split.train, *split.validation} == {"toy0", "toy1", "toy3"} and len(split.validation) == 1

@@ -132,7 +132,7 @@ class ModelShelf:
             ready = time.perf_counter()
             steps = loaded.postprocessing
             wanted: dict[str, Any] = {"depth_filter": steps.depth_filter} if steps and steps.depth_filter else {}
-            prediction = loaded.predictor.predict(scan, confidence=True, **wanted)
+            prediction = _predict(loaded.predictor, scan, wanted)
             if steps and steps.classes:
                 prediction = replace(prediction, labels=steps.apply(prediction.labels, scan.spacing))
             seconds = {"loading": ready - started, "predicting": time.perf_counter() - ready}
@@ -151,3 +151,20 @@ class ModelShelf:
             steps = read_postprocessing((folder,), predictor.plan.classes, predictor.plan.regions)
             self._loaded = _Loaded(version.number, predictor, steps)
         return self._loaded, version
+
+
+def _predict(predictor: Predictor, scan: Volume, wanted: dict[str, Any]) -> Prediction:
+    """A prediction with its confidence.
+
+    Raises:
+        DataError: The scan does not fit the model.
+        ConfigError: There is not enough memory.
+    """
+    from inflate3d.models.oom import is_oom, out_of_memory_error
+
+    try:
+        return predictor.predict(scan, confidence=True, **wanted)
+    except (RuntimeError, MemoryError) as error:
+        if not is_oom(error):
+            raise
+        raise out_of_memory_error(error) from error
