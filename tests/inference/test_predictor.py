@@ -62,6 +62,17 @@ def test_batch_size_changes_nothing(predictor, scan, labels, batch_size):
     assert (other.predict(scan).labels != labels).mean() < 1e-4  # sums in another order
 
 
+def test_default_type_of_the_calling_program_changes_nothing(predictor, scan, labels):
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert np.array_equal(predictor.predict(scan).labels, labels)
+        assert torch.get_default_dtype() == torch.float64
+        encoder = create_encoder("resnet10t", depth=3, image_size=64, weights="none")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {weight.dtype for weight in encoder.parameters()} == {torch.float32}
+
+
 def test_training_and_prediction_see_the_same_tensors(predictor, phantoms, phantom_store, monkeypatch):
     case = phantoms.cases[2]
     seen = []

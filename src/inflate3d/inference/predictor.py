@@ -34,6 +34,7 @@ from inflate3d.inference.scan import FramedScan
 from inflate3d.inference.schedule import GROUP, adaptive_logits, check_schedule, first_pass_step
 from inflate3d.inference.slices import BANDS, Logits, OwnPixels, SliceBatches, SliceChoice
 from inflate3d.inference.uncertainty import ASSESSMENT_BANDS, Assessment, Kind
+from inflate3d.models.default_type import float32_by_default
 from inflate3d.models.hub import local_model
 from inflate3d.models.segmenter import Segmenter, load_model
 from inflate3d.models.volumetric import VolumetricSegmenter
@@ -156,6 +157,7 @@ class Predictor:
         missing = all(plan.allow_missing_modality for plan in plans)
         return plans[0].model_copy(update={"allow_missing_modality": missing})
 
+    @float32_by_default()
     def predict(
         self,
         volume: Volume,

@@ -16,6 +16,7 @@ from inflate3d.models.architecture import Architecture
 from inflate3d.models.backbone import Backbone
 from inflate3d.models.backbones import find_backbone
 from inflate3d.models.checkpoint import find_model_folder, read_model_folder
+from inflate3d.models.default_type import float32_by_default
 from inflate3d.models.hub import local_model
 from inflate3d.models.inflation import check_window
 from inflate3d.models.weights import WeightsReport, load_backbone
@@ -107,6 +108,7 @@ class _MapNorm(nn.LayerNorm):
         return super().forward(input.movedim(1, -1)).movedim(-1, 1)
 
 
+@float32_by_default()
 def create_encoder(
     name: str,
     *,

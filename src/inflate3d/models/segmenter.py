@@ -17,6 +17,7 @@ from inflate3d.models.card import write_model_card
 from inflate3d.models.checkpoint import ModelFolder, find_model_folder, read_model_folder, write_model_folder
 from inflate3d.models.decoders import build_decoder, default_widths
 from inflate3d.models.decoders.decoder import ConvNormAct, resize, use_batch_norms
+from inflate3d.models.default_type import float32_by_default
 from inflate3d.models.depth_mixing import DepthMixer
 from inflate3d.models.encoders import Encoder, create_encoder
 from inflate3d.models.hub import local_model
@@ -168,6 +169,7 @@ class Segmenter(nn.Module):
             )
 
 
+@float32_by_default()
 def create_model(
     *,
     encoder: Encoder,
@@ -305,6 +307,7 @@ def load_decoder(model: Segmenter, folder: str | Path, class_names: Sequence[str
     return tuple(taken)
 
 
+@float32_by_default()
 def load_model(folder: str | Path) -> Segmenter | VolumetricSegmenter:
     """Loads an inflated or 3D network from a model folder, in eval mode on the CPU.
 

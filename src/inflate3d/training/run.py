@@ -86,11 +86,12 @@ def train(
         >>> train(config, i3d.RunFolder(Path("runs/first")), store)
         True
     """
+    from inflate3d.models.default_type import float32_by_default
     from inflate3d.training.precision import choose_precision
     from inflate3d.training.processes import find_processes
 
     processes = find_processes(config.training)
-    with folder.locked() if processes.first else nullcontext():
+    with folder.locked() if processes.first else nullcontext(), float32_by_default():
         config = choose_precision(config.resolve(store.plan.defaults), folder)
         if processes.first:
             config = take_folder(folder, config, resume)
