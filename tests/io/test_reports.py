@@ -120,6 +120,22 @@ def test_values_that_need_a_table_are_refused(tmp_path, write_series):
     assert "Modality LUT" in refused(tmp_path).what
 
 
+@pytest.mark.parametrize("slope", [0.5, 1.0])
+def test_values_that_are_mapped_without_a_rescale_slope_are_refused(tmp_path, write_series, slope):
+    write_series(tmp_path, VALUES)
+    for file in tmp_path.iterdir():
+        slice_ = pydicom.dcmread(file)
+        del slice_.RescaleSlope, slice_.RescaleIntercept
+        mapping = pydicom.Dataset()
+        mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept = slope, 0.0
+        slice_.RealWorldValueMappingSequence = [mapping]
+        slice_.save_as(file)
+    if slope == 1:
+        assert np.array_equal(read_volume(tmp_path).array[0], VALUES.transpose(2, 1, 0))
+    else:
+        assert refused(tmp_path).got == "slope 0.5, intercept 0"
+
+
 @pytest.mark.parametrize(
     ("allocated", "stored", "highest"), [(32, 12, 11), (32, 16, 15), (8, 7, 6), (16, 12, 15), (16, 12, 12)]
 )

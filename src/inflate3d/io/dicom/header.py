@@ -55,6 +55,7 @@ _FUNCTIONAL_GROUPS = 0x5200_9230
 """One item for each frame of a multi-frame object, which has its place in space."""
 
 _STORAGE_CLASS = 0x0008_0016
+_REAL_WORLD_VALUES = 0x0040_9096
 _MODALITY_LUT = 0x0028_3000
 _PIXELS = (0x7FE0_0010, 0x7FE0_0008, 0x7FE0_0009)
 
@@ -274,11 +275,33 @@ def read_header(file: Path) -> ImageHeader | None:
             hint="convert the series to NIfTI by a program that applies the table",
             file=file,
         )
+    if _REAL_WORLD_VALUES in elements and not (header.text("slope") or header.text("functional groups")):
+        _check_mapping(file)
     is_raw = not syntax or syntax in _UNCOMPRESSED
     _check_size(header, _pixel_bytes(elements) if is_raw else None, size)
     if not is_raw:
         _check_stream(header, elements)
     return header
+
+
+def _check_mapping(file: Path) -> None:
+    """Refuses stored values without a rescale slope that are mapped to physical ones, as in some PET and SPECT."""
+    from pydicom import dcmread
+
+    try:
+        (mapping, *_) = dcmread(file, specific_tags=[_REAL_WORLD_VALUES], force=True)[_REAL_WORLD_VALUES].value
+        slope, intercept = (mapping.get(f"RealWorldValue{name}", own) for name, own in (("Slope", 1), ("Intercept", 0)))
+        plain = (float(slope), float(intercept)) == (1.0, 0.0)
+    except Exception as error:  # pydicom has many, see `read_elements`
+        raise unreadable(file, None, expected="a Real World Value Mapping", got=error) from error
+    if not plain:
+        raise DataError(
+            "an image has a Real World Value Mapping in place of a rescale slope, which is not read",
+            expected="rescale slope and intercept, (0028,1052) and (0028,1053)",
+            got=f"slope {slope:g}, intercept {intercept:g}",
+            hint="convert the series to NIfTI by a program that applies the mapping",
+            file=file,
+        )
 
 
 def _start(file: Path) -> bytes:
