@@ -13,7 +13,13 @@ NAN = math.nan
 
 def pairs_of(confidence, dice, group=None):
     group = range(len(dice)) if group is None else group
-    return CalibrationPairs(confidence=list(confidence), dice=list(dice), group=list(group))
+    return CalibrationPairs(confidence=tuple(confidence), dice=tuple(dice), group=tuple(group))
+
+
+def expect(pairs, confidence):
+    expected = pairs.expect(confidence)
+    assert expected is not None
+    return expected
 
 
 def drawn(random, count):
@@ -31,7 +37,7 @@ def test_the_bound_is_the_jackknifes():
         kept = np.arange(25) != out
         slope, shift = np.polyfit(confidence[kept], dice[kept], 1)
         lows.append(slope * 0.8 + shift + dice[out] - (slope * confidence[out] + shift))
-    expected = pairs_of(confidence, dice).expect(0.8)
+    expected = expect(pairs_of(confidence, dice), 0.8)
     assert expected.low == pytest.approx(sorted(lows)[1])  # the second of 25, floor(0.1 * 26)
     assert expected.value == pytest.approx(np.polyval(np.polyfit(confidence, dice, 1), 0.8))
 
@@ -41,14 +47,14 @@ def test_nine_in_ten_reach_the_bound():
     reached = []
     for _ in range(40):
         pairs = pairs_of(*drawn(random, 20))
-        reached += [dice >= pairs.expect(value).low for value, dice in zip(*drawn(random, 3), strict=True)]
+        reached += [dice >= expect(pairs, value).low for value, dice in zip(*drawn(random, 3), strict=True)]
     assert np.mean(reached) == pytest.approx(0.9, abs=0.08)  # three standard errors
 
 
 def test_a_patients_scans_are_left_out_together():
     confidence, dice = drawn(np.random.default_rng(2), 12)
-    single = pairs_of(confidence, dice).expect(0.7)
-    twice = pairs_of(np.repeat(confidence, 2), np.repeat(dice, 2), np.repeat(range(12), 2)).expect(0.7)
+    single = expect(pairs_of(confidence, dice), 0.7)
+    twice = expect(pairs_of(np.repeat(confidence, 2), np.repeat(dice, 2), np.repeat(range(12), 2)), 0.7)
     assert twice.value == pytest.approx(single.value)
     assert twice.low == pytest.approx(sorted(_lows(confidence, dice, 0.7))[0])  # of 24, the second: the same patient's
 

@@ -11,9 +11,22 @@ from inflate3d.evaluation.postprocessing.steps import ClassSteps, Postprocessing
 from inflate3d.inference.batch import PredictorRecipe, predict_files
 from inflate3d.inference.prediction import Prediction
 from inflate3d.inference.predictor import Predictor
+from inflate3d.preparation.plan import Normalization, Plan
 
 CHOSEN = Postprocessing(classes=(ClassSteps(value=2, name="liver", minimum_volume=4.0),))
 """A voxel of the toys has 3 mm³."""
+
+PLAN = Plan(
+    dataset="Toys",
+    modalities=("CT",),
+    classes={0: "background", 2: "liver", 5: "tumor"},
+    merged={},
+    depth_axis="axial",
+    image_size=(12, 12),
+    normalization=(Normalization(kind="case"),),
+    flips=(False, False, False),
+    reasons={},
+)
 
 
 class Islands(Predictor):
@@ -21,6 +34,10 @@ class Islands(Predictor):
 
     def __init__(self):
         pass  # no network
+
+    @property
+    def plan(self):
+        return PLAN
 
     def predict(self, volume, **asked):
         labels = np.zeros(volume.array.shape[1:], np.uint8)

@@ -164,7 +164,7 @@ STRATEGIES: dict[str, RegisteredStrategy] = {
 }
 
 DEFAULT_STRATEGY = "foreground-random"
-"""The default where there are predictions: `docs/results.md` has no strategy that beats it."""
+"""The default where there are predictions: most published ones fail to beat it (arXiv:2511.19183)."""
 
 
 def register_strategy(name: str, about: str, order: Strategy, *, needs_predictions: bool = True) -> None:

@@ -40,8 +40,8 @@ class Options(CommandOptions):
     """Folder of the scans to choose among; those that the dataset has labels for are left out. None: the dataset's
     folder imagesTs."""
     strategy: str | None = None
-    """The order: random, foreground-random, uncertainty or diverse. None: foreground-random with a run, which no other
-    has beaten, and random with a dataset."""
+    """The order: random, foreground-random, uncertainty or diverse. None: foreground-random with a run, random with a
+    dataset."""
     count: int = Field(default=10, ge=1)
     """Number of scans to show; --json lists all."""
     seed: Seed = 0
