@@ -112,10 +112,12 @@ def scans(tmp_path):
 
 
 @pytest.fixture
-def thresholds(tmp_path):
+def thresholds(tmp_path, phantom_store):
     """How a network's stand-in is loaded: what it predicts is logged, and before one scan it may be killed."""
 
     class Thresholds(Predictor):
+        plan = phantom_store.plan  # type: ignore[assignment]
+
         def __init__(self, deadly):
             self.deadly = deadly
 

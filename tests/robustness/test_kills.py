@@ -173,6 +173,7 @@ def test_evaluate(zygote, toy_run, tmp_path, kills):
         assert read_whole(killed / "predictions" / name) == read_whole(straight / "predictions" / name), name
 
 
+@pytest.mark.long
 def test_compare(zygote, toys, toy_store, network, tmp_path, kills):
     def words(out):
         return ["compare", toys.root, "--store", toy_store, *network, "--steps", 2, "--arms", "depth", "--out", out]

@@ -27,6 +27,8 @@ import inflate3d.training.task
 import inflate3d.training.trainer
 from inflate3d.cli import main
 
+sys.dont_write_bytecode = True  # the faults that are injected would cut the package's bytecode short, too
+
 TOUCHING = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
 
 

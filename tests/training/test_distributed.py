@@ -113,7 +113,7 @@ def test_files_are_written_once(by_two, tiny_run):
     assert sorted(path.name for path in by_two.best.parent.iterdir()) == ["last.ckpt"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_stopped_by_a_signal_to_one_process_and_resumed_by_torchrun(tiny_config, tmp_path):
     """The other process leaves at the same step; torchrun's both find the run claimed and go on with it."""
     run = RunFolder(tmp_path / "run")
