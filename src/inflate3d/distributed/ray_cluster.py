@@ -132,18 +132,16 @@ class _RayMap:
         running: dict[Any, int] = {}
         finished: dict[int, Result | LostError] = {}
         next_index = 0
-        try:
-            while next_index < len(items):
-                for index, item in islice(todo, self._most_queued - len(running)):
-                    running[task.remote(shared, item)] = index
-                for reference in _ready(list(running)):
-                    finished[running.pop(reference)] = _result(reference)
-                while next_index in finished:
-                    yield finished.pop(next_index)
-                    next_index += 1
-        finally:
-            for reference in running:  # the caller has stopped
-                ray.cancel(reference, force=True)
+        # If the caller stops early, what is queued runs to its end: `ray.cancel` aborts the whole process where a task
+        # ends at that moment (Ray 2.60, "Tried to complete task that was not pending").
+        while next_index < len(items):
+            for index, item in islice(todo, self._most_queued - len(running)):
+                running[task.remote(shared, item)] = index
+            for reference in _ready(list(running)):
+                finished[running.pop(reference)] = _result(reference)
+            while next_index in finished:
+                yield finished.pop(next_index)
+                next_index += 1
 
 
 def _call(work: Callable[[Item], Result], item: Item) -> Result:
