@@ -28,7 +28,8 @@ docs: .venv/installed-docs
 .venv/installed-dev: .venv/installed
 	$(PIP) install --constraint constraints.txt --editable '.[dev]'
 	@# the client of 3D Slicer's extension, for tests/server, without the server that it comes with and its dependencies
-	$(PIP) install --no-deps --upgrade --target .venv/monailabel monailabel==0.8.5
+	rm -rf .venv/monailabel
+	$(PIP) install --no-deps --target .venv/monailabel monailabel==0.8.5
 	touch $@
 
 .venv/installed-docs: .venv/installed

@@ -108,7 +108,7 @@ def test_the_command_finds_the_label_of_which_a_class_is_erased(run, capsys):
     assert "may be missing" in said["suspects"][0]["finding"]
     with (run.root / "suspects/suspects.csv").open(newline="") as file:
         assert [row["case"] for row in csv.DictReader(file)] == [row["case"] for row in said["suspects"]]
-    page = (run.root / "suspects/suspects.html").read_text()
+    page = (run.root / "suspects/suspects.html").read_text(encoding="utf-8")
     assert all(f"toy{number}" in page for number in range(5))
     assert len(list((run.root / "suspects").glob("toy3-slice-*-errors.png"))) == 4
 
