@@ -241,6 +241,7 @@ def test_class_that_no_case_has(dataset):
     (problem,) = check_classes(dataset, [{0: 5, 1: 4}, {0: 9, 2: 0}])
     assert problem.what == "class not found in any case"
     assert problem.expected == "voxels of 2 (tumor) in some case"
+    assert check_classes(dataset, [{0: 5, 1: 4}, {0: 9, 2: 0}], may_lack=True) == []
 
 
 def test_ignored_class_need_not_occur(dataset):
@@ -253,3 +254,4 @@ def test_label_maps_that_are_empty_everywhere(dataset):
     (problem,) = check_classes(dataset, [{0: 9}, {0: 9}])
     assert problem.what == "all label maps contain only background"
     assert problem.expected == "some voxels of liver, tumor"
+    assert check_classes(dataset, [{0: 9}], may_lack=True)

@@ -71,18 +71,20 @@ def examine(
     return conclude(dataset, outcomes)
 
 
-def conclude(dataset: Dataset, outcomes: Sequence[Outcome]) -> Examination:
+def conclude(dataset: Dataset, outcomes: Sequence[Outcome], *, may_lack: bool = False) -> Examination:
     """Combines the results of all cases.
 
     Args:
         outcomes: Outcomes of its cases, in order.
+        may_lack: Whether classes that no case has are allowed.
     """
     fingerprint = Fingerprint(cases=tuple(outcome.measured for outcome in outcomes if outcome.measured))
     problems = [problem for outcome in outcomes for problem in outcome.problems]
     warnings = [note for outcome in outcomes for note in outcome.notes]
     warnings.extend(case_warnings(dataset, fingerprint))
     if not problems:
-        problems.extend(check_classes(dataset, [case.class_voxels for case in fingerprint.cases]))
+        voxels = [case.class_voxels for case in fingerprint.cases]
+        problems.extend(check_classes(dataset, voxels, may_lack=may_lack))
         warnings.extend(class_warnings(dataset, fingerprint))
     if problems:
         raise DatasetProblems(problems, warnings=warnings)

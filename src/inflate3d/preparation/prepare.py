@@ -45,6 +45,7 @@ def prepare(
     options: PlanOptions = PlanOptions(),  # noqa: B008 - frozen
     workers: int | None = None,
     engine: Engine | None = None,
+    may_lack: bool = False,
     progress: Progress = silent,
     warn: Callable[[DataError], object] = lambda warning: None,
 ) -> Store:
@@ -60,6 +61,7 @@ def prepare(
         workers: Number of processes; by default one per core. Each holds one case, in about three times the memory of
             its voxels.
         engine: Does the work instead of processes on this machine; dataset and folder then need absolute paths.
+        may_lack: Whether classes that no case has are allowed, as while cases are still being labeled.
         progress: Shows the progress.
         warn: Called with each warning about the dataset.
 
@@ -84,7 +86,7 @@ def prepare(
         staging.keep |= engine is not None
         space = _model_space(dataset, options, progress)
         staged, outcomes = _stage_cases(dataset, space, staging, engine or _processes(workers), progress)
-        examined = conclude(dataset, outcomes)
+        examined = conclude(dataset, outcomes, may_lack=may_lack)
         plan = make_plan(dataset, examined.fingerprint, available_memory(), options)
         _check_space(plan, space, dataset)
         for warning in (*examined.warnings, *plan_warnings(plan, examined.fingerprint)):

@@ -54,11 +54,14 @@ def check_case(case: Case, dataset: Dataset, *, allow_missing_modality: bool = F
     return volume, labels
 
 
-def check_classes(dataset: Dataset, class_voxels: Sequence[Mapping[int, int]]) -> list[DataError]:
+def check_classes(
+    dataset: Dataset, class_voxels: Sequence[Mapping[int, int]], *, may_lack: bool = False
+) -> list[DataError]:
     """Problems with the labels of all cases taken together.
 
     Args:
         class_voxels: Number of voxels of each label value, after merging, case by case.
+        may_lack: Whether classes that no case has are allowed, as long as there is another.
 
     Returns:
         One error if no case has any label, otherwise one for each class or region that no case has.
@@ -83,7 +86,7 @@ def check_classes(dataset: Dataset, class_voxels: Sequence[Mapping[int, int]]) -
             file=dataset.root,
         )
         for name, held in wanted.items()
-        if seen.isdisjoint(held)
+        if seen.isdisjoint(held) and not may_lack
     ]
 
 

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from inflate3d.atomic import write_text
 from inflate3d.server.faults import ConflictError, NotFoundError
+from inflate3d.server.memory import prediction_memory
 from inflate3d.settings import FrozenModel, parse_settings, read_json
 from inflate3d.volume import Volume
 
@@ -32,6 +33,7 @@ class ModelVersion(FrozenModel):
         number: 0 for the model that the project began with, then 1, 2 ...
         trained: When its training ended, in UTC.
         training_cases: Number of cases that it was trained on.
+        absent: The classes that none of those has.
         held_out: Dice of each held-out case, mean over the classes.
         dice: Mean Dice of the held-out cases.
         before: Mean Dice of the model in service at that time, on the same cases; None if there was none.
@@ -40,6 +42,7 @@ class ModelVersion(FrozenModel):
     number: int = Field(ge=0)
     trained: datetime | None = None
     training_cases: int | None = None
+    absent: tuple[str, ...] = ()
     held_out: dict[str, float] = Field(default_factory=dict)
     dice: float | None = None
     before: float | None = None
@@ -147,7 +150,8 @@ class ModelShelf:
 
         if self._loaded is None or self._loaded.number != version.number:
             folder = self.path(version.number)
-            predictor = Predictor.load(folder, **self._settings)
+            memory = prediction_memory(self._settings.get("device"), self._settings.get("memory"))
+            predictor = Predictor.load(folder, **{**self._settings, "memory": memory})
             steps = read_postprocessing((folder,), predictor.plan.classes, predictor.plan.regions)
             self._loaded = _Loaded(version.number, predictor, steps)
         return self._loaded, version

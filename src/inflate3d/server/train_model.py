@@ -21,6 +21,7 @@ from inflate3d.datasets.case import Dataset
 from inflate3d.datasets.splits import OWN
 from inflate3d.errors import Inflate3dError
 from inflate3d.preparation.store import Store
+from inflate3d.server.memory import limit_training, planned_batches
 from inflate3d.server.models import RESULT, ModelShelf, ModelVersion
 from inflate3d.server.training_job import LONGEST_STOP, JobFolder, TrainingJob
 from inflate3d.stopping import Interrupted, exit_code, interruptible
@@ -63,8 +64,9 @@ def _train(folder: JobFolder) -> None:
 
     job, dataset = folder.read_job(), folder.read_dataset()
     store = _open_store(folder, job, dataset)
+    limit_training()
     train(_settings(folder, job, store), folder.run, store, resume=True)
-    version = _score(folder, job, dataset)
+    version = _score(folder, job, dataset, store)
     write_text(folder.root / RESULT, version.model_dump_json(indent=1) + "\n")
     if job.serve_if_worse or not version.is_worse:
         ModelShelf(folder.root.parent, None, {}).put_in_service(version.number)
@@ -79,11 +81,11 @@ def _open_store(folder: JobFolder, job: TrainingJob, dataset: Dataset) -> Store:
     if (folder.store / "store.json").exists():
         return Store(folder.store)
     options = parse_settings(PlanOptions, job.settings.get("plan", {}))
-    return prepare(dataset, folder.store, options=options, workers=1)
+    return prepare(dataset, folder.store, options=options, workers=1, may_lack=True)
 
 
 def _settings(folder: JobFolder, job: TrainingJob, store: Store) -> Any:
-    """The run's settings: those of the job, but its split, one device, and the model to start from."""
+    """The run's settings: those of the job, but its split, one device, batches that fit, and the model to start."""
     from inflate3d.config import RunConfig
     from inflate3d.presets.preset import overlay
     from inflate3d.settings import parse_settings
@@ -97,6 +99,8 @@ def _settings(folder: JobFolder, job: TrainingJob, store: Store) -> Any:
         "data": {"split": "own", "fold": 0, "training_cases": None},
         "training": {"keep": "last", "devices": 1, "nodes": 1, "logger": "none", "extended_from": 0},
     }
+    if sections.get("model", {}).get("network", "inflated") == "inflated":
+        own["training"] |= planned_batches(sections.get("training", {}), store.plan.defaults)
     if job.steps is not None:
         own["training"]["steps"] = job.steps
     if job.start is not None:
@@ -104,9 +108,10 @@ def _settings(folder: JobFolder, job: TrainingJob, store: Store) -> Any:
     return parse_settings(RunConfig, overlay(sections, own)).resolve(store.plan.defaults)
 
 
-def _score(folder: JobFolder, job: TrainingJob, dataset: Dataset) -> ModelVersion:
+def _score(folder: JobFolder, job: TrainingJob, dataset: Dataset, store: Store) -> ModelVersion:
     """The new model's Dice of the held-out cases, and on the same cases that of the model in service."""
     from inflate3d.server.scoring import held_out_dice, mean_of
+    from inflate3d.training.build import absent_classes
 
     (split,) = dataset.splits[OWN]
     new = held_out_dice(folder.run.root, dataset, split.validation, device=job.device)
@@ -115,6 +120,7 @@ def _score(folder: JobFolder, job: TrainingJob, dataset: Dataset) -> ModelVersio
         number=job.number,
         trained=datetime.now(UTC),
         training_cases=len(split.train),
+        absent=tuple(absent_classes(store, split.train)),
         held_out=new,
         dice=mean_of(new),
         before=None if before is None else mean_of(before),

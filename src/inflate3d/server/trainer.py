@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from inflate3d.datasets.case import Case
-from inflate3d.errors import ConfigError, DataError, Inflate3dError
+from inflate3d.errors import ConfigError, DataError, Inflate3dError, truncate
 from inflate3d.run_folder import RunFolder, TrainingLog
 from inflate3d.server.cases import CaseList
 from inflate3d.server.faults import BusyError
@@ -187,6 +187,8 @@ class Trainer:
             line = f"version {version.number}: Dice {_shown(version.dice)} of the held-out cases"
             if version.before is not None:
                 line += f", {_shown(version.before)} before"
+            if version.absent:
+                line += f"; no case it was trained on has {truncate(version.absent)}, so that it never predicts them"
             result = {**version.model_dump(mode="json"), "in_service": serving}
             task.end("DONE", f"{line}; {'in service' if serving else 'not put in service'}", result)
         elif folder.error.exists():

@@ -76,6 +76,13 @@ def thinnest_structure(store: Store, cases: Sequence[str]) -> tuple[float, float
     return None if depth == np.inf else (depth, rows, columns)
 
 
+def absent_classes(store: Store, cases: Sequence[str]) -> list[str]:
+    """Names of the classes, or regions, that none of the cases has."""
+    values = list(store.plan.classes)
+    present = {values[number] for case in cases for number in store.cases[case].slices}
+    return [name for name, held in store.plan.targets.items() if present.isdisjoint(held)]
+
+
 def build_model(config: RunConfig, store: Store, plan: Plan) -> Model:
     """The network before its first step, with its plan."""
     import pytorch_lightning as lightning

@@ -16,7 +16,7 @@ from inflate3d.preparation.store import Store
 from inflate3d.preparation.typical import TypicalScans
 from inflate3d.run_folder import RunFolder
 from inflate3d.stopping import Interrupted, interruptible
-from inflate3d.training.build import build_model, describe_weights, plan_run, thinnest_structure
+from inflate3d.training.build import absent_classes, build_model, describe_weights, plan_run, thinnest_structure
 from inflate3d.training.resuming import check_checkpoint, check_plan, check_split, take_folder
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class _Training:
         if first:
             self.log(describe_weights(model))
             self.log(f"{describe_rates(model, config.training)}; precision: {config.training.precision}")
-            _warn_of_untrained_classes(self.plan, self.store, self.split)
+            _warn_of_untrained_classes(self.store, self.split)
         device = trainer.strategy.root_device
         recording = self.record(device) if first else nullcontext()
         try:
@@ -239,15 +239,12 @@ def _free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _warn_of_untrained_classes(plan: Plan, store: Store, split: Split) -> None:
+def _warn_of_untrained_classes(store: Store, split: Split) -> None:
     """A class that no training case has can't be learned, whatever its score is."""
-    values = list(plan.classes)
-    present = {values[number] for case in split.train for number in store.cases[case].slices}
-    absent = [name for name, held in plan.targets.items() if present.isdisjoint(held)]
-    if absent:
+    if absent := absent_classes(store, split.train):
         logger.warning(
             "no training case of this split has the %s %s: the model will never predict it",
-            "region" if plan.regions else "class",
+            "region" if store.plan.regions else "class",
             truncate(absent),
         )
 
