@@ -13,6 +13,7 @@ from inflate3d.io import read_labels
 from inflate3d.models.checkpoint import write_model_folder
 from inflate3d.server.app import create_app
 from inflate3d.server.guard import Rules
+from inflate3d.server.models import RESULT, ModelVersion
 from inflate3d.server.project import open_project
 from inflate3d.server.service import Service
 from inflate3d.server.tasks import Task
@@ -211,8 +212,18 @@ def test_training_is_followed_and_the_next_case_is_opened(page, serve, service, 
     page.wait_for_selector("#message:has-text('Dice 0.812')")
     page.click("#training form button")
     assert page.inner_text("#train") == "Train"
+    folder = service.models.folder / "0001"
+    folder.mkdir()
+    (folder / RESULT).write_text(ModelVersion(number=1, dice=0.812, held_out={"a": 0.812}).model_dump_json())
+    page.click("#versions")
+    page.click("#modellist tr:has-text('0.812 (1 case)') button")
+    page.wait_for_selector("#modellist tr:has-text('0.812') .serving")
+    assert service.models.in_service.number == 1 and "0.812" in page.inner_text("#model")
+    service.models.put_in_service(0)
+    page.click("#models form button")
     case = service.cases[CASE]
     case.history.withdraw("final")
+    page.select_option("#strategy", "uncertainty")
     page.click("#next")
     wait(page)
     assert page.inner_text("#name") == CASE

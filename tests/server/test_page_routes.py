@@ -58,6 +58,8 @@ def test_cases_are_listed_with_what_is_known_of_them(client, service):
     }
     document = client.get("/page/cases").json()
     assert document["predict"] is False and document["model"] == "no model yet"
+    assert [each["name"] for each in document["strategies"]] == ["random"]
+    assert client.get("/page/models").json() == {"in_service": None, "versions": []}
     case = client.get("/page/cases/toy0").json()
     assert case["shape"] == [20, 24, 7] and case["spacing"] == [1, 1, 3] and case["opened"] == ["0"]
     assert client.get("/page/cases/toy2").json()["versions"] == []

@@ -7,9 +7,12 @@ import threading
 import numpy as np
 import pytest
 
+from inflate3d.annotation.strategies import STRATEGIES
+from inflate3d.server import train_model
 from inflate3d.server.models import RESULT, ModelVersion
 from inflate3d.server.service import Service
 from inflate3d.server.training_job import JobFolder
+from inflate3d.training.build import absent_classes
 
 
 @pytest.fixture
@@ -88,6 +91,14 @@ def test_model_versions(client, with_models):
     assert info["models"][name]["version"] == 1 and info["train_stats"][name]["best_metric"] == 0.8
     assert with_models.models.get(2).is_worse and not with_models.models.get(1).is_worse
     assert client.put(f"/model/{name}/in-service?version=2").json()["dice"] == 0.7
+    listed = client.get("/page/models").json()
+    assert listed["in_service"] == 2
+    assert [(each["number"], each["dice"], each["held_out"]) for each in listed["versions"]] == [
+        (2, 0.7, 1),
+        (1, 0.8, 1),
+    ]
+    strategies = [each["name"] for each in client.get("/page/cases").json()["strategies"]]
+    assert strategies[0] == "foreground-random" and set(strategies) == set(STRATEGIES)
     assert client.get("/info/").json()["models"][name]["version"] == 2
     assert client.put(f"/model/{name}/in-service?version=3").status_code == 404
 
@@ -135,3 +146,16 @@ def test_stopped_training_is_resumed_unless_label_maps_changed(client, service, 
     assert folder.read_job().labels == {"toy0": 0, "toy1": 0, "toy3": 1}
     (split,) = folder.read_dataset().splits["own"]
     assert {*split.train, *split.validation} == {"toy0", "toy1", "toy3"} and len(split.validation) == 1
+
+
+def test_class_that_no_labeled_case_has_yet_does_not_stop_a_training(client, service, monkeypatch):
+    monkeypatch.setattr("inflate3d.server.trainer.subprocess.Popen", StoppedProcess)
+    for name in ("toy0", "toy1"):
+        labels = service.cases.read_labels(name, service.cases[name].history.versions()[0]).array[0]
+        service.cases.save_labels(name, np.where(labels == 2, 2, 0), tag="final")
+    assert client.post(f"/train/{service.name}", json={"steps": 5}).json()["status"] == "RUNNING"
+    client.delete("/train/")
+    folder = JobFolder(service.models.folder / "0001")
+    dataset = folder.read_dataset()
+    store = train_model._open_store(folder, folder.read_job(), dataset)
+    assert absent_classes(store, dataset.splits["own"][0].train) == ["tumor"]

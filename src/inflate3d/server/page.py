@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from inflate3d.annotation.strategies import DEFAULT_STRATEGY
+from inflate3d.annotation.strategies import DEFAULT_STRATEGY, STRATEGIES
 from inflate3d.errors import DataError
 from inflate3d.report.sheet import ClassEntry
 from inflate3d.server.cases import AnnotatedCase
@@ -61,8 +61,20 @@ class PageData:
         if model is not None and model.dice is not None:
             text += f" · held-out Dice {model.dice:.3f}"
         entries = [_entry(case, held_out) for case in self.service.cases]
-        strategy = "random" if model is None else DEFAULT_STRATEGY
-        return {"cases": entries, "model": text, "predict": model is not None, "next": strategy}
+        usable = {name: each for name, each in STRATEGIES.items() if model is not None or not each.needs_predictions}
+        first = "random" if model is None else DEFAULT_STRATEGY
+        names = sorted(usable, key=lambda name: name != first)
+        strategies = [{"name": name, "about": usable[name].about} for name in names]
+        return {"cases": entries, "model": text, "predict": model is not None, "strategies": strategies}
+
+    def models(self) -> dict[str, Any]:
+        """All versions of the model, newest first, and which of them is in service."""
+        current = self.service.models.in_service
+        versions = [
+            {**version.model_dump(mode="json", exclude={"held_out"}), "held_out": len(version.held_out)}
+            for version in reversed(self.service.models.versions())
+        ]
+        return {"in_service": None if current is None else current.number, "versions": versions}
 
     def case(self, name: str) -> dict[str, Any]:
         """What the page needs to know of a case."""

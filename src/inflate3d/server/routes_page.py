@@ -55,6 +55,11 @@ def _add_lists(router: APIRouter, data: PageData) -> None:
         """All cases with their state, and the model in service."""
         return data.cases()
 
+    @router.get("/page/models")
+    def models() -> dict[str, Any]:
+        """All versions of the model with their Dice, and the number of held-out cases that it is the mean of."""
+        return data.models()
+
     @router.get("/page/cases/{case}")
     async def case(case: str) -> dict[str, Any]:
         """A case's grid, range of values and label maps."""

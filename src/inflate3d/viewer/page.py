@@ -129,10 +129,15 @@ def still_files(
         "modality": modality,
         "opened": [version["id"] for version in versions[:2]],
     }
-    off = dict.fromkeys(("draw", "list", "train", "next"), None)
+    off = dict.fromkeys(("draw", "list", "train"), None)
     documents = {
         "page/room": {"title": "inflate3d", "classes": class_entries(classes), **off},
-        "page/cases": {"cases": [{"id": "0", "name": name, "state": ""}], "model": None, "predict": False},
+        "page/cases": {
+            "cases": [{"id": "0", "name": name, "state": ""}],
+            "model": None,
+            "predict": False,
+            "strategies": [],
+        },
         "page/cases/0": details,
     }
     return {

@@ -61,6 +61,9 @@ export async function training() {
   return { state: TRAINING[task.status], detail: task.details.at(-1), step, steps, curve };
 }
 
+export const models = () => json("page/models");
+export const serveModel = (model, version) => json(
+  `model/${encodeURIComponent(model)}/in-service?version=${version}`, { method: "PUT" });
 export const startTraining = (model, options) => send(`train/${encodeURIComponent(model)}`, options);
 export const stopTraining = () => json("train/", { method: "DELETE" });
 

@@ -6,6 +6,7 @@ import { display } from "./display.js";
 import { agreement, closedRegion, History, interpolated } from "./drawing.js";
 import { byId, element, show } from "./elements.js";
 import { axisOf, Pane, PLANES } from "./pane.js";
+import { modelsDialog } from "./models.js";
 import { keyboard, listKeys, namePlane, toolbar } from "./tools.js";
 import { trainingDialog } from "./training.js";
 
@@ -49,13 +50,23 @@ const maySkip = () => !unsaved() || window.confirm("What you drew here is not sa
 async function refreshList() {
   const answer = await api.cases();
   cases = answer.cases;
-  Object.assign(room, { predict: answer.predict, next: answer.next });
-  show(byId("next"), Boolean(room.next));
+  room.predict = answer.predict;
+  listStrategies(answer.strategies);
   byId("model").textContent = answer.model ?? "";
   byId("predict").disabled = !room.predict;
   if (room.list) listCases(cases, open?.id, openCase);
   show(byId("cases"), room.list);
   show(byId("menu"), room.list);
+}
+
+/** The ways to choose the next case; the one that was used last stays chosen. */
+function listStrategies(strategies) {
+  const before = localStorage.getItem("strategy");
+  byId("strategy").replaceChildren(...strategies.map(({ name, about }) =>
+    element("option", { value: name, textContent: name, title: about })));
+  if (strategies.some(({ name }) => name === before)) byId("strategy").value = before;
+  byId("strategy").title = strategies.find(({ name }) => name === byId("strategy").value)?.about ?? "";
+  show(byId("nextcase"), strategies.length > 0);
 }
 
 function versionText(version) {
@@ -243,8 +254,9 @@ async function predict() {
 }
 
 async function nextCase() {
-  if (!room.next) return;
-  const answer = await working("", () => api.next(room.next, byId("who").value.trim()));
+  const strategy = byId("strategy").value;
+  if (!strategy) return;
+  const answer = await working("", () => api.next(strategy, byId("who").value.trim()));
   if (answer?.id != null) await openCase(answer.id);
   else if (answer) say("Every case has a label map that is marked as final.");
 }
@@ -256,6 +268,10 @@ function connect(actions) {
   on("predict", predict);
   on("next", nextCase);
   on("help", actions.help);
+  byId("strategy").onchange = () => {
+    localStorage.setItem("strategy", byId("strategy").value);
+    byId("strategy").title = byId("strategy").selectedOptions[0].title;
+  };
   on("menu", () => byId("menu").setAttribute("aria-expanded", String(document.body.classList.toggle("listing"))));
   byId("version").onchange = () => (maySkip()
     ? working("", () => showVersions(byId("version").value || null, open.other)) : listVersions());
@@ -306,6 +322,7 @@ async function start() {
   }
   byId("title").textContent = room.title;
   show(byId("train"), Boolean(room.train));
+  show(byId("versions"), Boolean(room.train));
   byId("who").value = localStorage.getItem("who") ?? "";
   const actions = {
     toolChanged, interpolate, next: nextCase, predict, save: () => save("draft"), undo: () => travel("undo"),
@@ -317,7 +334,10 @@ async function start() {
   listKeys(room.draw);
   keyboard(tools, actions);
   connect(actions);
-  if (room.train) trainingDialog(room.train, say, trained);
+  if (room.train) {
+    trainingDialog(room.train, say, trained);
+    modelsDialog(room.train, say, refreshList);
+  }
   await refreshList();
   byId("panes").replaceChildren(element("p", { className: "empty", textContent: cases.length
     ? "Choose a case on the left." : "This folder contains no scans." }));
