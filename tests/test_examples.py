@@ -6,6 +6,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
+@pytest.mark.slow
 def test_inflate_a_backbone(capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(str(EXAMPLES / "inflate_a_backbone.py"))["main"]("resnet10t")
     lines = capsys.readouterr().out.splitlines()

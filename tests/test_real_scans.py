@@ -28,6 +28,7 @@ def hippocampi(shared: Path, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_the_whole_job_on_real_scans(hippocampi: Path, shared: Path, tmp_path: Path) -> None:
     weights = shared / "weights" / f"{ENCODER}.safetensors"

@@ -90,6 +90,7 @@ def training(phantom_store, phantoms, tmp_path):
     return ["train", phantoms.root, "--store", phantom_store.folder, "--run", tmp_path / "run", *tiny]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DAMAGES)
 def test_bad_case_of_a_dataset(toys, tmp_path, error_of, name):
     damage, what, file = DAMAGES[name]
@@ -125,6 +126,7 @@ def test_unknown_backbone_has_near_names(training, tmp_path, error_of):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "part"),
     [
@@ -139,6 +141,7 @@ def test_missing_split_is_reported_before_preparing(toys, tmp_path, error_of, wo
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
 
 
+@pytest.mark.slow
 def test_run_goes_on_with_its_own_split_alone(toys, tmp_path, error_of):
     (tmp_path / "run").mkdir()
     Split(("toy0",), ("toy1",), source="another").write(tmp_path / "run" / "split.json")
@@ -147,6 +150,7 @@ def test_run_goes_on_with_its_own_split_alone(toys, tmp_path, error_of):
     assert "fold 0 of 5, seed 12345, with other cases" in message
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.backends.mps.is_available(), reason="this machine has the accelerator")
 def test_accelerator_that_is_not_there(training, tmp_path, error_of):
     assert "invalid accelerator" in error_of(*training, "--accelerator", "mps")
@@ -167,6 +171,7 @@ def test_model_of_another_version(tiny_run, toys, tmp_path, error_of, command):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "what"),
     [
@@ -205,6 +210,7 @@ def full_disk(*_):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+@pytest.mark.slow
 def test_no_space_left_while_predicting(tiny_run, toys, tmp_path, error_of, monkeypatch):
     monkeypatch.setattr(os, "fsync", full_disk)
     scan = toys.cases[0].scan
@@ -214,6 +220,7 @@ def test_no_space_left_while_predicting(tiny_run, toys, tmp_path, error_of, monk
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_no_space_left_while_preparing(toys, tmp_path, error_of, monkeypatch):
     monkeypatch.setattr(os, "fsync", full_disk)
     message = error_of("prepare", toys.root, "--store", tmp_path / "store", "--jobs", 1)

@@ -30,6 +30,7 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"{__version__}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_and_json(command, capsys):
     assert stopped(command, "--help") == 0
@@ -38,6 +39,7 @@ def test_every_command_has_help_and_json(command, capsys):
     assert "--json" in shown
 
 
+@pytest.mark.slow
 def test_help_does_not_import_torch():
     code = (
         "import contextlib, io, sys\n"
@@ -51,7 +53,8 @@ def test_help_does_not_import_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["encoders", "vit_*"], ["encoders", "--json"]])
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [["train", "--help"], ["encoders", "vit_*"]])
 def test_closed_stdout_gives_no_traceback(words):
     """What `inflate3d ... | head -0` does: nobody reads."""
     read, write = os.pipe()
@@ -102,6 +105,7 @@ def test_wrong_options(words, part, capsys):
     assert "Traceback" not in printed.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "part"),
     [
@@ -142,6 +146,7 @@ def test_all_problems_as_json(tmp_path, write_toys, capsys):
     ]
 
 
+@pytest.mark.slow
 def test_main_job(tmp_path, write_toys, capsys):
     """Verify, prepare, train, resume, evaluate, predict: one JSON document each, and what they leave."""
     data, store, run = write_toys(tmp_path / "data").root, tmp_path / "store", tmp_path / "run"

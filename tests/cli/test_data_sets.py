@@ -184,6 +184,7 @@ def test_from_files_to_label_maps(kind, tmp_path, monkeypatch, capsys):
         assert np.array_equal(read_volume(written).affine, AFFINE)
 
 
+@pytest.mark.slow
 def test_a_run_that_ignores_a_value_is_evaluated_without_it(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     folder, _, _ = msd(tmp_path / "data")
@@ -198,6 +199,7 @@ def test_a_run_that_ignores_a_value_is_evaluated_without_it(tmp_path, monkeypatc
     assert main(["evaluate", "run", "--json"]) == 0
 
 
+@pytest.mark.slow
 def test_missing_modality_without_leave(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     folder, _, _ = own_folder(tmp_path / "data")
@@ -215,6 +217,7 @@ def test_split_that_there_is_not(tmp_path, monkeypatch, capsys):
     assert not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_preset_of_another_dataset_meets_the_store(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     folder, _, _ = msd(tmp_path / "data")

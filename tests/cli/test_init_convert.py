@@ -64,6 +64,7 @@ def check_same(before: Dataset, after: Dataset, values):
             np.testing.assert_allclose(volume.affine, scans[0].affine, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("target", "suffix"), WAYS)
 def test_any_layout_and_format_holds_the_same(two_modalities, tmp_path, document, target, suffix):
     printed = document("convert", two_modalities, tmp_path / "out", "--to", target, "--suffix", suffix)
@@ -75,6 +76,7 @@ def test_any_layout_and_format_holds_the_same(two_modalities, tmp_path, document
     assert all(path.name.endswith(suffix) for case in after.cases for path in case.images if path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", get_args(LayoutName))
 def test_no_split_is_lost(two_modalities, tmp_path, document, target):
     printed = document("convert", two_modalities, tmp_path / "out", "--to", target)
@@ -87,6 +89,7 @@ def test_no_split_is_lost(two_modalities, tmp_path, document, target):
         assert type(split).read(file) == split
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", get_args(LayoutName))
 def test_groups_are_kept_or_told_to_be_lost(two_modalities, tmp_path, capsys, target):
     rows = TABLE.splitlines()
@@ -98,6 +101,7 @@ def test_groups_are_kept_or_told_to_be_lost(two_modalities, tmp_path, capsys, ta
     assert ("has no groups" in capsys.readouterr().out) != kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", get_args(LayoutName))
 def test_there_and_back(toys, tmp_path, document, target):
     document("convert", toys, tmp_path / "there", "--to", target, "--suffix", ".mha")
@@ -106,6 +110,7 @@ def test_there_and_back(toys, tmp_path, document, target):
     check_same(read_dataset(toys), read_dataset(tmp_path / "back"), values)
 
 
+@pytest.mark.slow
 def test_what_to_do_next_is_told(toys, tmp_path, capsys):
     assert main(["convert", str(toys), str(tmp_path / "Dataset012_Toys"), "--to", "nnunet"]) == 0
     shown = capsys.readouterr().out
@@ -152,6 +157,7 @@ def full_disk(*_):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("was_there", [True, False])
 @pytest.mark.parametrize("target", get_args(LayoutName))
 def test_a_conversion_that_fails_leaves_nothing(toys, tmp_path, capsys, monkeypatch, target, was_there):

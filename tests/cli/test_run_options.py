@@ -53,6 +53,7 @@ def test_settings_of_a_run_are_options_again(tiny_config, tmp_path):
     assert (options.model, options.training) == (tiny_config.model, tiny_config.training)
 
 
+@pytest.mark.slow
 def test_each_kind_of_network_has_its_own_options():
     options = parse("data", "--network", "unetr", "--patch-size", 16, 32, 32)
     assert options.model == VolumetricConfig(network="unetr", patch_size=(16, 32, 32))

@@ -45,6 +45,7 @@ def test_the_package_and_its_overview_import_nothing_of_others(code):
     assert others_imported(code) == set()
 
 
+@pytest.mark.slow
 def test_help_of_the_commands_imports_nothing_heavy():
     code = f"from inflate3d.cli import main\n    for command in {list(COMMANDS)}:\n        "
     code += "with contextlib.suppress(SystemExit):\n            main([command, '--help'])"

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from inflate3d.cli import main
@@ -36,6 +37,7 @@ sys.exit(code)
 """
 
 
+@pytest.mark.slow
 def test_more_than_one_ctrl_c_exits_with_130(tiny_run, tmp_path):
     """Two in a step, of which the second stops it at once, and a third while the command ends."""
     words = ["train", "--config", tiny_run.config, "--run", tmp_path / "run"]
@@ -46,6 +48,7 @@ def test_more_than_one_ctrl_c_exits_with_130(tiny_run, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_settings_of_a_run_train_it_again(tiny_run, tmp_path):
     again = tmp_path / "again"
     assert main(["train", "--config", str(tiny_run.config), "--run", str(again)]) == 0

@@ -66,6 +66,7 @@ def ctrl_c():
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
 def test_page_is_served_until_ctrl_c(toys, tmp_path, ctrl_c):
     case = toys.cases[0]
     words = ["-m", "inflate3d", "view", str(case.scan), str(case.label), "--browser"]

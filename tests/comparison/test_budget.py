@@ -111,6 +111,7 @@ def race(made_up):
     return [*runs[:-1], program]
 
 
+@pytest.mark.slow
 def test_rows_of_a_comparison_by_budget(race):
     comparison = summarize_runs("Toys", race, whole=4)
     assert [(row.training_cases, row.budget, row.arm) for row in comparison.rows] == [
@@ -130,6 +131,7 @@ def write(comparison, runs):
     return root
 
 
+@pytest.mark.slow
 def test_tables_distinguish_budgets(race):
     comparison = summarize_runs("Toys", race, whole=4)
     columns, rows = quality_cells(comparison)
@@ -142,6 +144,7 @@ def test_tables_distinguish_budgets(race):
     assert rows[-1][columns.index("parameters")].text == "–"
 
 
+@pytest.mark.slow
 def test_plot_over_training_seconds(race):
     comparison = summarize_runs("Toys", race, whole=4)
     (axes,) = draw_seconds(comparison).axes
@@ -152,6 +155,7 @@ def test_plot_over_training_seconds(race):
         assert line.get_ydata() == pytest.approx([0.8, 0.8])
 
 
+@pytest.mark.slow
 def test_page_of_a_race(race):
     comparison = summarize_runs("Toys", race, whole=4)
     page = write_comparison_page(comparison, race[0].folder.root.parent).read_text(encoding="utf-8")

@@ -65,6 +65,7 @@ def test_every_case_has_its_point(low_data):
     assert band == pytest.approx(np.quantile(DICE.mean(axis=1), (0.25, 0.75)))
 
 
+@pytest.mark.slow
 def test_pictures_have_the_colors_of_their_page(low_data):
     corners = []
     for theme in ("light", "dark"):

@@ -154,6 +154,7 @@ def test_first_run_has_to_be_there(comparison, root, undrawn):
     assert (root / "report.html").read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 390])
 def test_page_fits_the_screen_and_sorts(browse, page, tmp_path, width):
     frame = tmp_path / "frame.html"
@@ -173,6 +174,7 @@ def test_page_fits_the_screen_and_sorts(browse, page, tmp_path, width):
             assert column[len(known) :] == ["n/a"] * (len(column) - len(known))
 
 
+@pytest.mark.slow
 def test_screenshot_is_not_empty(browse, page, tmp_path):
     shot = tmp_path / "page.png"
     shot.write_bytes(browse(page.as_uri(), picture=True, size=(1280, 1600)))

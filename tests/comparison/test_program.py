@@ -41,6 +41,7 @@ def arm(tiny_config, tmp_path):
     return plan
 
 
+@pytest.mark.slow
 def test_program_gets_the_split_without_held_out_labels(arm, phantom_store, phantoms):
     run = arm("predict()")
     scores = run_program(run, phantom_store, threads=3)
@@ -63,6 +64,7 @@ def test_program_gets_the_split_without_held_out_labels(arm, phantom_store, phan
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_program_that_predicts_the_labels_is_perfect_and_reports_its_training(arm, phantom_store, phantoms):
     """The labels are taken from where the dataset lies, which a program can't be kept from."""
     run = arm(
@@ -80,6 +82,7 @@ for label in pathlib.Path({str(phantoms.root / "labelsTr")!r}).iterdir():
     assert cost["training_seconds"] == 0.001 < cost["other_seconds"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "kind"),
     [
@@ -111,6 +114,7 @@ def test_program_that_is_not_there(tiny_config, phantom_store, tmp_path):
     assert caught.value.file == str(run.folder.root / COMMAND)
 
 
+@pytest.mark.slow
 def test_stop_ends_the_program_and_what_it_has_started(arm, phantom_store, monkeypatch):
     run = arm(
         """

@@ -83,6 +83,7 @@ def test_single_held_out_case_has_no_interval(made_up):
     assert np.isnan([rows[0].dice.low, rows[1].difference.dice.high]).all()
 
 
+@pytest.mark.slow
 def test_each_size_is_held_against_its_own_first_arm(made_up):
     dice = {("ours", 2, 0): OURS[0] - 0.2, ("one-slice", 2, 0): OURS[0] - 0.3}
     dice |= {("ours", None, 0): OURS[0], ("one-slice", None, 0): OURS[0] - 0.01}
@@ -101,6 +102,7 @@ def test_runs_scored_on_other_cases(made_up):
         summarize_runs("Toys", made_up({("ours", None, 0): OURS[0], ("one-slice", None, 0): OURS[0, :5]}), whole=4)
 
 
+@pytest.mark.slow
 def test_tables(two_seeds, tmp_path):
     comparison = summarize_runs("Task04_Hippocampus", two_seeds, whole=4)
     write_tables(comparison, score_table(two_seeds, read_scores(two_seeds)), tmp_path)
@@ -116,6 +118,7 @@ def test_tables(two_seeds, tmp_path):
     assert {row["seed"] for row in long} == {"0", "1"}
 
 
+@pytest.mark.slow
 def test_columns_that_say_nothing_are_left_out(made_up):
     comparison = summarize_runs("Toys", made_up({(arm, None, 0): OURS[0] for arm in ("ours", "one-slice")}), whole=4)
     assert {len(row) for row in short_table(comparison)[1]} == {6}

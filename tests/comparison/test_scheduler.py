@@ -132,6 +132,7 @@ pathlib.Path(sys.argv[1], "code").rename(pathlib.Path(sys.argv[1], "stopped"))
 """
 
 
+@pytest.mark.slow
 def test_worker_stops_when_its_comparison_is_killed(runs):
     folder = runs[0].folder.root
     runs[0].config.write(folder / SETTINGS)

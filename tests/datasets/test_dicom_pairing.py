@@ -63,6 +63,7 @@ def describe(studies, **changes):
     return read_dataset(studies)
 
 
+@pytest.mark.slow
 def test_such_a_dataset_is_prepared_like_one_of_label_maps(studies, tmp_path):
     codes = {"liver": "SCT 10200004 Liver", "GTV Mass": {"type": "SCT 4147007 Mass"}}
     dataset = describe(studies, codes=codes)
@@ -81,6 +82,7 @@ def test_such_a_dataset_is_prepared_like_one_of_label_maps(studies, tmp_path):
     assert store.plan.structures["gtvp"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".seg.dcm", ".labelmap.dcm", ".rtstruct.dcm"])
 def test_label_maps_are_converted_to_dicom(studies, tmp_path, suffix):
     dataset = describe(studies)
@@ -125,6 +127,7 @@ def test_two_objects_of_one_series_are_left_out(studies):
     assert {file for file, _ in proposal.left_out} == {"p0/seg.dcm", "p0/second.seg.dcm"}
 
 
+@pytest.mark.slow
 def test_object_drawn_on_another_grid_is_an_error(studies, tmp_path, write_series):
     dataset = describe(studies)
     write_series(studies / "p1" / "ct", np.zeros(SHAPE, np.int16), uid="1.2.1.1", modality="CT", origin=(0, 0, 1))
@@ -136,6 +139,7 @@ def test_object_drawn_on_another_grid_is_an_error(studies, tmp_path, write_serie
     assert read_volume(studies / "p1" / "ct").shape == SHAPE[::-1]
 
 
+@pytest.mark.slow
 def test_several_objects_of_a_series_become_one_label_map(studies):
     bone = np.zeros(SHAPE[::-1], np.uint8)
     bone[10:18, 10:18, 1:3] = 1  # 4 x 5 x 1 voxels of it are in the liver, too

@@ -208,6 +208,7 @@ def heads(tmp_path) -> Dataset:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".nrrd", ".mha"])
 def test_written_folder_holds_the_same(heads, tmp_path, suffix):
     written = write_dataset(heads, tmp_path / "out", "folder", suffix=suffix).dataset

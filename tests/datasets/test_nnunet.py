@@ -244,6 +244,7 @@ def abdomens(tmp_path):
 NEW = {0: 0, 2: 1, 5: 2, 9: 1, 255: 3}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
 def test_written_dataset_has_the_same_voxels_places_and_classes(abdomens, tmp_path, suffix):
     folder = tmp_path / "nnUNet_raw" / "Dataset123_Abdomen"

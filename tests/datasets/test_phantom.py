@@ -106,6 +106,7 @@ def test_slices_are_thick():
         assert 2.6 < thick < 3.4
 
 
+@pytest.mark.slow
 def test_scale_of_mri_differs_and_that_of_ct_does_not():
     levels = {
         modality: [np.median(scan[labels > 0]) for scan, labels, _ in (in_frame(i, modality) for i in range(6))]

@@ -141,6 +141,7 @@ def write_series(folder, values, modality="CT", series="1.2.3", study="1.2"):
         writer.Execute(image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("series", "label"), [("P{}/dicom", "P{}/mask.nii.gz"), ("P{}", "P{}/mask.nii.gz"), ("ct/P{}", "gt/P{}.nii.gz")]
 )
@@ -160,6 +161,7 @@ def test_dicom_series(tmp_path, series, label):
         assert read_images(case.images).shape == read_labels(case.label).shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tag", "name"), [("MR", "MRI"), ("PT", "PET"), ("CT", "CT"), ("NM", "NM")])
 def test_dicom_header_gives_the_modality(tmp_path, tag, name):
     for patient in (1, 2):
@@ -318,6 +320,7 @@ def test_abdomen(shared, tmp_path):
     assert list(proposal.classes) != list(range(42))
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_sarcomas(shared):
     proposal = propose(shared / "data" / "sarcoma_mr", replace=True)

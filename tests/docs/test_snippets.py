@@ -198,6 +198,7 @@ def test_blocks_are_found():
     assert found[0].not_run == "it installs"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", inflate3d.__all__)
 def test_example_of_a_public_name(name, kitchen):
     """In a folder with scan.nii.gz, label.nii.gz, data/Liver and runs/Liver (see conftest.py)."""

@@ -138,6 +138,7 @@ def test_value_that_can_not_be_a_class(folders, classes, ignore, got):
     assert caught.value.got == got
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [254, 255, 300])
 def test_as_many_classes_as_a_byte_can_number(tmp_path, count):
     values = np.zeros((16, 20, 2), np.uint16)
@@ -281,6 +282,7 @@ def dicom(tmp_path_factory, write_series):
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("predicted", "labeled"),
     [("seg.dcm", "nii.gz"), ("rtstruct.dcm", "nii.gz"), ("seg.dcm", "seg.dcm"), ("nii.gz", "rtstruct.dcm")],
@@ -294,6 +296,7 @@ def test_dicom_objects_score_as_the_label_maps_in_them(dicom, predicted, labeled
         np.testing.assert_allclose(scores.measured[name], expected.measured[name], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_structures_of_dicom_objects_are_classes_by_name(dicom):
     scores = score_label_maps(dicom / "predictions.seg.dcm", dicom / "labels.seg.dcm")
     assert scores.classes == ("Liver", "tumor")

@@ -112,6 +112,7 @@ def test_a_gain_that_may_be_chance_is_not_taken():
     assert not any(candidate.kept for candidate in choice.candidates)
 
 
+@pytest.mark.slow
 def test_noise_is_rarely_taken_for_a_gain():
     """A step whose gains have a mean of 0 is kept about once in forty times, and not more often."""
     random = np.random.default_rng(0)

@@ -102,6 +102,7 @@ def test_p_agrees_with_the_interval():
         assert (p < 0.05) == (found.low > 0 or found.high < 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cases", [11, 40])
 def test_intervals_of_skewed_scores_hold_95_percent(cases, few_resamples):
     random = np.random.default_rng(cases)
@@ -109,6 +110,7 @@ def test_intervals_of_skewed_scores_hold_95_percent(cases, few_resamples):
     assert 0.93 <= np.mean([each.low <= 8 / 9.3 <= each.high for each in found]) <= 0.97
 
 
+@pytest.mark.slow
 def test_scans_of_a_patient_are_not_independent(few_resamples):
     """20 patients with two scans each, whose differences correlate by 0.8: taken for 40 cases they cover 83 %."""
     random, alone, together, p = np.random.default_rng(2), [], [], []
@@ -125,6 +127,7 @@ def test_scans_of_a_patient_are_not_independent(few_resamples):
     assert np.mean(np.array(p) <= 0.05) <= 0.07
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_equal_methods_rarely_differ(seeds, few_resamples):
     """Networks of another seed scatter: over the cases alone two equal methods "differ" in half of the comparisons."""
@@ -206,6 +209,7 @@ def test_holm_by_hand():
 # --- rank correlation -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_rank_correlation_is_scipys():
     random = np.random.default_rng(5)
     first = random.normal(size=30)

@@ -54,6 +54,7 @@ def test_plate_moved_along_its_normal_is_off_by_just_that(axis, spacing):
     assert scored(np.roll(first, 2, axis), first, spacing, tolerance=0.4 * distance)[0, 1] < 0.7
 
 
+@pytest.mark.slow
 def test_concentric_balls():
     """All surface points of the one lie the difference of the radii from the other, but for the grid."""
     spacing, shape = (1.0, 0.5, 0.5), (50, 100, 100)
@@ -141,6 +142,7 @@ def test_balls_of_two_sizes_are_apart_by_the_difference_of_their_radii():
     assert assd < pooled <= hd95 <= hd100 < 6.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spacing", [UNIT, (3.0, 0.5, 0.7), (0.8, 2.0, 0.8)])
 @pytest.mark.parametrize("part", [0.05, 0.4, 0.9])
 @pytest.mark.filterwarnings("ignore:monai.metrics.utils get_mask_edges:FutureWarning")  # MONAI's own call of itself

@@ -35,6 +35,7 @@ def run_example(folder, scan, out):
     return np.asarray(nibabel.Nifti1Image.from_filename(out).dataobj)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLANS)
 @pytest.mark.parametrize("case", [1, 3])  # in other orientations
 def test_it_gives_our_label_map(name, case, random_model, exported_onnx, phantoms, tmp_path):

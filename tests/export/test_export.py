@@ -78,6 +78,7 @@ def test_openvino(random_folder, random_model, tmp_path):
     assert "model.bin" in (out / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_torch_export(random_folder, random_model, tmp_path):
     export_model(random_folder, tmp_path / "out", format="torch-export")
     windows, expected = logits(random_model, 3)
@@ -85,6 +86,7 @@ def test_torch_export(random_folder, random_model, tmp_path):
     torch.testing.assert_close(loaded(windows), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_half_halves_the_file_and_keeps_the_labels(random_folder, random_model, exported_onnx, tmp_path):
     out = tmp_path / "half"
     exported = export_model(random_folder, out, half=True)
@@ -97,6 +99,7 @@ def test_half_halves_the_file_and_keeps_the_labels(random_folder, random_model, 
     assert (got.argmax(1) != expected.argmax(1)).float().mean() < 0.01
 
 
+@pytest.mark.slow
 def test_a_file_with_other_logits_is_refused_and_nothing_is_left(random_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "largest_difference", lambda model, runtime: float("nan"))
     with pytest.raises(ModelError) as caught:
@@ -139,6 +142,7 @@ def test_a_3d_network_is_refused(random_model, tmp_path):
     assert caught.value.got == "segresnet"
 
 
+@pytest.mark.slow
 def test_the_command_says_how_equal_the_file_is(random_folder, tmp_path, capsys):
     assert main(["export", str(random_folder), str(tmp_path / "out"), "--format", "torch-export"]) == 0
     assert "of the largest logit" in capsys.readouterr().out
@@ -149,6 +153,7 @@ def test_an_exported_folder_is_not_taken_for_a_model(exported_onnx, tmp_path, ph
     assert "exported" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_matrix_beyond_16_bits_stays_in_32(random_model):
     from inflate3d.export.network import HalfWeights
 

@@ -130,6 +130,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems don't limit address space")
 def test_sound_scans_are_not_called_damaged_where_memory_is_limited(tmp_path):
     names = [f"scan{suffix}" for suffix in (".nii", ".nii.gz", ".nrrd", ".mha")]

@@ -94,6 +94,7 @@ def test_folder_without_scans(predictor, tmp_path):
     assert caught.value.file == str(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".nii", ".nrrd", ".mha"])
 def test_label_maps_in_another_format(predictor, scan, tmp_path, suffix):
     voxels = np.asarray(nibabel.Nifti1Image.load(scan).dataobj)
@@ -191,6 +192,7 @@ def test_bad_scan_stops_none_of_the_others(predictor, scan, tmp_path):
     assert names_in(tmp_path / "out") == ["scan.nii.gz"]
 
 
+@pytest.mark.slow
 def test_failures_are_reported_beside_what_was_written(tiny_run, scan, tmp_path, capsys):
     scan.with_name("damaged.nii.gz").write_bytes(b"no scan")
     words = ["predict", str(tiny_run.root), str(scan.parent), str(tmp_path / "out"), "--device", "cpu"]
@@ -381,6 +383,7 @@ def test_disk_that_is_full_stops_the_work(predictor, three, tmp_path, monkeypatc
     assert caught.value.file == str(tmp_path / "out" / "a.nii.gz")
 
 
+@pytest.mark.slow
 def test_existing_label_maps_are_skipped_on_request(predictor, three, tmp_path):
     first, second, third = files_of(predict_files(predictor, three, tmp_path / "out"))
     os.utime(three / "b.nii.gz", ns=(0, second.stat().st_mtime_ns + 1))  # the scan is newer
@@ -514,6 +517,7 @@ def test_series_is_decoded_once(predictor, study, tmp_path, monkeypatch):
     assert len(read) == 1
 
 
+@pytest.mark.slow
 def test_options_of_the_command_line(tiny_run, three, tmp_path, capsys):
     words = ["predict", str(tiny_run.root), str(three), str(tmp_path / "out"), "--device", "cpu", "--json"]
     words += ["--ensemble", str(tiny_run.model), "--slice-step", "2", "--max-memory", "1", "--skip-existing"]

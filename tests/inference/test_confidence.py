@@ -129,6 +129,7 @@ def networks(sums):
 ENSEMBLES = ["one", "alike", "other grids", "mirrored", "mirrored networks"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("uncertainty", [False, True])
 @pytest.mark.parametrize("name", ENSEMBLES)
 def test_labels_are_those_of_a_plain_prediction(sums, name, uncertainty):

@@ -30,6 +30,7 @@ def printed(capsys, *words):
     return capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_each_scan_has_its_number(tiny_run, scans, tmp_path, capsys):
     document = json.loads(printed(capsys, tiny_run.root, scans, tmp_path / "out", "--confidence", "--json"))
     predictor = Predictor.load(tiny_run.root)
@@ -41,6 +42,7 @@ def test_each_scan_has_its_number(tiny_run, scans, tmp_path, capsys):
     assert [scan["confidence"] for scan in summary["scans"]] == [scan["confidence"] for scan in document["scans"]]
 
 
+@pytest.mark.slow
 def test_table_has_the_least_first_and_other_networks_agree(tiny_run, scans, tmp_path, capsys):
     words = (tiny_run.root, scans, tmp_path / "out", "--ensemble", tiny_run.root, "--confidence")
     shown = printed(capsys, *words)

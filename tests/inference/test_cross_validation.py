@@ -116,6 +116,7 @@ def test_stop_in_the_middle_is_gone_on_with_at_that_fold(trained, data, tmp_path
     assert "already finished" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "what"),
     [
@@ -154,6 +155,7 @@ def test_folds_that_are_there_need_resume_and_the_same_settings(trained, tmp_pat
     assert [fold.root.name for _, fold in plan_folds(config, (0, 2), trained, resume=True)] == ["fold-0", "fold-2"]
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_each_fold_by_itself(evaluated, trained, tmp_path):
     whole = Scores.read(evaluated.evaluation)
     assert len(whole.cases) == 6
@@ -206,6 +208,7 @@ def test_folds_without_scores_get_a_page_of_their_training(folds, capsys):
     assert "They have not been evaluated yet" in folds.report.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_prediction_averages_the_folds_and_applies_what_is_stored(evaluated, data, tmp_path, capsys):
     folder = FoldsFolder(Path(shutil.copytree(evaluated.root, tmp_path / "folds")))
     dataset = read_dataset(data)
@@ -231,6 +234,7 @@ def test_a_fold_alone_predicts_without_what_was_chosen_for_all(evaluated, data, 
     assert command(capsys, "predict", evaluated.fold(0).root, scan, tmp_path)["postprocessing"] is None
 
 
+@pytest.mark.slow
 def test_models_that_are_averaged_must_agree_in_their_post_processing(evaluated, data, tmp_path, capsys):
     scan = read_dataset(data).cases[0].scan
     words = ["predict", evaluated.root, scan, tmp_path / "out", "--ensemble", evaluated.fold(0).root]
@@ -239,6 +243,7 @@ def test_models_that_are_averaged_must_agree_in_their_post_processing(evaluated,
     assert command(capsys, *words, "--no-postprocessing")["written"]
 
 
+@pytest.mark.slow
 def test_single_run_chooses_by_parts_of_its_cases_when_asked_to(trained, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("inflate3d.report.page.write_report", lambda folder, *_: folder.report)
     run = RunFolder(Path(shutil.copytree(trained.fold(0).root, tmp_path / "run")))

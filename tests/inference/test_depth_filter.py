@@ -81,6 +81,7 @@ def in_plane(predictor, scan, **options):
     return framed, torch.stack(slices)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("batch_size", "planned", "settings"),
     [

@@ -90,6 +90,7 @@ def scans(draw):
     return np.array(list(VALUES), np.int16)[(scattered >> 16) % 4].reshape(1, *shape), affine
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(scans(), st.sampled_from(DEPTH_AXES), st.sampled_from([1, 2]))
 def test_label_map_comes_back_voxel_for_voxel_with_affine_and_codes(scan, depth_axis, stride):
@@ -119,6 +120,7 @@ def test_label_map_comes_back_voxel_for_voxel_with_affine_and_codes(scan, depth_
         assert np.array_equal(framed.labels(volume.array[0]), framed.image()[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".nii", ".nrrd", ".mha"])
 @pytest.mark.parametrize("axes", AXES[::11])
 def test_every_format_gives_the_labels_back(suffix, axes, tmp_path):

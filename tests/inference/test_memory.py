@@ -43,6 +43,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("networks", "options", "memory"),
     [(1, {}, 0.25), (3, {"confidence": True, "uncertainty": True}, 0.4)],

@@ -82,6 +82,7 @@ def assert_same(labels, expected):
     assert np.array_equal(labels, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("classes", "memory", "batch_size"),
     [(2, None, 1), (5, None, 3), (40, None, 64), (2, 0.003, 64), (5, 0.003, 3), (40, 0.0004, 3), (5, 0.0004, 1)],
@@ -94,6 +95,7 @@ def test_batches_and_budgets(sums, classes, memory, batch_size):
     assert_same(labels, plainly([model], scan))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "planned",
     [
@@ -118,6 +120,7 @@ def test_odd_shapes(sums, shape):
     assert np.array_equal(Predictor(model, device="cpu", batch_size=2).predict(scan).labels, plainly([model], scan))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "dtype", [np.uint8, np.uint16, np.int16, np.uint32, np.int32, np.int64, np.float32, np.float64]
 )

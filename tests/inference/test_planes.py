@@ -30,6 +30,7 @@ def scan(shape=(9, 7, 8), seed=0):
     return Volume(array, OBLIQUE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth_axis", DEPTH_AXES)
 @pytest.mark.parametrize("settings", [{}, {"flips": True}, {"slice_step": 3, "batch_size": 2}])
 def test_average_is_that_of_predictors_with_each_depth_axis(sums, depth_axis, settings, monkeypatch):

@@ -46,6 +46,7 @@ def test_labels_lie_on_the_scans_own_grid_and_have_its_label_values(labels, scan
     assert len(np.unique(labels)) > 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "PIR", "SLA", "IPR"])
 def test_orientation_in_the_file_does_not_matter(predictor, scan, labels, codes):
     turn = orientations.ornt_transform(
@@ -56,12 +57,14 @@ def test_orientation_in_the_file_does_not_matter(predictor, scan, labels, codes)
     assert np.array_equal(predictor.predict(turned).labels, orientations.apply_orientation(labels, turn))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 5, 1000])
 def test_batch_size_changes_nothing(predictor, scan, labels, batch_size):
     other = Predictor(predictor.models, device="cpu", batch_size=batch_size)
     assert (other.predict(scan).labels != labels).mean() < 1e-4  # sums in another order
 
 
+@pytest.mark.slow
 def test_default_type_of_the_calling_program_changes_nothing(predictor, scan, labels):
     torch.set_default_dtype(torch.float64)
     try:
@@ -73,6 +76,7 @@ def test_default_type_of_the_calling_program_changes_nothing(predictor, scan, la
     assert {weight.dtype for weight in encoder.parameters()} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_training_and_prediction_see_the_same_tensors(predictor, phantoms, phantom_store, monkeypatch):
     case = phantoms.cases[2]
     seen = []
@@ -97,6 +101,7 @@ def test_training_and_prediction_see_the_same_tensors(predictor, phantoms, phant
             )
 
 
+@pytest.mark.slow
 def test_pixels_are_the_logits_enlarged_to_the_slices_own(predictor, scan, labels):
     framed = predictor._to_model_space(scan)
     classes = []
@@ -108,6 +113,7 @@ def test_pixels_are_the_logits_enlarged_to_the_slices_own(predictor, scan, label
     assert np.array_equal(framed.orientation.undo(values), labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("spacing", "batch_size"), [(0.7, 4), (1.9, 1), (1.9, 1000), (4.0, 4), (60.0, 4)])
 def test_resampled_slices_come_back_to_the_scans_own(predictor, scan, spacing, batch_size, monkeypatch):
     """The stream of batches gives what interpolating all slices at once gives."""
@@ -128,6 +134,7 @@ def test_resampled_slices_come_back_to_the_scans_own(predictor, scan, spacing, b
     np.testing.assert_allclose(torch.cat(parts)[:, 0].numpy(), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_spacing_changes_neither_shape_nor_label_values(predictor, scan, monkeypatch):
     spaced = predictor.plan.model_copy(update={"slice_spacing": 2.0, "pixel_spacing": (1.5, 1.5), "stride": 2})
     monkeypatch.setattr(predictor.models[0], "plan", spaced)
@@ -136,6 +143,7 @@ def test_spacing_changes_neither_shape_nor_label_values(predictor, scan, monkeyp
     assert set(np.unique(labels)) <= {0, 3, 4, 90, 700}
 
 
+@pytest.mark.slow
 def test_integer_scans_of_any_type_are_taken(predictor, scan, labels):
     assert np.array_equal(predictor.predict(Volume(scan.array.astype(np.float64), scan.affine)).labels, labels)
     assert np.array_equal(predictor.predict(Volume(scan.array.astype(">i2"), scan.affine)).labels, labels)
@@ -167,6 +175,7 @@ def test_invalid_and_unavailable_devices_are_refused(predictor, device):
     assert str(caught.value.expected).startswith("cpu")
 
 
+@pytest.mark.slow
 def test_case_that_the_memory_does_not_suffice_for_is_named(tiny_run, tmp_path, monkeypatch):
     run = RunFolder(Path(shutil.copytree(tiny_run.root, tmp_path / "run")))
 
@@ -180,6 +189,7 @@ def test_case_that_the_memory_does_not_suffice_for_is_named(tiny_run, tmp_path, 
     assert not run.evaluation.exists()
 
 
+@pytest.mark.slow
 def test_evaluation_scores_the_files_that_it_writes(tiny_run, phantoms, tmp_path):
     run = RunFolder(tmp_path / "run")
     shutil.copytree(tiny_run.root, run.root)
@@ -200,6 +210,7 @@ def test_evaluation_scores_the_files_that_it_writes(tiny_run, phantoms, tmp_path
     np.testing.assert_allclose(scores.confidence[0], list(trusted.classes.values()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value"),
     [

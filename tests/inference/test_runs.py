@@ -56,6 +56,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*OPTIONS, "post-processing", "depth filter"])
 def test_evaluating_is_predicting_and_scoring(run, tmp_path, name):
     words, plain = OPTIONS.get(name, []), ["--no-postprocessing"]
@@ -86,6 +87,7 @@ def test_evaluating_is_predicting_and_scoring(run, tmp_path, name):
         np.testing.assert_array_equal(whole.values(measure), parts.values(measure))
 
 
+@pytest.mark.slow
 def test_options_change_the_prediction(run):
     """Or the test above would hold whatever the options do."""
     scores = evaluate_run(run, device="cpu")
@@ -98,6 +100,7 @@ def test_options_change_the_prediction(run):
     np.testing.assert_array_equal(evaluate_run(run, device="cpu").values(), plain)
 
 
+@pytest.mark.slow
 def test_each_scan_and_label_is_read_once(run, monkeypatch):
     """Choosing the post-processing included: it is counted while the arrays are in memory."""
     reads = Counter()
@@ -122,6 +125,7 @@ def test_each_scan_and_label_is_read_once(run, monkeypatch):
     assert reads == {path: 1 for case in held_out(run) for path in (case.scan, case.label)}
 
 
+@pytest.mark.slow
 def test_dataset_that_has_moved(run, tmp_path):
     dataset = RunConfig.read(run.config).dataset
     expected = evaluate_run(run, device="cpu").values()

@@ -113,6 +113,7 @@ def prefer_background(model):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"flips": True}, {"batch_size": 2}])
 def test_label_maps_are_those_of_the_full_schedule(sums, box, options):
     model = prefer_background(sums(3, thinnest=(13.0, 5.0, 5.0)))

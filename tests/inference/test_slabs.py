@@ -35,6 +35,7 @@ def scores(model, scan, **settings):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"flips": True}])
 @pytest.mark.parametrize("batch_size", [1, 3, 5])
 def test_length_of_the_slabs_changes_nothing(model, scan, settings, batch_size):
@@ -54,6 +55,7 @@ def test_step_between_slices_scores_the_same_slices(model, scan):
     np.testing.assert_allclose(third[..., ::4], every[..., ::4], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_flips_along_the_depth_are_flipped_back(model, scan):
     assert (2,) not in combine_flips((True, False, True)) and (-3,) in combine_flips((True, False, True))
     upside_down = Volume(scan.array[..., ::-1].copy(), scan.affine)

@@ -84,6 +84,7 @@ def test_scan_in_another_format_has_a_nifti_map(predictor, scans, tmp_path):
     np.testing.assert_allclose(one.affine, volume.affine, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_label_maps_are_the_same_without(predictor, scans, tmp_path):
     predict_files(predictor, scans, tmp_path / "plain")
     predict_files(predictor, scans, tmp_path / "out", uncertainty_maps=True)
@@ -93,6 +94,7 @@ def test_label_maps_are_the_same_without(predictor, scans, tmp_path):
         assert (tmp_path / "plain" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_map_is_there_before_the_label_map(predictor, scans, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise OutputError("killed")
@@ -124,6 +126,7 @@ def test_finished_scans_are_skipped_and_those_without_a_map_are_not(predictor, s
     assert states() == ["skipped", "skipped"]
 
 
+@pytest.mark.slow
 def test_machines_of_an_engine_write_the_same_maps(tiny_run, predictor, scans, tmp_path):
     recipe = PredictorRecipe.of(tiny_run.root, (), {"device": "cpu"})
     results = predict_files(recipe, scans, tmp_path / "there", uncertainty_maps=True, engine=map)

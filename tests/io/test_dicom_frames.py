@@ -70,6 +70,7 @@ def stack_of(count, step=2.5):
     return [(-30, -20, 12.5 + step * index) for index in range(count)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modality", ["CT", "MR"])
 @pytest.mark.parametrize("step", [None, (0, 1, 4)], ids=["straight", "tilted"])
 def test_converted_series_is_read_as_the_classic_one(tmp_path, write_series, modality, step):

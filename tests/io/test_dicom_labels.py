@@ -65,6 +65,7 @@ def numbered(labels):
 # --- SEG -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".seg.dcm", ".labelmap.dcm"])
 def test_segmentation_is_read_back_by_us_and_by_others(series, tmp_path, suffix):
     scan, path = read_volume(series), tmp_path / f"labels{suffix}"
@@ -300,6 +301,7 @@ def test_overlap_is_named(tmp_path, write_series, suffix):
 # --- RTSTRUCT --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_structures_rasterize_to_the_labels(series, tmp_path):
     scan, path = read_volume(series), tmp_path / "labels.rtstruct.dcm"
     labels = some_labels(scan.shape)
@@ -330,6 +332,7 @@ def by_matplotlib(roi, scan):
     return mask
 
 
+@pytest.mark.slow
 @given(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))))
 @settings(max_examples=200, deadline=None)
 def test_contours_of_a_mask_fill_to_the_mask(mask):
@@ -349,6 +352,7 @@ def test_contours_beyond_the_picture_are_cut():
     assert fill_contours([square], (6, 7)).sum() == 16
 
 
+@pytest.mark.slow
 def test_contours_off_the_slices_are_named(tmp_path, write_series):
     write_series(tmp_path / "series", noise())
     scan, path = read_volume(tmp_path / "series"), tmp_path / "x.rtstruct.dcm"
@@ -381,6 +385,7 @@ def test_points_are_passed_over_with_a_note(tmp_path, write_series):
     assert read.notes == ("contours that enclose nothing are passed over: liver",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", [0.3, 0.7, 0.95, -1])
 @pytest.mark.parametrize("suffix", [".seg.dcm", ".labelmap.dcm", ".rtstruct.dcm"])
 def test_damaged_objects_are_refused(tmp_path, write_series, suffix, keep):
@@ -394,6 +399,7 @@ def test_damaged_objects_are_refused(tmp_path, write_series, suffix, keep):
     assert caught.value.file == str(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(9, 5, 7), (18, 42, 43)])
 def test_frames_of_bits_need_not_begin_with_a_byte(tmp_path, write_series, shape):
     write_series(tmp_path / "mr", np.zeros(shape, np.int16))
@@ -402,6 +408,7 @@ def test_frames_of_bits_need_not_begin_with_a_byte(tmp_path, write_series, shape
     assert np.array_equal(read_labels(tmp_path / "seg.dcm").array[0], labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".seg.dcm", ".rtstruct.dcm"])
 def test_regions_are_structures_that_overlap(tmp_path, write_series, suffix):
     write_series(tmp_path / "series", noise(), tags={"0020|0052": "1.2.99"})

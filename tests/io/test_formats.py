@@ -187,6 +187,7 @@ def labels_like(affine, suffix, folder):
     return read.affine, read_volume(folder / f"scan{suffix}").affine
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".nii", ".nrrd", ".mha"])
 @given(affine=affines())
 @settings(max_examples=60)

@@ -44,6 +44,7 @@ def test_grid_of_a_scaled_nifti(tmp_path):
     assert read_grid(tmp_path / "scan.nii").dtype == read_volume(tmp_path / "scan.nii").array.dtype == np.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rescale",
     [None, [(1, -1024)] * 5, [(0.5, 0)] * 5, [(2, 0), *[(1, 0)] * 4], [(1, 0), (0.25, 1), *[(1, 0)] * 3]],

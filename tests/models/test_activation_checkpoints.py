@@ -39,6 +39,7 @@ def step(encoder, windows):
     return {name: parameter.grad for name, parameter in encoder.named_parameters()}, kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BACKBONES)
 def test_same_gradients_from_less_memory(name):
     encoder = make_encoder(name, BACKBONES[name])
@@ -52,6 +53,7 @@ def test_same_gradients_from_less_memory(name):
         torch.testing.assert_close(found[parameter], wanted[parameter], rtol=1e-4, atol=1e-4, msg=parameter)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "got"),
     [

@@ -75,6 +75,7 @@ def test_any_maps_any_size_any_class_count(name, channels, strides, size):
     assert model.eval()(windows[:1]).shape == (1, 5, *size)
 
 
+@pytest.mark.slow
 @EVERY
 @pytest.mark.parametrize("encoder", ["test_vit", "resnet10t"])
 @pytest.mark.parametrize("detail", [0, 4])
@@ -99,6 +100,7 @@ def test_bfloat16(name):
     logits.float().mean().backward()
 
 
+@pytest.mark.slow
 @EVERY
 @pytest.mark.parametrize("strides", [(16, 16, 16, 16), (4, 8, 16, 32)], ids=str)
 @pytest.mark.filterwarnings("ignore")

@@ -34,6 +34,7 @@ def trained_mixer(channels=8):
     return mixer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "decoder"), [*((name, "fpn-lite") for name in ENCODERS), *(("resnet10t", each) for each in DECODERS)]
 )

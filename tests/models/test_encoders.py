@@ -161,6 +161,7 @@ def test_stages_of_a_hierarchical_transformer_go_through_fresh_layer_norms():
         torch.testing.assert_close(found, (before - mean) / (variance + 1e-5).sqrt())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "normed"),
     [
@@ -194,6 +195,7 @@ def test_windows_of_other_modalities_or_slices_are_refused():
         encoder(torch.randn(1, 3, 2, 64, 64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size", "nearest"),
     [
@@ -209,6 +211,7 @@ def test_image_size_that_does_not_fit_names_the_nearest(name, size, nearest):
     assert caught.value.expected == nearest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "wanted", "nearest"),
     [

@@ -31,6 +31,7 @@ def torch_profile(network: nn.Module, *inputs: torch.Tensor) -> int:
     return 2 * macs
 
 
+@pytest.mark.slow
 def test_the_papers_figures():
     """Zhang et al. 2022 for the encoder; for the whole, torch's own counter on the paper's code: 1,207 GFLOP."""
     flat, cost = (
@@ -44,11 +45,13 @@ def test_the_papers_figures():
     assert cost.parameters == pytest.approx(161.5e6, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_light_decoder_takes_less_than_an_eighth_of_the_papers():
     light, paper = (measure_cost("beit_base_patch16_224", image_size=512, decoder=d) for d in ("fpn-lite", "upernet"))
     assert light.decoder < paper.decoder / 8
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("name", "size"), [("test_vit", (32, 48)), ("beit_base_patch16_224", (32, 32)), ("resnet10t", (64, 96))], ids=str
@@ -86,6 +89,7 @@ def test_a_transposed_convolution_is_counted_from_its_input():
     assert count_flops(layer, torch.rand(1, 3, 4, 4)) == 2 * (4 * 4) * 3 * (2 * 2 * 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_agrees_with_torch_on_products_of_matrices_and_convolutions(decoder):
     """What torch counts too is most of it: the rest are products of elements, norms and resizing."""
@@ -99,6 +103,7 @@ def test_agrees_with_torch_on_products_of_matrices_and_convolutions(decoder):
     assert counter.get_total_flops() <= counted < 1.1 * counter.get_total_flops()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_cost_is_that_of_its_parts(decoder):
     flat, cost = (
@@ -112,6 +117,7 @@ def test_cost_is_that_of_its_parts(decoder):
     assert cost.parameters == sum(weight.numel() for weight in model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["test_vit", "beit_base_patch16_224"])
 def test_fused_attention_is_counted_alike(name, unfused):
     """Networks that were built with fused attention, as those of a run are, and left so."""
@@ -126,6 +132,7 @@ def test_fused_attention_is_counted_alike(name, unfused):
     assert [module.fused_attn for module in fused.modules() if hasattr(module, "fused_attn")] == switches
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "how"),
     [
@@ -144,6 +151,7 @@ def test_a_network_is_counted_the_same_wherever_its_weights_lie(name, how):
     assert measure_model(model.to("meta")) == computed
 
 
+@pytest.mark.slow
 def test_what_a_network_has_of_its_own_is_counted():
     """Norms behind stages, and another number of blocks."""
 
@@ -166,6 +174,7 @@ def test_what_a_network_has_of_its_own_is_counted():
     assert measured(depths=(1, 1, 2, 1)).encoder > whole.encoder
 
 
+@pytest.mark.slow
 def test_command(capsys):
     assert main(["flops", "--json", "--decoder", "upernet", "--slices", "7"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -175,6 +184,7 @@ def test_command(capsys):
     assert found["volume"] == {"slices": 7, "flops": 7 * found["model"]}
 
 
+@pytest.mark.slow
 def test_command_prints_the_figures_whole(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     assert main(["flops", "--encoder", "beit_base_patch16_224", "--image-size", "512", "512", "--depth", "5"]) == 0

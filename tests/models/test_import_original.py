@@ -174,6 +174,7 @@ def path(tmp_path):
     return tmp_path / "transseg.ckpt"
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_logits_of_a_whole_checkpoint(shared, tmp_path):
     given = load_file(shared / "original" / "transseg_io.safetensors")
@@ -200,6 +201,7 @@ def published(shared, name, prefix):
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.real
 @pytest.mark.parametrize("kind", ["swint", "videoswint"])
 def test_encoder_features_of_the_original(shared, path, kind):
@@ -235,6 +237,7 @@ def test_encoder_features_of_the_original(shared, path, kind):
         assert (features[:, ::16, ::4, ::4] - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("modalities", "depth", "force_2d"), [(2, 3, 0), (1, 1, 1), (3, 1, 1)])
 def test_modalities_and_2d_by_construction(path, modalities, depth, force_2d):
     """The stem, told apart from our flattening: a 3D convolution on windows of the original's order."""
@@ -298,6 +301,7 @@ def test_dino_reads_kernels_that_end_in_the_depth(path):
     assert imported.unused == ("encoder.norm.weight", "encoder.norm.bias")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Swin", "Video Swin"])
 def test_swins_of_another_width(path, kind, tmp_path):
     stem, table = ((2, 3, 4, 4), 169) if kind == "Swin" else ((2, 2, 4, 4), 15 * 169)
@@ -433,6 +437,7 @@ def test_folder_that_is_not_empty(path, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.slow
 def test_imported_with_a_plan_it_predicts(path, tmp_path, phantoms, phantom_store):
     """Label maps are those of the network's own logits: the scan's windows, each slice resized to 32 x 32."""
     count = len(phantom_store.plan.classes)
@@ -446,6 +451,7 @@ def test_imported_with_a_plan_it_predicts(path, tmp_path, phantoms, phantom_stor
     assert read_labels(tmp_path / "labels" / scan.name).shape == read_volume(scan).shape
 
 
+@pytest.mark.slow
 def test_plan_of_other_data(path, tmp_path, phantom_store, capsys):
     write(path, beit(modalities=2), upernet((16,) * 4, 16, classes=3))
     assert script.main([str(path), str(tmp_path / "out"), "--plan", str(phantom_store.folder / "plan.json")]) == 2

@@ -84,6 +84,7 @@ def test_stems_of_other_images_are_refused(channels):
         inflate_stem(torch.randn(8, channels, 3, 3), depth=3, in_channels=1)
 
 
+@pytest.mark.slow
 def test_importing_the_rule_needs_no_timm():
     code = "import sys, inflate3d.models.inflation; sys.exit('timm' in sys.modules)"
 

@@ -68,6 +68,7 @@ def create_beit(file, size: int | tuple[int, int] = 64):
     return create_encoder("beit-ssl", depth=3, image_size=size, weights=file, arguments=SMALL_BEIT)
 
 
+@pytest.mark.slow
 def test_beit(beit, tmp_path):
     index = {"blocks.0.attn.relative_position_index": torch.zeros(17, 17, dtype=torch.int64)}
     tensors = beit.state_dict() | index
@@ -144,6 +145,7 @@ def test_mae_with_its_decoder(tmp_path):
     assert {"norm.weight", "norm.bias"} <= set(report.unused) <= {"norm.weight", "norm.bias", *decoder}
 
 
+@pytest.mark.slow
 def test_dinov2(tmp_path):
     model = shaken(timm.create_model("vit_small_patch14_dinov2", img_size=56, num_classes=0))
     tensors = model.state_dict() | {"mask_token": torch.zeros(1, 384)}
@@ -187,6 +189,7 @@ def test_sam(size, tmp_path):
     torch.testing.assert_close(encoder.network.state_dict()[table], wanted)
 
 
+@pytest.mark.slow
 def test_mobile_sam(tmp_path):
     model = shaken(timm.create_model("tiny_vit_5m_224", num_classes=0))
     named = renamed(

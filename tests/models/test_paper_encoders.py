@@ -91,6 +91,7 @@ def test_features_are_the_originals(case, filled):
         assert error <= 1e-4 * original.abs().max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "layout"), [("beit", "BEiT"), ("swint", "Swin"), ("videoswint", "Video Swin")], ids=str
 )
@@ -112,6 +113,7 @@ def test_names_stand_for_their_backbones():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(PAPER_ENCODERS))
 def test_name_gives_the_papers_maps(name):
     about = describe_encoder(name)
@@ -124,12 +126,14 @@ def test_name_gives_the_papers_maps(name):
     assert PAPER_ENCODERS[name].weights in ("timm", "none", *PUBLISHED)
 
 
+@pytest.mark.slow
 def test_inflation_keeps_what_the_original_computes():
     report = check_inflation("swint", in_channels=2, depth=5, image_size=32)  # the others' kinds are tested elsewhere
 
     assert max(report.errors.values()) < 5e-5
 
 
+@pytest.mark.slow
 def test_vit_begins_with_random_weights():
     encoder = create_encoder("vit", depth=3, image_size=32)
 
@@ -141,6 +145,7 @@ def test_chosen_levels_come_before_the_papers():
     assert find_backbone("beit", 64, levels=(0, 11)).levels == (0, 11)
 
 
+@pytest.mark.slow
 def test_nearest_image_size_of_a_name():
     assert nearest_image_size("swint", (500, 330)) == (512, 320)
 
@@ -158,6 +163,7 @@ def test_unknown_name_tells_the_nearest(wrong, near):
     assert near in str(caught.value.expected)
 
 
+@pytest.mark.slow
 def test_command_tells_what_a_name_stands_for(capsys):
     assert main(["encoders", "vit"]) == 0
     assert "vit: ViT-B/16, random weights" in capsys.readouterr().out

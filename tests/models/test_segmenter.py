@@ -43,6 +43,7 @@ def test_intensities_are_scaled_to_what_the_2d_weights_know():
     assert (unit.input_mean, unit.input_std) == (0, 1)
 
 
+@pytest.mark.slow
 def test_saved_model_computes_the_same(tmp_path, phantom_store):
     model = make_model().eval()
     model.plan = phantom_store.plan
@@ -56,6 +57,7 @@ def test_saved_model_computes_the_same(tmp_path, phantom_store):
     assert torch.equal(load_model(tmp_path)(windows), model(windows))  # a run's folder
 
 
+@pytest.mark.slow
 def test_encoder_of_another_width_is_built_again(tmp_path):
     arguments = {"embed_dim": 48, "num_heads": (2, 2, 4, 4), "mlp_ratio": 2.5}
     encoder = create_encoder(
@@ -71,6 +73,7 @@ def test_encoder_of_another_width_is_built_again(tmp_path):
     assert encoder.channels == (48, 96, 192, 384)
 
 
+@pytest.mark.slow
 def test_folder_from_before_stage_norms(tmp_path):
     encoder = create_encoder("swin_tiny_patch4_window7_224", depth=3, image_size=32, weights="none", stage_norms=False)
     create_model(encoder=encoder, num_classes=2, decoder_channels=8).save(tmp_path)

@@ -16,6 +16,7 @@ ENCODERS = [  # name, image size
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "size"), ENCODERS, ids=str)
 @pytest.mark.parametrize(("classes", "detail"), [(2, 4), (5, 0)])
 def test_any_encoder_size_and_class_count(name, size, classes, detail):

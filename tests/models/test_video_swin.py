@@ -17,6 +17,7 @@ def small(**arguments):
     return create_encoder("videoswint", weights=None, arguments=SMALL, **arguments).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("depth", "tokens", "center"), [(1, 1, 0), (3, 2, 0), (5, 3, 1), (7, 4, 1), (21, 11, 5)])
 def test_maps_are_those_of_the_depth_that_holds_the_center_slice(depth, tokens, center):
     encoder = small(depth=depth, in_channels=2, image_size=(64, 96))
@@ -44,6 +45,7 @@ def test_center_looks_at_far_slices():
         assert not torch.equal(encoder(windows)[0], encoder(other)[0])
 
 
+@pytest.mark.slow
 def test_repeats_the_original_of_a_gray_clip():
     """The identity that holds: over modalities and RGB, not over slices."""
     report = check_inflation("videoswint", depth=3, in_channels=3, image_size=32)

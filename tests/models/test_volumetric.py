@@ -24,6 +24,7 @@ def tiny(network, in_channels=2, num_classes=3):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", get_args(Volumetric))
 def test_contract(network, tmp_path):
     model = tiny(network)
@@ -41,6 +42,7 @@ def test_contract(network, tmp_path):
         assert torch.equal(again(patches), model.eval()(patches))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("network", "expected"), [("unetr", 92.8), ("swin-unetr", 62.2), ("segresnet", 18.8)])
 def test_networks_are_as_large_as_their_authors_have_them(network, expected):
     model = create_volumetric(network, in_channels=1, num_classes=14, patch_size=(96, 96, 96))
@@ -61,6 +63,7 @@ def test_levels_of_nnunets_network_are_its_own():
     assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(31e6, rel=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", get_args(Volumetric))
 @pytest.mark.parametrize("shape", [(150, 512, 512), (7, 20, 24), (36, 50, 35), (1000, 30, 30), (40, 320, 320)])
 def test_usual_patch_is_one_that_the_network_takes(network, shape):

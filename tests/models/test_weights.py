@@ -48,6 +48,7 @@ def assert_repeats(encoder, model):
         torch.testing.assert_close(*pair, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [
         "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "convnext_atto", "resnet10t", "fastvit_t8",
@@ -85,6 +86,7 @@ def test_every_convolution_that_reads_the_image_is_inflated(tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nested", ["model", "state_dict", "model_ema", "teacher"])
 def test_nested_training_checkpoint(nested, tmp_path):
     model = plain_model("vit_tiny_patch16_224")
@@ -113,6 +115,7 @@ def test_dino_checkpoint(tmp_path):
     assert encoder.weights_report.unused == ("norm.weight", "norm.bias", *head)
 
 
+@pytest.mark.slow
 def test_original_swin_checkpoint(tmp_path):
     """Microsoft's layout: `layers`, a stage's merging at its end, masks and indices stored."""
     model = plain_model("swin_tiny_patch4_window7_224", num_classes=10)
@@ -166,6 +169,7 @@ def test_openai_clip_layout(tmp_path):
     assert encoder.weights_report.layout == "CLIP (OpenAI)"
 
 
+@pytest.mark.slow
 def test_position_embedding_is_resampled_to_the_image_size(tmp_path):
     model = plain_model("vit_tiny_patch16_224", image_size=224)
     save_file(model.state_dict(), tmp_path / "w.safetensors")
@@ -344,6 +348,7 @@ def test_file_of_two_networks_is_refused(tmp_path):
     assert caught.value.got == "names that begin with student., teacher."
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "got"),
     [
@@ -374,6 +379,7 @@ def test_position_embedding_with_another_number_of_tokens(entries, tmp_path):
     assert f"14 x 14 patches and {entries or 'no'} further entries, the backbone's 1" in str(caught.value.got)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size", "other", "arguments"),
     [
@@ -420,6 +426,7 @@ def test_missing_layers_that_no_level_needs_are_fine(tmp_path):
     assert encoder.strides == (4, 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", ["vit_small_patch16_224", "resnet10t"])
 def test_weights_of_another_backbone_are_refused(other, tmp_path):
     save_file(plain_model(other).state_dict(), tmp_path / "w.safetensors")
@@ -475,6 +482,7 @@ def test_backbone_without_published_weights_is_told():
         create_encoder("resnetblur18", image_size=64, weights="timm")
 
 
+@pytest.mark.slow
 @pytest.mark.real
 @pytest.mark.skipif(not DINOV2.exists(), reason=f"needs {DINOV2.name} beside the checkout")
 def test_real_dinov2_weights():

@@ -36,6 +36,7 @@ def test_nothing_but_the_orientations_is_odd_about_phantoms(phantoms):
     assert warning.what == "cases have different orientations"
 
 
+@pytest.mark.slow
 def test_several_processes_find_the_same(tmp_path, write_toys):
     toys = write_toys(tmp_path, cases=4)
     save(toys.cases[3].label, np.zeros((20, 24, 7), np.uint8))

@@ -41,6 +41,7 @@ def turned(tmp_path, write_toys):
     return dataclasses.replace(toys, modalities=("MRI",), ignore=9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

@@ -30,6 +30,7 @@ def test_plan_and_fingerprint_are_kept(phantoms, phantom_store):
     assert phantom_store.fingerprint == examine(phantoms, workers=1).fingerprint
 
 
+@pytest.mark.slow
 def test_several_processes_make_the_same_store(tmp_path, write_toys):
     toys = write_toys(tmp_path / "data", cases=4)
     one, two = (prepare(toys, tmp_path / str(workers), workers=workers) for workers in (1, 2))

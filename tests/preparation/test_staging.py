@@ -65,6 +65,7 @@ def contents(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_killed_preparation_goes_on_and_ends_as_an_undisturbed_one(tmp_path, write_toys, read):
     write_toys(tmp_path / "data")
     killed = subprocess.Popen(
@@ -143,6 +144,7 @@ def test_damaged_record_costs_that_case_alone(tmp_path, write_toys, monkeypatch,
     assert read == ["toy3"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "again"),
     [

@@ -103,6 +103,7 @@ def test_weights_of_others_are_named_with_their_license(own_run):
     assert "ab" * 32 in text
 
 
+@pytest.mark.slow
 def test_lines_of_code_in_the_card_work(evaluated_run, phantoms, tmp_path):
     write_card(evaluated_run)
     shutil.copytree(evaluated_run.model, tmp_path / "model")

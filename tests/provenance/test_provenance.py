@@ -132,6 +132,7 @@ def test_digests_do_not_depend_on_how_slices_are_read(phantom_store, monkeypatch
     assert len(set(data_origin(phantom_store, phantom_store.cases).cases.values())) == len(phantom_store.cases)
 
 
+@pytest.mark.slow
 def test_preparing_again_gives_the_same_digests(phantoms, phantom_store, tmp_path):
     again = prepare(phantoms, tmp_path / "again", workers=2)
     assert data_origin(again, again.cases) == data_origin(phantom_store, phantom_store.cases)

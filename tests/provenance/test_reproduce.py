@@ -59,6 +59,7 @@ def test_the_same_model_comes_out_of_data_that_moved(own_run, phantoms, capsys):
     assert any(line.endswith("then Z80") for line in found["environment_differences"])
 
 
+@pytest.mark.slow
 def test_a_changed_dataset_is_refused_though_its_store_is_not(own_run, phantoms, tmp_path, capsys):
     shutil.copytree(phantoms.root, tmp_path / "data")
     case = phantoms.cases[0]

@@ -38,6 +38,7 @@ def look(browse, page, width):
     return json.loads(found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 390])
 def test_page_fits_the_screen_can_be_read_and_sorts(browse, written, width):
     seen = look(browse, written.folder.report, width)
@@ -49,6 +50,7 @@ def test_page_fits_the_screen_can_be_read_and_sorts(browse, written, width):
     assert seen["sort"] == "descending"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1280, 1600), (500, 1600)])
 def test_screenshot_is_not_empty(browse, written, tmp_path, size):
     shot = tmp_path / "page.png"

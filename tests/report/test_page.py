@@ -157,6 +157,7 @@ def test_prediction_on_another_grid_is_refused(run, phantoms, held_out):
         write_report(run.folder, phantoms, run.scores)
 
 
+@pytest.mark.slow
 def test_case_that_the_dataset_lacks_is_refused(run, phantoms):
     fewer = dataclasses.replace(phantoms, cases=phantoms.cases[:1])
     with pytest.raises(DataError, match="not found in the dataset"):
@@ -177,6 +178,7 @@ def test_importing_the_report_imports_no_drawing_library():
     assert subprocess.check_output([sys.executable, "-c", look], text=True).strip() == "set()"
 
 
+@pytest.mark.slow
 def test_every_picture_lies_beside_the_page_and_old_ones_are_gone(run, phantoms, held_out):
     old = run.folder.root / "report" / "gone-slice-001-errors.png"
     shutil.copy(old.with_name("loss.png"), old)
@@ -194,6 +196,7 @@ def test_run_without_scores_gets_a_page_of_its_training(run, phantoms):
     assert "How scans become windows" in text
 
 
+@pytest.mark.slow
 def test_files_of_others_are_kept(run, phantoms):
     pictures = run.folder.root / "report"
     mine = pictures / "mine.png"

@@ -50,6 +50,7 @@ def test_classes_that_share_a_color_differ_in_dashes():
     assert len(set(looks)) == len(looks)
 
 
+@pytest.mark.slow
 def test_each_map_has_rows_of_its_own_and_the_class_its_color():
     maps = [LabelMap("label", box(1)), LabelMap("prediction", box(2))]
     one, two = sheet(volume(), maps[:1]), sheet(volume(), maps)
@@ -70,6 +71,7 @@ def test_pictures_have_the_proportions_in_millimeters():
     assert heights == pytest.approx([heights[0]] * 3, rel=0.05)  # 40 mm along every axis
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signs", [(1, 1), (-1, -1), (-1, 1)])
 def test_the_sheet_does_not_depend_on_how_the_file_lies(signs):
     array = np.random.default_rng(0).random((1, 40, 30, 10)).astype(np.float32)

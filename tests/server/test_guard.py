@@ -25,6 +25,7 @@ def test_website_whose_name_leads_here_is_refused(service):
     assert client_with(service).get("/info/", headers={"host": "example.org"}).status_code == 421
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("headers", "status"),
     [

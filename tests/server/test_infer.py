@@ -45,6 +45,7 @@ def expected(place, service, random_model):
     return np.searchsorted([0, 3, 4, 90, 700], labels)
 
 
+@pytest.mark.slow
 def test_prediction_of_a_case_is_the_predictors_and_is_kept(client, service, expected, read_nifti):
     case = next(iter(service.cases))
     address = f"/infer/{service.name}?image={case.id}"

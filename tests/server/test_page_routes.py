@@ -154,6 +154,7 @@ def test_what_is_no_label_map_of_the_scan_is_refused(client, service, content):
     assert service.cases["toy2"].history.versions() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "address",
     ["/page/cases/none", "/page/cases/toy2/labels/0", "/page/cases/toy2/labels/-1", "/page/cases/toy0/scan/1",

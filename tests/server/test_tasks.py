@@ -103,6 +103,7 @@ def test_model_versions(client, with_models):
     assert client.put(f"/model/{name}/in-service?version=3").status_code == 404
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("params", [{"epochs": 3}, {"steps": "3"}, {"steps": -1}, {"warm_start": 1}])
 def test_unknown_and_invalid_training_options_are_refused(client, service, params):
     assert client.post(f"/train/{service.name}", json=params).status_code == 400

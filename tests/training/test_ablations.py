@@ -46,6 +46,7 @@ def test_any_depth_and_stride(tiny_config, phantom_store, tmp_path, depth, strid
     assert phantom_store.plan.stride == 1
 
 
+@pytest.mark.slow
 def test_stride_of_the_command_is_the_runs(tiny_config, tiny_run, phantoms, phantom_store, tmp_path):
     model = ["--encoder", "resnet10t", "--weights", "none", "--depth", "3", "--image-size", "64", "64"]
     how = ["--steps", "1", "--batch-size", "2", "--validation-cases", "1", "--accelerator", "cpu", "--workers", "0"]
@@ -164,6 +165,7 @@ def test_stages_that_stand_in_one_row_are_layers_of_their_own():
     assert found["encoder.network.conv_stem.weight"] == 0.5**8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "stem", "arguments"),
     [

@@ -110,6 +110,7 @@ def test_what_can_not_be_deterministic_is_refused(monkeypatch, quiet_environment
         assert os.environ[WORKSPACE] == ":16:8"
 
 
+@pytest.mark.slow
 def test_prediction_depends_on_its_batch_size_by_rounding_alone(tiny_run, phantoms):
     volume = read_volume(phantoms.cases[0].scan)
     single, batched = (Predictor.load(tiny_run.root, batch_size=size).predict(volume).labels for size in (1, 16))

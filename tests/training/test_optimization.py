@@ -20,6 +20,7 @@ UNDECAYED = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size"),
     [

@@ -55,6 +55,7 @@ def test_3d_networks_take_float32_on_a_processor(machine, tmp_path):
         assert choose_precision(one, RunFolder(tmp_path)).training.precision == precision
 
 
+@pytest.mark.slow
 def test_decided_once_and_kept_on_another_machine(tiny_config, phantom_store, tmp_path, monkeypatch):
     folder = RunFolder(tmp_path / "run")
     assert choose_precision(tiny_config, folder) is tiny_config  # float32, as the user says

@@ -31,6 +31,7 @@ def run(tiny_run, tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_larger_steps_extend_a_finished_training(run, tiny_config, phantom_store):
     before = load_model(run.root)
     longer = with_training(tiny_config, steps=4)
@@ -74,6 +75,7 @@ def archive(pickled):
     return file.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content",
     [
@@ -125,6 +127,7 @@ def test_second_interrupt_stops_at_once(tiny_config, phantom_store, tmp_path):
     assert (caught.value.number, caught.value.step) == (signal.SIGINT, None)
 
 
+@pytest.mark.slow
 def test_augmentation_and_callbacks_of_the_user(tiny_config, phantom_store, tmp_path):
     seen = []
 

@@ -112,6 +112,7 @@ def test_log_has_a_row_a_step_and_one_a_validation(tiny_run):
     assert float(rows[-1]["dice"]) == pytest.approx(sum(dice) / 4, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_run_twice(tiny_run, tiny_config, phantom_store, tmp_path):
     again, other = RunFolder(tmp_path / "again"), RunFolder(tmp_path / "other")
     train(tiny_config, again, phantom_store)
@@ -240,6 +241,7 @@ def test_window_deeper_than_a_scan_leaves_no_run(tiny_config, phantom_store, tmp
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_accumulated_losses_are_logged_in_full(tiny_config, phantom_store, tmp_path):
     """Two batches of two are a step; the logged loss is their mean, as large as that of one batch."""
     folder = RunFolder(tmp_path / "run")
@@ -249,6 +251,7 @@ def test_accumulated_losses_are_logged_in_full(tiny_config, phantom_store, tmp_p
     assert float(rows[0]["loss"]) > 1.5  # ln 5 + nearly 1
 
 
+@pytest.mark.slow
 def test_depth_mixing_is_trained_on_slabs_and_starts_from_a_slice_network(tiny_config, phantom_store, tmp_path):
     slices, mixed = RunFolder(tmp_path / "slices"), RunFolder(tmp_path / "mixed")
     train(changed(tiny_config, {"depth": 1}), slices, phantom_store)

@@ -33,6 +33,7 @@ def evaluated(folder):
     return {**{f"dice/{name}": mean for name, mean in means}, "dice": sum(per_case) / len(per_case)}
 
 
+@pytest.mark.slow
 def test_last_validation_of_an_inflated_network_is_its_evaluation(tiny_run, tmp_path):
     folder = RunFolder(shutil.copytree(tiny_run.root, tmp_path / "run"))
     assert dice_of(folder)[-1] == pytest.approx(evaluated(folder), rel=1e-5)

@@ -156,6 +156,7 @@ def test_training_draws_from_training_cases_only(phantom_store):
     assert set(torch.cat([batch.cases for batch in batches]).tolist()) == {0, 1, 2}
 
 
+@pytest.mark.slow
 def test_number_of_processes_does_not_matter(phantom_store):
     alone = list(module_of(phantom_store).train_dataloader())
     helped = list(module_of(phantom_store, workers=1).train_dataloader())

@@ -170,6 +170,7 @@ def test_shrunk_labels_cost_little_dice(side, dice):
     assert best_dice(discs.long(), side) >= dice
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_shrunk_labels_cost_little_dice_on_the_heart(shared):
     """Of ACDC's slices, most of them shrunk to about a half; of single samples this was 0.964."""
