@@ -19,7 +19,9 @@ training: {steps: 2, batch_size: 2, validate_every: 2, precision: "32", accelera
 
 
 @contextmanager
-def running_server(folder: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def running_server(
+    folder: Path, *options: str, start_new_session: bool = False
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Serves the dataset ``Toys`` and ``scans`` of a folder; gives the address and the process, which is killed."""
     (folder / "tiny.yaml").write_text(TINY, encoding="utf-8")
     command = [sys.executable, "-m", "inflate3d", "serve", "Toys", "--scans", "scans", "--config", "tiny.yaml"]
@@ -30,6 +32,7 @@ def running_server(folder: Path, *options: str) -> Iterator[tuple[str, subproces
         env=environment,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=start_new_session,
     )
     try:
         assert process.stderr is not None

@@ -1,8 +1,11 @@
 """Many requests at once, and servers that are killed: what was answered as saved is there, whole."""
 
 import json
+import os
 import random
+import signal
 import threading
+import time
 import urllib.error
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +14,9 @@ import numpy as np
 import pytest
 
 from inflate3d.io import read_labels, read_volume
+from inflate3d.run_folder import TrainingLog
 from inflate3d.server.cases import CaseList
+from inflate3d.server.project import open_project
 from inflate3d.server.training_job import JobFolder
 
 from .conftest import SHAPE, nifti
@@ -121,3 +126,32 @@ def test_killed_server_loses_nothing_that_it_answered(toys):
         assert set(uploaded) <= names
         for name in names & {f"new{number}" for number in range(1000)}:
             assert read_volume(folder / f"images/{name}.nii").shape == SHAPE
+
+
+@pytest.mark.slow
+def test_training_of_a_killed_server_is_resumed(toys):
+    """Server and training are killed at once, as by a power cut; the same training then goes on from its checkpoint."""
+    with running_server(toys, start_new_session=True) as (address, process):
+        body, kind = form("label", nifti(drawing(1)), tag="final", params=json.dumps({"label_info": INFO}))
+        saved = ask(f"{address}/datastore/label?image=toy2", "PUT", body, kind=kind)["version"]
+        ask(f"{address}/train/Toys", "POST", {"steps": 400})
+        job = JobFolder(toys / "annotations/Toys/models/0001")
+        while not job.run.last.exists():
+            assert ask(f"{address}/train/")["status"] == "RUNNING"
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    reached = TrainingLog.read(job.run.metrics).rows
+    begun = job.request.stat().st_mtime_ns
+    assert not job.finished
+    reopened = CaseList(open_project(toys / "Toys", toys / "scans"), toys / "annotations/Toys")
+    record = reopened["toy2"].history.get(saved)
+    assert record is not None
+    assert np.array_equal(read_labels(reopened["toy2"].history.path(record)).array[0], VALUES[drawing(1)])
+    with running_server(toys) as (address, _):
+        ask(f"{address}/train/Toys", "POST", {"steps": 400})
+        while (seen := TrainingLog.read(job.run.metrics).rows)[-1]["step"] <= reached[-1]["step"]:
+            assert ask(f"{address}/train/")["status"] == "RUNNING"
+            time.sleep(0.1)
+        assert seen[0] == reached[0]  # seconds included: it did not begin anew
+        assert job.request.stat().st_mtime_ns == begun
