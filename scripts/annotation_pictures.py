@@ -21,7 +21,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import uvicorn
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from playwright.sync_api import Page, sync_playwright
 
 from inflate3d.datasets.phantom import make_phantom
@@ -122,13 +122,21 @@ def loop(page: Page, address: str) -> list[Image.Image]:
     return frames
 
 
+CAPTIONS = ("1  Open a scan", "2  Predict", "3  Correct: outline one class", "4  Save as final, compare, train again")
+CAPTION_HEIGHT = 34
+
+
 def strip(frames: list[Image.Image], box: tuple[int, int, int, int]) -> Image.Image:
-    """The same part of some frames in one row, at 60 % of their size."""
+    """The same part of some frames in one row, at 60 % of their size, each with its caption."""
     parts = [frame.crop(box) for frame in frames]
     small = [part.resize((part.width * 3 // 5, part.height * 3 // 5), Image.Resampling.LANCZOS) for part in parts]
-    row = Image.new("RGB", (sum(each.width for each in small) + 8 * (len(small) - 1), small[0].height), "white")
-    for number, each in enumerate(small):
-        row.paste(each, (number * (each.width + 8), 0))
+    size = sum(each.width for each in small) + 8 * (len(small) - 1), small[0].height + CAPTION_HEIGHT
+    row = Image.new("RGB", size, "white")
+    draw, font = ImageDraw.Draw(row), ImageFont.load_default(20)
+    for number, (each, caption) in enumerate(zip(small, CAPTIONS, strict=True)):
+        left = number * (each.width + 8)
+        row.paste(each, (left, 0))
+        draw.text((left + 2, each.height + 6), caption, fill="#24292f", font=font)
     return row
 
 

@@ -113,7 +113,7 @@ async function fitPanes(count) {
   const scan = `${open.id}/${open.modality}`;
   for (const pane of panes.filter((each) => each.scan !== scan)) {
     open.bytes ??= await api.scan(open.id, open.modality);
-    await pane.load(open.bytes, open.setup);
+    await pane.load(open.bytes, open.setup, shown);
     pane.scan = scan;
   }
   const viewers = panes.map((pane) => pane.viewer);
@@ -151,12 +151,13 @@ function showLabels() {
 
 async function openCase(id) {
   if (!maySkip()) return;
+  let note = "";
   await working("Opening the case", async () => {
     const setup = { ...(await api.oneCase(id)), classes: room.classes };
     open = { id, setup, modality: setup.modality ?? 0, version: null, other: null };
     document.body.classList.remove("listing");
     window.location.hash = encodeURIComponent(id);
-    shown.reset(setup);
+    note = shown.reset(setup);
     show(byId("side"), true);
     show(byId("tools"), room.draw);
     show(byId("saving"), room.draw);
@@ -165,6 +166,7 @@ async function openCase(id) {
     await refreshList();
     byId("panes").dataset.state = "ready";
   });
+  if (note) say(note);
 }
 
 function recorded() {

@@ -2,11 +2,23 @@
 
 import { counts } from "./drawing.js";
 import { byId, element, show } from "./elements.js";
-import { VIEWS } from "./pane.js";
+import { PLANES, thickestPlane, VIEWS } from "./pane.js";
 
 const CT_WINDOWS = {
   "soft tissue": [-160, 240], lung: [-1350, 150], bone: [-450, 1050], brain: [0, 80], liver: [-20, 180],
 };
+
+const MANY_VOXELS = 2 ** 23;
+const SOFTWARE = /swiftshader|llvmpipe|softpipe|software|basic render/i;
+
+/** Whether the browser draws on the CPU, where a 3D view of a large scan takes minutes. */
+function drawsOnCpu() {
+  const context = document.createElement("canvas").getContext("webgl2");
+  const names = context?.getExtension("WEBGL_debug_renderer_info");
+  const renderer = names ? context.getParameter(names.UNMASKED_RENDERER_WEBGL) : "";
+  context?.getExtension("WEBGL_lose_context")?.loseContext();
+  return SOFTWARE.test(renderer);
+}
 
 /** Connects the controls of the panes; returns functions that the page calls. */
 export function display(panes) {
@@ -73,8 +85,10 @@ export function display(panes) {
     onChoose();
   }
 
-  return {
+  const shown = {
     get chosen() { return chosen; },
+    get view() { return VIEWS[byId("view").value]; },
+    get window() { return [Number(byId("black").value), Number(byId("white").value)]; },
     choose,
     showWindow,
     applyOpacity,
@@ -85,7 +99,7 @@ export function display(panes) {
     },
     refreshClasses: () => setup && listClasses(bitmapOf()),
     connect(options) { ({ onChoose, bitmapOf } = options); },
-    /** Fits the controls to another case. */
+    /** Fits the controls to another case; returns what the user should know of it. */
     reset(to) {
       if (to.classes.length < chosen) chosen = 1;
       setup = to;
@@ -96,14 +110,19 @@ export function display(panes) {
       byId("preset").replaceChildren(...["as opened", ...Object.keys(CT_WINDOWS)].map((name) => element("option", { textContent: name })));
       byId("modality").value = setup.modality ?? 0;
       showWindow(...setup.ranges[setup.modality ?? 0]);
+      const inSlices = PLANES.includes(byId("view").value);
+      if (inSlices || setup.shape.reduce((product, length) => product * length) < MANY_VOXELS || !drawsOnCpu()) return "";
+      byId("view").value = PLANES[thickestPlane(setup)];
+      return "This browser draws without a graphics card. 3D of a scan of this size would take long, so only slices are shown.";
     },
     /** Gives a new pane what the controls show. */
     dress(pane) {
       pane.setColors(setup.classes, hidden);
       pane.setOpacity(opacity(), byId("outlines").checked && !held);
-      pane.setWindow(Number(byId("black").value), Number(byId("white").value));
+      pane.setWindow(...shown.window);
       pane.viewer.setSliceType(VIEWS[byId("view").value]);
       pane.onWindow = showWindow;
     },
   };
+  return shown;
 }

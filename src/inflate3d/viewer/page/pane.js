@@ -12,6 +12,9 @@ export const PLANES = ["axial", "coronal", "sagittal"];
 /** The axis of voxels that a plane's slices are perpendicular to. */
 export const axisOf = (plane) => 2 - plane;
 
+/** The plane of the scan's own slices: perpendicular to its largest spacing. */
+export const thickestPlane = ({ spacing }) => axisOf(spacing.indexOf(Math.max(...spacing)));
+
 const OPTIONS = {
   backColor: [0, 0, 0, 1], crosshairColor: [0.34, 0.71, 0.91, 0.9], crosshairWidthUnit: "percent", crosshairWidth: 0.25, fontColor: [0.72, 0.76, 0.8, 1],
   show3Dcrosshair: true, dragAndDropEnabled: false, isRadiologicalConvention: true, sagittalNoseLeft: true,
@@ -43,14 +46,16 @@ export class Pane {
     viewer.onIntensityChange = (image) => this.onWindow(image.cal_min, image.cal_max);
   }
 
-  /** Shows a scan, the bytes of a NIfTI file, in place of the one before, without labels. */
-  async load(scan, setup) {
+  /** Shows a scan, the bytes of a NIfTI file, in place of the one before, without labels, as one of `VIEWS`. */
+  async load(scan, setup, { view, window: [low, high] }) {
     const file = new File([scan], "scan.nii.gz");
     const image = await niivue.NVImage.loadFromFile({ file, name: file.name, colormap: "gray" });
     this.viewer.closeDrawing();
     for (const before of [...this.viewer.volumes]) this.viewer.removeVolume(before);
     this.setup = setup;
-    this.plane = axisOf(setup.spacing.indexOf(Math.max(...setup.spacing)));
+    this.plane = thickestPlane(setup);
+    this.viewer.opts.sliceType = view; // this and the window before the first drawing: each takes long without a GPU
+    Object.assign(image, { cal_min: low, cal_max: high });
     this.viewer.addVolume(image);
     this.viewer.scene.crosshairPos = [0.5, 0.5, 0.5];
   }
@@ -108,7 +113,9 @@ export class Pane {
   }
 
   setWindow(low, high) {
-    Object.assign(this.viewer.volumes[0], { cal_min: low, cal_max: high });
+    const [image] = this.viewer.volumes;
+    if (image.cal_min === low && image.cal_max === high) return;
+    Object.assign(image, { cal_min: low, cal_max: high });
     this.viewer.updateGLVolume();
   }
 
