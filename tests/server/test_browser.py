@@ -213,8 +213,9 @@ def test_training_is_followed_and_the_next_case_is_opened(page, serve, service, 
     page.click("#training form button")
     assert page.inner_text("#train") == "Train"
     folder = service.models.folder / "0001"
-    folder.mkdir()
-    (folder / RESULT).write_text(ModelVersion(number=1, dice=0.812, held_out={"a": 0.812}).model_dump_json())
+    folder.mkdir(parents=True)
+    version = ModelVersion(number=1, dice=0.812, held_out={"a": 0.812})
+    (folder / RESULT).write_text(version.model_dump_json(), encoding="utf-8")
     page.click("#versions")
     page.click("#modellist tr:has-text('0.812 (1 case)') button")
     page.wait_for_selector("#modellist tr:has-text('0.812') .serving")
