@@ -3,7 +3,7 @@
     python benchmarks/prediction.py                  # a part of the scan by turns, brought up to the whole of it
     python benchmarks/prediction.py --whole          # the whole scan, each in a process of its own; peak memory
     python benchmarks/prediction.py --large          # ours alone: 512×512×1000 voxels, 100 classes, a small network
-    python benchmarks/prediction.py --large --regions  # the same with 104 regions that may overlap, 512×512×600 voxels
+    python benchmarks/prediction.py --large --regions  # 104 regions that may overlap, 512×512×600 voxels; see below
     python benchmarks/prediction.py --whole --device cuda
 
 The scan has 512×512 pixels of 0.78 mm and slices of 5 mm. Ours is the default network, ViT-S/16 with fpn-lite, and the
@@ -11,6 +11,9 @@ same with ViT-B/16, the paper's size; both see 512×512 pixels and five slices. 
 3d_fullres plan for such slices, without mirroring. MONAI's networks see the scan at 1.5×1.5×2 mm, their published
 examples' spacing; going there and back is not counted. All have 14 classes and random weights. nnU-Net has to be
 installed for its row: pip install nnunetv2.
+
+With --large --regions the network sees images of 128×128 pixels for all 600 slices, which takes minutes instead of
+hours, and 512×512 for 24 of them: logits of full size, of which the same number are held for any number of slices.
 """
 
 from __future__ import annotations
@@ -147,9 +150,10 @@ def with_regions(model: Segmenter) -> Segmenter:
     return model
 
 
-def measure_large(slices: int, *, regions: bool) -> None:
-    """A small network at 512×512 with 100 classes or 104 regions: what is held besides the weights and the scan."""
-    model = with_regions(our_model("resnet10t", classes=104)) if regions else our_model("resnet10t", classes=100)
+def measure_large(slices: int, size: int, *, regions: bool) -> None:
+    """A small network with 100 classes or 104 regions: what is held besides the weights and the scan."""
+    model = our_model("resnet10t", classes=104 if regions else 100, size=size)
+    model = with_regions(model) if regions else model
     predictor = Predictor(model, device="cpu")
     predictor.predict(ct((5, 64, 64)))  # what torch and its libraries take once
     scan = ct((slices, 512, 512))
@@ -192,16 +196,17 @@ def whole(device: str) -> None:
         print(f"| {name} | {figures['seconds']:.1f} | {figures['gigabytes']:.2f} | {times:.2f} |", flush=True)
 
 
-def memory(depths: tuple[int, ...], *, regions: bool) -> None:
-    """Of ours, at some depths; a voxel more costs a byte of the label map, and so the rest can be foretold."""
+def memory(runs: tuple[tuple[int, int], ...], *, regions: bool) -> None:
+    """Of ours, by slices and image size; a voxel more costs a byte of the label map, so the rest can be foretold."""
     outputs = "104 regions" if regions else "100 classes"
     print(f"| ours, 512×512×slices voxels, {outputs} | s | GB above weights and scan |\n| --- | --- | --- |")
-    for slices in depths:
-        figures = in_a_process("--slices", str(slices), *["--regions"] * regions)
+    for slices, size in runs:
+        figures = in_a_process("--slices", str(slices), "--size", str(size), *["--regions"] * regions)
         assert figures is not None
-        print(f"| {slices} slices | {figures['seconds']:.1f} | {figures['gigabytes']:.2f} |", flush=True)
-    if depths[-1] < 1000 and not regions:
-        most = figures["gigabytes"] + (1000 - depths[-1]) * 512 * 512 / 1e9
+        row = f"{slices} slices, images of {size}×{size}"
+        print(f"| {row} | {figures['seconds']:.1f} | {figures['gigabytes']:.2f} |", flush=True)
+    if runs[-1][0] < 1000 and not regions:
+        most = figures["gigabytes"] + (1000 - runs[-1][0]) * 512 * 512 / 1e9
         print(f"| 1000 slices, by the label map that is larger | | at most {most:.2f} |")
 
 
@@ -216,17 +221,18 @@ if __name__ == "__main__":
     parser.add_argument("--threads", type=int, help="torch's, all cores if not given")
     parser.add_argument("--one", choices=(*OURS, *OTHERS), help=argparse.SUPPRESS)
     parser.add_argument("--slices", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--size", type=int, default=512, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
     if options.one:
         measure_whole(options.one, options.device)
     elif options.slices:
-        measure_large(options.slices, regions=options.regions)
+        measure_large(options.slices, options.size, regions=options.regions)
     elif options.whole:
         whole(options.device)
     elif options.large:
-        memory((600,) if options.regions else (1000,), regions=options.regions)
+        memory(((600, 128), (24, 512)) if options.regions else ((1000, 512),), regions=options.regions)
     else:
         by_parts(options.device, options.rounds, options.against)
-        memory((16,), regions=False)
+        memory(((16, 512),), regions=False)

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int, Shaped
 
 from inflate3d.errors import DataError
 from inflate3d.orientation import DEPTH_AXES, DepthAxis, Orientation
+from inflate3d.units import Unit
 
 __all__ = ["DEPTH_AXES", "DepthAxis", "Grid", "Orientation", "Volume", "spacing_of"]
 
@@ -100,6 +101,7 @@ class Volume:
         affine: ``(4, 4)``, from voxel index ``(i, j, k, 1)`` to millimeters in RAS+ world space; may be given as
             lists.
         notes: What its reader found unusual, each a sentence without a full stop.
+        units: The unit of each modality's values, where the file states it, as PET series do; empty if none is known.
 
     Raises:
         DataError: The array is not such an array, has no voxels, or holds NaN or infinity; or the affine is not
@@ -109,11 +111,13 @@ class Volume:
     array: Shaped[np.ndarray, "c i j k"]
     affine: Float[np.ndarray, "4 4"]
     notes: tuple[str, ...] = ()
+    units: tuple[Unit, ...] = ()
 
-    def __init__(self, array: Any, affine: Any, notes: tuple[str, ...] = ()) -> None:
+    def __init__(self, array: Any, affine: Any, notes: tuple[str, ...] = (), units: tuple[Unit, ...] = ()) -> None:
         object.__setattr__(self, "array", _checked_array(array))
         object.__setattr__(self, "affine", _checked_affine(affine))
         object.__setattr__(self, "notes", notes)
+        object.__setattr__(self, "units", units)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Volume):
@@ -153,7 +157,7 @@ class Volume:
         array = self.array
         for axis, each in enumerate(steps):  # a negative stop means the end, which a slice can't say
             array = np.moveaxis(np.moveaxis(array, axis, 0)[_as_slice(each)], 0, axis)
-        return replace(self, array=array, affine=affine)
+        return replace(self, array=array, affine=affine, units=self.units[_as_slice(steps[0])])
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -180,7 +184,7 @@ class Volume:
         Raises:
             DataError: The shape differs, or see `Volume`.
         """
-        other = replace(self, array=array)
+        other = replace(self, array=array, units=())
         if other.shape != self.shape:
             raise DataError("the array does not have the volume's shape", expected=self.shape, got=other.shape)
         return other

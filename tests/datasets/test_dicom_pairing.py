@@ -101,6 +101,27 @@ def test_label_maps_are_converted_to_dicom(studies, tmp_path, suffix):
         write_dataset(dataset, tmp_path / "msd", "msd", suffix=suffix)
 
 
+@pytest.mark.parametrize("suffix", [".seg.dcm", ".rtstruct.dcm"])
+def test_regions_are_converted_to_structures_that_overlap(studies, tmp_path, suffix):
+    regions = {"organ": [1, 3], "tumor": [1]}
+    dataset = describe(studies, classes={0: "background", 1: "GTV Mass", 3: "liver"}, regions=regions,
+                       synonyms={"GTVp": "GTV Mass", "mass": "tumor"})  # fmt: skip
+    assert dataset.structures["mass"] == (1,)
+    written = write_dataset(dataset, tmp_path / "dicom", "folder", suffix=suffix).dataset
+    assert (written.regions, written.structures) == (dataset.regions, dataset.structures)
+    for number, case in enumerate(written.cases):
+        said = pydicom.dcmread(case.label)
+        names = [item.SegmentLabel for item in said.get("SegmentSequence", [])]
+        names += [item.ROIName for item in said.get("StructureSetROISequence", [])]
+        assert names == ["organ", "tumor"]
+        labels = read_labels(case.label, on=read_volume(case.scan).grid, structures=written.structures)
+        assert np.array_equal(labels.array[0], np.array([0, 3, 1])[labels_of(number)])
+    store = prepare(written, tmp_path / "store", workers=1)
+    assert store.plan.targets == {"organ": (1, 3), "tumor": (1,)}
+    with pytest.raises(DataError, match="LABELMAP"):
+        write_dataset(dataset, tmp_path / "labelmap", "folder", suffix=".labelmap.dcm")
+
+
 def test_what_a_dataset_says_wrong(studies):
     with pytest.raises(DataError, match="invalid classes") as caught:
         describe(studies, synonyms={"GTVp": "tumor"})

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from inflate3d.cli import main
-from inflate3d.datasets.case import Case
+from inflate3d.datasets.case import Case, Dataset
 from inflate3d.errors import ConfigError, DataError, DatasetProblems, OutputError
 from inflate3d.inference import batch, targets
 from inflate3d.inference.batch import ScanResult, predict_files
@@ -22,6 +22,7 @@ from inflate3d.io.dicom import reading
 from inflate3d.models.oom import MemoryBudgetError
 from inflate3d.preparation.dataset_warnings import scan_warnings
 from inflate3d.preparation.plan import Normalization
+from inflate3d.volume import Volume
 
 OBLIQUE = np.array([[-0.9, 0.1, 0.3, 12.5], [0.1, 0.95, 0.2, -7.25], [0.02, -0.1, 3.0, 99.0], [0, 0, 0, 1]])
 
@@ -448,7 +449,7 @@ def test_values_that_the_model_was_not_trained_on(predictor, tmp_path):
         plan = predictor.plan.model_copy(update={"modalities": (modality,), "normalization": (rule,)})
         array = np.full((1, 4, 4, 4), low, np.int16)
         array[0, 0, 0, 0] = high
-        return [warning.what for warning in scan_warnings(Case("a", (tmp_path,), None), array, plan)]
+        return [warning.what for warning in scan_warnings(Case("a", (tmp_path,), None), Volume(array, np.eye(4)), plan)]
 
     tissue, by_case = Normalization(kind="clip", low=-160, high=240), Normalization(kind="case")
     assert warned("CT", -1000, 900, tissue) == warned("MR", 0, 900, by_case) == []
@@ -531,3 +532,12 @@ def test_options_of_the_command_line(tiny_run, three, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["skipped"] == ["a", "b", "scan"]
     assert main([*words, "--max-memory", "0.0000001"]) == 0  # nothing is left to predict
     assert json.loads(capsys.readouterr().out)["written"] == []
+
+
+def test_classes_whose_masks_would_have_one_file_name(scan, tmp_path):
+    found, out = find_scans(scan, Dataset("Toy", tmp_path, ("CT",), {0: "background"}, ())), tmp_path / "out"
+    destination = targets.Destination.of(out, found.cases, None)
+    wanted = {"skip_existing": False, "overwrite": False, "uncertainty_maps": False}
+    with pytest.raises(ConfigError, match="masks of several classes") as caught:
+        targets.find_jobs(found, destination, masks=("lobe, left", "lobe (left)", "lobe"), **wanted)
+    assert str(caught.value.got).startswith("lobe, left and lobe (left)")

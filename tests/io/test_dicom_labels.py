@@ -419,7 +419,34 @@ def test_regions_are_structures_that_overlap(tmp_path, write_series, suffix):
     for name, held in regions.items():
         alone = read_labels(path, on=scan.grid, structures={name: 1})
         assert np.array_equal(alone.array[0], np.isin(labels, held))
+    assert np.array_equal(read_labels(path, on=scan.grid, structures=regions).array[0], labels)
     with pytest.raises(DataError, match="overlap"):
         read_labels(path, on=scan.grid, structures={"liver": 1, "liver tumor": 2})
     with pytest.raises(DataError, match="LABELMAP"):
         write_labels(tmp_path / "labels.labelmap.dcm", labels, like=tmp_path / "series", segments=segments)
+
+
+def test_overlaps_of_regions_that_no_value_stands_for_are_named(tmp_path, write_series):
+    """Vessels run through the liver, where the dataset has a value for both, or none."""
+    write_series(tmp_path / "series", noise(), tags={"0020|0052": "1.2.99"})
+    scan, path = read_volume(tmp_path / "series"), tmp_path / "labels.dcm"
+    labels = some_labels(scan.shape)
+    written = {"liver": (2, 5), "vessel": (5, 9)}
+    write_labels(path, labels, like=tmp_path / "series", segments=Segments(NAMES, regions=written))
+    known = {"liver": (1, 3), "vessel": (2, 3)}
+    read = read_labels(path, on=scan.grid, structures=known).array[0]
+    for name, held in known.items():
+        assert np.array_equal(np.isin(read, held), np.isin(labels, written[name]))
+    with pytest.raises(DataError, match="no label value stands for") as caught:
+        read_labels(path, on=scan.grid, structures={"liver": (1, 4), "vessel": (2, 5)})
+    assert str(caught.value.got) == f"liver + vessel in {np.count_nonzero(labels == 5)} voxels"
+
+
+@pytest.mark.parametrize("known", [{"liver": (2, 5), "tumor": (5,)}, {"liver": (2, 5), "healthy liver": 2, "tumor": 5}])
+def test_exclusive_segments_of_a_dataset_with_regions(tmp_path, write_series, known):
+    """Another program may give classes that exclude each other: a tumor is then in the liver by its value."""
+    write_series(tmp_path / "series", noise(), tags={"0020|0052": "1.2.99"})
+    scan, path = read_volume(tmp_path / "series"), tmp_path / "labels.dcm"
+    labels = np.where(some_labels(scan.shape) == 5, 5, 0).astype(np.uint8)
+    write_labels(path, labels, like=tmp_path / "series", segments=Segments({5: "tumor"}))
+    assert np.array_equal(read_labels(path, on=scan.grid, structures=known).array[0], labels)

@@ -1,12 +1,19 @@
 """Series on DICOMweb servers: a real Orthanc where it is installed, and answers that no server should give."""
 
+import base64
+import io
 import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pydicom
@@ -211,6 +218,100 @@ def test_server_that_is_down_or_does_not_answer_or_is_none(series, tmp_path, mon
     with pytest.raises(DataError) as caught:  # now nobody listens there
         slow.fetch(tmp_path)
     assert "reached" in str(caught.value.got)
+
+
+class Pacs(BaseHTTPRequestHandler):
+    """A DICOMweb service that has one series, for those whom it knows."""
+
+    protocol_version = "HTTP/1.1"
+    known: ClassVar[set[str]] = set()
+    images: ClassVar[list[Dataset]] = []
+    stored: ClassVar[list[bytes]] = []
+
+    def log_message(self, format: str, *_: object) -> None:  # noqa: A002 - the base class's name
+        pass
+
+    def do_GET(self) -> None:
+        if self.headers.get("Authorization") not in self.known:
+            return self._send(401, "text/plain", b"")
+        if self.path.split("?")[0].endswith("/instances"):
+            listed = [{"00080018": {"vr": "UI", "Value": [str(image.SOPInstanceUID)]}} for image in self.images]
+            offset = int(parse_qs(urlsplit(self.path).query).get("offset", ["0"])[0])
+            return self._send(200, "application/dicom+json", json.dumps(listed[offset:]).encode())
+        body = b""
+        for image in self.images:
+            part = io.BytesIO()
+            image.save_as(part, enforce_file_format=True)
+            body += b"\r\n--edge\r\nContent-Type: application/dicom\r\n\r\n" + part.getvalue()
+        return self._send(200, 'multipart/related; type="application/dicom"; boundary=edge', body + b"\r\n--edge--")
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers.get("Authorization") not in self.known:
+            return self._send(401, "text/plain", b"")
+        self.stored.append(body)
+        uid = str(self.images[0].SOPInstanceUID)
+        answer = {"00081199": {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": [uid]}}]}}
+        return self._send(200, "application/dicom+json", json.dumps(answer).encode())
+
+    def _send(self, status: int, kind: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.fixture
+def pacs(tmp_path, series):
+    """A series on a server with TLS and a certificate that it signed itself."""
+    if shutil.which("openssl") is None:
+        pytest.skip("a certificate is made by openssl, which is not installed")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=pacs"
+    files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*command.split(), *files], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    Pacs.known, Pacs.images, Pacs.stored = set(), slices_of(series), []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Pacs)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    yield WebSeries(f"https://127.0.0.1:{server.server_port}/dicom-web", "1.2.3", "1.2.3.4"), certificate
+    server.shutdown()
+    server.server_close()
+
+
+def test_tls_with_netrc_and_with_a_token(pacs, series, tmp_path, monkeypatch):
+    address, certificate = pacs
+    for name in ("DICOMWEB_TOKEN", "DICOMWEB_USER", "DICOMWEB_PASSWORD", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    fetched = iter(tmp_path / f"fetched{number}" for number in range(9))
+
+    def again() -> WebSeries:
+        """The same series, whose client reads the environment anew."""
+        return WebSeries.parse(address.address)
+
+    with pytest.raises(DataError) as caught:
+        again().fetch(next(fetched))
+    assert caught.value.got == "a certificate that is not trusted"
+
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    with pytest.raises(DataError) as caught:
+        again().fetch(next(fetched))
+    assert caught.value.got == "HTTP status 401"
+
+    (tmp_path / "netrc").write_text(f"machine 127.0.0.1 login {USER} password {PASSWORD}\n", encoding="utf-8")
+    (tmp_path / "netrc").chmod(0o600)
+    Pacs.known.add("Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode())
+    assert read_volume(again().fetch(next(fetched))) == read_volume(series)
+    assert again().store(sorted(series.iterdir())[0]) == Pacs.images[0].SOPInstanceUID
+    assert len(Pacs.stored) == 1
+
+    Pacs.known = {"Bearer a-token"}
+    monkeypatch.setenv("DICOMWEB_TOKEN", "a-token")  # wins over .netrc
+    assert read_volume(again().fetch(next(fetched))) == read_volume(series)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import shutil
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -99,11 +100,11 @@ class Handler(BaseHTTPRequestHandler):
         if is_api:
             about = {"id": name, "private": repository.private, "sha": repository.find("main"), "siblings": []}
             return self._answer(about)
-        _, _, _, revision, file = parts
+        _, _, _, revision, *place = parts
         commit = repository.find(revision)
         if commit is None:
             return self._fail(404, "RevisionNotFound")
-        data = repository.commits[commit].get(file)
+        data = repository.commits[commit].get("/".join(place))
         if data is None:
             return self._fail(404, "EntryNotFound", {"X-Repo-Commit": commit})
         headers = {"X-Repo-Commit": commit, "ETag": f'"{hashlib.sha256(data).hexdigest()}"'}
@@ -195,9 +196,9 @@ def test_pushed_model_is_loaded_by_its_name_and_kept(run, hub, monkeypatch, caps
 
 
 def test_revision_is_what_was_pushed_then_and_starts_a_training(run, hub, random_model):
-    first = push_model(run.root, "lab/phantoms")
+    (first,) = push_model(run.root, "lab/phantoms")
     (run.model / "postprocessing.json").write_text('{"classes": []}', encoding="utf-8")
-    second = push_model(run.root, "lab/phantoms")
+    (second,) = push_model(run.root, "lab/phantoms")
     assert first.revision != second.revision
 
     old = HubModel("lab/phantoms", first.revision).fetch()
@@ -216,13 +217,34 @@ def test_revision_is_what_was_pushed_then_and_starts_a_training(run, hub, random
 
 
 def test_half_a_model_in_the_cache_is_not_loaded_offline(run, hub, monkeypatch):
-    pushed = push_model(run.root, "lab/phantoms")
+    (pushed,) = push_model(run.root, "lab/phantoms")
     huggingface_hub.hf_hub_download("lab/phantoms", "model.json")
     huggingface_hub.hf_hub_download("lab/phantoms", "model.safetensors")
     with offline(monkeypatch), pytest.raises(ModelError) as caught:  # there might be a post-processing
         HubModel("lab/phantoms").fetch()
     assert "cache" in str(caught.value)
     assert HubModel("lab/phantoms").fetch().name == pushed.revision
+
+
+def test_models_of_folds_are_pushed_and_averaged(run, hub, tmp_path, monkeypatch, capsys):
+    folds = [RunFolder(tmp_path / "cv" / name) for name in ("fold0", "fold1")]
+    for fold in folds:
+        shutil.copytree(run.root, fold.root)
+    (tmp_path / "cv" / "postprocessing.json").write_text('{"classes": []}', encoding="utf-8")
+    assert main(["push", str(tmp_path / "cv"), "lab/folds", "--json"]) == 0
+    pushed = json.loads(capsys.readouterr().out)
+    files = hub.repositories["lab/folds"].commits[pushed["revision"]]
+    models = {f"{fold}/{name}" for fold in ("fold0", "fold1") for name in ("model.json", "model.safetensors")}
+    assert set(files) == {*models, "folds.json", "postprocessing.json", "README.md", ".gitattributes"}
+    assert b"2 models" in files["README.md"]
+    assert [Provenance.read(fold).pushed[0].revision for fold in folds] == [pushed["revision"]] * 2
+    assert len(Predictor.load(pushed["address"], device="cpu").models) == 2
+    with offline(monkeypatch):
+        assert len(Predictor.load(pushed["address"], device="cpu").models) == 2
+    files["folds.json"] = b'["../fold0"]'
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "another cache"))
+    with pytest.raises(ModelError, match="list of folds"):
+        Predictor.load("hf://lab/folds")
 
 
 @pytest.mark.parametrize("address", ["hf://lab/other", "hf://lab/phantoms@v2", "hf://lab/empty"])
@@ -314,7 +336,7 @@ def test_license_that_forbids_it_or_is_not_known_stops_the_upload(known, stated,
 
 def test_card_states_the_license(run, hub):
     record(run, "Apache-2.0").write(run)
-    pushed = push_model(run.root, "lab/phantoms")
+    (pushed,) = push_model(run.root, "lab/phantoms")
     card = hub.repositories["lab/phantoms"].commits[pushed.revision]["README.md"].decode()
     data = huggingface_hub.ModelCard(card).data
     assert (data.get("license"), data.get("license_name")) == ("apache-2.0", None)

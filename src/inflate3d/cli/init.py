@@ -71,7 +71,7 @@ def _show(proposal: Proposal, terminal: Terminal) -> None:
     if proposal.overlaps:
         terminal.print(proposal.overlap_note())
     if proposal.groups:
-        terminal.print(f"{len(proposal.groups)} patients, from the names of the cases; splits keep each together")
+        terminal.print(f"{len(proposal.groups)} patients, in the column group of cases.csv; splits keep each together")
     if any(row.part for row in proposal.rows):
         terminal.print("a split into train, validation and test, from the names of the folders")
     if proposal.left_out:

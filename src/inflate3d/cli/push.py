@@ -14,7 +14,7 @@ class Options(CommandOptions):
     """Options of ``push``."""
 
     run: Positional[Path]
-    """A run's folder, or a model folder."""
+    """A run's folder, or a model folder; or a folder of them (folds), whose predictions are averaged."""
     name: Positional[str]
     """The model's name on the hub: user/name."""
     public: bool = False
@@ -26,15 +26,19 @@ class Options(CommandOptions):
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
+    from inflate3d.inference.ensemble import find_models
     from inflate3d.models.hub import push_model
 
-    pushed = push_model(
+    models = find_models(options.run)
+    pushed, *others = push_model(
         options.run,
         options.name,
+        folds=[] if models == [options.run] else models,
         public=options.public,
         license_name=options.license,
         accept_license=options.accept_license,
     )
     address = f"hf://{pushed.hub_id}@{pushed.revision}"
     terminal.print(f"{address}\n  predict with: inflate3d predict {address} SCAN OUT")
-    return {"address": address, **pushed.model_dump(mode="json")}
+    document = {"address": address, **pushed.model_dump(mode="json")}
+    return {**document, "folds": [each.sha256 for each in (pushed, *others)]} if others else document

@@ -13,7 +13,7 @@ from pydantic import AfterValidator
 from inflate3d.datasets.regions import Regions
 from inflate3d.datasets.splits import Split
 from inflate3d.errors import DataError
-from inflate3d.io.segments import SegmentCode
+from inflate3d.io.segments import SegmentCode, Structures
 
 _NO_NAME = re.compile(r"^$|^\.|[/\\]|\.\.")
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
@@ -87,8 +87,8 @@ class Dataset:
             background.
         ignore: Label value of unlabeled voxels, which are neither trained on nor scored.
         splits: The dataset's own splits by name; each is one split or a list of folds.
-        structures: Label value of each structure in DICOM SEG and RTSTRUCT, by its plain name; other names for a class
-            included.
+        structures: Label value of each structure in DICOM SEG and RTSTRUCT, or the values of a region, by its plain
+            name; other names included.
         codes: By class name, the codes that DICOM labels have, where they differ from the built-in ones.
         regions: What to segment where structures may overlap; None: each class.
         announced: Number of labeled cases that the description claims (``numTraining``); None if it claims none.
@@ -108,7 +108,7 @@ class Dataset:
     merged: Mapping[int, int] = field(default_factory=dict)
     ignore: int | None = None
     splits: Mapping[str, tuple[Split, ...]] = field(default_factory=dict)
-    structures: Mapping[str, int] = field(default_factory=dict)
+    structures: Structures = field(default_factory=dict)
     codes: Mapping[str, SegmentCode] = field(default_factory=dict)
     regions: Regions | None = None
     announced: int | None = field(default=None, compare=False)

@@ -144,7 +144,11 @@ def write_folder_listing(dataset: Dataset) -> None:
 
 def listing_of(dataset: Dataset) -> _Listing:
     """The contents of ``dataset.yaml`` for a dataset."""
-    own = {plain_name(name) for name in dataset.classes.values()}
+    regions = dataset.regions.values if dataset.regions else {}
+    named = {value: name for value, name in dataset.classes.items() if value} | {
+        held: name for name, held in regions.items()
+    }
+    own = {plain_name(name) for name in (*dataset.classes.values(), *regions)}
     listing = _Listing(
         name=dataset.name,
         modalities=list(dataset.modalities),
@@ -152,12 +156,10 @@ def listing_of(dataset: Dataset) -> _Listing:
         merge=dict(dataset.merged),
         ignore=dataset.ignore,
         synonyms={
-            name: dataset.classes[value]
-            for name, value in dataset.structures.items()
-            if name not in own and value in dataset.classes
+            name: named[value] for name, value in dataset.structures.items() if name not in own and value in named
         },
         codes=dict(dataset.codes),
-        regions={name: list(held) for name, held in dataset.regions.values.items()} if dataset.regions else {},
+        regions={name: list(held) for name, held in regions.items()},
         regions_class_order=list(dataset.regions.order) if dataset.regions else [],
     )
     _check_names(listing, dataset.root)
@@ -212,9 +214,9 @@ def _check_names(listing: _Listing, file: Path) -> None:
         wrong = f"ignore: {listing.ignore} is a class or negative"
     elif strange := sorted({*listing.codes} - {*classes.values(), *listing.regions}):
         wrong = f"codes: {strange[0]} is not a class"
-    elif strange := sorted({*listing.synonyms.values()} - {*classes.values()}):
+    elif strange := sorted({*listing.synonyms.values()} - {*classes.values(), *listing.regions}):
         wrong = f"synonyms: {strange[0]} is not a class"
-    elif listing.synonyms and len(_structures(listing)) < len({*map(plain_name, listing.synonyms)} | {*names}) - 1:
+    elif listing.synonyms and len(_structures(listing)) < _count_names(listing):
         wrong = "synonyms: a name stands for two classes"
     if wrong:
         raise DataError(
@@ -224,6 +226,12 @@ def _check_names(listing: _Listing, file: Path) -> None:
             hint="correct the dataset's list of classes",
             file=file,
         )
+
+
+def _count_names(listing: _Listing) -> int:
+    """Number of different names of structures, the background left out."""
+    given = [name for value, name in listing.classes.items() if value]
+    return len({plain_name(name) for name in (*listing.synonyms, *given, *listing.regions)})
 
 
 def _check_regions(listing: _Listing, file: Path) -> None:
@@ -241,9 +249,10 @@ def _check_regions(listing: _Listing, file: Path) -> None:
         )
 
 
-def _structures(listing: _Listing) -> dict[str, int]:
-    """The label value of each class, by its plain name and by those of its synonyms."""
-    values = {name: value for value, name in listing.classes.items() if value}
+def _structures(listing: _Listing) -> dict[str, int | tuple[int, ...]]:
+    """The label value of each class, and those of each region, by its plain name and by those of its synonyms."""
+    values: dict[str, int | tuple[int, ...]] = {name: value for value, name in listing.classes.items() if value}
+    values |= {name: tuple(held) for name, held in listing.regions.items()}
     synonyms = {plain_name(other): values[name] for other, name in listing.synonyms.items() if name in values}
     return {**synonyms, **{plain_name(name): value for name, value in values.items()}}
 

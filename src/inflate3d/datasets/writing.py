@@ -20,7 +20,7 @@ from inflate3d.datasets.msd import read_msd, write_msd_listing
 from inflate3d.datasets.nnunet import nnunet_regions, nnunet_values, read_nnunet, write_nnunet_listing
 from inflate3d.errors import ConfigError, DataError, OutputError
 from inflate3d.io import WRITABLE_SUFFIXES, lay_on, read_images, read_labels, write_labels, write_volume
-from inflate3d.io.formats import DICOM_LABELS, split_volume_number
+from inflate3d.io.formats import DICOM_LABELS, LABELMAP, split_volume_number
 from inflate3d.io.segments import Segments
 from inflate3d.progress import Progress, silent
 from inflate3d.volume import Volume
@@ -66,6 +66,8 @@ def write_dataset(
     folder = Path(folder)
     check_empty(folder)
     check_suffix(suffix, layout)
+    if suffix == LABELMAP:
+        _refuse_regions(dataset, "a DICOM LABELMAP")
     values = _dicom_values(dataset) if suffix in DICOM_LABELS else _new_values(dataset, layout)
     existed = folder.exists()
     try:
@@ -101,8 +103,7 @@ def check_suffix(suffix: str, layout: LayoutName) -> None:
 
 
 def _dicom_values(dataset: Dataset) -> dict[int, int]:
-    """The new label values of DICOM labels, which have classes only."""
-    _refuse_regions(dataset, "DICOM labels")
+    """The new label values of DICOM labels."""
     if dataset.ignore is not None:
         raise DataError(
             "DICOM labels have no value for voxels to ignore",
@@ -139,7 +140,7 @@ def _refuse_regions(dataset: Dataset, where: str) -> None:
         raise DataError(
             f"{where} can't hold regions that overlap",
             got=", ".join(dataset.regions.names),
-            hint="choose the layout folder or nnunet, with files such as .nii.gz",
+            hint="choose the layout folder, with files such as .nii.gz or .seg.dcm, or nnunet",
             file=dataset.root,
         )
 
@@ -156,7 +157,8 @@ def _write_case(
             for channel, image in enumerate(case.images)
         )
         label = label_folder / f"{case.id}{suffix}"
-        segments = Segments(dataset.classes, dataset.codes, dataset.name, by_model=False)
+        regions = dataset.regions.values if dataset.regions else {}
+        segments = Segments(dataset.classes, dataset.codes, dataset.name, by_model=False, regions=regions)
         moved = Case(case.id, copied, label, case.group)
         write_labels(label, labels, like=moved.scan, segments=segments)
         return moved

@@ -315,7 +315,7 @@ class _Pipeline:
             expected={} if unlike else _expected(self._how.calibration, prediction),
             warnings=(
                 *(DataError(note, case=case.id, file=job.address) for note in volume.notes),
-                *scan_warnings(case, volume.array, self._predictor.plan),
+                *scan_warnings(case, volume, self._predictor.plan),
                 *unlike,
             ),
         )

@@ -70,6 +70,7 @@ def _agreed(plan: Plan) -> dict[str, str]:
         if plan.regions
         else "none",
         "modalities": ", ".join(plan.modalities),
+        "units": ", ".join(unit or "not known" for unit in plan.units) or "not known",
         "depth axes": plan.depth_axis,
         "slice spacings": spacing,
         "planes": plan.planes,

@@ -185,6 +185,7 @@ def find_jobs(
                 got=destination.remote.address,
                 hint=f"predict into a local folder and copy it, or leave out --{what.replace(' ', '-')}",
             )
+    _check_mask_names(masks)
     jobs = [
         Job(case, destination.target(case), found.remote, destination.remote, masks=tuple(masks))
         for case in found.cases
@@ -221,6 +222,21 @@ def _files(job: Job, uncertainty_maps: bool) -> Iterator[Path]:
     if uncertainty_maps:
         yield job.map_file
     yield from job.mask_files.values()
+
+
+def _check_mask_names(names: Sequence[str]) -> None:
+    """Refuses classes that differ in characters only that file names can't have."""
+    files: dict[str, list[str]] = {}
+    for name in names:
+        files.setdefault(mask_file_name(name), []).append(name)
+    for file, alike in files.items():
+        if len(alike) > 1:
+            raise ConfigError(
+                "masks of several classes would have one file name",
+                expected="names that differ in letters, digits, + or -",
+                got=f"{' and '.join(alike)}, both in {file}.nii.gz",
+                hint="leave out --masks: the label map holds all classes; or rename one before the training",
+            )
 
 
 def _check_names(jobs: Sequence[Job], *, uncertainty_maps: bool) -> None:

@@ -28,7 +28,9 @@ _FORMATS = {
 _DICOM = "inflate3d.io.dicom.reading"
 """The module with ``read(path, case=...)`` for DICOM series, which have no suffix."""
 
-DICOM_LABELS = (".seg.dcm", ".labelmap.dcm", ".rtstruct.dcm")
+LABELMAP = ".labelmap.dcm"
+
+DICOM_LABELS = (".seg.dcm", LABELMAP, ".rtstruct.dcm")
 """Suffixes of label maps in DICOM objects: SEG of the types BINARY and LABELMAP, and RTSTRUCT."""
 
 SEG_STORAGE = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")

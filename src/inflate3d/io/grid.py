@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from inflate3d.errors import DataError
+from inflate3d.units import Unit
 from inflate3d.volume import SAME_PLACE, Grid, Volume
 
 _LPS_TO_RAS = np.array([[-1.0], [-1.0], [1.0]])
@@ -22,10 +23,12 @@ class FileGrid(Grid):
     Attributes:
         modalities: Number of values per voxel: ``C`` of the volume's ``(C, I, J, K)``.
         dtype: Type of the voxels when read.
+        units: The unit of each modality; empty if the file states none.
     """
 
     modalities: int
     dtype: np.dtype
+    units: tuple[Unit, ...] = ()
 
 
 def affine_from_lps(axes: Float[np.ndarray, "3 3"], origin: Float[np.ndarray, "3"]) -> Float[np.ndarray, "4 4"]:

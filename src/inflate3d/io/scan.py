@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +20,9 @@ from inflate3d.io.dicom.labels import (
 )
 from inflate3d.io.formats import reader_of, writer_of
 from inflate3d.io.grid import FileGrid, lay_on
-from inflate3d.io.segments import Segments
+from inflate3d.io.segments import Segments, Structures
 from inflate3d.io.voxels import LARGEST_LABEL, as_label_dtype, some_values
+from inflate3d.units import Unit
 from inflate3d.volume import Grid, Volume
 
 _LABEL_ROUNDING = 1e-5
@@ -109,11 +110,19 @@ def read_images(paths: Sequence[str | Path | None], *, case: str | None = None) 
         np.concatenate(arrays, dtype=kind),
         first.affine,
         tuple(f"{Path(paths[number] or '').name}: {note}" for number, volume in laid.items() for note in volume.notes),
+        tuple(unit for number in range(len(paths)) for unit in _units_of(laid.get(number))),
     )
 
 
+def _units_of(volume: Volume | None) -> tuple[Unit, ...]:
+    """A unit for each modality of one file; a missing one has a single modality, of no unit."""
+    if volume is None:
+        return (Unit(),)
+    return volume.units or (Unit(),) * len(volume.array)
+
+
 def read_labels(
-    path: str | Path, *, case: str | None = None, on: Grid | None = None, structures: Mapping[str, int] | None = None
+    path: str | Path, *, case: str | None = None, on: Grid | None = None, structures: Structures | None = None
 ) -> Volume:
     """Reads a label map.
 
@@ -121,8 +130,9 @@ def read_labels(
         path: See `read_volume`; floats are accepted if they are whole numbers within the precision of a NIfTI file's
             slope. Or a DICOM SEG or RTSTRUCT.
         on: The scan's grid, which a DICOM SEG is laid on, and an RTSTRUCT rasterized.
-        structures: The label value of each structure of a DICOM SEG or RTSTRUCT, by its `plain_name`; others are left
-            out. Without, values are the numbers in the file.
+        structures: The label value of each structure of a DICOM SEG or RTSTRUCT, by its `plain_name`, or the values of
+            a region that may overlap with others; other structures are left out. Without, values are the numbers in the
+            file.
 
     Returns:
         The labels on their own grid, ``(1, I, J, K)``, in the smallest unsigned type.

@@ -16,6 +16,9 @@ from inflate3d.settings import FrozenModel
 if TYPE_CHECKING:
     from pydicom.sr.coding import Code
 
+Structures = Mapping[str, int | tuple[int, ...]]
+"""What named structures stand for, by their plain names: a label value, or all values of a region that may overlap."""
+
 _CODE = re.compile(r"(\S+) (\S+) (\S.*)")
 
 _ANATOMY = "AnatomicalStructure"

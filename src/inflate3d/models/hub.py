@@ -1,19 +1,23 @@
 """Models on the Hugging Face hub: ``hf://user/name@revision`` is a model folder, which `inflate3d push` uploads.
 
-Only the description, the weights, the post-processing and the card travel: no case, no path and no code. Access
-tokens, proxies, the cache and ``HF_HUB_OFFLINE`` are those of huggingface_hub.
+Only the description, the weights, the post-processing, the calibration and the card travel: no case, no path and no
+code. The models of folds lie in folders of their own. Access tokens, proxies, the cache and ``HF_HUB_OFFLINE`` are
+those of huggingface_hub.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inflate3d.documents import parse_json, read_text
 from inflate3d.errors import ConfigError, ModelError
+from inflate3d.evaluation.calibration import CALIBRATION_FILE
 from inflate3d.evaluation.postprocessing.steps import POSTPROCESSING_FILE
 from inflate3d.models.card import CARD
 from inflate3d.models.checkpoint import find_model_folder, read_model_folder
@@ -25,7 +29,12 @@ HUB = "hf://"
 
 _ADDRESS = re.compile(r"hf://(?P<id>[\w.-]+/[\w.-]+?)(?:@(?P<revision>[\w./-]+))?/?")
 _NEEDED = ("model.json", "model.safetensors")
-_OPTIONAL = (POSTPROCESSING_FILE, CARD)
+_OPTIONAL = (POSTPROCESSING_FILE, CALIBRATION_FILE, CARD)
+
+FOLDS_FILE = "folds.json"
+"""Names the folders of several models, whose predictions are averaged."""
+
+_FOLDER = re.compile(r"\w[\w.-]*")
 
 
 @dataclass(frozen=True)
@@ -55,14 +64,33 @@ class HubModel:
             The model folder in the cache; its name is the commit.
         """
         from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError
 
         with _one_message(self):
-            folder = Path(hf_hub_download(self.hub_id, _NEEDED[0], revision=self.revision)).parent
-            for name in _NEEDED[1:]:
-                hf_hub_download(self.hub_id, name, revision=folder.name)
+            try:
+                folder, folds = Path(hf_hub_download(self.hub_id, _NEEDED[0], revision=self.revision)).parent, [None]
+            except EntryNotFoundError as error:  # or, offline, not in the cache
+                folder, folds = self._fetch_folds(error)
+            for fold in folds:
+                for name in _NEEDED:
+                    hf_hub_download(self.hub_id, name, subfolder=fold, revision=folder.name)
             for name in _OPTIONAL:
                 self._fetch_optional(name, folder.name)
         return folder
+
+    def _fetch_folds(self, otherwise: Exception) -> tuple[Path, list[str]]:
+        """The folder of several models in the cache, and their names; raises an error if there are none."""
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError
+
+        try:
+            path = Path(hf_hub_download(self.hub_id, FOLDS_FILE, revision=self.revision))
+        except EntryNotFoundError:
+            raise otherwise from None
+        names = parse_json(read_text(path))
+        if not isinstance(names, list) or not all(isinstance(each, str) and _FOLDER.fullmatch(each) for each in names):
+            raise ModelError("the model's list of folds is damaged", expected="names of folders", got=names, file=path)
+        return path.parent, names
 
     def _fetch_optional(self, name: str, commit: str) -> None:
         """Downloads a file if the commit has it. Offline, that has to be known from the cache."""
@@ -89,17 +117,27 @@ def local_model(path: str | Path) -> Path:
 
 
 def push_model(
-    run: Path, hub_id: str, *, public: bool = False, license_name: str | None = None, accept_license: bool = False
-) -> PushedModel:
-    """Uploads the model of a run in one commit, and records it in the run's provenance.
+    run: Path,
+    hub_id: str,
+    *,
+    folds: Sequence[Path] = (),
+    public: bool = False,
+    license_name: str | None = None,
+    accept_license: bool = False,
+) -> list[PushedModel]:
+    """Uploads the model of a run, or the models of its folds, in one commit, and records it in their provenance.
 
     Args:
-        run: A run's folder, or a model folder.
+        run: A run's folder, or a model folder; or a folder of such.
+        folds: The folders in it; none if it is a single model.
         hub_id: ``"user/name"``; a private repository is made if there is none.
         public: Whether everybody may see it.
         license_name: License of the 2D weights, if their origin does not state one.
         accept_license: Whether you have read a license with conditions, and it lets you share a model trained from
             these weights.
+
+    Returns:
+        What was uploaded, for each model.
 
     Raises:
         ModelError: There is no model, it changed since its training, its 2D weights forbid it, or the hub refuses it.
@@ -107,24 +145,25 @@ def push_model(
     from huggingface_hub import CommitOperationAdd, HfApi
 
     target = HubModel.parse(f"{HUB}{hub_id}")
-    read_model_folder(run)  # what can't be loaded is not worth uploading
-    folder = find_model_folder(run) or run
-    checksum = file_sha256(folder / "model.safetensors")
-    record = RunFolder(run)
-    provenance = Provenance.read(record) if record.provenance.exists() else None
-    if provenance and provenance.model_sha256 not in (None, checksum):
+    models = [_LocalModel.read(each) for each in folds or (run,)]
+    licenses = [license_fields(each.provenance, stated=license_name, accepted=accept_license) for each in models]
+    if any(fields != licenses[0] for fields in licenses):
         raise ModelError(
-            "the model has changed since it was trained",
-            expected=f"the SHA-256 checksum {provenance.model_sha256}",
-            got=checksum,
-            hint="restore it, or push another run",
-            file=folder / "model.safetensors",
+            "the models of the folder have different licenses",
+            expected="one license",
+            got="; ".join(str(fields.get("license", fields)) for fields in licenses),
+            hint="push them one by one",
+            file=run,
         )
-    fields = license_fields(provenance, stated=license_name, accepted=accept_license)
-    card = _card(folder / CARD, fields)
-    names = [name for name in (*_NEEDED, POSTPROCESSING_FILE) if (folder / name).exists()]
-    operations = [CommitOperationAdd(name, str(folder / name)) for name in names]
-    operations.append(CommitOperationAdd(CARD, card.encode()))
+    root = run if folds else models[0].folder
+    files = {name: root / name for name in (POSTPROCESSING_FILE, CALIBRATION_FILE)}
+    for each in models:
+        place = f"{each.run.name}/" if folds else ""
+        files |= {f"{place}{name}": each.folder / name for name in _NEEDED}
+    operations = [CommitOperationAdd(name, str(file)) for name, file in files.items() if file.exists()]
+    operations.append(CommitOperationAdd(CARD, _card(models[0].folder / CARD, licenses[0], len(folds)).encode()))
+    if folds:
+        operations.append(CommitOperationAdd(FOLDS_FILE, json.dumps([each.name for each in folds]).encode()))
     api = HfApi()
     with _one_message(target):
         api.create_repo(hub_id, private=not public, exist_ok=True)
@@ -135,10 +174,48 @@ def push_model(
                 hint="make it private on its page, give another name, or publish the model by --public",
             )
         commit = api.create_commit(hub_id, operations, commit_message="Upload a model of inflate3d")
-    pushed = PushedModel(hub_id=hub_id, revision=commit.oid, sha256=checksum)
-    if provenance:
-        provenance.model_copy(update={"pushed": (*provenance.pushed, pushed)}).write(record)
-    return pushed
+    return [each.record(PushedModel(hub_id=hub_id, revision=commit.oid, sha256=each.checksum)) for each in models]
+
+
+@dataclass(frozen=True)
+class _LocalModel:
+    """A model to upload, which can be loaded and is as it was trained.
+
+    Attributes:
+        run: The folder that was given.
+        folder: The model folder in it.
+        checksum: SHA-256 of the weights.
+        provenance: The run's record; None if there is none.
+    """
+
+    run: Path
+    folder: Path
+    checksum: str
+    provenance: Provenance | None
+
+    @classmethod
+    def read(cls, run: Path) -> _LocalModel:
+        read_model_folder(run)  # what can't be loaded is not worth uploading
+        folder = find_model_folder(run) or run
+        checksum = file_sha256(folder / "model.safetensors")
+        record = RunFolder(run)
+        provenance = Provenance.read(record) if record.provenance.exists() else None
+        if provenance and provenance.model_sha256 not in (None, checksum):
+            raise ModelError(
+                "the model has changed since it was trained",
+                expected=f"the SHA-256 checksum {provenance.model_sha256}",
+                got=checksum,
+                hint="restore it, or push another run",
+                file=folder / "model.safetensors",
+            )
+        return cls(run, folder, checksum, provenance)
+
+    def record(self, pushed: PushedModel) -> PushedModel:
+        """Adds an upload to the run's record."""
+        if self.provenance:
+            uploads = (*self.provenance.pushed, pushed)
+            self.provenance.model_copy(update={"pushed": uploads}).write(RunFolder(self.run))
+        return pushed
 
 
 def license_of_card(folder: Path) -> str:
@@ -152,8 +229,8 @@ def license_of_card(folder: Path) -> str:
     return str(data.get("license_name") or data.get("license") or "not known")
 
 
-def _card(path: Path, fields: dict[str, str]) -> str:
-    """The model card, with the license in its header."""
+def _card(path: Path, fields: dict[str, str], folds: int = 0) -> str:
+    """The model card, with the license in its header; that of the first of several folds says how many there are."""
     from huggingface_hub import ModelCard
 
     if not path.is_file():
@@ -163,6 +240,10 @@ def _card(path: Path, fields: dict[str, str]) -> str:
         card.data.pop(name, None)
     for name, value in fields.items():
         card.data[name] = value
+    if folds:
+        card.text += (
+            f"\n\nThis is the card of the first of {folds} models (folds) here, whose predictions are averaged.\n"
+        )
     return str(card)
 
 

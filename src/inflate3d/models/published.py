@@ -123,6 +123,7 @@ PUBLISHED = {
         source="https://huggingface.co/flaviagiammarino/pubmed-clip-vit-base-patch32",
         megabytes=605,
         hub_id="flaviagiammarino/pubmed-clip-vit-base-patch32",
+        revision="26c0c67f6da303ad2a38909130bd35744ea93517",
     ),
     "medsam": PublishedWeights(
         file="model.safetensors",

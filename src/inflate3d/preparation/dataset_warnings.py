@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Float
 
 from inflate3d.datasets.case import Case, Dataset
 from inflate3d.datasets.proposal import AIR
@@ -16,6 +16,8 @@ from inflate3d.datasets.splits import Split
 from inflate3d.errors import DataError, truncate
 from inflate3d.preparation.fingerprint import CaseFingerprint, Fingerprint
 from inflate3d.preparation.plan import Plan
+from inflate3d.preparation.units import scan_unit_warnings, unit_warnings
+from inflate3d.volume import Volume
 
 AXES = ("left-right", "back-front", "down-up")
 """Names of the RAS+ axes."""
@@ -54,6 +56,7 @@ def case_warnings(dataset: Dataset, fingerprint: Fingerprint) -> list[DataError]
     return [
         *_unlisted(dataset),
         *_missing_modalities(dataset, fingerprint),
+        *unit_warnings(dataset, fingerprint.units),
         *(warning for case, measured in pairs for warning in _case_warnings(dataset, case, measured)),
         *_far_off(pairs, "spacing", FAR_SPACING, lambda measured: measured.spacing),
         *_far_off(pairs, "length", FAR_EXTENT, _lengths),
@@ -63,15 +66,16 @@ def case_warnings(dataset: Dataset, fingerprint: Fingerprint) -> list[DataError]
     ]
 
 
-def scan_warnings(case: Case, array: Num[np.ndarray, "c i j k"], plan: Plan) -> list[DataError]:
+def scan_warnings(case: Case, volume: Volume, plan: Plan) -> list[DataError]:
     """Warnings about a scan to predict whose values can't be what the model was trained on.
 
     Args:
-        array: The scan, with zeros for missing modalities.
+        volume: The scan, with zeros for missing modalities.
         plan: The model's.
     """
-    warnings = []
-    for index, (modality, channel, rule) in enumerate(zip(plan.modalities, array, plan.normalization, strict=True)):
+    warnings = scan_unit_warnings(case, volume, plan.modalities, plan.units)
+    channels = zip(plan.modalities, volume.array, plan.normalization, strict=True)
+    for index, (modality, channel, rule) in enumerate(channels):
         if len(case.images) > 1 and case.images[index] is None:
             continue
         low, high = float(channel.min()), float(channel.max())

@@ -12,6 +12,7 @@ from inflate3d.preparation.dataset_warnings import case_warnings, class_warnings
 from inflate3d.preparation.file_signatures import sign_case
 from inflate3d.preparation.fingerprint import CaseFingerprint, Fingerprint, measure_case
 from inflate3d.preparation.parallel import in_parallel
+from inflate3d.preparation.units import in_units
 from inflate3d.preparation.verify import check_case, check_classes
 from inflate3d.progress import Progress, silent
 from inflate3d.volume import Volume
@@ -112,15 +113,17 @@ def _problems_of(dataset: Dataset, case: Case) -> tuple[Inflate3dError, ...]:
     return ()
 
 
-def read_case(dataset: Dataset, case: Case, *, allow_missing_modality: bool) -> ReadCase:
+def read_case(dataset: Dataset, case: Case, *, allow_missing_modality: bool, units: Sequence[str] = ()) -> ReadCase:
     """Reads, checks and measures one case.
 
     Args:
         dataset: Its dataset.
         allow_missing_modality: Whether to replace missing modalities by zeros.
+        units: The unit of each modality to convert to; empty: the files'.
     """
     files = sign_case(case, dataset.root)  # before it is read: a change in between is then seen
     volume, labels = check_case(case, dataset, allow_missing_modality=allow_missing_modality)
+    volume = in_units(volume, units)
     measured = measure_case(
         case.id,
         volume,

@@ -17,6 +17,7 @@ from inflate3d.datasets.case import Dataset
 from inflate3d.orientation import Orientation
 from inflate3d.preparation.file_signatures import FileSignature, changed_files, sign_case
 from inflate3d.settings import FrozenModel
+from inflate3d.units import Unit
 from inflate3d.volume import Volume
 
 Number = TypeVar("Number", int, float)
@@ -60,6 +61,7 @@ class CaseFingerprint(FrozenModel):
         data_type: The voxels' type, such as ``"int16"``.
         image_hash: Hash of all voxels in RAS+ order.
         files: Its files; empty if it was measured in memory.
+        units: The unit of each modality in which it was measured; empty if no file states one.
     """
 
     case: str
@@ -77,6 +79,12 @@ class CaseFingerprint(FrozenModel):
     image_hash: str = ""
     label_hash: str = ""
     files: tuple[FileSignature, ...] = ()
+    units: tuple[Unit, ...] = ()
+
+    @property
+    def units_of_present(self) -> tuple[Unit | None, ...]:
+        """The unit of each modality, None of a missing one."""
+        return tuple(None if index in self.missing else unit for index, unit in enumerate(self.units))
 
 
 class Fingerprint(FrozenModel):
@@ -104,6 +112,11 @@ class Fingerprint(FrozenModel):
         return {
             value: sum(case.class_slices.get(value, none)[axis] for case in self.cases) / slices for value in classes
         }
+
+    @property
+    def units(self) -> dict[str, tuple[Unit | None, ...]]:
+        """For each case the unit of each modality."""
+        return {case.case: case.units_of_present for case in self.cases}
 
     def changed_files(self, dataset: Dataset) -> list[Path]:
         """Files of a dataset that were changed, added or removed since it was measured.
@@ -162,6 +175,7 @@ def measure_case(
         image_hash=_hash(volume.array),
         label_hash=_hash(labels),
         files=tuple(files),
+        units=volume.units if any(unit != Unit() for unit in volume.units) else (),
     )
 
 

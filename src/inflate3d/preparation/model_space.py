@@ -9,6 +9,7 @@ from jaxtyping import Int, Integer, Shaped
 
 from inflate3d.errors import DataError
 from inflate3d.preparation.plan import ModelSpace, Normalization
+from inflate3d.preparation.units import in_units
 from inflate3d.resampling import nearest_slices, slice_weights
 from inflate3d.volume import Orientation, Volume
 
@@ -76,7 +77,7 @@ class ModelSpaceScan:
 
 
 def to_model_space(volume: Volume, space: ModelSpace) -> ModelSpaceScan:
-    """Brings a scan to model space; copies no voxel yet.
+    """Brings a scan to model space; copies no voxel yet, unless values have to be brought to the plan's unit.
 
     Args:
         volume: The scan, ``(C, I, J, K)``.
@@ -90,6 +91,7 @@ def to_model_space(volume: Volume, space: ModelSpace) -> ModelSpaceScan:
             hint="put a scan's modalities into one 4D file, or into files CASE_0000, CASE_0001, ... in the order of "
             "the model's, and give their folder",
         )
+    volume = in_units(volume, space.units)
     orientation = Orientation.of(volume.affine, space.depth_axis)
     voxels = orientation.apply(volume.array)
     depth, height, width = (volume.spacing[axis] for axis in orientation.axes)

@@ -84,9 +84,10 @@ class ModelSpace(FrozenModel):
         allow_missing_modality: Whether modalities may be missing, which are replaced by zeros.
         depth_axis: The anatomical direction along which slices are stacked.
         slice_spacing: Millimeters between slices after resampling; None keeps a scan's own slices.
-        structures: Label value of each structure in DICOM SEG and RTSTRUCT, by its plain name.
+        structures: Label value of each structure in DICOM SEG and RTSTRUCT, or those of a region, by its plain name.
         codes: By class name, the codes that DICOM labels have, where they differ from the built-in ones.
         regions: What networks segment where structures may overlap; None: each class.
+        units: The unit of each modality's values, such as ``"SUVbw"``; empty if unknown, as for all but PET series.
     """
 
     dataset: str
@@ -97,9 +98,10 @@ class ModelSpace(FrozenModel):
     allow_missing_modality: bool = False
     depth_axis: DepthAxis
     slice_spacing: PositiveFloat | None = None
-    structures: dict[str, int] = Field(default_factory=dict)
+    structures: dict[str, int | tuple[int, ...]] = Field(default_factory=dict)
     codes: dict[str, SegmentCode] = Field(default_factory=dict)
     regions: Regions | None = None
+    units: tuple[str, ...] = ()
 
     @property
     def targets(self) -> dict[str, tuple[int, ...]]:

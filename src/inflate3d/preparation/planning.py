@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from inflate3d.datasets.case import Dataset
 from inflate3d.datasets.classes import IGNORED
@@ -14,6 +15,8 @@ from inflate3d.preparation.flips import choose_flips
 from inflate3d.preparation.plan import ModelSpace, Normalization, Plan, window_span
 from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.preparation.training_defaults import USUAL_DEPTH, USUAL_STRIDE, Memory, propose_training
+from inflate3d.preparation.units import UnitsOfCases, choose_units
+from inflate3d.units import SUV
 from inflate3d.volume import DEPTH_AXES, DepthAxis
 
 SIZE_STEP = 32
@@ -36,10 +39,12 @@ def make_plan(
         memory: Memory available for training.
     """
     check_class_count(dataset)
-    space, pixel_spacing, reasons = choose_model_space(dataset, fingerprint.median_spacing(), options)
+    space, pixel_spacing, reasons = choose_model_space(
+        dataset, fingerprint.median_spacing(), fingerprint.units, options
+    )
     axis = space.depth_axis
     size, reasons["image_size"] = _image_size(fingerprint, axis, pixel_spacing, options)
-    normalization, reasons["normalization"] = _normalization(dataset, fingerprint, options)
+    normalization, reasons["normalization"] = _normalization(dataset, fingerprint, space.units, options)
     flips, reasons["flips"] = _flips(dataset, axis, options)
     stride, reasons["stride"] = _stride(options)
     if missing := [case for case in dataset.cases if None in case.images]:
@@ -90,19 +95,21 @@ def check_class_count(dataset: Dataset) -> None:
 
 
 def choose_model_space(
-    dataset: Dataset, spacing: tuple[float, float, float] | None, options: PlanOptions
+    dataset: Dataset, spacing: tuple[float, float, float] | None, units: UnitsOfCases, options: PlanOptions
 ) -> tuple[ModelSpace, tuple[float, float] | None, dict[str, str]]:
     """Decides what must be known before a case is stored.
 
     Args:
         spacing: Median spacing in millimeters along the RAS+ axes; may be None unless
             `PlanOptions.needs_median_spacing`.
+        units: Of the cases that could be read.
 
     Returns:
         Model space, the spacing of its pixels (None for each scan's own), and the reasons.
     """
     axis, why_axis = _depth_axis(spacing, options)
     slice_spacing, pixel_spacing, why_spacing = _spacing(spacing, axis, options)
+    chosen_units, why_units = choose_units(dataset, units)
     space = ModelSpace(
         dataset=dataset.name,
         modalities=dataset.modalities,
@@ -117,8 +124,10 @@ def choose_model_space(
             name: code for name, code in dataset.codes.items() if name in {*dataset.classes.values(), *dataset.targets}
         },
         regions=dataset.regions,
+        units=chosen_units,
     )
-    return space, pixel_spacing, {"depth_axis": why_axis, "spacing": why_spacing}
+    reasons = {"depth_axis": why_axis, "spacing": why_spacing} | ({"units": why_units} if chosen_units else {})
+    return space, pixel_spacing, reasons
 
 
 def thickest_axis(spacing: tuple[float, float, float]) -> DepthAxis:
@@ -199,7 +208,7 @@ def _round_up(pixels: float) -> int:
 
 
 def _normalization(
-    dataset: Dataset, fingerprint: Fingerprint, options: PlanOptions
+    dataset: Dataset, fingerprint: Fingerprint, units: Sequence[str], options: PlanOptions
 ) -> tuple[tuple[Normalization, ...], str]:
     if options.clip is not None:
         low, high = options.clip
@@ -214,6 +223,9 @@ def _normalization(
             why.append(
                 f"{modality} in Hounsfield units: {low:g} to {high:g}, the 0.5th to 99.5th percentile of labeled voxels"
             )
+        elif units and units[index] == SUV and inside and (high := _range_of(merge_intensities(inside))[1]) > 0:
+            chosen.append(Normalization(kind="clip", low=0.0, high=high))
+            why.append(f"{modality} in {SUV}: 0 to {high:g}, the 99.5th percentile of labeled voxels")
         else:
             chosen.append(Normalization(kind="case"))
             units = "shows no labeled voxels" if is_ct(modality) else "has units of its own"

@@ -34,7 +34,9 @@ from inflate3d.preparation.store import (
     write_index,
 )
 from inflate3d.preparation.training_defaults import available_memory
+from inflate3d.preparation.units import may_state_unit, read_units
 from inflate3d.progress import Progress, silent
+from inflate3d.units import Unit
 from inflate3d.volume import Orientation
 
 
@@ -144,7 +146,7 @@ def _processes(workers: int | None) -> Engine:
 def _model_space(dataset: Dataset, options: PlanOptions, progress: Progress) -> ModelSpace:
     """Model space, from the headers of all cases where the options leave it open."""
     spacing = _median_spacing(dataset, progress) if options.needs_median_spacing else None
-    return choose_model_space(dataset, spacing, options)[0]
+    return choose_model_space(dataset, spacing, _units(dataset, progress), options)[0]
 
 
 def _median_spacing(dataset: Dataset, progress: Progress) -> tuple[float, float, float]:
@@ -158,6 +160,18 @@ def _median_spacing(dataset: Dataset, progress: Progress) -> tuple[float, float,
         spacings.append([grid.spacing[axis] for axis in Orientation.toward(grid.affine, "RAS").axes])
     x, y, z = np.median(spacings or [(1.0, 1.0, 1.0)], axis=0).tolist()
     return x, y, z
+
+
+def _units(dataset: Dataset, progress: Progress) -> dict[str, tuple[Unit | None, ...]]:
+    """The units of all cases, from headers alone."""
+    found: dict[str, tuple[Unit | None, ...]] = {case.id: () for case in dataset.cases}
+    stating = [case for case in dataset.cases if may_state_unit(case)]
+    for case in progress(stating, len(stating), "reading units") if stating else ():
+        try:
+            found[case.id] = read_units(case)
+        except DataError:
+            del found[case.id]  # the error is reported when the whole case is read
+    return found
 
 
 def _stage_cases(
@@ -184,7 +198,8 @@ def _stage_cases(
 def _stage_case(dataset: Dataset, space: ModelSpace, folder: Path, case: Case) -> StagedCase | Outcome | OutputError:
     """Reads, checks, measures and stores one case; worker processes return errors as values."""
     try:
-        read = read_case(dataset, case, allow_missing_modality=space.allow_missing_modality)
+        missing = space.allow_missing_modality
+        read = read_case(dataset, case, allow_missing_modality=missing, units=space.units)
         stored = write_case(folder, case, read.volume, read.labels, space)
         record = StagedCase(
             root=str(dataset.root.absolute()),

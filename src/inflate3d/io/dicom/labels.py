@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,7 +13,7 @@ from jaxtyping import Shaped
 from inflate3d.errors import DataError, truncate
 from inflate3d.io.dicom.structures import StructureLabels
 from inflate3d.io.formats import RTSTRUCT_STORAGE, SEG_STORAGE, is_dicom, split_volume_number, suffix_of
-from inflate3d.io.segments import Segments
+from inflate3d.io.segments import Segments, Structures
 from inflate3d.volume import Grid, Volume
 
 # what imports pydicom, highdicom or SimpleITK is imported where it is used: they are slow to load
@@ -104,7 +103,7 @@ def structure_names(path: Path) -> tuple[str, ...]:
 
 
 def read_dicom_labels(
-    path: Path, *, on: Grid | None = None, values: Mapping[str, int] | None = None, case: str | None = None
+    path: Path, *, on: Grid | None = None, values: Structures | None = None, case: str | None = None
 ) -> StructureLabels:
     """Reads a SEG or an RTSTRUCT, see `read_seg` and `read_rtstruct`.
 

@@ -14,11 +14,13 @@ from inflate3d.io.damage import unreadable
 from inflate3d.io.dicom.frames import expand_frames, frame_dtype, frame_values
 from inflate3d.io.dicom.header import NOT_SCANS, ImageHeader, read_header, scan_folder, slice_count
 from inflate3d.io.dicom.stack import Stack, stack_slices
+from inflate3d.io.dicom.suv import unit_of
 from inflate3d.io.dicom.volumes import choose_volume
 from inflate3d.io.formats import is_dicomdir, is_series_uid, split_volume_number
 from inflate3d.io.grid import FileGrid
 from inflate3d.io.simpleitk import SimpleITK, pixel_type, reason_of
 from inflate3d.io.voxels import as_storage_dtype, storage_dtype
+from inflate3d.units import Unit
 from inflate3d.volume import Volume
 
 
@@ -38,23 +40,23 @@ def read(path: Path, *, case: str | None = None) -> Volume:
         DataError: The series does not exist, it is damaged, or it is not a regular stack of gray slices.
     """
     try:
-        stack = read_stack(path)
+        stack, unit = _read_headers(path)
         voxels = _voxels(stack.slices)
     except DataError as error:
         raise error.with_context(case=case, file=path) from error
     notes = stack.notes
     if any(header.text("photometric") == "MONOCHROME1" for header in stack.slices):
         notes += ("the scan is meant to be shown inverted (MONOCHROME1); its values are taken as they are stored",)
-    return Volume(voxels[np.newaxis], stack.affine, notes)
+    return Volume(voxels[np.newaxis], stack.affine, notes, (unit,))
 
 
 def read_grid(path: Path, *, case: str | None = None) -> FileGrid:
     """Reads shape, affine and type from the headers of a series alone, see `read`."""
     try:
-        stack = read_stack(path)
+        stack, unit = _read_headers(path)
         first = stack.slices[0]
         shape = (int(first.number("columns", 1.0)), int(first.number("rows", 1.0)), len(stack.slices))
-        return FileGrid(shape, stack.affine, 1, _dtype(stack.slices))
+        return FileGrid(shape, stack.affine, 1, _dtype(stack.slices), (unit,))
     except DataError as error:
         raise error.with_context(case=case, file=path) from error
 
@@ -67,6 +69,13 @@ def read_stack(path: Path) -> Stack:
     """
     path, number = split_volume_number(path)
     return stack_slices(choose_volume(expand_frames(_find(path)), number))
+
+
+def _read_headers(path: Path) -> tuple[Stack, Unit]:
+    """The slices of a series, and the unit of their values."""
+    path, number = split_volume_number(path)
+    images = expand_frames(_find(path))
+    return stack_slices(choose_volume(images, number)), unit_of(images)
 
 
 def _find(path: Path) -> list[ImageHeader]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from inflate3d.io.dicom.contours import fill_contours, trace_contours
 from inflate3d.io.dicom.file import read_elements
 from inflate3d.io.dicom.source import Source, quiet, read_source
 from inflate3d.io.dicom.structures import StructureLabels
-from inflate3d.io.segments import COLORS, Segments, dicom_code
+from inflate3d.io.segments import COLORS, Segments, Structures, dicom_code
 from inflate3d.io.voxels import as_label_dtype, find_values
 from inflate3d.version import __version__
 from inflate3d.volume import Grid
@@ -47,7 +47,7 @@ class _Structure:
 
 
 def read_rtstruct(
-    path: Path, on: Grid, *, values: Mapping[str, int] | None = None, case: str | None = None
+    path: Path, on: Grid, *, values: Structures | None = None, case: str | None = None
 ) -> StructureLabels:
     """Rasterizes the structures of an RTSTRUCT on the grid of the series that they were drawn on.
 
@@ -56,12 +56,14 @@ def read_rtstruct(
     Args:
         path: The file.
         on: The grid of the series, slices along its last axis.
-        values: Label value of each structure that is wanted, by its plain name; without, all structures that have
-            contours, numbered from 1 on in the order of the file.
+        values: What each structure that is wanted stands for, by its plain name: a label value, or the values of a
+            region that may overlap with others. Without, all structures that have contours, numbered from 1 on in the
+            order of the file.
         case: Id of the case, for error messages.
 
     Raises:
-        DataError: The file is damaged, contours are not on the series' slices, or structures overlap.
+        DataError: The file is damaged, contours are not on the series' slices, or structures overlap that
+                are no regions.
     """
     try:
         elements = _elements(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from inflate3d.io.dicom.frames import expand_frames, stored_frames
 from inflate3d.io.dicom.header import ImageHeader, read_header
 from inflate3d.io.dicom.structures import StructureLabels
 from inflate3d.io.grid import affine_from_lps, lps_of
+from inflate3d.io.segments import Structures
 from inflate3d.volume import SAME_PLACE, Grid
 
 _MOST_SLICES = 20_000
@@ -27,7 +28,7 @@ _EVEN = 0.1
 
 
 def read_seg(
-    path: Path, *, on: Grid | None = None, values: Mapping[str, int] | None = None, case: str | None = None
+    path: Path, *, on: Grid | None = None, values: Structures | None = None, case: str | None = None
 ) -> StructureLabels:
     """Reads a SEG object: BINARY, LABELMAP, or FRACTIONAL, of which voxels of at least half the maximum are taken.
 
@@ -35,11 +36,12 @@ def read_seg(
         path: The file.
         on: The grid of the scan, whose voxels the frames have to be; where no frame is, there is background. Without,
             the grid is the smallest one that has all frames.
-        values: Label value of each segment that is wanted, by its plain name; without, all segments by their numbers.
+        values: What each segment that is wanted stands for, by its plain name: a label value, or the values of a region
+            that may overlap with others. Without, all segments by their numbers.
         case: Id of the case, for error messages.
 
     Raises:
-        DataError: The object is damaged, its frames are not on the grid, or segments overlap.
+        DataError: The object is damaged, its frames are not on the grid, or segments overlap that are no regions.
     """
     try:
         header, elements = _header(path, case)

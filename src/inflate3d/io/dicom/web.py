@@ -175,6 +175,7 @@ def _one_message(what: str, series: WebSeries, kind: type[DataError] | type[Outp
     """Turns the errors of the network and of the server into one of ours."""
     from requests import ConnectionError as Unreachable
     from requests import HTTPError, RequestException, Timeout
+    from requests.exceptions import SSLError
 
     try:
         yield
@@ -192,8 +193,14 @@ def _one_message(what: str, series: WebSeries, kind: type[DataError] | type[Outp
         }
         got = f"HTTP status {status}"
         raise kind(what, got=got, hint=hints.get(status or 0), file=series.address) from error
+    except SSLError as error:
+        got, hint = (
+            "a certificate that is not trusted",
+            "set REQUESTS_CA_BUNDLE to the file of the certificate that signed it",
+        )
+        raise kind(what, got=got, hint=hint, file=series.address) from error
     except Unreachable as error:
-        got, hint = "the server can't be reached", "check the address, the network and the certificate"
+        got, hint = "the server can't be reached", "check the address and the network"
         raise kind(what, got=got, hint=hint, file=series.address) from error
     except (RequestException, ValueError, LookupError, AttributeError) as error:
         got = f"{type(error).__name__}, in place of a DICOMweb answer"
