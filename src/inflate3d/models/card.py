@@ -208,6 +208,7 @@ def _data(plan: Plan, split: Split, data: DataOrigin) -> _Section:
         ("", "value"),
         ("dataset", plan.dataset),
         ("modalities", ", ".join(plan.modalities)),
+        *([("units", ", ".join(unit or "not known" for unit in plan.units))] if plan.units else []),
         ("training cases", str(len(split.train))),
         ("validation cases", str(len(split.validation))),
         ("test cases", str(len(split.test))),
