@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 
 from pydicom import Dataset, dcmread
 
 from inflate3d.errors import DataError, truncate
-from inflate3d.io.damage import unreadable
 from inflate3d.io.dicom.header import ImageHeader
 from inflate3d.units import SUV, Unit
 
@@ -48,7 +48,10 @@ _LONG_HALF_LIFE = 3 * 3600.0
 
 _DATE = re.compile(r"(\d{4})[.-]?(\d\d)[.-]?(\d\d)")
 _TIME = re.compile(r"(\d\d):?(\d\d):?(\d\d)(\.\d{1,6})?")
-_MOMENT = re.compile(r"(\d{8})(\d{6}(?:\.\d{1,6})?)([+-]\d{4})?")
+_MOMENT = re.compile(r"(\d{8})(\d{6}(?:\.\d{1,6})?)([+-](?:0\d|1[0-4])[0-5]\d)?")
+
+
+_ZONE = re.compile(r"[+-](?:0\d|1[0-4])[0-5]\d")
 
 
 class _ObstacleError(Exception):
@@ -62,7 +65,7 @@ def unit_of(headers: Sequence[ImageHeader]) -> Unit:
         headers: All its images, of all its volumes: the start of the scan is the first one's.
 
     Raises:
-        DataError: Images of a PET series have different units, or a header is damaged.
+        DataError: Images of a PET series have different units.
     """
     first = headers[0]
     if first.text("modality") != "PT":
@@ -78,13 +81,13 @@ def unit_of(headers: Sequence[ImageHeader]) -> Unit:
             hint="export the series again; move other images into a folder of their own",
             file=list(units.values())[1].file,
         )
+    stated = first.text("units")
     try:
-        elements = dcmread(first.file, stop_before_pixels=True, force=True)
-        return _unit(first.text("units"), headers, elements)
-    except DataError:
-        raise
-    except Exception as error:  # pydicom has many for values of a wrong type, see `read_elements`
-        raise unreadable(first.file, None, expected="the header of a PET image", got=error) from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom's, of values of a wrong form
+            return _unit(stated, headers, dcmread(first.file, stop_before_pixels=True, force=True))
+    except Exception as error:  # noqa: BLE001 - pydicom has many for values of a wrong type, see `read_elements`
+        return Unit(name=_NAMES.get(stated, stated), obstacle=f"its header is damaged ({type(error).__name__})")
 
 
 def _unit(stated: str, headers: Sequence[ImageHeader], elements: Dataset) -> Unit:
@@ -203,7 +206,7 @@ def _moment(text: str, zone: str) -> datetime | None:
     """A date with its time, brought to the zone of the header's times if both state one."""
     match = _MOMENT.fullmatch(text)
     moment = match and _joined(match[1], match[2])
-    if not match or moment is None or not (match[3] and re.fullmatch(r"[+-]\d{4}", zone)):
+    if not match or moment is None or not (match[3] and _ZONE.fullmatch(zone)):
         return moment
     own, wanted = (_offset(each) for each in (match[3], zone))
     return moment.replace(tzinfo=own).astimezone(wanted).replace(tzinfo=None)
