@@ -110,6 +110,7 @@ def test_regions_are_converted_to_structures_that_overlap(studies, tmp_path, suf
     written = write_dataset(dataset, tmp_path / "dicom", "folder", suffix=suffix).dataset
     assert (written.regions, written.structures) == (dataset.regions, dataset.structures)
     for number, case in enumerate(written.cases):
+        assert case.label is not None
         said = pydicom.dcmread(case.label)
         names = [item.SegmentLabel for item in said.get("SegmentSequence", [])]
         names += [item.ROIName for item in said.get("StructureSetROISequence", [])]
