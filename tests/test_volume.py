@@ -300,6 +300,7 @@ def holed(value, dtype="float32"):
         holed(np.nan),
         holed(-np.inf),
         holed(1j, "complex64"),
+        holed(-1e39, "float64"),
         np.zeros(SHAPE),
         np.zeros((1, 1, *SHAPE)),
         np.zeros((1, 3, 0, 5)),

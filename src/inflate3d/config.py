@@ -144,7 +144,7 @@ class InflatedConfig(FrozenModel):
     encoder: str = "vit_small_patch16_224"
     """The 2D backbone, by its timm name; `inflate3d encoders` lists them."""
     weights: str = "timm"
-    """Its 2D weights: timm (downloaded), none (random), or a file."""
+    """Its 2D weights: timm (downloaded), none (random), a file, or the folder of an earlier run to start from."""
     inflation: Inflation = "center"
     """How the first convolution is spread over the window's slices; random reinitializes only this layer."""
     depth: Planned[Depth] = planned()

@@ -24,6 +24,9 @@ _AXES = 4
 _SMALLEST_SPACING, _LARGEST_SPACING = 1e-6, 1e5
 """Millimeters between voxels: from those of an electron microscope to more than any body."""
 
+_LARGEST = float(np.finfo(np.float32).max)
+"""Of a voxel's value."""
+
 _FURTHEST = 1e9
 """Millimeters of a voxel from the origin; further away, float64 can't tell the voxels of a microscope apart."""
 
@@ -97,15 +100,15 @@ class Volume:
 
     Attributes:
         array: Voxel values, ``(C, I, J, K)``: modality, then the file's own three voxel axes. Integers, truth values
-            or finite floats of any size; a tensor on the CPU or nested lists become an array.
+            or finite floats of any width; a tensor on the CPU or nested lists become an array.
         affine: ``(4, 4)``, from voxel index ``(i, j, k, 1)`` to millimeters in RAS+ world space; may be given as
             lists.
         notes: What its reader found unusual, each a sentence without a full stop.
         units: The unit of each modality's values, where the file states it, as PET series do; empty if none is known.
 
     Raises:
-        DataError: The array is not such an array, has no voxels, or holds NaN or infinity; or the affine is not
-            ``(4, 4)``, or can't be inverted.
+        DataError: The array is not such an array, has no voxels, or holds NaN, infinity or floats that 32 bits don't;
+            or the affine is not ``(4, 4)``, or can't be inverted.
     """
 
     array: Shaped[np.ndarray, "c i j k"]
@@ -277,7 +280,7 @@ def _checked_array(array: Any) -> Shaped[np.ndarray, "c i j k"]:
 
 
 def check_finite(array: Shaped[np.ndarray, "..."]) -> None:
-    """Refuses NaN and infinity."""
+    """Refuses NaN, infinity, and what becomes infinity in 32 bits."""
     if array.dtype.kind != "f":
         return
     wrong = sum(part.size - np.count_nonzero(np.isfinite(part)) for part in array)  # by modality, for memory
@@ -288,6 +291,8 @@ def check_finite(array: Shaped[np.ndarray, "..."]) -> None:
             got=f"{wrong} of {array.size} voxels are not",
             hint="replace them, by the value of air for example, or leave the case out",
         )
+    if array.dtype.itemsize > np.dtype(np.float32).itemsize and (largest := float(np.abs(array).max())) > _LARGEST:
+        raise DataError("voxels are too large for 32-bit floats", expected=f"up to {_LARGEST:.3g}", got=f"{largest:g}")
 
 
 def _checked_affine(affine: Any) -> Float[np.ndarray, "4 4"]:

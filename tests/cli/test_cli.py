@@ -1,3 +1,4 @@
+import errno
 import json
 import logging
 import os
@@ -54,17 +55,28 @@ def test_help_does_not_import_torch():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [["train", "--help"], ["encoders", "vit_*"]])
+@pytest.mark.parametrize("words", [["train", "--help"], ["encoders", "vit_*"], ["verify", "no folder"]])
 def test_closed_stdout_gives_no_traceback(words):
     """What `inflate3d ... | head -0` does: nobody reads."""
     read, write = os.pipe()
     os.close(read)
     code = "import sys; from inflate3d.cli import main; sys.exit(main())"
-    done = subprocess.run([sys.executable, "-c", code, *words], stdout=write, stderr=subprocess.PIPE, check=False)
+    where = subprocess.STDOUT if words[0] == "verify" else subprocess.PIPE  # as in `2>&1 |`
+    done = subprocess.run([sys.executable, "-c", code, *words], stdout=write, stderr=where, check=False)
     os.close(write)
-    assert done.returncode == 1
-    assert b"Traceback" not in done.stderr
-    assert b"BrokenPipe" not in done.stderr
+    assert done.returncode == 141
+    assert not any(word in (done.stderr or b"") for word in (b"Traceback", b"BrokenPipe"))
+
+
+def test_another_pipe_that_breaks_is_an_error(capsys, monkeypatch):
+    """Such as that of a worker, or a server's."""
+
+    def run(options, terminal):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(encoders, "run", run)
+    assert main(["encoders"]) == 2
+    assert "Broken pipe" in capsys.readouterr().err
 
 
 def test_log_messages_go_to_stderr(capsys, monkeypatch):

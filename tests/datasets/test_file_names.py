@@ -1,3 +1,4 @@
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ def named(name):
         ("BraTS-GLI-00001-000_t1n", ["brats", "gli", "00001", "000", "t1n"]),
         ("Grüße_01.x", ["grüße", "01", "x"]),
         ("maskulin", ["maskulin"]),
+        (unicodedata.normalize("NFD", "Müller_01"), ["müller", "01"]),  # as macOS writes names
     ],
 )
 def test_words(part, words):

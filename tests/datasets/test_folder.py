@@ -1,5 +1,6 @@
 import dataclasses
 import re
+import unicodedata
 from pathlib import Path
 
 import nibabel
@@ -174,6 +175,18 @@ def test_missing_files_are_reported_at_once(folder):
         ("file not found", "a", str(folder / "a.nii.gz")),
         ("file not found", "c", str(folder / "c_t1.nii.gz")),
     ]
+
+
+def test_names_in_another_unicode_form_have_a_hint(folder):
+    """macOS writes ü as two characters, which look alike."""
+    composed, split = (unicodedata.normalize(form, "Müller.nii.gz") for form in ("NFC", "NFD"))
+    (folder / "a.nii.gz").rename(folder / split)
+    table = folder / "cases.csv"
+    table.write_text(table.read_text(encoding="utf-8").replace("a.nii.gz", composed, 1), encoding="utf-8")
+    with pytest.raises(DatasetProblems) as caught:
+        read_dataset(folder)
+    (problem,) = caught.value.problems
+    assert "another Unicode form" in str(problem.hint)
 
 
 def test_table_without_a_listing_leads_to_init(folder):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import unicodedata
 
 import nibabel
 import numpy as np
@@ -12,7 +13,7 @@ from inflate3d.errors import ConfigError, DataError
 from inflate3d.evaluation.groups import read_groups
 from inflate3d.evaluation.label_maps import pair_label_maps, score_label_maps
 from inflate3d.evaluation.scores import Scores
-from inflate3d.io import read_labels, write_labels
+from inflate3d.io import read_labels, read_volume, write_labels, write_volume
 from inflate3d.io.segments import Segments
 
 AFFINE = np.diag([2.0, 1.0, 1.0, 1.0])
@@ -71,6 +72,22 @@ def test_axes_in_another_order_are_the_same_grid(folders):
     affine = AFFINE @ np.array([[-1, 0, 0, 9], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
     save(folders / "predictions/case0.nii", turned, affine)
     assert scored(folders).dice[0].tolist() == [1, 1]
+
+
+def test_names_of_slicer_and_of_macos_are_those_of_the_case(tmp_path):
+    """`.seg.nrrd`, and letters like ü as two characters."""
+    for name, form in (("labels/Müller.nii.gz", "NFC"), ("predictions/Müller.seg.nrrd", "NFD")):
+        save(tmp_path / "whole.nii.gz", label_map(0))
+        path = tmp_path / unicodedata.normalize(form, name)
+        path.parent.mkdir()
+        write_labels(path, label_map(0), like=tmp_path / "whole.nii.gz")
+    assert scored(tmp_path).cases == ("Müller",)
+    cropped = read_volume(path)[:, 1:9, 1:9, 1:9]
+    path.unlink()
+    write_volume(path, cropped)
+    with pytest.raises(DataError) as caught:
+        scored(tmp_path)
+    assert "minimum extent" in str(caught.value.hint)
 
 
 def test_another_grid_is_refused(folders):

@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 
 from inflate3d.cli import main
-from inflate3d.datasets.case import Case, Dataset
+from inflate3d.datasets.case import Dataset
 from inflate3d.errors import ConfigError, DataError, DatasetProblems, OutputError
 from inflate3d.inference import batch, targets
 from inflate3d.inference.batch import ScanResult, predict_files
 from inflate3d.inference.predictor import Predictor
 from inflate3d.inference.scans import find_scans
+from inflate3d.io import read_volume
 from inflate3d.io.dicom import reading
 from inflate3d.models.oom import MemoryBudgetError
-from inflate3d.preparation.dataset_warnings import scan_warnings
+from inflate3d.preparation.dataset_warnings import value_warnings
 from inflate3d.preparation.plan import Normalization
 from inflate3d.volume import Volume
 
@@ -71,8 +72,6 @@ def test_label_map_lies_where_the_scan_does_to_the_bit(predictor, scan, tmp_path
 
 
 def read(path):
-    from inflate3d.io import read_volume
-
     return read_volume(path)
 
 
@@ -444,12 +443,12 @@ def test_a_folder_of_label_maps_is_not_predicted_without_a_word(predictor, tmp_p
     assert warning.file == str(tmp_path / "labelsTr")
 
 
-def test_values_that_the_model_was_not_trained_on(predictor, tmp_path):
+def test_values_that_the_model_was_not_trained_on(predictor, tmp_path, caplog):
     def warned(modality, low, high, rule):
         plan = predictor.plan.model_copy(update={"modalities": (modality,), "normalization": (rule,)})
         array = np.full((1, 4, 4, 4), low, np.int16)
         array[0, 0, 0, 0] = high
-        return [warning.what for warning in scan_warnings(Case("a", (tmp_path,), None), Volume(array, np.eye(4)), plan)]
+        return [warning.what for warning in value_warnings(Volume(array, np.eye(4)), plan)]
 
     tissue, by_case = Normalization(kind="clip", low=-160, high=240), Normalization(kind="case")
     assert warned("CT", -1000, 900, tissue) == warned("MR", 0, 900, by_case) == []
@@ -461,6 +460,11 @@ def test_values_that_the_model_was_not_trained_on(predictor, tmp_path):
     flat, unlike = (warning.what for warning in result.warnings)
     assert flat == "all voxels have the same value"
     assert unlike.startswith("scan is unlike those that the model was trained on")
+    assert {warning.case for warning in result.warnings} == {"flat"} and not caplog.records  # shown by its caller
+    prediction = predictor.predict(read_volume(tmp_path / "flat.nii"))
+    assert [warning.what for warning in prediction.warnings] == [flat, unlike]
+    assert [record.message.splitlines()[0] for record in caplog.records] == [flat, unlike]
+    assert {record.name.partition(".")[0] for record in caplog.records} == {"inflate3d"}
 
 
 def test_own_label_maps_are_not_predicted(predictor, three, tmp_path):

@@ -126,6 +126,28 @@ def test_hounsfield_units_stay_whole(tmp_path):
     assert np.array_equal(volume.array[0], stored.transpose(2, 1, 0).astype(int) - 1024)
 
 
+@pytest.mark.parametrize("place", ["the object", "all frames", "each frame"])
+@pytest.mark.parametrize("rescaled", [False, True])
+def test_values_that_are_mapped_without_a_rescale_slope_are_refused(tmp_path, place, rescaled):
+    """The mapping is not needed where there is a rescale slope, which says the unit that is wanted."""
+    stored = noise(3, dtype="uint16")
+    file = write_enhanced(tmp_path / "scan.dcm", stored, stack_of(3), rescale=[(2, -1)] * 3 if rescaled else None)
+    image = pydicom.dcmread(file)
+    elsewhere = [image, *image.SharedFunctionalGroupsSequence, image.PerFrameFunctionalGroupsSequence[2]]
+    with_mapping = elsewhere[["the object", "all frames", "each frame"].index(place)]
+    with_mapping.RealWorldValueMappingSequence = [item(RealWorldValueSlope=0.5, RealWorldValueIntercept=0.0)]
+    image.save_as(file)
+    if rescaled:
+        assert np.array_equal(read_volume(file).array[0], stored.transpose(2, 1, 0).astype(int) * 2 - 1)
+        return
+    with pytest.raises(DataError) as refused:
+        read_volume(file)
+    assert refused.value.got == "slope 0.5, intercept 0"
+    with_mapping.RealWorldValueMappingSequence[0].RealWorldValueSlope = 1.0
+    image.save_as(file)
+    assert np.array_equal(read_volume(file).array[0], stored.transpose(2, 1, 0))
+
+
 B_VALUES = [0, 1000, 500]
 
 

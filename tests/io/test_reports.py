@@ -120,20 +120,53 @@ def test_values_that_need_a_table_are_refused(tmp_path, write_series):
     assert "Modality LUT" in refused(tmp_path).what
 
 
-@pytest.mark.parametrize("slope", [0.5, 1.0])
+@pytest.mark.parametrize("slope", [0.5, 1.0, None])
 def test_values_that_are_mapped_without_a_rescale_slope_are_refused(tmp_path, write_series, slope):
     write_series(tmp_path, VALUES)
     for file in tmp_path.iterdir():
         slice_ = pydicom.dcmread(file)
         del slice_.RescaleSlope, slice_.RescaleIntercept
         mapping = pydicom.Dataset()
-        mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept = slope, 0.0
+        if slope is None:
+            mapping.RealWorldValueLUTData = [0.5 * stored for stored in range(60)]
+        else:
+            mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept = slope, 0.0
         slice_.RealWorldValueMappingSequence = [mapping]
         slice_.save_as(file)
     if slope == 1:
         assert np.array_equal(read_volume(tmp_path).array[0], VALUES.transpose(2, 1, 0))
     else:
-        assert refused(tmp_path).got == "slope 0.5, intercept 0"
+        assert refused(tmp_path).got == ("slope 0.5, intercept 0" if slope else "a table of values")
+
+
+@pytest.mark.parametrize(
+    ("character_set", "stored"),
+    [
+        ("ISO_IR 100", "T1 schräg".encode("latin-1")),
+        ("ISO_IR 192", "T1 schräg".encode()),
+        ("", "T1 schräg".encode("latin-1")),
+        ("ISO 2022 IR 6\\ISO 2022 IR 87", b"T1 \x1b$B;3ED\x1b(B"),
+    ],
+)
+def test_descriptions_are_in_the_character_set_of_the_file(tmp_path, write_series, character_set, stored):
+    for file in write_series(tmp_path, VALUES):
+        slice_ = pydicom.dcmread(file)
+        slice_.SeriesDescription = "?" * len(stored)
+        if character_set:
+            slice_.SpecificCharacterSet = character_set.split("\\")
+        slice_.save_as(file)
+        file.write_bytes(file.read_bytes().replace(b"?" * len(stored), stored))
+    (series,) = find_series(tmp_path)
+    assert series.description == ("T1 山田" if b"$B" in stored else "T1 schräg")
+
+
+@pytest.mark.parametrize("step", [(0, 0, 0), (0, 0, 2.5)], ids=["time points", "places"])
+def test_mosaics_are_refused(tmp_path, write_series, step):
+    """All slices of a volume as tiles of one image, several of which look like the slices of one."""
+    write_series(tmp_path, VALUES, step=step, tags={"0008|0008": "ORIGINAL\\PRIMARY\\M\\ND\\MOSAIC"})
+    assert "mosaic" in refused(tmp_path).what
+    (series,) = find_series(tmp_path)
+    assert "mosaics" in series.flaw
 
 
 @pytest.mark.parametrize(

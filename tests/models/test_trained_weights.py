@@ -64,6 +64,7 @@ def test_origin_is_the_weight_file_of_the_model(trained):
         ("image_size", [10**9, 10**9]),
         ("depth", 10**7 + 1),
         ("in_channels", -1),
+        ("input_std", 0.0),
         ("decoder", "nobody's"),
     ],
 )

@@ -102,6 +102,23 @@ def test_nested_training_checkpoint(nested, tmp_path):
     assert_repeats(encoder, model)
 
 
+@pytest.mark.parametrize("averaged", ["state_dict_ema", "ema", "ema_state_dict"])
+def test_averaged_weights_are_taken_and_said(averaged, tmp_path, caplog):
+    state = {"stem.weight": torch.zeros(2)}
+    optimizer = {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": []}
+    torch.save(
+        {"state_dict": state, averaged: {"stem.weight": torch.ones(2)}, "optimizer": optimizer}, tmp_path / "w.pth"
+    )
+    with caplog.at_level("INFO", "inflate3d"):
+        assert read_tensors(tmp_path / "w.pth")["stem.weight"].tolist() == [1, 1]
+    assert [record.message for record in caplog.records] == [
+        f"2D weights: {averaged} of the file, which also holds state_dict"
+    ]
+    torch.save({"state_dict": state, "optimizer": optimizer}, tmp_path / "w.pth")
+    caplog.clear()
+    assert read_tensors(tmp_path / "w.pth")["stem.weight"].tolist() == [0, 0] and not caplog.records
+
+
 def test_dino_checkpoint(tmp_path):
     model = plain_model("vit_tiny_patch16_224", num_classes=0)
     teacher = {f"backbone.{name}": tensor for name, tensor in model.state_dict().items()}

@@ -5,7 +5,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from inflate3d.inference.predictor import Predictor
-from inflate3d.io import read_volume
+from inflate3d.io import read_volume, write_volume
 from inflate3d.models.checkpoint import write_model_folder
 from inflate3d.server.app import create_app
 from inflate3d.server.guard import Rules
@@ -74,6 +74,20 @@ def test_uploaded_scan_and_session(client, service, expected, read_nifti):
     assert client.delete(f"/session/{name}").status_code == 200
     assert client.get(f"/session/{name}").status_code == 404
     assert client.post(f"/infer/{service.name}?session_id={name}").status_code == 404
+
+
+def test_values_that_the_model_was_not_trained_on(client, service, tmp_path):
+    scan = read_volume(next(iter(service.cases)).case.scan)
+    write_volume(tmp_path / "flat.nii.gz", scan.with_array(np.full_like(scan.array, 7)))
+    content = (tmp_path / "flat.nii.gz").read_bytes()
+    sent = client.post(f"/infer/{service.name}?output=json", files={"file": ("flat.nii.gz", content)}).json()
+    assert sent["warnings"][0]["what"] == "all voxels have the same value"
+    client.put("/datastore/?image=flat", files={"file": ("flat.nii.gz", content)})
+    for _ in range(2):  # predicted once, said each time
+        kept = client.post(f"/infer/{service.name}?image=flat&output=json").json()
+        assert kept["warnings"] == sent["warnings"]
+    assert client.post("/page/cases/flat/predict").json()["warnings"] == ["all voxels have the same value"]
+    assert client.delete("/datastore/?id=flat").status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -51,16 +51,19 @@ def measure_confidence(
     Returns:
         Confidence of each class by the name of the scan, and the errors of scans that can't be predicted.
     """
+    from inflate3d.inference.scan_warnings import log_warnings
     from inflate3d.io import read_images
 
     found: dict[str, dict[str, float]] = {}
     problems: list[Inflate3dError] = []
     for case in progress(scans, len(scans), "predicting"):
         try:
-            prediction = predictor.predict(read_images(case.images, case=case.id), confidence=True)
+            scan = read_images(case.images, case=case.id)
+            prediction = predictor.predict(scan, confidence=True, log_warnings=False)
         except Inflate3dError as error:
             problems.append(error.with_context(case=case.id, file=case.scan))
             continue
+        log_warnings(prediction.warnings, case=case.id)
         assert prediction.confidence is not None
         found[case.id] = dict(prediction.confidence.classes)
     return found, problems

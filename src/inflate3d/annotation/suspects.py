@@ -15,6 +15,7 @@ from inflate3d.errors import DataError
 from inflate3d.evaluation.tables import Table, Value
 from inflate3d.inference.predictor import Predictor, PredictorSettings
 from inflate3d.inference.runs import held_out_cases
+from inflate3d.inference.scan_warnings import log_warnings
 from inflate3d.orientation import Orientation
 from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.verify import check_case
@@ -176,7 +177,8 @@ def _compare(predictor: Predictor, case: Case, dataset: Dataset) -> tuple[Disagr
     """A case's disagreement, and its packed prediction."""
     plan = predictor.plan
     scan, labels = check_case(case, plan.apply_to(dataset), allow_missing_modality=plan.allow_missing_modality)
-    prediction = predictor.predict(scan, uncertainty=True)
+    prediction = predictor.predict(scan, uncertainty=True, log_warnings=False)
+    log_warnings(prediction.warnings, case=case.id)
     assert prediction.uncertainty is not None
     orientation = Orientation.of(scan.affine, plan.depth_axis)
     label, ours = (plan.number_classes(each) for each in (labels.array[0], prediction.labels))

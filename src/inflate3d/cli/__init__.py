@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import json
 import os
+import select
 import signal
 import sys
 from collections.abc import Sequence
@@ -38,7 +39,8 @@ COMMANDS = {
 }
 
 FAILED = 2
-READER_GONE = 1
+READER_GONE = 128 + 13
+"""What a shell reports of a Unix tool that SIGPIPE ended, as all tools before `head -1` are."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,15 +50,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What follows ``inflate3d``; by default the process's arguments.
 
     Returns:
-        The exit code: 0 on success, 1 if `reproduce` finds another model or stdout was closed, 2 for errors that the
-        user can fix, 130 after Ctrl-C, 75 after a scheduler's SIGTERM (the same command resumes).
+        The exit code: 0 on success, 1 if `reproduce` finds another model, 2 for errors that the user can fix, 130 after
+        Ctrl-C, 75 after a scheduler's SIGTERM (the same command resumes), 141 if nobody reads the output any more.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = _run(words)
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever read our output is gone, such as `head -1`
-        _discard_stdout()
+    except BrokenPipeError as error:
+        closed = _closed_streams()
+        if not closed:  # another pipe broke: to a worker, or a server
+            return _report(_system_error(error), as_json="--json" in words)
+        _discard(closed)
         return READER_GONE
     except KeyboardInterrupt:  # another Ctrl-C while the first one's message is printed
         return STOPPED
@@ -153,7 +158,22 @@ def _report(error: Inflate3dError, *, as_json: bool) -> int:
     return FAILED
 
 
-def _discard_stdout() -> None:
-    """Keeps Python from complaining about the closed pipe when it flushes stdout at exit."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _closed_streams() -> list[int]:
+    """Which of stdout and stderr nobody reads any more, as before `head -1`."""
+    streams = []
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            streams.append(stream.fileno())
+    if not hasattr(select, "poll"):  # Windows
+        return streams
+    poll = select.poll()
+    for number in streams:
+        poll.register(number, 0)
+    return [number for number, event in poll.poll(0) if event & (select.POLLERR | select.POLLHUP)]
+
+
+def _discard(streams: Sequence[int]) -> None:
+    """Keeps Python from complaining about closed pipes when it flushes its output at exit."""
+    for number in streams:
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)

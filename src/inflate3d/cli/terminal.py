@@ -33,6 +33,12 @@ class CommandOptions(FrozenModel):
     """Print one JSON document on stdout and nothing else there."""
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Lets `main` see that nobody reads any more; rich exits with 1 instead."""
+        raise  # noqa: PLE0704 - called while a BrokenPipeError is handled
+
+
 class Terminal:
     """Prints results, messages and progress.
 
@@ -42,8 +48,8 @@ class Terminal:
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.exit_code = 0
-        self.console = Console(quiet=as_json)
-        self.status = Console(stderr=True)
+        self.console = _Console(quiet=as_json)
+        self.status = _Console(stderr=True)
 
     def print(self, text: str) -> None:
         """Prints a result verbatim: no line wrapping, no markup."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -101,7 +102,8 @@ Reading = Callable[[ScanFile], tuple[ScanFile, str]]
 def words_of(part: str) -> list[str]:
     """The words of one part of a path in lower case; ``img0001`` and ``imagesTr`` are two words each."""
     words: list[str] = []
-    for word in re.findall(r"[^\W_]+", part.lower()):
+    composed = unicodedata.normalize("NFC", part)  # macOS splits letters like ü into two characters
+    for word in re.findall(r"[^\W_]+", composed.lower()):
         glued = re.fullmatch(r"([a-z]+?)(\d+|tr|ts|va|val)", word)
         words += glued.groups() if glued and glued[1] in LABEL_WORDS | IMAGE_WORDS else [word]
     return words

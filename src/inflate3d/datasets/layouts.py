@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,11 @@ from inflate3d.datasets.case import Dataset, check_id
 from inflate3d.datasets.folder import is_folder, read_folder
 from inflate3d.errors import DataError, DatasetProblems
 from inflate3d.io.formats import is_series_uid, split_volume_number
+
+_OTHER_FORM = (
+    "the folder has a file of this name in another Unicode form (macOS writes letters like ü as two characters): "
+    "rename it, or copy its name into the list"
+)
 
 
 @dataclass(frozen=True)
@@ -155,7 +161,7 @@ def _file_problems(dataset: Dataset, *, inside: bool) -> Iterator[DataError]:
             elif path is not None and not _is_there(path):
                 yield DataError(
                     "file not found",
-                    hint="restore it, or leave the case out",
+                    hint=_OTHER_FORM if _is_there_composed_otherwise(path) else "restore it, or leave the case out",
                     case=case.id,
                     file=path,
                 )
@@ -171,6 +177,17 @@ def _is_there(path: Path) -> bool:
         return path.is_file() or _is_series(path)
     except OSError:
         return False  # a name that is too long for any file
+
+
+def _is_there_composed_otherwise(path: Path) -> bool:
+    """Whether the folder has a file of the same name with letters like ü as two characters, or the other way round."""
+    name = unicodedata.normalize("NFC", path.name)
+    if name.isascii():
+        return False
+    try:
+        return any(unicodedata.normalize("NFC", each.name) == name for each in path.parent.iterdir())
+    except OSError:
+        return False
 
 
 def _is_series(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,7 +152,9 @@ def _by_name(folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     objects = [file for file in sorted(folder.iterdir()) if not file.name.startswith(".") and kind_of(file)]
     for file in (*scan_files(folder), *objects):
-        if (name := file.name.removesuffix(dicom_suffix(file.name)) if file in objects else stem_of(file)) in files:
+        name = file.name.removesuffix(dicom_suffix(file.name)) if file in objects else stem_of(file)
+        name = unicodedata.normalize("NFC", name.removesuffix(".seg"))  # 3D Slicer's .seg.nrrd; names from macOS
+        if name in files:
             raise DataError("duplicate case name", got=f"{files[name].name}, {file.name}", file=folder)
         files[name] = file
     if not files:

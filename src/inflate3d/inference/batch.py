@@ -23,14 +23,13 @@ from inflate3d.evaluation.postprocessing.steps import Postprocessing
 from inflate3d.inference.manifest import record_written
 from inflate3d.inference.prediction import Prediction
 from inflate3d.inference.predictor import Predictor, PredictorSettings
+from inflate3d.inference.scan_warnings import is_unlike_training
 from inflate3d.inference.scans import FoundScans, find_scans
 from inflate3d.inference.targets import Destination, Job, find_jobs
 from inflate3d.inference.uncertainty import Confidence
 from inflate3d.io import check_labels_writable, write_labels, write_percent
 from inflate3d.lock import locked
 from inflate3d.models.oom import MemoryBudgetError, is_oom, out_of_memory_error
-from inflate3d.preparation.dataset_warnings import scan_warnings
-from inflate3d.preparation.plan import Plan
 from inflate3d.progress import Progress, silent
 from inflate3d.volume import Volume
 
@@ -80,7 +79,7 @@ class ScanResult:
     masks: tuple[Path, ...] = ()
     expected: Mapping[str, ExpectedDice] = field(default_factory=dict)
     error: Inflate3dError | None = None
-    warnings: tuple[DataError, ...] = ()
+    warnings: tuple[Inflate3dError, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; seconds rounded to milliseconds."""
@@ -294,7 +293,8 @@ class _Pipeline:
                 "uncertainty": self._how.uncertainty_maps,
                 "depth_filter": self._how.postprocessing.depth_filter,
             }
-            prediction = self._predictor.predict(volume, **{name: value for name, value in wanted.items() if value})
+            chosen = {name: value for name, value in wanted.items() if value}
+            prediction = self._predictor.predict(volume, log_warnings=False, **chosen)
             if self._how.postprocessing.classes:
                 labels = self._how.postprocessing.apply(prediction.labels, volume.spacing)
                 prediction = replace(prediction, labels=labels)
@@ -303,7 +303,6 @@ class _Pipeline:
             if isinstance(error, RuntimeError) and not is_oom(error):
                 raise
             return _failed(job, error)
-        unlike = _unlike_training(self._predictor.plan, volume, case, job)
         result = ScanResult(
             case.id,
             "done",
@@ -312,12 +311,8 @@ class _Pipeline:
             prediction.confidence,
             job.map_file if self._how.uncertainty_maps else None,
             tuple(job.mask_files.values()),
-            expected={} if unlike else _expected(self._how.calibration, prediction),
-            warnings=(
-                *(DataError(note, case=case.id, file=job.address) for note in volume.notes),
-                *scan_warnings(case, volume, self._predictor.plan),
-                *unlike,
-            ),
+            expected=_expected(self._how.calibration, prediction),
+            warnings=tuple(each.with_context(case=case.id, file=job.address) for each in prediction.warnings),
         )
         return _Predicted(job, result, partial(_write, job, case, prediction))
 
@@ -337,27 +332,12 @@ class _Pipeline:
 
 
 def _expected(calibration: Calibration | None, prediction: Prediction) -> dict[str, ExpectedDice]:
-    """The Dice to expect of a prediction, where the model is calibrated."""
+    """The Dice to expect of a prediction, where the model is calibrated on scans like it."""
     if calibration is None or prediction.confidence is None or prediction.confidence.soft is None:
         return {}
+    if any(map(is_unlike_training, prediction.warnings)):
+        return {}
     return calibration.expect(prediction.confidence.soft)
-
-
-def _unlike_training(plan: Plan, volume: Volume, case: Case, job: Job) -> list[DataError]:
-    """A warning if the scan is unlike those that the model was trained on."""
-    unusual = plan.typical.unusual(volume, plan.modalities) if plan.typical else []
-    if not unusual:
-        return []
-    return [
-        DataError(
-            "scan is unlike those that the model was trained on: its label map may be wrong",
-            expected="; ".join(f"{name} {usual}" for name, usual, _ in unusual),
-            got="; ".join(f"{name} {own}" for name, _, own in unusual),
-            hint="look at the label map; `inflate3d verify` shows what the training cases look like",
-            case=case.id,
-            file=job.address,
-        )
-    ]
 
 
 def _failed(job: Job, error: Exception) -> ScanResult:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Integer, UInt8
 
-from inflate3d.errors import ConfigError
+from inflate3d.errors import ConfigError, DataError
 from inflate3d.inference.networks import LogitGrid
 from inflate3d.inference.uncertainty import Confidence
 from inflate3d.io import write_labels
@@ -59,6 +59,7 @@ class Prediction:
         other_labels: The labels for each of the other requested filters.
         segments: Names and codes of the label values, which DICOM objects say.
         targets: The label values of each class but the background, or of each region, by name.
+        warnings: What is unusual about the scan, such as values that the model was not trained on.
 
     Example:
         >>> import inflate3d as i3d
@@ -79,6 +80,7 @@ class Prediction:
     other_labels: tuple[Integer[np.ndarray, "i j k"], ...] = ()
     segments: Segments = field(default_factory=Segments)
     targets: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    warnings: tuple[DataError, ...] = ()
 
     def mask(self, name: str) -> Bool[np.ndarray, "i j k"]:
         """The voxels of a class or region."""

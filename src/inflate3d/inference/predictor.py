@@ -31,6 +31,8 @@ from inflate3d.inference.planes import PlaneAverage
 from inflate3d.inference.prediction import ModelGridClasses, Prediction
 from inflate3d.inference.runtime import with_runtime
 from inflate3d.inference.scan import FramedScan
+from inflate3d.inference.scan_warnings import log_warnings as log_all
+from inflate3d.inference.scan_warnings import scan_warnings
 from inflate3d.inference.schedule import GROUP, adaptive_logits, check_schedule, first_pass_step
 from inflate3d.inference.slices import BANDS, Logits, OwnPixels, SliceBatches, SliceChoice
 from inflate3d.inference.uncertainty import ASSESSMENT_BANDS, Assessment, Kind
@@ -168,6 +170,7 @@ class Predictor:
         model_grid: bool = False,
         depth_filter: float = 0.0,
         other_filters: Sequence[float] = (),
+        log_warnings: bool = True,
     ) -> Prediction:
         """Segments a scan.
 
@@ -185,6 +188,8 @@ class Predictor:
             depth_filter: Standard deviation in millimeters of a Gaussian filter of the logits along the depth; 0 for
                 none. `inflate3d evaluate` chooses it for a model, see `Postprocessing`.
             other_filters: Further depth filters, to get the labels for each.
+            log_warnings: Whether to log what is unusual about the scan to ``logging.getLogger("inflate3d")``; it is in
+                the prediction's ``warnings`` in any case.
 
         Returns:
             The prediction, on the grid of the scan.
@@ -194,6 +199,9 @@ class Predictor:
             MemoryBudgetError: The memory budget is too small for this scan, or for a filter of this width.
         """
         scan = self._to_model_space(volume)
+        warnings = tuple(scan_warnings(volume, self.plan))
+        if log_warnings:
+            log_all(warnings)
         assessed = confidence or uncertainty or class_scores
         arrays = _Arrays(volume, scan, self.plan, uncertainty=uncertainty, class_scores=class_scores)
         others = [_Arrays(volume, scan, self.plan) for _ in other_filters]
@@ -249,6 +257,7 @@ class Predictor:
             other_labels=tuple(each.labels for each in others),
             segments=self.plan.segments,
             targets=self.plan.targets,
+            warnings=warnings,
         )
 
     def classes(self, scan: ModelSpaceScan) -> Iterator[Integer[Tensor, "h w"]]:

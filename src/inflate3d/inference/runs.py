@@ -26,6 +26,7 @@ from inflate3d.evaluation.postprocessing.validation import ChosenPostprocessing,
 from inflate3d.evaluation.scores import Scores
 from inflate3d.inference.ensemble import check_agreement, find_models
 from inflate3d.inference.predictor import Predictor, PredictorSettings
+from inflate3d.inference.scan_warnings import log_warnings
 from inflate3d.io import write_labels
 from inflate3d.models.checkpoint import read_description
 from inflate3d.models.oom import is_oom, out_of_memory_error
@@ -177,7 +178,9 @@ class _Evaluator:
             model_grid=True,
             depth_filter=self.postprocessing.depth_filter,
             other_filters=self.depth_filters,
+            log_warnings=False,
         )
+        log_warnings(prediction.warnings, case=case.id)
         labels = prediction.labels
         if self.postprocessing.classes:
             labels = self.postprocessing.apply(labels, volume.spacing)

@@ -13,6 +13,9 @@ from inflate3d.errors import DataError
 from inflate3d.units import Unit
 from inflate3d.volume import SAME_PLACE, Grid, Volume
 
+_CROPPED = (
+    "save the segmentation again on the scan's grid: in 3D Slicer, without 'Crop to minimum extent', or as a label map"
+)
 _LPS_TO_RAS = np.array([[-1.0], [-1.0], [1.0]])
 
 
@@ -80,7 +83,7 @@ def check_same_grid(
             "images of a case differ in shape",
             expected=reference.shape,
             got=volume.shape,
-            hint="resample one to the grid of the other",
+            hint=_CROPPED if str(file).lower().endswith(".seg.nrrd") else "resample one to the grid of the other",
             case=case,
             file=file,
         )

@@ -26,8 +26,8 @@ class Architecture(FrozenModel):
     decoder_channels: Count
     detail_channels: Annotated[int, Field(ge=0, le=65_536)]
     num_classes: Count
-    input_mean: float
-    input_std: float
+    input_mean: Annotated[float, Field(ge=-1e6, le=1e6)]
+    input_std: Annotated[float, Field(ge=1e-6, le=1e6)]
     stage_norms: bool = False
     encoder_arguments: dict[str, bool | int | float | tuple[int, ...]] = Field(default_factory=dict)
     depth_mixing: DepthMixing = "none"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -17,8 +18,11 @@ from inflate3d.errors import ModelError, truncate
 from inflate3d.models.timm_backbones import published_settings
 from inflate3d.models.torch_file import DAMAGED, is_safetensors, load_plain, load_safetensors
 
+logger = logging.getLogger(__name__)
+
 _NESTED_UNDER = (
-    "state_dict_ema", "model_ema", "state_dict", "model", "model_state", "module", "teacher", "encoder"
+    "state_dict_ema", "model_ema", "ema_state_dict", "ema", "state_dict", "model", "model_state", "module", "teacher",
+    "encoder",
 )  # fmt: skip
 """Keys under which published checkpoints keep their tensors; averaged weights first, as in timm."""
 
@@ -79,6 +83,8 @@ def _refusal(path: Path, error: Exception) -> ModelError:
 def _tensors(checkpoint: object) -> dict[str, Tensor]:
     for key in _NESTED_UNDER:
         if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(key), Mapping):
+            if others := [str(each) for each in checkpoint if each != key and _is_state(checkpoint[each])]:
+                logger.info("2D weights: %s of the file, which also holds %s", key, truncate(others))
             checkpoint = checkpoint[key]
             break
     if (

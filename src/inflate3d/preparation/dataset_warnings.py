@@ -66,26 +66,26 @@ def case_warnings(dataset: Dataset, fingerprint: Fingerprint) -> list[DataError]
     ]
 
 
-def scan_warnings(case: Case, volume: Volume, plan: Plan) -> list[DataError]:
+def value_warnings(volume: Volume, plan: Plan) -> list[DataError]:
     """Warnings about a scan to predict whose values can't be what the model was trained on.
 
     Args:
         volume: The scan, with zeros for missing modalities.
         plan: The model's.
     """
-    warnings = scan_unit_warnings(case, volume, plan.modalities, plan.units)
-    channels = zip(plan.modalities, volume.array, plan.normalization, strict=True)
-    for index, (modality, channel, rule) in enumerate(channels):
-        if len(case.images) > 1 and case.images[index] is None:
-            continue
+    warnings = scan_unit_warnings(volume, plan.modalities, plan.units)
+    may_lack = plan.allow_missing_modality and len(plan.modalities) > 1
+    for modality, channel, rule in zip(plan.modalities, volume.array, plan.normalization, strict=True):
         low, high = float(channel.min()), float(channel.max())
+        if may_lack and low == high == 0:
+            continue
         found = _value_warning(modality, low, high)
         trained_on_hounsfield = rule.kind == "clip" and rule.low is not None and rule.low < 0
         if found and (low == high or not is_ct(modality) or trained_on_hounsfield):
             what, expected, _ = found
             hint = "the model was trained on other values: check the scan, and its modality"
             got = f"{modality}: {low:g} to {high:g}"
-            warnings.append(DataError(what, expected=expected, got=got, hint=hint, case=case.id, file=case.scan))
+            warnings.append(DataError(what, expected=expected, got=got, hint=hint))
     return warnings
 
 

@@ -111,13 +111,13 @@ def in_units(volume: Volume, wanted: Sequence[str]) -> Volume:
     return replace(volume, array=volume.array.astype(np.float32) * scale, units=units)
 
 
-def scan_unit_warnings(case: Case, volume: Volume, modalities: Sequence[str], wanted: Sequence[str]) -> list[DataError]:
+def scan_unit_warnings(volume: Volume, modalities: Sequence[str], wanted: Sequence[str]) -> list[DataError]:
     """Warnings about a scan to predict whose unit can't be compared with the model's."""
     known = volume.units or (Unit(),) * len(modalities)
     warnings = []
     for number, (modality, unit) in enumerate(zip(modalities, known, strict=False)):
         model = wanted[number] if wanted else ""
-        is_missing = len(case.images) > 1 and case.images[number] is None
+        is_missing = len(modalities) > 1 and not volume.array[number].any()
         if is_missing or bool(model) == bool(unit.name):
             continue
         expected = f"{modality} in {model}" if model else f"{modality} in the unit of the training scans, not known"
@@ -127,8 +127,6 @@ def scan_unit_warnings(case: Case, volume: Volume, modalities: Sequence[str], wa
                 expected=expected,
                 got=unit.name or "a file that states no unit",
                 hint="make sure that both are the same: values are taken as they are",
-                case=case.id,
-                file=case.scan,
             )
         )
     return warnings

@@ -46,7 +46,7 @@ class LabelVersion(FrozenModel):
         by: Who saved it, as far as the client says; for a prediction the model's name.
         model: Version of the model that predicted it, or that a person corrected.
         confidence: For a prediction, its confidence for each class by name; NaN is left out.
-        info: What the client said besides.
+        info: What the client said besides; for a prediction, its confidence and warnings.
     """
 
     number: int = Field(ge=0)

@@ -167,7 +167,7 @@ def _predict(predictor: Predictor, scan: Volume, wanted: dict[str, Any]) -> Pred
     from inflate3d.models.oom import is_oom, out_of_memory_error
 
     try:
-        return predictor.predict(scan, confidence=True, **wanted)
+        return predictor.predict(scan, confidence=True, log_warnings=False, **wanted)
     except (RuntimeError, MemoryError) as error:
         if not is_oom(error):
             raise

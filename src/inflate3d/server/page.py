@@ -155,7 +155,8 @@ class PageData:
         """Labels a case by the model in service."""
         case = self.service.cases[name]
         version, _ = self.service.predict_case(case)
-        return {"version": str(version.number), "case": _versions(case)}
+        warnings = [warning["what"] for warning in version.info.get("warnings", [])]
+        return {"version": str(version.number), "case": _versions(case), "warnings": warnings}
 
     def _read(self, case: AnnotatedCase) -> Volume:
         """A case's scan; the last one is kept, since the page asks for its parts in turn."""

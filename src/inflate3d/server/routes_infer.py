@@ -93,21 +93,29 @@ def _infer_case(service: Service, name: str) -> Inferred:
     case = service.cases[name]
     version, seconds = service.predict_case(case)
     labels = service.cases.read_labels(case.id, version)
-    params = _params(service, version.model, version.info.get("confidence"), seconds)
+    said = {name: version.info.get(name) for name in ("confidence", "warnings")}
+    params = {**_params(service, version.model, seconds), **said}
     return Inferred(labels.array[0], labels, case.id, params)
 
 
 def _infer_scan(service: Service, scan: Volume, name: str) -> Inferred:
+    from inflate3d.inference.scan_warnings import log_warnings
+
     prediction, used, seconds = service.models.predict(scan)
+    log_warnings(prediction.warnings)
     assert prediction.confidence is not None
-    params = _params(service, used.number, prediction.confidence.to_dict(), seconds)
+    said = {
+        "confidence": prediction.confidence.to_dict(),
+        "warnings": [warning.to_dict() for warning in prediction.warnings],
+    }
+    params = {**_params(service, used.number, seconds), **said}
     return Inferred(prediction.labels, scan, name, params)
 
 
-def _params(service: Service, model: int | None, confidence: object, seconds: Mapping[str, float]) -> dict[str, Any]:
+def _params(service: Service, model: int | None, seconds: Mapping[str, float]) -> dict[str, Any]:
     latencies = {stage: round(value, 3) for stage, value in seconds.items()}
     numbers = service.cases.coding.numbers
-    return {"label_names": numbers, "model_version": model, "confidence": confidence, "latencies": latencies}
+    return {"label_names": numbers, "model_version": model, "latencies": latencies}
 
 
 def _result_suffix(params: Mapping[str, Any]) -> str:

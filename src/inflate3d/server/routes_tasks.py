@@ -108,17 +108,19 @@ def _add_batch(router: APIRouter, service: Service) -> None:
 
 
 async def _predict_all(service: Service, cases: list[AnnotatedCase], task: Task) -> None:
-    done, failed = 0, {}
+    done, failed, warnings = 0, {}, {}
     for case in cases:
         if not task.running:
             return
         try:
-            await service.predictions.run(partial(service.predict_case, case))
+            version, _ = await service.predictions.run(partial(service.predict_case, case))
             done += 1
+            if found := [warning["what"] for warning in version.info.get("warnings", [])]:
+                warnings[case.id] = found
         except Inflate3dError as error:
             failed[case.id] = error.what
         task.details.append(f"{done + len(failed)} of {len(cases)}")
-    result = {"predicted": done, "failed": failed}
+    result = {"predicted": done, "failed": failed, "warnings": warnings}
     task.end("ERROR" if failed else "DONE", f"{done} predicted, {len(failed)} failed", result)
 
 

@@ -14,6 +14,7 @@ from inflate3d.datasets.case import Dataset
 from inflate3d.evaluation.metrics import dice, overlap_counts
 from inflate3d.evaluation.postprocessing.steps import read_postprocessing
 from inflate3d.inference.predictor import Predictor
+from inflate3d.inference.scan_warnings import log_warnings
 from inflate3d.preparation.verify import check_case
 
 
@@ -36,7 +37,10 @@ def held_out_dice(
     known, found = plan.apply_to(dataset), {}
     for case in (case for case in dataset.cases if case.id in cases):
         volume, label = check_case(case, known, allow_missing_modality=plan.allow_missing_modality)
-        labels = predictor.predict(volume, depth_filter=steps.depth_filter if steps else 0.0).labels
+        width = steps.depth_filter if steps else 0.0
+        prediction = predictor.predict(volume, depth_filter=width, log_warnings=False)
+        log_warnings(prediction.warnings, case=case.id)
+        labels = prediction.labels
         if steps and steps.classes:
             labels = steps.apply(labels, volume.spacing)
         maps = plan.number_classes(labels), plan.number_classes(label.array[0])

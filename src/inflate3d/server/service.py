@@ -139,6 +139,8 @@ class Service:
         Returns:
             The version, and seconds by stage.
         """
+        from inflate3d.inference.scan_warnings import log_warnings
+
         known, model = case.history.newest("predicted"), self.models.in_service
         if known is not None and model is not None and known.model == model.number:
             return known, {}
@@ -146,6 +148,7 @@ class Service:
         scan = case.read_scan()
         seconds = {"reading": time.perf_counter() - started}
         prediction, used, spent = self.models.predict(scan)
+        log_warnings(prediction.warnings, case=case.id)
         assert prediction.confidence is not None
         confidence = {name: value for name, value in prediction.confidence.classes.items() if value == value}
         version = self.cases.save_labels(
@@ -155,7 +158,10 @@ class Service:
             by=self.name,
             model=used.number,
             confidence=confidence,
-            info={"confidence": prediction.confidence.to_dict()},
+            info={
+                "confidence": prediction.confidence.to_dict(),
+                "warnings": [warning.to_dict() for warning in prediction.warnings],
+            },
         )
         return version, {**seconds, **spent}
 

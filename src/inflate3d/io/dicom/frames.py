@@ -11,8 +11,10 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 from pydicom import Dataset, dcmread
 
+from inflate3d.errors import DataError
 from inflate3d.io.damage import unreadable
 from inflate3d.io.dicom.header import ImageHeader
+from inflate3d.io.dicom.value_mapping import mapping_in_words, unread_mapping
 
 _GROUPS = {
     "position": ("PlanePositionSequence", "ImagePositionPatient"),
@@ -142,9 +144,14 @@ def _frames(header: ImageHeader) -> Iterator[ImageHeader]:
         )
     plain = {name: text for name, text in header.tags.items() if name not in ("frames", "functional groups")}
     try:
-        common = _tags(shared[0]) if shared else {}
+        common = {**_mapping(elements), **(_tags(shared[0]) if shared else {})}
         for index, group in enumerate(own):
-            yield replace(header, tags={**plain, **common, **_tags(group)}, frame=index)
+            tags = {**plain, **common, **_tags(group)}
+            if "mapping" in tags and "slope" not in tags:
+                raise unread_mapping(tags["mapping"], header.file)
+            yield replace(header, tags=tags, frame=index)
+    except DataError:
+        raise
     except (ValueError, TypeError, AttributeError) as error:  # a value that should be a number may be anything
         raise unreadable(header.file, None, expected="functional groups of frames", got=error) from error
 
@@ -169,7 +176,12 @@ def _tags(group: Dataset) -> dict[str, str]:
         found["gradient direction"] = _value(
             diffusion, "DiffusionGradientDirectionSequence", "DiffusionGradientOrientation"
         )
-    return {name: text for name, text in found.items() if text}
+    return {**_mapping(group), **{name: text for name, text in found.items() if text}}
+
+
+def _mapping(elements: Dataset) -> dict[str, str]:
+    found = mapping_in_words(elements)
+    return {"mapping": found} if found else {}
 
 
 def _value(group: Dataset, sequence: str, keyword: str) -> str:

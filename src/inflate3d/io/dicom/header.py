@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import warnings
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,16 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 from pydicom import Dataset
+from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
+from pydicom.valuerep import TEXT_VR_DELIMS
 
 from inflate3d.errors import DataError
 from inflate3d.io.damage import check_claim, foreign_file, unreadable
 from inflate3d.io.dicom.file import UNDEFINED_LENGTH, read_elements, storage_class_of
 from inflate3d.io.dicom.stream import size_of_stream, start_of_stream
+from inflate3d.io.dicom.value_mapping import check_mapping
 from inflate3d.io.formats import dicom_suffix, is_dicom
 
 _TAGS = {
@@ -280,32 +284,12 @@ def read_header(file: Path) -> ImageHeader | None:
             file=file,
         )
     if _REAL_WORLD_VALUES in elements and not (header.text("slope") or header.text("functional groups")):
-        _check_mapping(file)
+        check_mapping(file)
     is_raw = not syntax or syntax in _UNCOMPRESSED
     _check_size(header, _pixel_bytes(elements) if is_raw else None, size)
     if not is_raw:
         _check_stream(header, elements)
     return header
-
-
-def _check_mapping(file: Path) -> None:
-    """Refuses stored values without a rescale slope that are mapped to physical ones, as in some PET and SPECT."""
-    from pydicom import dcmread
-
-    try:
-        (mapping, *_) = dcmread(file, specific_tags=[_REAL_WORLD_VALUES], force=True)[_REAL_WORLD_VALUES].value
-        slope, intercept = (mapping.get(f"RealWorldValue{name}", own) for name, own in (("Slope", 1), ("Intercept", 0)))
-        plain = (float(slope), float(intercept)) == (1.0, 0.0)
-    except Exception as error:  # pydicom has many, see `read_elements`
-        raise unreadable(file, None, expected="a Real World Value Mapping", got=error) from error
-    if not plain:
-        raise DataError(
-            "an image has a Real World Value Mapping in place of a rescale slope, which is not read",
-            expected="rescale slope and intercept, (0028,1052) and (0028,1053)",
-            got=f"slope {slope:g}, intercept {intercept:g}",
-            hint="convert the series to NIfTI by a program that applies the mapping",
-            file=file,
-        )
 
 
 def _start(file: Path) -> bytes:
@@ -383,4 +367,19 @@ def _text(elements: Dataset, tag: int) -> str:
         numbers = np.dtype(dtype).newbyteorder("<" if element.is_little_endian else ">")
         whole = len(element.value) // numbers.itemsize * numbers.itemsize
         return "\\".join(f"{number:.10g}" for number in np.frombuffer(element.value[:whole], numbers).tolist())
-    return element.value.decode("utf-8", "replace").strip(" \0")
+    return _decoded(element.value, elements).strip(" \0")
+
+
+def _decoded(text: bytes, elements: Dataset) -> str:
+    """Text in the file's character set; where none is named, UTF-8 or Latin-1, which some archives leave unsaid."""
+    if text.isascii() and b"\x1b" not in text:
+        return text.decode("ascii")
+    named = elements.get("SpecificCharacterSet") or []
+    if not named:
+        try:
+            return text.decode("utf-8")
+        except UnicodeDecodeError:
+            return text.decode("latin-1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # unknown character sets are replaced by the default one
+        return decode_bytes(text, convert_encodings([named] if isinstance(named, str) else list(named)), TEXT_VR_DELIMS)

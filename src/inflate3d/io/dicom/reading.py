@@ -13,7 +13,7 @@ from inflate3d.errors import DataError
 from inflate3d.io.damage import unreadable
 from inflate3d.io.dicom.frames import expand_frames, frame_dtype, frame_values
 from inflate3d.io.dicom.header import NOT_SCANS, ImageHeader, read_header, scan_folder, slice_count
-from inflate3d.io.dicom.stack import Stack, stack_slices
+from inflate3d.io.dicom.stack import Stack, check_no_mosaics, stack_slices
 from inflate3d.io.dicom.suv import unit_of
 from inflate3d.io.dicom.volumes import choose_volume
 from inflate3d.io.formats import is_dicomdir, is_series_uid, split_volume_number
@@ -68,13 +68,16 @@ def read_stack(path: Path) -> Stack:
         DataError: The series does not exist, it is damaged, or it is not a regular stack of gray slices.
     """
     path, number = split_volume_number(path)
-    return stack_slices(choose_volume(expand_frames(_find(path)), number))
+    images = expand_frames(_find(path))
+    check_no_mosaics(images)
+    return stack_slices(choose_volume(images, number))
 
 
 def _read_headers(path: Path) -> tuple[Stack, Unit]:
     """The slices of a series, and the unit of their values."""
     path, number = split_volume_number(path)
     images = expand_frames(_find(path))
+    check_no_mosaics(images)
     return stack_slices(choose_volume(images, number)), unit_of(images)
 
 

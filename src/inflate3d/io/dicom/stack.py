@@ -15,6 +15,9 @@ from inflate3d.io.dicom.header import ImageHeader
 from inflate3d.io.dicom.volumes import DISTINGUISHING
 from inflate3d.io.grid import affine_from_lps
 
+_MOSAIC = "MOSAIC"
+"""Among the image types of an image that holds all slices of a volume as tiles."""
+
 _ALIKE = (("rows", 1, 0.0), ("columns", 1, 0.0), ("pixel spacing", 2, 1e-4), ("orientation", 6, 1e-4))
 """What all slices have in common: tag, how many numbers, and the difference that rounding explains."""
 
@@ -92,6 +95,8 @@ def why_no_volume(headers: Sequence[ImageHeader]) -> str:
         return "its images are a localizer's"
     if not all(header.text("photometric").startswith("MONOCHROME") for header in headers):
         return "its images are color pictures"
+    if any(map(_is_mosaic, headers)):
+        return "its images are mosaics"
     if any(header.text("functional groups") or header.number("frames", 1.0) > 1 for header in headers):
         return ""
     if len(headers) < 2:
@@ -103,6 +108,24 @@ def why_no_volume(headers: Sequence[ImageHeader]) -> str:
     except DataError:
         return "its images lie in several directions"
     return ""
+
+
+def check_no_mosaics(headers: Sequence[ImageHeader]) -> None:
+    """Refuses images that hold all slices of a volume as tiles, as some scanners export time series and diffusion."""
+    for header in headers:
+        if _is_mosaic(header):
+            raise DataError(
+                "a DICOM image is a mosaic: its tiles are the slices of a volume, which are not read",
+                expected="an image for each slice",
+                got=f"image type {header.text('image type')}",
+                hint="convert the series to NIfTI by dcm2niix, or export it as enhanced MR",
+                file=header.file,
+            )
+
+
+def _is_mosaic(header: ImageHeader) -> bool:
+    """Enhanced objects keep the word though their frames are slices."""
+    return header.frame is None and not header.text("functional groups") and _MOSAIC in header.text("image type")
 
 
 def _check_plain(headers: Sequence[ImageHeader]) -> None:

@@ -247,12 +247,14 @@ async function save(tag) {
 
 async function predict() {
   if (!room.predict || !open || !maySkip()) return;
-  await working("Predicting", async () => {
+  const warnings = await working("Predicting", async () => {
     const predicted = await api.predict(open.id);
     Object.assign(open.setup, predicted.case);
     await showVersions(predicted.version, open.other);
     await refreshList();
+    return predicted.warnings;
   });
+  if (warnings?.length) say(`Look at this prediction closely: ${warnings.join("; ")}.`, true);
 }
 
 async function nextCase() {
