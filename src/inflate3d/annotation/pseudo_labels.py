@@ -167,7 +167,7 @@ def learn_from_unlabeled(
         scans: See `find_unlabeled`. At most `MOST_PER_CASE` for each labeled case are drawn.
         train: Trains each of the new folds.
         progress: Shows progress.
-        warn: Called with the error of each scan that can't be predicted.
+        warn: Called with the error of each scan that can't be predicted, and with what is unusual about the others.
         **settings: How to predict, see `Predictor`.
 
     Raises:
@@ -264,10 +264,13 @@ def _write_dataset(
     for scan in progress(scans, len(scans), "predicting unlabeled scans"):
         try:
             volume = read_images(scan.images, case=scan.id)
-            labels = agreed([each.predict(volume).labels for each in predictors], ignore)
+            predictions = [each.predict(volume, log_warnings=False) for each in predictors]
+            labels = agreed([each.labels for each in predictions], ignore)
         except Inflate3dError as error:
             warn(error.with_context(case=scan.id, file=scan.scan))
             continue
+        for warning in predictions[0].warnings:
+            warn(warning.with_context(case=scan.id, file=scan.scan))
         if not np.isin(labels, (0, ignore)).all():
             file = folder.dataset / "labels" / f"{scan.id}.nii.gz"
             write_labels(file, labels, like=scan.scan)
