@@ -15,9 +15,11 @@ import pytest
 import SimpleITK
 import torch
 from pydicom.config import disable_value_validation
+from pydicom.uid import RLELossless
 
 from inflate3d.errors import DataError
 from inflate3d.io import find_series, read_grid, read_labels, read_volume, write_labels
+from inflate3d.io.dicom.stream import size_of_stream
 
 VALUES = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
 
@@ -182,6 +184,28 @@ def test_pixels_in_bits_that_are_read_wrong_are_refused(tmp_path, write_series, 
         slice_["PixelData"].VR = "OW"
         slice_.save_as(file)
     assert f"{stored} of {allocated} bits" in str(refused(tmp_path).got)
+
+
+def test_marks_of_jpeg_2000_in_other_compressed_data_say_nothing(tmp_path, write_series):
+    """Voxels of 255, 79, 255, 81 are stored so in run lengths, with any size behind them."""
+    values = np.random.default_rng(0).integers(0, 256, (3, 8, 40)).astype("u1")
+    values[:, 0, 4:8] = 255, 79, 255, 81
+    for file in write_series(tmp_path, values):
+        slice_ = pydicom.dcmread(file)
+        slice_.compress(RLELossless)
+        assert b"\xff\x4f\xff\x51" in slice_.PixelData
+        slice_.save_as(file)
+    assert np.array_equal(read_volume(tmp_path).array[0], values.transpose(2, 1, 0))
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_size_of_a_stream_of_jpeg_2000_within_boxes(long):
+    stream = b"\xff\x4f\xff\x51" + struct.pack(">2H4I", 0, 0, 70, 50, 10, 20)
+    header = struct.pack(">I4s8s", 16, b"ftyp", b"\xff\x4f\xff\x51" * 2)
+    box = struct.pack(">I4sQ", 1, b"jp2c", 0) if long else struct.pack(">I4s", 0, b"jp2c")
+    assert size_of_stream(b"\0\0\0\x0cjP  \r\n\x87\n" + header + box + stream) == (30, 60)
+    assert size_of_stream(stream) == (30, 60)
+    assert size_of_stream(b"\0" + stream) is None
 
 
 def test_bits_above_the_stored_ones_are_left_out(tmp_path, write_series):
