@@ -9,6 +9,7 @@ import pytest
 
 from inflate3d.annotation.strategies import STRATEGIES
 from inflate3d.server import train_model
+from inflate3d.server.labels import LabelVersion
 from inflate3d.server.models import RESULT, ModelVersion
 from inflate3d.server.service import Service
 from inflate3d.server.training_job import JobFolder
@@ -57,9 +58,16 @@ def test_nothing_is_next_when_all_are_labeled(client, service):
 
 def test_predictions_of_many_cases(client, service: Service, monkeypatch):
     seen = []
-    monkeypatch.setattr(service, "predict_case", lambda case: seen.append(case.id))
+
+    def predict(case):
+        seen.append(case.id)
+        info = {"warnings": [{"what": "all alike", "got": "7"}]} if case.id == "toy3" else {}
+        return LabelVersion(number=1, tag="predicted", info=info), {}
+
+    monkeypatch.setattr(service, "predict_case", predict)
     task = client.post(f"/batch/infer/{service.name}?images=unlabeled&run_sync=true").json()
-    assert task["status"] == "DONE" and task["result"] == {"predicted": 3, "failed": {}}
+    assert task["status"] == "DONE"
+    assert task["result"] == {"predicted": 3, "failed": {}, "warnings": {"toy3": ["all alike"]}}
     assert seen == ["toy2", "toy3", "toy4"]
     assert client.get("/batch/infer").json()["id"] == task["id"]
     assert client.get("/batch/infer?check_if_running=true").status_code == 404
@@ -68,7 +76,13 @@ def test_predictions_of_many_cases(client, service: Service, monkeypatch):
 
 def test_predictions_of_many_cases_stop(client, service: Service, monkeypatch):
     reached, going_on = threading.Event(), threading.Event()
-    monkeypatch.setattr(service, "predict_case", lambda case: (reached.set(), going_on.wait(60)))
+
+    def predict(case):
+        reached.set()
+        going_on.wait(60)
+        return LabelVersion(number=1, tag="predicted"), {}
+
+    monkeypatch.setattr(service, "predict_case", predict)
     client.post(f"/batch/infer/{service.name}")
     assert reached.wait(60)
     assert client.post(f"/batch/infer/{service.name}").status_code == 429
