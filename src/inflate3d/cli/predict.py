@@ -16,7 +16,7 @@ from inflate3d.cli.engine_options import EngineOptions
 from inflate3d.cli.terminal import CommandOptions, Terminal
 from inflate3d.cli.verify import show_warnings
 from inflate3d.config import Precision, Runtime, Schedule
-from inflate3d.errors import ConfigError, DataError, DatasetProblems, truncate
+from inflate3d.errors import ConfigError, DatasetProblems, Inflate3dError, truncate
 from inflate3d.settings import FrozenModel
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def _predict(
     from inflate3d.inference.batch import predict_files
 
     results: list[ScanResult] = []
-    warnings: list[DataError] = list(found.warnings)
+    warnings: list[Inflate3dError] = list(found.warnings)
 
     def report(result: ScanResult) -> None:
         results.append(result)
@@ -259,7 +259,7 @@ def _predict(
 
 
 def _show(
-    results: Sequence[ScanResult], warnings: Sequence[DataError], terminal: Terminal, *, files: bool = True
+    results: Sequence[ScanResult], warnings: Sequence[Inflate3dError], terminal: Terminal, *, files: bool = True
 ) -> None:
     show_warnings(list(warnings), terminal)
     if skipped := [result.case for result in results if result.state == "skipped"]:
