@@ -10,7 +10,7 @@ from pydicom import dcmread
 from inflate3d.datasets.case import Case, Dataset
 from inflate3d.errors import DataError
 from inflate3d.io import read_volume, write_labels, write_volume
-from inflate3d.preparation.dataset_warnings import scan_warnings
+from inflate3d.preparation.dataset_warnings import value_warnings
 from inflate3d.preparation.model_space import to_model_space
 from inflate3d.preparation.plan import Normalization, Plan
 from inflate3d.preparation.prepare import prepare
@@ -72,11 +72,10 @@ def test_scans_are_brought_to_the_unit_of_the_plan_or_refused():
     ("unit", "model", "warned"),
     [(BECQUEREL, SUV, False), (BECQUEREL, "", True), (UNKNOWN, SUV, True), (UNKNOWN, "", False)],
 )
-def test_units_that_can_not_be_compared_are_named(tmp_path, unit, model, warned):
+def test_units_that_can_not_be_compared_are_named(unit, model, warned):
     plan = plan_of(units=(model,) if model else ())
-    case = Case("a", (tmp_path,), None)
     scan = replace(pet(unit), array=np.arange(24, dtype=np.int16).reshape(1, 2, 3, 4))
-    assert [warning.what for warning in scan_warnings(case, scan, plan)] == (
+    assert [warning.what for warning in value_warnings(scan, plan)] == (
         ["the unit of the scan may not be the model's"] * warned
     )
 
