@@ -122,14 +122,6 @@ def test_same_seed_gives_the_same_run_twice(tiny_run, tiny_config, phantom_store
     assert not same(weights_of(other), weights_of(tiny_run))
 
 
-@pytest.mark.slow
-def test_number_of_loader_processes_does_not_matter(tiny_run, tiny_config, phantom_store, tmp_path):
-    helped = RunFolder(tmp_path / "helped")
-    train(changed(tiny_config, workers=1), helped, phantom_store)
-    assert same(weights_of(helped), weights_of(tiny_run))
-    assert rows_of(helped) == rows_of(tiny_run)
-
-
 @pytest.mark.parametrize(
     ("accumulate", "stop_at", "number"),
     [
