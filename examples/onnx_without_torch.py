@@ -38,6 +38,20 @@ def value_range(channel, rule):
     return low, high if high > low else low + 1
 
 
+def label_values(logits, model):
+    """The label value of each pixel."""
+    values, regions = np.array([each["value"] for each in model["classes"]], np.int16), model["plan"]["regions"]
+    if not regions:
+        return values[logits.argmax(0)]
+    if regions["order"]:  # later regions are written over earlier ones
+        labels = np.zeros(logits.shape[1:], np.int16)
+        for region, value in zip(logits, regions["order"], strict=True):
+            labels[region > 0] = value
+        return labels
+    held = np.array([[value in region for region in regions["values"].values()] for value in values], np.float32)
+    return values[np.tensordot(held, logits, 1).argmax(0)]
+
+
 def segment(folder, image):
     """The label map of a scan, on its own grid."""
     model = json.loads((folder / "model.json").read_text(encoding="utf-8"))
@@ -66,13 +80,16 @@ def segment(folder, image):
         channel = np.tensordot(weights(depth, slices), channel.astype(np.float32), 1)
         scan.append(rows @ ((channel - low) / (high - low)).clip(0, 1).astype(np.float32) @ columns.T)
 
-    # windows to logits, and back to the scan's own voxels
-    shown = (np.arange(slices)[:, None] + windows["offsets"]).clip(0, slices - 1)
-    logits = [session.run(None, {"windows": np.stack(scan)[None, :, each]})[0][0] for each in shown]
-    logits = np.tensordot(weights(slices, depth), np.stack(logits), 1)
+    # windows, or the whole scan as one slab, to logits, and back to the scan's own voxels
+    scan = np.stack(scan)[None]
+    if windows["reach"]:
+        logits = session.run(None, {"windows": scan})[0][0].swapaxes(0, 1)
+    else:
+        shown = (np.arange(slices)[:, None] + windows["offsets"]).clip(0, slices - 1)
+        logits = np.stack([session.run(None, {"windows": scan[:, :, each]})[0][0] for each in shown])
+    logits = np.tensordot(weights(slices, depth), logits, 1)
     rows, columns = map(weights, size, plane, sides / field)
-    classes = np.stack([(rows @ each @ columns.T).argmax(0) for each in logits])
-    labels = np.array([each["value"] for each in model["classes"]], np.int16)[classes]
+    labels = np.stack([label_values(rows @ each @ columns.T, model) for each in logits])
     return orientations.apply_orientation(labels, orientations.ornt_transform(wanted, own))
 
 

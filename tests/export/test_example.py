@@ -8,6 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from inflate3d.datasets.regions import Regions
 from inflate3d.export.description import Check, ExportedModel
 from inflate3d.inference.predictor import Predictor
 from inflate3d.io import read_volume
@@ -26,6 +27,13 @@ PLANS = {
         "normalization": (Normalization(kind="case"),),
     },
     "larger than the input": {"pixel_spacing": (0.3, 0.4), "stride": 2, "depth_axis": "coronal"},
+    "regions": {"regions": Regions(values={"a": (3, 4), "b": (4,), "c": (90,), "d": (700,), "e": (90, 700)})},
+    "regions in an order": {
+        "regions": Regions(
+            values={"a": (3, 4, 90, 700), "b": (4, 90, 700), "c": (90, 700), "d": (700,), "e": (4,)},
+            order=(3, 90, 90, 700, 4),
+        )
+    },
 }
 
 
@@ -36,8 +44,7 @@ def run_example(folder, scan, out):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PLANS)
-@pytest.mark.parametrize("case", [1, 3])  # in other orientations
+@pytest.mark.parametrize(("name", "case"), zip(PLANS, (1, 3, 1, 3, 1), strict=True))  # the cases' axes differ
 def test_it_gives_our_label_map(name, case, random_model, exported_onnx, phantoms, tmp_path):
     plan = random_model.plan.model_copy(update=PLANS[name])
     folder = tmp_path / "exported"

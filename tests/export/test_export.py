@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from inflate3d.cli import main
+from inflate3d.datasets.regions import Regions
 from inflate3d.errors import ConfigError, ModelError, OutputError
 from inflate3d.export import export, runtimes
 from inflate3d.export.export import export_model
@@ -79,8 +80,13 @@ def test_openvino(random_folder, random_model, tmp_path):
 
 
 @pytest.mark.slow
-def test_torch_export(random_folder, random_model, tmp_path):
-    export_model(random_folder, tmp_path / "out", format="torch-export")
+def test_torch_export_of_regions(random_model, tmp_path, monkeypatch):
+    regions = Regions(values={"all": (3, 4, 90, 700), "a": (3,), "b": (4,), "c": (90,), "d": (700,)})
+    monkeypatch.setattr(random_model, "plan", random_model.plan.model_copy(update={"regions": regions}))
+    random_model.save(tmp_path / "model")
+    exported = export_model(tmp_path / "model", tmp_path / "out", format="torch-export")
+    assert exported.output.axes == ("window", "region", "row", "column")
+    assert "| 0 | 3, 4, 90, 700 | all |" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     windows, expected = logits(random_model, 3)
     loaded = torch.export.load(tmp_path / "out" / "model.pt2").module()
     torch.testing.assert_close(loaded(windows), expected, rtol=0, atol=1e-5)

@@ -43,6 +43,12 @@ def test_length_of_the_slabs_changes_nothing(model, scan, settings, batch_size):
     np.testing.assert_allclose(scores(model, scan, batch_size=batch_size, **settings), whole, atol=1e-5)
 
 
+@pytest.mark.slow
+def test_another_runtime_gives_the_same_scores(model, scan):
+    theirs = scores(model, scan, batch_size=4, runtime="onnxruntime")
+    np.testing.assert_allclose(theirs, scores(model, scan), atol=1e-4)
+
+
 def test_slices_see_their_neighbors(model, scan):
     other = scan.array.copy()
     other[..., 8] = np.random.default_rng(1).normal(100, 150, other.shape[:-1])

@@ -31,7 +31,7 @@ COMMANDS = {
     "serve": "serve cases to annotators, in the browser or in 3D Slicer",
     "compare": "train and score several methods under one protocol",
     "push": "upload a trained model to the Hugging Face hub",
-    "export": "export a trained model for programs without inflate3d",
+    "export": "export a trained model for other programs",
     "convert": "write a dataset in another layout or format, such as nnU-Net's",
     "flops": "count what a network costs",
     "encoders": "list the 2D backbones that can be inflated",

@@ -1,4 +1,4 @@
-"""Export a trained model for programs without inflate3d: ONNX, OpenVINO or torch.export."""
+"""Export a trained model for other programs: ONNX, OpenVINO, torch.export or a MONAI Bundle."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Options(CommandOptions):
     """The run's folder, or a model folder."""
     out: Positional[Path]
     """The new folder; it must be empty or not exist."""
-    format: Literal["onnx", "openvino", "torch-export"] = "onnx"
-    """ONNX, OpenVINO's own files, or torch's exported program."""
+    format: Literal["onnx", "openvino", "torch-export", "bundle"] = "onnx"
+    """ONNX, OpenVINO's own files, torch's exported program, or a MONAI Bundle, which needs inflate3d to run."""
     half: bool = False
     """Keep the weights in 16 bits: half the size, and logits that differ in the third digit."""
     int8: bool = False
@@ -28,6 +28,8 @@ class Options(CommandOptions):
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     """Exports."""
+    if options.format == "bundle":
+        return _export_bundle(options, terminal)
     from inflate3d.export.export import export_model
 
     exported = export_model(
@@ -55,4 +57,26 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
         "weights": exported.weights,
         "check": check.model_dump(),
         "int8": exported.int8.model_dump() if exported.int8 else None,
+    }
+
+
+def _export_bundle(options: Options, terminal: Terminal) -> dict[str, Any]:
+    from inflate3d.errors import ConfigError
+    from inflate3d.export.bundle import export_bundle
+
+    if options.half or options.int8:
+        raise ConfigError(
+            "a bundle has the model's own weights",
+            got="--format bundle" + " --half" * options.half + " --int8" * options.int8,
+            hint="leave out --half and --int8, or choose another format",
+        )
+    file = export_bundle(options.run, options.out)
+    terminal.print(f"{options.out} is a MONAI Bundle; docs/README.md in it has the command that runs it")
+    return {
+        "written": str(options.out),
+        "file": str(file),
+        "format": "bundle",
+        "weights": "float32",
+        "check": None,
+        "int8": None,
     }

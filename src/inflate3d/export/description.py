@@ -9,6 +9,7 @@ from inflate3d.atomic import write_text
 from inflate3d.evaluation.postprocessing.steps import Postprocessing
 from inflate3d.export.network import INPUT, OUTPUT
 from inflate3d.models.architecture import Architecture
+from inflate3d.models.depth_mixing import REACH
 from inflate3d.orientation import DepthAxis, frame_axes
 from inflate3d.preparation.plan import Plan
 from inflate3d.settings import FrozenModel
@@ -36,7 +37,7 @@ class TensorDescription(FrozenModel):
 
 
 class ClassDescription(FrozenModel):
-    """A class: its place is its channel in the logits."""
+    """A class: its place is its channel in the logits, unless the plan has regions, whose places are."""
 
     value: int
     """In label maps."""
@@ -52,6 +53,8 @@ class WindowDescription(FrozenModel):
         pixel_spacing: Millimeters between rows and between columns of the input, for a slice that is not larger than
             the input; None lets each slice fill the input.
         offsets: The slices of a window, relative to the one that is predicted; the end slices are repeated.
+        reach: How many slices away a slice of a slab is that still changes a slice's logits; 0 for windows. A slab with
+            as many more slices at both ends gives the same logits as the whole scan.
     """
 
     depth_axis: DepthAxis
@@ -59,6 +62,7 @@ class WindowDescription(FrozenModel):
     slice_spacing: float | None
     pixel_spacing: tuple[float, float] | None
     offsets: tuple[int, ...]
+    reach: int = 0
 
 
 class Check(FrozenModel):
@@ -113,21 +117,27 @@ class ExportedModel(FrozenModel):
     ) -> ExportedModel:
         """Describes a network that was written in a format."""
         rows, columns = architecture.image_size
-        channels, depth, classes = architecture.in_channels, architecture.depth, architecture.num_classes
+        channels, depth, outputs = architecture.in_channels, architecture.depth, architecture.num_classes
+        takes_slabs = architecture.depth_mixing != "none"
+        channel = "region" if plan.regions else "class"
         return cls(
             format=format,
             file=FILES[format],
             weights=weights,
             input=TensorDescription(
                 name=INPUT,
-                axes=("window", "modality", "slice", "row", "column"),
-                shape=(None, channels, depth, rows, columns),
+                axes=("slab" if takes_slabs else "window", "modality", "slice", "row", "column"),
+                shape=(None, channels, None if takes_slabs else depth, rows, columns),
             ),
             output=TensorDescription(
-                name=OUTPUT, axes=("window", "class", "row", "column"), shape=(None, classes, rows, columns)
+                name=OUTPUT,
+                axes=("slab", channel, "slice", "row", "column")
+                if takes_slabs
+                else ("window", channel, "row", "column"),
+                shape=(None, outputs, *[None] * takes_slabs, rows, columns),
             ),
             classes=tuple(ClassDescription(value=value, name=name) for value, name in plan.classes.items()),
-            windows=tuple(_windows(each, depth) for each in plan.plane_plans),
+            windows=tuple(_windows(each, depth, REACH if takes_slabs else 0) for each in plan.plane_plans),
             plan=plan,
             architecture=architecture,
             postprocessing=postprocessing,
@@ -144,11 +154,12 @@ class ExportedModel(FrozenModel):
         write_text(folder / DESCRIPTION, self.model_dump_json(indent=2) + "\n")
 
 
-def _windows(plan: Plan, depth: int) -> WindowDescription:
+def _windows(plan: Plan, depth: int, reach: int) -> WindowDescription:
     return WindowDescription(
         depth_axis=plan.depth_axis,
         axes="".join("RAS"[world] for world in frame_axes(plan.depth_axis)),
         slice_spacing=plan.slice_spacing,
         pixel_spacing=plan.pixel_spacing,
         offsets=tuple(plan.stride * (number - depth // 2) for number in range(depth)),
+        reach=reach,
     )

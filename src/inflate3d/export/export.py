@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from inflate3d.datasets.writing import check_empty
-from inflate3d.errors import ConfigError, ModelError, OutputError
+from inflate3d.errors import ConfigError, ModelError
 from inflate3d.evaluation.postprocessing.steps import read_postprocessing
 from inflate3d.export.card import write_card
 from inflate3d.export.description import FILES, Check, ExportedModel, Format
 from inflate3d.export.files import PACKAGES, write_network
+from inflate3d.export.folder import load_single, whole_folder
 from inflate3d.export.int8 import quantize
 from inflate3d.export.runtimes import TOLERANCE, OpenVino, check_equal, largest_difference, require_packages
-from inflate3d.inference.ensemble import find_models
-from inflate3d.models.segmenter import Segmenter, load_model
+from inflate3d.models.segmenter import Segmenter
+from inflate3d.preparation.plan import Plan
 from inflate3d.progress import Progress, silent
 from inflate3d.run_folder import RunFolder
 
@@ -65,9 +62,8 @@ def export_model(
     if int8:
         _check_int8(source, format, half=half)
     check_empty(out)
-    model, folder = _load(source)
-    assert model.plan is not None
-    with _whole_folder(out) as temporary:
+    model, plan, folder = _load(source)
+    with whole_folder(out) as temporary:
         scored = None
         if int8:
             scored = quantize(model, RunFolder(source), temporary / FILES[format], progress=progress)
@@ -77,10 +73,10 @@ def export_model(
             check_equal(difference, HALF_TOLERANCE if half else TOLERANCE, _PROGRAMS[format])
         exported = ExportedModel.of(
             model.architecture,
-            model.plan,
+            plan,
             format=format,
             weights="int8" if int8 else "float16" if half else "float32",
-            postprocessing=read_postprocessing((source,), model.plan.classes, model.plan.regions),
+            postprocessing=read_postprocessing((source,), plan.classes, plan.regions),
             check=Check(program=_PROGRAMS[format], largest_difference=difference),
             int8=scored,
         )
@@ -106,55 +102,15 @@ def _check_int8(source: Path, format: Format, *, half: bool) -> None:  # noqa: A
         )
 
 
-def _load(source: Path) -> tuple[Segmenter, Path]:
-    """The model in a folder, and where it is."""
-    folder, *others = find_models(source)
-    if others:
-        raise ConfigError(
-            "the folder holds several models",
-            expected="one",
-            got=len(others) + 1,
-            hint="export each by itself; the other program averages their logits",
-            file=source,
-        )
-    model = load_model(folder)
-    if not isinstance(model, Segmenter) or model.architecture.depth_mixing != "none":
+def _load(source: Path) -> tuple[Segmenter, Plan, Path]:
+    """The model in a folder, its plan, and where it is."""
+    model, plan, folder = load_single(source)
+    if not isinstance(model, Segmenter):
         raise ModelError(
-            "this kind of network can't be exported",
-            expected="an inflated network without depth mixing",
-            got="depth mixing" if isinstance(model, Segmenter) else model.architecture.network,
+            "a 3D network can't be exported in this format",
+            expected="an inflated network",
+            got=model.architecture.network,
+            hint="--format bundle takes any network",
             file=folder,
         )
-    if model.plan is None:
-        raise ModelError("model has no plan", hint="train it with inflate3d, or set model.plan", file=folder)
-    if model.plan.regions:
-        raise ModelError(
-            "a model of regions can't be exported",
-            expected="a model of exclusive classes, whose largest logit is the class",
-            got=f"the regions {', '.join(model.plan.regions.names)}",
-            hint="predict with inflate3d",
-            file=folder,
-        )
-    return model, folder
-
-
-@contextmanager
-def _whole_folder(final: Path) -> Iterator[Path]:
-    """Gives a temporary folder, which becomes ``final`` when the block ends well and is removed otherwise.
-
-    Raises:
-        OutputError: The system refuses to write.
-    """
-    temporary = final.with_name(f".{secrets.token_hex(4)}-{final.name}")
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        if final.exists():  # and is empty
-            final.rmdir()
-        temporary.replace(final)
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError("the folder can't be written", got=error.strerror or error, file=final) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    return model, plan, folder

@@ -106,7 +106,7 @@ def _spread(count: int, most: int) -> list[int]:
 
 def _mean_dice(network: Segmenter, store: Store, cases: Sequence[str], progress: Progress, words: str) -> float:
     predictor = Predictor(network, device="cpu")
-    dice = CaseDice(len(cases), network.architecture.num_classes)
+    dice = CaseDice(len(cases), len(predictor.plan.classes), predictor.plan.members)
     for row, case in enumerate(progress(iter(cases), len(cases), words)):
         labels = torch.from_numpy(store.labels(case))
         for predicted, label in zip(predictor.classes(store.scan(case)), labels, strict=True):

@@ -11,10 +11,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from inflate3d.errors import ModelError, truncate
+from inflate3d.models.depth_mixing import REACH
 from inflate3d.models.segmenter import Segmenter
 
 INPUT, OUTPUT = "windows", "logits"
 """Names of the network's input and output in files."""
+
+EXAMPLE_SLICES = REACH + 2
+"""Of a slab; more than a slice reaches."""
 
 _EXPORT_ERRORS = (RuntimeError, ValueError, TypeError, AssertionError, AttributeError, LookupError)
 """What torch raises for a network that it can't export; its own classes derive from these."""
@@ -35,14 +39,14 @@ class HalfWeights(nn.Module):
             if weight.ndim > 1 and float(weight.abs().max()) < torch.finfo(torch.float16).max:
                 weight.data = weight.data.half()
 
-    def forward(self, windows: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b k h w"]:
+    def forward(self, windows: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b k *t h w"]:
         """Scores windows, as the network itself does."""
         weights = {name: weight.float() for name, weight in self.network.named_parameters()}
         return torch.func.functional_call(self.network, weights, (windows,))
 
 
 def trace(model: Segmenter, *, half: bool = False) -> torch.export.ExportedProgram:
-    """The network as a graph for any number of windows.
+    """The network as a graph for any number of windows, or of slabs of any length.
 
     Args:
         model: On the CPU, in eval mode.
@@ -51,12 +55,14 @@ def trace(model: Segmenter, *, half: bool = False) -> torch.export.ExportedProgr
     Raises:
         ModelError: torch can't export it.
     """
-    batch = torch.export.Dim("batch", min=1, max=2**16)
+    free = {0: torch.export.Dim("batch", min=1, max=2**16)}
+    if model.architecture.depth_mixing != "none":
+        free[2] = torch.export.Dim("slices", min=1, max=2**16)
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch about itself
             return torch.export.export(
-                HalfWeights(model) if half else model, (example_windows(model, 2),), dynamic_shapes=({0: batch},)
+                HalfWeights(model) if half else model, (example_windows(model, 2),), dynamic_shapes=(free,)
             )
     except _EXPORT_ERRORS as error:
         raise _refused(model, error) from error
@@ -81,9 +87,10 @@ def to_onnx(program: torch.export.ExportedProgram, model: Segmenter) -> Any:
 
 
 def example_windows(model: Segmenter, count: int) -> Float[Tensor, "b c d h w"]:
-    """Random windows, the same every time."""
+    """Random windows, or slabs, the same every time."""
     architecture = model.architecture
-    shape = (count, architecture.in_channels, architecture.depth, *architecture.image_size)
+    slices = architecture.depth if architecture.depth_mixing == "none" else EXAMPLE_SLICES
+    shape = (count, architecture.in_channels, slices, *architecture.image_size)
     return torch.rand(shape, generator=torch.Generator().manual_seed(0))
 
 

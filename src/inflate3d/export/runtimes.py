@@ -35,8 +35,8 @@ class Runtime(ABC):
     def __init__(self, file: Path | bytes) -> None: ...
 
     @abstractmethod
-    def __call__(self, windows: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b k h w"]:
-        """The logits of windows on the CPU."""
+    def __call__(self, windows: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b k *t h w"]:
+        """The logits of windows, or of slabs, on the CPU."""
 
 
 class OnnxRuntime(Runtime):
@@ -52,7 +52,7 @@ class OnnxRuntime(Runtime):
         source = file if isinstance(file, bytes) else str(file)
         self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
-    def __call__(self, windows: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b k h w"]:
+    def __call__(self, windows: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b k *t h w"]:
         """The logits of windows."""
         (logits,) = self._session.run(None, {INPUT: windows.numpy()})
         return torch.from_numpy(logits)
@@ -70,7 +70,7 @@ class OpenVino(Runtime):
         settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
         self._compiled = core.compile_model(model, "CPU", settings)
 
-    def __call__(self, windows: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b k h w"]:
+    def __call__(self, windows: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b k *t h w"]:
         """The logits of windows."""
         return torch.from_numpy(self._compiled(windows.numpy())[0])
 

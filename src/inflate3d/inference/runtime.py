@@ -29,7 +29,7 @@ from inflate3d.models.volumetric import VolumetricSegmenter
 
 logger = logging.getLogger(__name__)
 
-Network = Callable[[Float[Tensor, "b c d h w"]], Float[Tensor, "b k h w"]]
+Network = Callable[[Float[Tensor, "b c d h w"]], Float[Tensor, "b k *t h w"]]
 
 
 class ForeignSegmenter(Segmenter):
@@ -44,14 +44,14 @@ class ForeignSegmenter(Segmenter):
         nn.Module.__init__(self)
         self.architecture, self.plan = model.architecture, model.plan
         self._network = network
-        self._window_bytes = _bytes_per_window(model)
+        self._slice_bytes = _bytes_per_slice(model)
 
-    def forward(self, windows: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b k h w"]:
-        """Scores every pixel of the center slices, see `Segmenter`."""
+    def forward(self, windows: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b k *t h w"]:
+        """Scores every pixel of the center slices, or of all slices of slabs, see `Segmenter`."""
         self._check(windows)
         # The predictor plans by the tensors that it sees: this one stands for those of the other program, which needs
         # about as much as torch. Nobody writes to it, so that the system gives it no memory.
-        torch.empty(len(windows) * self._window_bytes, dtype=torch.uint8)
+        torch.empty(len(windows) * windows.shape[2] * self._slice_bytes, dtype=torch.uint8)
         return self._network(windows)
 
 
@@ -89,10 +89,7 @@ def _obstacle(
         return f"the device {device}, where only torch computes"
     if precision != "32":
         return f"--precision {precision}; other runtimes compute in 32 bits"
-    inflated = [each for each in models if isinstance(each, Segmenter)]
-    if len(inflated) < len(models):
-        return "a 3D network"
-    return "depth mixing" if any(each.architecture.depth_mixing != "none" for each in inflated) else None
+    return None if all(isinstance(each, Segmenter) for each in models) else "a 3D network"
 
 
 def _computed_by(runtime: RuntimeName, model: Segmenter, file: bytes) -> ForeignSegmenter:
@@ -131,7 +128,8 @@ def _seconds(network: Network, windows: Float[Tensor, "b c d h w"]) -> float:
 
 
 @torch.inference_mode()
-def _bytes_per_window(model: Segmenter) -> int:
+def _bytes_per_slice(model: Segmenter) -> int:
+    windows = example_windows(model, 1)
     with LiveTensors() as live:
-        model(example_windows(model, 1))
-    return live.peak
+        model(windows)
+    return live.peak // windows.shape[2]

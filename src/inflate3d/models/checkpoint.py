@@ -50,6 +50,11 @@ def write_model_folder(
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_path(folder / "model.safetensors", refusals=(SafetensorError,)) as temporary:
         save_file(plain, temporary)
+    write_description(folder, architecture, plan)
+
+
+def write_description(folder: Path, architecture: Architecture | VolumetricArchitecture, plan: Plan | None) -> None:
+    """Writes the architecture and the plan of a model, without its weights."""
     description = _Description(inflate3d=__version__, architecture=architecture, plan=plan)
     write_text(folder / "model.json", description.model_dump_json(indent=2) + "\n")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import SymInt, Tensor, nn
 from torch.nn import functional as F
 
 from inflate3d.models.decoders.decoder import group_norm
@@ -39,7 +39,7 @@ class DepthMixer(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(_Layer(channels, dilation) for dilation in dilations)
 
-    def forward(self, features: Float[Tensor, "bt c h w"], slices: int) -> Float[Tensor, "bt c h w"]:
+    def forward(self, features: Float[Tensor, "bt c h w"], slices: int | SymInt) -> Float[Tensor, "bt c h w"]:
         """Mixes features of slabs.
 
         Args:
@@ -63,7 +63,7 @@ class _Layer(nn.Module):
         assert self.narrow.bias is not None
         nn.init.zeros_(self.narrow.bias)
 
-    def forward(self, features: Tensor, slices: int) -> Tensor:
+    def forward(self, features: Tensor, slices: int | SymInt) -> Tensor:
         stacked = self.norm(features).unflatten(0, (-1, slices)).movedim(1, 2)  # (B, C, T, H, W)
         padded = F.pad(stacked, (0, 0, 0, 0, self.dilation, self.dilation), mode="replicate")
         mixed = self.along_depth(padded).movedim(2, 1).flatten(0, 1)

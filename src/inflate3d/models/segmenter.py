@@ -112,14 +112,14 @@ class Segmenter(nn.Module):
         return self.decode(self.encoder(scaled), scaled, slices).unflatten(0, (-1, slices)).movedim(1, 2)
 
     def decode(
-        self, features: list[Tensor], scaled: Float[Tensor, "b c d h w"], slices: int = 1
+        self, features: list[Tensor], scaled: Float[Tensor, "b c d h w"], slices: int | torch.SymInt = 1
     ) -> Float[Tensor, "b o h w"]:
         """Decoder and classifier, corrected by the full-resolution path.
 
         Args:
             features: The encoder's maps.
             scaled: The encoder's input.
-            slices: Number of consecutive slices that form a slab.
+            slices: Number of consecutive slices that form a slab; a symbol while the network is exported.
         """
         size = (scaled.shape[-2], scaled.shape[-1])
         decoded = self.decoder(features, scaled)
@@ -325,16 +325,16 @@ def load_model(folder: str | Path) -> Segmenter | VolumetricSegmenter:
     saved = read_model_folder(local_model(folder))
     if getattr(saved.architecture, "network", None) != "swin-unetr":  # MONAI's can't be built without numbers
         with torch.device("meta"):  # so that a description of another network, or an absurd one, allocates nothing
-            _check_shapes(_rebuild(saved.architecture), saved)
-    model = _rebuild(saved.architecture)
+            _check_shapes(build_network(saved.architecture), saved)
+    model = build_network(saved.architecture)
     _check_shapes(model, saved)
     model.load_state_dict(saved.tensors)
     model.plan = saved.plan
     return model.eval()
 
 
-def _rebuild(architecture: Architecture | VolumetricArchitecture) -> Segmenter | VolumetricSegmenter:
-    """Builds a network with random weights, to be filled from a file."""
+def build_network(architecture: Architecture | VolumetricArchitecture) -> Segmenter | VolumetricSegmenter:
+    """Builds a described network with random weights, to be filled from a file."""
     if isinstance(architecture, VolumetricArchitecture):
         return VolumetricSegmenter(architecture)
     encoder = create_encoder(
