@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, TypeVar
@@ -49,7 +50,8 @@ class Terminal:
     def __init__(self, *, as_json: bool = False) -> None:
         self.exit_code = 0
         self.console = _Console(quiet=as_json)
-        self.status = _Console(stderr=True)
+        # FORCE_COLOR, which Jupyter sets, does not make a terminal where bars can be drawn
+        self.status = _Console(stderr=True, force_terminal=sys.stderr.isatty())
 
     def print(self, text: str) -> None:
         """Prints a result verbatim: no line wrapping, no markup."""
