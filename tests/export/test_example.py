@@ -44,7 +44,7 @@ def run_example(folder, scan, out):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "case"), zip(PLANS, (1, 3, 1, 3, 1), strict=True))  # the cases' axes differ
+@pytest.mark.parametrize(("name", "case"), [*zip(PLANS, (1, 3, 1, 3, 1), strict=True)])  # the cases' axes differ
 def test_it_gives_our_label_map(name, case, random_model, exported_onnx, phantoms, tmp_path):
     plan = random_model.plan.model_copy(update=PLANS[name])
     folder = tmp_path / "exported"
