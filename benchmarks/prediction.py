@@ -12,8 +12,8 @@ same with ViT-B/16, the paper's size; both see 512×512 pixels and five slices. 
 examples' spacing; going there and back is not counted. All have 14 classes and random weights. nnU-Net has to be
 installed for its row: pip install nnunetv2.
 
-With --large --regions the network sees images of 128×128 pixels for all 600 slices, which takes minutes instead of
-hours, and 512×512 for 24 of them: logits of full size, of which the same number are held for any number of slices.
+With --large --regions the network sees images of 128×128 pixels for all 600 slices, which takes a fraction of
+the time, and 512×512 for 24 of them: logits of full size, of which the same number are held for any number of slices.
 """
 
 from __future__ import annotations
