@@ -76,9 +76,10 @@ def test_axes_in_another_order_are_the_same_grid(folders):
 
 def test_names_of_slicer_and_of_macos_are_those_of_the_case(tmp_path):
     """`.seg.nrrd`, and letters like ü as two characters."""
-    for name, form in (("labels/Müller.nii.gz", "NFC"), ("predictions/Müller.seg.nrrd", "NFD")):
+    composed, decomposed = "labels/Müller.nii.gz", unicodedata.normalize("NFD", "predictions/Müller.seg.nrrd")
+    for name in (composed, decomposed):
         save(tmp_path / "whole.nii.gz", label_map(0))
-        path = tmp_path / unicodedata.normalize(form, name)
+        path = tmp_path / name
         path.parent.mkdir()
         write_labels(path, label_map(0), like=tmp_path / "whole.nii.gz")
     assert scored(tmp_path).cases == ("Müller",)
