@@ -272,7 +272,7 @@ class TrainingConfig(FrozenModel):
         (0, True)
     """
 
-    common: ClassVar = ("steps", "batch_size", "learning_rate", "precision", "seed", "accelerator", "devices")
+    common: ClassVar = ("steps", "batch_size", "learning_rate", "precision", "seed", "devices")
 
     steps: Planned[int] = planned(ge=1, le=10**9)
     """Optimizer steps. None: the plan's."""

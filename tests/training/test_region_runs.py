@@ -56,7 +56,7 @@ def test_stores_of_regions_and_of_classes_are_alike(stores):
     for name in classes.cases:
         assert np.array_equal(classes.labels(name), regions.labels(name))
         assert classes.cases[name] == regions.cases[name]
-    assert set(classes.plan.differing(regions.plan)) == {"regions"}
+    assert set(classes.plan.differing(regions.plan)) == {"regions", "structures"}  # the regions by their names
     assert regions.plan.class_names == ("background", "organ", "tumor")
     assert (classes.plan.outputs, regions.plan.outputs) == (3, 2)
 
