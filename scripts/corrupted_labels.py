@@ -107,7 +107,7 @@ def _corrupt(case: Case, original: Dataset, way: str, other: Case) -> None:
 
 def count(folder: Path, run: Path) -> None:
     """Prints at which rank each corrupted label map is, and how many are among the first."""
-    corrupted = json.loads((folder / "corrupted.json").read_text())
+    corrupted = json.loads((folder / "corrupted.json").read_text(encoding="utf-8"))
     with (run / "suspects" / "suspects.csv").open(encoding="utf-8", newline="") as file:
         ranks = {row["case"]: int(row["rank"]) for row in csv.DictReader(file)}
     print("| corrupted how | rank of each |\n| --- | --- |")

@@ -84,7 +84,7 @@ class Simulation:
         """Trains on the labeled cases; scores the test cases; predicts the rest of the pool."""
         file = self.file(strategy, seed, len(labeled))
         if file.exists():
-            found = json.loads(file.read_text())
+            found = json.loads(file.read_text(encoding="utf-8"))
             assert found["labeled"] == labeled, f"{file} is of another simulation"
             return found
         with TemporaryDirectory() as folder:
@@ -165,7 +165,7 @@ class Simulation:
         files = [self.file(strategy, seed, size) for size in self.sizes]
         if not all(file.exists() for file in files):
             return None
-        read = [json.loads(file.read_text())["dice"] for file in files]
+        read = [json.loads(file.read_text(encoding="utf-8"))["dice"] for file in files]
         nan = math.nan
         return [[[nan if v is None else v for v in each[name]] for name in self.test] for each in read]
 

@@ -35,7 +35,7 @@ def test_failure_leaves_the_old_file_and_no_other(tmp_path, failure):
     with pytest.raises(failure), atomic_path(final) as temporary:
         temporary.write_text("half of the n")
         raise failure("stop")
-    assert final.read_text() == "old"
+    assert final.read_text(encoding="utf-8") == "old"
     assert names_in(tmp_path) == ["plan.json"]
 
 
@@ -79,7 +79,7 @@ def test_two_writers_of_a_process_do_not_meet(tmp_path):
         assert first != second
         first.write_text("first")
         second.write_text("second")
-    assert final.read_text() == "first"  # the last to end
+    assert final.read_text(encoding="utf-8") == "first"  # the last to end
     assert names_in(tmp_path) == ["plan.json"]
 
 

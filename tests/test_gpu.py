@@ -46,7 +46,7 @@ def train_by_command(config, folder):
 
 
 def losses_of(folder):
-    with folder.metrics.open(newline="") as file:
+    with folder.metrics.open(newline="", encoding="utf-8") as file:
         return [float(row["loss"]) for row in csv.DictReader(file) if row["loss"]]
 
 

@@ -15,7 +15,7 @@ def test_a_lock_that_a_process_of_another_machine_has_left_is_taken_with_a_warni
     (tmp_path / ".lock").write_text("")
     (tmp_path / ".lock.holder").write_text("process 1 on node17")
     with locked(tmp_path / ".lock", tmp_path, remove=True):
-        assert (tmp_path / ".lock.holder").read_text().startswith(f"process {os.getpid()} on ")
+        assert (tmp_path / ".lock.holder").read_text(encoding="utf-8").startswith(f"process {os.getpid()} on ")
     assert list(tmp_path.iterdir()) == []
     assert "locked by process 1 on node17" in caplog.text
     caplog.clear()

@@ -18,7 +18,7 @@ ENCODER = "vit_small_patch14_dinov2"
 def hippocampi(shared: Path, tmp_path: Path) -> Path:
     """Six cases of MSD Task04, in the Decathlon's layout."""
     source, folder = shared / "data" / "Task04_Hippocampus", tmp_path / "Task04_Hippocampus"
-    listing = json.loads((source / "dataset.json").read_text())
+    listing = json.loads((source / "dataset.json").read_text(encoding="utf-8"))
     listing["training"] = listing["training"][:6]
     for entry in listing["training"]:
         for name in entry.values():

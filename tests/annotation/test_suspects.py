@@ -106,7 +106,7 @@ def test_the_command_finds_the_label_of_which_a_class_is_erased(run, capsys):
     said = json.loads(capsys.readouterr().out)
     assert said["suspects"][0]["case"] == "toy3"
     assert "may be missing" in said["suspects"][0]["finding"]
-    with (run.root / "suspects/suspects.csv").open(newline="") as file:
+    with (run.root / "suspects/suspects.csv").open(newline="", encoding="utf-8") as file:
         assert [row["case"] for row in csv.DictReader(file)] == [row["case"] for row in said["suspects"]]
     page = (run.root / "suspects/suspects.html").read_text(encoding="utf-8")
     assert all(f"toy{number}" in page for number in range(5))

@@ -168,7 +168,7 @@ def test_from_files_to_label_maps(kind, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     folder, options, scan = kind(tmp_path / "data")
     assert main(["train", str(folder), "--run", "run", *options, *QUICK]) == 0, capsys.readouterr()
-    plan, split = Plan.read(Path("run/plan.json")), json.loads(Path("run/split.json").read_text())
+    plan, split = Plan.read(Path("run/plan.json")), json.loads(Path("run/split.json").read_text(encoding="utf-8"))
     KINDS[kind](plan, split)
     capsys.readouterr()
     assert main(["evaluate", "run", "--json"]) == 0

@@ -220,7 +220,7 @@ def test_init_overwrites_nothing_unless_forced(toys, capsys):
     (toys / "dataset.yaml").write_text("mine")
     assert main(["init", str(toys)]) == 2
     assert "dataset.yaml already exists" in capsys.readouterr().err
-    assert (toys / "dataset.yaml").read_text() == "mine"
+    assert (toys / "dataset.yaml").read_text(encoding="utf-8") == "mine"
 
 
 def test_table_alone_leads_to_init(toys, capsys):

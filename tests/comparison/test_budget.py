@@ -121,7 +121,7 @@ def test_rows_of_a_comparison_by_budget(race):
     assert [(row.arm, row.budget) for row in comparison.largest] == [("ours", 180), ("one-slice", 180)]
     assert comparison.rows[-1].differs == "the program other '{seconds}'"
     assert comparison.rows[-1].cost.network is None
-    document = json.loads((write(comparison, race) / "comparison.json").read_text())
+    document = json.loads((write(comparison, race) / "comparison.json").read_text(encoding="utf-8"))
     assert {row["budget"] for row in document["rows"]} == {60, 180}
 
 

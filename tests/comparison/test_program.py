@@ -19,7 +19,7 @@ import nibabel
 
 data, out = map(pathlib.Path, sys.argv[1:3])
 seen = sorted(path.relative_to(data.parent).as_posix() for path in data.parent.rglob("*") if path.is_file())
-print(json.dumps([seen, json.loads((data / "dataset.json").read_text()), *sys.argv[3:]]), flush=True)
+print(json.dumps([seen, json.loads((data / "dataset.json").read_text(encoding="utf-8")), *sys.argv[3:]]), flush=True)
 
 def predict(change=lambda labels: labels):
     for scan in (data / "imagesTs").iterdir():
@@ -127,7 +127,7 @@ time.sleep(600)
     pid = run.folder.predictions / "pid"
 
     def stopped(*_):
-        while not (pid.exists() and pid.read_text()):
+        while not (pid.exists() and pid.read_text(encoding="utf-8")):
             pass
         raise KeyboardInterrupt
 
@@ -135,7 +135,7 @@ time.sleep(600)
     with pytest.raises(KeyboardInterrupt):
         run_program(run, phantom_store, threads=1)
     for _ in range(1000):  # a killed process is gone a little later
-        if state(pid.read_text()) == "Z":
+        if state(pid.read_text(encoding="utf-8")) == "Z":
             break
         time.sleep(0.01)
     else:
@@ -146,5 +146,5 @@ time.sleep(600)
 def state(pid):
     """Of a process, such as S; Z if it has ended, whether or not its new parent has noticed."""
     with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
     return "Z"

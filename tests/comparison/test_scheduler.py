@@ -43,7 +43,7 @@ def test_one_process_a_slot_at_a_time(runs):
     logged = []
     run_in_parallel(runs, SLOTS, logged.append, command=scripted(FINISH), pause=0.02)
     assert all(run.finished for run in runs)
-    times = [json.loads((run.folder.evaluation / "scores.json").read_text()) for run in runs]
+    times = [json.loads((run.folder.evaluation / "scores.json").read_text(encoding="utf-8")) for run in runs]
     for device in ("0", "3"):
         own = sorted((time["begun"], time["ended"]) for time in times if time["device"] == device)
         assert all(before[1] <= after[0] for before, after in itertools.pairwise(own))
@@ -144,9 +144,9 @@ def test_worker_stops_when_its_comparison_is_killed(runs):
         comparison.kill()
     while not (folder / "stopped").exists():  # it would by itself, in a minute, with another code
         time.sleep(0.02)
-    assert (folder / "stopped").read_text() == "75"  # as after SIGTERM: it may be resumed
+    assert (folder / "stopped").read_text(encoding="utf-8") == "75"  # as after SIGTERM: it may be resumed
     # processes that the worker starts for other devices have another parent, and must not look for it
-    assert (folder / "training").read_text() == ""
+    assert (folder / "training").read_text(encoding="utf-8") == ""
 
 
 def test_worker_reports_a_user_error(runs):

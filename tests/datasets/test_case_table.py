@@ -38,7 +38,7 @@ def test_written_table_reads_back(tmp_path):
 
 def test_columns_appear_where_they_are_needed(tmp_path):
     write_table(tmp_path / "cases.csv", [Row("a", ("b",), "c")])
-    assert (tmp_path / "cases.csv").read_text() == "case,image,label\na,b,c\n"
+    assert (tmp_path / "cases.csv").read_text(encoding="utf-8") == "case,image,label\na,b,c\n"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])

@@ -51,13 +51,15 @@ def test_init_pairs_objects_with_their_series(studies):
     assert proposal.label_files == {1: 2, 2: 1, 3: 3}
     assert proposal.modalities == ("CT",)
     proposal.write()
-    assert "secret" not in (studies / "dataset.yaml").read_text() + (studies / "cases.csv").read_text()
+    assert "secret" not in (studies / "dataset.yaml").read_text(encoding="utf-8") + (studies / "cases.csv").read_text(
+        encoding="utf-8"
+    )
     assert read_dataset(studies).structures == {"gtv mass": 1, "gtvp": 2, "liver": 3}
 
 
 def describe(studies, **changes):
     propose(studies).write()
-    listing = yaml.safe_load((studies / "dataset.yaml").read_text())
+    listing = yaml.safe_load((studies / "dataset.yaml").read_text(encoding="utf-8"))
     listing |= {"classes": {0: "background", 1: "liver", 2: "GTV Mass"}, "synonyms": {"GTVp": "GTV Mass"}, **changes}
     (studies / "dataset.yaml").write_text(yaml.safe_dump(listing))
     return read_dataset(studies)

@@ -59,7 +59,7 @@ def test_all_that_is_described(folder):
 
 
 def test_optional_lines(folder):
-    (folder / "mine.csv").write_text((folder / "cases.csv").read_text())
+    (folder / "mine.csv").write_text((folder / "cases.csv").read_text(encoding="utf-8"))
     (folder / "cases.csv").unlink()
     (folder / "dataset.yaml").write_text(
         "\ufeffname: Zoë's\nmodalities: [A, B]\nclasses: [5, 0, 1]\nmerge: {3: 1}\nignore: 255\ncases: mine.csv\n",

@@ -208,7 +208,7 @@ def test_a_file_in_two_formats_is_refused_where_names_decide(look_alike, part):
 
 
 def _text_of(file):
-    return file.read_text() if file.exists() else ""
+    return file.read_text(encoding="utf-8") if file.exists() else ""
 
 
 def test_files_that_macos_leaves_are_no_cases(look_alike):

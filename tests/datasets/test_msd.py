@@ -52,7 +52,7 @@ def test_listing_is_read_in_order(folder):
 
 @pytest.mark.parametrize(("claimed", "announced"), [(2, None), (3, 3), ("3", 3), ("many", None)])
 def test_another_number_of_cases_that_the_listing_claims(folder, claimed, announced):
-    describe(folder, {**json.loads((folder / "dataset.json").read_text()), "numTraining": claimed})
+    describe(folder, {**json.loads((folder / "dataset.json").read_text(encoding="utf-8")), "numTraining": claimed})
     assert read_msd(folder).announced == announced
 
 
@@ -241,7 +241,7 @@ def test_written_dataset_has_the_same_voxels_places_and_classes(prostates, tmp_p
 
 def test_one_modality_is_written_as_3d(phantoms, tmp_path):
     written = write_dataset(phantoms, tmp_path, "msd", suffix=".nii.gz").dataset
-    assert json.loads((tmp_path / "dataset.json").read_text())["tensorImageSize"] == "3D"
+    assert json.loads((tmp_path / "dataset.json").read_text(encoding="utf-8"))["tensorImageSize"] == "3D"
     stored, original = (nibabel.Nifti1Image.from_filename(data.cases[0].scan) for data in (written, phantoms))
     assert stored.shape == original.shape
 

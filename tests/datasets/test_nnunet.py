@@ -265,7 +265,7 @@ def test_written_dataset_has_the_same_voxels_places_and_classes(abdomens, tmp_pa
 
 def test_listing_is_what_nnunet_demands(abdomens, tmp_path):
     write_dataset(abdomens, tmp_path / "out", "nnunet")
-    listing = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    listing = json.loads((tmp_path / "out" / "dataset.json").read_text(encoding="utf-8"))
     assert listing == {
         "name": "Abdomen",
         "channel_names": {"0": "CT", "1": "PET"},
@@ -277,7 +277,7 @@ def test_listing_is_what_nnunet_demands(abdomens, tmp_path):
 
 def test_five_folds_are_written_where_the_dataset_has_none(phantoms, tmp_path):
     write_dataset(phantoms, tmp_path, "nnunet", suffix=".nii.gz")
-    folds = json.loads((tmp_path / "splits_final.json").read_text())
+    folds = json.loads((tmp_path / "splits_final.json").read_text(encoding="utf-8"))
     expected = [kfold_split([case.id for case in phantoms.cases], fold) for fold in range(5)]
     assert folds == [{"train": list(fold.train), "val": list(fold.validation)} for fold in expected]
 

@@ -199,7 +199,7 @@ def test_split_is_read_as_it_was_written(tmp_path):
     split = kfold_split(IDS, 2)
     split.write(tmp_path / "split.json")
     assert Split.read(tmp_path / "split.json") == split
-    stored = json.loads((tmp_path / "split.json").read_text())
+    stored = json.loads((tmp_path / "split.json").read_text(encoding="utf-8"))
     assert list(stored) == ["train", "validation", "test", "source"]
     assert stored["validation"] == list(split.validation)
 

@@ -63,7 +63,7 @@ def test_item_whose_worker_is_killed_is_done_by_another(cluster, tmp_path, die_o
 
     assert list(cluster(work, range(12))) == [number**2 for number in range(12)]
     assert (tmp_path / "died").exists()
-    assert Counter((tmp_path / "done").read_text().split()) == {str(number): 1 for number in range(12)}
+    assert Counter((tmp_path / "done").read_text(encoding="utf-8").split()) == {str(number): 1 for number in range(12)}
 
 
 def test_item_that_kills_every_worker_is_lost_alone(cluster, monkeypatch):
@@ -149,7 +149,7 @@ def test_nothing_is_lost_and_nothing_done_twice(cluster, tmp_path, scans, thresh
         predict_files(thresholds(die_once), scans, tmp_path / "spread", engine=cluster, report=results.append)
     done = [result for result in results if result.state == "done"]
     assert (tmp_path / "died").exists()
-    predicted = (tmp_path / "predicted").read_text().split()
+    predicted = (tmp_path / "predicted").read_text(encoding="utf-8").split()
     assert len(predicted) == len(set(predicted)) == len(done) == 5
     with pytest.raises(DatasetProblems) as local:
         predict_files(thresholds(lambda: None), scans, tmp_path / "local")

@@ -232,7 +232,7 @@ def test_shards_share_the_scans_and_tell_what_became_of_theirs(tiny_run, scans, 
     assert sorted(path.name for path in out.iterdir() if path.name != ".inflate3d") == [
         *("a.nii.gz", "c.nii.gz", "summary-1-of-2.json", "summary-2-of-2.json"),
     ]
-    first, second = (json.loads((out / f"summary-{number}-of-2.json").read_text()) for number in (1, 2))
+    first, second = (json.loads((out / f"summary-{number}-of-2.json").read_text(encoding="utf-8")) for number in (1, 2))
     assert first["counts"] == {"done": 0, "skipped": 2, "failed": 0, "not reached": 0}
     assert second["counts"] == {"done": 0, "skipped": 0, "failed": 1, "not reached": 0}
     (failed,) = second["scans"]
@@ -249,7 +249,7 @@ def test_summary_tells_what_was_not_reached(tiny_run, scans, tmp_path, monkeypat
 
     monkeypatch.setattr(Predictor, "predict", stop)
     assert main(words(tiny_run, scans, tmp_path / "out")) == 130
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
     assert [scan["state"] for scan in summary["scans"]] == ["done", "failed", "not reached"]
     assert set(summary["scans"][0]) == {"case", "state", "file", "seconds"}
     assert summary["scans"][0]["file"] == str(tmp_path / "out" / "a.nii.gz")

@@ -28,7 +28,13 @@ def test_outputs_are_there_and_name_no_machine(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=() if path.stem == "quickstart" else pytest.mark.long, id=path.stem)
+        for path in NOTEBOOKS
+    ],
+)
 def test_it_runs(path, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "src"))

@@ -118,12 +118,13 @@ def parse(words: list[str]) -> None:
 
 
 def run(words: list[str], quick: list[str]) -> None:
-    """Runs a command: a training short and into an empty folder, checks without processes of their own."""
+    """Runs a command: a training short, of two folds, into an empty folder; checks without processes of their own."""
     if words[0] == "train":
         if "--resume" not in words:
             chosen = words[words.index("--run") + 1] if "--run" in words else f"runs/{Path(words[1]).name}"
             shutil.rmtree(chosen, ignore_errors=True)
-        words = [*words, *quick]
+        folds = ["--num-folds", "2"] if "--folds" in words and "--num-folds" not in words else []
+        words = [*words, *folds, *quick]
     elif words[0] in ("verify", "prepare"):
         words = [*words, "--jobs", "1"]
     elif words[0] == "init":

@@ -208,7 +208,7 @@ def test_names_that_spreadsheets_would_run(tmp_path):
     scores = scored(tmp_path, classes={2: "+liver", 5: "tumor"})
     scores.write(tmp_path)
     for name in ("scores.csv", "summary.csv", "groups.csv"):
-        cells = [cell for row in csv.reader((tmp_path / name).read_text().splitlines()) for cell in row]
+        cells = [cell for row in csv.reader((tmp_path / name).read_text(encoding="utf-8").splitlines()) for cell in row]
         assert not any(cell.startswith(("=", "+", "@")) for cell in cells)
     assert scores.cases == ("=cmd",)
 
@@ -224,7 +224,7 @@ def test_command(folders, capsys, caplog):
     assert any(record.args is not None and "case3" in record.args for record in caplog.records)
     written = folders / "predictions/evaluation"
     assert {path.name for path in written.iterdir()} == {"scores.csv", "scores.json", "summary.csv", "groups.csv"}
-    with (written / "scores.csv").open(newline="") as file:
+    with (written / "scores.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     dice = {(row["case"], row["class"]): float(row["value"]) for row in rows if row["measure"] == "dice"}
     assert dice["case1", "tumor"] == 0.5 and len(dice) == 6

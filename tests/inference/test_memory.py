@@ -33,7 +33,7 @@ scan = Volume(np.ones((1, 192, 192, {slices}), np.int16, order="F"), np.eye(4))
 
 
 def peak():  # not getrusage's, which a process inherits from the one that starts it
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 

@@ -77,8 +77,7 @@ def test_any_maps_any_size_any_class_count(name, channels, strides, size):
 
 @pytest.mark.slow
 @EVERY
-@pytest.mark.parametrize("encoder", ["test_vit", "resnet10t"])
-@pytest.mark.parametrize("detail", [0, 4])
+@pytest.mark.parametrize(("encoder", "detail"), [("test_vit", 0), ("resnet10t", 4)])
 def test_trains_saves_and_loads_behind_an_encoder(name, encoder, detail, tmp_path):
     backbone = create_encoder(encoder, depth=3, in_channels=2, image_size=(64, 96), weights="none")
     model = create_model(encoder=backbone, num_classes=3, decoder=name, decoder_channels=16, detail_channels=detail)

@@ -189,7 +189,7 @@ def test_logits_of_a_whole_checkpoint(shared, tmp_path):
 
 def published(shared, name, prefix):
     """Weights as the figures' README draws them, for the encoder of a checkpoint."""
-    shapes = json.loads((shared / "original" / f"{name}.shapes.json").read_text())
+    shapes = json.loads((shared / "original" / f"{name}.shapes.json").read_text(encoding="utf-8"))
     made = {}
     for own, shape in shapes.items():
         tensor = torch.randn(shape, generator=torch.Generator().manual_seed(zlib.crc32(("dev." + own).encode())))

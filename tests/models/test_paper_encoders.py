@@ -63,7 +63,9 @@ def filled(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.long if ".C1." in str(case) else ()) for case in CASES]
+)
 def test_features_are_the_originals(case, filled):
     name, *method, modalities, slices = case.split(".")
     in_channels, depth = int(modalities[1:]), int(slices[1:])

@@ -69,7 +69,7 @@ def test_origin_is_the_weight_file_of_the_model(trained):
     ],
 )
 def test_absurd_description_is_refused_at_once(trained, tmp_path, name, value):
-    description = json.loads((trained / "model" / "model.json").read_text())
+    description = json.loads((trained / "model" / "model.json").read_text(encoding="utf-8"))
     description["architecture"][name] = value
     (tmp_path / "model.json").write_text(json.dumps(description))
     (tmp_path / "model.safetensors").symlink_to(trained / "model" / "model.safetensors")

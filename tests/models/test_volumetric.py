@@ -25,7 +25,10 @@ def tiny(network, in_channels=2, num_classes=3):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("network", get_args(Volumetric))
+@pytest.mark.parametrize(
+    "network",
+    [pytest.param(name, marks=pytest.mark.long if name == "swin-unetr" else ()) for name in get_args(Volumetric)],
+)
 def test_contract(network, tmp_path):
     model = tiny(network)
     patches = torch.rand(2, 2, *PATCHES[network])

@@ -209,14 +209,14 @@ if __name__ == "__main__":
 
 def _descendants(process, count):
     found = []
-    for child in Path(f"/proc/{process}/task/{process}/children").read_text().split():
+    for child in Path(f"/proc/{process}/task/{process}/children").read_text(encoding="utf-8").split():
         found += [int(child), *(_descendants(child, 0) or [])]
     return found if len(found) >= count else None
 
 
 def _is_alive(process):
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
 

@@ -130,7 +130,7 @@ def test_there_is_no_store(tmp_path):
 def test_store_of_another_version(tmp_path, dataset):
     write_store(tmp_path, dataset, {"a": make_case()})
     index = tmp_path / "store.json"
-    index.write_text(json.dumps({**json.loads(index.read_text()), "version": 99}))
+    index.write_text(json.dumps({**json.loads(index.read_text(encoding="utf-8")), "version": 99}))
     with pytest.raises(DataError, match="another version") as caught:
         Store(tmp_path)
     assert caught.value.got == 99

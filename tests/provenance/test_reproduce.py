@@ -40,7 +40,7 @@ def change_model(run):
 
 @pytest.mark.slow
 def test_the_same_model_comes_out_of_data_that_moved(own_run, phantoms, capsys):
-    config = yaml.safe_load(own_run.config.read_text())
+    config = yaml.safe_load(own_run.config.read_text(encoding="utf-8"))
     own_run.config.write_text(yaml.safe_dump({**config, "dataset": "/nowhere/data", "store": "/nowhere/store"}))
     before = {path: path.read_bytes() for path in own_run.root.rglob("*") if path.is_file()}
     code, found = reproduce(own_run, ["--dataset", phantoms.root], capsys)
@@ -78,7 +78,7 @@ def test_a_changed_store_is_refused(own_run, phantom_store, tmp_path, capsys):
     array = np.array(store.image_slices(case, list(range(store.cases[case].shape[0]))))
     array[0, 3, 4, 5] += 1
     write_slices(case_file(store.folder, case, "image"), array, "image")
-    config = yaml.safe_load(own_run.config.read_text())
+    config = yaml.safe_load(own_run.config.read_text(encoding="utf-8"))
     own_run.config.write_text(yaml.safe_dump({**config, "store": str(store.folder)}))
     error = refused(own_run, [], capsys)
     assert error["case"] == case and f"1 of 5 cases differ: {case}" in error["got"]
@@ -99,7 +99,7 @@ def test_a_changed_model_is_refused(own_run, capsys):
 
 
 def test_another_split_is_refused(own_run, capsys):
-    split = json.loads(own_run.split.read_text())
+    split = json.loads(own_run.split.read_text(encoding="utf-8"))
     own_run.split.write_text(json.dumps({**split, "train": split["train"][1:]}))
     assert refused(own_run, [], capsys)["file"] == str(own_run.split)
 

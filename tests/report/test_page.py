@@ -136,7 +136,7 @@ def test_failure_leaves_the_page_before_and_no_part_of_a_new_one(run, phantoms, 
     monkeypatch.setattr("pathlib.Path.replace", full)
     with pytest.raises(OutputError):
         write_report(run.folder, phantoms, run.scores)
-    assert run.folder.report.read_text() == "before"
+    assert run.folder.report.read_text(encoding="utf-8") == "before"
     assert not [path for path in run.folder.root.iterdir() if path.name.startswith(".")]
 
 

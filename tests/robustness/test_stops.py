@@ -31,7 +31,7 @@ def with_training(config, **training):
 
 def rows_of(folder):
     """The log without what is measured in seconds."""
-    with folder.metrics.open(newline="") as file:
+    with folder.metrics.open(newline="", encoding="utf-8") as file:
         return [
             [cell for name, cell in row.items() if name not in ("seconds", "data_time")] for row in csv.DictReader(file)
         ]

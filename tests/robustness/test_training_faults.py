@@ -141,7 +141,12 @@ def test_killed_worker_is_an_error(tiny_config, phantom_store, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize(
-    "lost", [ConnectionResetError(104, "Connection reset by peer"), EOFError(), FileNotFoundError(2, "-")]
+    "lost",
+    [
+        ConnectionResetError(104, "Connection reset by peer"),
+        pytest.param(EOFError(), marks=pytest.mark.long),
+        pytest.param(FileNotFoundError(2, "-"), marks=pytest.mark.long),
+    ],
 )
 def test_worker_killed_while_its_batch_is_fetched(tiny_config, phantom_store, tmp_path, monkeypatch, lost):
     """A batch lies in shared memory of the worker, and the connection that it is fetched by ends with the worker."""

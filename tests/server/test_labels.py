@@ -17,7 +17,7 @@ def test_each_save_is_a_new_version_with_who_and_when(tmp_path):
     again = LabelHistory.open(tmp_path / "case")
     assert again.versions() == history.versions()
     assert [(each.number, each.tag, each.by) for each in again.versions()] == [(1, "draft", "ann"), (2, "final", "bob")]
-    assert [again.path(each).read_text() for each in again.versions()] == ["first", "second"]
+    assert [again.path(each).read_text(encoding="utf-8") for each in again.versions()] == ["first", "second"]
     assert again.versions()[0].saved <= again.versions()[1].saved  # type: ignore[operator]
 
 
@@ -27,7 +27,7 @@ def test_prediction_never_takes_the_place_of_what_a_person_saved(tmp_path):
     add(history, "theirs", tag="final")
     add(history, "the model's", tag="predicted", model=3)
     current = history.current()
-    assert current is not None and history.path(current).read_text() == "theirs"
+    assert current is not None and history.path(current).read_text(encoding="utf-8") == "theirs"
     assert history.newest("predicted").model == 3  # type: ignore[union-attr]
 
 
@@ -45,7 +45,7 @@ def test_withdrawn_label_map_does_not_count_but_stays(tmp_path):
     history.withdraw("final", by="ann")
     again = LabelHistory.open(tmp_path / "case")
     assert again.newest("final") is None and again.current() is None
-    assert again.path(first).read_text() == "a"
+    assert again.path(first).read_text(encoding="utf-8") == "a"
     assert add(again, "b", tag="final").number == 3
 
 

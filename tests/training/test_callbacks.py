@@ -18,7 +18,7 @@ from inflate3d.windows.sampling import WindowSampler
 
 
 def rows_of(folder):
-    with folder.metrics.open(newline="") as file:
+    with folder.metrics.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 

@@ -38,7 +38,7 @@ train(config, folder, Store(config.store), resume=True)
 
 
 def losses_of(folder):
-    with folder.metrics.open(newline="") as file:
+    with folder.metrics.open(newline="", encoding="utf-8") as file:
         return [float(row["loss"]) for row in csv.DictReader(file) if row["loss"]]
 
 

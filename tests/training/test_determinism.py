@@ -40,7 +40,9 @@ def toy_store(write_toys, tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more processes than there are cores
-@pytest.mark.parametrize(("network", "others"), [("inflated", [2]), ("dynunet", [1, 2])])
+@pytest.mark.parametrize(
+    ("network", "others"), [("inflated", [2]), pytest.param("dynunet", [1, 2], marks=pytest.mark.long)]
+)
 def test_the_number_of_loader_processes_changes_no_bit(network, others, tiny_config, toy_store, tmp_path):
     model = tiny_config.model if network == "inflated" else PATCHES
     first, *found = (

@@ -32,7 +32,7 @@ _spec.loader.exec_module(script)
 
 
 def rows_of(folder):
-    with folder.metrics.open(newline="") as file:
+    with folder.metrics.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -98,7 +98,7 @@ def test_validation_is_that_of_one_process(by_two, tmp_path):
 
 @pytest.mark.slow
 def test_gradients_are_those_of_the_whole_batch_though_most_voxels_of_one_half_are_ignored(by_two):
-    losses = json.loads((by_two.root / "losses.json").read_text())
+    losses = json.loads((by_two.root / "losses.json").read_text(encoding="utf-8"))
     assert losses.keys() == {"dice-ce", "dice-focal", "ce"}
     for name, found in losses.items():
         value, gradient = script.loss_and_gradient(name, 0, 1)

@@ -34,7 +34,7 @@ def test_tensorboard_has_settings_curves_pictures_and_a_table(tiny_config, tiny_
     assert tags["images"] == ["validation/0"]
     assert [event.step for event in events.Scalars("dice")] == [2 - 1]
     assert any("last validation dice" in tag for tag in tags["tensors"])
-    assert "model.encoder: resnet10t" in (folder.root / "tensorboard" / "hparams.yaml").read_text()
+    assert "model.encoder: resnet10t" in (folder.root / "tensorboard" / "hparams.yaml").read_text(encoding="utf-8")
     first, second = (load_model(run.root).state_dict() for run in (folder, tiny_run))
     assert all(torch.equal(first[name], second[name]) for name in first)
 

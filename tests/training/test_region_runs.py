@@ -41,7 +41,7 @@ def nested(exclusive, tmp_path_factory):
     """The same label maps, as regions."""
     folder = tmp_path_factory.mktemp("nested")
     dataset = write_dataset(exclusive, folder, "folder").dataset
-    listing = yaml.safe_load((folder / "dataset.yaml").read_text())
+    listing = yaml.safe_load((folder / "dataset.yaml").read_text(encoding="utf-8"))
     (folder / "dataset.yaml").write_text(yaml.safe_dump({**listing, "regions": REGIONS, "regions_class_order": [2, 5]}))
     return read_dataset(dataset.root)
 
@@ -79,7 +79,7 @@ def test_verify_counts_regions(nested, capsys):
 def test_trained_evaluated_and_predicted_by_the_commands(network, nested, stores, tmp_path, capsys):
     run, store = tmp_path / "run", str(stores[1].folder)
     assert main(["train", str(nested.root), "--store", store, "--run", str(run), *NETWORKS[network], *SHORT]) == 0
-    assert (run / "metrics.csv").read_text().splitlines()[0].endswith("dice/organ,dice/tumor")
+    assert (run / "metrics.csv").read_text(encoding="utf-8").splitlines()[0].endswith("dice/organ,dice/tumor")
     capsys.readouterr()
     assert main(["evaluate", str(run), "--choose-postprocessing", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["classes"] == ["organ", "tumor"]
@@ -90,7 +90,7 @@ def test_trained_evaluated_and_predicted_by_the_commands(network, nested, stores
         first, second = np.isin(ours, held), np.isin(truth, held)
         expected = 2 * (first & second).sum() / (first.sum() + second.sum())
         np.testing.assert_allclose(scores.dice[0, number], expected)
-    assert "organ" in (run / "model" / "README.md").read_text()
+    assert "organ" in (run / "model" / "README.md").read_text(encoding="utf-8")
     words = ["predict", str(run), str(case.scan), str(tmp_path / "out"), "--confidence", "--masks", "--json"]
     assert main([*words, "--no-postprocessing"]) == 0
     (result,) = json.loads(capsys.readouterr().out)["scans"]
@@ -111,7 +111,7 @@ import json, pathlib, sys
 import nibabel
 
 data, out = map(pathlib.Path, sys.argv[1:])
-assert json.loads((data / "dataset.json").read_text())["labels"] == {{"background": 0, "organ": [1, 2], "tumor": [2]}}
+assert json.loads((data / "dataset.json").read_bytes())["labels"] == {{"background": 0, "organ": [1, 2], "tumor": [2]}}
 for scan in (data / "imagesTs").iterdir():
     name = scan.name.replace("_0000", "")
     image = nibabel.load(pathlib.Path({str(nested.root / "labels")!r}) / name)

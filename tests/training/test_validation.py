@@ -20,7 +20,7 @@ from inflate3d.training.task import SegmentationTask
 
 def dice_of(folder):
     """Of the validations, each class and their mean by name."""
-    with folder.metrics.open(newline="") as file:
+    with folder.metrics.open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["dice"]]
     return [{name: float(cell) for name, cell in row.items() if name.startswith("dice")} for row in rows]
 

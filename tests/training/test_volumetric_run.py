@@ -93,7 +93,7 @@ def test_it_learns(config, store, tmp_path):
     training = config.training.model_copy(update={"steps": 60, "validate_every": 60, "learning_rate": 1e-2})
     model = config.model.model_copy(update={"network_width": 8})
     train(config.model_copy(update={"training": training, "model": model}), folder, store)
-    with folder.metrics.open(newline="") as file:
+    with folder.metrics.open(newline="", encoding="utf-8") as file:
         *_, last = csv.DictReader(file)
     assert float(last["dice"]) > 0.3
 
