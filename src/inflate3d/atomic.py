@@ -35,7 +35,7 @@ def atomic_path(final: str | Path, *, refusals: tuple[type[Exception], ...] = ()
     hidden in the same folder, has the same suffix, and is removed on any failure except a kill. The folder is created
     if missing.
 
-    Example:
+    Examples:
         >>> with atomic_path("plan.json") as temporary:
         ...     temporary.write_text("{}")
 

@@ -99,7 +99,7 @@ class TrainingDefaults(FrozenModel):
 class DataConfig(FrozenModel):
     """The training data: split, fold, and number of cases.
 
-    Example:
+    Examples:
         >>> DataConfig(fold=2, training_cases=20).num_folds
         5
     """
@@ -132,7 +132,7 @@ Depth = Annotated[int, Field(ge=1, lt=10_000), AfterValidator(_odd)]
 class InflatedConfig(FrozenModel):
     """An inflated 2D backbone with a decoder.
 
-    Example:
+    Examples:
         >>> InflatedConfig(encoder="resnet18", weights="none", depth=3).decoder
         'fpn-lite'
     """
@@ -194,7 +194,7 @@ class InflatedConfig(FrozenModel):
 class VolumetricConfig(FrozenModel):
     """A 3D network of MONAI, for comparison (dynunet is nnU-Net's).
 
-    Example:
+    Examples:
         >>> VolumetricConfig(network="dynunet", patch_size=(16, 128, 128)).pretrained
         False
     """
@@ -234,7 +234,7 @@ ModelConfig: TypeAlias = Annotated[
 class AugmentationConfig(FrozenModel):
     """Random augmentation of training windows; spatial changes are in-plane and the same for all slices of a window.
 
-    Example:
+    Examples:
         >>> AugmentationConfig(max_rotation=0, max_zoom=1).max_shift
         0.1
     """
@@ -266,7 +266,7 @@ class AugmentationConfig(FrozenModel):
 class TrainingConfig(FrozenModel):
     """The optimization: steps, batches, learning rates, loss, device.
 
-    Example:
+    Examples:
         >>> training = TrainingConfig(steps=500, precision="bf16-mixed")
         >>> training.seed, training.batch_size is None  # None: left to the dataset's plan
         (0, True)
@@ -388,7 +388,7 @@ def check_encoder_settings(model: InflatedConfig | VolumetricConfig, training: T
 class RunConfig(FrozenModel):
     """All settings of a run; together with its data, enough to train it again.
 
-    Example:
+    Examples:
         >>> config = RunConfig(
         ...     dataset="data/Task09_Spleen",
         ...     store="prepared/Task09_Spleen",

@@ -24,7 +24,7 @@ class Inflate3dError(Exception):
 
     The command line prints it without a traceback and exits with code 2.
 
-    Example:
+    Examples:
         >>> error = DataError("voxels are NaN or infinite", got="1 of 64 voxels", hint="replace them", case="liver_1")
         >>> print(error)
         voxels are NaN or infinite
@@ -182,7 +182,7 @@ def _others(problems: Sequence[Inflate3dError]) -> str:
 def truncate(names: Sequence[str], most: int = 5) -> str:
     """Joins the first names, and says how many more there are.
 
-    Example:
+    Examples:
         >>> truncate(["a", "b", "c"], most=2)
         'a, b and 1 more'
     """

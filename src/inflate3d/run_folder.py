@@ -55,7 +55,7 @@ class ScoredFolder(ABC):
 class RunFolder(ScoredFolder):
     """Layout of a run's folder.
 
-    Example:
+    Examples:
         >>> run = RunFolder(Path("runs/Liver"))
         >>> run.finished, run.config.name
         (True, 'config.yaml')
@@ -125,7 +125,7 @@ class RunFolder(ScoredFolder):
 class FoldsFolder(ScoredFolder):
     """Layout of a cross-validation: each fold is an ordinary run in its own folder.
 
-    Example:
+    Examples:
         >>> FoldsFolder(Path("runs/Liver-folds")).fold(3).root.as_posix()
         'runs/Liver-folds/fold-3'
     """

@@ -18,7 +18,7 @@ class Unit(FrozenModel):
         suv_factor: The values times this are SUV by body weight; None if the file does not allow that.
         obstacle: Why it does not, in words; empty where it does, and for scans that are no PET.
 
-    Example:
+    Examples:
         >>> Unit(name="Bq/mL", suv_factor=0.0005).suv_factor
         0.0005
     """

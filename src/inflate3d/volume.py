@@ -35,7 +35,7 @@ _FURTHEST = 1e9
 class Grid:
     """Where the voxels of a volume lie. Grids are equal when shape and affine are.
 
-    Example:
+    Examples:
         >>> grid = Grid((64, 64, 20), np.diag([0.8, 0.8, 3.0, 1.0]))
         >>> grid.spacing
         (0.8, 0.8, 3.0)
@@ -87,7 +87,7 @@ class Volume:
     `reorient` and indexing change the grid; voxels keep their values and their places in the world. One
     `match_geometry` undoes any chain of them, exactly. Volumes are equal when their arrays, types and affines are.
 
-    Example:
+    Examples:
         >>> scan = Volume(np.zeros((1, 64, 64, 20), np.int16), np.diag([-0.8, -0.8, 3.0, 1.0]))
         >>> scan
         Volume(1 modality, shape (64, 64, 20), spacing (0.8, 0.8, 3) mm, orientation LPS, int16)

@@ -70,7 +70,7 @@ def measure_disagreement(
         classes: Number of classes, background included.
         pixel_area: Of a pixel, in mm².
 
-    Example:
+    Examples:
         >>> label, prediction = np.zeros((2, 1, 2, 2), np.uint8)
         >>> label[0, 0, 0] = 1
         >>> found = measure_disagreement(label, prediction, np.full((1, 2, 2), 25, np.uint8), 2, pixel_area=1.0)

@@ -196,7 +196,7 @@ def learn_from_unlabeled(
 def agreed(maps: Sequence[Integer[np.ndarray, "i j k"]], ignore: int) -> Integer[np.ndarray, "i j k"]:
     """The label value of each voxel on which all label maps agree, elsewhere the value to ignore.
 
-    Example:
+    Examples:
         >>> one, other = np.array([[[0, 1, 2]]]), np.array([[[0, 1, 1]]])
         >>> agreed([one, other], ignore=9)
         array([[[0, 1, 9]]])

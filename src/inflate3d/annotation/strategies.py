@@ -36,7 +36,7 @@ class Candidate:
         confidence: Confidence of its prediction for each class by name (`inflate3d.inference.uncertainty.Confidence`),
             0 to 1; NaN for a class that is not predicted. None if the case has not been predicted.
 
-    Example:
+    Examples:
         >>> case = Candidate("case7", confidence={"liver": 0.9, "tumor": 0.5})
         >>> case.predicted, round(case.uncertainty, 2)
         (('liver', 'tumor'), 0.3)
@@ -179,7 +179,7 @@ def register_strategy(name: str, about: str, order: Strategy, *, needs_predictio
     Raises:
         ConfigError: The name is taken.
 
-    Example:
+    Examples:
         >>> register_strategy("by-name", "in the order of their names", lambda cases, generator: sorted(
         ...     case.name for case in cases if not case.labeled), needs_predictions=False)
         >>> order_cases("by-name", [Candidate("b"), Candidate("a"), Candidate("c", labeled=True)])
@@ -212,7 +212,7 @@ def order_cases(name: str, cases: Sequence[Candidate], seed: int = 0) -> list[st
     Raises:
         ConfigError: The strategy is unknown.
 
-    Example:
+    Examples:
         >>> cases = [Candidate("a", confidence={"liver": 0.9}), Candidate("b", confidence={"liver": 0.4})]
         >>> order_cases("uncertainty", cases)
         ['b', 'a']

@@ -140,7 +140,7 @@ def find_suspects(
     Raises:
         DataError: A held-out case is not in the dataset, can't be read, or there are fewer than five.
 
-    Example:
+    Examples:
         >>> import inflate3d as i3d
         >>> from inflate3d.inference.runs import find_dataset
         >>> run = i3d.FoldsFolder(Path("runs/Liver-folds"))  # doctest: +SKIP

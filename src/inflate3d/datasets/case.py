@@ -93,7 +93,7 @@ class Dataset:
         regions: What to segment where structures may overlap; None: each class.
         announced: Number of labeled cases that the description claims (``numTraining``); None if it claims none.
 
-    Example:
+    Examples:
         >>> import inflate3d as i3d
         >>> dataset = i3d.read_dataset("data/Liver")
         >>> dataset.classes, dataset.cases[0].id

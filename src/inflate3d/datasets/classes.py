@@ -27,7 +27,7 @@ def class_numbers(
 
     Classes are numbered 0 to K-1 in the order of ``classes``; the value to ignore becomes `IGNORED`.
 
-    Example:
+    Examples:
         >>> class_numbers({0: "background", 2: "liver", 5: "tumor"}, merged={7: 5}, ignore=9)
         {0: 0, 2: 1, 5: 2, 9: 255, 7: 2}
 
@@ -46,7 +46,7 @@ def map_labels(
 ) -> Integer[np.ndarray, "*grid"]:
     """Replaces each label by its number, such as label values by class numbers (see `class_numbers`).
 
-    Example:
+    Examples:
         >>> map_labels(np.array([0, 5, 5, 2]), {0: 0, 2: 1, 5: 2})
         array([0, 2, 2, 1], dtype=uint8)
 

@@ -184,7 +184,7 @@ def find_label_maps(files: Sequence[Path], folder: Path) -> set[Path]:
     if its name, or that of its folder below ``folder``, contains such a word (``seg``, ``mask``, ``label``, ``gt`` ...)
     and otherwise equals another file's name; or if it is ``c1.nii.gz`` beside nnU-Net's ``c1_0000.nii.gz``.
 
-    Example:
+    Examples:
         >>> files = [Path("data", name) for name in ("c1.nii.gz", "c1_seg.nii.gz", "ct_seg_phase.nii.gz")]
         >>> sorted(path.name for path in find_label_maps(files, Path("data")))
         ['c1_seg.nii.gz']
@@ -230,7 +230,7 @@ def check_one_format(files: Sequence[Path], *, case_of: Mapping[Path, str]) -> N
 def mask_name(mask: ScanFile, image: ScanFile) -> str:
     """The class that a mask's name gives: all words except those of the role and of its image.
 
-    Example:
+    Examples:
         >>> mask = ScanFile(Path(), ("s1", "masks", "left_lung"))
         >>> mask_name(mask, ScanFile(Path(), ("s1", "ct")))
         'left lung'

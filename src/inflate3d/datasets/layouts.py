@@ -61,7 +61,7 @@ def read_dataset(folder: str | Path) -> Dataset:
         DatasetProblems: Files are missing or outside the folder, or case ids are duplicate or can't be file names;
             all of them at once.
 
-    Example:
+    Examples:
         >>> dataset = read_dataset("data/Liver")
         >>> dataset.modalities, len(dataset.cases)
         (('CT',), 5)

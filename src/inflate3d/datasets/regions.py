@@ -23,7 +23,7 @@ class Regions(FrozenModel):
             as with nnU-Net's ``regions_class_order``. If empty, each voxel gets the value whose regions are most
             probable together.
 
-    Example:
+    Examples:
         >>> regions = Regions(values={"whole": (1, 2, 3), "core": (2, 3), "enhancing": (3,)}, order=(1, 2, 3))
         >>> regions.holding(2)
         ('whole', 'core')

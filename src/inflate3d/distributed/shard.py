@@ -21,7 +21,7 @@ class Shard:
     Attributes:
         number: Number of the share, 1 to ``count``.
 
-    Example:
+    Examples:
         >>> Shard.parse("2/3").share(["a", "b", "c", "d", "e"])
         ['b', 'e']
     """

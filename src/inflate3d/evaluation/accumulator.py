@@ -25,7 +25,7 @@ _ML = 1e-3
 class ScoreAccumulator:
     """Collects the scores of one case after another; keeps no label map.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> label = np.zeros((4, 8, 8), np.uint8)
         >>> label[1:3, 2:6, 2:6] = 1

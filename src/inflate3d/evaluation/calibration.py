@@ -62,7 +62,7 @@ class CalibrationPairs(FrozenModel):
     def expect(self, confidence: float, level: float = LEVEL) -> ExpectedDice | None:
         """The Dice to expect at a confidence; None without one, or with too few cases.
 
-        Example:
+        Examples:
             >>> cases = np.linspace(0.5, 0.9, 41)
             >>> pairs = CalibrationPairs(confidence=cases, dice=cases - 0.1, group=range(41))
             >>> expected = pairs.expect(0.8)

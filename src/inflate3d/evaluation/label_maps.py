@@ -80,7 +80,7 @@ def score_label_maps(
     Each case is scored on the grid of its label map. Structures of DICOM SEG and RTSTRUCT objects are classes by their
     names. Label maps without a prediction are not scored; a warning of the logger ``inflate3d`` names them.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> import nibabel, numpy as np
         >>> root = Path(tempfile.mkdtemp())

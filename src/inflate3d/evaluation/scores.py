@@ -53,7 +53,7 @@ _DEFINITIONS = {
 class Scores:
     """Scores of a run's held-out cases, or of any label maps.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> scores = Scores(("a", "b"), ("liver",), {"dice": np.array([[0.9], [0.7]])})
         >>> scores
@@ -73,7 +73,7 @@ class Scores:
         seconds: Duration of each case's prediction, from the scan in memory to its label map; NaN if unknown.
         groups: By kind, such as ``spacing``, the group of each case.
 
-    Example:
+    Examples:
         >>> scores = Scores.read(Path("runs/Liver/evaluation"))
         >>> scores.classes, scores.values("dice").shape  # (cases, classes)
         (('liver', 'tumor'), (1, 2))

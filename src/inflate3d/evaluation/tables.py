@@ -25,7 +25,7 @@ _FORMULA = ("=", "+", "-", "@", "\t")
 class Table:
     """Rows of texts and numbers under named columns.
 
-    Example:
+    Examples:
         >>> table = Table(("case", "dice"), [("=a", 0.5), ("b", float("nan"))])
         >>> print(table.to_csv(), end="")
         case,dice

@@ -57,7 +57,7 @@ def export_bundle(source: Path, out: Path) -> Path:
         ConfigError: The folder holds several models.
         OutputError: The folder is not empty, or can't be written.
 
-    Example:
+    Examples:
         >>> export_bundle(Path("runs/Liver"), Path("exported")).as_posix()
         'exported/models/model.pt'
     """

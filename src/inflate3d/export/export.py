@@ -53,7 +53,7 @@ def export_model(
         DataError: The run's store can't be read, which 8 bits are calibrated by.
         OutputError: The folder is not empty, or can't be written.
 
-    Example:
+    Examples:
         >>> exported = export_model(Path("runs/Liver"), Path("exported"), format="torch-export")
         >>> exported.file, exported.input.shape
         ('model.pt2', (None, 1, 3, 64, 64))

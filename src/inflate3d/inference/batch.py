@@ -164,7 +164,7 @@ def predict_files(
         OutputError: A label map can't be written (no part of it is left), or would replace a file that inflate3d did
             not write.
 
-    Example:
+    Examples:
         >>> import inflate3d as i3d
         >>> predictor = i3d.Predictor.load("runs/Liver", device="cpu")
         >>> [result.case for result in predict_files(predictor, "folder_of_scans", "labels")]

@@ -61,7 +61,7 @@ class Prediction:
         targets: The label values of each class but the background, or of each region, by name.
         warnings: What is unusual about the scan, such as values that the model was not trained on.
 
-    Example:
+    Examples:
         >>> import inflate3d as i3d
         >>> scan = i3d.read_volume("new_scan.nii.gz")
         >>> prediction = i3d.Predictor.load("runs/Liver", device="cpu").predict(scan)

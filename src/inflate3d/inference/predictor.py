@@ -88,7 +88,7 @@ class Predictor:
         ModelError: A network has no plan, the networks do not match, or the runtime gives other logits than torch.
         ConfigError: The device is invalid or not available, the plan allows no flip, or the runtime is not installed.
 
-    Example:
+    Examples:
         >>> import inflate3d as i3d
         >>> predictor = Predictor.load("runs/Liver", device="cpu")
         >>> prediction = predictor.predict(i3d.read_volume("new_scan.nii.gz"), confidence=True)

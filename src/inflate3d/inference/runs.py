@@ -109,7 +109,7 @@ def evaluate_run(
 ) -> Scores:
     """Predicts and scores the held-out cases of a run or a cross-validation; see `evaluate` for the arguments.
 
-    Example:
+    Examples:
         >>> scores = evaluate_run(RunFolder(Path("runs/Liver")), device="cpu")
         >>> len(scores.cases), scores.classes
         (1, ('liver', 'tumor'))

@@ -50,7 +50,7 @@ class Confidence:
         soft: Soft Dice of the mean probabilities for each class, whatever the kind; NaN if the class is not predicted.
             None if it was not computed. From it, `inflate3d.evaluation.calibration` expects the Dice.
 
-    Example:
+    Examples:
         >>> confidence = Confidence("soft dice", {"liver": 0.9, "tumor": 0.5})
         >>> confidence.value, confidence.least
         (0.7, 'tumor')

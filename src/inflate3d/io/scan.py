@@ -48,7 +48,7 @@ def read_volume(path: str | Path, *, case: str | None = None) -> Volume:
         DataError: The scan is missing, damaged, not a volume, larger than the free memory, or has NaN or infinite
             voxels.
 
-    Example:
+    Examples:
         >>> read_volume("new_scan.nii.gz")
         Volume(1 modality, shape (20, 24, 7), spacing (1, 1, 3) mm, orientation RAS, int16)
     """
@@ -64,7 +64,7 @@ def read_volume(path: str | Path, *, case: str | None = None) -> Volume:
 def read_grid(path: str | Path, *, case: str | None = None) -> FileGrid:
     """Reads shape, affine, type and number of modalities of a scan from its headers; no voxel is decoded.
 
-    Example:
+    Examples:
         >>> from tempfile import TemporaryDirectory
         >>> scan = Volume(np.zeros((1, 4, 5, 6), np.int16), np.diag([1.0, 1.0, 3.0, 1.0]))
         >>> with TemporaryDirectory() as folder:
@@ -210,7 +210,7 @@ def write_labels(
             the format can't be written or can't express the scan's grid.
         OutputError: The file can't be written.
 
-    Example:
+    Examples:
         >>> scan = read_volume("new_scan.nii.gz")
         >>> write_labels("labels.nii.gz", scan.array[0] > 50, like="new_scan.nii.gz")
         >>> np.unique(read_volume("labels.nii.gz").array).tolist()
@@ -267,7 +267,7 @@ def write_volume(path: str | Path, volume: Volume) -> None:
         DataError: The format can't be written, or can't express the affine.
         OutputError: The file can't be written.
 
-    Example:
+    Examples:
         >>> scan = Volume(np.zeros((1, 4, 5, 6), np.int16), np.diag([1.0, 1.0, 3.0, 1.0]))
         >>> write_volume("scan.nrrd", scan)
         >>> read_volume("scan.nrrd") == scan

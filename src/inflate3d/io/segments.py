@@ -162,7 +162,7 @@ def known_code(name: str) -> SegmentCode | None:
     Case, spaces, underscores, hyphens and spelling (oesophagus, tumour) make no difference, and a name may begin or end
     with its side.
 
-    Example:
+    Examples:
         >>> code = known_code("Right_Kidney")
         >>> code.type, code.modifier
         ('SCT 64033007 Kidney', 'SCT 24028007 Right')

@@ -70,7 +70,7 @@ def check_inflation(
         ModelError: The backbone is unknown, can't be inflated, or computes something else when inflated.
         ConfigError: The backbone does not support this image size or depth.
 
-    Example:
+    Examples:
         >>> report = check_inflation("resnet10t", depth=3, image_size=64)
         >>> max(report.errors.values()) < 1e-6
         True
@@ -138,7 +138,7 @@ def list_encoders(pattern: str = "*") -> list[str]:
 
     A few of them can't be inflated; :func:`describe_encoder` rejects these, in a fraction of a second each.
 
-    Example:
+    Examples:
         >>> list_encoders("vit_*_patch14_dinov2")
         ['vit_base_patch14_dinov2', 'vit_giant_patch14_dinov2', 'vit_large_patch14_dinov2', 'vit_small_patch14_dinov2']
     """

@@ -28,7 +28,7 @@ class DepthMixer(nn.Module):
         channels: Channels of the features.
         dilations: Slices between the taps of each layer's kernel.
 
-    Example:
+    Examples:
         >>> import torch
         >>> features = torch.randn(2 * 8, 16, 28, 28)  # two slabs of eight slices
         >>> torch.equal(DepthMixer(16)(features, slices=8), features)

@@ -42,7 +42,7 @@ class Encoder(nn.Module):
         std: The standard deviation, likewise.
         weights_report: How its 2D weights were loaded; None without 2D weights.
 
-    Example:
+    Examples:
         >>> encoder = create_encoder("resnet10t", depth=3, image_size=64, weights="none")
         >>> encoder.strides, encoder.channels
         ((4, 8, 16, 32), (64, 128, 256, 512))
@@ -146,7 +146,7 @@ def create_encoder(
         ModelError: The backbone is unknown or can't be inflated, or the weights are not available or don't fit.
         ConfigError: The backbone does not support this image size, depth, or these levels.
 
-    Example:
+    Examples:
         >>> encoder = create_encoder("resnet10t", depth=3, in_channels=2, image_size=64, weights="none")
         >>> windows = torch.zeros(1, 2, 3, 64, 64)  # (batch, modalities, slices, rows, columns)
         >>> [tuple(each.shape) for each in encoder(windows)]

@@ -35,7 +35,7 @@ def inflate_stem(
         ConfigError: ``depth`` is even or below 1, or ``in_channels`` is below 1.
         ModelError: The convolution reads neither RGB nor gray.
 
-    Example:
+    Examples:
         >>> rgb = torch.ones(8, 3, 7, 7)
         >>> stem = inflate_stem(rgb, depth=5, in_channels=2)
         >>> stem.shape, stem[0, 0, :, 0, 0].tolist()  # 3 colors summed, halved for 2 modalities, on the center slice

@@ -45,7 +45,7 @@ class Segmenter(nn.Module):
         architecture: The settings that it is built from.
         plan: How scans become its windows; None until a training or a model folder sets it.
 
-    Example:
+    Examples:
         >>> encoder = create_encoder("resnet10t", depth=3, image_size=64, weights="none")
         >>> model = create_model(encoder=encoder, num_classes=4)
         >>> model(torch.zeros(2, 1, 3, 64, 64)).shape  # (batch, classes, rows, columns)
@@ -201,7 +201,7 @@ def create_model(
         ConfigError: The image is too small for the decoder, the decoder does not fit the encoder's maps, or
             depth mixing is combined with windows of several slices.
 
-    Example:
+    Examples:
         >>> encoder = create_encoder("resnet10t", depth=3, image_size=64, weights="none")
         >>> model = create_model(encoder=encoder, num_classes=4, decoder="setr-pup", decoder_channels=16)
         >>> model.architecture.decoder
@@ -317,7 +317,7 @@ def load_model(folder: str | Path) -> Segmenter | VolumetricSegmenter:
     Raises:
         ModelError: There is no model, a file is damaged, or another version wrote it.
 
-    Example:
+    Examples:
         >>> model = load_model("runs/Liver")
         >>> model.plan.class_names
         ('background', 'liver', 'tumor')

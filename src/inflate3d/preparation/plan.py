@@ -156,7 +156,7 @@ class Plan(ModelSpace):
         defaults: Training settings for what the user leaves open.
         reasons: The reason for each choice.
 
-    Example:
+    Examples:
         >>> plan = Plan.read(Path("runs/Liver/plan.json"))
         >>> plan.depth_axis, plan.modalities
         ('axial', ('CT',))

@@ -47,7 +47,7 @@ def _range(clip: tuple[float, float]) -> tuple[float, float]:
 class PlanOptions(FrozenModel):
     """Overrides of the automatic plan.
 
-    Example:
+    Examples:
         >>> options = PlanOptions(clip=(-100, 240), classes=("liver",))
         >>> options.as_flags(["clip", "classes"])
         '--clip -100 240, --classes liver'

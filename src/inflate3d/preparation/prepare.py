@@ -73,7 +73,7 @@ def prepare(
         ConfigError: An option is invalid.
         OutputError: The store can't be written, or another process is preparing it.
 
-    Example:
+    Examples:
         >>> from tempfile import TemporaryDirectory
         >>> from inflate3d.datasets.phantom import write_phantoms
         >>> with TemporaryDirectory() as folder:

@@ -119,7 +119,7 @@ class Store:
     Raises:
         DataError: The store is missing or incomplete, or another version wrote it.
 
-    Example:
+    Examples:
         >>> import inflate3d as i3d
         >>> i3d.prepare(i3d.read_dataset("data/Liver"), Path("prepared/Liver"), workers=1).plan.depth_axis
         'axial'

@@ -54,7 +54,7 @@ class TypicalRange(FrozenModel):
 class TypicalScans(FrozenModel):
     """The ranges of all measurements over the training cases.
 
-    Example:
+    Examples:
         >>> import inflate3d as i3d
         >>> typical = i3d.Plan.read(i3d.RunFolder(Path("runs/Liver")).plan).typical
         >>> [name for name, *_ in typical.unusual(i3d.read_volume("new_scan.nii.gz"))]

@@ -48,7 +48,7 @@ def planned_batches(settings: dict[str, Any], planned: TrainingDefaults) -> dict
         settings: The section ``training`` of the settings.
         planned: What this machine's memory allows.
 
-    Example:
+    Examples:
         >>> allowed = TrainingDefaults(depth=5, batch_size=4, accumulate=4, foreground_fraction=0.5, steps=1000)
         >>> planned_batches({"batch_size": 16, "accumulate": 1}, allowed)
         {'batch_size': 4, 'accumulate': 4}

@@ -73,7 +73,7 @@ def train(
         DivergedError: The loss or the weights became infinite or NaN.
         Interrupted: A signal stopped it, after a checkpoint was written.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> import inflate3d as i3d
         >>> store = i3d.prepare(i3d.read_dataset("data/Liver"), Path("prepared/Liver"), workers=1)

@@ -21,7 +21,7 @@ def window_indices(
     Returns:
         ``(len(centers), depth)``, ascending in each row.
 
-    Example:
+    Examples:
         >>> window_indices([0, 4], depth=5, stride=1, length=9)
         array([[0, 0, 0, 1, 2],
                [2, 3, 4, 5, 6]])

@@ -75,7 +75,7 @@ class Postprocessing(FrozenModel):
     the given order: background that a class fully encloses becomes that class; voxels of other classes never change.
     Voxels of a component are connected by faces, edges or corners (26 neighbors), those of a hole by faces (6).
 
-    Example:
+    Examples:
         >>> labels = np.zeros((9, 9, 9), np.uint8)
         >>> labels[1:5, 1:5, 1:5], labels[8, 8, 8] = 1, 1
         >>> steps = Postprocessing(classes=(ClassSteps(value=1, name="liver", largest_component=True),))

@@ -90,7 +90,7 @@ def register_decoder(
     Raises:
         ConfigError: A built-in decoder or another factory has this name.
 
-    Example:
+    Examples:
         >>> import inflate3d as i3d
         >>> from inflate3d.models.decoders.upernet import UPerNet
         >>> i3d.register_decoder("narrow-upernet", UPerNet, decoder_channels=32)
