@@ -23,7 +23,7 @@ from inflate3d.evaluation.postprocessing.steps import Postprocessing
 from inflate3d.inference.manifest import record_written
 from inflate3d.inference.prediction import Prediction
 from inflate3d.inference.predictor import Predictor, PredictorSettings
-from inflate3d.inference.scan_warnings import is_unlike_training
+from inflate3d.inference.scan_warnings import UnlikeTrainingError
 from inflate3d.inference.scans import FoundScans, find_scans
 from inflate3d.inference.targets import Destination, Job, find_jobs
 from inflate3d.inference.uncertainty import Confidence
@@ -335,7 +335,7 @@ def _expected(calibration: Calibration | None, prediction: Prediction) -> dict[s
     """The Dice to expect of a prediction, where the model is calibrated on scans like it."""
     if calibration is None or prediction.confidence is None or prediction.confidence.soft is None:
         return {}
-    if any(map(is_unlike_training, prediction.warnings)):
+    if any(isinstance(warning, UnlikeTrainingError) for warning in prediction.warnings):
         return {}
     return calibration.expect(prediction.confidence.soft)
 

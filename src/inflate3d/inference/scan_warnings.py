@@ -13,6 +13,10 @@ from inflate3d.volume import Volume
 logger = logging.getLogger(__name__)
 
 
+class UnlikeTrainingError(DataError):
+    """A warning that a scan differs from the training cases."""
+
+
 def scan_warnings(volume: Volume, plan: Plan) -> list[DataError]:
     """Warnings about a scan: what was noted when it was read, its values, and how it differs from the training cases.
 
@@ -22,11 +26,6 @@ def scan_warnings(volume: Volume, plan: Plan) -> list[DataError]:
     """
     notes = [DataError(note) for note in volume.notes]
     return [*notes, *value_warnings(volume, plan), *_unlike_training(volume, plan)]
-
-
-def is_unlike_training(warning: DataError) -> bool:
-    """Whether a warning says that the scan differs from the training cases."""
-    return warning.what.startswith("scan is unlike those")
 
 
 def log_warnings(warnings: Iterable[DataError], *, case: str | None = None) -> None:
@@ -45,7 +44,7 @@ def _unlike_training(volume: Volume, plan: Plan) -> list[DataError]:
     if not unusual:
         return []
     return [
-        DataError(
+        UnlikeTrainingError(
             "scan is unlike those that the model was trained on: its label map may be wrong",
             expected="; ".join(f"{name} {usual}" for name, usual, _ in unusual),
             got="; ".join(f"{name} {own}" for name, _, own in unusual),

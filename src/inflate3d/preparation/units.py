@@ -138,7 +138,7 @@ def _at(units: Sequence[Unit | None], index: int) -> Unit | None:
 
 def _choose(dataset: Dataset, modality: str, found: Mapping[str, Unit]) -> tuple[str, str]:
     names = {unit.name for unit in found.values()}
-    if not found or names == {""} or "" in names:
+    if not found or "" in names:
         return "", ""
     lacking = [(case, unit) for case, unit in found.items() if unit.suv_factor is None]
     if not lacking:

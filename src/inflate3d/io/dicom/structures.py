@@ -51,9 +51,9 @@ class StructureLabels:
             DataError: None of the structures is wanted.
         """
         numbered = dict(names) if isinstance(names, Mapping) else dict(enumerate(names, start=1))
-        found = {number: (wanted or {}).get(plain_name(name), 0) for number, name in numbered.items()}
-        if wanted is None:
-            found = {number: number for number in numbered}
+        found = {
+            number: number if wanted is None else wanted.get(plain_name(name), 0) for number, name in numbered.items()
+        }
         if numbered and not any(found.values()):
             raise DataError(
                 "none of the structures is a class of the dataset",
