@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from inflate3d.documents import DAMAGED_JSON, DAMAGED_YAML, LARGEST_YAML, parse_json, parse_yaml, read_text
 from inflate3d.errors import ConfigError
@@ -15,9 +16,28 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 
 class FrozenModel(BaseModel):
-    """Immutable settings; unknown keys, NaN and infinity are errors."""
+    """Immutable settings; unknown keys, NaN, infinity, and true or false for a number are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value(cls, value: Any, info: Any) -> Any:
+        """Rejects true and false where there is no place for them: Python takes them for 1 and 0."""
+        held = value if isinstance(value, (list, tuple)) else [value]
+        if any(isinstance(each, bool) for each in held) and not _may_be_true(
+            cls.model_fields[info.field_name].annotation
+        ):
+            raise ValueError("a number or text; true, false, yes and no stand for neither")
+        return value
+
+
+def _may_be_true(annotation: Any) -> bool:
+    """Whether a field may hold true or false, or holds other settings, which look for themselves."""
+    if annotation in (bool, Any) or isinstance(annotation, bool):
+        return True
+    is_settings = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return is_settings or any(map(_may_be_true, get_args(annotation)))
 
 
 def read_yaml(path: Path) -> Any:
@@ -56,7 +76,12 @@ def settings_error(error: ValidationError, *, file: Path | None = None) -> Confi
         return ours
     name = ".".join(str(part) for part in first["loc"] if part not in _TAGS) or "configuration"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return ConfigError(f"invalid {name}{more}", expected=first["msg"], got=shown(first["input"]), file=file)
+    return ConfigError(f"invalid {name}{more}", expected=message_of(first), got=shown(first["input"]), file=file)
+
+
+def message_of(mistake: Mapping[str, Any]) -> str:
+    """What one of pydantic's errors says, without the prefix that it adds to messages of ours."""
+    return mistake["msg"].removeprefix("Value error, ")
 
 
 def shown(value: object) -> str:

@@ -50,7 +50,7 @@ def test_listing_is_read_in_order(folder):
     assert dataset.cases[0].label == folder / "labelsTr" / "prostate_02.nii.gz"
 
 
-@pytest.mark.parametrize(("claimed", "announced"), [(2, None), (3, 3), ("3", 3), ("many", None)])
+@pytest.mark.parametrize(("claimed", "announced"), [(2, None), (3, 3), ("3", 3), ("many", None), (True, None)])
 def test_another_number_of_cases_that_the_listing_claims(folder, claimed, announced):
     describe(folder, {**json.loads((folder / "dataset.json").read_text(encoding="utf-8")), "numTraining": claimed})
     assert read_msd(folder).announced == announced
@@ -103,6 +103,12 @@ def test_two_entries_of_one_name(folder):
         ('{"modality": {"0": "CT"}}', "labels: Field required; training: Field required"),
         (json.dumps(listing(labels={"background": 0, "PZ": [1, 2]})), "PZ [1, 2]"),
         (json.dumps(listing(labels={"background": 0, "PZ": "one"})), "'one'"),
+        (json.dumps(listing(labels={"background": 0, "PZ": True})), "labels.PZ: true is no whole number"),
+        (json.dumps(listing(labels={"background": 0, "PZ": [True]})), "labels.PZ: true is no whole number"),
+        (json.dumps(listing(labels={"background": False, "PZ": 1})), "labels.background: false is no whole number"),
+        (json.dumps(listing(labels={"background": 0, "PZ": 1.5})), "labels.PZ: 1.5 is no whole number"),
+        (json.dumps(listing(labels={"background": 0, "PZ": None})), "labels.PZ: null is no whole number"),
+        (json.dumps(listing(modality={"0": "ADC", "0.0": "T2"})), "modality: the key '0.0' is no whole number"),
         (json.dumps(listing(labels={"0": "background", "9" * 5000: "PZ"})), "background"),
         (json.dumps(listing(training=["imagesTr/a.nii.gz"])), "training.0"),
         (json.dumps(listing(training=[{"image": "imagesTr/a.nii.gz"}])), "training.0.label: Field required"),
@@ -116,6 +122,11 @@ def test_listing_that_says_too_little(folder, content, message):
         read_msd(folder)
     assert message in str(caught.value.got)
     assert caught.value.file == str(folder / "dataset.json")
+
+
+def test_label_values_that_a_program_wrote_as_floats(folder):
+    describe(folder, listing("prostate_02.nii.gz", labels={"background": 0.0, "PZ": 1.0, "TZ": [2.0]}))
+    assert read_dataset(folder).classes == {0: "background", 1: "PZ", 2: "TZ"}
 
 
 @pytest.mark.parametrize("channels", ["modality", "channel_names"])

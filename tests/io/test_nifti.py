@@ -1,4 +1,5 @@
 import gzip
+import math
 import struct
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from nibabel.fileholders import FileHolder
 from nibabel.nifti1 import Nifti1Extension
 
 from inflate3d.errors import DataError, OutputError
-from inflate3d.io import check_same_grid, read_images, read_labels, read_volume, write_labels, write_volume
+from inflate3d.io import check_same_grid, read_grid, read_images, read_labels, read_volume, write_labels, write_volume
 from inflate3d.volume import Volume
 
 OBLIQUE = np.array([[0.9, 0.1, 0.3, -20], [-0.1, 0.95, 0.2, 5], [-0.1, -0.1, 3, 7], [0, 0, 0, 1.0]])
@@ -76,6 +77,40 @@ def test_scaled_integers_become_float32(tmp_path):
     volume = read_volume(tmp_path / "scan.nii")
     assert volume.array.dtype == np.float32
     assert np.array_equal(volume.array[0], stored * 0.5 - 1024)
+
+
+def with_slope(path, slope, intercept, dtype):
+    save(path, counting(3, 4, 5, dtype=dtype))
+    with path.open("r+b") as file:
+        file.seek(112)
+        file.write(struct.pack("<ff", slope, intercept))
+    return path
+
+
+@pytest.mark.parametrize("dtype", ["int16", "float32"])
+@pytest.mark.parametrize(
+    ("slope", "intercept", "got"),
+    [
+        (math.inf, 0, "slope inf, intercept 0"),
+        (-math.inf, 0, "slope -inf, intercept 0"),
+        (2, math.inf, "slope 2, intercept inf"),
+        (1, math.nan, "slope 1, intercept nan"),
+    ],
+)
+def test_values_with_an_infinite_slope_are_unknown(tmp_path, dtype, slope, intercept, got):
+    path = with_slope(tmp_path / "scan.nii", slope, intercept, dtype)
+    for read in (read_volume, read_grid, read_labels):
+        with pytest.raises(DataError, match="values are unknown") as caught:
+            read(path)
+        assert (caught.value.got, caught.value.file) == (got, str(path))
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(0, 0), (0, 7), (math.nan, math.nan), (math.nan, 5)])
+def test_slope_of_zero_or_nan_means_none(tmp_path, slope, intercept):
+    """By the standard, and as nibabel writes it."""
+    volume = read_volume(with_slope(tmp_path / "scan.nii", slope, intercept, "int16"))
+    assert volume.array.dtype == np.int16
+    assert np.array_equal(volume.array[0], counting(3, 4, 5))
 
 
 def test_last_axis_of_four_is_the_modality(tmp_path):

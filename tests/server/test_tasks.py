@@ -131,6 +131,16 @@ def test_training_without_labels_says_what_is_missing(client, service):
     assert answer.status_code == 400 and "too few labeled cases" in answer.json()["error"]["what"]
 
 
+def test_training_where_a_case_has_another_number_of_files_is_refused(client, service):
+    """One 4D file beside cases of two files: one table can't list both."""
+    service.cases.save_labels("toy3", np.zeros((20, 24, 7), np.uint8), tag="final")
+    case = service.cases["toy3"].case
+    object.__setattr__(case, "images", (case.scan, case.scan))
+    error = client.post(f"/train/{service.name}").json()["error"]
+    assert (error["case"], error["got"], error["expected"]) == ("toy3", "2", "1 file, as toy0 has")
+    assert "another number of files" in error["what"] and error["hint"]
+
+
 class StoppedProcess(subprocess.Popen):
     """A training that does nothing until it is stopped."""
 

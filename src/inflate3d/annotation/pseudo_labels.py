@@ -19,7 +19,7 @@ from inflate3d.annotation.candidates import find_candidates
 from inflate3d.atomic import write_text
 from inflate3d.config import DataConfig, RunConfig
 from inflate3d.datasets import Case, Dataset, Split, read_dataset
-from inflate3d.datasets.folder import LISTING, read_folder, write_folder_listing
+from inflate3d.datasets.folder import LISTING, check_as_many_files, read_folder, write_folder_listing
 from inflate3d.documents import parse_json, read_text
 from inflate3d.errors import ConfigError, DataError, Inflate3dError
 from inflate3d.evaluation.scores import Scores
@@ -136,16 +136,7 @@ def find_unlabeled(folder: Path, dataset: Dataset) -> list[Case]:
     scans = [case for case in found.cases if case.id in new]
     if not scans:
         raise DataError("no unlabeled scan found", got="scans of the dataset's own cases only", file=folder)
-    files = len(dataset.cases[0].images)
-    if other := next((case for case in scans if len(case.images) != files), None):
-        raise DataError(
-            "unlabeled scan has its modalities in another number of files than the labeled cases",
-            expected=files,
-            got=len(other.images),
-            hint="convert the dataset by `inflate3d convert --to folder`, or the scans",
-            case=other.id,
-            file=other.scan,
-        )
+    check_as_many_files([dataset.cases[0], *scans])
     return scans
 
 

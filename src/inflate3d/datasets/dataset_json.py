@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ValidationError
 from inflate3d.datasets.regions import Regions
 from inflate3d.documents import DAMAGED_JSON, parse_json, read_text
 from inflate3d.errors import DataError
+from inflate3d.settings import message_of, shown
 
 LISTING = "dataset.json"
 """The file that describes the dataset."""
@@ -28,8 +30,10 @@ Document = TypeVar("Document", bound=BaseModel)
 
 def _check_keys(value: Any) -> Any:
     if isinstance(value, dict):
-        numbers = Counter(int(key) for key in value if isinstance(key, str) and key.isdecimal())
-        if repeated := [number for number, count in numbers.items() if count > 1]:
+        if strange := [key for key in value if not key.isdecimal()]:
+            raise ValueError(f"the key {shown(strange[0])} is no whole number")
+        repeated = [number for number, count in Counter(map(int, value)).items() if count > 1]
+        if repeated:
             raise ValueError(f"duplicate key: {repeated[0]}")
     return value
 
@@ -39,14 +43,27 @@ NamesByNumber = Annotated[dict[int, str], BeforeValidator(_check_keys)]
 
 
 def _whole_number_or_none(value: Any) -> int | None:
-    return int(value) if isinstance(value, int) or (isinstance(value, str) and value.isdecimal()) else None
+    return int(value) if type(value) is int or (isinstance(value, str) and value.isdecimal()) else None
 
 
 Announced = Annotated[int | None, BeforeValidator(_whole_number_or_none)]
 """``numTraining``; what is no number is passed over, since no case depends on it."""
 
-Labels = dict[str, str | int | list[int]]
+
+def _check_numbers(value: Any) -> Any:
+    """Rejects true and false, which Python takes for 1 and 0."""
+    for each in value if isinstance(value, list) else [value]:
+        is_number = type(each) is int or (isinstance(each, float) and each.is_integer())
+        if not is_number and not isinstance(each, str):
+            raise ValueError(f"{json.dumps(each)[:80]} is no whole number")
+    return value
+
+
+Labels = dict[str, Annotated[str | int | list[int], BeforeValidator(_check_numbers)]]
 """The classes in the form of either layout, see `read_classes`."""
+
+Order = Annotated[list[int], BeforeValidator(_check_numbers)]
+"""nnU-Net's ``regions_class_order``."""
 
 IGNORE = "ignore"
 """nnU-Net's name for unlabeled voxels."""
@@ -166,5 +183,7 @@ def _invalid_classes(got: object, file: Path) -> DataError:
 
 def first_mistakes(error: ValidationError, most: int = 3) -> str:
     """The first validation errors in one line."""
-    mistakes = [f"{'.'.join(map(str, mistake['loc'])) or 'the file'}: {mistake['msg']}" for mistake in error.errors()]
+    mistakes = [
+        f"{'.'.join(map(str, mistake['loc'])) or 'the file'}: {message_of(mistake)}" for mistake in error.errors()
+    ]
     return "; ".join(mistakes[:most]) + (f"; and {len(mistakes) - most} more" if len(mistakes) > most else "")

@@ -124,7 +124,11 @@ def write_folder_listing(dataset: Dataset) -> None:
     """Writes ``cases.csv`` and ``dataset.yaml`` into a dataset's folder; files elsewhere get absolute paths.
 
     The split ``own`` becomes a column of the table if it assigns one part to each case.
+
+    Raises:
+        DataError: Cases have their modalities in different numbers of files, which one table can't list.
     """
+    check_as_many_files(dataset.cases)
     listing = listing_of(dataset)
     parts = _parts(dataset)
 
@@ -140,6 +144,21 @@ def write_folder_listing(dataset: Dataset) -> None:
     write_table(dataset.root / TABLE, rows)
     lines = {**listing.model_dump(exclude_defaults=True), "cases": TABLE}
     write_text(dataset.root / LISTING, yaml.safe_dump(lines, sort_keys=False, allow_unicode=True))
+
+
+def check_as_many_files(cases: Sequence[Case]) -> None:
+    """Checks that all cases have their modalities in as many files as the first one."""
+    files = len(cases[0].images)
+    if other := next((case for case in cases if len(case.images) != files), None):
+        raise DataError(
+            "the case has its modalities in another number of files than others",
+            expected=f"{files} file{'s' if files > 1 else ''}, as {cases[0].id} has",
+            got=len(other.images),
+            hint="write the modalities of all scans into one file each, or each into a file of its own; for labeled "
+            "cases, `inflate3d convert --to folder` does",
+            case=other.id,
+            file=other.scan,
+        )
 
 
 def listing_of(dataset: Dataset) -> _Listing:

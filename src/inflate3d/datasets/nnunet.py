@@ -18,6 +18,7 @@ from inflate3d.datasets.dataset_json import (
     Announced,
     Labels,
     NamesByNumber,
+    Order,
     have_regions,
     keys_of,
     read_classes,
@@ -49,7 +50,7 @@ class _Listing(BaseModel):
     name: str | None = None
     channel_names: NamesByNumber
     labels: Labels
-    regions_class_order: list[int] = []
+    regions_class_order: Order = []
     file_ending: str
     dataset: dict[str, _Files] | None = None
     announced: Announced = Field(default=None, alias="numTraining")

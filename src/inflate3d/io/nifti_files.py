@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import math
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -74,6 +75,7 @@ def open_image(path: Path, case: str | None) -> Iterator[NiftiImage]:
             start = stream.read(540)
             is_second = _is_second(start)
             _check_before_voxels(stream, start, is_pair=header != voxels)
+            _check_scaling(start, header, case)
             files = {"image": FileHolder(fileobj=stream)}
             if header != voxels:
                 _refuse_analyze(start, is_second, path, case)
@@ -118,6 +120,21 @@ def _check_before_voxels(stream: gzip.GzipFile | BufferedReader, start: bytes, *
         at += size
 
 
+def _check_scaling(start: bytes, file: Path, case: str | None) -> None:
+    """Rejects an infinite slope, which nibabel takes for none; 0 and NaN do mean none."""
+    header = _header(start)
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if math.isinf(slope) or not (slope == 0 or math.isnan(slope) or math.isfinite(intercept)):
+        raise DataError(
+            "the header's slope or intercept is not finite, so the values are unknown",
+            expected="finite numbers; a slope of 0 or NaN means that values are stored as they are",
+            got=f"slope {slope:g}, intercept {intercept:g}",
+            hint="convert the original scan again",
+            case=case,
+            file=file,
+        )
+
+
 def _read_most(stream: gzip.GzipFile | BufferedReader, most: int) -> bytes:
     """At most ``most`` bytes, allocating only what is there."""
     parts = []
@@ -130,9 +147,12 @@ def _read_most(stream: gzip.GzipFile | BufferedReader, most: int) -> bytes:
 def stored_header(path: Path) -> nibabel.Nifti1Header:
     """The header as stored, before nibabel repairs it."""
     with _open((pair_of(path) or (path, path))[0]) as stream:
-        block = stream.read(540)
-    kind = nibabel.Nifti2Header if _is_second(block) else nibabel.Nifti1Header
-    return kind(block[: kind.sizeof_hdr], check=False)
+        return _header(stream.read(540))
+
+
+def _header(start: bytes) -> nibabel.Nifti1Header:
+    kind = nibabel.Nifti2Header if _is_second(start) else nibabel.Nifti1Header
+    return kind(start[: kind.sizeof_hdr], check=False)
 
 
 def is_compressed(path: Path) -> bool:
