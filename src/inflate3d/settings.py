@@ -5,14 +5,25 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from inflate3d.documents import DAMAGED_JSON, DAMAGED_YAML, LARGEST_YAML, parse_json, parse_yaml, read_text
 from inflate3d.errors import ConfigError
 
+T = TypeVar("T")
 Settings = TypeVar("Settings", bound=BaseModel)
+
+if TYPE_CHECKING:
+    Planned: TypeAlias = Annotated[T, None]
+else:
+
+    class Planned:
+        """A setting that may be None until it is resolved; readers of resolved settings see its own type."""
+
+        def __class_getitem__(cls, kind: Any) -> Any:
+            return kind | None
 
 
 class FrozenModel(BaseModel):
@@ -38,6 +49,11 @@ def _may_be_true(annotation: Any) -> bool:
         return True
     is_settings = isinstance(annotation, type) and issubclass(annotation, BaseModel)
     return is_settings or any(map(_may_be_true, get_args(annotation)))
+
+
+def planned(**limits: Any) -> Any:
+    """Default of a `Planned` setting: None, which leaves it to the plan."""
+    return Field(default=None, **limits)
 
 
 def read_yaml(path: Path) -> Any:
