@@ -22,8 +22,8 @@ from generated import write_ct, write_hippocampi
 
 from inflate3d.datasets import read_dataset
 from inflate3d.io import read_volume
+from inflate3d.orientation import Orientation
 from inflate3d.preparation.arrays import StoredSlices, write_slices
-from inflate3d.volume import Orientation
 
 DEPTH = 5
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from inflate3d.atomic import atomic_path, remove_temporaries, write_text
+from inflate3d.atomic import atomic_folder, atomic_path, remove_temporaries, write_text
 from inflate3d.errors import DataError, OutputError
 from inflate3d.lock import locked
 
@@ -51,6 +51,26 @@ def test_full_disk_is_the_users_to_mend(tmp_path):
         "hint": "free some space, or choose a folder on another disk",
     }
     assert names_in(tmp_path) == []
+
+
+def test_folder_appears_whole_or_not_at_all(tmp_path):
+    final = tmp_path / "new" / "model"
+    with pytest.raises(ValueError, match="stop"), atomic_folder(final) as temporary:
+        (temporary / "half").touch()
+        raise ValueError("stop")
+    assert names_in(final.parent) == []
+    for attempt in range(2):
+        with atomic_folder(final) as temporary:
+            (temporary / "network").write_text(str(attempt))
+            assert not final.exists() or not names_in(final)
+        assert names_in(final) == ["network"]
+        if not attempt:
+            (final / "network").unlink()  # an empty folder is replaced
+    with pytest.raises(OutputError) as caught, atomic_folder(final) as temporary:
+        (temporary / "network").write_text("another")
+    assert (caught.value.what, caught.value.got) == ("the folder can't be written", "Directory not empty")
+    assert (final / "network").read_text(encoding="utf-8") == "1"
+    assert names_in(final.parent) == ["model"]
 
 
 def test_refusal_of_the_replacement_removes_the_temporary_file(tmp_path):

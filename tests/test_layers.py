@@ -25,7 +25,7 @@ LAYERS = [
     ["datasets"],
     ["io"],
     ["volume", "resampling", "run_folder"],
-    ["orientation", "units"],
+    ["grid", "orientation", "units"],
     ["config", "environment"],
     ["settings", "named_encoders"],
     ["atomic", "documents", "distributed", "lock"],

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from inflate3d.errors import ConfigError, DataError
-from inflate3d.volume import DEPTH_AXES, Grid, Orientation, Volume, common_grid, spacing_of
+from inflate3d.grid import Grid, common_grid, spacing_of
+from inflate3d.orientation import DEPTH_AXES, Orientation
+from inflate3d.volume import Volume
 
 SHAPE = (3, 4, 5)
 OBLIQUE = np.array([[0.9, 0.1, 0.3, -20], [-0.1, 0.95, 0.2, 5], [-0.1, -0.1, 3, 7], [0, 0, 0, 1.0]])

@@ -15,6 +15,7 @@ from inflate3d.datasets.layouts import read_dataset
 from inflate3d.datasets.splits import Split
 from inflate3d.evaluation.groups import read_groups
 from inflate3d.evaluation.scores import Scores
+from inflate3d.grid import Grid
 from inflate3d.io import find_series, itk, nifti, read_labels, read_volume
 from inflate3d.io.dicom import reading, rtstruct, seg_reader
 from inflate3d.io.dicom.labels import kind_of
@@ -25,7 +26,6 @@ from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.store import ARRAY_KINDS, Store, case_file
 from inflate3d.presets.preset import read_preset
 from inflate3d.run_folder import TrainingLog
-from inflate3d.volume import Grid
 
 LOADED_BEFORE = (reading, itk, nifti, rtstruct, seg_reader)
 """Modules that are loaded when they are needed, so that each process would load them anew."""

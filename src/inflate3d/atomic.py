@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all."""
+"""Writing a file, or a folder, whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ _HINTS = {
     errno.EPERM: "choose a folder that you may write in, or change its permissions",
     errno.ENOTDIR: "a part of the path is a file; choose another path",
     errno.EEXIST: "a part of the path is a file; choose another path",
+    errno.ENOTEMPTY: "choose a folder that does not exist yet, or is empty",
     errno.EISDIR: "the path is a folder; name a file in it",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
@@ -51,25 +53,45 @@ def atomic_path(final: str | Path, *, refusals: tuple[type[Exception], ...] = ()
     Raises:
         OutputError: The file can't be written (no space, no permission, ...).
     """
-    final = Path(final)
+    with _replacing(Path(final), "file", refusals) as temporary:
+        yield temporary
+        if flush:
+            _sync(temporary)
+
+
+@contextmanager
+def atomic_folder(final: Path) -> Iterator[Path]:
+    """Gives a temporary folder, which becomes ``final`` when the block ends well; as `atomic_path`.
+
+    Args:
+        final: A folder that does not exist, or is empty.
+
+    Raises:
+        OutputError: The folder can't be written, or has files.
+    """
+    with _replacing(final, "folder") as temporary:
+        temporary.mkdir()
+        yield temporary
+
+
+@contextmanager
+def _replacing(final: Path, kind: str, refusals: tuple[type[Exception], ...] = ()) -> Iterator[Path]:
     temporary = final.with_name(f".{secrets.token_hex(4)}-{final.name}")
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
-            if flush:
-                _sync(temporary)
             temporary.replace(final)
         except BaseException:
             with suppress(OSError):  # the folder itself is gone or read-only, which the first error reports
-                temporary.unlink()
+                shutil.rmtree(temporary) if temporary.is_dir() else temporary.unlink()
             raise
     except OutputError:
         raise  # of another file, which was written inside the block
     except (OSError, *refusals) as error:
         system = error if isinstance(error, OSError) else OSError()
         raise OutputError(
-            "the file can't be written",
+            f"the {kind} can't be written",
             got=system.strerror or error,
             hint=_HINTS.get(system.errno or 0, "check how much space is left there, or choose another place"),
             file=final,

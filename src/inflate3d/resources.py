@@ -1,13 +1,17 @@
-"""What this machine has: memory and cores, within the limits of containers and batch systems, and bfloat16."""
+"""What this machine has: devices, bfloat16, and memory and cores within the limits of containers and batch systems."""
 
 from __future__ import annotations
 
 import logging
 import math
 import os
+import time
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from inflate3d.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
@@ -16,25 +20,77 @@ _ROOT = Path("/")
 _AMPERE = (8, 0)
 """Compute capability of the first NVIDIA GPUs that have bfloat16."""
 
+_MEASURED_SIDE = 512
+"""Of the matrices whose product is timed; like those of a small vision transformer."""
+
 logger = logging.getLogger(__name__)
 
 
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether a device computes in bfloat16: a GPU from compute capability 8 on, a CPU with AVX-512 BF16 or AMX."""
+def find_device(name: str | None) -> torch.device:
+    """The device with this name; by default the GPU if there is one.
+
+    Raises:
+        ConfigError: The name is invalid, or the machine does not have the device.
+    """
+    import torch
+
+    available = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    available += ["mps"] * torch.backends.mps.is_available()
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise ConfigError("invalid device", expected=", ".join(available), got=name) from error
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(
+            "device not available on this machine",
+            expected=", ".join(available),
+            got=name,
+            hint="leave out the device; for an NVIDIA GPU, check `nvidia-smi` and that torch is a CUDA build",
+        ) from error
+    return device
+
+
+def is_faster_in_bfloat16(device: torch.device) -> bool:
+    """Whether a device computes faster in bfloat16 than in float32.
+
+    A GPU does from compute capability 8 on. Of the CPUs with AVX-512 BF16 or AMX not all do, so the difference is
+    measured, once per process and in a tenth of a second.
+    """
     import torch
 
     if device.type == "cuda":
         return torch.cuda.get_device_capability() >= _AMPERE
     if device.type == "cpu":
         abilities = getattr(torch.cpu, "get_capabilities", dict)()  # which torch 2.8 does not have yet
-        return abilities.get("avx512_bf16", False) or abilities.get("amx_bf16", False)
+        return (abilities.get("avx512_bf16", False) or abilities.get("amx_bf16", False)) and bfloat16_speedup() > 1
     return False
 
 
+@lru_cache(maxsize=1)
+def bfloat16_speedup() -> float:
+    """How many times as fast as in float32 this CPU multiplies matrices in bfloat16."""
+    import torch
+
+    def seconds(kind: torch.dtype) -> float:
+        matrix = torch.ones(_MEASURED_SIDE, _MEASURED_SIDE, dtype=kind)
+        durations = []
+        for _ in range(8):
+            started = time.perf_counter()
+            torch.mm(matrix, matrix)
+            durations.append(time.perf_counter() - started)
+        return min(durations)  # others' load only adds
+
+    speedup = seconds(torch.float32) / seconds(torch.bfloat16)
+    logger.info("this CPU multiplies matrices in bfloat16 %.1f times as fast as in float32", speedup)
+    return speedup
+
+
 def warn_of_slow_precision(precision: str, device: torch.device) -> None:
-    """Warns of bfloat16 on a CPU that has to emulate it, which took 70 times as long as float32 on an AVX2 machine."""
-    if precision == "bf16-mixed" and device.type == "cpu" and not has_bfloat16(device):
-        logger.warning("this CPU has no bfloat16 arithmetic: --precision bf16-mixed is many times slower here than 32")
+    """Warns of bfloat16 on a CPU that has to emulate it (70 times as slow on an AVX2 machine), or is slower in it."""
+    if precision == "bf16-mixed" and device.type == "cpu" and not is_faster_in_bfloat16(device):
+        logger.warning("this CPU is slower in bfloat16: --precision 32 takes less time here than bf16-mixed")
 
 
 def count_cores(root: Path = _ROOT) -> int:

@@ -10,74 +10,15 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from inflate3d.errors import DataError
-from inflate3d.orientation import DEPTH_AXES, DepthAxis, Orientation
+from inflate3d.grid import Grid, check_affine, placement, spacing_of, starting_at
+from inflate3d.orientation import Orientation
 from inflate3d.units import Unit
-
-__all__ = ["DEPTH_AXES", "DepthAxis", "Grid", "Orientation", "Volume", "spacing_of"]
-
-SAME_PLACE = 0.01
-"""Largest distance in voxels between positions that count as the same: headers are rounded differently."""
 
 _AXES = 4
 """Of a volume's array: modality and three voxel axes."""
 
-_SMALLEST_SPACING, _LARGEST_SPACING = 1e-6, 1e5
-"""Millimeters between voxels: from those of an electron microscope to more than any body."""
-
 _LARGEST = float(np.finfo(np.float32).max)
 """Of a voxel's value."""
-
-_FURTHEST = 1e9
-"""Millimeters of a voxel from the origin; further away, float64 can't tell the voxels of a microscope apart."""
-
-
-@dataclass(frozen=True, eq=False)
-class Grid:
-    """Where the voxels of a volume lie. Grids are equal when shape and affine are.
-
-    Examples:
-        >>> grid = Grid((64, 64, 20), np.diag([0.8, 0.8, 3.0, 1.0]))
-        >>> grid.spacing
-        (0.8, 0.8, 3.0)
-
-    Attributes:
-        shape: Number of voxels along ``(I, J, K)``.
-        affine: ``(4, 4)``, from voxel index ``(i, j, k, 1)`` to the voxel's center, in millimeters in RAS+ world
-            space; may be oblique, left-handed or sheared.
-
-    Raises:
-        DataError: There are no voxels, or the affine can't be inverted.
-    """
-
-    shape: tuple[int, int, int]
-    affine: Float[np.ndarray, "4 4"]
-
-    def __post_init__(self) -> None:
-        if min(self.shape) < 1:
-            raise DataError("a grid has no voxels", expected="one or more along each axis", got=self.shape)
-        check_affine(self.affine)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Grid):
-            return NotImplemented
-        return self.shape == other.shape and np.array_equal(self.affine, other.affine)
-
-    def __hash__(self) -> int:
-        return hash((self.shape, *self.affine.flat))
-
-    @property
-    def spacing(self) -> tuple[float, float, float]:
-        """Millimeters between voxels along ``(I, J, K)``."""
-        return spacing_of(self.affine)
-
-    def has_same_voxels(self, other: Grid) -> bool:
-        """Whether the other grid has the same voxels, perhaps in another order or direction of the axes."""
-        try:
-            orientation, first = _placement(other, self)
-        except DataError:
-            return False
-        i, j, k = orientation.axes
-        return (other.shape[i], other.shape[j], other.shape[k]) == self.shape and not first.any()
 
 
 @dataclass(frozen=True, eq=False, repr=False, init=False)
@@ -155,7 +96,7 @@ class Volume:
         """
         steps = _slices_of(index, self.array.shape)
         first, step = (np.array([getattr(each, name) for each in steps[1:]]) for name in ("start", "step"))
-        affine = _starting_at(first, self.affine)
+        affine = starting_at(first, self.affine)
         affine[:3, :3] *= step
         array = self.array
         for axis, each in enumerate(steps):  # a negative stop means the end, which a slice can't say
@@ -226,7 +167,7 @@ class Volume:
                 can't hold the fill.
         """
         grid = other.grid if isinstance(other, Volume) else other
-        orientation, first = _placement(self.grid, grid)
+        orientation, first = placement(self.grid, grid)
         turned = orientation.apply(self.array)
         start = np.maximum(first, 0)
         stop = np.minimum(first + turned.shape[1:], grid.shape)
@@ -234,20 +175,6 @@ class Volume:
         if (start < stop).all():
             array[_box(start, stop)] = turned[_box(start - first, stop - first)]
         return replace(self, array=array, affine=grid.affine)
-
-
-def common_grid(one: Grid, other: Grid) -> Grid:
-    """The smallest grid that has the voxels of both, with the axes of the first.
-
-    Raises:
-        DataError: The voxels of the one lie between those of the other.
-    """
-    _, first = _placement(other, one)
-    turned = np.abs(np.rint(np.linalg.solve(one.affine, other.affine)))[:3, :3] @ other.shape
-    start = np.minimum(first, 0)
-    stop = np.maximum(first + turned.astype(int), one.shape)
-    i, j, k = (stop - start).tolist()
-    return Grid((i, j, k), _starting_at(start, one.affine))
 
 
 def _checked_array(array: Any) -> Shaped[np.ndarray, "c i j k"]:
@@ -308,30 +235,6 @@ def _checked_affine(affine: Any) -> Float[np.ndarray, "4 4"]:
     return array
 
 
-def check_affine(affine: Float[np.ndarray, "4 4"]) -> None:
-    """Refuses an affine that maps no box of voxels to a box in space of a size that scans have.
-
-    Raises:
-        DataError: It is not finite, or flat, or its numbers are out of bounds.
-    """
-    if not (_is_box(affine) and np.array_equal(affine[3], (0, 0, 0, 1))):
-        raise DataError(
-            "the affine can't be inverted, so the scan's place in space is unknown",
-            expected="finite numbers, three axes that don't lie in one plane, and (0, 0, 0, 1) as the last row",
-            got=affine.tolist(),
-            hint="export the scan again, or correct its header",
-        )
-    spacing = spacing_of(affine)
-    if min(spacing) < _SMALLEST_SPACING or max(spacing) > _LARGEST_SPACING or abs(affine[:3, 3]).max() > _FURTHEST:
-        raise DataError(
-            "the affine is impossible for a scan",
-            expected=f"{_SMALLEST_SPACING:g} to {_LARGEST_SPACING:g} mm between voxels, "
-            f"and the first voxel at most {_FURTHEST:g} mm from the origin",
-            got=f"{', '.join(f'{length:g}' for length in spacing)} mm, from {affine[:3, 3].tolist()} on",
-            hint="export the scan again, or correct its header",
-        )
-
-
 def _slices_of(index: Any, shape: tuple[int, ...]) -> list[range]:
     """For each axis the numbers that an index selects."""
     parts = index if isinstance(index, tuple) else (index,)
@@ -354,28 +257,8 @@ def _as_slice(numbers: range) -> slice:
     return slice(numbers.start, numbers.stop if numbers.stop >= 0 else None, numbers.step)
 
 
-def _is_box(affine: Float[np.ndarray, "4 4"]) -> bool:
-    # the determinant of the unit axes is the volume of their box: 1 at right angles, 0 in one plane
-    if not np.isfinite(affine).all():
-        return False
-    return bool(abs(np.linalg.det(affine[:3, :3])) > 1e-6 * np.prod(spacing_of(affine)))
-
-
-def spacing_of(affine: Float[np.ndarray, "4 4"]) -> tuple[float, float, float]:
-    """Millimeters between voxels along each of the three voxel axes of ``affine``."""
-    i, j, k = (float(length) for length in np.linalg.norm(affine[:3, :3], axis=0))
-    return i, j, k
-
-
 def _box(start: Sequence[int] | Int[np.ndarray, "3"], stop: Sequence[int] | Int[np.ndarray, "3"]) -> tuple[slice, ...]:
     return (slice(None), *(slice(low, high) for low, high in zip(start, stop, strict=True)))
-
-
-def _starting_at(first: Int[np.ndarray, "3"], affine: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "4 4"]:
-    """The affine after voxel ``first`` has become voxel 0."""
-    moved = affine.astype(np.float64)
-    moved[:3, 3] += moved[:3, :3] @ first
-    return moved
 
 
 def _filled(shape: tuple[int, ...], dtype: np.dtype, value: float | int) -> Shaped[np.ndarray, "c i j k"]:
@@ -388,23 +271,3 @@ def _filled(shape: tuple[int, ...], dtype: np.dtype, value: float | int) -> Shap
                 got=value,
             )
     return np.full(shape, value, dtype)
-
-
-def _placement(grid: Grid, target: Grid) -> tuple[Orientation, Int[np.ndarray, "3"]]:
-    """The way to lay a grid's voxels along the target's axes, and the target's index of the first one so laid."""
-    to_target = np.rint(np.linalg.solve(target.affine, grid.affine))  # from index to index
-    turn = to_target[:3, :3]
-    is_turn = (np.abs(turn).sum(axis=0) == 1).all() and (np.abs(turn).sum(axis=1) == 1).all()
-    last = np.array(grid.shape) - 1
-    corners = np.array([[*corner, 1] for corner in np.ndindex(2, 2, 2)]) * [*last, 1]
-    apart = np.linalg.norm((grid.affine - target.affine @ to_target)[:3] @ corners.T, axis=0).max()
-    if not is_turn or apart > SAME_PLACE * min(target.spacing):
-        raise DataError(
-            "the volume's voxels are not on the grid",
-            expected=f"voxels of the affine {target.affine.round(4).tolist()}",
-            got=f"voxels of the affine {grid.affine.round(4).tolist()}",
-            hint="resample the volume to the grid first",
-        )
-    (i, j, k), flips = np.abs(turn).argmax(axis=1).tolist(), turn.sum(axis=1) < 0
-    first = to_target[:3, 3].astype(int) - np.where(flips, last[[i, j, k]], 0)
-    return Orientation((i, j, k), (bool(flips[0]), bool(flips[1]), bool(flips[2]))), first

@@ -9,7 +9,7 @@ from scipy import ndimage, stats
 from inflate3d.datasets import read_dataset
 from inflate3d.datasets.phantom import CLASSES, Modality, make_phantom, write_phantoms
 from inflate3d.errors import ConfigError
-from inflate3d.volume import Orientation
+from inflate3d.orientation import Orientation
 
 VESSEL, LESION = 3, 4
 MODALITIES: tuple[Modality, ...] = ("CT", "MRI")

@@ -15,9 +15,10 @@ from inflate3d.datasets.case import Case
 from inflate3d.distributed import ray_cluster as engine_module
 from inflate3d.distributed.ray_cluster import LostError, ray_cluster
 from inflate3d.errors import ConfigError, DataError, DatasetProblems
-from inflate3d.inference.batch import PredictorRecipe, ScanResult, predict_files
+from inflate3d.inference.batch import PredictorRecipe, predict_files
 from inflate3d.inference.prediction import Prediction
 from inflate3d.inference.predictor import Predictor
+from inflate3d.inference.scan_result import ScanResult
 from inflate3d.preparation.prepare import prepare
 
 pytestmark = pytest.mark.slow

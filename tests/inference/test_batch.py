@@ -14,9 +14,10 @@ import pytest
 from inflate3d.cli import main
 from inflate3d.datasets.case import Dataset
 from inflate3d.errors import ConfigError, DataError, DatasetProblems, OutputError
-from inflate3d.inference import batch, targets
-from inflate3d.inference.batch import ScanResult, predict_files
+from inflate3d.inference import pipeline, targets
+from inflate3d.inference.batch import predict_files
 from inflate3d.inference.predictor import Predictor
+from inflate3d.inference.scan_result import ScanResult
 from inflate3d.inference.scans import find_scans
 from inflate3d.io import read_volume
 from inflate3d.io.dicom import reading
@@ -326,14 +327,14 @@ def test_next_scan_is_read_and_last_one_written_meanwhile(predictor, three, tmp_
 
 
 def test_label_map_that_cannot_be_written_is_its_own_scans_problem(predictor, three, tmp_path, monkeypatch):
-    real = batch.write_labels
+    real = pipeline.write_labels
 
     def write(path, labels, like, segments=None):
         if path.name.startswith("a"):
             raise DataError("the labels don't lie on the scan's grid")
         real(path, labels, like=like, segments=segments)
 
-    monkeypatch.setattr(batch, "write_labels", write)
+    monkeypatch.setattr(pipeline, "write_labels", write)
     (three / "b.nii.gz").write_bytes(b"damaged")
     with pytest.raises(DatasetProblems) as caught:
         predict_files(predictor, three, tmp_path / "out")
@@ -377,7 +378,7 @@ def test_disk_that_is_full_stops_the_work(predictor, three, tmp_path, monkeypatc
     def full(path, labels, like, segments=None):
         raise OutputError("the file can't be written", file=path)
 
-    monkeypatch.setattr(batch, "write_labels", full)
+    monkeypatch.setattr(pipeline, "write_labels", full)
     with pytest.raises(OutputError) as caught:
         predict_files(predictor, three, tmp_path / "out")
     assert caught.value.file == str(tmp_path / "out" / "a.nii.gz")

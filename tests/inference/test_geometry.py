@@ -20,10 +20,11 @@ from inflate3d.inference.predictor import Predictor
 from inflate3d.io import read_labels, read_volume, write_volume
 from inflate3d.models.architecture import Architecture
 from inflate3d.models.segmenter import Segmenter
+from inflate3d.orientation import DEPTH_AXES
 from inflate3d.preparation.model_space import to_model_space
 from inflate3d.preparation.plan import Normalization, Plan
 from inflate3d.preparation.store import write_case
-from inflate3d.volume import DEPTH_AXES, Volume
+from inflate3d.volume import Volume
 
 VALUES = {0: "background", 2: "liver", 5: "tumor", 52: "aorta"}
 AXES = [

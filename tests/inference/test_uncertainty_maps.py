@@ -100,12 +100,12 @@ def test_map_is_there_before_the_label_map(predictor, scans, tmp_path, monkeypat
         raise OutputError("killed")
 
     with monkeypatch.context() as patched:
-        patched.setattr("inflate3d.inference.batch.write_percent", fail)
+        patched.setattr("inflate3d.inference.pipeline.write_percent", fail)
         with pytest.raises(OutputError):
             predict_files(predictor, scans, tmp_path / "out", uncertainty_maps=True)
     assert not list((tmp_path / "out").rglob("*.nii.gz"))
     with monkeypatch.context() as patched:
-        patched.setattr("inflate3d.inference.batch.write_labels", fail)
+        patched.setattr("inflate3d.inference.pipeline.write_labels", fail)
         with pytest.raises(OutputError):
             predict_files(predictor, scans, tmp_path / "out", uncertainty_maps=True)
     assert [path.name for path in (tmp_path / "out").rglob("*.nii.gz")] == ["a.nii.gz"]

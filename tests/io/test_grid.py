@@ -7,8 +7,9 @@ import SimpleITK
 from nibabel.arrayproxy import ArrayProxy
 
 from inflate3d.errors import DataError
+from inflate3d.grid import Grid
 from inflate3d.io import read_grid, read_labels, read_volume, write_labels, write_volume
-from inflate3d.volume import Grid, Volume
+from inflate3d.volume import Volume
 
 OBLIQUE = np.array([[0.8, -0.3, 0, -20.5], [0.3, 0.8, 0, 31.25], [0, 0, 4.5, 7], [0, 0, 0, 1]])
 VALUES = (np.arange(120) % 7).reshape(2, 3, 4, 5)

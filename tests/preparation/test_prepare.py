@@ -6,10 +6,10 @@ import pytest
 
 from inflate3d.errors import DatasetProblems, OutputError
 from inflate3d.io import read_labels, read_volume
+from inflate3d.orientation import Orientation
 from inflate3d.preparation.examine import examine
 from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.preparation.prepare import prepare
-from inflate3d.volume import Orientation
 
 
 def test_prepared_phantoms_are_the_files_in_the_models_frame(phantoms, phantom_store):

@@ -8,6 +8,7 @@ import pytest
 from inflate3d.datasets import Split
 from inflate3d.datasets.case import Case, Dataset
 from inflate3d.errors import ConfigError, DataError, Inflate3dError
+from inflate3d.orientation import Orientation
 from inflate3d.preparation.fingerprint import Fingerprint, measure_case
 from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.plan_options import PlanOptions
@@ -15,7 +16,7 @@ from inflate3d.preparation.planning import make_plan
 from inflate3d.preparation.prepare import prepare
 from inflate3d.preparation.store import Store, write_case, write_index
 from inflate3d.preparation.training_defaults import Memory
-from inflate3d.volume import Orientation, Volume
+from inflate3d.volume import Volume
 
 PIR = np.array([[0, 0, 1.0, 0], [-1.5, 0, 0, 0], [0, -4.0, 0, 0], [0, 0, 0, 1]])
 """Voxel axes to the back (1.5 mm), down (4 mm), to the right (1 mm)."""

@@ -127,7 +127,7 @@ def test_output_that_can_not_be_written(zygote, toys, train_words, toy_run, tmp_
 
 def test_second_process_on_a_folder_gets_an_error(zygote, toys, train_words, toy_run, tmp_path):
     """The first is this one."""
-    from inflate3d.inference.batch import PredictionSummary
+    from inflate3d.inference.scan_result import PredictionSummary
     from inflate3d.run_folder import RunFolder
 
     run, out = RunFolder(tmp_path / "run"), tmp_path / "out"

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from inflate3d import resources
 from inflate3d.config import RunConfig, TrainingConfig, VolumetricConfig
 from inflate3d.errors import ConfigError
 from inflate3d.run_folder import RunFolder
@@ -14,7 +15,8 @@ from inflate3d.training.run import train
 def machine(monkeypatch):
     """Makes this machine another one."""
 
-    def become(gpu=None, mps=False, cpu=()):
+    def become(gpu=None, mps=False, cpu=(), speedup=2.0):
+        monkeypatch.setattr(resources, "bfloat16_speedup", lambda: speedup)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu is not None)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: gpu)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
@@ -31,13 +33,21 @@ def machine(monkeypatch):
         ("auto", {"gpu": (7, 5), "cpu": ["avx512_bf16"]}, "32"),
         ("cpu", {"gpu": (7, 5), "cpu": ["avx512_bf16"]}, "bf16-mixed"),
         ("cpu", {"gpu": (9, 0), "cpu": ["avx512_f"]}, "32"),
+        ("cpu", {"cpu": ["avx512_bf16"], "speedup": 0.6}, "32"),
         ("auto", {"cpu": ["amx_bf16"]}, "bf16-mixed"),
         ("auto", {"mps": True, "cpu": ["amx_bf16"]}, "32"),
     ],
 )
-def test_bfloat16_where_the_device_computes_in_it(machine, accelerator, has, precision):
+def test_bfloat16_where_the_device_is_faster_in_it(machine, accelerator, has, precision):
     machine(**has)
     assert fast_precision(TrainingConfig(accelerator=accelerator)) == precision
+
+
+def test_speedup_is_measured_once():
+    resources.bfloat16_speedup.cache_clear()
+    speedup = resources.bfloat16_speedup()
+    assert 0 < speedup < float("inf")
+    assert resources.bfloat16_speedup() == speedup  # to the last bit, so it was not measured again
 
 
 def test_float32_where_torch_does_not_say_what_the_processor_can(machine, monkeypatch):
@@ -76,13 +86,18 @@ def test_decided_once_and_kept_on_another_machine(tiny_config, phantom_store, tm
 
 @pytest.mark.parametrize(
     ("has", "precision", "warned"),
-    [({}, "bf16-mixed", True), ({}, "32", False), ({"cpu": ["avx512_bf16"]}, "bf16-mixed", False)],
+    [
+        ({}, "bf16-mixed", True),
+        ({}, "32", False),
+        ({"cpu": ["avx512_bf16"]}, "bf16-mixed", False),
+        ({"cpu": ["avx512_bf16"], "speedup": 0.6}, "bf16-mixed", True),
+    ],
 )
-def test_bfloat16_that_a_processor_emulates_is_warned_of(machine, tmp_path, caplog, has, precision, warned):
+def test_slow_bfloat16_of_a_processor_is_warned_of(machine, tmp_path, caplog, has, precision, warned):
     machine(**has)
     training = TrainingConfig(accelerator="cpu", precision=precision)
     choose_precision(RunConfig(dataset=tmp_path, store=tmp_path, training=training), RunFolder(tmp_path))
-    assert ("no bfloat16 arithmetic" in caplog.text) == warned
+    assert ("slower in bfloat16" in caplog.text) == warned
 
 
 def test_products_are_fast_on_cuda_while_it_trains():

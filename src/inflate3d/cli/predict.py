@@ -22,8 +22,8 @@ from inflate3d.settings import FrozenModel
 if TYPE_CHECKING:
     from inflate3d.evaluation.calibration import Calibration
     from inflate3d.evaluation.postprocessing.steps import Postprocessing
-    from inflate3d.inference.batch import ScanResult
     from inflate3d.inference.predictor import PredictorSettings
+    from inflate3d.inference.scan_result import ScanResult
     from inflate3d.inference.uncertainty import Confidence
 
 
@@ -169,7 +169,8 @@ def _run_on_server(options: Options, terminal: Terminal) -> dict[str, Any]:
 def _run_on_files(options: Options, scans: str, out: str, terminal: Terminal) -> dict[str, Any]:
     from inflate3d.evaluation.calibration import find_calibration
     from inflate3d.evaluation.postprocessing.steps import read_postprocessing
-    from inflate3d.inference.batch import PredictionSummary, PredictorRecipe
+    from inflate3d.inference.batch import PredictorRecipe
+    from inflate3d.inference.scan_result import PredictionSummary
     from inflate3d.inference.scans import find_scans
     from inflate3d.models.hub import local_model
 

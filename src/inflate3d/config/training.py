@@ -145,7 +145,7 @@ class TrainingConfig(FrozenModel):
     gradient_clip: float = Field(default=1.0, ge=0)
     """Largest norm of the gradient; 0 is no limit."""
     precision: TrainingPrecision = "auto"
-    """Number format; auto: bf16-mixed if the GPU (for inflated networks also the CPU) computes in it."""
+    """Number format; auto: bf16-mixed if the device is faster in it (3D networks on a CPU: 32)."""
     compile: bool = False
     """Compile the network with torch.compile: the first steps take minutes, the others may be faster."""
     checkpoint_activations: bool = False

@@ -10,8 +10,9 @@ from jaxtyping import Bool, Integer, UInt8
 
 from inflate3d.datasets.classes import IGNORED
 from inflate3d.errors import DataError, truncate
+from inflate3d.grid import Grid
 from inflate3d.io import lay_on, read_grid, read_labels
-from inflate3d.volume import Grid, Volume
+from inflate3d.volume import Volume
 
 Combination = tuple[str, ...]
 """Names of the masks that a voxel is in, sorted."""

@@ -19,12 +19,13 @@ from inflate3d.evaluation.accumulator import ScoreAccumulator
 from inflate3d.evaluation.groups import check_groups
 from inflate3d.evaluation.measures import TOLERANCE
 from inflate3d.evaluation.scores import Scores
+from inflate3d.grid import common_grid
 from inflate3d.io import SUFFIXES, lay_on, read_labels, scan_files, stem_of
 from inflate3d.io.dicom.labels import kind_of, structure_names
 from inflate3d.io.formats import dicom_suffix
 from inflate3d.io.segments import plain_name
 from inflate3d.progress import Progress, silent
-from inflate3d.volume import Volume, common_grid
+from inflate3d.volume import Volume
 
 _logger = logging.getLogger(__name__)
 

@@ -21,12 +21,12 @@ from monai.utils.enums import IgniteInfo
 from monai.utils.type_conversion import convert_to_dst_type
 from torch import Tensor, nn
 
-from inflate3d.atomic import atomic_path, write_text
+from inflate3d.atomic import atomic_folder, atomic_path, write_text
 from inflate3d.datasets.writing import check_empty
 from inflate3d.errors import DataError
 from inflate3d.evaluation.postprocessing.steps import POSTPROCESSING_FILE, Postprocessing, read_postprocessing
 from inflate3d.export.card import copy_model_card
-from inflate3d.export.folder import load_single, whole_folder
+from inflate3d.export.network import load_single
 from inflate3d.inference.predictor import Model, Predictor
 from inflate3d.models.architecture import VolumetricArchitecture
 from inflate3d.models.card import CARD, network_in_words
@@ -64,7 +64,7 @@ def export_bundle(source: Path, out: Path) -> Path:
     check_empty(out)
     model, plan, folder = load_single(source)
     steps = read_postprocessing((source,), plan.classes, plan.regions)
-    with whole_folder(out) as temporary:
+    with atomic_folder(out) as temporary:
         models, configs, docs = (temporary / name for name in ("models", "configs", "docs"))
         with atomic_path(temporary / WEIGHTS) as file:
             torch.save(model.state_dict(), file)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from inflate3d.atomic import atomic_folder
 from inflate3d.datasets.writing import check_empty
 from inflate3d.errors import ConfigError, ModelError
 from inflate3d.evaluation.postprocessing.steps import read_postprocessing
 from inflate3d.export.card import write_card
 from inflate3d.export.description import FILES, Check, ExportedModel, Format
 from inflate3d.export.files import PACKAGES, write_network
-from inflate3d.export.folder import load_single, whole_folder
 from inflate3d.export.int8 import quantize
+from inflate3d.export.network import load_single
 from inflate3d.export.runtimes import TOLERANCE, OpenVino, check_equal, largest_difference, require_packages
 from inflate3d.models.segmenter import Segmenter
 from inflate3d.preparation.plan import Plan
@@ -63,7 +64,7 @@ def export_model(
         _check_int8(source, format, half=half)
     check_empty(out)
     model, plan, folder = _load(source)
-    with whole_folder(out) as temporary:
+    with atomic_folder(out) as temporary:
         scored = None
         if int8:
             scored = quantize(model, RunFolder(source), temporary / FILES[format], progress=progress)

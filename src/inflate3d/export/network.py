@@ -1,18 +1,22 @@
-"""An inflated network as a graph: what every format of an exported model is written from."""
+"""The network to export, and its graph: what every format is written from."""
 
 from __future__ import annotations
 
 import copy
 import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from inflate3d.errors import ModelError, truncate
+from inflate3d.errors import ConfigError, ModelError, truncate
+from inflate3d.inference.ensemble import find_models
 from inflate3d.models.depth_mixing import REACH
-from inflate3d.models.segmenter import Segmenter
+from inflate3d.models.segmenter import Segmenter, load_model
+from inflate3d.models.volumetric import VolumetricSegmenter
+from inflate3d.preparation.plan import Plan
 
 INPUT, OUTPUT = "windows", "logits"
 """Names of the network's input and output in files."""
@@ -22,6 +26,28 @@ EXAMPLE_SLICES = REACH + 2
 
 _EXPORT_ERRORS = (RuntimeError, ValueError, TypeError, AssertionError, AttributeError, LookupError)
 """What torch raises for a network that it can't export; its own classes derive from these."""
+
+
+def load_single(source: Path) -> tuple[Segmenter | VolumetricSegmenter, Plan, Path]:
+    """The only model in a folder, its plan, and where it is.
+
+    Raises:
+        ConfigError: There are several.
+        ModelError: There is none, it can't be loaded, or it has no plan.
+    """
+    folder, *others = find_models(source)
+    if others:
+        raise ConfigError(
+            "the folder holds several models",
+            expected="one",
+            got=len(others) + 1,
+            hint="export each by itself, and average their logits",
+            file=source,
+        )
+    model = load_model(folder)
+    if model.plan is None:
+        raise ModelError("model has no plan", hint="train it with inflate3d, or set model.plan", file=folder)
+    return model, model.plan, folder
 
 
 class HalfWeights(nn.Module):

@@ -1,39 +1,25 @@
-"""Predicts many scans into files, on this machine or a cluster, and reports the outcome of each."""
+"""Predicts many scans into files, on this machine or a cluster."""
 
 from __future__ import annotations
 
-import json
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from threading import Thread
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import Any, cast
 
-from inflate3d.atomic import write_text
 from inflate3d.datasets.case import Case
 from inflate3d.distributed.ray_cluster import Engine, LostError
-from inflate3d.distributed.shard import Shard
-from inflate3d.errors import DataError, DatasetProblems, Inflate3dError, OutputError
-from inflate3d.evaluation.calibration import LEVEL, Calibration, ExpectedDice
+from inflate3d.errors import DatasetProblems
+from inflate3d.evaluation.calibration import Calibration
 from inflate3d.evaluation.postprocessing.steps import Postprocessing
 from inflate3d.inference.manifest import record_written
-from inflate3d.inference.prediction import Prediction
+from inflate3d.inference.pipeline import How, Pipeline
 from inflate3d.inference.predictor import Predictor, PredictorSettings
-from inflate3d.inference.scan_warnings import UnlikeTrainingError
+from inflate3d.inference.scan_result import ScanResult
 from inflate3d.inference.scans import FoundScans, find_scans
 from inflate3d.inference.targets import Destination, Job, find_jobs
-from inflate3d.inference.uncertainty import Confidence
-from inflate3d.io import check_labels_writable, write_labels, write_percent
-from inflate3d.lock import locked
-from inflate3d.models.oom import MemoryBudgetError, is_oom, out_of_memory_error
 from inflate3d.progress import Progress, silent
-from inflate3d.volume import Volume
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -55,62 +41,6 @@ class PredictorRecipe:
 
     def load(self) -> Predictor:
         return Predictor.load(self.folder, ensemble=self.ensemble, **cast(PredictorSettings, dict(self.settings)))
-
-
-@dataclass(frozen=True)
-class ScanResult:
-    """The outcome for one scan.
-
-    Attributes:
-        state: Whether its label map was written, existed already, or failed.
-        seconds: Duration of each stage; stages of different scans overlap.
-        confidence: Confidence of the labels before post-processing; None if not requested.
-        uncertainty: File of the uncertainty map; None if not requested.
-        masks: Files of the masks of classes or regions, if requested.
-        expected: Expected Dice by class and for `MEAN`, where the model is calibrated and the confidence is requested.
-    """
-
-    case: str
-    state: Literal["done", "skipped", "failed"]
-    file: str | None = None
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    confidence: Confidence | None = None
-    uncertainty: Path | None = None
-    masks: tuple[Path, ...] = ()
-    expected: Mapping[str, ExpectedDice] = field(default_factory=dict)
-    error: Inflate3dError | None = None
-    warnings: tuple[Inflate3dError, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON; seconds rounded to milliseconds."""
-        seconds = {stage: round(value, 3) for stage, value in self.seconds.items()}
-        return {
-            "case": self.case,
-            "state": self.state,
-            **({"file": self.file} if self.state == "done" else {}),
-            **({"seconds": seconds} if seconds else {}),
-            **({"confidence": self.confidence.to_dict()} if self.confidence else {}),
-            **({"expected_dice": self._expected_dict()} if self.expected else {}),
-            **({"uncertainty": str(self.uncertainty)} if self.uncertainty else {}),
-            **({"masks": [str(file) for file in self.masks]} if self.masks else {}),
-            **({"error": self.error.to_dict()} if self.error else {}),
-        }
-
-    def _expected_dict(self) -> dict[str, Any]:
-        bounds = {
-            name: {"value": round(each.value, 4), "low": round(each.low, 4)} for name, each in self.expected.items()
-        }
-        return {"level": LEVEL, **bounds}
-
-
-@dataclass(frozen=True)
-class _How:
-    """What to do with each scan."""
-
-    postprocessing: Postprocessing
-    confidence: bool
-    uncertainty_maps: bool
-    calibration: Calibration | None = None
 
 
 def predict_files(
@@ -174,7 +104,7 @@ def predict_files(
         scans = find_scans(scans, _loaded(predictor).plan)
     found = scans if isinstance(scans, FoundScans) else FoundScans(list(scans))
     destination = Destination.of(out, found.cases, suffix)
-    how = _How(postprocessing or Postprocessing(), confidence or uncertainty_maps, uncertainty_maps, calibration)
+    how = How(postprocessing or Postprocessing(), confidence or uncertainty_maps, uncertainty_maps, calibration)
     jobs = find_jobs(
         found,
         destination,
@@ -189,7 +119,7 @@ def predict_files(
         if job.is_done:
             report(results[job.target])
     if engine is None:
-        outcomes = _Pipeline(_loaded(predictor), how).run(todo, progress)
+        outcomes = Pipeline(_loaded(predictor), how).run(todo, progress)
     else:
         outcomes = _map(predictor, how, engine, todo, progress)
     for job, result in outcomes:
@@ -212,156 +142,8 @@ def _raise_problems(results: Sequence[ScanResult]) -> None:
         raise DatasetProblems(problems, what=what, written=written)
 
 
-class _Background(Generic[Result]):
-    """A call in a daemon thread, which the process does not wait for when it exits."""
-
-    def __init__(self, call: Callable[[], Result]) -> None:
-        self._call = call
-        self._result: Result
-        self._error: BaseException | None = None
-        self._seconds = 0.0
-        self._thread = Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def result(self) -> tuple[Result, float]:
-        """Waits for the call; returns its result and duration in seconds, or raises its error."""
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-        return self._result, self._seconds
-
-    def join(self) -> None:
-        self._thread.join()
-
-    def _run(self) -> None:
-        started = time.perf_counter()
-        try:
-            self._result = self._call()
-        except BaseException as error:  # noqa: BLE001 - raised by result()
-            self._error = error
-        self._seconds = time.perf_counter() - started
-
-
-@dataclass
-class _Predicted:
-    """A label map that is being written, or is about to be."""
-
-    job: Job
-    result: ScanResult
-    write: Callable[[], None]
-    writing: _Background[None] | None = None
-
-
-class _Pipeline:
-    """Reads the next scan and writes the last label map while a scan is predicted."""
-
-    def __init__(self, predictor: Predictor, how: _How) -> None:
-        self._predictor, self._how = predictor, how
-        self._last: _Predicted | None = None
-
-    def run(self, jobs: list[Job], progress: Progress) -> Iterator[tuple[Job, ScanResult]]:
-        ahead = [_Background(job.read) for job in jobs[:1]]
-        try:
-            for number, job in enumerate(progress(jobs, len(jobs), "predicting")):
-                reading = ahead.pop()
-                reading.join()
-                ahead += [_Background(following.read) for following in jobs[number + 1 : number + 2]]
-                predicted = self._predict(job, reading)
-                del reading
-                yield from self._finish()
-                if isinstance(predicted, ScanResult):
-                    yield job, predicted
-                else:
-                    predicted.writing = _Background(predicted.write)
-                    self._last = predicted
-            yield from self._finish()
-        except GeneratorExit:
-            raise
-        except BaseException:
-            with suppress(Inflate3dError):  # another error is on its way
-                yield from self._finish()  # what was written is reported, whatever ends the work
-            raise
-
-    def _predict(self, job: Job, reading: _Background[tuple[Case, Volume]]) -> _Predicted | ScanResult:
-        try:
-            (case, volume), read_seconds = reading.result()
-            segments = self._predictor.plan.segments
-            check_labels_writable(job.target, volume.grid, like=case.scan, segments=segments)
-            started = time.perf_counter()
-            wanted = {
-                "confidence": self._how.confidence,
-                "uncertainty": self._how.uncertainty_maps,
-                "depth_filter": self._how.postprocessing.depth_filter,
-            }
-            chosen = {name: value for name, value in wanted.items() if value}
-            prediction = self._predictor.predict(volume, log_warnings=False, **chosen)
-            if self._how.postprocessing.classes:
-                labels = self._how.postprocessing.apply(prediction.labels, volume.spacing)
-                prediction = replace(prediction, labels=labels)
-            seconds = {"reading": read_seconds, "predicting": time.perf_counter() - started}
-        except (DataError, MemoryBudgetError, MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not is_oom(error):
-                raise
-            return _failed(job, error)
-        result = ScanResult(
-            case.id,
-            "done",
-            job.target_address,
-            seconds,
-            prediction.confidence,
-            job.map_file if self._how.uncertainty_maps else None,
-            tuple(job.mask_files.values()),
-            expected=_expected(self._how.calibration, prediction),
-            warnings=tuple(each.with_context(case=case.id, file=job.address) for each in prediction.warnings),
-        )
-        return _Predicted(job, result, partial(_write, job, case, prediction))
-
-    def _finish(self) -> Iterator[tuple[Job, ScanResult]]:
-        """Waits for the label map that is being written, if any."""
-        if not (last := self._last) or last.writing is None:
-            return
-        self._last = None
-        try:
-            _, seconds = last.writing.result()
-        except (DataError, OutputError) as error:
-            if isinstance(error, OutputError) and last.job.remote_target is None:
-                raise  # a full disk has no room for the others either; a network may fail once
-            yield last.job, _failed(last.job, error)
-            return
-        yield last.job, replace(last.result, seconds={**last.result.seconds, "writing": seconds})
-
-
-def _expected(calibration: Calibration | None, prediction: Prediction) -> dict[str, ExpectedDice]:
-    """The Dice to expect of a prediction, where the model is calibrated on scans like it."""
-    if calibration is None or prediction.confidence is None or prediction.confidence.soft is None:
-        return {}
-    if any(isinstance(warning, UnlikeTrainingError) for warning in prediction.warnings):
-        return {}
-    return calibration.expect(prediction.confidence.soft)
-
-
-def _failed(job: Job, error: Exception) -> ScanResult:
-    job.release()
-    problem = error if isinstance(error, Inflate3dError) else out_of_memory_error(error)
-    if job.remote and problem.file and Path(problem.file).parent == job.remote.local:
-        problem.file = job.remote.address_of(Path(problem.file).name)
-    problem = problem.with_context(case=job.case.id, file=job.address)
-    problem.__cause__ = error
-    return ScanResult(job.case.id, "failed", error=problem)
-
-
-def _write(job: Job, case: Case, prediction: Prediction) -> None:
-    if prediction.uncertainty is not None:
-        write_percent(job.map_file, prediction.uncertainty, like=case.scan)
-    for name, file in job.mask_files.items():
-        write_labels(file, prediction.mask(name), like=case.scan)
-    write_labels(job.target, prediction.labels, like=case.scan, segments=prediction.segments)
-    job.deliver()
-    job.release()
-
-
 def _map(
-    predictor: Predictor | PredictorRecipe, how: _How, engine: Engine, jobs: list[Job], progress: Progress
+    predictor: Predictor | PredictorRecipe, how: How, engine: Engine, jobs: list[Job], progress: Progress
 ) -> Iterator[tuple[Job, ScanResult]]:
     """Predicts scans on the machines of an engine with the same pipeline, one scan at a time."""
     results = engine(partial(_predict_job, predictor, how), jobs)
@@ -371,11 +153,11 @@ def _map(
         yield job, result
 
 
-def _predict_job(predictor: Predictor | PredictorRecipe, how: _How, job: Job) -> ScanResult:
+def _predict_job(predictor: Predictor | PredictorRecipe, how: How, job: Job) -> ScanResult:
     """Predicts one scan, in any worker process."""
     if job.changed() != job.before:  # by a process that died before it could return
         return ScanResult(job.case.id, "done", job.target_address)
-    (outcome,) = _Pipeline(_loaded(predictor), how).run([job], silent)
+    (outcome,) = Pipeline(_loaded(predictor), how).run([job], silent)
     return outcome[1]
 
 
@@ -387,43 +169,3 @@ def _loaded(predictor: Predictor | PredictorRecipe) -> Predictor:
 def _load(recipe: PredictorRecipe) -> Predictor:
     """Keeps the predictor in the memory of this process."""
     return recipe.load()
-
-
-class PredictionSummary:
-    """Records which scans are done, skipped, failed or not reached, in ``summary.json`` next to the label maps."""
-
-    def __init__(self, cases: Sequence[Case], out: str | Path, shard: Shard | None = None) -> None:
-        name = f"summary-{shard.name}.json" if shard else "summary.json"
-        destination = Destination.of(out, cases, None)
-        self.file, self._remote = destination.folder / name, destination.remote
-        self._scans: dict[str, dict[str, Any]] = {case.id: {"case": case.id, "state": "not reached"} for case in cases}
-
-    def report(self, result: ScanResult) -> None:
-        self._scans[result.case] = result.to_dict()
-
-    def to_dict(self) -> dict[str, Any]:
-        """The number of scans in each state, and the state of each scan in order."""
-        counted = Counter(scan["state"] for scan in self._scans.values())
-        states = ("done", "skipped", "failed", "not reached")
-        return {"counts": {state: counted[state] for state in states}, "scans": list(self._scans.values())}
-
-    @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Writes the file before the work, so that a folder that can't be written is noticed early, and after it.
-
-        Other processes can't predict many scans, or the same shard of them, into the folder at the same time.
-        """
-        lock, folder = self.file.with_name(f".{self.file.name}.lock"), self.file.parent
-        hint = "wait until it has finished, choose another folder for the label maps, or give each a --shard"
-        with locked(lock, folder, doing="predicting into this folder", hint=hint, remove=True):
-            self.write()
-            try:
-                yield
-            finally:
-                with suppress(KeyboardInterrupt):
-                    self.write()
-
-    def write(self) -> None:
-        write_text(self.file, json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n")
-        if self._remote:
-            self._remote.put(self.file)

@@ -1,12 +1,14 @@
-"""Ensembles: where the networks are, and whether they match."""
+"""Networks to predict with: where they are, whether each has a sound plan, and whether several match."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from inflate3d.errors import ModelError
+from inflate3d.errors import ModelError, truncate
 from inflate3d.models.checkpoint import find_model_folder
+from inflate3d.models.segmenter import Segmenter
+from inflate3d.models.volumetric import VolumetricSegmenter
 from inflate3d.preparation.plan import Plan
 from inflate3d.run_folder import RunFolder
 
@@ -75,3 +77,26 @@ def _agreed(plan: Plan) -> dict[str, str]:
         "slice spacings": spacing,
         "planes": plan.planes,
     }
+
+
+def plan_of(model: Segmenter | VolumetricSegmenter) -> Plan:
+    """The model's plan.
+
+    Raises:
+        ModelError: It has none, or one of another network.
+    """
+    if model.plan is None:
+        raise ModelError("model has no plan", hint="train it with inflate3d, or set model.plan")
+    plan, network = model.plan, model.architecture
+    if plan.outputs != network.num_classes or min(plan.classes) < 0:
+        got = plan.regions.values if plan.regions else plan.classes
+        raise ModelError("the plan's classes are not the network's", expected=f"{network.num_classes} classes", got=got)
+    if plan.regions and (wrong := plan.regions.mistake(plan.classes, plan.ignore)):
+        raise ModelError("invalid regions in the model's plan", got=wrong)
+    if not len(plan.modalities) == len(plan.normalization) == network.in_channels:
+        raise ModelError(
+            "the plan's modalities are not the network's",
+            expected=f"{network.in_channels} modalities, each with a normalization",
+            got=f"{truncate(plan.modalities)}, with {len(plan.normalization)}",
+        )
+    return plan

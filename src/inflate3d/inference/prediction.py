@@ -11,12 +11,13 @@ import torch
 from jaxtyping import Bool, Float, Integer, UInt8
 
 from inflate3d.errors import ConfigError, DataError
+from inflate3d.grid import Grid
 from inflate3d.inference.networks import LogitGrid
 from inflate3d.inference.uncertainty import Confidence
 from inflate3d.io import write_labels
 from inflate3d.io.segments import Segments
 from inflate3d.io.voxels import find_values
-from inflate3d.volume import Grid, Orientation
+from inflate3d.orientation import Orientation
 from inflate3d.windows.resample import field_matrices, resample_labels
 
 

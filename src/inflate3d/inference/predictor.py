@@ -15,20 +15,20 @@ from pathlib import Path
 from typing import TypedDict, Unpack
 
 import numpy as np
-import torch
 from jaxtyping import Integer
 from torch import Tensor
 
 from inflate3d.config import Precision, Runtime, Schedule
-from inflate3d.errors import ConfigError, DataError, ModelError, truncate
+from inflate3d.errors import DataError
 from inflate3d.inference.depth_filter import depth_kernel, filter_depth, slices_in_memory
-from inflate3d.inference.ensemble import check_agreement, find_models
+from inflate3d.inference.ensemble import check_agreement, find_models, plan_of
 from inflate3d.inference.flips import check_flips
 from inflate3d.inference.memory import Budget
 from inflate3d.inference.networks import LogitGrid, SliceScorer, make_scorer
 from inflate3d.inference.outputs import outputs_of
 from inflate3d.inference.planes import PlaneAverage
 from inflate3d.inference.prediction import ModelGridClasses, Prediction
+from inflate3d.inference.prediction_arrays import PredictionArrays
 from inflate3d.inference.runtime import with_runtime
 from inflate3d.inference.scan import FramedScan
 from inflate3d.inference.scan_warnings import log_warnings as log_all
@@ -43,7 +43,7 @@ from inflate3d.models.volumetric import VolumetricSegmenter
 from inflate3d.orientation import plane_turns
 from inflate3d.preparation.model_space import ModelSpaceScan, to_model_space
 from inflate3d.preparation.plan import Plan
-from inflate3d.resources import warn_of_slow_precision
+from inflate3d.resources import find_device, warn_of_slow_precision
 from inflate3d.volume import Volume
 
 Model = Segmenter | VolumetricSegmenter
@@ -110,9 +110,9 @@ class Predictor:
         runtime: Runtime = "torch",
     ) -> None:
         models = list(model) if isinstance(model, Sequence) else [model]
-        check_agreement([_plan_of(each) for each in models])
+        check_agreement([plan_of(each) for each in models])
         if flips:
-            check_flips([_plan_of(each) for each in models])
+            check_flips([plan_of(each) for each in models])
         if schedule == "adaptive":
             check_schedule(models, slice_step)
         self.batch_size, self.memory, self.slice_step, self.schedule = batch_size, memory, slice_step, schedule
@@ -121,7 +121,7 @@ class Predictor:
         models = with_runtime([each.eval() for each in models], runtime, self.device, precision)
         self.models = tuple(each.to(self.device) for each in models)
         self._budget = Budget(self.device, memory)
-        planes = zip(*(_plan_of(each).plane_plans for each in self.models), strict=True)
+        planes = zip(*(plan_of(each).plane_plans for each in self.models), strict=True)
         self._planes: list[list[SliceScorer]] = [
             [
                 make_scorer(each, plan, flips=flips, precision=precision)
@@ -149,13 +149,13 @@ class Predictor:
         """
         folders = [model for each in (folder, *ensemble) for model in find_models(local_model(each))]
         models = [load_model(model) for model in folders]
-        check_agreement([_plan_of(model) for model in models], folders)
+        check_agreement([plan_of(model) for model in models], folders)
         return cls(models, **settings)
 
     @property
     def plan(self) -> Plan:
         """The first network's plan; all networks need the same kind of scans."""
-        plans = [_plan_of(each) for each in self.models]
+        plans = [plan_of(each) for each in self.models]
         missing = all(plan.allow_missing_modality for plan in plans)
         return plans[0].model_copy(update={"allow_missing_modality": missing})
 
@@ -203,8 +203,8 @@ class Predictor:
         if log_warnings:
             log_all(warnings)
         assessed = confidence or uncertainty or class_scores
-        arrays = _Arrays(volume, scan, self.plan, uncertainty=uncertainty, class_scores=class_scores)
-        others = [_Arrays(volume, scan, self.plan) for _ in other_filters]
+        arrays = PredictionArrays(volume, scan, self.plan, uncertainty=uncertainty, class_scores=class_scores)
+        others = [PredictionArrays(volume, scan, self.plan) for _ in other_filters]
         held = sum(each.nbytes for each in (arrays, *others))
         deviations = (depth_filter, *other_filters)
         kernels = [depth_kernel(each, scan.slice_spacing, scan.own_shape[0]) for each in deviations]
@@ -369,76 +369,3 @@ class Predictor:
             return choice.interpolate(batches.logits(choice.centers))
         step = min(first_pass_step(each.plan, scan) for each in scorers or self._scorers)
         return choice.interpolate(adaptive_logits(batches.logits, scan.slices, step, self._outputs.are_background))
-
-
-class _Arrays:
-    """The arrays of a prediction in the axis order of the scan's file, filled slice by slice in model space."""
-
-    def __init__(
-        self, volume: Volume, scan: FramedScan, plan: Plan, *, uncertainty: bool = False, class_scores: bool = False
-    ) -> None:
-        values = plan.label_values
-        self._values = values.astype(np.min_scalar_type(int(values.max())))
-        like = volume.array[0]  # the file's own memory order is faster to write
-        self.labels = np.empty_like(like, dtype=self._values.dtype)
-        self.uncertainty = np.empty_like(like, dtype=np.uint8) if uncertainty else None
-        self.class_scores = np.empty((plan.outputs, *like.shape), np.float32) if class_scores else None
-        apply = scan.orientation.apply  # gives views
-        self._labels = apply(self.labels)
-        self._uncertainty = None if self.uncertainty is None else apply(self.uncertainty)
-        self._class_scores = (
-            None if self.class_scores is None else [apply(self.class_scores[number]) for number in range(plan.outputs)]
-        )
-
-    @property
-    def nbytes(self) -> int:
-        arrays = (self.labels, self.uncertainty, self.class_scores)
-        return sum(array.nbytes for array in arrays if array is not None)
-
-    def add(
-        self, index: int, classes: Tensor, uncertainty: Tensor | None = None, probabilities: Tensor | None = None
-    ) -> None:
-        self._labels[index] = self._values[classes.cpu().numpy()]
-        if self._uncertainty is not None and uncertainty is not None:
-            self._uncertainty[index] = uncertainty.cpu().numpy()
-        if self._class_scores is not None and probabilities is not None:
-            for one, slice_ in zip(self._class_scores, probabilities.cpu().numpy(), strict=True):
-                one[index] = slice_
-
-
-def find_device(name: str | None) -> torch.device:
-    """The device with this name; by default the GPU if there is one."""
-    available = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
-    available += ["mps"] * torch.backends.mps.is_available()
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except RuntimeError as error:
-        raise ConfigError("invalid device", expected=", ".join(available), got=name) from error
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ConfigError(
-            "device not available on this machine",
-            expected=", ".join(available),
-            got=name,
-            hint="leave out the device; for an NVIDIA GPU, check `nvidia-smi` and that torch is a CUDA build",
-        ) from error
-    return device
-
-
-def _plan_of(model: Model) -> Plan:
-    if model.plan is None:
-        raise ModelError("model has no plan", hint="train it with inflate3d, or set model.plan")
-    plan, network = model.plan, model.architecture
-    if plan.outputs != network.num_classes or min(plan.classes) < 0:
-        got = plan.regions.values if plan.regions else plan.classes
-        raise ModelError("the plan's classes are not the network's", expected=f"{network.num_classes} classes", got=got)
-    if plan.regions and (wrong := plan.regions.mistake(plan.classes, plan.ignore)):
-        raise ModelError("invalid regions in the model's plan", got=wrong)
-    if not len(plan.modalities) == len(plan.normalization) == network.in_channels:
-        raise ModelError(
-            "the plan's modalities are not the network's",
-            expected=f"{network.in_channels} modalities, each with a normalization",
-            got=f"{truncate(plan.modalities)}, with {len(plan.normalization)}",
-        )
-    return plan

@@ -30,12 +30,12 @@ from inflate3d.inference.scan_warnings import log_warnings
 from inflate3d.io import write_labels
 from inflate3d.models.checkpoint import read_description
 from inflate3d.models.oom import is_oom, out_of_memory_error
+from inflate3d.orientation import DEPTH_AXES
 from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.verify import check_case
 from inflate3d.progress import Progress, silent
 from inflate3d.provenance import Provenance, digest_case
 from inflate3d.run_folder import FoldsFolder, RunFolder
-from inflate3d.volume import DEPTH_AXES
 
 FOLD = "fold"
 """The kind of group by fold."""

@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Float
 
 from inflate3d.errors import DataError
+from inflate3d.grid import SAME_PLACE, Grid
 from inflate3d.units import Unit
-from inflate3d.volume import SAME_PLACE, Grid, Volume
+from inflate3d.volume import Volume
 
 _CROPPED = (
     "save the segmentation again on the scan's grid: in 3D Slicer, without 'Crop to minimum extent', or as a label map"

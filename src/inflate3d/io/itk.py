@@ -16,12 +16,13 @@ from jaxtyping import Float, Shaped
 
 from inflate3d.atomic import atomic_path
 from inflate3d.errors import DataError
+from inflate3d.grid import check_affine, spacing_of
 from inflate3d.io.damage import unreadable
 from inflate3d.io.grid import FileGrid, affine_from_lps, lps_of
 from inflate3d.io.itk_header import TextHeader, read_header
 from inflate3d.io.simpleitk import pixel_type, reason_of
 from inflate3d.io.voxels import as_label_dtype, as_storage_dtype, check_real, storage_dtype
-from inflate3d.volume import Volume, check_affine, spacing_of
+from inflate3d.volume import Volume
 
 _ENGINES = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
 

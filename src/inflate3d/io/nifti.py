@@ -13,12 +13,13 @@ from nibabel.spatialimages import HeaderDataError
 
 from inflate3d.atomic import atomic_path
 from inflate3d.errors import DataError
+from inflate3d.grid import SAME_PLACE, check_affine, spacing_of
 from inflate3d.io.damage import check_claim, unreadable
 from inflate3d.io.formats import pair_of
 from inflate3d.io.grid import FileGrid, distance_between
 from inflate3d.io.nifti_files import NiftiImage, is_compressed, kind_of, open_image, stored_header
 from inflate3d.io.voxels import as_label_dtype, as_storage_dtype, check_real, storage_dtype
-from inflate3d.volume import SAME_PLACE, Volume, check_affine, spacing_of
+from inflate3d.volume import Volume
 
 _LONGEST_AXIS = 2**15 - 1
 """Largest axis of NIfTI-1."""

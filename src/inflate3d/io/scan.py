@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 from numpy.typing import ArrayLike
 
 from inflate3d.errors import DataError
+from inflate3d.grid import Grid
 from inflate3d.io.damage import not_enough_memory
 from inflate3d.io.dicom.labels import (
     check_dicom_labels_writable,
@@ -23,7 +24,7 @@ from inflate3d.io.grid import FileGrid, lay_on
 from inflate3d.io.segments import Segments, Structures
 from inflate3d.io.voxels import LARGEST_LABEL, as_label_dtype, some_values
 from inflate3d.units import Unit
-from inflate3d.volume import Grid, Volume
+from inflate3d.volume import Volume
 
 _LABEL_ROUNDING = 1e-5
 """Relative deviation of a label value from a whole number that a slope of seven digits can cause."""

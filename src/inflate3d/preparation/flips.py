@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
-from inflate3d.volume import DepthAxis
+from inflate3d.orientation import DepthAxis
 
 OPPOSITES: dict[DepthAxis, tuple[tuple[str, str], ...]] = {
     "sagittal": (("left", "right"), ("l", "r"), ("lt", "rt")),

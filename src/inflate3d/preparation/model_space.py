@@ -8,10 +8,11 @@ import numpy as np
 from jaxtyping import Int, Integer, Shaped
 
 from inflate3d.errors import DataError
+from inflate3d.orientation import Orientation
 from inflate3d.preparation.plan import ModelSpace, Normalization
 from inflate3d.preparation.units import in_units
 from inflate3d.resampling import nearest_slices, slice_weights
-from inflate3d.volume import Orientation, Volume
+from inflate3d.volume import Volume
 
 MOST_SLICES = 100_000
 """More than any scan has; a spacing in a wrong unit or a damaged plan would need more than any memory."""

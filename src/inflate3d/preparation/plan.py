@@ -17,11 +17,10 @@ from inflate3d.datasets.classes import class_numbers, map_labels
 from inflate3d.datasets.regions import Regions
 from inflate3d.errors import DataError
 from inflate3d.io.segments import SegmentCode, Segments
-from inflate3d.orientation import Turn, frame_axes, plane_turns
+from inflate3d.orientation import DEPTH_AXES, DepthAxis, Turn, frame_axes, plane_turns
 from inflate3d.preparation.fingerprint import Fingerprint, measure_intensities
 from inflate3d.preparation.typical import TypicalScans
 from inflate3d.settings import FrozenModel, parse_settings, read_json
-from inflate3d.volume import DEPTH_AXES, DepthAxis
 
 PLAN_VERSION = 2
 

@@ -11,8 +11,8 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from inflate3d.datasets.case import Dataset
 from inflate3d.datasets.classes import choose_classes
+from inflate3d.orientation import DepthAxis
 from inflate3d.settings import FrozenModel
-from inflate3d.volume import DepthAxis
 
 LEAST_SIZE, MOST_SIZE = 16, 4096
 """Limits of an image's side in pixels: a patch of a vision transformer, and more than any scanner's slice has."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from inflate3d.datasets.case import Dataset
 from inflate3d.datasets.classes import IGNORED
 from inflate3d.errors import ConfigError, DataError
-from inflate3d.orientation import frame_axes
+from inflate3d.orientation import DEPTH_AXES, DepthAxis, frame_axes
 from inflate3d.preparation.dataset_warnings import is_ct
 from inflate3d.preparation.fingerprint import Fingerprint, Intensities, merge_intensities
 from inflate3d.preparation.flips import choose_flips
@@ -17,7 +17,6 @@ from inflate3d.preparation.plan_options import PlanOptions
 from inflate3d.preparation.training_defaults import USUAL_DEPTH, USUAL_STRIDE, Memory, propose_training
 from inflate3d.preparation.units import UnitsOfCases, choose_units
 from inflate3d.units import SUV
-from inflate3d.volume import DEPTH_AXES, DepthAxis
 
 SIZE_STEP = 32
 """The planned image size is a multiple of this; training adjusts it to the encoder."""

@@ -18,6 +18,7 @@ from inflate3d.distributed.ray_cluster import Engine, LostError
 from inflate3d.distributed.shard import Shard
 from inflate3d.errors import DataError, DatasetProblems, OutputError
 from inflate3d.io import read_grid
+from inflate3d.orientation import Orientation
 from inflate3d.preparation.examine import Outcome, conclude, note_warnings, read_case
 from inflate3d.preparation.parallel import in_parallel
 from inflate3d.preparation.plan import ModelSpace, Plan
@@ -37,7 +38,6 @@ from inflate3d.preparation.training_defaults import available_memory
 from inflate3d.preparation.units import may_state_unit, read_units
 from inflate3d.progress import Progress, silent
 from inflate3d.units import Unit
-from inflate3d.volume import Orientation
 
 
 def prepare(

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Integer, Shaped
 
+from inflate3d.orientation import DepthAxis, Orientation
 from inflate3d.report.drawing import class_color, class_dashes, new_figure, png, short_text
 from inflate3d.report.slices import crop_box, draw_outline, show_slice, spread_slices, upright
-from inflate3d.volume import DepthAxis, Orientation, Volume
+from inflate3d.volume import Volume
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

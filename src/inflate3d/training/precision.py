@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from inflate3d.config import Precision, RunConfig, TrainingConfig, TrainingPrecision, VolumetricConfig
-from inflate3d.resources import has_bfloat16, warn_of_slow_precision
+from inflate3d.resources import is_faster_in_bfloat16, warn_of_slow_precision
 from inflate3d.run_folder import RunFolder
 
 
@@ -30,8 +30,8 @@ def _choose(config: RunConfig, folder: RunFolder) -> TrainingPrecision:
 
 
 def fast_precision(training: TrainingConfig) -> Precision:
-    """Mixed bfloat16 if the device computes in it, otherwise float32."""
-    return "bf16-mixed" if has_bfloat16(training_device(training)) else "32"
+    """Mixed bfloat16 if the device computes faster in it, otherwise float32."""
+    return "bf16-mixed" if is_faster_in_bfloat16(training_device(training)) else "32"
 
 
 def training_device(training: TrainingConfig) -> torch.device:

@@ -19,10 +19,11 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from inflate3d.errors import DataError
+from inflate3d.orientation import Orientation
 from inflate3d.report.drawing import class_color
 from inflate3d.report.sheet import ClassEntry, LabelMap
 from inflate3d.report.slices import SOFT_TISSUE, display_range
-from inflate3d.volume import Orientation, Volume
+from inflate3d.volume import Volume
 
 MOST_CLASSES = 255
 """As many as a byte can tell from the background."""

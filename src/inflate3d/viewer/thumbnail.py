@@ -7,9 +7,10 @@ import io
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
+from inflate3d.orientation import Orientation
 from inflate3d.report.drawing import class_color
 from inflate3d.report.slices import display_range
-from inflate3d.volume import Orientation, Volume
+from inflate3d.volume import Volume
 
 SIDE = 96
 """Width and height in pixels."""

@@ -11,10 +11,11 @@ import numpy as np
 from jaxtyping import Shaped
 
 from inflate3d.errors import DataError, truncate
+from inflate3d.grid import Grid
 from inflate3d.io.dicom.structures import StructureLabels
 from inflate3d.io.formats import RTSTRUCT_STORAGE, SEG_STORAGE, is_dicom, split_volume_number, suffix_of
 from inflate3d.io.segments import Segments, Structures
-from inflate3d.volume import Grid, Volume
+from inflate3d.volume import Volume
 
 # what imports pydicom, highdicom or SimpleITK is imported where it is used: they are slow to load
 

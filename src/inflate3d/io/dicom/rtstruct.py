@@ -16,6 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_
 
 from inflate3d.atomic import atomic_path
 from inflate3d.errors import DataError, truncate
+from inflate3d.grid import Grid
 from inflate3d.io.damage import unreadable
 from inflate3d.io.dicom.contours import fill_contours, trace_contours
 from inflate3d.io.dicom.file import read_elements
@@ -24,7 +25,6 @@ from inflate3d.io.dicom.structures import StructureLabels
 from inflate3d.io.segments import COLORS, Segments, Structures, dicom_code
 from inflate3d.io.voxels import as_label_dtype, find_values
 from inflate3d.version import __version__
-from inflate3d.volume import Grid
 
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 

@@ -11,13 +11,13 @@ from jaxtyping import Float, Shaped
 from pydicom import Dataset, dcmread
 
 from inflate3d.errors import DataError, truncate
+from inflate3d.grid import SAME_PLACE, Grid
 from inflate3d.io.damage import check_claim, unreadable
 from inflate3d.io.dicom.frames import expand_frames, stored_frames
 from inflate3d.io.dicom.header import ImageHeader, read_header
 from inflate3d.io.dicom.structures import StructureLabels
 from inflate3d.io.grid import affine_from_lps, lps_of
 from inflate3d.io.segments import Structures
-from inflate3d.volume import SAME_PLACE, Grid
 
 _MOST_SLICES = 20_000
 _DENSEST = 10_000

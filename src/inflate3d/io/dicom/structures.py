@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 
 from inflate3d.errors import DataError, truncate
+from inflate3d.grid import Grid
 from inflate3d.io.dicom.overlaps import Overlaps
 from inflate3d.io.segments import Structures, plain_name
-from inflate3d.volume import Grid, Volume
+from inflate3d.volume import Volume
 
 
 @dataclass
