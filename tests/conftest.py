@@ -45,6 +45,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=f"needs {needed} CUDA devices, this machine has {devices}"))
 
 
+@pytest.fixture(autouse=True)
+def coarse_pictures(request, monkeypatch) -> None:
+    """Draws with few pixels: a report takes longer than a training of two steps. Tests of pictures see all of them."""
+    if "report" not in request.path.parts:
+        monkeypatch.setattr("inflate3d.report.drawing.DPI", 25)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Real scans and weights beside the checkout."""

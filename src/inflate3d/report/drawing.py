@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
+
+import numpy as np
 
 from inflate3d.errors import OutputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
 Theme = Literal["light", "dark"]
@@ -59,14 +62,14 @@ def png(figure: Figure) -> bytes:
     """A figure as PNG with 256 colors: a third of the size, and enough for gray and outlines."""
     from PIL import Image, PngImagePlugin
 
-    file, small = io.BytesIO(), io.BytesIO()
+    file = io.BytesIO()
     mark = PngImagePlugin.PngInfo()
     mark.add_text("Software", MARK)
-    figure.savefig(file, format="png", facecolor=figure.get_facecolor(), metadata={"Software": None})
-    with Image.open(file) as picture:
-        reduced = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    reduced.save(small, format="png", optimize=True, pnginfo=mark)
-    return small.getvalue()
+    canvas = cast("FigureCanvasAgg", figure.canvas)
+    canvas.draw()
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    picture.quantize(256, dither=Image.Dither.NONE).save(file, format="png", optimize=True, pnginfo=mark)
+    return file.getvalue()
 
 
 def short_text(text: str, most: int = 90) -> str:
