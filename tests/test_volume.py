@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from inflate3d.errors import ConfigError, DataError
 from inflate3d.grid import Grid, common_grid, spacing_of
 from inflate3d.orientation import DEPTH_AXES, Orientation
-from inflate3d.volume import Volume
+from inflate3d.volume import Volume, check_volume
 
 SHAPE = (3, 4, 5)
 OBLIQUE = np.array([[0.9, 0.1, 0.3, -20], [-0.1, 0.95, 0.2, 5], [-0.1, -0.1, 3, 7], [0, 0, 0, 1.0]])
@@ -320,6 +320,13 @@ def holed(value, dtype="float32"):
 def test_invalid_arrays_are_refused(array):
     with pytest.raises(DataError):
         Volume(array, np.eye(4))
+
+
+@pytest.mark.parametrize("given", [np.zeros((1, *SHAPE)), torch.zeros(1, *SHAPE), "scan.nii.gz", None])
+def test_what_is_no_volume_is_refused(given):
+    with pytest.raises(DataError, match="this is not a volume") as caught:
+        check_volume(given)
+    assert caught.value.got == type(given).__name__
 
 
 @pytest.mark.parametrize("dtype", ["?", "uint8", "int16", "uint64", "float16", "float32", "float64", ">i2"])

@@ -177,20 +177,36 @@ class Volume:
         return replace(self, array=array, affine=grid.affine)
 
 
-def _checked_array(array: Any) -> Shaped[np.ndarray, "c i j k"]:
-    """The array, if it is one of finite real numbers with four axes."""
-    kind = type(array).__name__
-    if not isinstance(array, np.ndarray):
-        try:
-            array = np.asarray(array)
-        except (TypeError, ValueError, RuntimeError) as error:  # a tensor on a GPU, ragged lists
-            raise DataError("voxels can't be read as a NumPy array", got=f"{kind}: {error}") from error
+def check_volume(given: object) -> None:
+    """Refuses what is not a volume, such as an array alone, which has no place in space."""
+    if not isinstance(given, Volume):
+        raise DataError(
+            "this is not a volume",
+            expected="a Volume",
+            got=type(given).__name__,
+            hint="read it by read_volume(path), or make one: Volume(array, affine)",
+        )
+
+
+def as_array(values: Any) -> Shaped[np.ndarray, "..."]:
+    """Voxels of any kind as an array."""
+    kind = type(values).__name__
+    try:
+        array = np.asanyarray(values)  # which keeps a mask
+    except (TypeError, ValueError, RuntimeError) as error:  # a tensor on a GPU, ragged lists
+        raise DataError("voxels can't be read as a NumPy array", got=f"{kind}: {error}") from error
     if np.ma.is_masked(array):
         raise DataError(
             "a volume has no masked voxels",
             got=f"{np.ma.count_masked(array)} masked voxels",
             hint="fill them first: array.filled(value)",
         )
+    return np.asarray(array)
+
+
+def _checked_array(array: Any) -> Shaped[np.ndarray, "c i j k"]:
+    """The array, if it is one of finite real numbers with four axes."""
+    array = as_array(array)
     if array.dtype.kind not in "biuf":
         raise DataError("voxels are not real numbers", expected="integers or floats", got=str(array.dtype))
     if array.ndim != _AXES:

@@ -159,6 +159,7 @@ def test_file_that_holds_no_folds_of_these_cases(folder, content, message):
         ({"labels": {"background": 0, "PZ": 1 << 63}}, "PZ"),
         ({"labels": {"background": 0, "ignore": 1}}, "{0: 'background'}"),
         ({"file_ending": ".png"}, ".png"),
+        ({"file_ending": "nii.gz"}, "nii.gz"),
         ({"channel_names": {}}, "{}"),
         ({"channel_names": {"1": "T2"}}, "{1: 'T2'}"),
         ({"channel_names": {"0": "T2", "00": "ADC"}}, "duplicate key: 0"),

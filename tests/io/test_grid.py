@@ -101,7 +101,10 @@ def test_truth_values_and_whole_floats_are_labels(tmp_path, labels, stored):
 
 @pytest.mark.parametrize(
     "labels",
-    [VALUES[0] + 0.5, VALUES[0] - 1, VALUES[0] + np.nan, VALUES[0] + np.inf, VALUES[0] + 0j, VALUES, VALUES[0] * 1e10],
+    [
+        *(VALUES[0] + 0.5, VALUES[0] - 1, VALUES[0] + np.nan, VALUES[0] + np.inf, VALUES[0] + 0j),
+        *(VALUES, VALUES[0] * 1e10, np.ma.masked_less(VALUES[0], 3), [[1, 2], [3]]),
+    ],
 )
 def test_other_labels_are_refused_and_nothing_is_written(tmp_path, labels):
     with pytest.raises(DataError), np.errstate(invalid="ignore"):

@@ -127,7 +127,8 @@ def test_values_that_are_mapped_without_a_rescale_slope_are_refused(tmp_path, wr
     write_series(tmp_path, VALUES)
     for file in tmp_path.iterdir():
         slice_ = pydicom.dcmread(file)
-        del slice_.RescaleSlope, slice_.RescaleIntercept
+        for name in ("RescaleSlope", "RescaleIntercept"):  # which ITK adds once it has read an image
+            slice_.pop(name, None)
         mapping = pydicom.Dataset()
         if slope is None:
             mapping.RealWorldValueLUTData = [0.5 * stored for stored in range(60)]
@@ -369,6 +370,18 @@ def test_slope_and_offset_of_metaimage_are_applied(tmp_path):
     volume = read_volume(tmp_path / "scan.mha")
     assert np.array_equal(volume.array[0], VALUES.transpose(2, 1, 0) * 0.5 - 3)
     assert volume.array.dtype == read_grid(tmp_path / "scan.mha").dtype == np.float32
+
+
+@pytest.mark.parametrize(("slope", "offset"), [("0", "0"), ("inf", "0"), ("nan", "0"), ("2", "-inf")])
+def test_slope_of_metaimage_that_leaves_no_values_is_refused(tmp_path, slope, offset):
+    path = tmp_path / "scan.mha"
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(VALUES), str(path))
+    line = f"ElementToIntensityFunctionSlope = {slope}\nElementToIntensityFunctionOffset = {offset}\nElementType"
+    path.write_bytes(path.read_bytes().replace(b"ElementType", line.encode(), 1))
+    for read in (read_volume, read_grid):
+        with pytest.raises(DataError, match="values are unknown") as caught:
+            read(path)
+        assert caught.value.file == str(path)
 
 
 def test_labels_with_a_slope_are_rounded_with_a_note(tmp_path):

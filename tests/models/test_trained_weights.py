@@ -35,6 +35,15 @@ def test_same_classes_give_the_same_network(trained):
     assert all(torch.equal(after[name], before[name]) for name in before)
 
 
+@pytest.mark.parametrize(
+    ("classes", "ending"), [(3, "is taken, too"), (5, "is taken, too, but for classifier, correct")]
+)
+def test_what_is_taken_of_the_decoder_is_said(trained, caplog, classes, ending):
+    caplog.set_level("INFO", logger="inflate3d")
+    started_from(trained, num_classes=classes)
+    assert caplog.messages[-1].endswith(ending)
+
+
 def test_other_classes_get_a_new_classifier(trained):
     before, after = load_model(trained).state_dict(), started_from(trained, num_classes=5)
     changed = {name.split(".")[0] for name in before if not torch.equal(after[name], before[name])}

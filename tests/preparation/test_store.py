@@ -1,11 +1,12 @@
 import json
 import pickle
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from inflate3d.datasets import Split
+from inflate3d.datasets import Split, read_dataset
 from inflate3d.datasets.case import Case, Dataset
 from inflate3d.errors import ConfigError, DataError, Inflate3dError
 from inflate3d.orientation import Orientation
@@ -159,6 +160,20 @@ def test_store_of_other_data_is_refused(dataset, phantoms, phantom_store):
     phantom_store.check_source(phantoms, PlanOptions())
     with pytest.raises(DataError, match="another dataset"):
         phantom_store.check_source(dataset, PlanOptions())
+
+
+def test_store_of_a_folder_that_was_moved_is_taken_if_its_files_are_the_same(tmp_path, write_toys):
+    toys = write_toys(tmp_path / "data", cases=2)
+    store = prepare(toys, tmp_path / "store", workers=1)
+    shutil.copytree(toys.root, tmp_path / "copy")  # with the same times
+    with pytest.raises(DataError, match="another dataset"):  # both are there: which one is meant?
+        store.check_source(read_dataset(tmp_path / "copy"), PlanOptions())
+    shutil.rmtree(toys.root)
+    moved = read_dataset(tmp_path / "copy")
+    store.check_source(moved, PlanOptions())
+    moved.cases[1].scan.write_bytes(moved.cases[0].scan.read_bytes())
+    with pytest.raises(DataError, match="files have changed"):
+        store.check_source(moved, PlanOptions())
 
 
 def test_store_of_files_that_have_changed_is_refused(tmp_path, write_toys):

@@ -10,11 +10,13 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from inflate3d.cli import main
+from inflate3d.config import RunConfig
 from inflate3d.preparation.arrays import write_slices
 from inflate3d.preparation.plan import Plan
 from inflate3d.preparation.store import Store, case_file
 from inflate3d.provenance import Provenance
 from inflate3d.run_folder import RunFolder
+from inflate3d.training.run import train
 
 
 def reproduce(run, words, capsys):
@@ -57,6 +59,16 @@ def test_the_same_model_comes_out_of_data_that_moved(own_run, phantoms, capsys):
     code, found = reproduce(own_run, ["--dataset", phantoms.root], capsys)
     assert (code, found["identical"]) == (1, False)
     assert any(line.endswith("then Z80") for line in found["environment_differences"])
+
+
+@pytest.mark.slow
+def test_an_extended_run_is_reproduced_with_both_schedules(own_run, phantom_store, capsys):
+    config = RunConfig.read(own_run.config)
+    longer = config.training.model_copy(update={"steps": (config.training.steps or 0) + 2})
+    train(config.model_copy(update={"training": longer}), own_run, phantom_store, resume=True)
+    code, found = reproduce(own_run, [], capsys)
+    assert (code, found["identical"]) == (0, True)
+    assert reproduce(own_run, [], capsys)[0] == 0  # which finds it done
 
 
 @pytest.mark.slow

@@ -54,8 +54,9 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any] | None:
     _check_inputs(folder, before, config, store)
     _use_threads_of(before)
     try:
-        if not train(config, again, store, resume=True, console=terminal.status):
-            return None
+        for stage in _stages(config, folder, again):
+            if not train(stage, again, store, resume=True, console=terminal.status):
+                return None
     except Interrupted as stop:
         raise stop.with_hint("repeat the command to resume") from stop
     now = Provenance.read(again)
@@ -99,6 +100,17 @@ def _here(config: RunConfig, options: Options) -> RunConfig:
     training = config.training.model_copy(update={"logger": "none"})
     dataset = (options.dataset or config.dataset).resolve()
     return config.model_copy(update={"dataset": dataset, "model": model, "training": training})
+
+
+def _stages(config: RunConfig, folder: RunFolder, again: RunFolder) -> list[RunConfig]:
+    """The settings of each training that is still to do: before it was extended, a run had a schedule of its own."""
+    ends = sorted(int(path.name.split("-")[1]) for path in folder.root.glob("after-*-steps"))
+    done = RunConfig.read(again.config).training.steps or 0 if again.config.exists() else 0
+    return [
+        config.model_copy(update={"training": config.training.model_copy(update={"steps": end, "extended_from": 0})})
+        for end in (*ends, config.training.steps or 0)
+        if end >= done
+    ]
 
 
 def _store(config: RunConfig, options: Options, again: RunFolder, terminal: Terminal) -> Store:

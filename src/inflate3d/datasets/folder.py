@@ -45,7 +45,7 @@ class _Listing(FrozenModel):
         """Values may be listed without names."""
         if isinstance(classes, list) and all(type(value) is int for value in classes):
             if len(set(classes)) < len(classes):
-                raise ValueError("duplicate class value")
+                raise ValueError("each class value once")
             return {value: class_name(value) for value in classes}
         return classes
 

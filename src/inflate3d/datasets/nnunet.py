@@ -198,7 +198,7 @@ def _check_usable(listing: _Listing, path: Path) -> None:
             "unsupported file format",
             expected=f'"file_ending" of {", ".join(SUFFIXES)}',
             got=listing.file_ending,
-            hint="convert the files",
+            hint="write its dot, too" if f".{listing.file_ending}" in SUFFIXES else "convert the files",
             file=path,
         )
     if sorted(listing.channel_names) != list(range(len(listing.channel_names))) or not listing.channel_names:

@@ -44,7 +44,7 @@ from inflate3d.orientation import plane_turns
 from inflate3d.preparation.model_space import ModelSpaceScan, to_model_space
 from inflate3d.preparation.plan import Plan
 from inflate3d.resources import find_device, warn_of_slow_precision
-from inflate3d.volume import Volume
+from inflate3d.volume import Volume, check_volume
 
 Model = Segmenter | VolumetricSegmenter
 
@@ -198,6 +198,7 @@ class Predictor:
             DataError: Wrong number of modalities, or fewer slices than a window.
             MemoryBudgetError: The memory budget is too small for this scan, or for a filter of this width.
         """
+        check_volume(volume)
         scan = self._to_model_space(volume)
         warnings = tuple(scan_warnings(volume, self.plan))
         if log_warnings:

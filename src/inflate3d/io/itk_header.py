@@ -225,8 +225,7 @@ def _is_list(name: str | None) -> bool:
 def _check_data(header: TextHeader, case: str | None) -> None:
     try:
         files, encoding, claimed = header.data_files, header.encoding, header.claimed_bytes
-        if header.intensity_scale is not None and not all(map(math.isfinite, header.intensity_scale)):
-            raise ValueError("a slope or an offset that is not finite")
+        _check_scale(header)
         if not header.is_nrrd and len(files) not in (1, header.slices):
             raise ValueError(f"{len(files)} data files for {header.slices} slices")
         held = sum(_size_of(file, header, case) for file in files)
@@ -239,6 +238,19 @@ def _check_data(header: TextHeader, case: str | None) -> None:
     check_claim(claimed, held, deflated=encoding == "deflate", path=header.path, case=case)
     if encoding == "deflate" and not header.is_nrrd and len(files) == 1:
         _check_zlib(files[0], header, case)
+
+
+def _check_scale(header: TextHeader) -> None:
+    """Rejects a slope with which all voxels would have one value, or none."""
+    slope, offset = header.intensity_scale or (1.0, 0.0)
+    if slope == 0 or not math.isfinite(slope) or not math.isfinite(offset):
+        raise DataError(
+            "the header's slope is 0, or slope or offset are not finite, so the values are unknown",
+            expected="finite numbers, and a slope other than 0",
+            got=f"ElementToIntensityFunctionSlope = {slope:g}, ElementToIntensityFunctionOffset = {offset:g}",
+            hint="correct the header, or export the scan again",
+            file=header.path,
+        )
 
 
 def _size_of(file: Path, header: TextHeader, case: str | None) -> int:

@@ -24,7 +24,7 @@ from inflate3d.io.grid import FileGrid, lay_on
 from inflate3d.io.segments import Segments, Structures
 from inflate3d.io.voxels import LARGEST_LABEL, as_label_dtype, some_values
 from inflate3d.units import Unit
-from inflate3d.volume import Volume
+from inflate3d.volume import Volume, as_array, check_volume
 
 _LABEL_ROUNDING = 1e-5
 """Relative deviation of a label value from a whole number that a slope of seven digits can cause."""
@@ -217,7 +217,7 @@ def write_labels(
         >>> np.unique(read_volume("labels.nii.gz").array).tolist()
         [0, 1]
     """
-    path, labels = Path(path), np.asarray(labels)
+    path, labels = Path(path), as_array(labels)
     if kind_to_write(path):
         write_dicom_labels(path, labels, like, segments or Segments())
         return
@@ -275,4 +275,5 @@ def write_volume(path: str | Path, volume: Volume) -> None:
         True
     """
     path = Path(path)
+    check_volume(volume)
     writer_of(path).write(path, volume)

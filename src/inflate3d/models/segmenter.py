@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -26,6 +27,7 @@ from inflate3d.models.volumetric import VolumetricSegmenter
 if TYPE_CHECKING:
     from inflate3d.preparation.plan import Plan
 
+logger = logging.getLogger(__name__)
 
 _CLASSIFIERS = ("classifier.", "correct.")
 """Names of the layers that score the classes."""
@@ -263,9 +265,16 @@ def model_from_config(
     )
     is_trained = find_model_folder(local_model(config.weights)) is not None
     taken = load_decoder(model, config.weights, class_names) if is_trained else ()
+    if is_trained:
+        anew = sorted(_parts(model.state_dict()) - _parts(taken) - {"encoder"})
+        logger.info("trained model: its decoder is taken, too%s", f", but for {', '.join(anew)}" if anew else "")
     if taken and model.mixer is not None:
         _freeze_statistics(model)
     return model
+
+
+def _parts(names: Iterable[str]) -> set[str]:
+    return {name.partition(".")[0] for name in names}
 
 
 def _freeze_statistics(model: nn.Module) -> None:

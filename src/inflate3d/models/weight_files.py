@@ -57,9 +57,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*TorchScript archive", category=UserWarning)
             return _tensors(load_plain(path))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, IsADirectoryError) as error:
+        is_folder = isinstance(error, IsADirectoryError)
         raise ModelError(
-            "weight file not found",
+            "the folder holds no trained model" if is_folder else "weight file not found",
             expected="a file, a run's folder, timm, none, or a name that `inflate3d weights` lists",
             file=path,
         ) from error

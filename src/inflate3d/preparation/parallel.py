@@ -64,7 +64,8 @@ def in_parallel(work: Callable[[Item], Result], items: Sequence[Item], workers: 
                 "a worker process was killed, or could not start",
                 expected="enough memory for one scan per process",
                 got=error,
-                hint="use fewer --jobs; in a script, call this below `if __name__ == '__main__':`",
+                hint="use fewer processes: `inflate3d prepare --jobs 1`; in a script, call this below "
+                "`if __name__ == '__main__':`",
             ) from error
 
 

@@ -185,6 +185,8 @@ class Store:
     def check_source(self, dataset: Dataset, options: PlanOptions) -> None:
         """Checks that the store matches the dataset's current files and the options.
 
+        The dataset's folder may have been moved since: its files are compared by name, size and time.
+
         Splits and groups may differ, see :meth:`take_splits`.
 
         Args:
@@ -201,7 +203,8 @@ class Store:
             "file": self.folder,
         }
         cases, root = {case.id for case in dataset.cases}, dataset.root.resolve()
-        if self.source != root or set(self.cases) != cases:
+        has_moved = self.source != root and not self.source.exists()
+        if (self.source != root and not has_moved) or set(self.cases) != cases:
             raise DataError(
                 "the store was prepared from another dataset, or from other cases of it",
                 expected=f"{len(cases)} cases of {root}",
