@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from inflate3d.datasets import read_dataset
-from inflate3d.datasets.proposal import propose
+from inflate3d.datasets.propose import propose
 from inflate3d.datasets.writing import write_dataset
 from inflate3d.errors import ConfigError, DataError, DatasetProblems
 from inflate3d.io import read_labels, read_volume, write_labels

@@ -6,7 +6,7 @@ import pytest
 
 from inflate3d.datasets import read_dataset
 from inflate3d.datasets.masks import overlay_masks
-from inflate3d.datasets.proposal import propose
+from inflate3d.datasets.propose import propose
 from inflate3d.errors import ConfigError, DataError
 from inflate3d.io import read_labels
 

@@ -5,7 +5,8 @@ import SimpleITK
 import yaml
 
 from inflate3d.datasets import read_dataset
-from inflate3d.datasets.proposal import looks_like_ct, propose
+from inflate3d.datasets.modality_guess import looks_like_ct
+from inflate3d.datasets.propose import propose
 from inflate3d.errors import ConfigError, DataError, DatasetProblems, OutputError
 from inflate3d.io import read_images, read_labels
 

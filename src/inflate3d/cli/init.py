@@ -8,7 +8,8 @@ from typing import Any
 from tyro.conf import Positional
 
 from inflate3d.cli.terminal import CommandOptions, Terminal
-from inflate3d.datasets.proposal import Overlaps, Proposal, propose
+from inflate3d.datasets.proposal import Proposal
+from inflate3d.datasets.propose import Overlaps, propose
 
 SHOWN = 10
 """Most unused files that are shown; ``dataset.yaml`` lists all."""

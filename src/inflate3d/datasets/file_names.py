@@ -328,3 +328,8 @@ def _is_role(piece: str) -> bool:
 
 def _printable(name: str) -> str:
     return re.sub(r"[^\w.+ -]|\.\.+", "_", name).lstrip(".")
+
+
+def printable(name: str) -> str:
+    """A file's name for messages and comments, with its control characters escaped."""
+    return name if name.isprintable() else repr(name)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from inflate3d.datasets.case import Case, Dataset
-from inflate3d.datasets.proposal import AIR
+from inflate3d.datasets.modality_guess import AIR
 from inflate3d.datasets.splits import Split
 from inflate3d.errors import DataError, truncate
 from inflate3d.preparation.fingerprint import CaseFingerprint, Fingerprint
