@@ -192,3 +192,71 @@ def test_several_objects_of_a_series_become_one_label_map(studies):
         assert np.array_equal(read_labels(case.label).array[0], expected)
         overlap = np.count_nonzero((bone == 1) & (original > 0))
         assert proposal.overlaps[case.id] == overlap > 0
+
+
+@pytest.fixture(params=[".seg.dcm", ".rtstruct.dcm"])
+def overlapping(tmp_path, write_series, request):
+    """Two patients with a vessel partly in the liver; of one, a second object has bone that touches both."""
+    shared = np.zeros((2, *SHAPE[::-1]), bool)
+    shared[0, 4:14, 6:15, 2:6] = shared[1, 10:18, 10:13, 3:5] = True
+    labels = np.where(shared[0] & shared[1], 3, shared[0] + 2 * shared[1]).astype(np.uint8)
+    spelled = (("Liver", "Portal Vein"), ("LIVER", "portal_vein"))
+    masks = {}
+    for number, (liver, vein) in enumerate(spelled):
+        folder = tmp_path / "studies" / f"p{number}"
+        uid = f"1.2.{number}.1"
+        write_series(folder / "ct", np.full(SHAPE, number, np.int16), uid=uid, modality="CT")
+        segments = Segments({1: "liver only", 2: "outside", 3: "both"}, regions={liver: (1, 3), vein: (2, 3)})
+        write_labels(folder / f"rs{request.param}", labels, like=folder / "ct", segments=segments)
+        masks[f"p{number}"] = {"Liver": shared[0], "Portal Vein": shared[1]}
+    bone = np.zeros(SHAPE[::-1], np.uint8)
+    bone[12:16, 10:18, 1:4] = 1
+    second = tmp_path / "studies/p1"
+    write_labels(second / f"bone{request.param}", bone, like=second / "ct", segments=Segments({1: "Bone"}))
+    masks["p1"]["Bone"] = bone > 0
+    return tmp_path / "studies", masks
+
+
+def test_overlapping_structures_become_regions(overlapping):
+    studies, masks = overlapping
+    proposal = propose(studies, overlaps="regions")
+    assert not (studies / "combined_labels").exists()
+    proposal.write()
+    dataset = read_dataset(studies)
+    assert set(dataset.targets) == {"Bone", "Liver", "Portal Vein"}
+    assert "Bone + Liver + Portal Vein" in dataset.classes.values()
+    for case in dataset.cases:
+        assert case.label is not None and case.label.parent == studies / "combined_labels"
+        labels = read_labels(case.label)
+        assert np.allclose(labels.affine, read_volume(case.scan).affine)
+        for name, held in dataset.targets.items():
+            expected = masks[case.id].get(name, np.zeros(SHAPE[::-1], bool))
+            assert np.array_equal(np.isin(labels.array[0], held), expected)
+
+
+def test_objects_without_overlaps_stay_labels(studies):
+    expected = propose(studies)
+    proposal = propose(studies, overlaps="regions")
+    assert proposal.regions == {}
+    assert (proposal.rows, proposal.classes) == (expected.rows, expected.classes)
+
+
+def test_object_that_does_not_fit_is_left_out_of_regions(overlapping, write_series):
+    studies, _ = overlapping
+    write_series(studies / "p0" / "ct", np.zeros(SHAPE, np.int16), uid="1.2.0.1", modality="CT", origin=(0, 0, 1))
+    proposal = propose(studies, overlaps="regions")
+    assert [row.case for row in proposal.rows] == ["p1"]
+    ((file, reason),) = proposal.left_out
+    assert file.startswith("p0/rs.") and "does not lie on" in reason
+
+
+def test_structures_that_are_the_same_everywhere_are_no_regions(studies):
+    for number in range(3):
+        folder = studies / f"p{number}"
+        for name in ("organ", "body"):
+            mask = (labels_of(number) > 0).astype(np.uint8)
+            write_labels(folder / f"{name}.seg.dcm", mask, like=folder / "ct", segments=Segments({1: name}))
+    with pytest.raises(DataError, match="same voxels") as caught:
+        propose(studies, overlaps="regions")
+    assert "body and organ" in str(caught.value.got)
+    assert not (studies / "dataset.yaml").exists()

@@ -27,7 +27,8 @@ class Options(CommandOptions):
     overwrite: bool = False
     """Replace dataset.yaml and cases.csv if they exist."""
     overlaps: Overlaps = "smallest"
-    """Where masks of one case overlap: keep the class with fewer voxels (smallest), or all of them as regions."""
+    """Where masks, or structures of DICOM objects, overlap: keep the class with fewer voxels (smallest), or all of
+    them as regions."""
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
 
 
 def _show(proposal: Proposal, terminal: Terminal) -> None:
-    source = "the existing cases.csv" if proposal.has_table else "the names of the files"
+    source = "the existing cases.csv" if proposal.has_table else proposal.source
     terminal.print(f"{len(proposal.rows)} cases, from {source}")
     terminal.print(f"modalities: {', '.join(proposal.modalities)} ({proposal.modality_reason})")
     counts = [f"{value} in {count}" for value, count in proposal.label_files.items()]
@@ -66,9 +67,9 @@ def _show(proposal: Proposal, terminal: Terminal) -> None:
     if proposal.masks:
         terminal.print(f"label maps of {len(proposal.masks)} cases were combined from one mask per class")
     if proposal.objects:
-        terminal.print(f"label maps of {len(proposal.objects)} cases were combined from several DICOM objects each")
+        terminal.print(f"label maps of {len(proposal.objects)} cases were combined from DICOM objects")
     if proposal.regions:
-        terminal.print(f"masks overlap; regions: {', '.join(proposal.regions)}")
+        terminal.print(f"structures overlap; regions: {', '.join(proposal.regions)}")
     if proposal.overlaps:
         terminal.print(proposal.overlap_note())
     if proposal.groups:

@@ -101,11 +101,16 @@ def _rows(
         group = same[0] if len(same) > 1 else None  # named by a case: the patient's id stays in the headers
         label = labels[0]
         if len(labels) > 1:
-            objects[name], label = labels, f"{COMBINED}/{name}.nii.gz"
+            objects[name], label = labels, combined_name(name)
         rows.append(Row(name, (_within(folder, each.path),), label, None, group))
     if any(row.group for row in rows):
         rows = [Row(row.case, row.images, row.label, None, row.group or row.case) for row in rows]
     return tuple(sorted(rows, key=lambda row: row.case)), objects
+
+
+def combined_name(case: str) -> str:
+    """The file of a label map that is combined from several objects, below the folder."""
+    return f"{COMBINED}/{case}.nii.gz"
 
 
 def _within(folder: Path, path: Path) -> str:

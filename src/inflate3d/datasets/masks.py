@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from inflate3d.datasets.classes import IGNORED
 from inflate3d.errors import DataError, truncate
 from inflate3d.grid import Grid
 from inflate3d.io import lay_on, read_grid, read_labels
+from inflate3d.io.dicom.labels import read_structures
+from inflate3d.io.segments import plain_name
 from inflate3d.volume import Volume
 
 Combination = tuple[str, ...]
@@ -51,21 +54,51 @@ def overlay_masks(masks: Mapping[str, Path], *, case: str) -> tuple[Volume, dict
         The label map ``(1, I, J, K)`` on the first mask's grid, and the value of each combination; without a mask it is
         0.
     """
+    read = _read_masks(masks, case)
+    name, first, mask = next(read)
+    layers = chain([(name, mask)], ((name, mask) for name, _, mask in read))
+    return _overlay(layers, first.grid, case)
+
+
+def overlay_objects(
+    objects: Sequence[Path], names: Iterable[str], *, scan: Path, case: str
+) -> tuple[Volume, dict[Combination, int]]:
+    """Combines the structures of SEG and RTSTRUCT objects of one series, as `overlay_masks` does masks.
+
+    Args:
+        objects: Their files.
+        names: The structures' names as combinations have them; they match by their plain names.
+        scan: The series.
+    """
+    header = read_grid(scan, case=case)
+    grid = Grid(header.shape, header.affine)
+    spelled = {plain_name(name): name for name in names}
+    layers = (
+        (spelled[plain_name(name)], mask[np.newaxis])
+        for path in objects
+        for name, mask in read_structures(path, on=grid, case=case)
+    )
+    return _overlay(layers, grid, case)
+
+
+def _overlay(
+    layers: Iterable[tuple[str, Bool[np.ndarray, "1 i j k"]]], grid: Grid, case: str
+) -> tuple[Volume, dict[Combination, int]]:
     numbers: dict[Combination, int] = {(): 0}
-    labels: Volume | None = None
-    for name, first, mask in _read_masks(dict(sorted(masks.items())), case):
-        labels = labels or Volume(np.zeros(first.array.shape, np.uint16), first.affine)
+    labels = np.zeros((1, *grid.shape), np.uint16)
+    for name, mask in layers:
         names = {number: combination for combination, number in numbers.items()}
-        before = labels.array[mask]
+        before = labels[mask]
         after = before.copy()
         for number in np.unique(before).tolist():
-            after[before == number] = numbers.setdefault((*names[number], name), len(numbers))
-        labels.array[mask] = after
+            combination = tuple(sorted({*names[number], name}))
+            after[before == number] = numbers.setdefault(combination, len(numbers))
+        labels[mask] = after
         if len(numbers) > np.iinfo(np.uint16).max // 2:
             raise too_many_combinations(list(numbers), case=case)
-    assert labels is not None, "a case has a mask"
-    present = {*np.unique(labels.array).tolist()}
-    return labels, {combination: number for combination, number in numbers.items() if number in present or not number}
+    present = {*np.unique(labels).tolist()}
+    kept = {combination: number for combination, number in numbers.items() if number in present or not number}
+    return Volume(labels, grid.affine), kept
 
 
 def too_many_combinations(combinations: list[Combination], *, case: str | None = None) -> DataError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from inflate3d.datasets.case_table import TABLE, Row, write_table
 from inflate3d.datasets.classes import map_labels
 from inflate3d.datasets.file_names import printable
 from inflate3d.datasets.folder import LISTING, class_name
-from inflate3d.datasets.masks import Combination, combine_masks, combine_objects, overlay_masks
+from inflate3d.datasets.masks import Combination, combine_masks, combine_objects, overlay_masks, overlay_objects
 from inflate3d.errors import truncate
 from inflate3d.io import write_labels
 from inflate3d.io.segments import plain_name
@@ -30,8 +30,9 @@ class Proposal:
         label_files: Number of label maps in which each value occurs.
         left_out: Files that could not be used, with the reason.
         has_table: Whether the cases come from an existing ``cases.csv``.
+        source: Where they come from otherwise.
         masks: The mask of each class, by case, for label maps that have yet to be written.
-        objects: The same of several DICOM objects of a series.
+        objects: The same of DICOM objects of a series, if there are several or their structures overlap.
         overlaps: Number of voxels in several masks, by case; the class with fewer voxels is kept.
         combinations: The value of each combination of overlapping masks, if they are kept.
     """
@@ -46,6 +47,7 @@ class Proposal:
     masks: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     objects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     class_names: Mapping[int, str] = field(default_factory=dict)
+    source: str = "the names of the files"
     overlaps: Mapping[str, int] = field(default_factory=dict)
     combinations: Mapping[Combination, int] = field(default_factory=dict)
 
@@ -75,17 +77,24 @@ class Proposal:
         """
         values = {name: value for value, name in self.class_names.items()}
         for row in self.rows:
-            if masks := self._masks_of(row):
-                if self.combinations:
+            masks = {name: self.folder / path for name, path in self.masks.get(row.case, {}).items()}
+            objects = self.objects.get(row.case, ())
+            if not masks and not objects:
+                continue
+            if self.combinations:
+                if masks:
                     overlaid, numbers = overlay_masks(masks, case=row.case)
-                    to_values = {number: self.combinations[names] for names, number in numbers.items()}
-                    labels = map_labels(overlaid.array[0], to_values)
                 else:
-                    labels = combine_masks(masks, values, case=row.case)[0].array[0]
-                write_labels(self.folder / row.label, labels, like=next(iter(masks.values())))
-            elif row.case in self.objects:
-                labels, _ = combine_row(self.folder, row, self.objects[row.case], self.class_names)
-                write_labels(self.folder / row.label, labels.array[0], like=self.folder / str(row.images[0]))
+                    names = {name for names in self.combinations for name in names}
+                    overlaid, numbers = overlay_row(self.folder, row, objects, names)
+                to_values = {number: self.combinations[names] for names, number in numbers.items()}
+                labels = map_labels(overlaid.array[0], to_values)
+            elif masks:
+                labels = combine_masks(masks, values, case=row.case)[0].array[0]
+            else:
+                labels = combine_row(self.folder, row, objects, self.class_names)[0].array[0]
+            like = next(iter(masks.values())) if masks else self.folder / str(row.images[0])
+            write_labels(self.folder / row.label, labels, like=like)
         written = [self.folder / LISTING]
         if not self.has_table:
             written.insert(0, self.folder / TABLE)
@@ -100,9 +109,6 @@ class Proposal:
             f"Masks overlap in {truncate(cases, 3)}; there the class with fewer voxels is kept "
             "(--overlaps regions keeps both)."
         )
-
-    def _masks_of(self, row: Row) -> dict[str, Path]:
-        return {name: self.folder / path for name, path in self.masks.get(row.case, {}).items()}
 
     def listing(self) -> str:
         """The text of ``dataset.yaml``, with comments that say what was guessed."""
@@ -141,7 +147,7 @@ class Proposal:
         if not self.regions:
             return []
         listed = [f"  {_quoted(name)}: {values}" for name, values in self.regions.items()]
-        return ["# What to segment: masks that overlap, each with its label values.", "regions:", *listed, ""]
+        return ["# What to segment: structures that overlap, each with its label values.", "regions:", *listed, ""]
 
     def _table_hints(self) -> list[str]:
         """What was guessed for the optional columns of the table."""
@@ -174,6 +180,14 @@ def combine_row(folder: Path, row: Row, objects: Sequence[str], class_names: Map
     values = {plain_name(name): value for value, name in class_names.items()}
     paths = [folder / path for path in objects]
     return combine_objects(paths, values, scan=folder / str(row.images[0]), case=row.case)
+
+
+def overlay_row(
+    folder: Path, row: Row, objects: Sequence[str], names: Collection[str]
+) -> tuple[Volume, dict[Combination, int]]:
+    """The combinations of structures in the DICOM objects of a case, see `overlay_objects`."""
+    paths = [folder / path for path in objects]
+    return overlay_objects(paths, names, scan=folder / str(row.images[0]), case=row.case)
 
 
 def _quoted(text: str) -> str:

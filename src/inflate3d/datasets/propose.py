@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from inflate3d.datasets.case_table import TABLE, Row, read_table
-from inflate3d.datasets.dicom_pairing import DicomPairing, pair_dicom
+from inflate3d.datasets.dicom_pairing import DicomPairing, combined_name, pair_dicom
 from inflate3d.datasets.file_names import ScanFile, named_channels
 from inflate3d.datasets.folder import LISTING, read_folder
 from inflate3d.datasets.layouts import LAYOUTS
 from inflate3d.datasets.masks import MOST_VALUES, Combination, combine_masks, overlay_masks, too_many_combinations
 from inflate3d.datasets.modality_guess import guess_modalities
 from inflate3d.datasets.pairing import COMBINED, Pairing, pair_files
-from inflate3d.datasets.proposal import Proposal, combine_row
+from inflate3d.datasets.proposal import Proposal, combine_row, overlay_row
 from inflate3d.errors import ConfigError, DataError, DatasetProblems, OutputError
 from inflate3d.io import read_labels
 from inflate3d.progress import Progress, silent
@@ -64,8 +65,8 @@ def propose(
         rows = read_table(folder / TABLE)
         pairing = Pairing(tuple(rows), _channels_of(rows), ())
     elif not by_pattern and (dicom := pair_dicom(folder)):
-        _check_overlaps(overlaps, "SEG or RTSTRUCT objects", folder)
-        return _dicom_proposal(folder, dicom, replace=replace)
+        regions = _dicom_regions(folder, dicom, progress, replace=replace) if overlaps == "regions" else None
+        return regions or _dicom_proposal(folder, dicom, replace=replace)
     else:
         pairing = pair_files(folder, images=images, labels=labels)
     if pairing.masks:
@@ -77,7 +78,14 @@ def propose(
     combinations: dict[Combination, int] = {}
     voxels_shared: dict[str, int] = {}
     if overlaps == "regions":
-        combinations, label_files, unusable = _combinations(folder, pairing, progress)
+
+        def overlaid(row: Row) -> Iterable[Combination]:
+            masks = {name: folder / path for name, path in pairing.masks.get(row.case, {}).items()}
+            if not masks:
+                raise DataError("the case has a label map, others have masks", file=folder / row.label)
+            return overlay_masks(masks, case=row.case)[1]
+
+        combinations, label_files, unusable = _combinations(folder, pairing.rows, overlaid, progress)
         values = {" + ".join(names): value for names, value in combinations.items() if value}
     else:
         label_files, unusable, voxels_shared = _label_values(folder, pairing, values, progress)
@@ -115,9 +123,39 @@ def _dicom_proposal(folder: Path, pairing: DicomPairing, *, replace: bool) -> Pr
         label_files=pairing.label_files,
         left_out=pairing.unpaired,
         has_table=False,
+        source="the DICOM headers",
         objects=pairing.objects,
         class_names=pairing.class_names,
         overlaps={case: count for case, count in overlaps.items() if count},
+    )
+
+
+def _dicom_regions(folder: Path, pairing: DicomPairing, progress: Progress, *, replace: bool) -> Proposal | None:
+    """Label maps in which each combination of structures has a value of its own; None if no structures overlap."""
+    objects = {row.case: pairing.objects.get(row.case, (row.label,)) for row in pairing.rows}
+    names = pairing.class_names.values()
+    combinations, label_files, unusable = _combinations(
+        folder, pairing.rows, lambda row: overlay_row(folder, row, objects[row.case], names)[1], progress
+    )
+    if all(len(names) < 2 for names in combinations):
+        return None
+    _check_combined(folder, replace=replace)
+    rows = tuple(
+        dataclasses.replace(row, label=combined_name(row.case)) for row in pairing.rows if row.case not in unusable
+    )
+    modalities, reason = guess_modalities(folder, rows, ("",))
+    return Proposal(
+        folder=folder,
+        rows=rows,
+        modalities=modalities,
+        modality_reason=reason,
+        label_files=label_files,
+        left_out=(*pairing.unpaired, *unusable.values()),
+        has_table=False,
+        source="the DICOM headers",
+        objects=objects,
+        class_names={value: " + ".join(names) for names, value in combinations.items() if value},
+        combinations=combinations,
     )
 
 
@@ -207,17 +245,18 @@ def _check_overlaps(overlaps: Overlaps, found: str, folder: Path) -> None:
 
 
 def _combinations(
-    folder: Path, pairing: Pairing, progress: Progress
+    folder: Path, rows: Sequence[Row], overlaid: Callable[[Row], Iterable[Combination]], progress: Progress
 ) -> tuple[dict[Combination, int], dict[int, int], dict[str, tuple[str, str]]]:
-    """A value for each combination of masks, the number of cases with each value; per case, the unusable file."""
+    """A value for each combination of structures, the number of cases with each value; per case, the unusable file.
+
+    Args:
+        overlaid: Gives the combinations in a case.
+    """
     counts: Counter[Combination] = Counter()
     problems: dict[str, DataError] = {}
-    for row in progress(pairing.rows, len(pairing.rows), "reading masks"):
-        masks = {name: folder / path for name, path in pairing.masks.get(row.case, {}).items()}
+    for row in progress(rows, len(rows), "reading masks"):
         try:
-            if not masks:
-                raise DataError("the case has a label map, others have masks", file=folder / row.label)
-            counts.update(overlay_masks(masks, case=row.case)[1])
+            counts.update(overlaid(row))
         except DataError as error:
             problems[row.case] = error
     if not counts:
@@ -227,12 +266,28 @@ def _combinations(
         raise too_many_combinations(ordered)
     if len(ordered) < 2:
         raise DataError("the label maps contain only background", expected="voxels of some class", file=folder)
+    _check_distinct(ordered, folder)
     combinations = {names: value for value, names in enumerate(ordered)}
     return (
         combinations,
         {value: counts[names] for names, value in combinations.items()},
         {case: (_within(folder, Path(error.file or "")), error.what) for case, error in problems.items()},
     )
+
+
+def _check_distinct(combinations: Sequence[Combination], folder: Path) -> None:
+    """Two structures of the same voxels can't be two regions."""
+    several: defaultdict[frozenset[Combination], list[str]] = defaultdict(list)
+    for name in sorted({name for names in combinations for name in names}):
+        several[frozenset(names for names in combinations if name in names)].append(name)
+    if same := next((names for names in several.values() if len(names) > 1), None):
+        raise DataError(
+            "structures have the same voxels in all cases",
+            expected="regions that differ",
+            got=" and ".join(same),
+            hint="leave one of them out of the folder",
+            file=folder,
+        )
 
 
 def _within(folder: Path, file: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import UInt
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 Structures = Mapping[str, int | tuple[int, ...]]
 """What named structures stand for, by their plain names: a label value, or all values of a region that may overlap."""
+
+Wanted = Structures | Literal["combinations"] | None
+"""What a reader gives the voxels of structures: what each stands for, a number for each combination of structures that
+share voxels, or the structures' own numbers."""
 
 _CODE = re.compile(r"(\S+) (\S+) (\S.*)")
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Bool, Shaped
 
 from inflate3d.errors import DataError, truncate
 from inflate3d.grid import Grid
 from inflate3d.io.dicom.structures import StructureLabels
 from inflate3d.io.formats import RTSTRUCT_STORAGE, SEG_STORAGE, is_dicom, split_volume_number, suffix_of
-from inflate3d.io.segments import Segments, Structures
+from inflate3d.io.segments import Segments, Wanted
 from inflate3d.volume import Volume
 
 # what imports pydicom, highdicom or SimpleITK is imported where it is used: they are slow to load
@@ -104,7 +105,7 @@ def structure_names(path: Path) -> tuple[str, ...]:
 
 
 def read_dicom_labels(
-    path: Path, *, on: Grid | None = None, values: Structures | None = None, case: str | None = None
+    path: Path, *, on: Grid | None = None, values: Wanted = None, case: str | None = None
 ) -> StructureLabels:
     """Reads a SEG or an RTSTRUCT, see `read_seg` and `read_rtstruct`.
 
@@ -126,6 +127,13 @@ def read_dicom_labels(
             file=path,
         )
     return read_rtstruct(path, on, values=values, case=case)
+
+
+def read_structures(path: Path, *, on: Grid, case: str) -> Iterator[tuple[str, Bool[np.ndarray, "i j k"]]]:
+    """The name of each structure of a SEG or an RTSTRUCT, and its voxels, which may be those of others, too."""
+    labels = read_dicom_labels(path, on=on, values="combinations", case=case)
+    for number, name in labels.names.items():
+        yield name, labels.mask_of(number)
 
 
 def check_dicom_labels_writable(path: Path, scan: Path, segments: Segments) -> None:

@@ -20,13 +20,13 @@ class Overlaps:
     """Which regions the voxels of structures are in, while they are read.
 
     Attributes:
-        regions: The label values of each region of the dataset.
+        regions: The label values of each region of the dataset; none: each combination keeps its own number.
         covered: The numbers of the regions that each structure of the file lies in.
         structures: The structures of each combination that occurs, in the order in which they were found.
     """
 
-    regions: tuple[tuple[int, ...], ...]
-    covered: Mapping[int, frozenset[int]]
+    regions: tuple[tuple[int, ...], ...] = ()
+    covered: Mapping[int, frozenset[int]] = field(default_factory=dict)
     structures: list[frozenset[int]] = field(default_factory=lambda: [frozenset()])
 
     @classmethod
@@ -73,6 +73,8 @@ class Overlaps:
         Raises:
             DataError: Voxels are in regions that no value stands for.
         """
+        if not self.regions:
+            return combinations
         value_in = {self._holding(value): value for value in sorted({v for held in self.regions for v in held})}
         table = np.zeros(len(self.structures), np.min_scalar_type(max(value_in.values())))
         for number in np.unique(combinations).tolist():

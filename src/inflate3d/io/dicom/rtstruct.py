@@ -22,7 +22,7 @@ from inflate3d.io.dicom.contours import fill_contours, trace_contours
 from inflate3d.io.dicom.file import read_elements
 from inflate3d.io.dicom.source import Source, quiet, read_source
 from inflate3d.io.dicom.structures import StructureLabels
-from inflate3d.io.segments import COLORS, Segments, Structures, dicom_code
+from inflate3d.io.segments import COLORS, Segments, Wanted, dicom_code
 from inflate3d.io.voxels import as_label_dtype, find_values
 from inflate3d.version import __version__
 
@@ -46,9 +46,7 @@ class _Structure:
     contours: list[Float[np.ndarray, "_ 3"]]
 
 
-def read_rtstruct(
-    path: Path, on: Grid, *, values: Structures | None = None, case: str | None = None
-) -> StructureLabels:
+def read_rtstruct(path: Path, on: Grid, *, values: Wanted = None, case: str | None = None) -> StructureLabels:
     """Rasterizes the structures of an RTSTRUCT on the grid of the series that they were drawn on.
 
     A voxel belongs to a structure if its center lies inside its contours, by the even-odd rule.
@@ -57,7 +55,7 @@ def read_rtstruct(
         path: The file.
         on: The grid of the series, slices along its last axis.
         values: What each structure that is wanted stands for, by its plain name: a label value, or the values of a
-            region that may overlap with others. Without, all structures that have contours, numbered from 1 on in the
+            region that may overlap with others. None: all structures that have contours, numbered from 1 on in the
             order of the file.
         case: Id of the case, for error messages.
 

@@ -17,7 +17,7 @@ from inflate3d.io.dicom.frames import expand_frames, stored_frames
 from inflate3d.io.dicom.header import ImageHeader, read_header
 from inflate3d.io.dicom.structures import StructureLabels
 from inflate3d.io.grid import affine_from_lps, lps_of
-from inflate3d.io.segments import Structures
+from inflate3d.io.segments import Wanted
 
 _MOST_SLICES = 20_000
 _DENSEST = 10_000
@@ -27,9 +27,7 @@ _EVEN = 0.1
 """Distance, in slice steps, of a frame from its place on an even grid that rounding explains."""
 
 
-def read_seg(
-    path: Path, *, on: Grid | None = None, values: Structures | None = None, case: str | None = None
-) -> StructureLabels:
+def read_seg(path: Path, *, on: Grid | None = None, values: Wanted = None, case: str | None = None) -> StructureLabels:
     """Reads a SEG object: BINARY, LABELMAP, or FRACTIONAL, of which voxels of at least half the maximum are taken.
 
     Args:
@@ -37,7 +35,7 @@ def read_seg(
         on: The grid of the scan, whose voxels the frames have to be; where no frame is, there is background. Without,
             the grid is the smallest one that has all frames.
         values: What each segment that is wanted stands for, by its plain name: a label value, or the values of a region
-            that may overlap with others. Without, all segments by their numbers.
+            that may overlap with others. None: all segments by their numbers.
         case: Id of the case, for error messages.
 
     Raises:

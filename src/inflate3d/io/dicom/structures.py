@@ -12,7 +12,7 @@ from jaxtyping import Bool, Shaped
 from inflate3d.errors import DataError, truncate
 from inflate3d.grid import Grid
 from inflate3d.io.dicom.overlaps import Overlaps
-from inflate3d.io.segments import Structures, plain_name
+from inflate3d.io.segments import Wanted, plain_name
 from inflate3d.volume import Volume
 
 
@@ -40,21 +40,22 @@ class StructureLabels:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def empty(cls, grid: Grid, names: Mapping[int, str] | Sequence[str], wanted: Structures | None) -> StructureLabels:
+    def empty(cls, grid: Grid, names: Mapping[int, str] | Sequence[str], wanted: Wanted) -> StructureLabels:
         """Background alone.
 
         Args:
             grid: Where voxels lie.
             names: The structures, by number or from 1 on.
-            wanted: What structures stand for; all structures with their numbers as values if not given.
+            wanted: What structures stand for.
 
         Raises:
             DataError: None of the structures is wanted.
         """
         numbered = dict(names) if isinstance(names, Mapping) else dict(enumerate(names, start=1))
-        found = {
-            number: number if wanted is None else wanted.get(plain_name(name), 0) for number, name in numbered.items()
-        }
+        own = {number: number for number in numbered}
+        if wanted == "combinations":
+            return cls(grid, np.zeros(grid.shape, np.uint16), numbered, own, Overlaps())
+        found = own if wanted is None else {each: wanted.get(plain_name(name), 0) for each, name in numbered.items()}
         if numbered and not any(found.values()):
             raise DataError(
                 "none of the structures is a class of the dataset",
@@ -87,7 +88,8 @@ class StructureLabels:
                 "structures overlap",
                 expected="one structure a voxel",
                 got=f"{' and '.join(both)} share {np.count_nonzero(clash)} voxels in {place}",
-                hint="leave one of them out of the classes, or list both as regions in dataset.yaml",
+                hint="leave one of them out of the classes, or list both as regions, as `inflate3d init --overlaps "
+                "regions` does",
             )
         self.array[at] = np.where(mask, np.array(value, self.array.dtype), old)
 
@@ -102,6 +104,11 @@ class StructureLabels:
             notes += (f"structures that are not classes are left out: {truncate(unwanted)}",)
         array = self.overlaps.labels(self.array, self.names) if self.overlaps else self.array
         return replace(self, array=array, series=series, notes=notes)
+
+    def mask_of(self, number: int) -> Bool[np.ndarray, "i j k"]:
+        """Where a structure is, after structures were read as combinations."""
+        assert self.overlaps is not None
+        return np.array([number in combination for combination in self.overlaps.structures])[self.array]
 
     @property
     def volume(self) -> Volume:
