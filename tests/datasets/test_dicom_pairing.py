@@ -51,6 +51,7 @@ def test_init_pairs_objects_with_their_series(studies):
     assert proposal.label_files == {1: 2, 2: 1, 3: 3}
     assert proposal.modalities == ("CT",)
     proposal.write()
+    assert "0: background\n" in (studies / "dataset.yaml").read_text(encoding="utf-8")
     assert "secret" not in (studies / "dataset.yaml").read_text(encoding="utf-8") + (studies / "cases.csv").read_text(
         encoding="utf-8"
     )

@@ -66,6 +66,16 @@ def test_no_series_matches(patients, plan):
     assert "t1_mprage" in str(caught.value.got)
 
 
+def test_not_all_series_of_a_large_folder_are_listed(tmp_path, write_series, plan):
+    for number in range(12):
+        uid = f"1.2.{number:02}"
+        write_series(tmp_path / uid, np.zeros((2, 3, 4), np.int16), uid=uid, tags={"0020|000d": uid})
+    with pytest.raises(DataError) as caught:
+        find_scans(tmp_path, plan, series="FLAIR")
+    got = str(caught.value.got)
+    assert got.endswith(" and 2 more") and got.count("slices of") == 10
+
+
 def test_a_volume_of_a_series(tmp_path, write_series, plan):
     for echo in (1, 2):
         names = [f"{echo}-{index}" for index in range(4)]

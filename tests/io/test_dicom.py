@@ -9,7 +9,8 @@ import pytest
 import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 from scipy.spatial.transform import Rotation
 
 from inflate3d.errors import DataError
@@ -199,11 +200,24 @@ def study(tmp_path, write_series):
     write_series(alone, noise(3, seed=3), uid="1.2.3", modality="CT")
     (together / "notes.txt").write_text("no DICOM")
     (together / ".hidden").write_bytes(b"\0" * 128 + b"DICM")
-    (alone / "DICOMDIR").write_bytes(no_image("1.2.840.10008.1.3.10"))
+    write_listing(alone / "DICOMDIR")
     (alone / "structures").write_bytes(no_image("1.2.840.10008.5.1.4.1.1.481.3"))
     (alone / "report.dcm").write_bytes(no_image("1.2.840.10008.5.1.4.1.1.88.33"))
     (tmp_path / "study" / "empty").mkdir()
     return tmp_path / "study"
+
+
+def write_listing(path):
+    """A DICOMDIR, which states its storage class in the file's meta information only."""
+    record = Dataset()
+    record.DirectoryRecordType, record.PatientID = "PATIENT", "7"
+    listing = Dataset()
+    listing.FileSetID, listing.DirectoryRecordSequence = "EXPORT", [record]
+    listing.file_meta = FileMetaDataset()
+    listing.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
+    listing.file_meta.MediaStorageSOPInstanceUID = "1.2.9"
+    listing.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    listing.save_as(path, enforce_file_format=True)
 
 
 def element(group, number, kind, value):

@@ -157,6 +157,13 @@ def test_what_a_segmentation_says(tmp_path, write_series):
     assert len({tuple(item.RecommendedDisplayCIELabValue) for item in image.SegmentSequence}) == 4
 
 
+def test_series_number_is_named_where_there_is_one(tmp_path, write_series):
+    for tags, expected in (({}, "Segmentation"), ({"0020|0011": "4"}, "Segmentation of series 4")):
+        write_series(tmp_path / expected, np.zeros((3, 4, 5), np.int16), tags=tags)
+        write_labels(tmp_path / "seg.dcm", np.ones((5, 4, 3), np.uint8), like=tmp_path / expected)
+        assert pydicom.dcmread(tmp_path / "seg.dcm").SeriesDescription == expected
+
+
 def test_names_have_codes():
     assert known_code("oesophagus") == known_code("Esophagus")
     assert Segments().code_of("LEFT-adrenal gland").modifier == "SCT 7771000 Left"

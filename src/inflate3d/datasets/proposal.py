@@ -126,10 +126,7 @@ class Proposal:
             "# Label value and name; 0 is the background. Name the classes. Say left or right where it matters: scans",
             "# are then never mirrored.",
             "classes:",
-            *(
-                f"  {value}: {_quoted(name)}  # in {self.label_files.get(value, 0)} of {len(self.rows)} label maps"
-                for value, name in self.classes.items()
-            ),
+            *(f"  {value}: {_quoted(name)}" + self._count_of(value) for value, name in self.classes.items()),
             "",
             *self._region_lines(),
             *self._class_hints(),
@@ -141,6 +138,11 @@ class Proposal:
         if self.left_out:
             lines += ["", "# Could not be used:", *(f"# - {printable(file)}: {why}" for file, why in self.left_out)]
         return "\n".join(lines) + "\n"
+
+    def _count_of(self, value: int) -> str:
+        """In how many label maps a value is; nothing where that was not counted, as for the background of objects."""
+        count = self.label_files.get(value)
+        return "" if count is None else f"  # in {count} of {len(self.rows)} label maps"
 
     def _region_lines(self) -> list[str]:
         """The regions, where masks overlap and all of them are kept."""

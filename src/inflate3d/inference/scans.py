@@ -34,6 +34,9 @@ _SEPARATE_FILES = (".hdr", ".img", ".nhdr", ".mhd")
 _UNNAMED = "scan"
 """Name of a scan whose path has none."""
 
+_LISTED = 10
+"""Most series that a message lists."""
+
 
 @dataclass(frozen=True)
 class FoundScans:
@@ -246,10 +249,11 @@ def _matches(series: Series, pattern: str) -> bool:
 
 
 def _unclear_choice(what: str, pattern: str, series: Sequence[Series], folder: Path) -> DataError:
+    more = f" and {len(series) - _LISTED} more" if len(series) > _LISTED else ""
     return DataError(
         what,
         expected=f"one with the UID or the description {pattern}",
-        got="; ".join(map(str, series)) or "no DICOM series",
+        got="; ".join(map(str, series[:_LISTED])) + more or "no DICOM series",
         hint="choose by a UID, or by a description such as --series 'T1*'",
         file=Path(os.path.commonpath([each.path for each in series])) if series else folder,
     )

@@ -266,7 +266,7 @@ def read_header(file: Path) -> ImageHeader | None:
             return None
         raise unreadable(file, None, expected="a whole DICOM file", got=error) from error
     if not any(tag in elements for tag in _PIXELS):
-        if _is_no_scan(_text(elements, _STORAGE_CLASS)):
+        if _is_no_scan(_text(elements, _STORAGE_CLASS) or storage_class_of(file)):  # a DICOMDIR has the latter alone
             return None
         raise unreadable(file, None, expected="a whole DICOM image", got="no pixels")
     tags = {name: text for name, tag in _TAGS.items() if (text := _text(elements, tag))}

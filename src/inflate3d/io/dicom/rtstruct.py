@@ -215,7 +215,7 @@ def _structure_set(source: Source) -> Dataset:
         setattr(result, keyword, image.get(keyword, ""))
     result.Modality, result.SeriesInstanceUID = "RTSTRUCT", generate_uid()
     result.SeriesNumber, result.InstanceNumber = source.series_number(2), 1
-    result.SeriesDescription = f"Structures of series {image.get('SeriesNumber') or '?'}"
+    result.SeriesDescription = source.description("Structures")
     result.OperatorsName = ""
     result.Manufacturer = result.ManufacturerModelName = "inflate3d"
     result.SoftwareVersions = __version__

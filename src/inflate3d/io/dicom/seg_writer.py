@@ -90,7 +90,7 @@ def _segmentation(
         content_label="SEGMENTATION",
         content_description=f"Segmentation by inflate3d {__version__}",
         further_source_images=further or None,
-        series_description=f"Segmentation of series {source.images[0].get('SeriesNumber') or '?'}",
+        series_description=source.description("Segmentation"),
     )
     if source.frames:
         _refer_to_frames(segmentation, source)

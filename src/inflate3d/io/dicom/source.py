@@ -64,6 +64,11 @@ class Source:
         """A number for a new series, so that it is listed after the scan's; objects of one kind share an offset."""
         return int(self.images[0].get("SeriesNumber") or 0) % 10_000_000 * 100 + offset
 
+    def description(self, what: str) -> str:
+        """A description for a new series, such as ``Segmentation of series 4``."""
+        number = self.images[0].get("SeriesNumber")
+        return what if number is None else f"{what} of series {number}"
+
     @cached_property
     def references(self) -> list[tuple[str, str, int | None]]:
         """Storage class, UID and frame number of each slice."""
