@@ -39,6 +39,7 @@ def folder(tmp_path):
 
 def test_overlapping_masks_become_regions_of_label_maps(folder):
     proposal = propose(folder, overlaps="regions")
+    assert proposal.label_files == {0: 2, 1: 2, 2: 2, 3: 2, 4: 1}
     proposal.write()
     dataset = read_dataset(folder)
     assert dataset.classes == {

@@ -256,7 +256,7 @@ def _combinations(
     problems: dict[str, DataError] = {}
     for row in progress(rows, len(rows), "reading masks"):
         try:
-            counts.update(overlaid(row))
+            counts.update([*overlaid(row)])  # of a mapping it would add the values
         except DataError as error:
             problems[row.case] = error
     if not counts:
