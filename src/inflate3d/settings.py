@@ -96,8 +96,8 @@ def settings_error(error: ValidationError, *, file: Path | None = None) -> Confi
 
 
 def message_of(mistake: Mapping[str, Any]) -> str:
-    """What one of pydantic's errors says, without the prefix that it adds to messages of ours."""
-    return mistake["msg"].removeprefix("Value error, ")
+    """What one of pydantic's errors says, without its prefix for messages of ours, and without names of classes."""
+    return mistake["msg"].removeprefix("Value error, ").partition(" or instance of ")[0]
 
 
 def shown(value: object) -> str:

@@ -174,6 +174,17 @@ def test_names_have_codes():
         SegmentCode(type="Liver")
 
 
+@pytest.mark.parametrize(("suffix", "stored"), [(".seg.dcm", 1), (".labelmap.dcm", 3)])
+def test_values_that_become_other_numbers_are_said(tmp_path, write_series, caplog, suffix, stored):
+    write_series(tmp_path / "series", np.arange(60, dtype=np.int16).reshape(3, 4, 5))
+    labels = np.zeros((5, 4, 3), np.uint8)
+    labels[1, 2, 1] = 3
+    path = tmp_path / f"labels{suffix}"
+    write_labels(path, labels, like=tmp_path / "series")
+    assert np.unique(read_labels(path, on=read_volume(tmp_path / "series").grid).array).tolist() == [0, stored]
+    assert ("label values 3 become the segments 1 to 1" in caplog.text) == (stored != 3)
+
+
 @pytest.mark.parametrize("suffix", [".seg.dcm", ".labelmap.dcm", ".rtstruct.dcm"])
 def test_nothing_but_background(tmp_path, write_series, suffix):
     write_series(tmp_path / "series", noise())

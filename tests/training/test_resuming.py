@@ -46,6 +46,26 @@ def test_larger_steps_extend_a_finished_training(run, tiny_config, phantom_store
     assert run.last.stat().st_mtime_ns == written
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["missing", "short"])
+def test_training_without_a_whole_checkpoint_is_not_extended(run, tiny_config, phantom_store, damage):
+    before = {path: path.read_bytes() for path in run.root.rglob("*") if path.is_file() and path != run.last}
+    whole = run.last.read_bytes()
+    run.last.unlink() if damage == "missing" else run.last.write_bytes(whole[:1000])
+    with pytest.raises(ModelError, match="checkpoint"):
+        train(with_training(tiny_config, steps=4), run, phantom_store, resume=True)
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_extended_training_does_not_start_over(run, tiny_config, phantom_store):
+    longer = with_training(tiny_config, steps=4, extended_from=2)
+    longer.resolve(phantom_store.plan.defaults).write(run.config)
+    shutil.rmtree(run.model)
+    run.last.unlink()
+    with pytest.raises(ModelError, match="last checkpoint"):
+        train(with_training(tiny_config, steps=4), run, phantom_store, resume=True)
+
+
 def test_schedule_of_an_extended_training_starts_anew():
     plain = schedule(with_steps(100, 0))
     extended = schedule(with_steps(300, 200))

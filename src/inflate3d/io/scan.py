@@ -200,8 +200,9 @@ def write_labels(
     from the scan's header bit for bit, units included. No voxel of the scan is read. The write is atomic.
 
     Args:
-        path: The file to write, of one of `WRITABLE_SUFFIXES`; or a DICOM object: SEG (``.dcm``), SEG of the type
-            LABELMAP (``.labelmap.dcm``) or RTSTRUCT (``.rtstruct.dcm``).
+        path: The file to write, of one of `WRITABLE_SUFFIXES`; or a DICOM object: SEG (``.dcm``), whose segments are
+            numbered from 1 on, SEG of the type LABELMAP (``.labelmap.dcm``), which keeps the values, or RTSTRUCT
+            (``.rtstruct.dcm``).
         labels: ``(I, J, K)`` on the scan's own grid, not negative: integers, booleans, or whole floats.
         like: The scan: its path (see `read_volume`), the volume, or its grid; for DICOM the path of its series.
         segments: What the values stand for, which DICOM objects say.

@@ -35,13 +35,17 @@ def take_folder(folder: RunFolder, config: RunConfig, resume: bool) -> RunConfig
     if (folder.finished or aside.exists()) and steps > done and set(differing(before, config)) == {"steps"}:
         return _extend(folder, aside, config, done)
     config.check_unchanged(folder.config)
+    if before.training.extended_from and not folder.finished:
+        _check_begun(folder)
     if before.dataset != config.dataset:
         logger.info("dataset moved from %s to %s; its cases are compared", before.dataset, config.dataset)
     return config
 
 
 def _extend(folder: RunFolder, aside: Path, config: RunConfig, done: int) -> RunConfig:
-    """Sets aside the results of the finished training: the run is unfinished again."""
+    """Sets aside the results of the finished training, if its checkpoint is whole: the run is unfinished again."""
+    _check_begun(folder)
+    check_checkpoint(folder.last)
     aside.mkdir(exist_ok=True)
     for path in (folder.evaluation, folder.predictions, folder.report, folder.model):
         if path.exists():
@@ -55,6 +59,17 @@ def _extend(folder: RunFolder, aside: Path, config: RunConfig, done: int) -> Run
         aside,
     )
     return config
+
+
+def _check_begun(folder: RunFolder) -> None:
+    """An extended run has a schedule that begins where its last checkpoint is: it can't start over."""
+    if not folder.last.exists():
+        raise ModelError(
+            "the run can't be extended without its last checkpoint",
+            expected=f"{folder.last.name}, which the training wrote at its end",
+            hint="start a new run from this one's model: --weights RUN",
+            file=folder.last,
+        )
 
 
 def check_plan(folder: RunFolder, plan: Plan) -> None:
@@ -110,6 +125,6 @@ def bad_checkpoint(file: Path, error: BaseException) -> ModelError:
         "invalid checkpoint to resume from",
         expected="the checkpoint that this training wrote",
         got=f"{type(error).__name__}: {reason}",
-        hint="delete it to start over",
+        hint="delete it to start over; a run that was extended can't: restore the file",
         file=file,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from inflate3d.io.dicom.source import Source, quiet, read_source, require_highdi
 from inflate3d.io.segments import COLORS, Segments, dicom_code
 from inflate3d.io.voxels import as_label_dtype, find_values
 from inflate3d.version import __version__
+
+logger = logging.getLogger(__name__)
 
 _MANUFACTURER = "inflate3d"
 _LARGEST_LABELMAP = 2**16 - 1
@@ -52,6 +55,13 @@ def write_seg(
             expected=f"one class or more, with values up to {_LARGEST_LABELMAP}",
             got=truncate(list(map(str, values))) or "no class but the background",
             file=path,
+        )
+    if not labelmap and not segments.names and not segments.regions and values != list(range(1, len(values) + 1)):
+        logger.warning(
+            "%s: the label values %s become the segments 1 to %d; a LABELMAP (.labelmap.dcm) keeps them",
+            path.name,
+            truncate(list(map(str, values))),
+            len(values),
         )
     with quiet():
         segmentation = _segmentation(labels.transpose(2, 1, 0), structures, source, segments, labelmap=labelmap)
