@@ -80,7 +80,10 @@ MEDICAL_ENCODERS = {
     ),
     "meddinov3": NamedEncoder("MedDINOv3: DINOv3 ViT-B/16, slices of CT", "vit_base_patch16_dinov3", "meddinov3"),
     "radimagenet-resnet50": NamedEncoder(
-        "RadImageNet: ResNet-50, labeled CT, MR and ultrasound images", "resnet50", "radimagenet-resnet50"
+        "RadImageNet: ResNet-50, labeled CT, MR and ultrasound images",
+        "resnet50",
+        "radimagenet-resnet50",
+        intensities=(0.5, 0.5),  # -1 to 1, as in github.com/BMEII-AI/RadImageNet/blob/main/pytorch_example.ipynb
     ),
 }
 """Names of weights that were trained on medical images."""

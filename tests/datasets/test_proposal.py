@@ -59,7 +59,7 @@ def test_comments_say_what_was_guessed_and_left_out(livers):
     assert "  7: class 7  # in 1 of 2 label maps\n" in text
     assert "# merge: {7: 1}" in text
     assert "# ignore: 7" in text
-    assert text.endswith("# Could not be used:\n# - images/c.nii.gz: no matching label map\n")
+    assert text.endswith("# Not used:\n# - images/c.nii.gz: no matching label map\n")
 
 
 def test_guesses_of_patients_and_split_are_stated(tmp_path):

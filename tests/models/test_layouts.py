@@ -365,6 +365,7 @@ def test_radimagenet_is_a_sequence_of_torchvisions_children(tmp_path):
     report = accounted(encoder, tensors)
     assert report.layout == "RadImageNet"
     assert report.unused == ()
+    assert (encoder.mean, encoder.std) == (0.5, 0.5)  # the authors' example scales images to -1 to 1
     window = torch.randn(1, 1, 3, 64, 64)
     with torch.no_grad():
         wanted = children[:8](window[:, :, 1].expand(-1, 3, -1, -1))

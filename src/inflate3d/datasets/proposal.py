@@ -136,7 +136,7 @@ class Proposal:
         if self.overlaps:
             lines += ["", f"# {self.overlap_note()}"]
         if self.left_out:
-            lines += ["", "# Could not be used:", *(f"# - {printable(file)}: {why}" for file, why in self.left_out)]
+            lines += ["", "# Not used:", *(f"# - {printable(file)}: {why}" for file, why in self.left_out)]
         return "\n".join(lines) + "\n"
 
     def _count_of(self, value: int) -> str:
