@@ -56,6 +56,7 @@ def test_a_series_by_its_uid(patients, plan):
 def test_several_series_of_a_study_match(patients, plan):
     with pytest.raises(DatasetProblems) as caught:
         find_scans(patients, plan, series="t*")
+    assert caught.value.what == "in 2 studies several DICOM series match --series"
     assert [error.what for error in caught.value.problems] == ["several DICOM series of a study match --series"] * 2
     assert "1.2.0.0 (MR, T1 post, 4 slices of 6 × 7); 1.2.0.1" in str(caught.value.problems[0].got)
 

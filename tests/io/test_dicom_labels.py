@@ -389,6 +389,18 @@ def test_contours_off_the_slices_are_named(tmp_path, write_series):
         read_labels(path)
 
 
+def test_contours_beyond_a_part_of_the_series_are_named_by_its_nearest_slice(tmp_path, write_series):
+    write_series(tmp_path / "series", noise())
+    scan, path = read_volume(tmp_path / "series"), tmp_path / "x.rtstruct.dcm"
+    labels = np.zeros(scan.shape, np.uint8)
+    labels[2:5, 2:5, -1] = 1
+    write_labels(path, labels, like=tmp_path / "series", segments=SEGMENTS)
+    part = scan[:, :, :, : scan.shape[2] - 3]
+    with pytest.raises(DataError) as caught:
+        read_labels(path, on=part.grid)
+    assert f"3 slice steps away from slice {part.shape[2]}" in str(caught.value.got)
+
+
 def test_points_are_passed_over_with_a_note(tmp_path, write_series):
     write_series(tmp_path / "series", noise())
     scan, path = read_volume(tmp_path / "series"), tmp_path / "x.rtstruct.dcm"

@@ -238,7 +238,8 @@ def _chosen_series(folder: Path, pattern: str) -> FoundScans:
         elif any(not series.flaw for series in study):
             flaws.append(_unclear_choice("no DICOM series of a study matches --series", pattern, study, folder))
     if problems:
-        raise problems[0] if len(problems) == 1 else DatasetProblems(problems)
+        what = f"in {len(problems)} studies several DICOM series match --series"
+        raise problems[0] if len(problems) == 1 else DatasetProblems(problems, what=what)
     if not cases:
         raise _unclear_choice("no DICOM series matches --series", pattern, found, folder)
     return FoundScans(sorted(cases, key=lambda case: case.id), None, flaws)

@@ -159,13 +159,14 @@ def _masks(structure: _Structure, grid: Grid) -> Iterator[tuple[int, Shaped[np.n
                 "a contour is damaged", expected="points near the scan", got=f"{points[0]} in {structure.name}"
             )
         index = round(float(indices[:, 2].mean()))
-        apart = float(np.abs(indices[:, 2] - index).max())
-        if apart > _OFF_PLANE or not 0 <= index < grid.shape[2]:
+        nearest = min(max(index, 0), grid.shape[2] - 1)
+        apart = float(np.abs(indices[:, 2] - nearest).max())
+        if apart > _OFF_PLANE:
             raise DataError(
                 "a contour does not lie on a slice of the series",
                 expected=f"contours within {_OFF_PLANE} slice steps of one of {grid.shape[2]} slices",
                 got=f"a contour of {structure.name} at {', '.join(f'{each:g}' for each in points[0])} mm, "
-                f"{apart:.2g} slice steps away from slice {index + 1}",
+                f"{apart:.2g} slice steps away from slice {nearest + 1}",
                 hint="give the series that the structures were drawn on, or export them on its slices",
             )
         slices.setdefault(index, []).append(indices[:, :2])
