@@ -93,7 +93,7 @@ def _replacing(final: Path, kind: str, refusals: tuple[type[Exception], ...] = (
         raise OutputError(
             f"the {kind} can't be written",
             got=system.strerror or error,
-            hint=_HINTS.get(system.errno or 0, "check how much space is left there, or choose another place"),
+            hint=_HINTS.get(system.errno or 0, "check the free space there, or choose another location"),
             file=final,
         ) from error
 

@@ -91,7 +91,7 @@ def check_affine(affine: Float[np.ndarray, "4 4"]) -> None:
     """
     if not (_is_box(affine) and np.array_equal(affine[3], (0, 0, 0, 1))):
         raise DataError(
-            "the affine can't be inverted, so the scan's place in space is unknown",
+            "the affine can't be inverted, so the scan's position in space is unknown",
             expected="finite numbers, three axes that don't lie in one plane, and (0, 0, 0, 1) as the last row",
             got=affine.tolist(),
             hint="export the scan again, or correct its header",

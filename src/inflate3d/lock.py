@@ -92,8 +92,8 @@ def _warn_of_other_machine(holder: str | None, folder: Path) -> None:
     machine = (holder or "").partition(" on ")[2]
     if machine and machine != platform.node():
         logger.warning(
-            "%s was locked by %s, which was killed or still runs: if it runs, stop one of the two, as this file system "
-            "does not share its locks between machines",
+            "%s was locked by %s, which was killed or still runs: if it still runs, stop one of the two, "
+            "as this file system does not share locks between machines",
             folder,
             holder,
         )

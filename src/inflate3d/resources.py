@@ -90,7 +90,7 @@ def bfloat16_speedup() -> float:
 def warn_of_slow_precision(precision: str, device: torch.device) -> None:
     """Warns of bfloat16 on a CPU that has to emulate it (70 times as slow on an AVX2 machine), or is slower in it."""
     if precision == "bf16-mixed" and device.type == "cpu" and not is_faster_in_bfloat16(device):
-        logger.warning("this CPU is slower in bfloat16: --precision 32 takes less time here than bf16-mixed")
+        logger.warning("this CPU is slower in bfloat16: --precision 32 is faster here than bf16-mixed")
 
 
 def count_cores(root: Path = _ROOT) -> int:

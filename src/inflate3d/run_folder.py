@@ -117,7 +117,7 @@ class RunFolder(ScoredFolder):
         Raises:
             OutputError: Another process has the lock, or the folder can't be written.
         """
-        hint = "wait until it has finished, or choose another folder by --run"
+        hint = "wait until it has finished, or choose another folder with --run"
         return locked(self.root / ".lock", self.root, doing="working on this run", hint=hint, remove=True)
 
 

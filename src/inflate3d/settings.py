@@ -39,7 +39,7 @@ class FrozenModel(BaseModel):
         if any(isinstance(each, bool) for each in held) and not _may_be_true(
             cls.model_fields[info.field_name].annotation
         ):
-            raise ValueError("a number or text; true, false, yes and no stand for neither")
+            raise ValueError("a number or text, not true, false, yes or no")
         return value
 
 

@@ -11,12 +11,12 @@ SUV = "SUVbw"
 class Unit(FrozenModel):
     """The unit of one modality's values.
 
-    PET series state theirs. Other scans don't: their unit is unknown, and their values are taken as they are.
+    PET series state theirs. Other scans don't: their unit is unknown, and their values are used as they are.
 
     Attributes:
         name: Such as ``"Bq/mL"`` or ``"SUVbw"``; empty if unknown.
         suv_factor: The values times this are SUV by body weight; None if the file does not allow that.
-        obstacle: Why it does not, in words; empty where it does, and for scans that are no PET.
+        obstacle: Why it does not; empty if it does, and for scans that are not PET.
 
     Examples:
         >>> Unit(name="Bq/mL", suv_factor=0.0005).suv_factor

@@ -184,7 +184,7 @@ def check_volume(given: object) -> None:
             "this is not a volume",
             expected="a Volume",
             got=type(given).__name__,
-            hint="read it by read_volume(path), or make one: Volume(array, affine)",
+            hint="read it with read_volume(path), or create one: Volume(array, affine)",
         )
 
 
@@ -232,7 +232,7 @@ def check_finite(array: Shaped[np.ndarray, "..."]) -> None:
             "voxels are NaN or infinite",
             expected="finite numbers",
             got=f"{wrong} of {array.size} voxels are not",
-            hint="replace them, by the value of air for example, or leave the case out",
+            hint="replace them, for example with the value of air, or leave the case out",
         )
     if array.dtype.itemsize > np.dtype(np.float32).itemsize and (largest := float(np.abs(array).max())) > _LARGEST:
         raise DataError("voxels are too large for 32-bit floats", expected=f"up to {_LARGEST:.3g}", got=f"{largest:g}")

@@ -83,7 +83,7 @@ def test_what_can_not_be_done_is_refused(phantoms, scans, tmp_path, capsys):
         assert "error" in said
 
 
-@pytest.mark.parametrize("text", ["no JSON", "{}", '{"scans": [{"case": "a"}]}', '{"scans": [3]}'])
+@pytest.mark.parametrize("text", ["not JSON", "{}", '{"scans": [{"case": "a"}]}', '{"scans": [3]}'])
 def test_a_damaged_summary_is_refused(tmp_path, text):
     with pytest.raises(DataError):
         read_confidence(tmp_path)

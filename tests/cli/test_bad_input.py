@@ -48,7 +48,7 @@ DAMAGES = {  # what is done to case toy3, the message, the file that is named
     "unreadable": (lambda case: case.scan.write_bytes(b"no scan"), "the file can't be read", SCAN),
     "truncated gzip": (truncated, "the file can't be read", SCAN),
     "another shape": (labels_of(2, shape=(20, 24, 6)), "images of a case differ in shape", LABEL),
-    "another affine": (labels_of(2, affine=np.diag([1.0, 1, 4, 1])), "images of a case differ in place", LABEL),
+    "another affine": (labels_of(2, affine=np.diag([1.0, 1, 4, 1])), "images of a case differ in position", LABEL),
     "unknown label": (labels_of(3), "unknown label values", LABEL),
     "fraction": (labels_of(0.5, np.float32), "label values are not class numbers", LABEL),
     "NaN": (voxel(np.nan), "voxels are NaN or infinite", SCAN),

@@ -132,7 +132,7 @@ def test_wrong_options(words, part, capsys):
         (["prepare", "data", "--spacing", "nan", "1", "1"], "three lengths above 0"),
         (["prepare", "data", "--clip", "250", "-175"], "the lower one first"),
         (["compare", "data", "--arms", "legs"], "unknown set of arms"),
-        (["encoders", "vitamin*zzz"], "no backbone has such a name"),
+        (["encoders", "vitamin*zzz"], "no backbone matches this name"),
     ],
 )
 def test_values_that_can_not_be(words, part, capsys):

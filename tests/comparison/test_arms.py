@@ -46,17 +46,17 @@ def test_arms_of_a_file(tiny_config, tmp_path):
     [
         ("a: {}", "no arms to compare"),
         ("[a, b]", "no arms to compare"),
-        ("a: {}\nb: {depth: 1}", "not given by section"),
-        ("a: {}\nb: {data: {fold: 1}}", "not given by section"),
-        ("a: {}\nb: 3", "not given by section"),
-        ("a: {}\nb/c: {}", "can't name a folder"),
+        ("a: {}\nb: {depth: 1}", "not grouped by section"),
+        ("a: {}\nb: {data: {fold: 1}}", "not grouped by section"),
+        ("a: {}\nb: 3", "not grouped by section"),
+        ("a: {}\nb/c: {}", "is not a valid folder name"),
         ("a: {}\nb: {", "not YAML"),
         ("a: {command: [x, '{data}', '{out}', '{seconds}']}\nb: {}", "must not be a program"),
         ("a: {}\nb: {command: [x, '{data}', '{out}']}", "invalid command"),
         ("a: {}\nb: {command: [x, '{data}', '{out}', '{seconds}', '{home}']}", "invalid command"),
         ("a: {}\nb: {command: [x, '{data}', '{out}', '{seconds}', [y]]}", "invalid command"),
         ("a: {}\nb: {command: x}", "invalid command"),
-        ("a: {}\nb: {command: [x, '{data}', '{out}', '{seconds}'], model: {depth: 1}}", "not given by section"),
+        ("a: {}\nb: {command: [x, '{data}', '{out}', '{seconds}'], model: {depth: 1}}", "not grouped by section"),
     ],
 )
 def test_file_that_holds_no_arms(text, part, tmp_path):

@@ -76,9 +76,9 @@ def test_all_mistakes_are_reported_at_once_by_row_and_column(table):
         ("empty cell", "row 4, column label: nothing", "b"),
         ("empty cell", "row 5, column case: nothing", None),
         ("unknown part of the split", "row 6, column split: trian", "d"),
-        ("a row has more cells than columns", "row 8: 2 more", "f"),
+        ("a row has more cells than the header has columns", "row 8: 2 more", "f"),
         ("duplicate case name", "rows 8, 9, column case: f", "f"),
-        ("the case has no part in the split", "row 7, column split: nothing", "e"),
+        ("the case is not assigned to a part of the split", "row 7, column split: nothing", "e"),
         ("the split separates a group", "cases of p in train and validation", None),
     ]
 

@@ -253,7 +253,7 @@ def test_split_that_leaves_cases_out_gets_no_column(heads, tmp_path):
 
 def test_labels_elsewhere_are_refused(heads, tmp_path):
     save(heads.root / "b_seg.nii", np.zeros((4, 5, 6), np.uint8), np.eye(4))
-    with pytest.raises(DataError, match="differ in place"):
+    with pytest.raises(DataError, match="differ in position"):
         write_dataset(heads, tmp_path / "out", "folder")
 
 

@@ -103,12 +103,12 @@ def test_two_entries_of_one_name(folder):
         ('{"modality": {"0": "CT"}}', "labels: Field required; training: Field required"),
         (json.dumps(listing(labels={"background": 0, "PZ": [1, 2]})), "PZ [1, 2]"),
         (json.dumps(listing(labels={"background": 0, "PZ": "one"})), "'one'"),
-        (json.dumps(listing(labels={"background": 0, "PZ": True})), "labels.PZ: true is no whole number"),
-        (json.dumps(listing(labels={"background": 0, "PZ": [True]})), "labels.PZ: true is no whole number"),
-        (json.dumps(listing(labels={"background": False, "PZ": 1})), "labels.background: false is no whole number"),
-        (json.dumps(listing(labels={"background": 0, "PZ": 1.5})), "labels.PZ: 1.5 is no whole number"),
-        (json.dumps(listing(labels={"background": 0, "PZ": None})), "labels.PZ: null is no whole number"),
-        (json.dumps(listing(modality={"0": "ADC", "0.0": "T2"})), "modality: the key '0.0' is no whole number"),
+        (json.dumps(listing(labels={"background": 0, "PZ": True})), "labels.PZ: true is not a whole number"),
+        (json.dumps(listing(labels={"background": 0, "PZ": [True]})), "labels.PZ: true is not a whole number"),
+        (json.dumps(listing(labels={"background": False, "PZ": 1})), "labels.background: false is not a whole number"),
+        (json.dumps(listing(labels={"background": 0, "PZ": 1.5})), "labels.PZ: 1.5 is not a whole number"),
+        (json.dumps(listing(labels={"background": 0, "PZ": None})), "labels.PZ: null is not a whole number"),
+        (json.dumps(listing(modality={"0": "ADC", "0.0": "T2"})), "modality: the key '0.0' is not a whole number"),
         (json.dumps(listing(labels={"0": "background", "9" * 5000: "PZ"})), "background"),
         (json.dumps(listing(training=["imagesTr/a.nii.gz"])), "training.0"),
         (json.dumps(listing(training=[{"image": "imagesTr/a.nii.gz"}])), "training.0.label: Field required"),
@@ -273,7 +273,7 @@ def test_progress(prostates, tmp_path):
     [
         ({"ignore": 255}, "no value for voxels to ignore"),
         ({"merged": {}}, "unknown label values"),
-        ({"modalities": ("T2",)}, "another number of modalities"),
+        ({"modalities": ("T2",)}, "number of modalities differs"),
     ],
 )
 def test_dataset_that_can_not_be_written(prostates, tmp_path, changes, what):
@@ -285,7 +285,7 @@ def test_labels_that_lie_elsewhere_are_not_moved(prostates, tmp_path):
     moved = AFFINE.copy()
     moved[0, 3] += 2
     write_volume(prostates.cases[0].label, Volume(np.zeros((1, 5, 6, 4), np.uint8), moved))
-    with pytest.raises(DataError, match="differ in place"):
+    with pytest.raises(DataError, match="differ in position"):
         write_dataset(prostates, tmp_path / "out", "msd")
 
 

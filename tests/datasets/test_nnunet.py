@@ -151,11 +151,11 @@ def test_file_that_holds_no_folds_of_these_cases(folder, content, message):
         ({"labels": {"background": 0, "PZ": 1, "TZ": 1}}, "'TZ': 1"),
         ({"labels": {"background": 0, "PZ": 1, "TZ": [1]}}, "'TZ': 1"),
         ({"labels": {"PZ": 1}}, "{1: 'PZ'}"),
-        ({"labels": {"background": 0, "PZ": True}}, "labels.PZ: true is no whole number"),
-        ({"labels": {"background": 0, "whole": [2, True], "core": [2]}}, "labels.whole: true is no whole number"),
-        ({"labels": {"background": 0, "PZ": 1, "ignore": 2.5}}, "labels.ignore: 2.5 is no whole number"),
-        ({"regions_class_order": [True, 2]}, "regions_class_order: true is no whole number"),
-        ({"channel_names": {"0": "T2", "+0": "ADC"}}, "the key '+0' is no whole number"),
+        ({"labels": {"background": 0, "PZ": True}}, "labels.PZ: true is not a whole number"),
+        ({"labels": {"background": 0, "whole": [2, True], "core": [2]}}, "labels.whole: true is not a whole number"),
+        ({"labels": {"background": 0, "PZ": 1, "ignore": 2.5}}, "labels.ignore: 2.5 is not a whole number"),
+        ({"regions_class_order": [True, 2]}, "regions_class_order: true is not a whole number"),
+        ({"channel_names": {"0": "T2", "+0": "ADC"}}, "the key '+0' is not a whole number"),
         ({"labels": {"background": 0, "PZ": 1 << 63}}, "PZ"),
         ({"labels": {"background": 0, "ignore": 1}}, "{0: 'background'}"),
         ({"file_ending": ".png"}, ".png"),
@@ -317,7 +317,7 @@ def test_missing_modality_becomes_zeros(tmp_path):
 @pytest.mark.parametrize("names", [("liver", "liver"), ("background", "liver"), ("spleen", "ignore")])
 def test_class_names_that_nnunet_would_mistake(abdomens, tmp_path, names):
     classes = {0: "air", 2: names[0], 5: names[1]}
-    with pytest.raises(DataError, match="class names that nnU-Net cannot tell apart"):
+    with pytest.raises(DataError, match="class names that nnU-Net can't distinguish"):
         write_dataset(dataclasses.replace(abdomens, classes=classes), tmp_path / "out", "nnunet")
     assert not (tmp_path / "out").exists()
 

@@ -59,10 +59,10 @@ def test_calibration_windows_are_those_of_training_cases(tiny_run, phantom_store
 
 @pytest.mark.parametrize("options", [{"format": "onnx"}, {"format": "openvino", "half": True}])
 def test_8_bits_are_openvinos_alone(tiny_run, tmp_path, options):
-    with pytest.raises(ConfigError, match="8 bits are written"):
+    with pytest.raises(ConfigError, match="8-bit models are written"):
         export_model(tiny_run.root, tmp_path / "out", int8=True, **options)
 
 
 def test_8_bits_need_a_run(random_folder, tmp_path):
-    with pytest.raises(ConfigError, match="calibrated by a run"):
+    with pytest.raises(ConfigError, match="calibrated on a run"):
         export_model(random_folder, tmp_path / "out", format="openvino", int8=True)

@@ -434,7 +434,7 @@ def test_label_maps_beside_scans_are_passed_over(predictor, tmp_path):
     found = find_scans(tmp_path, predictor.plan)
     assert [case.id for case in found.cases] == ["a_0000", "b_0000", "c", "e", "f", "mask"]
     (warning,) = found.warnings
-    assert warning.got == "4 passed over: a.nii.gz, c-label.nii, c_seg.nii, labelsTr/d.nii.gz"
+    assert warning.got == "4 skipped: a.nii.gz, c-label.nii, c_seg.nii, labelsTr/d.nii.gz"
 
 
 def test_a_folder_of_label_maps_is_not_predicted_without_a_word(predictor, tmp_path):
@@ -460,7 +460,7 @@ def test_values_that_the_model_was_not_trained_on(predictor, tmp_path, caplog):
     (result,) = predict_files(predictor, tmp_path / "flat.nii", tmp_path / "out")
     flat, unlike = (warning.what for warning in result.warnings)
     assert flat == "all voxels have the same value"
-    assert unlike.startswith("scan is unlike those that the model was trained on")
+    assert unlike.startswith("scan is unlike the training scans")
     assert {warning.case for warning in result.warnings} == {"flat"} and not caplog.records  # shown by its caller
     prediction = predictor.predict(read_volume(tmp_path / "flat.nii"))
     assert [warning.what for warning in prediction.warnings] == [flat, unlike]

@@ -110,7 +110,7 @@ def test_stop_in_the_middle_is_gone_on_with_at_that_fold(trained, data, tmp_path
     assert "--resume" in capsys.readouterr().err
     assert begun == [(0, False), (1, False)]
     assert main([*words, "--folds", "all"]) == 2
-    assert "runs of these folds are there already" in capsys.readouterr().err
+    assert "runs of these folds already exist" in capsys.readouterr().err
     assert main([*words, "--folds", "all", "--resume"]) == 0
     assert begun[2:] == [(0, True), (1, True), (2, True)]
     assert "already finished" in capsys.readouterr().err
@@ -122,7 +122,7 @@ def test_stop_in_the_middle_is_gone_on_with_at_that_fold(trained, data, tmp_path
     [
         (["--folds", "0", "0"], "invalid folds"),
         (["--folds", "5"], "fold not found"),
-        (["--folds", "all", "--fold", "2"], "a fold is named twice over"),
+        (["--folds", "all", "--fold", "2"], "a fold is named twice"),
         (["--folds", "all", "--devices", "2"], "folds are trained one after another by one process"),
         (["--folds", "all", "--num-folds", "7"], "there are fewer cases than folds"),
     ],
@@ -144,13 +144,13 @@ def test_split_of_one_fold_has_none_to_go_through(data, tmp_path, capsys):
 
 def test_folds_that_are_there_need_resume_and_the_same_settings(trained, tmp_path):
     config = RunConfig.read(trained.fold(0).config)
-    with pytest.raises(ConfigError, match="there already") as caught:
+    with pytest.raises(ConfigError, match="already exist") as caught:
         plan_folds(config, (1, 2, 3), trained)
     assert caught.value.got == "fold-1, fold-2"
     other = config.model_copy(update={"training": config.training.model_copy(update={"seed": 7})})
     with pytest.raises(ConfigError, match="settings differ"):
         plan_folds(other, (0, 1), trained, resume=True)
-    with pytest.raises(ConfigError, match="a single run is in the folder"):
+    with pytest.raises(ConfigError, match="folds holds a single run"):
         plan_folds(config, (0, 1), FoldsFolder(trained.fold(0).root), resume=True)
     assert [fold.root.name for _, fold in plan_folds(config, (0, 2), trained, resume=True)] == ["fold-0", "fold-2"]
 

@@ -132,7 +132,7 @@ def test_label_maps_are_those_of_the_full_schedule(sums, box, options):
 
 
 def test_what_the_adaptive_schedule_can_not_do(sums, box):
-    with pytest.raises(ConfigError, match="how thin structures are"):
+    with pytest.raises(ConfigError, match="thickness of structures"):
         Predictor(sums(), device="cpu", schedule="adaptive")
     with pytest.raises(ConfigError, match="--slice-step"):
         Predictor(sums(3, thinnest=(9.0, 9.0, 9.0)), device="cpu", schedule="adaptive", slice_step=2)

@@ -269,7 +269,7 @@ def test_series_that_is_not_in_the_folder(study):
 def test_folder_without_images(study):
     refused(study, "several DICOM series")
     refused(study / "empty", "holds no DICOM images")
-    refused(study / "patient" / "alone" / "report.dcm", "no DICOM image of a scan")
+    refused(study / "patient" / "alone" / "report.dcm", "not a DICOM image of a scan")
     refused(study / "gone" / "1.2.3", "format is not known|file is missing")
     refused(study / "mixed" / "gone.dcm", "file is missing")
     assert find_series(study / "empty") == []
@@ -296,7 +296,7 @@ def test_missing_slices_are_named(tmp_path, write_series):
 def test_copied_slice_is_named(tmp_path, write_series):
     written = write_series(tmp_path, noise(), origin=(0, 0, 0))
     shutil.copy(written[2], tmp_path / "copy")
-    error = refused(tmp_path, "several images of the series lie at one position")
+    error = refused(tmp_path, "several images of the series are at the same position")
     assert error.got == "1 of 5 positions have more: 5 mm (IM002.dcm, copy)"
     assert error.hint == "remove the copies"
 
@@ -360,7 +360,7 @@ def test_single_slice(tmp_path, write_series):
 
 def test_slices_all_at_one_place(tmp_path, write_series):
     write_series(tmp_path, noise(3), step=(0, 0, 0))
-    refused(tmp_path, "lie at one position")
+    refused(tmp_path, "are at the same position")
 
 
 def test_image_without_a_position(tmp_path, write_series):

@@ -385,7 +385,7 @@ def test_contours_off_the_slices_are_named(tmp_path, write_series):
         read_labels(path, on=scan.grid, case="c1")
     assert "liver tumor" in str(caught.value.got)
     assert "0.4 slice steps" in str(caught.value.got)
-    with pytest.raises(DataError, match="no voxels of its own"):
+    with pytest.raises(DataError, match="contours but no voxels"):
         read_labels(path)
 
 
@@ -412,7 +412,7 @@ def test_points_are_passed_over_with_a_note(tmp_path, write_series):
     structures.save_as(path)
     read = read_labels(path, on=scan.grid, structures={"liver": 2, "liver tumor": 5, "right kidney": 9})
     assert np.array_equal(read.array[0], np.where(labels == 2, 0, labels))
-    assert read.notes == ("contours that enclose nothing are passed over: liver",)
+    assert read.notes == ("contours that enclose nothing are skipped: liver",)
 
 
 @pytest.mark.slow
@@ -467,7 +467,7 @@ def test_overlaps_of_regions_that_no_value_stands_for_are_named(tmp_path, write_
     read = read_labels(path, on=scan.grid, structures=known).array[0]
     for name, held in known.items():
         assert np.array_equal(np.isin(read, held), np.isin(labels, written[name]))
-    with pytest.raises(DataError, match="no label value stands for") as caught:
+    with pytest.raises(DataError, match="no label value represents") as caught:
         read_labels(path, on=scan.grid, structures={"liver": (1, 4), "vessel": (2, 5)})
     assert str(caught.value.got) == f"liver + vessel in {np.count_nonzero(labels == 5)} voxels"
 

@@ -234,7 +234,7 @@ def test_modalities_of_several_types_are_of_one_that_holds_them(tmp_path, kinds,
 
 
 def test_scan_without_any_modality():
-    with pytest.raises(DataError, match="no modality of the scan is there") as caught:
+    with pytest.raises(DataError, match="the scan has no files") as caught:
         read_images([None, None], case="c7")
     assert caught.value.case == "c7"
 

@@ -376,7 +376,7 @@ def test_missing_half_is_named(tmp_path, names, gone):
 
 def test_analyze_pair_is_refused(tmp_path):
     nibabel.AnalyzeImage(counting(3, 4, 5), np.eye(4)).to_filename(tmp_path / "scan.hdr")
-    error = refused(tmp_path / "scan.img", "doesn't tell left from right")
+    error = refused(tmp_path / "scan.img", "doesn't distinguish left from right")
     assert "Analyze 7.5" in error.what
 
 
@@ -488,7 +488,7 @@ def test_labels_below_zero(tmp_path):
 
 
 def test_labels_with_channels(tmp_path):
-    refused(save(tmp_path / "labels.nii", counting(3, 4, 5, 2)), "one value a voxel", read_labels)
+    refused(save(tmp_path / "labels.nii", counting(3, 4, 5, 2)), "one value per voxel", read_labels)
 
 
 # --- writing ---------------------------------------------------------------------------------------------

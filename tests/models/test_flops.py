@@ -201,4 +201,4 @@ def test_image_size_that_is_none(size, capsys):
 
 def test_image_size_that_the_encoder_cannot_take(capsys):
     assert main(["flops", "--encoder", "resnet10t", "--image-size", "50"]) == 2
-    assert "resnet10t can't take this image size" in capsys.readouterr().err
+    assert "resnet10t does not support this image size" in capsys.readouterr().err

@@ -35,9 +35,7 @@ def test_same_classes_give_the_same_network(trained):
     assert all(torch.equal(after[name], before[name]) for name in before)
 
 
-@pytest.mark.parametrize(
-    ("classes", "ending"), [(3, "is taken, too"), (5, "is taken, too, but for classifier, correct")]
-)
+@pytest.mark.parametrize(("classes", "ending"), [(3, "is used, too"), (5, "is used, too, but for classifier, correct")])
 def test_what_is_taken_of_the_decoder_is_said(trained, caplog, classes, ending):
     caplog.set_level("INFO", logger="inflate3d")
     started_from(trained, num_classes=classes)

@@ -91,7 +91,7 @@ def test_usual_patch_is_the_papers_for_a_large_scan():
     ],
 )
 def test_patch_that_a_network_can_not_take(network, size, shown):
-    with pytest.raises(ConfigError, match="can't take this patch size") as caught:
+    with pytest.raises(ConfigError, match="does not support this patch size") as caught:
         create_volumetric(network, in_channels=1, num_classes=2, patch_size=size)
     assert caught.value.expected == shown
 

@@ -120,7 +120,7 @@ def test_spacing_far_from_the_others(spacing, far):
     assert not more
     if far:
         assert warning is not None
-        assert (warning.what, warning.case) == ("the scan's spacing differs much from the other cases'", "c")
+        assert (warning.what, warning.case) == ("the scan's spacing differs greatly from the other cases'", "c")
         assert "1 × 1 × 5 mm" in str(warning.expected)
     else:
         assert warning is None
@@ -128,7 +128,10 @@ def test_spacing_far_from_the_others(spacing, far):
 
 def test_length_far_from_the_others():
     (warning,) = warnings(*three(shape=(200, 180, 7)))
-    assert (warning.what, warning.got) == ("the scan's length differs much from the other cases'", "200 × 180 × 35 mm")
+    assert (warning.what, warning.got) == (
+        "the scan's length differs greatly from the other cases'",
+        "200 × 180 × 35 mm",
+    )
 
 
 def test_of_two_cases_none_is_the_odd_one_out():

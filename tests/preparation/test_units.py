@@ -63,7 +63,7 @@ def test_scans_are_brought_to_the_unit_of_the_plan_or_refused():
     ):
         assert in_units(scan, wanted) is scan
     for unit, wanted in ((WEIGHTLESS, SUV), (GRAMS, "Bq/mL"), (BECQUEREL, "counts")):
-        with pytest.raises(DataError, match="the scan is in another unit than the model's") as caught:
+        with pytest.raises(DataError, match="the scan's unit differs from the model's") as caught:
             in_units(pet(unit), (wanted,))
         assert (caught.value.expected, str(caught.value.got).split(":")[0]) == (wanted, unit.name)
 

@@ -131,7 +131,7 @@ def test_labels_in_another_place(case, dataset, shift, good):
     if good:
         check_case(case, dataset)
     else:
-        assert problems_of(case, dataset) == [("images of a case differ in place", "labels.nii.gz")]
+        assert problems_of(case, dataset) == [("images of a case differ in position", "labels.nii.gz")]
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def test_every_bad_image_is_reported(modalities):
     ("array", "affine", "what"),
     [
         (np.ones((4, 5, 7), np.int16), AFFINE, "images of a case differ in shape"),
-        (np.ones(SHAPE, np.int16), np.diag([1.0, 1.0, 3.1, 1.0]), "images of a case differ in place"),
+        (np.ones(SHAPE, np.int16), np.diag([1.0, 1.0, 3.1, 1.0]), "images of a case differ in position"),
     ],
 )
 def test_modality_on_another_grid(modalities, array, affine, what):

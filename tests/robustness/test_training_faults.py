@@ -134,7 +134,7 @@ def test_killed_worker_is_an_error(tiny_config, phantom_store, tmp_path, monkeyp
 
     monkeypatch.setattr(SegmentationTask, "training_step", kill)
     config = with_changes(tiny_config, steps=40, validate_every=2, workers=1)
-    with pytest.raises(Inflate3dError, match="a process that reads cases was killed") as caught:
+    with pytest.raises(Inflate3dError, match="a data loader process was killed") as caught:
         train(config, folder, phantom_store)
     assert "--workers" in str(caught.value.hint)
     assert torch.load(folder.last, weights_only=True)["global_step"] == 2
@@ -155,5 +155,5 @@ def test_worker_killed_while_its_batch_is_fetched(tiny_config, phantom_store, tm
         raise lost
 
     monkeypatch.setattr("multiprocessing.resource_sharer._resource_sharer.get_connection", reset)
-    with pytest.raises(Inflate3dError, match="a process that reads cases was killed"):
+    with pytest.raises(Inflate3dError, match="a data loader process was killed"):
         train(with_changes(tiny_config, steps=4, workers=1), RunFolder(tmp_path / "run"), phantom_store)

@@ -138,7 +138,7 @@ def test_training_where_a_case_has_another_number_of_files_is_refused(client, se
     object.__setattr__(case, "images", (case.scan, case.scan))
     error = client.post(f"/train/{service.name}").json()["error"]
     assert (error["case"], error["got"], error["expected"]) == ("toy3", "2", "1 file, as toy0 has")
-    assert "another number of files" in error["what"] and error["hint"]
+    assert "different number of files" in error["what"] and error["hint"]
 
 
 class StoppedProcess(subprocess.Popen):

@@ -100,7 +100,7 @@ def test_it_learns(config, store, tmp_path):
 
 def test_patch_size_that_does_not_fit_leaves_no_run(config, store, tmp_path):
     model = config.model.model_copy(update={"network": "unetr", "patch_size": (5, 16, 16)})
-    with pytest.raises(ConfigError, match="can't take this patch size"):
+    with pytest.raises(ConfigError, match="does not support this patch size"):
         train(config.model_copy(update={"model": model}), RunFolder(tmp_path / "run"), store)
     assert not (tmp_path / "run").exists()
 

@@ -231,8 +231,8 @@ def _take(folder: UnlabeledFolder, folds: FoldsFolder, scans: Sequence[Case]) ->
         write_text(folder.request, json.dumps(wanted, indent=1) + "\n")
     elif parse_json(read_text(folder.request)) != wanted:
         raise ConfigError(
-            "other scans or networks than those that the folder was begun with",
-            hint="remove the folder to begin anew",
+            "scans or networks differ from those that the folder was started with",
+            hint="remove the folder to start over",
             file=folder.root,
         )
 

@@ -172,7 +172,7 @@ def register_strategy(name: str, about: str, order: Strategy, *, needs_predictio
 
     Args:
         name: Its name on the command line.
-        about: What it does, in words, as ``the least confident prediction first``.
+        about: What it does, such as ``the least confident prediction first``.
         order: Returns the names of all unlabeled cases, the one to label next first.
         needs_predictions: Whether it is no better than chance without the predictions of a model.
 
@@ -187,7 +187,7 @@ def register_strategy(name: str, about: str, order: Strategy, *, needs_predictio
         >>> del STRATEGIES["by-name"]
     """
     if name in STRATEGIES:
-        raise ConfigError("there is a strategy of this name already", got=name, hint="choose another name")
+        raise ConfigError("a strategy with this name already exists", got=name, hint="choose another name")
     STRATEGIES[name] = RegisteredStrategy(about, order, needs_predictions)
 
 

@@ -38,7 +38,7 @@ class Suspect:
         rank: From 1, the most implausible.
         run: Folder name of the run that held it out.
         found: Its disagreement by class and slice; slices along the plan's depth axis.
-        unusual: The same, held against all cases.
+        unusual: The same, compared with all cases.
         packed: The prediction's label values on the scan's own grid, compressed.
     """
 

@@ -28,7 +28,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     if not names:
         near = difflib.get_close_matches(options.pattern, list_encoders(), n=5, cutoff=0.5)
         raise ModelError(
-            "no backbone has such a name",
+            "no backbone matches this name",
             expected=" or ".join(near) or None,
             got=options.pattern,
             hint="try a pattern, such as '*vit*'",

@@ -18,10 +18,9 @@ class EngineOptions(FrozenModel):
     engine: Literal["local", "ray"] = "local"
     """Where the work is done: on this machine, or on a Ray cluster, whose machines see the same files."""
     address: str | None = None
-    """Address of the Ray cluster, such as auto; by default that in RAY_ADDRESS, or else a new cluster on this
-    machine."""
+    """Address of the Ray cluster, such as auto; by default RAY_ADDRESS, or else a new cluster on this machine."""
     shard: str | None = None
-    """Work on one share of the scans only, such as 3/16: the third of sixteen; the first is 1/16."""
+    """Process only one share of the scans, such as 3/16: the third of sixteen; the first is 1/16."""
 
     def chosen_shard(self) -> Shard | None:
         """The shard, or None for all of the work."""
@@ -31,7 +30,7 @@ class EngineOptions(FrozenModel):
             raise ConfigError(
                 "--shard can't be combined with --engine ray",
                 got="--engine ray --shard",
-                hint="leave out one of them; Ray distributes all scans by itself",
+                hint="leave out one of them; Ray distributes the scans itself",
             )
         return None if self.shard is None else Shard.parse(self.shard)
 

@@ -34,7 +34,7 @@ class Options(CommandOptions):
     labels: Path | None = None
     """Folder of label maps to compare --predictions with; the same names, suffixes may differ."""
     classes: tuple[str, ...] = ()
-    """Names of the values in --labels, such as liver=1 tumor=2; of several for regions that overlap, such as
+    """Names of the values in --labels, such as liver=1 tumor=2; several values for overlapping regions, such as
     whole=1+2+3 core=2+3. None: all values that occur."""
     ignore: int | None = None
     """Value in --labels of unlabeled voxels, which are not scored."""
@@ -61,7 +61,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     if options.run is not None and options.predictions is None and options.labels is None:
         return _evaluate_run(options.run, options, terminal)
     if options.choose_postprocessing and options.run is None:
-        raise ConfigError("--choose-postprocessing requires a run", hint="label maps of other programs have no model")
+        raise ConfigError("--choose-postprocessing requires a run", hint="label maps from other programs have no model")
     if options.run is None and options.predictions is not None and options.labels is not None:
         return _evaluate_folders(options.predictions, options.labels, options, terminal)
     raise ConfigError(
@@ -82,7 +82,7 @@ def _evaluate_run(root: Path, options: Options, terminal: Terminal) -> dict[str,
     if options.choose_postprocessing and options.postprocessing:
         raise ConfigError(
             "--choose-postprocessing can't be combined with --postprocessing",
-            hint="it is chosen on unprocessed label maps",
+            hint="post-processing is chosen on unprocessed label maps",
         )
     moved = find_dataset(folder, options.dataset) if options.dataset else None
     evaluation = evaluate(

@@ -20,10 +20,10 @@ class Options(CommandOptions):
     format: Literal["onnx", "openvino", "torch-export", "bundle"] = "onnx"
     """ONNX, OpenVINO's own files, torch's exported program, or a MONAI Bundle, which needs inflate3d to run."""
     half: bool = False
-    """Keep the weights in 16 bits: half the size, and logits that differ in the third digit."""
+    """Store the weights in 16 bits: half the size, and logits that differ in the third digit."""
     int8: bool = False
     """Calculate in 8 bits (--format openvino), calibrated on the run's training cases; refused if the mean Dice of its
-    held-out cases falls by 0.002 or more."""
+    held-out cases drops by 0.002 or more."""
 
 
 def run(options: Options, terminal: Terminal) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     file = options.out / exported.file
     check = exported.check
     terminal.print(
-        f"{file}: {check.program} gives the logits of torch to {check.largest_difference:.1e} of the largest logit"
+        f"{file}: {check.program} matches torch's logits to {check.largest_difference:.1e} of the largest logit"
     )
     if exported.int8:
         dice = exported.int8
@@ -66,12 +66,12 @@ def _export_bundle(options: Options, terminal: Terminal) -> dict[str, Any]:
 
     if options.half or options.int8:
         raise ConfigError(
-            "a bundle has the model's own weights",
+            "a bundle contains the model's own weights",
             got="--format bundle" + " --half" * options.half + " --int8" * options.int8,
             hint="leave out --half and --int8, or choose another format",
         )
     file = export_bundle(options.run, options.out)
-    terminal.print(f"{options.out} is a MONAI Bundle; docs/README.md in it has the command that runs it")
+    terminal.print(f"{options.out} is a MONAI Bundle; its docs/README.md has the command to run it")
     return {
         "written": str(options.out),
         "file": str(file),

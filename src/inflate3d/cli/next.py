@@ -37,7 +37,7 @@ class Options(CommandOptions):
     source: Positional[Path]
     """A run's folder or a folder of folds, whose networks predict the scans; or a dataset, for a random order."""
     scans: Path | None = None
-    """Folder of the scans to choose among; those that the dataset has labels for are left out. None: the dataset's
+    """Folder of the scans to choose from; those that the dataset has labels for are left out. None: the dataset's
     folder imagesTs."""
     strategy: str | None = None
     """The order: random, foreground-random, uncertainty or diverse. None: foreground-random with a run, random with a
@@ -47,7 +47,7 @@ class Options(CommandOptions):
     seed: Seed = 0
     """Seed of the random order; the same seed gives the same order."""
     predictions: Path | None = None
-    """Folder of label maps of `inflate3d predict --confidence`, in place of predicting the scans now."""
+    """Folder of label maps of `inflate3d predict --confidence`, instead of predicting the scans now."""
     dataset: Path | None = None
     """The new location of the run's dataset, if it has moved."""
     prediction: PredictionOptions = PredictionOptions()
@@ -84,7 +84,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
 def _check(strategy: RegisteredStrategy, name: str, predicted: bool) -> None:
     if strategy.needs_predictions and not predicted:
         raise ConfigError(
-            "the strategy needs the predictions of a model",
+            "the strategy needs a model's predictions",
             expected="the folder of a run, or --predictions",
             got=f"--strategy {name} with a dataset",
             hint="give a run, or leave out --strategy for a random order",
@@ -111,7 +111,7 @@ def _find_scans(options: Options, dataset: Dataset) -> FoundScans:
             "no folder of unlabeled scans",
             expected=f"--scans, or a folder {UNLABELED} in the dataset",
             got=dataset.root,
-            hint="give the folder of the scans to choose among: --scans FOLDER",
+            hint="name the folder of scans to choose from: --scans FOLDER",
         )
     return find_scans(folder, dataset)
 

@@ -33,9 +33,9 @@ class PredictionOptions(FrozenModel):
     tta: bool = False
     """Average over the flips that the plan allows (test-time augmentation): up to eight times the time."""
     slice_step: int = Field(default=1, ge=1)
-    """Predict every n-th slice, and interpolate those between."""
+    """Predict every n-th slice and interpolate the others."""
     schedule: Schedule = "full"
-    """Predict all slices, or (adaptive) first some, and those between them where a structure is near."""
+    """Predict all slices, or (adaptive) some first, then those between where a structure is near."""
     precision: Precision = "32"
     """Number format of the network: 32 is exact, mixed formats are faster if the device supports them."""
     runtime: Runtime = "torch"
@@ -67,19 +67,18 @@ class Options(CommandOptions):
     """Options of ``predict``."""
 
     model: Positional[str]
-    """A run's folder, a model folder, or a folder of such (folds), whose networks are averaged; or a model on the
+    """A run's folder, a model folder, or a folder of these (folds), whose networks are averaged; or a model on the
     Hugging Face hub, hf://user/name@revision."""
     scans: Positional[str]
     """A scan (a file, a DICOM series' folder, or FOLDER/SERIES-UID), or a folder of scans, with its subfolders; a file
     or a folder of files may be at s3://, gs:// or https://, a series at dicomweb+https://HOST/PATH/studies/UID/series/UID."""
     out: Positional[str | None] = None
     """Folder for the label maps, which are named as the scans are, or the file of a single one; it may be at s3:// or
-    gs://. For several scans, summary.json lists what became of each. May be left out with --store."""
+    gs://. For several scans, summary.json lists the result of each. Optional with --store."""
     store: bool = False
-    """Store the DICOM object on the DICOMweb server that the series is from; a SEG unless --format says otherwise."""
+    """Store the DICOM object on the DICOMweb server that the series came from; a SEG by default (see --format)."""
     series: str | None = None
-    """Of the DICOM series below the folder, the one of this UID or of this description, such as "T1*"; one of each
-    study."""
+    """Which DICOM series below the folder to predict, by UID or description, such as "T1*"; one per study."""
     volume: Annotated[int | None, Field(ge=1)] = None
     """Which volume of a DICOM series that holds several, such as time points, echoes or b-values: 1 for the first."""
     ensemble: tuple[str, ...] = ()
@@ -98,14 +97,14 @@ class Options(CommandOptions):
     """Also write a mask of each class or region: masks/NAME/CLASS.nii.gz in the output folder, 1 inside and 0
     outside."""
     skip_existing: bool = False
-    """Skip scans whose label map exists and is newer than they are, whichever model it is from."""
+    """Skip scans that already have a newer label map, whichever model wrote it."""
     overwrite: bool = False
-    """Replace files that inflate3d did not write, or that were changed since."""
+    """Replace files that inflate3d did not write, or that have changed since."""
     suffix: str | None = None
     """Format of the label maps, such as .nrrd; by default that of the scan, .nii.gz for DICOM and .hdr/.img."""
     format: Literal["dicom-seg", "dicom-labelmap", "dicom-rtstruct"] | None = None
-    """Write DICOM objects that refer to the series: a segmentation (dicom-seg: a bit a voxel and class, which most
-    programs read; dicom-labelmap: the newer type, a value a voxel), or a structure set (dicom-rtstruct)."""
+    """Write DICOM objects that refer to the series: a segmentation (dicom-seg: one bit per voxel and class, which most
+    programs read; dicom-labelmap: the newer type, one value per voxel), or a structure set (dicom-rtstruct)."""
     distributed: EngineOptions = EngineOptions()
 
     def label_suffix(self) -> str | None:
@@ -151,7 +150,9 @@ def _run_on_server(options: Options, terminal: Terminal) -> dict[str, Any]:
     if options.out is None and not options.store:
         raise ConfigError("no place for the label map", expected="a folder after the series, or --store")
     if options.distributed.engine != "local":
-        raise ConfigError("a series on a DICOMweb server is predicted on this machine", expected="--engine local")
+        raise ConfigError(
+            "a series on a DICOMweb server can only be predicted on this machine", expected="--engine local"
+        )
     with TemporaryDirectory(prefix="inflate3d-") as own:
         scan = series.fetch(Path(own))
         terminal.log(f"fetched {len(list(scan.iterdir()))} images")

@@ -33,7 +33,7 @@ class Options(CommandOptions):
     run: Positional[Path]
     """The run's folder."""
     out: Path | None = None
-    """Folder of the new run; reproduced/ in the run's folder by default. An interrupted one is resumed."""
+    """Folder of the new run; by default reproduced/ in the run's folder. An interrupted run is resumed."""
     dataset: Path | None = None
     """Prepare this dataset again and compare it with the run's, instead of using the run's store."""
     weights: Path | None = None

@@ -49,7 +49,7 @@ class RunOptions(CommandOptions):
     assignments: Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="SECTION.KEY=VALUE ...")] = ()
     """Single settings, such as model.decoder_channels=64; they override --config, and options override them."""
     network: Network = "inflated"
-    """An inflated 2D backbone, or a 3D network of MONAI's (dynunet is nnU-Net's); each has options of its own."""
+    """An inflated 2D backbone, or one of MONAI's 3D networks (dynunet is nnU-Net's); each kind has its own options."""
     store: Path | None = None
     """Folder of the preprocessed cases. None: prepared/NAME-OF-THE-FOLDER."""
     plan: PlanOptions = PlanOptions()

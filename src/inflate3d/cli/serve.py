@@ -22,7 +22,7 @@ class Options(CommandOptions):
 
     source: Positional[Path]
     """A run's folder, a model folder, or a folder of folds; a dataset's folder, to train the first model; or, with
-    --classes, a folder of scans of which none is labeled."""
+    --classes, a folder of unlabeled scans."""
     scans: Path | None = None
     """A folder of more scans to label, with its subfolders."""
     classes: tuple[str, ...] = ()
@@ -30,7 +30,7 @@ class Options(CommandOptions):
     annotations: Path | None = None
     """Folder for label maps, models and uploads. None: annotations/NAME-OF-THE-FOLDER."""
     config: Path | None = None
-    """Settings of trainings in a YAML file, as for `inflate3d train --config`. None: those of the run."""
+    """Training settings in a YAML file, as for `inflate3d train --config`. None: those of the run."""
     host: str = "127.0.0.1"
     """Interface to listen on. Other machines can reach the server on any but the default, so it then needs a token."""
     port: int = Field(default=8000, ge=0, lt=65536)
@@ -87,7 +87,9 @@ def _token(options: Options, *, local: bool) -> str | None:
         return None if local else token_urlsafe(16)
     if len(options.token) < SHORTEST_TOKEN or not options.token.isascii() or not options.token.isprintable():
         raise ConfigError(
-            "invalid --token", expected=f"at least {SHORTEST_TOKEN} letters, digits or signs", got="another one"
+            "invalid --token",
+            expected=f"at least {SHORTEST_TOKEN} letters, digits or punctuation marks",
+            got="another one",
         )
     return options.token
 
@@ -95,6 +97,6 @@ def _token(options: Options, *, local: bool) -> str | None:
 def _announce(address: str, token: str | None, options: Options, terminal: Terminal) -> None:
     terminal.log(f"server: {address}")
     if token is not None:
-        terminal.log(f"token:  {token}" if options.token is None else "token:  that of --token")
+        terminal.log(f"token:  {token}" if options.token is None else "token:  the one given by --token")
         terminal.log("the connection is not encrypted; over an untrusted network use an SSH tunnel or an HTTPS proxy")
-    terminal.log("Ctrl-C ends it")
+    terminal.log("press Ctrl-C to stop")

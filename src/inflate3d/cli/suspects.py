@@ -24,7 +24,7 @@ class Options(CommandOptions):
     run: Positional[Path]
     """The run's folder, or a folder of folds."""
     count: int = Field(default=20, ge=1)
-    """Number of label maps to show and to draw; the tables have all."""
+    """Number of label maps to show and draw; the tables list all of them."""
     dataset: Path | None = None
     """The new location of the run's dataset, if it has moved."""
     prediction: PredictionOptions = PredictionOptions()
@@ -43,7 +43,7 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
     page = write_suspects(suspects, folder, pictures=options.count, overwrite=options.overwrite)
     rows = [[each.case.id, f"{each.score:.1f}", suspects.in_words(each)] for each in suspects.ranked[: options.count]]
     terminal.table("Label maps to check, the most implausible first", ["case", "score", "finding"], rows)
-    terminal.print("* the score is in robust standard deviations from the median case; the network may be wrong, too")
+    terminal.print("* the score is in robust standard deviations from the median case; the network may also be wrong")
     terminal.print(f"page: {page}")
     return {
         "page": str(page),

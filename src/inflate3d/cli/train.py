@@ -28,12 +28,12 @@ class Options(RunOptions):
     run: Path | None = None
     """The run's folder. None: runs/NAME-OF-THE-DATASET."""
     folds: tuple[int, ...] | Literal["all"] | None = None
-    """Cross-validate: train several folds, or all, one after another, each in a folder of its own: fold-0, ..."""
+    """Cross-validate: train several folds, or all, one after another, each in its own folder: fold-0, ..."""
     resume: bool = False
     """Resume an interrupted run, or start a new one if none exists; larger --steps extend a finished one."""
     unlabeled: Path | None = None
-    """With --folds all: train the folds again, also on scans in this folder without labels, where all folds agree on
-    them; says whether the Dice of the held-out cases rose."""
+    """With --folds all: train the folds again, also on unlabeled scans in this folder, where all folds agree on them;
+    reports whether the Dice of the held-out cases rose."""
 
     @property
     def root(self) -> Path:

@@ -33,7 +33,7 @@ class Options(CommandOptions):
     ignore: str | None = None
     """Class or label value of voxels that are neither trained on nor scored."""
     allow_missing_modality: bool = False
-    """Replace missing modalities of a case by zeros."""
+    """Replace a case's missing modalities with zeros."""
     jobs: int | None = None
     """Number of processes; by default one per core."""
 

@@ -103,7 +103,7 @@ def _serve(
 
     files = still_files(options.scan.name, scan, maps, classes, modality=options.modality - 1)
     with PageServer(files) as server:
-        terminal.log(f"page: {server.address}\nCtrl-C ends it")
+        terminal.log(f"page: {server.address}\npress Ctrl-C to stop")
         webbrowser.open(server.address)
         try:
             server.serve_forever()

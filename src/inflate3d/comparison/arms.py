@@ -61,7 +61,7 @@ class Arm:
                 raise ConfigError("invalid section in an arm", expected=", ".join(known), got=f"{self.name}: {section}")
             if section == "plan" and not set(values) <= PLAN_SETTINGS:
                 raise ConfigError(
-                    "an arm changes how cases are prepared, and all arms share them",
+                    "an arm changes how cases are prepared, but all arms share the prepared cases",
                     expected=", ".join(f"plan.{name}" for name in PLAN_SETTINGS),
                     got=f"{self.name}: {', '.join(values)}",
                 )
@@ -139,7 +139,7 @@ def read_arms(file: Path) -> tuple[Arm, ...]:
     values = read_yaml(file)
     if not isinstance(values, dict) or len(values) < 2:
         raise ConfigError(
-            "the file holds no arms to compare",
+            "the file has no arms to compare",
             expected="two arms or more, by name, such as `one-slice: {model: {depth: 1}}`",
             got=shown(values),
             file=file,
@@ -148,7 +148,7 @@ def read_arms(file: Path) -> tuple[Arm, ...]:
     if arms[0].command:
         raise ConfigError(
             "the first arm must not be a program",
-            expected="a network of inflate3d, which the others are compared with",
+            expected="an inflate3d network, which the others are compared with",
             got=arms[0].name,
             file=file,
         )
@@ -159,14 +159,17 @@ def _read_arm(name: str, changes: Any, file: Path) -> Arm:
     changes = {} if changes is None else changes
     if not _NAME.fullmatch(name):
         raise ConfigError(
-            "the arm's name can't name a folder", expected="letters, digits and . _ + -", got=repr(name), file=file
+            "the arm's name is not a valid folder name",
+            expected="letters, digits and . _ + -",
+            got=repr(name),
+            file=file,
         )
     if isinstance(changes, dict) and set(changes) == {"command"}:
         return Arm(name, command=_read_command(name, changes["command"], file))
     known = isinstance(changes, dict) and set(changes) <= set(SECTIONS)
     if not (known and all(isinstance(values, dict) for values in changes.values())):
         raise ConfigError(
-            f"arm {name} is not given by section",
+            f"the settings of arm {name} are not grouped by section",
             expected=f"settings under {', '.join(SECTIONS)}, or a command alone",
             got=shown(changes),
             file=file,

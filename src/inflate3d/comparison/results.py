@@ -170,7 +170,7 @@ def read_scores(runs: Sequence[ComparisonRun]) -> dict[str, Scores]:
         own = scores[run.name]
         if (own.cases, own.classes) != (first.cases, first.classes):
             raise DataError(
-                "runs of the comparison were scored on other cases or classes",
+                "runs of the comparison were scored on different cases or classes",
                 expected=f"those of {runs[0].name}: {len(first.cases)} cases, {', '.join(first.classes)}",
                 got=f"{run.name}: {len(own.cases)} cases, {', '.join(own.classes)}",
                 hint="choose another folder with --out",

@@ -23,7 +23,7 @@ REGISTERED_DECODERS: set[str] = set()
 def _known_decoder(name: str) -> str:
     if name not in DECODERS and name not in REGISTERED_DECODERS:
         known = ", ".join((*DECODERS, *sorted(REGISTERED_DECODERS)))
-        raise ValueError(f"must be one of {known}, or a name given to inflate3d.register_decoder before")
+        raise ValueError(f"must be one of {known}, or a name registered with inflate3d.register_decoder")
     return name
 
 
@@ -61,7 +61,7 @@ class InflatedConfig(FrozenModel):
     weights: str = "timm"
     """Its 2D weights: timm (downloaded), none (random), a file, or the folder of an earlier run to start from."""
     inflation: Inflation = "center"
-    """How the first convolution is spread over the window's slices; random reinitializes only this layer."""
+    """How the first convolution is distributed over the window's slices; random reinitializes only this layer."""
     depth: Planned[Depth] = planned()
     """Slices per window, odd; 1 is the plain 2D network. None: the plan's, usually 5."""
     stride: Annotated[Planned[int], tyro.conf.Suppress] = planned(ge=1)
@@ -69,9 +69,9 @@ class InflatedConfig(FrozenModel):
     planes: Planes = "one"
     """Planes of the slices: one, or all three with averaged predictions (for nearly isotropic voxels)."""
     depth_mixing: DepthMixing = "none"
-    """Let the decoder's features of neighboring slices mix along the depth; each slice is encoded by itself."""
+    """Mix the decoder's features of neighboring slices along the depth; each slice is encoded separately."""
     slab: int = Field(default=8, ge=2, le=1_000)
-    """Neighboring slices that a training sample has with depth mixing; the batch size is a multiple of it."""
+    """Neighboring slices in a training sample with depth mixing; the batch size must be a multiple of it."""
     image_size: tuple[int, int] | None = None
     """In-plane size in pixels (rows, columns) that slices are resized to. None: the plan's."""
     decoder: DecoderName = "fpn-lite"
@@ -86,7 +86,7 @@ class InflatedConfig(FrozenModel):
     @model_validator(mode="after")
     def _check_depth(self) -> InflatedConfig:
         if self.depth_mixing != "none" and self.depth not in (None, 1):
-            raise ValueError("depth mixing needs --depth 1: neighbors come in through the features")
+            raise ValueError("depth mixing needs --depth 1: neighbors are mixed in through the features")
         return self
 
     @property

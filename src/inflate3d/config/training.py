@@ -133,7 +133,7 @@ class TrainingConfig(FrozenModel):
     freeze_layers: int = Field(default=0, ge=0)
     """Number of first encoder layers to freeze, stem included; saves time and memory."""
     beta2: float = Field(default=0.999, gt=0, lt=1)
-    """AdamW's beta2; for trainings of a few hundred steps a smaller value, such as 0.98, may be better."""
+    """AdamW's beta2; for runs of a few hundred steps a smaller value, such as 0.98, may be better."""
     weight_decay: float = Field(default=0.05, ge=0)
     """AdamW's weight decay; norms, biases and embeddings have none."""
     warmup_steps: Planned[int] = planned(ge=0)
@@ -153,7 +153,7 @@ class TrainingConfig(FrozenModel):
     validate_every: int | None = Field(default=None, ge=1)
     """Steps between validations; the last step is always validated. None: a fifth of all."""
     validation_cases: int | None = Field(default=20, ge=1)
-    """Validate on at most N held-out cases while training (evaluation takes all)."""
+    """Validate on at most N held-out cases while training (evaluation uses all)."""
     keep: Literal["last", "best"] = "last"
     """Weights to keep: the last ones, or those of the best validation (needs a split with test cases)."""
     seed: Seed = 0
@@ -171,7 +171,7 @@ class TrainingConfig(FrozenModel):
     workers: int | None = Field(default=None, ge=0)
     """Loader processes per device. None: 0 on a CPU, up to 8 per GPU."""
     extended_from: Annotated[int, tyro.conf.Suppress] = Field(default=0, ge=0)
-    """Steps of the finished training that this one extends: the learning rate's schedule starts anew there."""
+    """Steps of the finished training that this one extends: the learning-rate schedule restarts there."""
 
     def resolve(self, defaults: TrainingDefaults, model: InflatedConfig | VolumetricConfig) -> TrainingConfig:
         """Replaces each None by the plan's or the network's choice."""

@@ -151,7 +151,7 @@ def _columns(header: list[str], path: Path) -> list[str]:
     if wrong:
         raise DataError(
             f"{path.name} does not have the columns of a table of cases",
-            expected="case, image, label; image2, image3 ... where each modality has its file; split, group if wanted",
+            expected="case, image, label; image2, image3 ... for a file per modality; optionally split, group",
             got=f"{wrong}, in the header {', '.join(columns)}",
             hint="correct the first row",
             file=path,
@@ -177,9 +177,9 @@ def _row_problems(row: Row, surplus: int, number: int, path: Path) -> Iterator[D
     case = row.case or None
     if surplus > 0:
         yield DataError(
-            "a row has more cells than columns",
+            "a row has more cells than the header has columns",
             got=f"row {number}: {surplus} more",
-            hint="put quotation marks round a cell that holds a separator",
+            hint="put quotation marks around a cell that contains a separator",
             case=case,
             file=path,
         )
@@ -190,7 +190,7 @@ def _row_problems(row: Row, surplus: int, number: int, path: Path) -> Iterator[D
             "empty cell",
             expected=wanted[column],
             got=f"row {number}, column {column}: nothing",
-            hint="fill it, or take the row out",
+            hint="fill it in, or delete the row",
             case=case,
             file=path,
         )
@@ -227,7 +227,7 @@ def _split_problems(rows: dict[int, Row], path: Path) -> Iterator[DataError]:
     for number, row in rows.items():
         if not row.part:
             yield DataError(
-                "the case has no part in the split",
+                "the case is not assigned to a part of the split",
                 expected=", ".join(PARTS),
                 got=f"row {number}, column split: nothing",
                 hint="fill the column split in every row, or in none",

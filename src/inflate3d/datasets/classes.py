@@ -152,7 +152,7 @@ def _choose_regions(
         raise ConfigError(
             "a value of a region can't be ignored",
             got=f"{ignored}, which is in {', '.join(regions.holding(ignored))}",
-            hint="take it out of the regions",
+            hint="remove it from the regions",
             file=dataset.root,
         )
     by_name = {name.strip().lower(): name for name in regions.names}
@@ -167,7 +167,7 @@ def _check_names(classes: dict[int, str], dataset: Dataset) -> None:
         raise ConfigError(
             "duplicate class name",
             got=", ".join(f"{value} ({name})" for value, name in classes.items() if name in repeated),
-            hint="name them apart, or join them by --merge NAME=VALUE+VALUE",
+            hint="give them different names, or merge them with --merge NAME=VALUE+VALUE",
             file=dataset.root,
         )
 

@@ -31,7 +31,7 @@ Document = TypeVar("Document", bound=BaseModel)
 def _check_keys(value: Any) -> Any:
     if isinstance(value, dict):
         if strange := [key for key in value if not key.isdecimal()]:
-            raise ValueError(f"the key {shown(strange[0])} is no whole number")
+            raise ValueError(f"the key {shown(strange[0])} is not a whole number")
         repeated = [number for number, count in Counter(map(int, value)).items() if count > 1]
         if repeated:
             raise ValueError(f"duplicate key: {repeated[0]}")
@@ -55,7 +55,7 @@ def _check_numbers(value: Any) -> Any:
     for each in value if isinstance(value, list) else [value]:
         is_number = type(each) is int or (isinstance(each, float) and each.is_integer())
         if not is_number and not isinstance(each, str):
-            raise ValueError(f"{json.dumps(each)[:80]} is no whole number")
+            raise ValueError(f"{json.dumps(each)[:80]} is not a whole number")
     return value
 
 
@@ -113,7 +113,7 @@ def read_classes(labels: Labels, *, file: Path) -> tuple[dict[int, str], int | N
             "classes are regions of several values",
             expected="one value for each class in this layout",
             got=", ".join(f"{name} {labels[name]}" for name in regions),
-            hint="describe the dataset as nnU-Net's version 2 does, or by dataset.yaml: both know regions",
+            hint="describe the dataset in nnU-Net's version 2 format or by dataset.yaml: both support regions",
             file=file,
         )
     single = {name: value[0] if isinstance(value, list) else value for name, value in labels.items()}

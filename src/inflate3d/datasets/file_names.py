@@ -216,7 +216,7 @@ def check_one_format(files: Sequence[Path], *, case_of: Mapping[Path, str]) -> N
             "a file exists in several formats",
             expected="one file for each modality and one label map",
             got=", ".join(path.name for path in there),
-            hint="remove those that are not meant",
+            hint="remove the ones you don't want",
             case=case_of[file],
             file=file,
         )

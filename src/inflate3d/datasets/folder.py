@@ -151,11 +151,11 @@ def check_as_many_files(cases: Sequence[Case]) -> None:
     files = len(cases[0].images)
     if other := next((case for case in cases if len(case.images) != files), None):
         raise DataError(
-            "the case has its modalities in another number of files than others",
+            "the case stores its modalities in a different number of files than other cases",
             expected=f"{files} file{'s' if files > 1 else ''}, as {cases[0].id} has",
             got=len(other.images),
-            hint="write the modalities of all scans into one file each, or each into a file of its own; for labeled "
-            "cases, `inflate3d convert --to folder` does",
+            hint="write the modalities of all scans into one file each, or each into its own file; "
+            "for labeled cases, use `inflate3d convert --to folder`",
             case=other.id,
             file=other.scan,
         )
@@ -190,7 +190,7 @@ def _read_listing(folder: Path) -> _Listing:
     path = folder / LISTING
     if not path.exists() and (folder / TABLE).is_file():
         raise DataError(
-            f"{LISTING} not found beside {TABLE}; it names modalities and classes",
+            f"{LISTING} not found beside {TABLE}; it names the modalities and classes",
             hint=f"run `inflate3d init {folder}`, which proposes one",
             file=path,
         )

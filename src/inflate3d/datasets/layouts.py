@@ -125,8 +125,8 @@ def _id_problems(dataset: Dataset) -> Iterator[DataError]:
         except ValueError:
             yield DataError(
                 "invalid case name",
-                expected="a name without slashes, control characters and .. that doesn't begin with a dot, is no "
-                "device's on Windows, and has at most 200 bytes",
+                expected="a name without slashes, control characters and .. that doesn't begin with a dot, "
+                "is not a Windows device name, and has at most 200 bytes",
                 got=repr(case.id[:200]),
                 file=dataset.root,
             )

@@ -184,7 +184,7 @@ def nnunet_regions(regions: Regions, root: Path) -> Regions:
     if (ordered := regions.in_order()) is None:
         raise DataError(
             "regions overlap in a way that nnU-Net can't express",
-            expected="regions that lie in one another, or next to one another",
+            expected="regions that are nested or don't overlap",
             got=", ".join(f"{name} {list(held)}" for name, held in regions.values.items()),
             hint="choose another layout, or leave regions out",
             file=root,
@@ -198,7 +198,7 @@ def _check_usable(listing: _Listing, path: Path) -> None:
             "unsupported file format",
             expected=f'"file_ending" of {", ".join(SUFFIXES)}',
             got=listing.file_ending,
-            hint="write its dot, too" if f".{listing.file_ending}" in SUFFIXES else "convert the files",
+            hint="include the dot" if f".{listing.file_ending}" in SUFFIXES else "convert the files",
             file=path,
         )
     if sorted(listing.channel_names) != list(range(len(listing.channel_names))) or not listing.channel_names:
@@ -262,7 +262,7 @@ def _check_other_endings(folder: Path, ending: str) -> None:
     scans = {path.name[: -len("_0000") - len(suffix_of(path))] for path in others if path.parent.name == "imagesTr"}
     if left_out := sorted(labels.keys() & scans):
         raise DataError(
-            "the files of some cases have another ending than the dataset's",
+            "the file ending of some cases differs from the dataset's",
             expected=f"{ending} for all cases",
             got=f"{len(left_out)} cases: {truncate([labels[case].name for case in left_out])}",
             hint="convert these files, or move them out of the folder",
@@ -302,8 +302,8 @@ def _label_names(dataset: Dataset, numbers: Mapping[int, int]) -> dict[str, int]
     taken = sorted({name for name in names if names.count(name) > 1 or name in (_BACKGROUND, IGNORE)})
     if taken:
         raise DataError(
-            "class names that nnU-Net cannot tell apart",
-            expected=f"names that differ from one another, none of them {_BACKGROUND} or {IGNORE}",
+            "class names that nnU-Net can't distinguish",
+            expected=f"distinct names, none of them {_BACKGROUND} or {IGNORE}",
             got=", ".join(taken),
             hint="rename them in the dataset's list of classes",
             file=dataset.root,

@@ -138,7 +138,7 @@ def _chosen(
         is_image, is_label = (pattern is not None and fnmatchcase(path, pattern) for pattern in (images, labels))
         if is_image and is_label:
             raise ConfigError(
-                "a file is named as image and as label map",
+                "a file is selected both as an image and as a label map",
                 expected="--images and --labels with no file in common",
                 got=f"{path}: {images} and {labels}",
                 file=folder / path,
@@ -153,7 +153,7 @@ def _chosen(
     for name, pattern in patterns.items():
         if pattern is not None and not any(file.role == name for file in chosen):
             raise DataError(
-                f"no file is named by --{name}s",
+                f"no file matches --{name}s",
                 expected="a pattern of paths below the folder, such as '*/PET_image*'",
                 got=f"{pattern}; the files are {truncate([file.path.as_posix() for file in files], 5)}",
                 file=folder,

@@ -56,7 +56,7 @@ def propose(
     by_pattern = images is not None or labels is not None
     if has_table and by_pattern:
         raise ConfigError(
-            f"{TABLE} names the files already",
+            f"{TABLE} already lists the files",
             got="--images or --labels",
             hint=f"omit them, or give --overwrite to replace {TABLE}",
             file=folder / TABLE,
@@ -236,7 +236,7 @@ def _check_overlaps(overlaps: Overlaps, found: str, folder: Path) -> None:
     """Only masks can be kept where they overlap."""
     if overlaps == "regions":
         raise ConfigError(
-            "regions are made of a mask per class",
+            "regions are built from one mask per class",
             expected="a folder of masks for each case",
             got=found,
             hint="omit --overlaps; list the regions of label maps in dataset.yaml",

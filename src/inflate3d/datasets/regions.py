@@ -101,7 +101,7 @@ class Regions(FrozenModel):
         return min(fitting, key=lambda each: len(self.holding(each)), default=value)
 
     def mistake(self, classes: Mapping[int, str], ignore: int | None = None) -> str | None:
-        """What is wrong with them, if anything, in words.
+        """What is wrong with them, if anything.
 
         Args:
             classes: Name by label value; 0 is the background.

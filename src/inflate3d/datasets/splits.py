@@ -55,7 +55,7 @@ class Split:
         if keep == "best" and not self.test:
             raise ConfigError(
                 "the best weights can be kept only with test cases",
-                expected="a split with test cases, which score the weights that the validation cases have chosen",
+                expected="a split with test cases, to score the weights chosen on the validation cases",
                 got=f"--keep best with {self.source}",
                 hint="leave out --keep best, or give a --split with test cases",
             )

@@ -199,7 +199,7 @@ def _read_case(case: Case, dataset: Dataset, values: Mapping[int, int]) -> tuple
     volume = read_images(case.images, case=case.id)
     if len(volume.array) != len(dataset.modalities):
         raise DataError(
-            "the scan has another number of modalities than the dataset",
+            "the scan's number of modalities differs from the dataset's",
             expected=f"{len(dataset.modalities)} ({', '.join(dataset.modalities)})",
             got=len(volume.array),
             case=case.id,

@@ -174,5 +174,5 @@ def _result(reference: Any) -> Any:
         return LostError(
             "worker processes died repeatedly",
             got=f"{TRIES} times, last: {str(error).splitlines()[0]}",
-            hint="mostly they run out of memory: use fewer cores of each machine; see Ray's logs",
+            hint="the usual cause is running out of memory: use fewer cores per machine; see Ray's logs",
         )

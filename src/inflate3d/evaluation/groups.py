@@ -67,7 +67,7 @@ def check_groups(groups: Mapping[str, Mapping[str, str]], cases: Collection[str]
                 f"the table of groups has no {kind} for any scored case",
                 expected=f"names of cases, such as {truncate([*cases], 2)}",
                 got=truncate([*members], 2),
-                hint="name the cases as their label maps, without the suffix",
+                hint="name the cases after their label maps, without the suffix",
             )
 
 

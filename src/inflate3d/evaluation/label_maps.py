@@ -180,7 +180,7 @@ def _named_classes(maps: LabelMaps) -> dict[int, str] | None:
         return None
     if len(objects) < len(files):
         raise ConfigError(
-            "DICOM objects name their structures, and other label maps number them",
+            "DICOM objects name their structures, but other label maps number them",
             expected="--classes, such as liver=1 tumor=2",
             got=f"DICOM objects such as {objects[0].name}, and {next(iter(set(files) - set(objects))).name}",
         )
@@ -199,7 +199,7 @@ def _read_pair(predicted: Path, labeled: Path, structures: Mapping[str, int], ca
     if kind_of(labeled) == "RTSTRUCT":
         if kind_of(predicted):
             raise DataError(
-                "neither label map has all voxels of the scan, on which contours could be rasterized",
+                "neither label map has the scan's full voxel grid, on which contours could be rasterized",
                 expected="one of them as a file of voxels, such as .nii.gz",
                 got=f"{predicted.name} and {labeled.name}",
                 hint="predict without --format, or make label maps of a DICOM dataset by `inflate3d convert`",

@@ -89,14 +89,14 @@ def export_model(
 def _check_int8(source: Path, format: Format, *, half: bool) -> None:  # noqa: A002
     if format != "openvino" or half:
         raise ConfigError(
-            "8 bits are written in OpenVINO's format",
+            "8-bit models are written in OpenVINO's format only",
             expected="--format openvino, without --half",
             got=f"--format {format}" + " --half" * half,
         )
     require_packages("nncf", asked="--int8")
     if not RunFolder(source).config.exists():
         raise ConfigError(
-            "8 bits are calibrated by a run's training cases",
+            "8-bit export is calibrated on a run's training cases",
             expected="a run's folder",
             got="a model folder",
             file=source,
@@ -111,7 +111,7 @@ def _load(source: Path) -> tuple[Segmenter, Plan, Path]:
             "a 3D network can't be exported in this format",
             expected="an inflated network",
             got=model.architecture.network,
-            hint="--format bundle takes any network",
+            hint="--format bundle supports any network",
             file=folder,
         )
     return model, plan, folder

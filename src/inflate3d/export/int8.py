@@ -51,7 +51,7 @@ def quantize(model: Segmenter, run: RunFolder, file: Path, *, progress: Progress
 
     store, split = Store(RunConfig.read(run.config).store), Split.read(run.split)
     if not split.held_out:
-        raise ModelError("8 bits are accepted by the Dice of held-out cases, and the run has none", file=run.split)
+        raise ModelError("8-bit export is checked by the Dice of held-out cases, and the run has none", file=run.split)
     openvino.save_model(_quantized(model, store, split.train), str(file), compress_to_fp16=False)
     before, after = (
         _mean_dice(network, store, split.held_out, progress, words)
@@ -59,7 +59,7 @@ def quantize(model: Segmenter, run: RunFolder, file: Path, *, progress: Progress
     )
     if not before - after < MOST_LOST:
         raise ModelError(
-            "in 8 bits the network loses too much",
+            "the network loses too much accuracy in 8 bits",
             expected=f"less than {MOST_LOST:g} of the mean Dice of {len(split.held_out)} held-out cases",
             got=f"{before - after:.4f}, from {before:.4f} to {after:.4f}",
             hint="export without --int8",

@@ -41,7 +41,7 @@ def load_single(source: Path) -> tuple[Segmenter | VolumetricSegmenter, Plan, Pa
             "the folder holds several models",
             expected="one",
             got=len(others) + 1,
-            hint="export each by itself, and average their logits",
+            hint="export each separately, and average their logits",
             file=source,
         )
     model = load_model(folder)

@@ -132,7 +132,7 @@ def check_equal(difference: float, limit: float, name: str) -> None:
     """
     if not difference <= limit:  # NaN is not, either
         raise ModelError(
-            f"{name} does not give the logits of torch",
+            f"{name} does not reproduce torch's logits",
             expected=f"a difference of at most {limit:g} of the largest logit",
             got=f"{difference:.2g}",
             hint="predict with --runtime torch; please report the backbone and the versions",

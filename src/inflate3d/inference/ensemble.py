@@ -37,7 +37,7 @@ def find_models(folder: Path) -> list[Path]:
             "run is not finished, so it has no model",
             expected="finished runs in the folder",
             got=", ".join(path.name for path in unfinished),
-            hint="finish it by `inflate3d train --resume`, or name the models one by one: "
+            hint="finish it with `inflate3d train --resume`, or name the models one by one: "
             "predict MODEL ... --ensemble MODEL",
             file=folder,
         )
@@ -90,12 +90,14 @@ def plan_of(model: Segmenter | VolumetricSegmenter) -> Plan:
     plan, network = model.plan, model.architecture
     if plan.outputs != network.num_classes or min(plan.classes) < 0:
         got = plan.regions.values if plan.regions else plan.classes
-        raise ModelError("the plan's classes are not the network's", expected=f"{network.num_classes} classes", got=got)
+        raise ModelError(
+            "the plan's classes don't match the network's", expected=f"{network.num_classes} classes", got=got
+        )
     if plan.regions and (wrong := plan.regions.mistake(plan.classes, plan.ignore)):
         raise ModelError("invalid regions in the model's plan", got=wrong)
     if not len(plan.modalities) == len(plan.normalization) == network.in_channels:
         raise ModelError(
-            "the plan's modalities are not the network's",
+            "the plan's modalities don't match the network's",
             expected=f"{network.in_channels} modalities, each with a normalization",
             got=f"{truncate(plan.modalities)}, with {len(plan.normalization)}",
         )

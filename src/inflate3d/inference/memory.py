@@ -62,7 +62,7 @@ class Budget:
             hint = "predict on a machine with more memory, or train with --planes one"
         if size > room:
             raise MemoryBudgetError(
-                f"the average of all planes takes more than {limit}",
+                f"averaging all planes needs more than {limit}",
                 expected=f"at least {size / GIGABYTE:.2f} gigabytes, for the probabilities of all classes",
                 got=f"{room / GIGABYTE:.2f}",
                 hint=hint,

@@ -58,7 +58,7 @@ class Prediction:
         class_scores: Mean probabilities of all classes, ``(K, I, J, K)``; None if not requested.
         model_grid: The prediction before in-plane resampling; None if not requested.
         other_labels: The labels for each of the other requested filters.
-        segments: Names and codes of the label values, which DICOM objects say.
+        segments: Names and codes of the label values, for DICOM objects.
         targets: The label values of each class but the background, or of each region, by name.
         warnings: What is unusual about the scan, such as values that the model was not trained on.
 

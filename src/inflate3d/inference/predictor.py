@@ -3,7 +3,7 @@
 Inflated networks are applied slice by slice, without an array of classes x voxels except for averages over planes (see
 `inflate3d.inference.planes`). Logits are averaged over flips and networks, as nnU-Net does over its folds
 (``nnUNetPredictor.predict_logits_from_preprocessed_data``). Networks with the same in-plane grid are averaged there,
-others on the scan's own pixels: resampling is linear, so both give the same, and the first is cheaper.
+others on the scan's own pixels: resampling is linear, so the result is the same, and the first is cheaper.
 """
 
 from __future__ import annotations
@@ -75,17 +75,17 @@ class Predictor:
             of its memory, scan included. Default: 1.5, or less if less is free; on a GPU nine tenths of the free
             memory. Averaging over planes needs another array of classes x voxels. 3D networks have no limit.
         flips: Whether to average over the flips that the plan allows (test-time augmentation).
-        slice_step: Predict every n-th slice, and interpolate the logits of those between.
+        slice_step: Predict every n-th slice, and interpolate the logits of the others.
         schedule: ``"full"`` predicts all slices. ``"adaptive"`` first predicts every n-th slice, and then those between
             two of them unless both hold background only; ``n`` depends on the thinnest structure of the training cases.
         precision: Number format of the network; mixed formats are faster if the device supports them, and change some
             labels.
         runtime: Program that computes the networks: ``"torch"``; on a CPU also ``"onnxruntime"`` or ``"openvino"``
-            (extra ``export``), for which each network is first exported. ``"auto"`` takes the fastest that is installed
-            and gives the logits of torch.
+            (extra ``export``), for which each network is first exported. ``"auto"`` uses the fastest installed one
+            whose logits match torch's.
 
     Raises:
-        ModelError: A network has no plan, the networks do not match, or the runtime gives other logits than torch.
+        ModelError: A network has no plan, the networks do not match, or the runtime's logits differ from torch's.
         ConfigError: The device is invalid or not available, the plan allows no flip, or the runtime is not installed.
 
     Examples:
@@ -136,7 +136,7 @@ class Predictor:
     def load(
         cls, folder: str | Path, *, ensemble: Sequence[str | Path] = (), **settings: Unpack[PredictorSettings]
     ) -> Predictor:
-        """Loads a run's folder, a model folder, or a folder of such (folds), whose networks are averaged.
+        """Loads a run's folder, a model folder, or a folder of these (folds), whose networks are averaged.
 
         Args:
             folder: The folder, or ``"hf://user/name@revision"`` for a model on the Hugging Face hub.

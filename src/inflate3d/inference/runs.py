@@ -164,10 +164,11 @@ class _Evaluator:
         before = digests.get(case.id)
         if before and (now := digest_case(case, volume, label_volume, plan)) != before:
             raise DataError(
-                "held-out case differs from the one that the run was trained with",
+                "held-out case has changed since the run was trained",
                 expected=f"the SHA-256 digest {before}",
                 got=now,
-                hint="give the dataset of the run; score other data by `predict` and `evaluate --predictions --labels`",
+                hint="give the dataset of the run; "
+                "score other data with `predict` and `evaluate --predictions --labels`",
                 case=case.id,
                 file=case.scan,
             )
@@ -287,7 +288,7 @@ def read_held_out(folder: FoldsFolder) -> dict[str, tuple[str, ...]]:
             "runs are not folds of one cross-validation: they were trained on different datasets",
             expected="one dataset",
             got=truncate(datasets),
-            hint="evaluate each run by itself",
+            hint="evaluate each run separately",
             file=folder.root,
         )
     held_out = {run.root.name: Split.read(run.split).held_out for run in runs}
@@ -297,7 +298,7 @@ def read_held_out(folder: FoldsFolder) -> dict[str, tuple[str, ...]]:
             "runs are not folds of one cross-validation: several held out the same case",
             expected="each case held out by one run",
             got=truncate(twice),
-            hint="evaluate each run by itself",
+            hint="evaluate each run separately",
             case=twice[0],
             file=folder.root,
         )
@@ -311,7 +312,7 @@ def find_dataset(folder: RunFolder | FoldsFolder, moved: Path | None) -> Dataset
     dataset, plan = read_dataset(moved), Plan.read(folder.runs[0].plan)
     if dataset.modalities != plan.modalities:
         raise ConfigError(
-            "dataset has other modalities than the run's",
+            "the dataset's modalities differ from the run's",
             expected=", ".join(plan.modalities),
             got=", ".join(dataset.modalities),
             file=moved,

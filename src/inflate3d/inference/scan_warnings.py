@@ -45,7 +45,7 @@ def _unlike_training(volume: Volume, plan: Plan) -> list[DataError]:
         return []
     return [
         UnlikeTrainingError(
-            "scan is unlike those that the model was trained on: its label map may be wrong",
+            "scan is unlike the training scans: its label map may be wrong",
             expected="; ".join(f"{name} {usual}" for name, usual, _ in unusual),
             got="; ".join(f"{name} {own}" for name, _, own in unusual),
             hint="look at the label map; `inflate3d verify` shows what the training cases look like",

@@ -127,7 +127,7 @@ def _scans_below(folder: Path, plan: Plan | Dataset) -> FoundScans:
     warnings = [_passed_over("label maps are not predicted", passed, folder)] if passed else []
     if files and _LABEL_FOLDER.fullmatch(folder.resolve().name):
         got = f"{len(files)} files predicted as scans"
-        warnings.append(DataError("the folder has the name of one of label maps", got=got, file=folder))
+        warnings.append(DataError("the folder is named like a folder of label maps", got=got, file=folder))
     cases = group_files(files, plan, folder)
     series, flaws = _series_cases(folder, alone=not files)
     return FoundScans(sorted([*cases, *series], key=lambda case: case.id), None, [*warnings, *flaws])
@@ -143,7 +143,7 @@ def _in_label_folder(place: Path, folder: Path) -> bool:
 
 def _passed_over(what: str, files: Sequence[Path], folder: Path) -> DataError:
     names = [file.relative_to(folder).as_posix() for file in files]
-    return DataError(what, got=f"{len(files)} passed over: {truncate(names)}", file=folder)
+    return DataError(what, got=f"{len(files)} skipped: {truncate(names)}", file=folder)
 
 
 def _unique_names(files: Sequence[Path], folder: Path) -> list[str]:
@@ -187,7 +187,7 @@ def _join(name: str, members: Iterable[tuple[int, Path]], plan: Plan | Dataset) 
             "scan does not have the modalities of the model",
             expected=", ".join(f"_{number:04d} ({name})" for number, name in enumerate(plan.modalities)),
             got=f"no {' and no '.join(missing)}" if missing else f"{len(found)} more",
-            hint="add the files; only a model trained with --allow-missing-modality can do without",
+            hint="add the files; only a model trained with --allow-missing-modality works without them",
             case=name,
             file=next(iter([*found.values(), *filter(None, images)])),
         )

@@ -57,7 +57,7 @@ def check_schedule(models: Sequence[Segmenter | VolumetricSegmenter], slice_step
             )
         if model.plan is None or model.plan.thinnest is None:
             raise ConfigError(
-                "the adaptive schedule needs to know how thin structures are",
+                "the adaptive schedule needs the thickness of structures",
                 expected="a model whose training recorded it",
                 got=f"a model of the dataset {model.plan.dataset}, which has no such record" if model.plan else None,
                 hint="predict with --schedule full, or train again",

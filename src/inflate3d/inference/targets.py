@@ -72,7 +72,7 @@ class Destination:
                 "one file given for several label maps" if len(cases) > 1 else "file has another format than --suffix",
                 expected="a folder" if len(cases) > 1 else suffix,
                 got=name,
-                hint="give a folder; the label maps are named as the scans are",
+                hint="give a folder; the label maps are named after the scans",
             )
         return cls(folder, remote, name, suffix)
 
@@ -232,10 +232,10 @@ def _check_mask_names(names: Sequence[str]) -> None:
     for file, alike in files.items():
         if len(alike) > 1:
             raise ConfigError(
-                "masks of several classes would have one file name",
+                "masks of several classes would get the same file name",
                 expected="names that differ in letters, digits, + or -",
                 got=f"{' and '.join(alike)}, both in {file}.nii.gz",
-                hint="leave out --masks: the label map holds all classes; or rename one before the training",
+                hint="leave out --masks: the label map holds all classes; or rename one before training",
             )
 
 

@@ -85,7 +85,7 @@ def not_enough_memory(path: Path, case: str | None, *, expected: object = None, 
         "not enough memory to read the scan",
         expected=expected,
         got=got,
-        hint="close other programs, raise the limit of memory, take fewer --jobs, or crop the scan",
+        hint="close other programs, raise the memory limit, use fewer --jobs, or crop the scan",
         case=case,
         file=path,
     )

@@ -91,10 +91,10 @@ def check_same_grid(
     apart = distance_between(volume.affine, reference.affine, volume.shape)
     if apart > SAME_PLACE * min(reference.spacing):
         raise DataError(
-            "images of a case differ in place",
+            "images of a case differ in position",
             expected=f"the affine {reference.affine.round(4).tolist()}",
             got=f"the affine {volume.affine.round(4).tolist()}, up to {apart:.3g} mm away",
-            hint="resample one to the grid of the other, or correct the header that is wrong",
+            hint="resample one to the grid of the other, or correct the wrong header",
             case=case,
             file=file,
         )

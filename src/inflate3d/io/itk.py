@@ -204,7 +204,7 @@ def _check_is_volume(reader: SimpleITK.ImageFileReader, header: TextHeader, case
         raise DataError(
             "the image is not a volume",
             expected="3 axes, or 4 where one is the modality",
-            got=f"{len(size)} axes, {size}" + (f", with {components} values a voxel" if components > 1 else ""),
+            got=f"{len(size)} axes, {size}" + (f", with {components} values per voxel" if components > 1 else ""),
             case=case,
             file=header.path,
         )

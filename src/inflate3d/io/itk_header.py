@@ -132,7 +132,7 @@ class TextHeader:
             kind = self.fields["elementtype"].upper().removesuffix("_ARRAY")
             channels = int(self.fields.get("elementnumberofchannels", "1"))
             if not 1 <= channels <= _MOST_CHANNELS:
-                raise ValueError(f"{channels} values a voxel")
+                raise ValueError(f"{channels} values per voxel")
             size = _META_BYTES.get(kind, 0) * channels
         return size * math.prod(self._counts)
 

@@ -116,7 +116,7 @@ def _check_before_voxels(stream: gzip.GzipFile | BufferedReader, start: bytes, *
     while block[kind.sizeof_hdr : kind.sizeof_hdr + 1] not in (b"", b"\0") and at + 16 <= end:
         size = int.from_bytes(block[at : at + 4], "little" if header.endianness == "<" else "big", signed=True)
         if not 8 <= size <= end - at:
-            raise ValueError(f"its header has an extension of {size} bytes, and {end - at} are before the voxels")
+            raise ValueError(f"its header has an extension of {size} bytes, but only {end - at} are before the voxels")
         at += size
 
 
@@ -197,7 +197,7 @@ def _refuse_analyze(start: bytes, is_second: bool, path: Path, case: str | None)
     is_first = 348 in (int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big"))
     if is_first and not is_second and start[344:346] not in (b"ni", b"n+"):
         raise DataError(
-            "the pair is of Analyze 7.5, which doesn't tell left from right",
+            "the pair is in Analyze 7.5 format, which doesn't distinguish left from right",
             expected="a NIfTI pair, whose header holds the word ni1",
             hint="convert the original scan again, to .nii.gz",
             case=case,

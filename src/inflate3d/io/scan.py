@@ -88,7 +88,7 @@ def read_grid(path: str | Path, *, case: str | None = None) -> FileGrid:
 
 
 def read_images(paths: Sequence[str | Path | None], *, case: str | None = None) -> Volume:
-    """Reads a scan from one path, or from several that lie on one grid, such as one for each modality.
+    """Reads a scan from one path, or from several on the same grid, such as one for each modality.
 
     Args:
         paths: The scan's paths, see `read_volume`; ``None`` where a modality is missing.
@@ -98,7 +98,7 @@ def read_images(paths: Sequence[str | Path | None], *, case: str | None = None) 
     """
     volumes = {number: read_volume(path, case=case) for number, path in enumerate(paths) if path is not None}
     if not volumes:
-        raise DataError("no modality of the scan is there", expected="at least one file", got="none", case=case)
+        raise DataError("the scan has no files", expected="at least one file", got="none", case=case)
     first = next(iter(volumes.values()))
     if len(paths) == 1:
         return first
@@ -130,7 +130,7 @@ def read_labels(
     Args:
         path: See `read_volume`; floats are accepted if they are whole numbers within the precision of a NIfTI file's
             slope. Or a DICOM SEG or RTSTRUCT.
-        on: The scan's grid, which a DICOM SEG is laid on, and an RTSTRUCT rasterized.
+        on: The scan's grid, on which a DICOM SEG is placed and an RTSTRUCT rasterized.
         structures: The label value of each structure of a DICOM SEG or RTSTRUCT, by its `plain_name`, or the values of
             a region that may overlap with others; other structures are left out. Without, values are the numbers in the
             file.
@@ -144,8 +144,8 @@ def read_labels(
     array = volume.array
     if len(array) != 1:
         raise DataError(
-            "a label map has one value a voxel",
-            got=f"{len(array)} values a voxel",
+            "a label map has one value per voxel",
+            got=f"{len(array)} values per voxel",
             hint="join the channels to one map of class numbers",
             case=case,
             file=path,
@@ -205,7 +205,7 @@ def write_labels(
             (``.rtstruct.dcm``).
         labels: ``(I, J, K)`` on the scan's own grid, not negative: integers, booleans, or whole floats.
         like: The scan: its path (see `read_volume`), the volume, or its grid; for DICOM the path of its series.
-        segments: What the values stand for, which DICOM objects say.
+        segments: What the values stand for, for DICOM objects.
 
     Raises:
         DataError: The labels are not class numbers or do not fit the scan's grid, the scan's headers can't be read, or

@@ -1,4 +1,4 @@
-"""The available backbones, timm's and others with names of their own, and the image sizes that they accept."""
+"""The available backbones, timm's and others with their own names, and the image sizes that they accept."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def find_backbone(
         if image_size is None:
             return dataclasses.replace(backbone, image_size=_nearest(backbone))
         raise ConfigError(
-            f"{name} can't take this image size",
+            f"{name} does not support this image size",
             expected=" or ".join(_text(size) for size in _sizes_around(backbone)),
             got=f"{_text(backbone.image_size)}: {problem}",
         )

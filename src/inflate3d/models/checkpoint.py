@@ -72,7 +72,7 @@ def read_model_folder(folder: Path) -> ModelFolder:
 
     if folder.is_file():
         raise ModelError(
-            "a file was given in place of a model folder",
+            "a file was given instead of a model folder",
             expected="a run's folder, or a folder with model.json and model.safetensors",
             hint="a training checkpoint belongs to a run: give the run's folder",
             file=folder,

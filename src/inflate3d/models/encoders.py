@@ -87,7 +87,7 @@ class Encoder(nn.Module):
             One map ``(B, channels[i], H / strides[i], W / strides[i])`` per level, finest first.
 
         Raises:
-            ModelError: The number of modalities or slices is not the encoder's.
+            ModelError: The number of modalities or slices does not match the encoder.
         """
         if tuple(windows.shape[1:3]) != (self.in_channels, self.depth):
             raise ModelError(

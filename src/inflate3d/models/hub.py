@@ -281,8 +281,8 @@ def _error(model: HubModel, error: Exception) -> ModelError:
             "the repository holds no model of inflate3d", got="no file of a model folder among its files", **where
         )
     if isinstance(error, errors.RepositoryNotFoundError):
-        return ModelError("the hub has no such model, or does not show it to you", hint=login, **where)
+        return ModelError("the hub has no such model, or you don't have access to it", hint=login, **where)
     got = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
     if isinstance(error, errors.HfHubHTTPError):
-        return ModelError("the hub refused", got=got, hint=login, **where)
+        return ModelError("the hub refused access", got=got, hint=login, **where)
     return ModelError("the hub is not available", got=got, hint="check the name and the network", **where)

@@ -1,4 +1,4 @@
-"""What the license of the 2D weights lets the user do with a model that was trained from them."""
+"""What the license of the 2D weights allows for a model trained from them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def license_fields(provenance: Provenance | None, *, stated: str | None, accepte
         )
     name = name.lower()
     if "-nd" in name:
-        raise ModelError("the license of the 2D weights forbids to share models trained from them", got=name)
+        raise ModelError("the license of the 2D weights forbids sharing models trained from them", got=name)
     if name in _HUB_IDENTIFIERS:
         return {"license": name}
     page = weights.page if weights and weights.page else "README.md"

@@ -26,7 +26,7 @@ class PublishedWeights:
         license: SPDX identifier, or the license's name.
         source: Page of the authors.
         megabytes: Size of the file, in 10^6 bytes; None if its authors don't state it.
-        url: Address of the file; None if it is on the Hugging Face hub or has to be fetched by hand.
+        url: Address of the file; None if it is on the Hugging Face hub or has to be downloaded by hand.
         hub_id: Repository on the hub, such as ``"microsoft/rad-dino"``.
         revision: Its commit, or branch if no commit is known.
         sha256: Checksum of the file; None if there is no independent record of it.
@@ -199,9 +199,9 @@ def published_path(name: str, *, accept_license: bool = False) -> Path:
     path = weights_folder() / weights.file
     if weights.url is None:
         raise ModelError(
-            f"{name} has to be fetched by hand",
+            f"{name} has to be downloaded by hand",
             expected=path,
-            got="no such file; its authors link to it on a page that asks for a click",
+            got="no such file; its authors only link to it from a web page",
             hint=f"download it from {weights.source} and put it there",
         )
     try:

@@ -36,8 +36,8 @@ _CLASSIFIERS = ("classifier.", "correct.")
 class Segmenter(nn.Module):
     """A segmentation network: from windows to logits of their center slices, at input resolution.
 
-    With depth mixing it takes slabs of neighboring slices, of any length, and gives the logits of all of them: each
-    slice is encoded by itself, then the decoder's features mix along the depth.
+    With depth mixing, its input is slabs of neighboring slices, of any length, and it returns the logits of every
+    slice: each slice is encoded separately, then the decoder's features are mixed along the depth.
 
     Args:
         encoder: Computes the feature maps of a window.
@@ -45,7 +45,7 @@ class Segmenter(nn.Module):
 
     Attributes:
         architecture: The settings that it is built from.
-        plan: How scans become its windows; None until a training or a model folder sets it.
+        plan: How scans become its windows; None until training or a model folder sets it.
 
     Examples:
         >>> encoder = create_encoder("resnet10t", depth=3, image_size=64, weights="none")
@@ -65,7 +65,7 @@ class Segmenter(nn.Module):
                 "depth mixing needs a network that sees single slices",
                 expected="depth 1",
                 got=f"depth {architecture.depth}",
-                hint="give --depth 1: with depth mixing, neighbors come in through the features",
+                hint="give --depth 1: with depth mixing, neighbors are mixed in through the features",
             )
         self.architecture = architecture
         self.plan: Plan | None = None
@@ -103,7 +103,7 @@ class Segmenter(nn.Module):
             Logits ``(B, K, H, W)``, background first; of slabs ``(B, K, T, H, W)``.
 
         Raises:
-            ModelError: Depth, modalities or size are not the network's.
+            ModelError: Depth, modalities or size do not match the network.
         """
         self._check(windows)
         scaled = (windows - self.architecture.input_mean) / self.architecture.input_std
@@ -155,7 +155,7 @@ class Segmenter(nn.Module):
                 f"the image size is too small for the decoder {self.architecture.decoder}",
                 expected=f"a coarsest feature map, at a stride of {stride}, of {smallest} pixels or more",
                 got=f"{height} x {width}",
-                hint="take a larger image size, or another decoder",
+                hint="use a larger image size, or another decoder",
             )
 
     def _check(self, windows: Tensor) -> None:
@@ -194,7 +194,7 @@ def create_model(
             base size), or 512 with a hierarchical encoder.
         detail_channels: Width of the full-resolution path; 0 disables it. None: 16 for ``"fpn-lite"``, 0 for the
             others.
-        depth_mixing: ``"decoder"`` lets the decoder's features of neighboring slices mix, see :class:`Segmenter`; the
+        depth_mixing: ``"decoder"`` mixes the decoder's features of neighboring slices, see :class:`Segmenter`; the
             encoder needs ``depth=1``.
         input_scaling: ``"pretrained"`` normalizes intensities to the mean and deviation that the 2D weights were
             trained with; ``"unit"`` leaves them from 0 to 1, as in the paper.
@@ -267,7 +267,7 @@ def model_from_config(
     taken = load_decoder(model, config.weights, class_names) if is_trained else ()
     if is_trained:
         anew = sorted(_parts(model.state_dict()) - _parts(taken) - {"encoder"})
-        logger.info("trained model: its decoder is taken, too%s", f", but for {', '.join(anew)}" if anew else "")
+        logger.info("the trained model's decoder is used, too%s", f", but for {', '.join(anew)}" if anew else "")
     if taken and model.mixer is not None:
         _freeze_statistics(model)
     return model

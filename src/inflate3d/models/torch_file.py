@@ -1,4 +1,4 @@
-"""Reads torch and safetensors files as plain tensors: runs nothing in them, and checks what they claim."""
+"""Reads torch and safetensors files as plain tensors: runs no code in them, and checks the sizes they claim."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def check_torch_file(path: Path, names: Collection[str] | None = ()) -> bool:
         if start[:1] == b"\x80":
             _check_protocol(start[1])
         if start != _OLD_MAGIC:
-            raise pickle.UnpicklingError(_known_start(path) or "no torch file")
+            raise pickle.UnpicklingError(_known_start(path) or "not a torch file")
         file.seek(0)
         for _ in range(_OLD_PICKLES):
             start = file.tell()
@@ -214,7 +214,7 @@ def _check_archive(path: Path, names: Collection[str] | None) -> None:
             raise RuntimeError("it is a TorchScript archive")
         packed = [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]
         if packed:
-            raise RuntimeError(f"{packed[0]!r} is compressed in it, which torch doesn't do")
+            raise RuntimeError(f"{packed[0]!r} is compressed, which torch never does")
         if sum(member.file_size for member in members) > path.stat().st_size:
             raise RuntimeError("its parts are larger than the file")
         for member in members:
@@ -232,7 +232,9 @@ def _check_pickle(file: Any, names: Collection[str] | None) -> None:
         if number > _MOST_OPERATIONS or file.tell() - start > LARGEST_HEADER:
             raise RuntimeError(f"its description is larger than {LARGEST_HEADER} bytes")
         if operation.name.endswith("PUT") and isinstance(argument, int) and argument > number:
-            raise RuntimeError("its description numbers values that it doesn't have")  # memory is taken for all below
+            raise RuntimeError(
+                "its description refers to values that it doesn't contain"
+            )  # memory is taken for all below
         taken = stack.follow(operation, argument)
         if operation.name == "STACK_GLOBAL":
             _check_name(f"{taken[1]} {taken[0]}", names)
@@ -283,7 +285,7 @@ class _Stack:
         elif operation.name in _NESTING:
             value = 1 + max((depth for depth in taken if isinstance(depth, int)), default=0)
             if value > _MOST_NESTED:
-                raise RuntimeError(f"it nests more than {_MOST_NESTED} values in one another")
+                raise RuntimeError(f"it nests values more than {_MOST_NESTED} levels deep")
         self._values += [_MARK if each is pickletools.markobject else value for each in operation.stack_after]
         return taken
 

@@ -173,7 +173,7 @@ def create_volumetric(
     kernels, strides = _levels(patch_size, spacing) if network == "dynunet" else ((), ())
     if problem := _problem(network, patch_size, strides):
         raise ConfigError(
-            f"{network} can't take this patch size", expected=problem, got=" × ".join(map(str, patch_size))
+            f"{network} does not support this patch size", expected=problem, got=" × ".join(map(str, patch_size))
         )
     return VolumetricSegmenter(
         VolumetricArchitecture(

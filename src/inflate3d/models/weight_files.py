@@ -1,4 +1,4 @@
-"""Reads files of 2D weights, local or timm's, as tensors by name; runs nothing in them."""
+"""Reads files of 2D weights, local or timm's, as tensors by name; runs no code in them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def download_timm(name: str) -> tuple[str, dict[str, Tensor]]:
             f"weights of {name} can't be downloaded",
             expected=f"{source} in the cache, or a network that reaches it",
             got=f"{type(error).__name__}: {error}",
-            hint="give a checkpoint file (`--weights FILE`) or take random weights (`--weights none`)",
+            hint="give a checkpoint file (`--weights FILE`) or use random weights (`--weights none`)",
         ) from error
 
 

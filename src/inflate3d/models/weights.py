@@ -140,7 +140,7 @@ def _of_one_network(tensors: dict[str, Tensor], wanted: Mapping[str, Tensor], so
             "the weight file holds several networks",
             expected="the tensors of one",
             got=f"names that begin with {truncate(prefixes)}",
-            hint="save those of one network in a file of their own",
+            hint="save those of one network in a separate file",
             file=source,
         )
     return {name.removeprefix(prefixes[0]): tensor for name, tensor in tensors.items()}
@@ -155,7 +155,7 @@ def _check_types(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], so
                 "weights are not floating-point numbers",
                 expected="the weights of a network that is neither quantized nor complex",
                 got=f"{name} of type {str(tensor.dtype).removeprefix('torch.')}",
-                hint="use the weights from before the quantization",
+                hint="use the weights from before quantization",
                 file=source,
             )
 

@@ -1,4 +1,4 @@
-"""Arrays of cases in files, whose slices are compressed a few at a time, so that a window is read alone.
+"""Arrays of cases in files, whose slices are compressed a few at a time, so that a window can be read without the rest.
 
 Blosc2 was compared with numpy memmaps, which are faster but up to three times the size of the dataset, and with one
 file per slice: `benchmarks/store_format.py`.

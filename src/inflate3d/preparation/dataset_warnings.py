@@ -188,7 +188,7 @@ def _far_off(
         far = np.flatnonzero((sides > factor * median) | (sides * factor < median))
         if len(far):
             yield DataError(
-                f"the scan's {name} differs much from the other cases'",
+                f"the scan's {name} differs greatly from the other cases'",
                 expected=f"about {_sides(median)} mm ({', '.join(AXES)}), the median",
                 got=f"{_sides(sides)} mm",
                 hint="check the spacing in the header, and that the scan belongs to this dataset",

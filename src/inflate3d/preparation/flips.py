@@ -1,4 +1,4 @@
-"""Which flips keep all class names true: a class named left must not be trained on the right one."""
+"""Which flips keep all class names true: a class named left must not be trained on the right side."""
 
 from __future__ import annotations
 

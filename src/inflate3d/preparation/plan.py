@@ -186,7 +186,7 @@ class Plan(ModelSpace):
 
     @property
     def value_names(self) -> tuple[str, ...]:
-        """Names of the classes 1 to K-1, of which each voxel of a label map has one, also where regions overlap."""
+        """Names of the classes 1 to K-1; each voxel of a label map has one of them, even where regions overlap."""
         return tuple(self.classes.values())[1:]
 
     @property

@@ -89,7 +89,7 @@ def check_class_count(dataset: Dataset) -> None:
             "too many classes",
             expected=f"at most {IGNORED}",
             got=len(dataset.classes),
-            hint="choose some by --classes",
+            hint="choose some with --classes",
         )
 
 

@@ -53,8 +53,8 @@ def prepare(
 ) -> Store:
     """Checks and measures every case, makes the plan, and writes the store.
 
-    Each case is read once. Calling it again resumes an interrupted preparation: prepared cases, also those of shards,
-    are kept unless their files, the classes, the modalities, or the options that concern them have changed.
+    Each case is read once. Calling it again resumes an interrupted preparation: prepared cases, including those of
+    shards, are kept unless their files, the classes, the modalities, or the options that concern them have changed.
 
     Args:
         dataset: The dataset.

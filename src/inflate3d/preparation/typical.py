@@ -1,4 +1,4 @@
-"""What the scans of a training look like, and whether another scan is like them.
+"""What the training scans look like, and whether another scan is like them.
 
 A model knows nothing of scans that are unlike those that it was trained on, such as a CT given to a model of MR scans:
 the label map may be anything. So the plan keeps the range of a few measurements over the training cases, none of which

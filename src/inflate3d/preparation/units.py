@@ -1,4 +1,4 @@
-"""The units of a dataset's modalities: which one the plan asks for, and how scans are brought to it.
+"""The units of a dataset's modalities: which one the plan requires, and how scans are converted to it.
 
 PET series state their unit. What has been trained in one unit must not be given another one without a word.
 """
@@ -70,7 +70,7 @@ def unit_warnings(dataset: Dataset, cases: UnitsOfCases) -> Iterator[DataError]:
         if 0 < len(unknown) < len(found):
             known = next(unit.name for _, unit in found if unit.name)
             yield DataError(
-                "the unit is known for some cases only, so values are taken as they are",
+                "the unit is known for some cases only, so values are used as they are",
                 expected=f"{modality} in one unit",
                 got=f"{known} in some cases, not stated in others",
                 hint="check that all are in the same unit, or give all as DICOM series",
@@ -83,7 +83,7 @@ def unit_warnings(dataset: Dataset, cases: UnitsOfCases) -> Iterator[DataError]:
                 f"{modality} can't be brought to {SUV}, so it keeps its unit",
                 expected="headers that allow it",
                 got=f"{unit.name or 'no known unit'}: {unit.obstacle}",
-                hint="complete the header; if it stays so, scans to predict must have the same unit",
+                hint="complete the header; otherwise, scans to predict must have the same unit",
                 case=case,
                 file=dataset.root,
             )
@@ -126,7 +126,7 @@ def scan_unit_warnings(volume: Volume, modalities: Sequence[str], wanted: Sequen
                 "the unit of the scan may not be the model's",
                 expected=expected,
                 got=unit.name or "a file that states no unit",
-                hint="make sure that both are the same: values are taken as they are",
+                hint="make sure that both are the same: values are used as they are",
             )
         )
     return warnings
@@ -162,7 +162,7 @@ def _factor(unit: Unit, wanted: str) -> float:
     if wanted == SUV and unit.suv_factor is not None:
         return unit.suv_factor
     raise DataError(
-        "the scan is in another unit than the model's",
+        "the scan's unit differs from the model's",
         expected=wanted,
         got=unit.name + (f": {unit.obstacle}" if unit.obstacle else ""),
         hint="complete the header, or convert the scan" if wanted == SUV else "give the scan in the model's unit",

@@ -74,7 +74,7 @@ def check_classes(
                 "all label maps contain only background",
                 expected=f"some voxels of {', '.join(wanted)}",
                 got="only background",
-                hint="check that label maps are listed, not the scans of a test set",
+                hint="check that label maps are listed, not test scans",
                 file=dataset.root,
             )
         ]
@@ -95,7 +95,7 @@ def _missing_modalities(case: Case, dataset: Dataset) -> list[DataError]:
         DataError(
             "missing modality",
             expected=f"a file of {name}",
-            hint="add the file, leave the case out, or replace it by zeros with --allow-missing-modality",
+            hint="add the file, leave the case out, or use --allow-missing-modality to fill it with zeros",
             case=case.id,
             file=next((image for image in case.images if image is not None), case.label),
         )

@@ -85,7 +85,7 @@ def check_replaceable(file: Path, *, overwrite: bool = False) -> None:
     """
     if file.is_file() and not overwrite and not is_ours(file):
         raise OutputError(
-            "this file was not written by inflate3d, and is kept",
+            "this file was not written by inflate3d, so it is kept",
             hint="give --overwrite to replace it, or move it away",
             file=file,
         )

@@ -1,4 +1,4 @@
-"""The cases of a project on the disk: their scans, their label maps by version, and what clients note about them."""
+"""The cases of a project on disk: their scans, their label maps by version, and what clients note about them."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ class CaseList:
         volume = read_images((file,), case=name)
         if len(volume.array) != len(self.dataset.modalities):
             raise DataError(
-                "scan has another number of modalities than the dataset",
+                "scan's number of modalities differs from the dataset's",
                 expected=f"{len(self.dataset.modalities)} ({', '.join(self.dataset.modalities)})",
                 got=len(volume.array),
                 case=name,
@@ -162,7 +162,7 @@ class CaseList:
             if same is not None:
                 if same.id == name and same.read_scan() == volume:
                     return same
-                raise ConflictError("the name is that of another case", got=name, hint="choose another name")
+                raise ConflictError("another case has this name", got=name, hint="choose another name")
             target = self._images / f"{name}{suffix_of(file).lower()}"
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -182,7 +182,7 @@ class CaseList:
             if not case.uploaded:
                 raise ConflictError("the scan belongs to the dataset", got=name, hint="remove it there")
             if any(version.tag != "predicted" for version in case.history.versions()):
-                raise ConflictError("the scan has label maps that a person saved", got=name)
+                raise ConflictError("the scan has label maps saved by a person", got=name)
             case.case.scan.unlink(missing_ok=True)
             del self._cases[name]
 

@@ -74,7 +74,7 @@ class LabelCoding:
                 "label_info is missing",
                 expected=f'"label_info": [{{"name": "{self.names[0]}", "idx": 1}}, ...] in params',
                 got="a label map alone, for a dataset whose label values have gaps",
-                hint="say which class each number of the label map stands for",
+                hint="state which class each number of the label map means",
             )
         present = [int(value) for value in np.unique(labels) if value]
         named = self.numbers if label_info is None else None
@@ -111,7 +111,7 @@ def _places(label_info: object, present: Sequence[int]) -> dict[int, str]:
             "label_info is ambiguous",
             expected='"idx" 1, 2, 3 ... in the order of the list',
             got=", ".join(f"{name}: {index}" for name, index in known),
-            hint="remove segments that are no classes, such as background, and save again",
+            hint="remove segments that are not classes, such as background, and save again",
         )
     return fitting[0] if fitting else by_order
 

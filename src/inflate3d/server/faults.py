@@ -1,4 +1,4 @@
-"""Errors of requests, beside those of `inflate3d.errors`, and the answer that each leads to."""
+"""Errors of requests, beside those of `inflate3d.errors`, and the response to each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the server divides memory between predictions and a training, which is a process of its own.
+"""How the server divides memory between predictions and training, which runs in a separate process.
 
 On a GPU, predictions may use a fifth and the training seven tenths; the rest is for the drivers. In main memory, the
 training plans its batches for half of what the machine or the container has, and a prediction uses 1.5 gigabytes, or

@@ -130,7 +130,7 @@ class PageData:
         if last is not None and last.number > newest:
             by_whom = f" by {last.by}" if last.by else ""
             raise ConflictError(
-                "another label map was saved meanwhile",
+                "another label map was saved in the meantime",
                 got=f"version {last.number}{by_whom}",
                 hint="compare, and save again",
             )

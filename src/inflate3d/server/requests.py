@@ -96,4 +96,4 @@ def attachment(content: bytes, name: str) -> Response:
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")

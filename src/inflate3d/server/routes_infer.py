@@ -76,7 +76,7 @@ def make_router(service: Service, rules: Rules) -> APIRouter:
             elif image:
                 found = _infer_case(service, image)
             else:
-                raise DataError("no scan is named", expected="an image, a session_id, or a file")
+                raise DataError("no scan given", expected="an image, a session_id, or a file")
             content = None if output == "json" else label_bytes(found.labels, service.cases.coding, found.scan, suffix)
             return found, content
 

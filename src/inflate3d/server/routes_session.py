@@ -38,7 +38,7 @@ def make_router(service: Service, rules: Rules) -> APIRouter:
         if not image:
             return session.to_dict()
         if session.image.is_dir():
-            raise ConfigError("the session's scan is of several files", hint="keep the files that were sent")
+            raise ConfigError("the session's scan consists of several files", hint="keep the files that were sent")
         return FileResponse(session.image, media_type=MEDIA_TYPE, filename=session.image.name)
 
     @router.delete("/{session_id}")

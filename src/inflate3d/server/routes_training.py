@@ -96,7 +96,7 @@ def _weights(service: Service, number: int) -> Path:
 
     folder = find_model_folder(service.models.path(number))
     if folder is None:
-        raise NotFoundError("the model is of several networks", got=f"version {number}")
+        raise NotFoundError("the model consists of several networks", got=f"version {number}")
     return folder / "model.safetensors"
 
 

@@ -1,4 +1,4 @@
-"""Dice of predictions with the label maps that persons finished."""
+"""Dice of predictions with the label maps that people finished."""
 
 from __future__ import annotations
 

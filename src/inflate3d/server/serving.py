@@ -83,7 +83,7 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
         raise ConfigError(
-            "can't listen there",
+            "can't listen on this address",
             expected="an interface of this machine, and a free port",
             got=f"{host}:{port}: {error}",
             hint="choose another --port, or 0 for a free one",

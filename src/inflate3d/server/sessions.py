@@ -146,7 +146,9 @@ def _write(files: Sequence[tuple[BinaryIO, str | None]], folder: Path) -> Path:
         stream, name = files[0]
         return copy_to(stream, folder / f"scan{upload_suffix(name)}")
     if wrong := [name for _, name in files if not _may_be_dicom(name)]:
-        raise DataError("several files that are no DICOM series", expected="files that end in .dcm", got=repr(wrong[0]))
+        raise DataError(
+            "several files that are not a DICOM series", expected="files that end in .dcm", got=repr(wrong[0])
+        )
     for number, (stream, _) in enumerate(files):
         copy_to(stream, folder / f"{number:05d}.dcm")
     return folder

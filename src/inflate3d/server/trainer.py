@@ -1,4 +1,4 @@
-"""Trainings for the server: each in a process of its own, one at a time."""
+"""Training for the server: each run in its own process, one at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training as the server asks for it, and its folder, in which a process of its own does it."""
+"""A training as the server asks for it, and its folder, in which a separate process runs it."""
 
 from __future__ import annotations
 

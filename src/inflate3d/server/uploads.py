@@ -1,4 +1,4 @@
-"""Files that clients send: of their names only the suffix counts."""
+"""Files that clients send: only the suffix of their names is used."""
 
 from __future__ import annotations
 

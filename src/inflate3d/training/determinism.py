@@ -31,7 +31,7 @@ def determinism(training: TrainingConfig) -> Iterator[None]:
         return
     if training.compile:
         raise ConfigError(
-            "a compiled network is not deterministic: its kernels are chosen by how long they take",
+            "a compiled network is not deterministic: its kernels are chosen by timing",
             got="--deterministic --compile",
             hint="leave out one of them",
         )
@@ -55,10 +55,10 @@ def _set_workspace() -> None:
     """Sets cuBLAS's variable, which is read when CUDA starts."""
     if torch.cuda.is_initialized() and os.environ.get(WORKSPACE) not in WORKSPACES:
         raise ConfigError(
-            "CUDA has been started in a way that is not deterministic",
+            "CUDA was started in a nondeterministic way",
             expected=f"{WORKSPACE} to be one of {', '.join(WORKSPACES)} from the start",
             got=os.environ.get(WORKSPACE, "not set"),
-            hint=f"set {WORKSPACE}={WORKSPACES[0]} before Python, or train by the command line",
+            hint=f"set {WORKSPACE}={WORKSPACES[0]} before Python, or train from the command line",
         )
     os.environ.setdefault(WORKSPACE, WORKSPACES[0])
 
@@ -66,7 +66,7 @@ def _set_workspace() -> None:
 def _not_deterministic(error: RuntimeError) -> ConfigError:
     operation = str(error).partition(_NO_KERNEL)[0].strip()
     return ConfigError(
-        "an operation of this network has no deterministic form on this device",
+        "an operation of this network has no deterministic version on this device",
         got=f"{operation} with --deterministic",
-        hint="take --decoder fpn-lite, another encoder or --accelerator cpu, or leave out --deterministic",
+        hint="use --decoder fpn-lite, another encoder or --accelerator cpu, or leave out --deterministic",
     )

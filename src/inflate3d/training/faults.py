@@ -66,7 +66,7 @@ def _is_lost_worker(error: BaseException) -> bool:
 
 def _worker_ended(error: BaseException) -> Inflate3dError:
     return Inflate3dError(
-        "a process that reads cases was killed",
+        "a data loader process was killed",
         expected="enough memory for as many of them as --workers",
         got=str(error).partition("\n")[0] or type(error).__name__,
         hint="lower --workers, and repeat the command with --resume",

@@ -21,14 +21,14 @@ def check_alone(training: TrainingConfig, data: DataConfig, root: Path) -> None:
             "folds are trained one after another by one process",
             expected="--devices 1 and --nodes 1 beside --folds",
             got=f"--devices {training.devices} --nodes {training.nodes}",
-            hint=f"train each fold by a command of its own, such as --fold 0 --run {root / 'fold-0'}",
+            hint=f"train each fold with its own command, such as --fold 0 --run {root / 'fold-0'}",
         )
     if data.fold:
         raise ConfigError(
-            "a fold is named twice over",
+            "a fold is named twice",
             expected="--fold for one, or --folds for several",
             got=f"--fold {data.fold} beside --folds",
-            hint=f"--folds {data.fold} for that one alone",
+            hint=f"use --folds {data.fold} for that one alone",
         )
 
 
@@ -46,9 +46,9 @@ def plan_folds(
     """
     if RunFolder(folder.root).config.exists():
         raise ConfigError(
-            "a single run is in the folder of the folds",
+            "the folder of the folds holds a single run",
             expected="a new folder, or one of folds",
-            hint="choose another folder by --run",
+            hint="choose another folder with --run",
             file=folder.root,
         )
     folds = []
@@ -58,9 +58,9 @@ def plan_folds(
     there = [(settings, fold) for settings, fold in folds if fold.config.exists()]
     if there and not resume:
         raise ConfigError(
-            "runs of these folds are there already",
+            "runs of these folds already exist",
             got=", ".join(fold.root.name for _, fold in there),
-            hint="resume them by --resume, or choose another folder by --run",
+            hint="resume them with --resume, or choose another folder with --run",
             file=folder.root,
         )
     for settings, fold in there:

@@ -65,7 +65,7 @@ def too_little_memory(reason: str) -> ConfigError:
     return ConfigError(
         "not enough memory to train",
         got=reason,
-        hint="give a smaller --batch-size beside a larger --accumulate, --precision bf16-mixed, or a smaller "
+        hint="give a smaller --batch-size with a larger --accumulate, --precision bf16-mixed, or a smaller "
         "--image-size or --decoder-channels",
     )
 

@@ -1,4 +1,4 @@
-"""The number format of a training: the fast one of its device."""
+"""The number format for training: the device's fastest."""
 
 from __future__ import annotations
 

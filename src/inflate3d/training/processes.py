@@ -60,7 +60,7 @@ def find_processes(training: TrainingConfig) -> Processes:
         return Processes(slurm.global_rank(), wanted, slurm, "srun")
     if training.nodes > 1:
         raise ConfigError(
-            "nothing has started the processes on the other nodes",
+            "no launcher has started the processes on the other nodes",
             expected="torchrun or srun in front of the command",
             got=f"--nodes {training.nodes}",
             hint="docs/cluster.md has the commands",
@@ -101,7 +101,7 @@ def end_others(trainer: Trainer) -> None:
 def _check_count(training: TrainingConfig, started: int, launcher: str) -> None:
     if started != training.devices * training.nodes:
         raise ConfigError(
-            "number of processes differs from what was started",
+            "the number of processes differs from the number started",
             expected=f"--devices times --nodes to be {started}, as {launcher} started that many",
             got=f"--devices {training.devices} --nodes {training.nodes}",
         )

@@ -125,6 +125,6 @@ def bad_checkpoint(file: Path, error: BaseException) -> ModelError:
         "invalid checkpoint to resume from",
         expected="the checkpoint that this training wrote",
         got=f"{type(error).__name__}: {reason}",
-        hint="delete it to start over; a run that was extended can't: restore the file",
+        hint="delete it to start over; a run that was extended can't start over: restore the file",
         file=file,
     )

@@ -94,6 +94,6 @@ class StopOnNaN(lightning.Callback):
             what,
             expected="a finite number",
             got=got,
-            hint=f"look at these cases; train anew with a smaller --learning-rate, or --precision 32 ({kept})",
+            hint=f"look at these cases; train again with a smaller --learning-rate, or --precision 32 ({kept})",
             file=self.checkpoint if self._saved else None,
         )

@@ -86,7 +86,7 @@ def make_trainer(
         raise ConfigError(
             "invalid accelerator",
             got=f"--accelerator {training.accelerator} --devices {training.devices}: {error}",
-            hint="give --accelerator auto, and not more devices than there are",
+            hint="give --accelerator auto, and no more devices than available",
         ) from error
 
 

@@ -161,7 +161,7 @@ class Postprocessing(FrozenModel):
                 got=", ".join(f"{name} {list(held)}" for name, held in self.regions.values.items())
                 if self.regions
                 else "none",
-                hint="predict with --no-postprocessing, or evaluate the model again to choose anew",
+                hint="predict with --no-postprocessing, or re-evaluate the model to choose it again",
                 file=file,
             )
         for each in () if regions else self.classes:
@@ -170,7 +170,7 @@ class Postprocessing(FrozenModel):
                     "post-processing was chosen for other classes",
                     expected=", ".join(f"{value} ({name})" for value, name in classes.items()),
                     got=f"{each.value} ({each.name})",
-                    hint="predict with --no-postprocessing, or evaluate the model again to choose anew",
+                    hint="predict with --no-postprocessing, or re-evaluate the model to choose it again",
                     file=file,
                 )
 

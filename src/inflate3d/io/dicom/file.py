@@ -114,7 +114,7 @@ class _Bounded:
 
     def _check(self, start: int, size: int) -> None:
         if size > self._size - start:
-            raise ValueError(f"an element of {size} bytes, and {self._size - start} are left")
+            raise ValueError(f"an element of {size} bytes, but only {self._size - start} are left")
 
 
 def _inflate(stream: io.BufferedIOBase) -> io.BytesIO:
@@ -148,7 +148,7 @@ def _check(elements: Dataset, stream: _Bounded, syntax: str, depth: int) -> None
 
 def _check_element(element: RawDataElement, syntax: str, depth: int) -> None:
     if element.length != UNDEFINED_LENGTH and element.value is not None and len(element.value) < element.length:
-        raise ValueError(f"element {element.tag} of {element.length} bytes, and {len(element.value)} are left")
+        raise ValueError(f"element {element.tag} of {element.length} bytes, but only {len(element.value)} are left")
     if syntax and not depth and element.tag.group > 2 and element.is_implicit_VR != (syntax == ImplicitVRLittleEndian):
         raise ValueError(f"element {element.tag} is not as the transfer syntax {syntax} says")
 

@@ -277,10 +277,10 @@ def read_header(file: Path) -> ImageHeader | None:
         return header
     if _MODALITY_LUT in elements:
         raise DataError(
-            "an image has a Modality LUT Sequence, a table that turns stored values into others, which is not read",
+            "an image has a Modality LUT Sequence, a table that maps stored values to others, which is not supported",
             expected="rescale slope and intercept, (0028,1052) and (0028,1053)",
             got="(0028,3000)",
-            hint="convert the series to NIfTI by a program that applies the table",
+            hint="convert the series to NIfTI with a program that applies the table",
             file=file,
         )
     if _REAL_WORLD_VALUES in elements and not (header.text("slope") or header.text("functional groups")):

@@ -120,7 +120,7 @@ def read_dicom_labels(
 
     if on is None:
         raise DataError(
-            "an RTSTRUCT has contours, and no voxels of its own",
+            "an RTSTRUCT has contours but no voxels",
             expected="the scan that it was drawn on",
             hint="give it as the label of a case whose image is the DICOM series",
             case=case,
@@ -172,9 +172,9 @@ def write_dicom_labels(
     """
     if not isinstance(scan, str | Path):
         raise DataError(
-            "DICOM labels need the DICOM series that they are of",
+            "DICOM labels need the DICOM series that they belong to",
             expected="the path of the series",
-            got="an array with its affine alone",
+            got="only an array with its affine",
             hint="give the series' path as like=, or choose another format, such as .nii.gz",
             file=path,
         )

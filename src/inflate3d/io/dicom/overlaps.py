@@ -82,8 +82,8 @@ class Overlaps:
             within = frozenset[int]().union(*(self.covered[each] for each in structures))
             if structures and within not in value_in:
                 raise DataError(
-                    "structures overlap in a way that no label value stands for",
-                    expected="a value that is in the same regions, and in no others",
+                    "structures overlap, and no label value represents the overlap",
+                    expected="a value that belongs to exactly these regions",
                     got=f"{' + '.join(names[each] for each in sorted(structures))} in "
                     f"{np.count_nonzero(combinations == number)} voxels",
                     hint="correct the structures, or give the overlap a value of its own in dataset.yaml",

@@ -46,7 +46,7 @@ def read(path: Path, *, case: str | None = None) -> Volume:
         raise error.with_context(case=case, file=path) from error
     notes = stack.notes
     if any(header.text("photometric") == "MONOCHROME1" for header in stack.slices):
-        notes += ("the scan is meant to be shown inverted (MONOCHROME1); its values are taken as they are stored",)
+        notes += ("the scan is meant to be shown inverted (MONOCHROME1); its values are used as they are stored",)
     return Volume(voxels[np.newaxis], stack.affine, notes, (unit,))
 
 
@@ -88,7 +88,7 @@ def _find(path: Path) -> list[ImageHeader]:
     if path.is_file():
         header = read_header(path)
         if header is None or header.text("modality") in NOT_SCANS:
-            raise DataError("the file is no DICOM image of a scan", hint="name a file of the series, or its folder")
+            raise DataError("the file is not a DICOM image of a scan", hint="give a file of the series, or its folder")
         folder, wanted = path.parent, header.text("series")
     elif path.is_dir():
         folder, wanted = path, None
@@ -139,7 +139,7 @@ def _no_single_series(folder: Path, wanted: str | None, series: dict[str, list[I
             "the folder holds no DICOM images",
             expected="the slices of a series",
             got="none",
-            hint="name the folder that holds the slices",
+            hint="give the folder that holds the slices",
         )
     return DataError(
         "the folder holds several DICOM series" if wanted is None else "the folder holds no such DICOM series",

@@ -73,7 +73,7 @@ def read_rtstruct(path: Path, on: Grid, *, values: Wanted = None, case: str | No
                     labels.add(np.s_[:, :, index], mask, value, f"slice {index + 1}")
     except DataError as error:
         raise error.with_context(case=case, file=path) from error
-    notes = (f"contours that enclose nothing are passed over: {truncate(passed_over)}",) if passed_over else ()
+    notes = (f"contours that enclose nothing are skipped: {truncate(passed_over)}",) if passed_over else ()
     return labels.finished(_series(elements), notes)
 
 

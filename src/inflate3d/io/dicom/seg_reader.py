@@ -165,7 +165,7 @@ def _own_grid(frames: Sequence[ImageHeader]) -> Grid:
     if not steps:
         raise DataError(
             "the frames of the DICOM SEG are not slices of one grid",
-            expected="frames that lie a whole number of even steps apart",
+            expected="frames a whole number of equal steps apart",
             got=f"frames at {', '.join(f'{height:g}' for height in heights[:5])} mm along their normal",
             hint="read it together with the scan that it was made from",
         )
@@ -204,7 +204,7 @@ def _place(frame: ImageHeader, shape: tuple[int, ...], grid: Grid) -> _Place:
             "a frame of the DICOM SEG does not lie on the voxels of the scan",
             expected=f"voxels of a grid of {grid.shape}, {', '.join(f'{each:.4g}' for each in grid.spacing)} mm apart",
             got=f"frame {(frame.frame or 0) + 1} at {frame.text('position')}, {apart:.3g} mm away from them",
-            hint="check that it was made from this series; resample it to the series otherwise",
+            hint="check that it was made from this series; if not, resample it to the series",
         )
     along_row, along_column = np.abs(whole).argmax(axis=0).tolist()
     indices = [np.array([round(each)]) for each in begin]

@@ -1,4 +1,4 @@
-"""The images of a DICOM series as objects that are made from them refer to them."""
+"""The images of a DICOM series, as referenced by objects made from them."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def dicom_path(path: Path) -> Path:
 
     if reader_of(path, None) is not reading:
         raise DataError(
-            "DICOM labels need the DICOM series that they are of",
+            "DICOM labels need the DICOM series that they belong to",
             expected="a DICOM series as the scan",
             got=path.name,
             hint="predict from the DICOM series, or choose another format, such as .nii.gz",

@@ -1,4 +1,4 @@
-"""From the images of a DICOM series to one regular stack of slices, or a clear error that says why they are not one."""
+"""From the images of a DICOM series to one regular stack of slices, or a clear error that explains why not."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def check_no_mosaics(headers: Sequence[ImageHeader]) -> None:
     for header in headers:
         if _is_mosaic(header):
             raise DataError(
-                "a DICOM image is a mosaic: its tiles are the slices of a volume, which are not read",
+                "a DICOM image is a mosaic: its tiles are the slices of a volume, which is not supported",
                 expected="an image for each slice",
                 got=f"image type {header.text('image type')}",
                 hint="convert the series to NIfTI by dcm2niix, or export it as enhanced MR",
@@ -133,7 +133,7 @@ def _check_plain(headers: Sequence[ImageHeader]) -> None:
         if header.number("frames", 1.0) > 1:
             raise DataError(
                 "a DICOM file holds several frames, and does not say where each of them lies",
-                expected="one slice a file, or an enhanced object with a position for each frame",
+                expected="one slice per file, or an enhanced object with a position for each frame",
                 got=f"{header.text('frames')} frames",
                 hint="export the series as classic or enhanced CT, MR or PET images",
                 file=header.file,
@@ -143,7 +143,7 @@ def _check_plain(headers: Sequence[ImageHeader]) -> None:
                 "the voxels are not single real numbers",
                 expected="a gray image",
                 got=f"colors ({header.text('photometric') or 'no photometric interpretation'})",
-                hint="choose another series of the study; this one holds pictures for people",
+                hint="choose another series of the study; this one holds pictures for viewing only",
                 file=header.file,
             )
         _check_bits(header)
@@ -165,7 +165,7 @@ def _check_bits(header: ImageHeader) -> None:
     highest = header.number("high bit", stored - 1)
     if highest != stored - 1 or (allocated != _BITS_WITH_UNUSED and stored != allocated):
         raise DataError(
-            "an image stores its pixels in bits that are not read",
+            "an image uses an unsupported bit layout for its pixels",
             expected="the lowest of 16 bits, or all bits",
             got=f"{stored:g} of {allocated:g} bits, the highest is number {highest:g}",
             hint="convert the series to NIfTI, with dcm2niix for example",
@@ -195,7 +195,7 @@ def _check_alike(headers: Sequence[ImageHeader], name: str, count: int, toleranc
                 f"the slices of the series differ in {name}",
                 expected=f"{headers[0].text(name)}, as in {headers[0].name}",
                 got=header.text(name),
-                hint="move the slices that don't belong to the volume into a folder of their own",
+                hint="move the slices that don't belong to the volume into a separate folder",
                 file=header.file,
             )
 
@@ -237,7 +237,7 @@ def _check_heights(heights: Sequence[float], slices: Sequence[ImageHeader]) -> N
             "slices of the series are missing",
             expected=f"a slice every {spacing:g} mm along the normal",
             got="missing " + _listed(gaps),
-            hint="fetch the whole series again; if its slices are meant to be uneven, export it with even ones",
+            hint="fetch the whole series again; if its spacing is meant to be uneven, export it with even spacing",
         )
 
 
@@ -260,7 +260,7 @@ def _check_single(heights: Sequence[float], slices: Sequence[ImageHeader], spaci
     are_copies = len({header.text("instance") for header in together}) == 1
     places = [f"{heights[crowd[0]]:g} mm ({', '.join(slices[index].name for index in crowd[:5])})" for crowd in shared]
     raise DataError(
-        "several images of the series lie at one position",
+        "several images of the series are at the same position",
         expected="one image at each position: a single volume",
         got=f"{len(shared)} of {len(crowds)} positions have more: {_listed(places)}"
         + (f"; they differ in {_listed(differing)}" if differing else ""),
@@ -279,7 +279,7 @@ def _check_regular(
             "the slices of the series are unevenly spaced",
             expected=f"every slice within {_UNEVEN} voxels of its place in a regular stack",
             got=f"{slices[worst].name} is {apart[worst]:.2g} voxels away from it",
-            hint="resample the series to even slices, or split it where its spacing changes",
+            hint="resample the series to even spacing, or split it where its spacing changes",
             file=slices[worst].file,
         )
 

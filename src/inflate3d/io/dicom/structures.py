@@ -86,7 +86,7 @@ class StructureLabels:
             both = [self._name_of(int(old[clash][0])), self._name_of(value)]
             raise DataError(
                 "structures overlap",
-                expected="one structure a voxel",
+                expected="one structure per voxel",
                 got=f"{' and '.join(both)} share {np.count_nonzero(clash)} voxels in {place}",
                 hint="leave one of them out of the classes, or list both as regions, as `inflate3d init --overlaps "
                 "regions` does",

@@ -78,7 +78,7 @@ def unit_of(headers: Sequence[ImageHeader]) -> Unit:
             "the slices of the series differ in units",
             expected="one unit in (0054,1001)",
             got=", ".join(text or "none" for text in units),
-            hint="export the series again; move other images into a folder of their own",
+            hint="export the series again; move other images into a separate folder",
             file=list(units.values())[1].file,
         )
     stated = first.text("units")

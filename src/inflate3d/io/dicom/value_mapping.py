@@ -1,4 +1,4 @@
-"""Real World Value Mappings of DICOM images are not read: an image with one in place of a rescale slope is refused."""
+"""Real World Value Mappings of DICOM images are not read: an image with one instead of a rescale slope is refused."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def check_mapping(file: Path) -> None:
 
 def unread_mapping(found: str, file: Path) -> DataError:
     return DataError(
-        "an image has a Real World Value Mapping in place of a rescale slope, which is not read",
+        "an image has a Real World Value Mapping instead of a rescale slope, which is not supported",
         expected="rescale slope and intercept, (0028,1052) and (0028,1053)",
         got=found,
-        hint="convert the series to NIfTI by a program that applies the mapping",
+        hint="convert the series to NIfTI with a program that applies the mapping",
         file=file,
     )

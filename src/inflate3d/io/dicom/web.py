@@ -98,7 +98,7 @@ class WebSeries:
             for image in self._client.iter_series(self.study, self.series):
                 if (image.get("StudyInstanceUID"), image.get("SeriesInstanceUID")) != (self.study, self.series):
                     raise DataError(
-                        "the server gives an image of another series", got=image.get("SeriesInstanceUID"),
+                        "the server sent an image of another series", got=image.get("SeriesInstanceUID"),
                         file=self.address,
                     )  # fmt: skip
                 found.add(str(image.SOPInstanceUID))
@@ -107,10 +107,10 @@ class WebSeries:
             raise DataError("the server has no such series", got="no image", hint="check the UIDs", file=self.address)
         if missing := listed - found:
             raise DataError(
-                "the server gives only a part of the series",
+                "the server sent only part of the series",
                 expected=f"{len(listed)} images, as it lists",
                 got=f"{len(found)}",
-                hint=f"try again; the first that is missing is {min(missing)}",
+                hint=f"try again; the first missing image is {min(missing)}",
                 file=self.address,
             )
         return place
@@ -135,7 +135,7 @@ class WebSeries:
                 "the server did not store the prediction",
                 expected=f"that it confirms {uid}",
                 got=f"failure reason {', '.join(reasons)} (hexadecimal)" if reasons else "no confirmation",
-                hint="its log says more",
+                hint="see the server's log",
                 file=self.address,
             )
         return uid

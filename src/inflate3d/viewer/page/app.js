@@ -45,7 +45,7 @@ async function working(what, run) {
 }
 
 const unsaved = () => Boolean(open?.history && open.changed);
-const maySkip = () => !unsaved() || window.confirm("What you drew here is not saved. Leave it?");
+const maySkip = () => !unsaved() || window.confirm("Your changes are not saved. Leave anyway?");
 
 async function refreshList() {
   const answer = await api.cases();
@@ -262,7 +262,7 @@ async function nextCase() {
   if (!strategy) return;
   const answer = await working("", () => api.next(strategy, byId("who").value.trim()));
   if (answer?.id != null) await openCase(answer.id);
-  else if (answer) say("Every case has a label map that is marked as final.");
+  else if (answer) say("Every case has a label map marked as final.");
 }
 
 function connect(actions) {

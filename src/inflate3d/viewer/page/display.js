@@ -113,7 +113,7 @@ export function display(panes) {
       const inSlices = PLANES.includes(byId("view").value);
       if (inSlices || setup.shape.reduce((product, length) => product * length) < MANY_VOXELS || !drawsOnCpu()) return "";
       byId("view").value = PLANES[thickestPlane(setup)];
-      return "This browser draws without a graphics card. 3D of a scan of this size would take long, so only slices are shown.";
+      return "This browser has no hardware graphics. Rendering a scan of this size in 3D would be slow, so only slices are shown.";
     },
     /** Gives a new pane what the controls show. */
     dress(pane) {

@@ -21,7 +21,7 @@ export function modelsDialog(model, say, onChange) {
   async function list() {
     const { in_service: serving, versions } = await api.models();
     byId("modelnote").textContent = versions.length
-      ? "Versions are scored on the cases that were held out at their time, so that only those of the same cases compare exactly."
+      ? "Each version is scored on the cases held out at the time, so only versions with the same cases are directly comparable."
       : "No model has been trained yet.";
     const head = element("tr", {}, COLUMNS.map((textContent) => element("th", { textContent })));
     byId("modellist").replaceChildren(...(versions.length ? [head] : []),

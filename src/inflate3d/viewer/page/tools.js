@@ -6,10 +6,10 @@ import { PLANES } from "./pane.js";
 const TOOLS = {
   look: { text: "Look", key: "v", title: "Move the crosshair" },
   brush: { text: "Brush", key: "b", title: "Draw with the chosen class" },
-  outline: { text: "Outline", key: "o", title: "Draw an outline; its inside is filled" },
-  fill: { text: "Fill", key: "f", title: "Fill the closed region that is clicked, in its slice" },
+  outline: { text: "Outline", key: "o", title: "Draw an outline to fill" },
+  fill: { text: "Fill", key: "f", title: "Fill the clicked closed region in its slice" },
   erase: { text: "Erase", key: "e", title: "Erase with the brush" },
-  cut: { text: "Cut", key: "x", title: "Draw an outline; its inside is erased" },
+  cut: { text: "Cut", key: "x", title: "Draw an outline to erase" },
 };
 
 const KEYS = [
@@ -52,7 +52,7 @@ export function toolbar(actions) {
     element("div", { className: "group" }, buttons),
     element("label", { title: "Width of brush and eraser in voxels ([ and ])" }, ["width ", size, width]),
     element("div", { className: "group" }, [
-      action("interpolate", "Interpolate", "Complete the chosen class between the slices where it is drawn (I)", actions.interpolate),
+      action("interpolate", "Interpolate", "Fill in the chosen class between the slices where it is drawn (I)", actions.interpolate),
       action("undo", "Undo", "Undo (Ctrl+Z)", actions.undo), action("redo", "Redo", "Redo (Ctrl+Y)", actions.redo)]),
   );
   choose("look");

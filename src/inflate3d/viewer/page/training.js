@@ -42,11 +42,11 @@ export function drawCurve(root, rows, steps) {
 }
 
 const TEXTS = {
-  idle: "A training learns from all label maps that are marked as final. You can go on labeling meanwhile.",
-  running: "Training. You can go on labeling; predictions use the current model until the new one is finished.",
-  finished: "The training is finished.",
-  stopped: "The training was stopped. Starting it again, without new label maps, resumes it.",
-  failed: "The training failed.",
+  idle: "Training uses all label maps marked as final. You can keep labeling meanwhile.",
+  running: "Training. You can keep labeling; predictions use the current model until the new one is finished.",
+  finished: "Training is finished.",
+  stopped: "Training was stopped. Starting it again, without new label maps, resumes it.",
+  failed: "Training failed.",
 };
 
 /** Connects the dialog; `onEnd` is called with what a training came to that was running. */
