@@ -1,7 +1,9 @@
 """Options that the paper's ablations vary."""
 
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 
 from inflate3d.cli import main
 from inflate3d.config import InflatedConfig, RunConfig, TrainingConfig, TrainingDefaults, VolumetricConfig
@@ -192,6 +194,30 @@ def test_every_stem_has_the_same_rate_whatever_the_number_of_layers(name, stem, 
 
 def test_without_decay_all_layers_learn_alike():
     assert {rate for name, rate in rates(tiny()).items() if name.startswith("encoder.")} == {1e-4}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "kept"), [({}, True), ({"inflation": "random"}, False), ({"input_scaling": "unit"}, False)]
+)
+def test_encoder_keeps_the_statistics_that_its_2d_weights_were_trained_with(
+    tiny_config, phantom_store, tmp_path, changes, kept
+):
+    """Those of a few alike slices are worse, and the encoder begins with the features that it had in 2D."""
+    backbone = timm.create_model("resnet10t")
+    trained = {
+        name: torch.full_like(value, 2.0) if "running" in name else value
+        for name, value in backbone.state_dict().items()
+    }
+    save_file(trained, tmp_path / "resnet.safetensors")
+    model = {"encoder": "resnet10t", "weights": str(tmp_path / "resnet.safetensors"), "depth": 3} | changes
+    folder = RunFolder(tmp_path / "run")
+    train(with_changes(tiny_config, model=model), folder, phantom_store)
+    found = load_model(folder.root).encoder.network.state_dict()
+    assert torch.equal(found["bn1.running_mean"], trained["bn1.running_mean"]) == kept
+    assert not torch.equal(
+        found["layer4.0.conv1.weight"], trained["layer4.0.conv1.weight"]
+    )  # weights learn in any case
 
 
 def test_3d_network_has_nothing_to_freeze(tiny_config, phantom_store, tmp_path):

@@ -99,6 +99,11 @@ class InflatedConfig(FrozenModel):
         """Whether the encoder starts from 2D weights."""
         return self.resolved_weights != "none"
 
+    @property
+    def is_2d_network_at_start(self) -> bool:
+        """Whether the encoder starts with the features of the 2D network: pre-trained, inflated, and on its scale."""
+        return self.pretrained and self.inflation != "random" and self.input_scaling == "pretrained"
+
     def resolve(self, depth: int) -> InflatedConfig:
         """Fills in the depth. Stride and image size follow later, see `inflate3d.training.build.plan_run`."""
         if self.depth is not None:

@@ -46,7 +46,7 @@ def take_in_parts(model: Segmenter | VolumetricSegmenter, parts: int) -> None:
 def has_batch_norms(model: Segmenter | VolumetricSegmenter) -> bool:
     """Whether parts of a batch would be normalized separately."""
     network: nn.Module = model.encoder if isinstance(model, Segmenter) else model
-    return any(isinstance(module, _BatchNorm) for module in network.modules())
+    return any(isinstance(module, _BatchNorm) and module.training for module in network.modules())
 
 
 def more_parts(parts: int, batch_size: int, reason: str) -> int:
