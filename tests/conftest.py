@@ -45,11 +45,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=f"needs {needed} CUDA devices, this machine has {devices}"))
 
 
-@pytest.fixture(autouse=True)
-def coarse_pictures(request, monkeypatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def coarse_pictures() -> Iterator[None]:
     """Draws with few pixels: a report takes longer than a training of two steps. Tests of pictures see all of them."""
-    if "report" not in request.path.parts:
-        monkeypatch.setattr("inflate3d.report.drawing.DPI", 25)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("inflate3d.report.drawing.DPI", 25)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -256,7 +256,7 @@ ITEM = struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
 @pytest.mark.parametrize(
     ("elements", "got"),
     [
-        (dicom_element((8, 8), b"LO", 4, b"CT"), r"\(0008,0008\) of 4 bytes, and 2 are left"),
+        (dicom_element((8, 8), b"LO", 4, b"CT"), r"\(0008,0008\) of 4 bytes, but only 2 are left"),
         (
             dicom_element((8, 0x1140), b"SQ", 0xFFFFFFFF) + ITEM + dicom_element((8, 8), b"UN", 9_000_000),
             "9000000 bytes",

@@ -1,4 +1,5 @@
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +53,14 @@ def make_up_run(root: Path, dataset: Dataset, plan: Plan, held_out: list[str]) -
         accumulator.add(name, counted[0], counted[1], (1.0, 1.0, 1.0))
         accumulator.add_micro(counted[0], counted[1])
     return MadeUpRun(folder, accumulator.scores())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fine_pictures(coarse_pictures) -> Iterator[None]:
+    """Draws with all pixels, as these tests look at them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("inflate3d.report.drawing.DPI", 100)
+        yield
 
 
 @pytest.fixture(scope="session")
