@@ -32,6 +32,14 @@ def test_sheet_is_written_into_the_working_folder(toys, tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["Toys", "toy0-view.png"]
 
 
+def test_files_beside_a_dicom_series_are_named(write_series, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_series(tmp_path / "series", np.zeros((3, 6, 7), np.int16))
+    (tmp_path / "series" / "other.nii.gz").write_bytes(b"never read")
+    assert main(["view", "series"]) == 0
+    assert "note: files beside the series are not read: other.nii.gz" in capsys.readouterr().err
+
+
 def test_other_formats(toys, tmp_path):
     scan = SimpleITK.ReadImage(str(toys.cases[0].scan))
     SimpleITK.WriteImage(scan, str(tmp_path / "scan.nrrd"))

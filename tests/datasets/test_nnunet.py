@@ -198,6 +198,15 @@ def test_classes_in_the_form_of_the_decathlon(folder):
     assert list(read_dataset(folder).classes.items()) == [(0, "background"), (1, "PZ"), (2, "TZ")]
 
 
+def test_label_map_named_as_a_scan(folder):
+    label = folder / "labelsTr" / "p_02_0000.nrrd"
+    (folder / "labelsTr" / "p_02.nrrd").rename(label)
+    with pytest.raises(DataError, match="the label map is named as a scan") as caught:
+        read_dataset(folder)
+    assert (caught.value.case, caught.value.file) == ("p_02", str(label))
+    assert str(caught.value.expected).startswith("p_02.nrrd")
+
+
 def test_regions_of_one_value_are_classes(folder):
     describe(folder, labels={"background": 0, "PZ": [1], "TZ": [4], "ignore": [7]}, regions_class_order=[1, 4])
     dataset = read_dataset(folder)

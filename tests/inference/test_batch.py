@@ -546,3 +546,14 @@ def test_classes_whose_masks_would_have_one_file_name(scan, tmp_path):
     with pytest.raises(ConfigError, match="masks of several classes") as caught:
         targets.find_jobs(found, destination, masks=("lobe, left", "lobe (left)", "lobe"), **wanted)
     assert str(caught.value.got).startswith("lobe, left and lobe (left)")
+
+
+@pytest.mark.parametrize("name", ["seg.txt", "seg.PNG", "seg.h5", "seg.gz"])
+def test_no_folder_is_made_in_the_name_of_a_file_of_another_format(scan, name, tmp_path):
+    found = find_scans(scan, Dataset("Toy", tmp_path, ("CT",), {0: "background"}, ()))
+    with pytest.raises(ConfigError, match="can't be written in this format") as caught:
+        targets.Destination.of(tmp_path / name, found.cases, None)
+    assert caught.value.got == name
+    (tmp_path / name).mkdir()
+    for folder in (name, "out.v1", "2024.12"):
+        assert targets.Destination.of(tmp_path / folder, found.cases, None).folder == tmp_path / folder

@@ -49,6 +49,12 @@ def read_by_simpleitk(folder):
 # --- what is read ----------------------------------------------------------------------------------------
 
 
+def test_files_beside_a_series_are_named(tmp_path, write_series):
+    write_series(tmp_path, noise())
+    (tmp_path / "other.nii.gz").write_bytes(b"never read")
+    assert read_volume(tmp_path).notes == ("files beside the series are not read: other.nii.gz",)
+
+
 @pytest.mark.parametrize("directions", ORIENTATIONS.values(), ids=ORIENTATIONS)
 def test_voxels_and_geometry_are_those_of_simpleitks_series_reader(tmp_path, write_series, directions):
     names = ["b", "e", "a", "d", "c"]  # neither the names nor the instance numbers give the order

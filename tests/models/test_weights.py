@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub.constants
+import numpy as np
 import pytest
 import timm
 import torch
@@ -244,7 +245,12 @@ def test_pickle_of_foreign_objects_is_refused(tmp_path):
 @pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
 @pytest.mark.parametrize(
     ("content", "described"),
-    [(b"<!DOCTYPE html><html>404</html>", "HTML page"), (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS")],
+    [
+        (b"<!DOCTYPE html><html>404</html>", "leaves; download the file again"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(90), "HDF5 file, as Keras writes; take weights that were made for PyTorch"),
+        (b"\x93NUMPY\x01\0" + bytes(90), "NumPy array; save the weights"),
+    ],
 )
 def test_what_is_no_weight_file_is_named(name, content, described, tmp_path):
     (tmp_path / name).write_bytes(content)
@@ -253,6 +259,22 @@ def test_what_is_no_weight_file_is_named(name, content, described, tmp_path):
         create_encoder("resnet10t", image_size=64, weights=tmp_path / name)
     assert caught.value.file == str(tmp_path / name)
     assert described in str(caught.value.got)
+
+
+def test_archives_of_arrays_are_no_weight_files(tmp_path):
+    np.savez(tmp_path / "w.npz", weight=np.zeros((2, 3)))
+    with pytest.raises(ModelError) as caught:
+        create_encoder("resnet10t", image_size=64, weights=tmp_path / "w.npz")
+    assert "an archive of NumPy arrays; save the weights" in str(caught.value.got)
+
+
+def test_negative_variances_are_refused(tmp_path):
+    tensors = timm.create_model("resnet10t", pretrained=False).state_dict()
+    tensors["bn1.running_var"][0] = -1.0  # its square root is NaN, and so is every prediction
+    save_file(tensors, tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match="negative variance") as caught:
+        create_encoder("resnet10t", image_size=64, weights=tmp_path / "w.safetensors")
+    assert str(caught.value.got).startswith("bn1.running_var")
 
 
 def test_safetensors_of_another_name_are_read(tmp_path):
@@ -529,3 +551,26 @@ def test_real_dinov2_weights():
     assert encoder.weights_report.inflated == ("model.patch_embed.proj.weight",)
     for pair in zip(found, wanted, strict=True):
         torch.testing.assert_close(*pair, rtol=1e-5, atol=1e-6)
+
+
+def archive(path, pickled):
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("w/data.pkl", pickled)
+        file.writestr("w/version", "3\n")
+
+
+def test_keys_that_take_exponential_time_to_hash_are_refused(tmp_path):
+    """Each of 60 tuples holds the previous one twice, and the last is a dictionary's key."""
+    doubled = b"".join(b"h%ch%c\x86q%c0" % (number, number, number + 1) for number in range(60))
+    archive(tmp_path / "w.pth", b"\x80\x02)q\x000" + doubled + b"}h\x3cK\x01s.")
+    with pytest.raises(ModelError) as caught:
+        read_tensors(tmp_path / "w.pth")
+    assert "it nests tuples" in str(caught.value.got)
+
+
+def test_torch_gives_no_advice_to_run_a_file(tmp_path):
+    archive(tmp_path / "w.pth", b"\x80\x02)K\x01K\x02s.")  # an item is set in a tuple
+    with pytest.raises(ModelError) as caught:
+        read_tensors(tmp_path / "w.pth")
+    assert str(caught.value.got).startswith("Can only SETITEM for dict")
+    assert "\n" not in str(caught.value.got)

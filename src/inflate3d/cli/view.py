@@ -47,6 +47,8 @@ def run(options: Options, terminal: Terminal) -> dict[str, Any]:
 
     _check(options)
     scan = read_volume(options.scan)
+    for note in scan.notes:
+        terminal.log(f"note: {note}")
     if options.modality > len(scan.array):
         raise DataError(
             "modality not found in the scan",

@@ -231,12 +231,25 @@ def _found_cases(folder: Path, listing: _Listing) -> tuple[Case, ...]:
         channels.setdefault(match["case"], {})[int(match["channel"])] = path
     cases = []
     for name, found in sorted(channels.items()):
+        if not found and name.endswith("_0000") and channels.get(name.removesuffix("_0000")):
+            raise _named_as_a_scan(folder, name, listing.file_ending)
         if not found:  # a missing scan is reported by the name of its first file
             found[0] = folder / "imagesTr" / f"{name}_0000{listing.file_ending}"
         count = max(len(listing.channel_names), max(found) + 1)
         label = folder / "labelsTr" / f"{name}{listing.file_ending}"
         cases.append(Case(name, tuple(found.get(channel) for channel in range(count)), label))
     return tuple(cases)
+
+
+def _named_as_a_scan(folder: Path, name: str, ending: str) -> DataError:
+    return DataError(
+        "the label map is named as a scan",
+        expected=f"{name.removesuffix('_0000')}{ending}: only scans are numbered",
+        got=f"{name}{ending}",
+        hint="rename the label maps: without _0000",
+        case=name.removesuffix("_0000"),
+        file=folder / "labelsTr" / f"{name}{ending}",
+    )
 
 
 def _no_files(folder: Path, ending: str) -> DataError:

@@ -14,7 +14,7 @@ from inflate3d.distributed.remote import RemoteFolder, is_remote
 from inflate3d.errors import ConfigError, DataError, OutputError, truncate
 from inflate3d.inference.manifest import check_replaceable
 from inflate3d.inference.scans import FoundScans
-from inflate3d.io import label_suffix, read_images, suffix_of
+from inflate3d.io import WRITABLE_SUFFIXES, label_suffix, read_images, suffix_of
 from inflate3d.io.formats import dicom_suffix
 from inflate3d.preparation.file_signatures import last_change
 from inflate3d.volume import Volume
@@ -27,6 +27,13 @@ MASKS = "masks"
 
 _LOOKUPS_AT_ONCE = 16
 """Number of remote files that are looked up at the same time."""
+
+
+_NO_LABEL_MAPS = frozenset({
+    ".bmp", ".csv", ".gif", ".gz", ".h5", ".hdf5", ".jpeg", ".jpg", ".json", ".mat",
+    ".npy", ".npz", ".pdf", ".png", ".stl", ".tif", ".tiff", ".txt", ".zip",
+})  # fmt: skip
+"""Suffixes of files in other formats, for which no folder is meant."""
 
 
 def _file_suffix(out: str) -> str:
@@ -67,6 +74,13 @@ class Destination:
             folder = Path(out)
             if _file_suffix(str(folder)) and not folder.is_dir():
                 folder, name = folder.parent, folder.name
+            elif folder.suffix.lower() in _NO_LABEL_MAPS and not folder.is_dir():
+                raise ConfigError(
+                    "label maps can't be written in this format",
+                    expected=f"a folder, or a file that ends in {', '.join(WRITABLE_SUFFIXES)}",
+                    got=folder.name,
+                    hint=f"give {folder.stem}.nii.gz",
+                )
         if name is not None and (len(cases) > 1 or suffix not in (None, _file_suffix(name))):
             raise ConfigError(
                 "one file given for several label maps" if len(cases) > 1 else "file has another format than --suffix",

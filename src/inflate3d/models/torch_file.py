@@ -36,10 +36,13 @@ _MOST_OPERATIONS = 2_000_000
 
 _MOST_NESTED = 100
 
+_MOST_HASHED = 100_000
+"""Limit of the values in nested tuples, counted as often as they are held: as a key, all are hashed."""
+
 _NEWEST_PROTOCOL = 3
 """Of pickle; torch writes 2 by default."""
 
-_MARK = -1
+_MARK = (-1, 0)
 
 _NESTING = frozenset(
     {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "FROZENSET", "REDUCE", "NEWOBJ", "NEWOBJ_EX", "OBJ", "INST"}
@@ -52,6 +55,8 @@ _NAMES = frozenset({
     "torch._tensor _rebuild_from_type_v2", "_codecs encode", "builtins set", "__builtin__ set",
 })  # fmt: skip
 """Globals that a weights file may name besides storages and data types; none uses more memory than its arguments."""
+
+_FROM_NUMPY = "save the weights as tensors by name with `safetensors.numpy.save_file`"
 
 DAMAGED = (
     OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError, OverflowError,
@@ -69,7 +74,10 @@ def load_plain(path: Path, names: Collection[str] = ()) -> Any:
         names: Additional classes that it may name (``"module class"``), which the caller defines for torch.
     """
     is_archive = check_torch_file(path, names)
-    loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
+    except pickle.UnpicklingError as error:  # in torch's words, which advise to run what is in the file
+        raise RuntimeError(str(error).rpartition("WeightsUnpickler error:")[2].strip().split("\n")[0]) from error
     check_tensors(tensors_in(loaded), path.stat().st_size)
     return _own(loaded, {}) if is_archive else loaded
 
@@ -210,6 +218,8 @@ def _check_archive(path: Path, names: Collection[str] | None) -> None:
     """Rejects an archive that unpacks to more than its own size, which torch never writes."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
+        if members and all(member.filename.endswith(".npy") for member in members):
+            raise RuntimeError(f"an archive of NumPy arrays; {_FROM_NUMPY}")
         if any(member.filename.endswith("/constants.pkl") for member in members):
             raise RuntimeError("it is a TorchScript archive")
         packed = [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]
@@ -256,36 +266,40 @@ def _check_protocol(version: int) -> None:
 
 
 class _Stack:
-    """The stack of a pickle's operations: strings, and for all else how deeply tuples are nested in it.
+    """The stack of a pickle's operations: strings, and for all else how deep and how large the tuples in it are.
 
-    Python's hash of a deeply nested tuple, such as a dictionary's key, crashes the process.
+    Python's hash of a deeply nested tuple, such as a dictionary's key, crashes the process; that of tuples that each
+    hold the previous one twice takes exponential time.
     """
 
     def __init__(self) -> None:
-        self._values: list[str | int] = []
-        self._memo: dict[int, str | int] = {}
+        self._values: list[str | tuple[int, int]] = []
+        self._memo: dict[int, str | tuple[int, int]] = {}
 
-    def follow(self, operation: pickletools.OpcodeInfo, argument: Any) -> list[str | int]:
+    def follow(self, operation: pickletools.OpcodeInfo, argument: Any) -> list[str | tuple[int, int]]:
         """Follows one operation, and returns what it takes from the stack, top first."""
         if operation.name == "MEMOIZE" or operation.name.endswith("PUT"):
             self._memo[len(self._memo) if argument is None else argument] = self._values[-1]
             return []
-        taken: list[str | int] = []
+        taken: list[str | tuple[int, int]] = []
         below = list(operation.stack_before)
         if pickletools.markobject in below:
             while (top := self._values.pop()) != _MARK:
                 taken.append(top)
             below = below[: below.index(pickletools.markobject)]
         taken += [self._values.pop() for _ in below]
-        value = taken[-1] if taken else 0  # a container, where it is filled
+        value = taken[-1] if taken else (0, 1)  # a container, where it is filled
         if operation.name.endswith("GET"):
             value = self._memo[argument]
         elif isinstance(argument, str) and not taken:
             value = argument
         elif operation.name in _NESTING:
-            value = 1 + max((depth for depth in taken if isinstance(depth, int)), default=0)
-            if value > _MOST_NESTED:
-                raise RuntimeError(f"it nests values more than {_MOST_NESTED} levels deep")
+            inside = [each for each in taken if isinstance(each, tuple)]
+            value = (1 + max((depth for depth, _ in inside), default=0), 1 + sum(size for _, size in inside))
+            if value[0] > _MOST_NESTED or value[1] > _MOST_HASHED:
+                raise RuntimeError(
+                    f"it nests tuples more than {_MOST_NESTED} deep or to more than {_MOST_HASHED} values"
+                )
         self._values += [_MARK if each is pickletools.markobject else value for each in operation.stack_after]
         return taken
 
@@ -301,7 +315,12 @@ def _check_name(name: str, names: Collection[str] | None) -> None:
 def _known_start(path: Path) -> str | None:
     """Recognizes files that are often mistaken for weights, and says what to do."""
     with open_regular(path) as file:
-        foreign = foreign_file(file.read(64))
+        start = file.read(64)
+    if start.startswith(b"\x89HDF"):
+        return "an HDF5 file, as Keras writes; take weights that were made for PyTorch"
+    if start.startswith(b"\x93NUMPY"):
+        return f"a NumPy array; {_FROM_NUMPY}"
+    foreign = foreign_file(start)
     return foreign and f"{foreign[0]}; {foreign[1]}"
 
 

@@ -98,6 +98,13 @@ def load_backbone(backbone: Backbone, weights: str | Path) -> tuple[nn.Module, W
             raise ModelError(
                 "weights hold NaN or infinity", got=_plain_name(name), hint="use other weights", file=source
             )
+        if name.endswith("running_var") and (tensor < 0).any():
+            raise ModelError(
+                "weights hold a negative variance",
+                got=f"{_plain_name(name)}: {tensor.min().item():g}",
+                hint="use other weights",
+                file=source,
+            )
     for stem in backbone.stem_names(filled.network):
         if not loaded[f"{stem}.weight"].any():
             raise ModelError("weights are all zero", got=f"{_plain_name(stem)}.weight", hint=_HINT, file=source)

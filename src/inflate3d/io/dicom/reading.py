@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Shaped
 
-from inflate3d.errors import DataError
+from inflate3d.errors import DataError, truncate
 from inflate3d.io.damage import unreadable
 from inflate3d.io.dicom.frames import expand_frames, frame_dtype, frame_values
 from inflate3d.io.dicom.header import NOT_SCANS, ImageHeader, read_header, scan_folder, slice_count
 from inflate3d.io.dicom.stack import Stack, check_no_mosaics, stack_slices
 from inflate3d.io.dicom.suv import unit_of
 from inflate3d.io.dicom.volumes import choose_volume
-from inflate3d.io.formats import is_dicomdir, is_series_uid, split_volume_number
+from inflate3d.io.formats import is_dicomdir, is_series_uid, scan_files, split_volume_number
 from inflate3d.io.grid import FileGrid
 from inflate3d.io.simpleitk import SimpleITK, pixel_type, reason_of
 from inflate3d.io.voxels import as_storage_dtype, storage_dtype
@@ -47,6 +47,8 @@ def read(path: Path, *, case: str | None = None) -> Volume:
     notes = stack.notes
     if any(header.text("photometric") == "MONOCHROME1" for header in stack.slices):
         notes += ("the scan is meant to be shown inverted (MONOCHROME1); its values are used as they are stored",)
+    if path.is_dir() and (others := scan_files(path)):
+        notes += (f"files beside the series are not read: {truncate([file.name for file in others])}",)
     return Volume(voxels[np.newaxis], stack.affine, notes, (unit,))
 
 
