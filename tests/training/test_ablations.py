@@ -9,7 +9,7 @@ from inflate3d.cli import main
 from inflate3d.config import InflatedConfig, RunConfig, TrainingConfig, TrainingDefaults, VolumetricConfig
 from inflate3d.errors import ConfigError, DataError
 from inflate3d.models.encoders import create_encoder
-from inflate3d.models.segmenter import create_model, load_model
+from inflate3d.models.segmenter import Segmenter, create_model, load_model
 from inflate3d.preparation.plan import Plan
 from inflate3d.run_folder import RunFolder
 from inflate3d.training.optimization import describe_rates, freeze, freeze_layers, make_optimizer
@@ -213,7 +213,9 @@ def test_encoder_keeps_the_statistics_that_its_2d_weights_were_trained_with(
     model = {"encoder": "resnet10t", "weights": str(tmp_path / "resnet.safetensors"), "depth": 3} | changes
     folder = RunFolder(tmp_path / "run")
     train(with_changes(tiny_config, model=model), folder, phantom_store)
-    found = load_model(folder.root).encoder.network.state_dict()
+    trained_on = load_model(folder.root)
+    assert isinstance(trained_on, Segmenter)
+    found = trained_on.encoder.network.state_dict()
     assert torch.equal(found["bn1.running_mean"], trained["bn1.running_mean"]) == kept
     assert not torch.equal(
         found["layer4.0.conv1.weight"], trained["layer4.0.conv1.weight"]
