@@ -10,7 +10,7 @@ import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 from scipy.spatial.transform import Rotation
 
 from inflate3d.errors import DataError
@@ -220,8 +220,8 @@ def write_listing(path):
     listing = Dataset()
     listing.FileSetID, listing.DirectoryRecordSequence = "EXPORT", [record]
     listing.file_meta = FileMetaDataset()
-    listing.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
-    listing.file_meta.MediaStorageSOPInstanceUID = "1.2.9"
+    listing.file_meta.MediaStorageSOPClassUID = UID("1.2.840.10008.1.3.10")
+    listing.file_meta.MediaStorageSOPInstanceUID = UID("1.2.9")
     listing.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     listing.save_as(path, enforce_file_format=True)
 
