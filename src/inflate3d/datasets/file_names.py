@@ -256,7 +256,7 @@ def case_ids(scans: Sequence[ScanFile]) -> list[str]:
         for index in longer:
             lengths[index] += 1
     for index in clashing:  # names that differ in nothing but words of the role
-        names[index] = _printable("_".join(scans[index].parts))
+        names[index] = _case_name("_".join(scans[index].parts))
     return names
 
 
@@ -314,10 +314,10 @@ def _plain_parts(file: ScanFile) -> list[str]:
         pieces = re.split(r"([_\-. ]+)", part)
         while pieces and _is_role(pieces[-1]):
             del pieces[-2:]
-        name = _printable("".join(pieces))
+        name = _case_name("".join(pieces))
         if name and name not in plain[-1:]:
             plain.append(name)
-    return plain or [_printable(file.path.parent.name) or "case"]
+    return plain or [_case_name(file.path.parent.name) or "case"]
 
 
 def _is_role(piece: str) -> bool:
@@ -326,10 +326,11 @@ def _is_role(piece: str) -> bool:
     return not words or (words[0] in LABEL_WORDS | IMAGE_WORDS and set(words[1:]) <= _PARTS.keys())
 
 
-def _printable(name: str) -> str:
+def _case_name(name: str) -> str:
+    """The name without characters that a case's name can't have."""
     return re.sub(r"[^\w.+ -]|\.\.+", "_", name).lstrip(".")
 
 
-def printable(name: str) -> str:
+def escaped(name: str) -> str:
     """A file's name for messages and comments, with its control characters escaped."""
     return name if name.isprintable() else repr(name)

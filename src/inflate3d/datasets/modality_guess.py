@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from inflate3d.datasets.case_table import Row
-from inflate3d.datasets.file_names import MODALITY_WORDS, ScanFile, named_channels, printable
+from inflate3d.datasets.file_names import MODALITY_WORDS, ScanFile, escaped, named_channels
 from inflate3d.io import find_series, read_volume, suffix_of
 
 AIR = (-1100, -900)
@@ -46,12 +46,12 @@ def guess_modalities(folder: Path, rows: Sequence[Row], channels: Sequence[str])
         assert image is not None
         if tag := _dicom_modality(folder / image):
             named.append(DICOM_MODALITIES.get(tag, tag))
-            reasons.append(f"the DICOM header of {printable(image)} says {printable(tag)}")
+            reasons.append(f"the DICOM header of {escaped(image)} says {escaped(tag)}")
             continue
         for array in read_volume(folder / image).array:
             is_ct = looks_like_ct(array)
             named.append("CT" if is_ct else "MRI")
-            values = f"{printable(image)} has values from {array.min():g} to {array.max():g}"
+            values = f"{escaped(image)} has values from {array.min():g} to {array.max():g}"
             reasons.append(f"{values}, {'with' if is_ct else 'without'} the air of CT at about -1000")
     repeated = Counter(named)
     names = [name if repeated[name] == 1 or name == "CT" else f"{name} {index}" for index, name in enumerate(named)]

@@ -12,7 +12,7 @@ import yaml
 from inflate3d.atomic import write_text
 from inflate3d.datasets.case_table import TABLE, Row, write_table
 from inflate3d.datasets.classes import map_labels
-from inflate3d.datasets.file_names import printable
+from inflate3d.datasets.file_names import escaped
 from inflate3d.datasets.folder import LISTING, class_name
 from inflate3d.datasets.masks import Combination, combine_masks, combine_objects, overlay_masks, overlay_objects
 from inflate3d.errors import truncate
@@ -136,7 +136,7 @@ class Proposal:
         if self.overlaps:
             lines += ["", f"# {self.overlap_note()}"]
         if self.left_out:
-            lines += ["", "# Not used:", *(f"# - {printable(file)}: {why}" for file, why in self.left_out)]
+            lines += ["", "# Not used:", *(f"# - {escaped(file)}: {why}" for file, why in self.left_out)]
         return "\n".join(lines) + "\n"
 
     def _count_of(self, value: int) -> str:

@@ -242,9 +242,8 @@ def _check_pickle(file: Any, names: Collection[str] | None) -> None:
         if number > _MOST_OPERATIONS or file.tell() - start > LARGEST_HEADER:
             raise RuntimeError(f"its description is larger than {LARGEST_HEADER} bytes")
         if operation.name.endswith("PUT") and isinstance(argument, int) and argument > number:
-            raise RuntimeError(
-                "its description refers to values that it doesn't contain"
-            )  # memory is taken for all below
+            # memory is taken for all numbers below
+            raise RuntimeError("its description refers to values that it doesn't contain")
         taken = stack.follow(operation, argument)
         if operation.name == "STACK_GLOBAL":
             _check_name(f"{taken[1]} {taken[0]}", names)
